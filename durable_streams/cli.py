@@ -1,0 +1,299 @@
+"""The command line: ``python -m durable_streams serve``.
+
+Exit status: 0 after a clean stop; 1 if the disk failed while serving; 2 if the server could not
+start (bad flag, taken port, data directory in use or unreadable), with one line on stderr and
+nothing touched; 128 + n when a second signal n cuts a stop short.
+
+Starting: bind the port, then open the data directory, then accept connections.  Stopping, on
+SIGTERM or SIGINT: see :mod:`durable_streams.http.server`; then the engine writes its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from durable_streams.engine.engine import Engine
+from durable_streams.errors import DataDirectoryError
+from durable_streams.http import logs
+from durable_streams.http.server import HttpServer
+from durable_streams.settings import Durability, HttpSettings, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DEFAULT_PORT: Final = 4437
+"""Assigned by the protocol (§13.1)."""
+
+EXIT_FAULT: Final = 1
+EXIT_NO_START: Final = 2
+
+_GC_THRESHOLDS: Final = (50_000, 20, 20)
+"""Most objects of a request die by reference count; looking for cycles less often is 3-20 %."""
+
+_PREFIX_CHARACTERS: Final = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/"
+)
+
+logger = logging.getLogger("durable_streams")
+
+
+class StartError(Exception):
+    """The server cannot start; the text is one line for the user."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    options = _parser().parse_args(arguments)
+    logs.configure(options.log_format)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
+            return runner.run(_serve(options))
+    except (StartError, DataDirectoryError) as error:
+        sys.stderr.write(f"durable_streams: error: {' '.join(str(error).split())}\n")
+        return EXIT_NO_START
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    sockets = _bind(options.host, options.port)
+    try:
+        stop = _stop_on_signals()
+        settings, http_settings = _settings(options)
+        engine = await _open(options.data_dir, settings)
+        try:
+            await _serve_engine(engine, http_settings, sockets, stop)
+        finally:
+            await engine.close()
+    finally:
+        for bound in sockets:
+            bound.close()
+    return 0 if engine.fault is None else EXIT_FAULT
+
+
+async def _open(data_dir: Path, settings: Settings) -> Engine:
+    try:
+        return await Engine.open(data_dir, settings)
+    except OSError as error:
+        raise StartError(f"cannot open the data directory: {error}") from error
+
+
+async def _serve_engine(
+    engine: Engine, settings: HttpSettings, sockets: list[socket.socket], stop: asyncio.Event
+) -> None:
+    server = HttpServer(engine, settings)
+    try:
+        await server.start(sockets)
+    except OSError as error:
+        raise StartError(f"cannot listen: {error}") from error
+    _announce(engine, settings, sockets)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    await stop.wait()
+    await server.stop()
+
+
+def _announce(engine: Engine, settings: HttpSettings, sockets: list[socket.socket]) -> None:
+    """Say in one line on stdout where the server is, what it found and what it promises."""
+    host, port = sockets[0].getsockname()[:2]
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    sys.stdout.write(
+        f"durable_streams {_version()}: listening on http://{authority}{settings.prefix}, "
+        f"{engine.recovery}, durability {engine.settings.durability.value}\n"
+    )
+    sys.stdout.flush()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; the second ends the process."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        logger.info("stopping", extra={"signal": signal.Signals(number).name})
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number)
+    return stop
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """Bind a socket for every address of ``host``; they do not listen yet."""
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            bound = socket.socket(family, kind, protocol)
+            sockets.append(bound)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # A port the system picked for the first address serves for the others as well.
+            chosen = port or sockets[0].getsockname()[1]
+            bound.bind((address[0], chosen, *address[2:]))
+    except OSError as error:
+        for bound in sockets:
+            bound.close()
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return sockets
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop  # noqa: PLC0415 - it need not be there
+    except ImportError:
+        if name == "uvloop":
+            raise StartError("uvloop is not installed") from None
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _settings(options: argparse.Namespace) -> tuple[Settings, HttpSettings]:
+    settings = Settings(
+        durability=Durability(options.durability),
+        max_append_bytes=options.max_append_bytes,
+        segment_bytes=options.segment_bytes,
+    )
+    http_settings = HttpSettings(
+        prefix=options.prefix,
+        long_poll_timeout_s=options.long_poll_timeout,
+        sse_lifetime_s=options.sse_lifetime,
+        max_connections=options.max_connections,
+        max_body_bytes=options.max_append_bytes,
+        private_caching=options.private_caching,
+        access_log=options.access_log,
+    )
+    return settings, http_settings
+
+
+def _version() -> str:
+    try:
+        return metadata.version("durable-streams-server")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse repeats the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_NO_START, f"durable_streams: error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    http, engine = HttpSettings(), Settings()
+    parser = _Parser(prog="durable_streams", description="A Durable Streams server.")
+    parser.add_argument("--version", action="version", version=f"durable_streams {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve")
+    serve = commands.add_parser(
+        "serve",
+        help="serve the streams of a data directory over HTTP",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = serve.add_argument
+    add("--version", action="version", version=f"durable_streams {_version()}")
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=_port, default=DEFAULT_PORT, help="0: any free port")
+    add("--data-dir", type=Path, default=Path("data"), metavar="PATH", help="where streams live")
+    add("--prefix", type=_prefix, default=http.prefix, help="URL path of the stream space")
+    add(
+        "--durability",
+        choices=[mode.value for mode in Durability],
+        default=engine.durability.value,
+        help="what an acknowledgement means",
+    )
+    add(
+        "--long-poll-timeout",
+        type=_seconds,
+        default=http.long_poll_timeout_s,
+        metavar="SECONDS",
+        help="how long a long-poll waits for data",
+    )
+    add(
+        "--sse-lifetime",
+        type=_seconds,
+        default=http.sse_lifetime_s,
+        metavar="SECONDS",
+        help="after which an event stream is ended, to be reopened",
+    )
+    add(
+        "--max-append-bytes",
+        type=_count,
+        default=engine.max_append_bytes,
+        metavar="BYTES",
+        help="largest request body",
+    )
+    add(
+        "--segment-bytes",
+        type=_count,
+        default=engine.segment_bytes,
+        metavar="BYTES",
+        help="size at which a stream begins its next segment file",
+    )
+    add(
+        "--max-connections",
+        type=_count,
+        default=http.max_connections,
+        metavar="N",
+        help="connections served at a time; more are answered 503",
+    )
+    add("--private-caching", action="store_true", help="keep streams out of shared caches")
+    add(
+        "--loop",
+        choices=["auto", "uvloop", "asyncio"],
+        default="auto",
+        help="event loop; auto: uvloop if it is installed",
+    )
+    add("--log-format", choices=["text", "json"], default="text", help="of the lines on stderr")
+    add("--access-log", action="store_true", help="log a line for every request")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: expected 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
+    return value
+
+
+def _prefix(text: str) -> str:
+    prefix = text.rstrip("/")
+    segments = prefix.split("/")[1:]
+    if (
+        not prefix.startswith("/")
+        or not _PREFIX_CHARACTERS.issuperset(prefix)
+        or not {"", ".", ".."}.isdisjoint(segments)
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL path like /v1/stream")
+    return prefix

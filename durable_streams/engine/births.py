@@ -1,0 +1,267 @@
+"""Creating streams, fresh or as forks."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from durable_streams.engine.operations import (
+    AdoptOperation,
+    AppendOperation,
+    BirthOperation,
+    SidecarOperation,
+)
+from durable_streams.engine.payloads import prepare
+from durable_streams.engine.stream import Stream
+from durable_streams.errors import (
+    ContentTypeMismatch,
+    InvalidOffset,
+    InvalidRequest,
+    SourceGone,
+    StreamDamaged,
+    StreamExists,
+    StreamNotFound,
+)
+from durable_streams.protocol import json_mode, media_type
+from durable_streams.protocol.commands import Append, Lifetime
+from durable_streams.protocol.create_rules import Identity, fork_lifetime, matches
+from durable_streams.protocol.lifetime import is_expired
+from durable_streams.protocol.offsets import Offset
+from durable_streams.results import Created
+from durable_streams.storage.fork_files import ForkPlan, build
+from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.format import sidecar as sidecar_format
+from durable_streams.storage.format.index import Tail, root_of
+from durable_streams.storage.format.sidecar import ForkOrigin, Requested, Sidecar
+from durable_streams.storage.stream_files import DamagedFiles, LoadedStream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from durable_streams.engine.core import Core
+    from durable_streams.engine.stream import Payload
+    from durable_streams.protocol.commands import Create, ForkRequest
+
+
+class Births:
+    """The verbs ``create`` and ``fork``."""
+
+    def __init__(self, core: Core, remove: Callable[[Stream], Awaitable[None]]) -> None:
+        """``remove`` ends an expired stream that is in the way."""
+        self._core = core
+        self._remove = remove
+        self._making: dict[str, asyncio.Future[None]] = {}
+
+    async def create(self, command: Create, body: bytes) -> Created:
+        """Create the stream, or find that it exists already; durable when this returns."""
+        while True:
+            existing = await self._core.catalog.find(command.path)
+            making = self._making.get(command.path)
+            if making is not None:
+                await asyncio.wait([making])
+                continue
+            if existing is None:
+                break
+            if not self._is_expired(existing):
+                return await self._same(existing, command)
+            await self._remove(existing)
+            if existing.ended is None:
+                raise StreamExists(command.path, "it was deleted, and its forks still need it")
+        if command.fork is not None:
+            return await self._fork(command, command.fork, body)
+        return await self._fresh(command, body)
+
+    def _is_expired(self, stream: Stream) -> bool:
+        return not stream.sidecar.soft_deleted and is_expired(
+            stream.sidecar.lifetime(), stream.last_use_ms, self._core.now_ms()
+        )
+
+    async def _same(self, existing: Stream, command: Create) -> Created:
+        if existing.last_operation is not None:
+            await existing.last_operation.wait()
+        sidecar = existing.sidecar
+        if sidecar.soft_deleted:
+            raise StreamExists(command.path, "it was deleted, and its forks still need it")
+        fork = sidecar.fork.request() if sidecar.fork else None
+        matches(
+            Identity(
+                existing.content_type,
+                sidecar.requested.lifetime(),
+                existing.durable.closed,
+                fork,
+            ),
+            command,
+        )
+        return Created(created=False, info=existing.info())
+
+    # -- fresh streams ---------------------------------------------------------------------
+
+    async def _fresh(self, command: Create, body: bytes) -> Created:
+        """No await between the look-up and the submission but for the body's own refusal."""
+        core = self._core
+        content_type = command.content_type or media_type.DEFAULT
+        payload = prepare(content_type, body, allow_empty=True)
+        now_ms = core.now_ms()
+        stream_id = secrets.token_hex(12)
+        root = root_of(stream_id)
+        sidecar = Sidecar(
+            id=stream_id,
+            path=command.path,
+            content_type=content_type,
+            created_ms=now_ms,
+            last_use_ms=now_ms,
+            root=root.hex(),
+            requested=_requested(command.lifetime),
+            ttl_s=command.lifetime.ttl_s,
+            expires_at=command.lifetime.expires_at,
+            expires_at_ms=command.lifetime.expires_at_ms,
+        )
+        stream = Stream(command.path, LoadedStream(sidecar, Tail(0, 0, 0, root)), core.loop, now_ms)
+        index = b""
+        if payload.data or command.closed:
+            first = Append(command.path, content_type, close=command.closed)
+            index = stream.reserve(first, payload, now_ms, core.settings)[0].index
+        record = fmt.CreateRecord(
+            command.path, stream_id, sidecar_format.pack(sidecar), index, payload.data
+        )
+        operation = BirthOperation(
+            stream, (record,), payload.data, lambda: core.catalog.remove(stream)
+        )
+        core.catalog.add(stream)
+        core.submit(operation)
+        await operation.wait()
+        return Created(created=True, info=stream.info())
+
+    # -- forks -----------------------------------------------------------------------------
+
+    async def _fork(self, command: Create, request: ForkRequest, body: bytes) -> Created:
+        making = self._core.loop.create_future()
+        self._making[command.path] = making
+        try:
+            return await self._fork_alone(command, request, body)
+        finally:
+            del self._making[command.path]
+            making.set_result(None)
+
+    async def _fork_alone(self, command: Create, request: ForkRequest, body: bytes) -> Created:
+        source = await self._source(command, request)
+        payload = prepare(source.content_type, body, allow_empty=True)
+        source.building += 1
+        try:
+            plan = await self._plan(command, request, source)
+            await self._core.applied_to(source, plan.cut)
+            try:
+                tail = await self._core.run(build, self._core.directory, plan)
+            except DamagedFiles as error:
+                raise StreamDamaged(source.path, str(error)) from error
+        finally:
+            source.building -= 1
+        return await self._adopt(command, plan, source, tail, payload)
+
+    async def _source(self, command: Create, request: ForkRequest) -> Stream:
+        source = await self._core.catalog.find(request.source)
+        if source is None or self._is_expired(source):
+            raise StreamNotFound(request.source)
+        if source.sidecar.soft_deleted:
+            raise SourceGone(request.source)
+        if command.content_type not in (None, source.content_type):
+            raise ContentTypeMismatch(source.content_type, command.content_type or "")
+        return source
+
+    async def _plan(self, command: Create, request: ForkRequest, source: Stream) -> ForkPlan:
+        core = self._core
+        anchor = source.durable.offset if request.offset is None else request.offset
+        if anchor > source.durable.offset:
+            raise InvalidOffset(f"the fork offset {anchor.token} is beyond the source's tail")
+        cut, last_messages = await core.reader.locate(source, anchor), None
+        if request.sub_offset:
+            await core.applied_to(source, source.durable.offset)
+            cut, last_messages = await self._inside(source, cut, request.sub_offset)
+        if cut.segment and not cut.position:
+            cut = Offset(cut.segment - 1, source.sizes[cut.segment - 1])
+        now_ms = core.now_ms()
+        lifetime = fork_lifetime(source.sidecar.lifetime(), command.lifetime)
+        sidecar = Sidecar(
+            id=secrets.token_hex(12),
+            path=command.path,
+            content_type=source.content_type,
+            created_ms=now_ms,
+            last_use_ms=now_ms,
+            root=source.sidecar.root,
+            requested=_requested(command.lifetime),
+            fork=ForkOrigin(
+                source=request.source,
+                source_id=source.id,
+                offset=None if request.offset is None else request.offset.token,
+                sub_offset=request.sub_offset,
+                point=cut.token,
+            ),
+            ttl_s=lifetime.ttl_s,
+            expires_at=lifetime.expires_at,
+            expires_at_ms=lifetime.expires_at_ms,
+        )
+        return ForkPlan(source.path, source.id, sidecar, cut, last_messages)
+
+    async def _inside(self, source: Stream, at: Offset, count: int) -> tuple[Offset, int | None]:
+        """The position ``count`` messages or bytes into the append that holds ``at``."""
+        segment, begin = at
+        ends = (
+            (await self._core.reader.append_ends(source, segment)).ends
+            if (at < source.durable.offset)
+            else ()
+        )
+        end = next((end for end in ends if end > begin), begin)
+        if not source.is_json:
+            if begin + count > end:
+                raise InvalidRequest("the fork sub-offset is past the end of the append")
+            return Offset(segment, begin + count), None
+        wire = await self._core.reader.bytes_of(source, segment, begin, end) if end > begin else b""
+        messages = json_mode.split_messages(b"[" + wire[:-1] + b"]")
+        if count > len(messages):
+            raise InvalidRequest("the fork sub-offset is past the messages of the append")
+        size = len(json_mode.encode_messages(messages[:count]))
+        return Offset(segment, begin + size), count
+
+    async def _adopt(
+        self, command: Create, plan: ForkPlan, source: Stream, tail: Tail, payload: Payload
+    ) -> Created:
+        core = self._core
+        now_ms = core.now_ms()
+        stream = Stream(
+            command.path,
+            LoadedStream(plan.sidecar, tail, source.sizes[: plan.cut.segment]),
+            core.loop,
+            now_ms,
+        )
+        before = source.sidecar
+        source.sidecar = msgspec.structs.replace(
+            before,
+            version=before.version + 1,
+            forks={**before.forks, stream.id: stream.path},
+            last_use_ms=source.last_use_ms,
+        )
+        core.submit(SidecarOperation(source, (sidecar_record(source),), before))
+        adopt = fmt.AdoptRecord(stream.path, stream.id)
+        operation = AdoptOperation(stream, (adopt,), lambda: core.catalog.remove(stream))
+        core.catalog.add(stream)
+        core.submit(operation)
+        if payload.data or command.closed:
+            first = Append(command.path, stream.content_type, close=command.closed)
+            core.submit(
+                AppendOperation(stream, *stream.reserve(first, payload, now_ms, core.settings))
+            )
+        await operation.wait()
+        return Created(created=True, info=stream.info())
+
+
+def sidecar_record(stream: Stream) -> fmt.SidecarRecord:
+    """The journal record of a stream's present sidecar."""
+    sidecar = stream.sidecar
+    return fmt.SidecarRecord(stream.path, stream.id, sidecar.version, sidecar_format.pack(sidecar))
+
+
+def _requested(lifetime: Lifetime) -> Requested:
+    return Requested(lifetime.ttl_s, lifetime.expires_at, lifetime.expires_at_ms)

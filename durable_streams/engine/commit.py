@@ -1,0 +1,133 @@
+"""Group commit: while one batch is written and synced in a thread, the next one gathers.
+
+The event loop owns the queue and hands whole batches over.  In the completion the next batch
+starts before the last one is acknowledged.  If a batch fails, everything gathered after it was
+decided on top of it and fails too, latest first; if the failure was a sync, for good.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.engine.worker import Worker
+from durable_streams.errors import DiskFull, StorageFailed
+from durable_streams.storage.journal import SyncFailed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from durable_streams.engine.operations import Operation
+    from durable_streams.errors import StreamError
+    from durable_streams.storage.format.journal import Record
+    from durable_streams.storage.journal import Journal
+
+_BATCH_BYTES: Final = 8 * 1024 * 1024  # a larger operation is a batch of its own
+
+
+class Committer:
+    """Makes operations durable, in the order given."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        journal: Journal,
+        *,
+        durable: Callable[[int, list[Operation]], None],
+        failed: Callable[[StreamError], None],
+    ) -> None:
+        """``durable``: gets each batch's number and operations; ``failed``: a final error."""
+        self._loop = loop
+        self._journal = journal
+        self._durable = durable
+        self._failed = failed
+        self._worker = Worker("durable-streams-commit")
+        self._gathering: list[Operation] = []
+        self._writing: list[Operation] = []
+        self._idle: list[asyncio.Future[None]] = []
+        self.waiting_bytes = 0
+
+    def submit(self, operation: Operation) -> None:
+        """Queue an operation; all given before it come first."""
+        self._gathering.append(operation)
+        self.waiting_bytes += operation.size_bytes
+        if not self._writing:
+            self._start()
+
+    def _start(self) -> None:
+        batch, size = 0, 0
+        for operation in self._gathering:
+            size += operation.size_bytes
+            if batch and size > _BATCH_BYTES:
+                break
+            batch += 1
+        self._writing = self._gathering[:batch]
+        del self._gathering[:batch]
+        records = [record for operation in self._writing for record in operation.records]
+        self._worker.do(lambda: self._write(records))
+
+    def _write(self, records: list[Record]) -> None:
+        """In the thread."""
+        try:
+            number = self._journal.write(records)
+        except (OSError, SyncFailed) as error:
+            self._loop.call_soon_threadsafe(self._fail, error)
+        else:
+            self._loop.call_soon_threadsafe(self._complete, number)
+
+    def _complete(self, number: int) -> None:
+        batch, self._writing = self._writing, []
+        self.waiting_bytes -= sum(operation.size_bytes for operation in batch)
+        if self._gathering:
+            self._start()
+        self._durable(number, batch)
+        self._wake_idle()
+
+    def _fail(self, cause: OSError | SyncFailed) -> None:
+        error: StreamError
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            error = DiskFull("no space is left for the journal; nothing was stored")
+        else:
+            error = StorageFailed(f"writing the journal failed: {cause}")
+        failed = [*self._writing, *self._gathering]
+        self._writing, self._gathering, self.waiting_bytes = [], [], 0
+        for operation in reversed(failed):
+            operation.undo()
+        for operation in failed:
+            operation.settle(error)
+        if isinstance(cause, SyncFailed):
+            self._failed(error)
+        self._wake_idle()
+
+    def sync(self) -> None:
+        """Make everything written so far durable, for journals that do not sync every batch."""
+
+        def job() -> None:
+            try:
+                self._journal.sync()
+            except SyncFailed as error:
+                self._loop.call_soon_threadsafe(
+                    self._failed, StorageFailed(f"syncing the journal failed: {error}")
+                )
+
+        self._worker.do(job)
+
+    def _wake_idle(self) -> None:
+        if self._writing or self._gathering:
+            return
+        for waiter in self._idle:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._idle.clear()
+
+    async def settled(self) -> None:
+        """Return when nothing waits any more."""
+        while self._writing or self._gathering:
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    def stop(self) -> None:
+        """End the thread; blocks until it has."""
+        self._worker.stop()

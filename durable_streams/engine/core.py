@@ -1,0 +1,287 @@
+"""The core of the engine: one data directory, its threads, and the way of every write.
+
+    verbs → submit → journal batch → fdatasync → publish → acknowledge      loop, commit thread
+                                         └→ apply → checkpoint              two more threads
+
+Owned by one event loop.  Writes are admitted only while the files keep up with the journal
+(``max_lag_s``) and there is room on the disk, so every queue is bounded; a writer that is held up
+waits a while and then gets :class:`Overloaded`.  A failed sync is final: nothing more is written,
+reads go on, ``fault`` says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from durable_streams.engine.apply import Applier, Checkpointer
+from durable_streams.engine.catalog import Catalog
+from durable_streams.engine.commit import Committer
+from durable_streams.engine.operations import AppendOperation
+from durable_streams.engine.reads import Reader
+from durable_streams.errors import (
+    DiskFull,
+    Draining,
+    Overloaded,
+    StorageFailed,
+    StreamDamaged,
+    StreamError,
+)
+from durable_streams.results import Publication
+from durable_streams.settings import Durability
+from durable_streams.storage.journal import Journal, SyncFailed
+from durable_streams.storage.recovery import recover
+from durable_streams.storage.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durable_streams.engine.operations import Operation
+    from durable_streams.engine.stream import Stream
+    from durable_streams.protocol.offsets import Offset
+    from durable_streams.settings import Settings
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.recovery import Recovery
+
+_T = TypeVar("_T")
+
+_TICK_S: Final = 0.5
+_HELD_UP_S: Final = 5.0  # how long a writer waits for the files before it is told to come back
+_QUEUE_BYTES: Final = 64 * 1024 * 1024
+_ROOM_BYTES: Final = 64 * 1024 * 1024  # kept free beyond what the journal still has to apply
+_ROOM_INODES: Final = 1024
+_CHECKPOINT_AFTER_S: Final = 30.0
+
+log = logging.getLogger("durable_streams.engine")
+
+
+class Core:
+    """An open data directory."""
+
+    def __init__(self, directory: DataDirectory, settings: Settings, recovery: Recovery) -> None:
+        """Start the threads, behind what recovery found."""
+        self.loop = asyncio.get_running_loop()
+        self.directory = directory
+        self.settings = settings
+        self.executor = ThreadPoolExecutor(4, thread_name_prefix="durable-streams-files")
+        self.fault: StorageFailed | None = None
+        self.draining = False
+        self._full: DiskFull | None = None
+        self._unapplied: deque[tuple[int, float]] = deque()
+        self._progress: list[asyncio.Future[None]] = []
+        self._last_checkpoint = self.loop.time()
+        self._journal = Journal(
+            directory,
+            file_bytes=settings.journal_file_bytes,
+            max_files=settings.journal_files,
+            generation=recovery.generation,
+            number=recovery.last,
+            sync=settings.durability is Durability.FSYNC,
+        )
+        self.catalog = Catalog(
+            directory, self.executor, settings.max_open_streams, self.now_ms, self._leaving
+        )
+        self.reader = Reader(
+            directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
+        )
+        self._committer = Committer(
+            self.loop, self._journal, durable=self._on_durable, failed=self._on_fault
+        )
+        self._applier = Applier(
+            self.loop,
+            StreamWriter(directory, settings.max_open_files // 2),
+            recovery.last,
+            applied=self._on_applied,
+            failed=self._on_stream_fault,
+        )
+        self._checkpointer = Checkpointer(
+            self.loop, directory, self._journal, self._applier, self._on_sync_fault
+        )
+        self.leaving: Callable[[Stream], None] = lambda _: None
+
+    @classmethod
+    async def open(cls, directory: DataDirectory, settings: Settings) -> tuple[Core, Recovery]:
+        """Recover, then start."""
+        loop = asyncio.get_running_loop()
+        recovery = await loop.run_in_executor(
+            None, recover, directory, settings.max_open_files // 2
+        )
+        return cls(directory, settings, recovery), recovery
+
+    def now_ms(self) -> int:
+        """The time, in milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Do something that may wait for the disk, off the loop."""
+        return await self.loop.run_in_executor(self.executor, function, *arguments)
+
+    # -- admission -------------------------------------------------------------------------
+
+    def refusal(self) -> StreamError | None:
+        """Why no write is taken now, None if writes are."""
+        if self.fault is not None:
+            return self.fault
+        if self.draining:
+            return Draining()
+        return self._full
+
+    def held_up(self) -> bool:
+        """Whether writes have to wait: the files lag, or too much is on its way."""
+        unapplied = self._unapplied
+        if unapplied and self.loop.time() - unapplied[0][1] > self.settings.max_lag_s:
+            return True
+        return self._committer.waiting_bytes > _QUEUE_BYTES
+
+    async def admit(self) -> None:
+        """Return when a write may be decided; raises if it may not."""
+        deadline = self.loop.time() + _HELD_UP_S
+        while True:
+            refusal = self.refusal()
+            if refusal is not None:
+                raise refusal
+            if not self.held_up():
+                return
+            if self.loop.time() >= deadline:
+                raise Overloaded("writes outrun the disk")
+            await self._next_progress(deadline)
+
+    async def _next_progress(self, deadline: float) -> None:
+        waiter = self.loop.create_future()
+        self._progress.append(waiter)
+        timer = self.loop.call_at(deadline, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    async def applied_to(self, stream: Stream, offset: Offset) -> None:
+        """Return when a stream's files have everything up to an offset."""
+        while stream.applied.offset < offset:
+            if stream.fault is not None:
+                raise stream.fault
+            await self._next_progress(self.loop.time() + _HELD_UP_S)
+
+    # -- the way of an operation -----------------------------------------------------------
+
+    def submit(self, operation: Operation) -> None:
+        """Send a decided operation on its way."""
+        self._committer.submit(operation)
+
+    def _on_durable(self, number: int, operations: list[Operation]) -> None:
+        self._unapplied.append((number, self.loop.time()))
+        self._applier.submit(number, operations)
+        heard: dict[Stream, list[AppendOperation]] = {}
+        for operation in operations:
+            operation.durable()
+            operation.settle(None)
+            if isinstance(operation, AppendOperation) and operation.stream.audience:
+                heard.setdefault(operation.stream, []).append(operation)
+        for stream, appends in heard.items():
+            stream.audience.wake()
+            for _, run in groupby(appends, lambda append: append.record.segment):
+                stream.audience.publish(_publication(list(run)))
+        if self._journal.full_files():
+            self.checkpoint()
+        self._wake_progress()
+
+    def _on_applied(self, number: int, operations: list[Operation]) -> None:
+        while self._unapplied and self._unapplied[0][0] <= number:
+            self._unapplied.popleft()
+        for operation in operations:
+            operation.applied()
+        self._wake_progress()
+
+    def _wake_progress(self) -> None:
+        waiters, self._progress = self._progress, []
+        for waiter in waiters:
+            _resolve(waiter)
+
+    def checkpoint(self) -> None:
+        """Make the files durable soon, and free the journal."""
+        self._last_checkpoint = self.loop.time()
+        self._checkpointer.request()
+
+    # -- what goes wrong -------------------------------------------------------------------
+
+    def _on_fault(self, error: StreamError) -> None:
+        if self.fault is None and isinstance(error, StorageFailed):
+            self.fault = error
+            log.critical("%s; writes are refused until a restart, reads go on", error)
+
+    def _on_sync_fault(self, error: OSError) -> None:
+        self._on_fault(StorageFailed(f"syncing the streams' files failed: {error}"))
+
+    def _on_stream_fault(self, path: str, stream_id: str, reason: str) -> None:
+        stream = self.catalog.cached(path)
+        if stream is not None and stream.id == stream_id:
+            stream.fault = StreamDamaged(path, reason)
+
+    def _leaving(self, stream: Stream) -> None:
+        self.leaving(stream)
+
+    async def tick(self) -> None:
+        """Regular work of the core: room on the disk, checkpoints, syncs; runs for ever."""
+        last_sync = self.loop.time()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            await self._look_for_room()
+            now = self.loop.time()
+            if self.settings.durability is Durability.INTERVAL and (
+                now - last_sync >= self.settings.sync_interval_s
+            ):
+                last_sync = now
+                self._committer.sync()
+            if now - self._last_checkpoint >= _CHECKPOINT_AFTER_S:
+                self.checkpoint()
+            if self.held_up():
+                log.warning("the streams' files lag behind the journal; writes are held up")
+                self._wake_progress()
+
+    async def _look_for_room(self) -> None:
+        free, inodes = await self.run(self.directory.disk.room, self.directory.root)
+        full = free < _ROOM_BYTES + self._committer.waiting_bytes or inodes < _ROOM_INODES
+        if full and self._full is None:
+            log.error("the disk is full: %d bytes and %d inodes left; writes refused", free, inodes)
+        elif not full and self._full is not None:
+            log.warning("there is room on the disk again; writes are accepted")
+        self._full = DiskFull("the disk is full; nothing was stored") if full else None
+
+    async def close(self) -> None:
+        """Finish what was accepted, bring the files up to date, and let go of the directory."""
+        await self._committer.settled()
+        await self.run(self._stop_threads)
+        self.reader.close()
+        self.executor.shutdown(wait=False)
+        self.directory.close()
+
+    def _stop_threads(self) -> None:
+        """In order: no new batches, all applied, all synced, and the journal says so."""
+        self._journal.stop()
+        self._committer.stop()
+        self._checkpointer.stop()
+        try:
+            if self.fault is None:
+                self._journal.write([])
+                self._journal.sync()
+        except (OSError, SyncFailed) as error:
+            log.error("the journal was not marked as applied (a start will read it): %s", error)
+        self._applier.stop()
+        self._journal.close()
+
+
+def _publication(appends: list[AppendOperation]) -> Publication:
+    """What consecutive appends to one segment made public."""
+    last = appends[-1].tail
+    data = b"".join([append.record.data for append in appends])
+    return Publication(appends[0].start, last.offset, data, last.closed)
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

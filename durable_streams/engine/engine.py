@@ -1,0 +1,460 @@
+"""The engine's verbs: what the library and the HTTP server call.
+
+Each write is admitted, decided in one step without ``await``, submitted, and answered when it is
+durable.  An answer that depends on a decision still on its way (a duplicate, a conflict with it)
+waits until that is durable as well: no crash can make it untrue.  Cancelling a caller cancels
+only its wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import aiofiles.os
+import msgspec
+
+from durable_streams.engine.births import Births, sidecar_record
+from durable_streams.engine.core import Core
+from durable_streams.engine.lifetimes import Reclaimer, unwritten_too_long
+from durable_streams.engine.operations import AppendOperation, DeleteOperation, SidecarOperation
+from durable_streams.engine.payloads import prepare, try_prepare
+from durable_streams.engine.stream import own
+from durable_streams.errors import (
+    Draining,
+    InvalidJson,
+    PayloadTooLarge,
+    StreamDamaged,
+    StreamError,
+    StreamGone,
+    StreamNotFound,
+)
+from durable_streams.protocol.append_rules import Repeat, check_syntax, decide_append
+from durable_streams.protocol.lifetime import is_expired
+from durable_streams.results import Appended
+from durable_streams.storage import disk as disks
+from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.disk import Disk
+from durable_streams.storage.format import journal as fmt
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from durable_streams.engine.stream import Payload, Stream
+    from durable_streams.errors import StorageFailed
+    from durable_streams.protocol.commands import Append, Create
+    from durable_streams.protocol.offsets import Offset, Start
+    from durable_streams.results import Chunk, Created, FileSlice, StreamInfo, StreamRef, Subscriber
+    from durable_streams.settings import Settings
+
+_T = TypeVar("_T")
+
+_LARGE_BODY: Final = 64 * 1024  # parsing and checksumming more than this leaves the loop
+_USE_TICK_S: Final = 0.5
+
+_remove_tree = aiofiles.os.wrap(disks.remove_tree)
+
+log = logging.getLogger("durable_streams.engine")
+
+
+class Engine:
+    """An open data directory and its streams; use :meth:`open` and :meth:`close`."""
+
+    def __init__(self, core: Core, recovery: str) -> None:
+        self.settings = core.settings
+        self.recovery = recovery
+        self._core = core
+        self._births = Births(core, self._end)
+        core.leaving = self._write_use
+        self._long: set[asyncio.Task[object]] = set()
+        self._tasks = [
+            asyncio.create_task(core.tick()),
+            asyncio.create_task(self._tick()),
+            asyncio.create_task(self._reclaimer().run()),
+            asyncio.create_task(self._empty_trash()),
+        ]
+
+    @classmethod
+    async def open(cls, data_dir: Path, settings: Settings) -> Engine:
+        """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
+        loop = asyncio.get_running_loop()
+        directory = await loop.run_in_executor(None, DataDirectory.open, Disk(), data_dir)
+        try:
+            core, recovery = await Core.open(directory, settings)
+        except BaseException:
+            directory.close()
+            raise
+        return cls(core, str(recovery))
+
+    # -- writes ----------------------------------------------------------------------------
+
+    async def create(self, command: Create, body: bytes) -> Created:
+        """PUT; durable when this returns."""
+        self._check_size(body)
+        await self._core.admit()
+        return await self._finish(self._births.create(command, body))
+
+    async def append(self, command: Append, body: bytes) -> Appended:
+        """POST: append, close, or both in one step; durable when this returns."""
+        check_syntax(command, bool(body))
+        self._check_size(body)
+        core = self._core
+        if core.refusal() is not None or core.held_up():
+            await core.admit()
+        prepared: Payload | InvalidJson | None = None
+        if len(body) > _LARGE_BODY:
+            prepared = await core.run(try_prepare, command.content_type or "", body)
+        stream = core.catalog.cached(command.path)
+        if stream is None or stream.birth is not None:
+            stream = await self._find(command.path)
+        self._check_usable(stream)
+        try:
+            operation = self._decide(stream, command, body, prepared)
+        except StreamError:
+            if stream.last_operation is not None:
+                await stream.last_operation.wait()
+            raise
+        if isinstance(operation, Repeat):
+            if stream.last_operation is not None:
+                await stream.last_operation.wait()
+            tail = stream.durable
+            return Appended(tail.offset, tail.closed, False, True, operation.producer)
+        core.submit(operation)
+        await operation.wait()
+        claim = command.producer
+        return Appended(
+            operation.tail.offset,
+            operation.tail.closed,
+            bool(operation.record.data),
+            False,
+            (claim.epoch, claim.seq) if claim else None,
+        )
+
+    def _decide(
+        self,
+        stream: Stream,
+        command: Append,
+        body: bytes,
+        prepared: Payload | InvalidJson | None,
+    ) -> AppendOperation | Repeat:
+        """Check and reserve in one step; nothing has changed if this raises."""
+        claim = command.producer
+        known = stream.producers.get(claim.id) if claim else None
+        decision = decide_append(stream.writer_state(), known, command, bool(body))
+        now_ms = self._core.now_ms()
+        if isinstance(decision, Repeat):
+            stream.last_use_ms = max(stream.last_use_ms, now_ms)
+            return decision
+        payload = prepare(stream.content_type, body) if prepared is None else prepared
+        if isinstance(payload, InvalidJson):
+            raise payload
+        record, before = stream.reserve(command, payload, now_ms, self.settings)
+        stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
+        return AppendOperation(stream, record, before)
+
+    async def delete(self, path: str) -> None:
+        """DELETE; durable when this returns."""
+        await self._core.admit()
+        stream = await self._find(path)
+        self._check_usable(stream)
+        await self._finish(self._end(stream))
+
+    def _check_size(self, body: bytes) -> None:
+        if len(body) > self.settings.max_append_bytes:
+            raise PayloadTooLarge(self.settings.max_append_bytes)
+
+    async def _finish(self, work: Coroutine[None, None, _T]) -> _T:
+        """Do several steps that belong together, even if the caller goes away meanwhile."""
+        task = asyncio.create_task(work)
+        self._long.add(task)
+        task.add_done_callback(self._long.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+
+    # -- the end of streams ----------------------------------------------------------------
+
+    async def _end(self, stream: Stream) -> None:
+        """Delete a stream; soft-delete it while forks need it.  Then the same for its source."""
+        while True:
+            known = set(stream.sidecar.forks)
+            alive = await self._living_forks(stream)
+            if stream.ended is not None:
+                raise stream.ended
+            if known == set(stream.sidecar.forks):
+                break
+        if alive or stream.building:
+            if not stream.sidecar.soft_deleted:
+                await self._soft_delete(stream, alive)
+            return
+        operation = self._delete(stream)
+        await operation.wait()
+        await self._release_source(stream)
+
+    async def _living_forks(self, stream: Stream) -> dict[str, str]:
+        alive: dict[str, str] = {}
+        for fork_id, path in list(stream.sidecar.forks.items()):
+            try:
+                fork = await self._core.catalog.find(path)
+            except StreamDamaged:
+                alive[fork_id] = path
+                continue
+            if fork is not None and fork.id == fork_id:
+                alive[fork_id] = path
+        return alive
+
+    def _delete(self, stream: Stream) -> DeleteOperation:
+        core = self._core
+        reason = StreamNotFound(stream.path)
+
+        def restore() -> None:
+            stream.ended = None
+            core.catalog.restore(stream)
+
+        def buried() -> None:
+            core.catalog.buried(stream)
+            core.reader.forget(stream)
+            self._discard(stream.id)
+
+        operation = DeleteOperation(
+            stream,
+            (fmt.DeleteRecord(stream.path, stream.id),),
+            reason=reason,
+            restore=restore,
+            buried=buried,
+        )
+        stream.ended = reason
+        core.catalog.bury(stream)
+        core.submit(operation)
+        return operation
+
+    async def _soft_delete(self, stream: Stream, forks: dict[str, str]) -> None:
+        operation = self._change(stream, soft_deleted=True, forks=forks)
+        await operation.wait()
+        stream.audience.end(StreamGone(stream.path))
+
+    async def _release_source(self, fork: Stream) -> None:
+        """A fork is gone: its source need not keep data for it."""
+        origin = fork.sidecar.fork
+        if origin is None:
+            return
+        try:
+            source = await self._core.catalog.find(origin.source)
+        except StreamDamaged:
+            return
+        if source is None or fork.id not in source.sidecar.forks:
+            return
+        forks = {key: path for key, path in source.sidecar.forks.items() if key != fork.id}
+        await self._change(source, forks=forks).wait()
+        if source.sidecar.soft_deleted and source.ended is None:
+            await self._end(source)
+
+    def _change(self, stream: Stream, **changes: object) -> SidecarOperation:
+        """Give a stream a new version of its sidecar."""
+        before = stream.sidecar
+        stream.sidecar = msgspec.structs.replace(
+            before, version=before.version + 1, last_use_ms=stream.last_use_ms, **changes
+        )
+        operation = SidecarOperation(stream, (sidecar_record(stream),), before)
+        self._core.submit(operation)
+        return operation
+
+    def _discard(self, name: str) -> None:
+        """Remove a deleted stream's files, in the background."""
+        task = asyncio.create_task(self._remove(name))
+        self._long.add(task)
+        task.add_done_callback(self._long.discard)
+
+    async def _remove(self, name: str) -> None:
+        path = self._core.directory.trash / name
+        try:
+            await _remove_tree(self._core.directory.disk, path, executor=self._core.executor)
+        except OSError as error:
+            log.warning("cannot remove %s: %s", path, error)
+
+    async def _empty_trash(self) -> None:
+        """Remove what an earlier run left."""
+        core = self._core
+        for name in await core.run(core.directory.disk.names, core.directory.trash):
+            await self._remove(name)
+
+    # -- reads -----------------------------------------------------------------------------
+
+    async def head(self, path: str) -> StreamInfo:
+        """HEAD; renews nothing."""
+        stream = await self._find(path)
+        self._check_usable(stream)
+        return stream.info()
+
+    async def open_stream(self, path: str) -> StreamRef:
+        """The stream at a path, for reading; renews a sliding TTL."""
+        stream = self._core.catalog.cached(path)
+        if stream is None or stream.birth is not None:
+            stream = await self._find(path)
+        self._check_usable(stream)
+        stream.last_use_ms = max(stream.last_use_ms, self._core.now_ms())
+        return stream
+
+    async def read(self, stream: StreamRef, start: Offset | Start) -> Chunk:
+        """A bounded chunk from an offset, empty at the tail; the caller releases it."""
+        opened = own(stream)
+        _check_there(opened)
+        try:
+            return await self._core.reader.read(opened, start)
+        except FileNotFoundError as error:
+            _check_there(opened)
+            raise StreamDamaged(opened.path, f"{error.filename} is missing") from error
+
+    async def append_sizes(self, chunk: Chunk) -> list[int]:
+        """How many bytes of a chunk each append in it has, in order."""
+        return await self._core.reader.append_sizes(chunk)
+
+    async def read_slice(self, part: FileSlice) -> bytes:
+        """The bytes of a chunk's slice."""
+        return await self._core.reader.read_slice(part)
+
+    async def wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
+        """Wait until there is data past ``at`` or the stream is closed.
+
+        False after the timeout, or when the engine drains; raises if the stream ends.
+        """
+        opened = own(stream)
+        _check_there(opened)
+        if opened.durable.offset > at or opened.durable.closed:
+            return True
+        if self._core.draining:
+            return False
+        loop = self._core.loop
+        waiter: asyncio.Future[bool] = loop.create_future()
+        opened.audience.waiters.add(waiter)
+        timer = loop.call_later(timeout_s, _time_out, waiter)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            opened.audience.waiters.discard(waiter)
+
+    def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
+        """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
+        opened = own(stream)
+        _check_there(opened)
+        if self._core.draining:
+            raise Draining
+        if opened.durable.offset != at or opened.durable.closed:
+            return False
+        opened.audience.subscribers[subscriber] = None
+        return True
+
+    def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
+        """Stop that; no error if it had stopped."""
+        own(stream).audience.subscribers.pop(subscriber, None)
+
+    # -- looking up ------------------------------------------------------------------------
+
+    async def _find(self, path: str) -> Stream:
+        stream = await self._core.catalog.find(path)
+        if stream is None:
+            raise StreamNotFound(path)
+        return stream
+
+    def _check_usable(self, stream: Stream) -> None:
+        _check_there(stream)
+        if stream.fault is not None:
+            raise stream.fault
+        if self._is_expired(stream):
+            if stream.sidecar.forks:
+                raise StreamGone(stream.path)
+            raise StreamNotFound(stream.path)
+
+    def _is_expired(self, stream: Stream) -> bool:
+        return is_expired(stream.sidecar.lifetime(), stream.last_use_ms, self._core.now_ms())
+
+    # -- time ------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        """Remember uses, and send readers of expired streams away; runs for ever."""
+        while True:
+            await asyncio.sleep(_USE_TICK_S)
+            for stream in self._core.catalog.mortal():
+                if stream.audience and self._is_expired(stream):
+                    gone = bool(stream.sidecar.forks)
+                    reason = StreamGone if gone else StreamNotFound
+                    stream.audience.end(reason(stream.path))
+                elif unwritten_too_long(stream):
+                    self._write_use(stream)
+
+    def _write_use(self, stream: Stream) -> None:
+        """Let a stream's sidecar know when it was last used."""
+        if (
+            stream.sidecar.ttl_s is None
+            or stream.use_written_ms >= stream.last_use_ms
+            or stream.ended is not None
+            or self._core.refusal() is not None
+        ):
+            return
+        stream.use_written_ms = stream.last_use_ms
+        self._change(stream)
+
+    def _reclaimer(self) -> Reclaimer:
+        core = self._core
+        return Reclaimer(core.directory, core.executor, core.settings, core.now_ms, self._reclaim)
+
+    async def _reclaim(self, path: str) -> None:
+        """Delete a stream that is expired, or soft-deleted and needed by no fork."""
+        try:
+            stream = await self._core.catalog.find(path)
+            if stream is None or self._core.refusal() is not None:
+                return
+            if stream.sidecar.soft_deleted or self._is_expired(stream):
+                await self._end(stream)
+        except StreamError:
+            return
+
+    # -- going down ------------------------------------------------------------------------
+
+    def write_refusal(self) -> StreamError | None:
+        """Why no write is taken now; None if writes are."""
+        return self._core.refusal()
+
+    @property
+    def fault(self) -> StorageFailed | None:
+        """The final failure of the disk, if there was one."""
+        return self._core.fault
+
+    def drain(self) -> None:
+        """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
+        if self._core.draining:
+            return
+        for stream in self._core.catalog.mortal():
+            self._write_use(stream)
+        self._core.draining = True
+        for stream in self._core.catalog.streams():
+            for waiter in list(stream.audience.waiters):
+                _time_out(waiter)
+            stream.audience.dismiss(Draining())
+
+    async def close(self) -> None:
+        """Drain, finish, checkpoint, and give up the data directory."""
+        self.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._long:
+            await asyncio.wait(self._long)
+        await self._core.close()
+
+
+def _check_there(stream: Stream) -> None:
+    if stream.ended is not None:
+        raise stream.ended
+    if stream.sidecar.soft_deleted:
+        raise StreamGone(stream.path)
+
+
+def _time_out(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)

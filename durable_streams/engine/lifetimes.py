@@ -1,0 +1,124 @@
+"""Time: sliding TTLs that survive restarts, and expired streams that go by themselves.
+
+A use renews a stream's TTL in memory; the engine writes the time of the last use to the sidecar
+when it has moved by a noticeable part of the TTL (:func:`unwritten_too_long`).  Expired streams are
+gone for everybody at once (the engine looks before it serves); those nobody touches are found by a
+slow walk over the directories, which begins only ``reclaim_delay_s`` after the start or a jump of
+the clock: a backup that was just restored, or a wrong clock, costs no data at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.protocol.lifetime import is_expired
+from durable_streams.storage import names
+from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from durable_streams.engine.stream import Stream
+    from durable_streams.settings import Settings
+    from durable_streams.storage.directory import DataDirectory
+
+_LONGEST_UNWRITTEN_MS: Final = 4000
+_CLOCK_JUMP_S: Final = 60.0
+_WALK_BATCH: Final = 64  # sidecars read in one go; then a pause, so that a walk costs little
+_WALK_PAUSE_S: Final = 0.2
+
+log = logging.getLogger("durable_streams.engine")
+
+
+def unwritten_too_long(stream: Stream) -> bool:
+    """Whether the last use of a stream has to go to its sidecar."""
+    ttl_s = stream.sidecar.ttl_s
+    if ttl_s is None or stream.ended is not None:
+        return False
+    limit = min(_LONGEST_UNWRITTEN_MS, ttl_s * 1000 // 8)
+    return stream.last_use_ms - stream.use_written_ms > limit
+
+
+class Reclaimer:
+    """Finds expired streams that nobody touches."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        executor: Executor,
+        settings: Settings,
+        now_ms: Callable[[], int],
+        reclaim: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """``reclaim`` deletes the stream at a path if it is (still) expired."""
+        self._directory = directory
+        self._executor = executor
+        self._settings = settings
+        self._now_ms = now_ms
+        self._reclaim = reclaim
+
+    async def run(self) -> None:
+        """Walk for ever."""
+        await self._steady(self._settings.reclaim_delay_s)
+        while True:
+            await self._walk()
+            await self._steady(self._settings.reclaim_interval_s)
+
+    async def _steady(self, duration_s: float) -> None:
+        """Return after this time has passed without a jump of the wall clock."""
+        remaining = duration_s
+        while remaining > 0:
+            step = min(remaining, 10.0)
+            wall, steady = time.time(), time.monotonic()
+            await asyncio.sleep(step)
+            drift = abs((time.time() - wall) - (time.monotonic() - steady))
+            if drift > _CLOCK_JUMP_S:
+                log.warning("the clock jumped by %.0f s; expired streams are kept for now", drift)
+                remaining = max(remaining, self._settings.reclaim_delay_s)
+            else:
+                remaining -= step
+
+    async def _walk(self) -> None:
+        loop = asyncio.get_running_loop()
+        walk = stream_directories(self._directory.streams)
+        while batch := await loop.run_in_executor(self._executor, self._expired_among, walk):
+            for path in batch:
+                if path:
+                    await self._reclaim(path)
+            await asyncio.sleep(_WALK_PAUSE_S)
+
+    def _expired_among(self, walk: Iterator[Path]) -> list[str]:
+        """Look at the next directories; paths that seem expired, ``""`` for others; blocks."""
+        found: list[str] = []
+        for directory in walk:
+            found.append(self._expired_path(directory))
+            if len(found) >= _WALK_BATCH:
+                break
+        return found
+
+    def _expired_path(self, directory: Path) -> str:
+        try:
+            sidecar = load_sidecar(self._directory.disk, directory)
+        except DamagedFiles:
+            return ""
+        path = names.path_of(str(directory.relative_to(self._directory.streams)))
+        if sidecar is None or path is None:
+            return ""
+        if is_expired(sidecar.lifetime(), sidecar.last_use_ms, self._now_ms()):
+            return path
+        return path if sidecar.soft_deleted and not sidecar.forks else ""
+
+
+def stream_directories(top: Path) -> Iterator[Path]:
+    """Every stream's directory below ``streams/``, lazily; blocks."""
+    for current, directories, _ in os.walk(top):
+        here = [name for name in directories if names.is_stream_directory(name)]
+        directories[:] = [name for name in directories if not names.is_stream_directory(name)]
+        for name in here:
+            yield top.__class__(current) / name

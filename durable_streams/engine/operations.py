@@ -1,0 +1,222 @@
+"""Operations: accepted changes on their way to the journal and to the files.
+
+An operation's records are one atomic unit.  It was *decided* when it was made (the stream's
+``decided`` state has it), becomes *durable* with its batch or *fails* and is undone (latest first),
+and is *applied* when its records are in the streams' files.  All methods run on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from durable_streams.engine.stream import MemoryChunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from durable_streams.engine.stream import Before, Stream
+    from durable_streams.errors import StreamError
+    from durable_streams.protocol.offsets import Offset
+    from durable_streams.storage.format.index import Tail
+    from durable_streams.storage.format.journal import AppendRecord, Record
+    from durable_streams.storage.format.sidecar import Sidecar
+
+_RECORD_OVERHEAD = (
+    256  # bytes of a packed record beside its data and index lines, at most (paths add)
+)
+
+
+class Operation:
+    """Base: waits and outcome."""
+
+    __slots__ = ("_waiters", "error", "pending", "records", "stream")
+
+    def __init__(self, stream: Stream, records: Sequence[Record]) -> None:
+        self.stream = stream
+        self.records = records
+        self.pending = True
+        self.error: StreamError | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        stream.last_operation = self
+
+    @property
+    def size_bytes(self) -> int:
+        """At least what its records take in the journal."""
+        return sum(_size(record) for record in self.records)
+
+    async def wait(self) -> None:
+        """Return when durable, raise if it failed.  Any number may wait; cancelling harms none."""
+        if self.pending:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        if self.error is not None:
+            raise self.error
+
+    def settle(self, error: StreamError | None) -> None:
+        """The batch is durable (None) or failed."""
+        self.pending = False
+        self.error = error
+        if self.stream.last_operation is self:
+            self.stream.last_operation = None
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    def durable(self) -> None:
+        """The records are durable."""
+
+    def undo(self) -> None:
+        """The records failed: the decided state is what it was before."""
+
+    def applied(self) -> None:
+        """The records are in the files."""
+
+
+class AppendOperation(Operation):
+    """Bytes, a close, or both."""
+
+    __slots__ = ("before", "record", "start", "tail")
+
+    def __init__(self, stream: Stream, record: AppendRecord, before: Before) -> None:
+        super().__init__(stream, (record,))
+        self.record = record
+        self.before = before
+        self.start: Offset = before.tail.offset
+        self.tail: Tail = stream.decided
+
+    def durable(self) -> None:
+        """Let readers see it."""
+        stream, record = self.stream, self.record
+        stream.durable = self.tail
+        if record.data:
+            stream.memory.append(MemoryChunk(record.segment, record.position, record.data))
+
+    def undo(self) -> None:
+        """Take it back."""
+        self.stream.take_back(self.before)
+
+    def applied(self) -> None:
+        """The files have it."""
+        self.stream.forget_applied(self.tail)
+
+
+class BirthOperation(Operation):
+    """A new stream, perhaps with first content; nobody sees it before it is durable."""
+
+    __slots__ = ("_discard", "first_data", "tail")
+
+    def __init__(
+        self,
+        stream: Stream,
+        records: Sequence[Record],
+        first_data: bytes,
+        discard: Callable[[], None],
+    ) -> None:
+        """``discard`` takes the stream out of the catalogue again."""
+        super().__init__(stream, records)
+        self.first_data = first_data
+        self._discard = discard
+        self.tail = stream.decided
+        stream.birth = self
+
+    def durable(self) -> None:
+        """Let readers see it."""
+        self.stream.birth = None
+        self.stream.durable = self.tail
+        if self.first_data:
+            self.stream.memory.append(MemoryChunk(0, 0, self.first_data))
+
+    def undo(self) -> None:
+        """Take it back."""
+        self._discard()
+
+    def applied(self) -> None:
+        """The files have it."""
+        self.stream.forget_applied(self.tail)
+
+
+class AdoptOperation(Operation):
+    """A fork that was built beside; nobody sees it before its directory is in place."""
+
+    __slots__ = ("_discard", "_in_place")
+
+    def __init__(
+        self, stream: Stream, records: Sequence[Record], discard: Callable[[], None]
+    ) -> None:
+        """``discard`` takes the stream out of the catalogue again."""
+        super().__init__(stream, records)
+        self._discard = discard
+        self._in_place = False
+        stream.birth = self
+
+    def settle(self, error: StreamError | None) -> None:
+        """Settled when it failed, or is in place as well as durable."""
+        if error is not None or self._in_place:
+            self.stream.birth = None
+            super().settle(error)
+
+    def undo(self) -> None:
+        """Take it back."""
+        self._discard()
+
+    def applied(self) -> None:
+        """The files have it."""
+        self._in_place = True
+        self.settle(None)
+
+
+class SidecarOperation(Operation):
+    """A new version of a stream's sidecar."""
+
+    __slots__ = ("_before",)
+
+    def __init__(self, stream: Stream, records: Sequence[Record], before: Sidecar) -> None:
+        super().__init__(stream, records)
+        self._before = before
+
+    def undo(self) -> None:
+        """Take it back."""
+        self.stream.sidecar = self._before
+
+
+class DeleteOperation(Operation):
+    """The end of a stream, with what that changes in the source it was forked from."""
+
+    __slots__ = ("_buried", "_restore", "reason")
+
+    def __init__(
+        self,
+        stream: Stream,
+        records: Sequence[Record],
+        *,
+        reason: StreamError,
+        restore: Callable[[], None],
+        buried: Callable[[], None],
+    ) -> None:
+        """``restore`` undoes the decision; ``buried``: the directory is gone."""
+        super().__init__(stream, records)
+        self.reason = reason
+        self._restore = restore
+        self._buried = buried
+
+    def durable(self) -> None:
+        """Let readers see it."""
+        self.stream.audience.end(self.reason)
+
+    def undo(self) -> None:
+        """Take it back."""
+        self._restore()
+
+    def applied(self) -> None:
+        """The files have it."""
+        self._buried()
+
+
+def _size(record: Record) -> int:
+    size = _RECORD_OVERHEAD + len(record.path)
+    for name in ("data", "index", "sidecar"):
+        size += len(getattr(record, name, b""))
+    return size

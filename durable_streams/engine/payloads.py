@@ -1,0 +1,30 @@
+"""From a request body to the bytes that are stored."""
+
+from __future__ import annotations
+
+from durable_streams.engine.stream import NO_DATA, Payload
+from durable_streams.errors import InvalidJson
+from durable_streams.protocol import json_mode, media_type
+from durable_streams.storage.format.index import checksum
+
+
+def prepare(content_type: str, body: bytes, *, allow_empty: bool = False) -> Payload:
+    """The wire bytes of a body, and what the index says of them; :class:`InvalidJson`.
+
+    ``allow_empty``: an empty JSON array is no data rather than an error (protocol section 9.1.3).
+    """
+    if not body:
+        return NO_DATA
+    if not media_type.is_json(content_type):
+        return Payload(body, 1, checksum(body))
+    messages = json_mode.split_messages(body, allow_empty=allow_empty)
+    data = json_mode.encode_messages(messages)
+    return Payload(data, len(messages), checksum(data))
+
+
+def try_prepare(content_type: str, body: bytes) -> Payload | InvalidJson:
+    """The same for work off the loop: the error is for later, other checks come first."""
+    try:
+        return prepare(content_type, body)
+    except InvalidJson as error:
+        return error

@@ -1,0 +1,279 @@
+"""Reads: which bytes of which files answer an offset.
+
+A chunk lies within one segment and is bounded.  It ends at the end of an append, chosen so that
+the same offset gives the same bytes once they are no longer the tail.  Small chunks are read here,
+on the loop where the page cache has them; larger ones are described as slices of open files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import OrderedDict
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from durable_streams.engine.stream import own
+from durable_streams.errors import InvalidOffset
+from durable_streams.protocol.offsets import ZERO, Offset, Start
+from durable_streams.results import Chunk, FileSlice
+from durable_streams.storage import names
+from durable_streams.storage.stream_files import AppendEnds, scan_ends
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from durable_streams.engine.stream import Stream
+    from durable_streams.storage.directory import DataDirectory
+
+_T = TypeVar("_T")
+_SMALL_BYTES: Final = 64 * 1024
+_ENDS_BYTES: Final = 16 * 1024 * 1024  # memory for the append ends of segments being read
+
+_FileKey = tuple[str, str, int]
+
+
+class OpenSegment:
+    """A segment file open for reading, shared by chunks; closed when the last lets go."""
+
+    __slots__ = ("_directory", "_fd", "_users")
+
+    def __init__(self, directory: DataDirectory, fd: int) -> None:
+        self._directory = directory
+        self._fd = fd
+        self._users = 1
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def acquire(self) -> None:
+        """One more user."""
+        self._users += 1
+
+    def release(self) -> None:
+        """One user less."""
+        self._users -= 1
+        if not self._users:
+            self._directory.disk.close(self._fd)
+
+
+class Reader:
+    """Reads chunks of streams; owned by the event loop."""
+
+    def __init__(
+        self, directory: DataDirectory, executor: Executor, max_read_bytes: int, max_files: int
+    ) -> None:
+        self._directory = directory
+        self._disk = directory.disk
+        self._executor = executor
+        self._max_read_bytes = max_read_bytes
+        self._max_files = max_files
+        self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
+        self._ends: OrderedDict[_FileKey, AppendEnds] = OrderedDict()
+        self._ends_bytes = 0
+
+    async def read(self, stream: Stream, start: Offset | Start) -> Chunk:
+        """The chunk that begins at an offset; empty at the tail and beyond it."""
+        tail = stream.durable
+        if start is Start.NOW:
+            return _empty(stream, tail.offset)
+        offset = ZERO if isinstance(start, Start) else start
+        if offset >= tail.offset:
+            return _empty(stream, tail.offset)
+        segment, begin = await self._locate(stream, offset)
+        tail = stream.durable
+        end = await self._end(stream, segment, begin)
+        at_tail = (segment, end) == tail.offset == stream.durable.offset
+        chunk = Chunk(
+            stream,
+            Offset(segment, begin) if begin else offset,
+            Offset(segment, end),
+            (),
+            end - begin,
+            at_tail,
+            at_tail and stream.durable.closed,
+        )
+        await self._describe(stream, chunk, segment, begin, end)
+        return chunk
+
+    async def locate(self, stream: Stream, offset: Offset) -> Offset:
+        """Check that an offset up to the tail is a position; where its bytes begin."""
+        if offset == stream.durable.offset:
+            return offset
+        return Offset(*await self._locate(stream, offset))
+
+    async def _locate(self, stream: Stream, offset: Offset) -> tuple[int, int]:
+        segment, position = offset
+        size = stream.segment_size(segment)
+        if position > size:
+            raise InvalidOffset(f"{offset.token} is past the end of its segment")
+        if position == size:
+            return segment + 1, 0
+        if stream.is_json and position and not await self._is_end(stream, segment, position):
+            raise InvalidOffset(f"{offset.token} lies inside an append")
+        return segment, position
+
+    async def _is_end(self, stream: Stream, segment: int, position: int) -> bool:
+        memory = stream.memory
+        if any(chunk.segment == segment and chunk.start == position for chunk in memory):
+            return True
+        ends = (await self.append_ends(stream, segment)).ends
+        at = bisect_right(ends, position)
+        return at > 0 and ends[at - 1] == position
+
+    async def _end(self, stream: Stream, segment: int, begin: int) -> int:
+        """Where the chunk that begins here ends: the last append within the limit, or the first."""
+        size = stream.segment_size(segment)
+        limit = begin + self._max_read_bytes
+        if size <= limit:
+            return size
+        ends = (await self.append_ends(stream, segment)).ends
+        at = bisect_right(ends, limit)
+        if at and ends[at - 1] > begin:
+            return ends[at - 1]
+        if at < len(ends):
+            return ends[at]
+        # Not in the files yet: the appends in memory, which are in order.
+        last = begin
+        for chunk in stream.memory:
+            end = chunk.start + len(chunk.data)
+            if chunk.segment == segment and end > begin:
+                if last > begin and end > limit:
+                    break
+                last = end
+        return last if last > begin else size
+
+    async def append_ends(self, stream: Stream, segment: int) -> AppendEnds:
+        """Where the applied appends of a segment end."""
+        key = (stream.path, stream.id, segment)
+        ends = self._ends.get(key)
+        if ends is None:
+            ends = AppendEnds()
+        else:
+            self._ends.move_to_end(key)
+        path = self._directory.stream_directory(stream.path) / names.index_file(segment, stream.id)
+        sealed = segment < stream.applied.segment
+        if ends.complete:
+            return ends
+        if sealed:
+            limit = await self._run(self._size_of, path)
+        else:
+            limit = stream.applied.index_position if segment == stream.applied.segment else 0
+        if ends.scanned < limit or sealed:
+            ends = ends.copy()
+            await self._run(scan_ends, self._disk, path, ends, limit)
+            ends.complete = sealed
+            self._keep(key, ends)
+        return ends
+
+    async def _run(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Do something that may wait for the disk."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, function, *arguments)
+
+    def _size_of(self, path: Path) -> int:
+        status = self._disk.status(path)
+        return status.size_bytes if status else 0
+
+    def _keep(self, key: _FileKey, ends: AppendEnds) -> None:
+        old = self._ends.pop(key, None)
+        self._ends_bytes += ends.size_bytes - (old.size_bytes if old else 0)
+        self._ends[key] = ends
+        while self._ends_bytes > _ENDS_BYTES and len(self._ends) > 1:
+            _, oldest = self._ends.popitem(last=False)
+            self._ends_bytes -= oldest.size_bytes
+
+    async def append_sizes(self, chunk: Chunk) -> list[int]:
+        """How many bytes of a chunk each append in it has."""
+        stream = own(chunk.stream)
+        segment, end = chunk.end
+        begin = end - chunk.size_bytes
+        bounds = {start + len(data) for number, start, data in stream.memory if number == segment}
+        if chunk.size_bytes:
+            bounds.update((await self.append_ends(stream, segment)).ends)
+        inside = sorted(bound for bound in bounds if begin < bound <= end)
+        return [after - before for before, after in pairwise([begin, *inside])]
+
+    async def _describe(
+        self, stream: Stream, chunk: Chunk, segment: int, begin: int, end: int
+    ) -> None:
+        """Fill in the parts: from the file as far as it is applied, the rest from memory."""
+        from_memory = [
+            data[max(0, begin - start) : end - start]
+            for number, start, data in stream.memory
+            if number == segment and start < end and start + len(data) > begin
+        ]
+        split = end - sum(map(len, from_memory))
+        parts: list[bytes | FileSlice] = []
+        if split > begin:
+            file = await self._file(stream, segment, split)
+            if end - begin <= _SMALL_BYTES:
+                parts.append(await self._pread(file, split - begin, begin))
+                file.release()
+            else:
+                parts.append(FileSlice(file, begin, split - begin))
+                chunk.hold(file)
+        chunk.parts = [*parts, *from_memory]
+
+    async def _pread(self, file: OpenSegment, size: int, position: int) -> bytes:
+        data = self._disk.pread_cached(file.fileno(), size, position)
+        if data is None:
+            data = await self._run(self._disk.pread, file.fileno(), size, position)
+        if len(data) != size:
+            raise OSError(f"a segment file is shorter than {position + size} bytes")
+        return data
+
+    async def read_slice(self, part: FileSlice) -> bytes:
+        """The bytes of a slice, read off the loop."""
+        data = await self._run(self._disk.pread, part.file.fileno(), part.size, part.position)
+        if len(data) != part.size:
+            raise OSError("a segment file became shorter")
+        return data
+
+    async def bytes_of(self, stream: Stream, segment: int, begin: int, end: int) -> bytes:
+        """Applied bytes of a segment, read off the loop."""
+        file = await self._file(stream, segment, end)
+        try:
+            return await self._run(self._disk.pread, file.fileno(), end - begin, begin)
+        finally:
+            file.release()
+
+    async def _file(self, stream: Stream, segment: int, size: int) -> OpenSegment:
+        """A segment file of at least ``size`` bytes, open and acquired for the caller."""
+        key = (stream.path, stream.id, segment)
+        file = self._files.get(key)
+        if file is not None and self._disk.file_status(file.fileno()).size_bytes < size:
+            self._files.pop(key).release()  # it was replaced, having had another name
+            file = None
+        if file is None:
+            path = self._directory.stream_directory(stream.path)
+            name = names.segment_file(segment, stream.id)
+            fd = await self._run(self._disk.open_read, path / name)
+            file = self._files.get(key)
+            if file is not None:
+                self._disk.close(fd)
+            else:
+                file = self._files[key] = OpenSegment(self._directory, fd)
+                while len(self._files) > self._max_files:
+                    self._files.popitem(last=False)[1].release()
+        else:
+            self._files.move_to_end(key)
+        file.acquire()
+        return file
+
+    def forget(self, stream: Stream) -> None:
+        """A stream was deleted: let go of its files."""
+        for key in [key for key in self._files if key[1] == stream.id]:
+            self._files.pop(key).release()
+
+    def close(self) -> None:
+        """Let go of all files; chunks still out keep theirs."""
+        while self._files:
+            self._files.popitem()[1].release()
+
+
+def _empty(stream: Stream, tail: Offset) -> Chunk:
+    return Chunk(stream, tail, tail, (), 0, at_tail=True, closed=stream.durable.closed)

@@ -1,0 +1,224 @@
+"""The state of one open stream, and how an append changes it.
+
+Three ends of a stream move forward, in this order:
+
+``decided``   what has been accepted; decisions build on it although it may still fail
+``durable``   what the journal holds; readers never see beyond it
+``applied``   what is in the stream's own files; the bytes between are in ``memory``
+
+Owned by the event loop; nothing here awaits, so every decision and its reservation are one step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from durable_streams.engine.live import Audience
+from durable_streams.protocol import media_type
+from durable_streams.protocol.append_rules import WriterState
+from durable_streams.protocol.producers import ProducerState
+from durable_streams.results import StreamInfo
+from durable_streams.storage.format import index as index_format
+from durable_streams.storage.format.index import Tail
+from durable_streams.storage.format.journal import AppendRecord
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from durable_streams.engine.operations import Operation
+    from durable_streams.errors import StreamError
+    from durable_streams.protocol.commands import Append
+    from durable_streams.results import StreamRef
+    from durable_streams.settings import Settings
+    from durable_streams.storage.format.sidecar import Sidecar
+    from durable_streams.storage.stream_files import LoadedStream
+
+
+class Payload(NamedTuple):
+    """The wire bytes of an append, with what its index line says of them."""
+
+    data: bytes
+    messages: int
+    crc: int
+
+
+NO_DATA = Payload(b"", 0, 0)
+
+
+class MemoryChunk(NamedTuple):
+    """An append that is durable and not yet in the files."""
+
+    segment: int
+    start: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The decided state before an append, to go back to if it fails."""
+
+    tail: Tail
+    producer_id: str | None
+    producer: ProducerState | None
+    segments: int
+
+
+class Stream:
+    """One open stream."""
+
+    __slots__ = (
+        "__weakref__",
+        "applied",
+        "audience",
+        "birth",
+        "building",
+        "content_type",
+        "decided",
+        "durable",
+        "ended",
+        "fault",
+        "id",
+        "is_json",
+        "last_operation",
+        "last_use_ms",
+        "memory",
+        "path",
+        "producers",
+        "sidecar",
+        "sizes",
+        "use_written_ms",
+    )
+
+    def __init__(
+        self, path: str, loaded: LoadedStream, loop: asyncio.AbstractEventLoop, now_ms: int
+    ) -> None:
+        sidecar = loaded.sidecar
+        self.path = path
+        self.id = sidecar.id
+        self.sidecar: Sidecar = sidecar
+        self.content_type = sidecar.content_type
+        self.is_json = media_type.is_json(sidecar.content_type)
+        self.decided = self.durable = self.applied = loaded.tail
+        self.sizes = loaded.sizes
+        self.producers = {name: ProducerState(*state) for name, state in loaded.producers.items()}
+        self.memory: deque[MemoryChunk] = deque()
+        self.audience = Audience(loop)
+        self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
+        self.use_written_ms = self.last_use_ms
+        self.last_operation: Operation | None = None
+        self.birth: Operation | None = None
+        self.ended: StreamError | None = None
+        self.fault: StreamError | None = None
+        self.building = 0
+
+    def info(self) -> StreamInfo:
+        """The stream's metadata as readers may see it."""
+        return StreamInfo(
+            self.path,
+            self.id,
+            self.content_type,
+            self.durable.offset,
+            self.durable.closed,
+            self.sidecar.lifetime(),
+            self.sidecar.created_ms,
+        )
+
+    def writer_state(self) -> WriterState:
+        """What the rules for appends look at."""
+        tail = self.decided
+        return WriterState(
+            self.content_type, tail.offset, tail.closed, tail.closed_by, tail.stream_seq
+        )
+
+    def reserve(
+        self, command: Append, payload: Payload, now_ms: int, settings: Settings
+    ) -> tuple[AppendRecord, Before]:
+        """Take the next place in the stream for an append that the rules allow."""
+        tail = self.decided
+        claim = command.producer
+        before = Before(
+            tail,
+            claim.id if claim else None,
+            self.producers.get(claim.id) if claim else None,
+            len(self.sizes),
+        )
+        segment, position, index_position = tail.segment, tail.position, tail.index_position
+        chain, opening = tail.chain, b""
+        previous: tuple[int, int] | None = None
+        if payload.data and index_position and _is_full(tail, len(payload.data), settings):
+            previous = (position, index_position)
+            self.sizes.append(position)
+            segment, position, index_position = segment + 1, 0, 0
+        if not index_position:
+            opening, chain = index_format.pack_opening(
+                chain, segment, previous, self.producers, tail.stream_seq
+            )
+        end = position + len(payload.data)
+        line, chain = index_format.pack_line(
+            chain,
+            end,
+            messages=payload.messages,
+            crc=payload.crc,
+            time_ms=now_ms,
+            producer=claim,
+            stream_seq=command.stream_seq,
+            closed=command.close,
+        )
+        record = AppendRecord(
+            self.path,
+            self.id,
+            segment,
+            position,
+            index_position,
+            tail.chain,
+            opening + line,
+            payload.data,
+        )
+        self.decided = Tail(
+            segment,
+            end,
+            index_position + len(record.index),
+            chain,
+            command.close,
+            claim if command.close else None,
+            tail.stream_seq if command.stream_seq is None else command.stream_seq,
+        )
+        if claim is not None:
+            self.producers[claim.id] = ProducerState(claim.epoch, claim.seq)
+        return record, before
+
+    def take_back(self, before: Before) -> None:
+        """Undo the latest reservation."""
+        self.decided = before.tail
+        del self.sizes[before.segments :]
+        if before.producer_id is not None:
+            if before.producer is None:
+                self.producers.pop(before.producer_id, None)
+            else:
+                self.producers[before.producer_id] = before.producer
+
+    def forget_applied(self, applied: Tail) -> None:
+        """The files have everything up to ``applied``: memory need not."""
+        self.applied = applied
+        memory = self.memory
+        while memory and (memory[0].segment, memory[0].start) < applied.offset:
+            memory.popleft()
+
+    def segment_size(self, segment: int) -> int:
+        """Durable bytes of a segment."""
+        return self.durable.position if segment == self.durable.segment else self.sizes[segment]
+
+
+def _is_full(tail: Tail, size: int, settings: Settings) -> bool:
+    return tail.position > 0 and (
+        tail.position + size > settings.segment_bytes or tail.index_position > settings.index_bytes
+    )
+
+
+def own(stream: StreamRef) -> Stream:
+    """The engine's own stream behind a reference that it gave out."""
+    if not isinstance(stream, Stream):
+        raise TypeError("not a stream of this engine")
+    return stream

@@ -1,0 +1,206 @@
+"""Every way a request can fail, as types with fields.
+
+The protocol rules, the storage and the engine raise these; one table in
+``protocol/replies.py`` turns them into HTTP answers, and a library user catches them.  No
+other place chooses a status, and nobody reads the message to find out what happened.
+
+    StreamError
+    ├── InvalidRequest            the request is malformed
+    │   ├── InvalidOffset         … its offset is malformed or no position of the stream
+    │   ├── InvalidJson           … its body is not JSON
+    │   └── EpochWithoutStart     … a new producer epoch that does not begin at sequence 0
+    ├── UnsupportedEncoding       the body has a Content-Encoding
+    ├── MethodNotAllowed          the method means nothing here
+    ├── RequestTimeout            the body came too slowly
+    ├── PayloadTooLarge           the body exceeds the limit
+    ├── StreamNotFound            no such stream, or it expired
+    ├── StreamGone                deleted, but forks still need its data
+    ├── OffsetGone                older than what retention kept
+    ├── Conflict
+    │   ├── StreamExists          … with another configuration
+    │   ├── SourceGone            the fork's source is deleted
+    │   ├── StreamClosed          no appends any more
+    │   ├── ContentTypeMismatch
+    │   ├── SequenceConflict      Stream-Seq does not increase
+    │   └── ProducerGap           a producer's sequence skipped numbers
+    ├── StaleEpoch                a newer epoch of the producer exists
+    ├── Unavailable               try again later
+    │   ├── Overloaded            the server is behind, or full of connections
+    │   ├── Draining              the server is shutting down
+    │   └── StorageFailed         the disk failed; only a restart helps
+    ├── DiskFull
+    └── StreamDamaged             the stream's files fail their checksums
+
+    DataDirectoryError            the data directory cannot be opened (no request is involved)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from durable_streams.protocol.offsets import Offset
+
+
+class StreamError(Exception):
+    """Base of all errors of this package; ``str()`` tells a user what is wrong."""
+
+
+class InvalidRequest(StreamError):
+    """A header, parameter, path or body is malformed (400)."""
+
+
+class InvalidOffset(InvalidRequest):
+    """An offset is malformed, or names no position of the stream (400)."""
+
+
+class InvalidJson(InvalidRequest):
+    """The body of a JSON stream's append is not valid JSON (400)."""
+
+
+class EpochWithoutStart(InvalidRequest):
+    """A new producer epoch must begin at sequence 0 (400)."""
+
+
+class UnsupportedEncoding(StreamError):
+    """The request body carries a Content-Encoding; bodies are stored as sent (415)."""
+
+
+class MethodNotAllowed(StreamError):
+    """The HTTP method has no meaning for a stream (405)."""
+
+
+class RequestTimeout(StreamError):
+    """The request body did not arrive in time (408)."""
+
+
+class PayloadTooLarge(StreamError):
+    """The request body exceeds ``limit_bytes`` (413)."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the body is larger than the limit of {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
+
+class StreamNotFound(StreamError):
+    """There is no stream at this path, or it has expired (404)."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"no stream at {path!r}")
+        self.path = path
+
+
+class StreamGone(StreamError):
+    """The stream was deleted; its data is kept only for its forks (410)."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the stream {path!r} was deleted")
+        self.path = path
+
+
+class OffsetGone(StreamError):
+    """The offset is older than what retention kept (410)."""
+
+
+class Conflict(StreamError):
+    """The request contradicts the state of the stream (409)."""
+
+
+class StreamExists(Conflict):
+    """A stream with another configuration is at this path (409)."""
+
+    def __init__(self, path: str, difference: str) -> None:
+        super().__init__(f"a stream exists at {path!r} with another configuration: {difference}")
+        self.path = path
+        self.difference = difference
+
+
+class SourceGone(Conflict):
+    """The source of a fork was deleted (409)."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the source stream {path!r} was deleted and cannot be forked")
+        self.path = path
+
+
+class StreamClosed(Conflict):
+    """The stream is closed at ``tail`` and takes no appends (409)."""
+
+    def __init__(self, tail: Offset) -> None:
+        super().__init__("the stream is closed")
+        self.tail = tail
+
+
+class ContentTypeMismatch(Conflict):
+    """The content type of a request is not the stream's (409)."""
+
+    def __init__(self, expected: str, received: str) -> None:
+        super().__init__(f"the stream's content type is {expected!r}, not {received!r}")
+        self.expected = expected
+        self.received = received
+
+
+class SequenceConflict(Conflict):
+    """``Stream-Seq`` is not greater than the last one (409)."""
+
+    def __init__(self, last: str, received: str) -> None:
+        super().__init__(f"sequence conflict: Stream-Seq {received!r} is not greater than {last!r}")
+        self.last = last
+        self.received = received
+
+
+class ProducerGap(Conflict):
+    """A producer's sequence number skipped some (409)."""
+
+    def __init__(self, expected: int, received: int) -> None:
+        super().__init__(f"producer sequence gap: expected {expected}, received {received}")
+        self.expected = expected
+        self.received = received
+
+
+class StaleEpoch(StreamError):
+    """A newer epoch of this producer has been seen: this one is fenced off (403)."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"stale producer epoch: the current epoch is {current}")
+        self.current = current
+
+
+class Unavailable(StreamError):
+    """The server cannot do this now; try again after ``retry_after_s`` seconds (503)."""
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Unavailable):
+    """Writes outrun the disk, or too many connections are open (503)."""
+
+
+class Draining(Unavailable):
+    """The server is shutting down and takes no new writes (503)."""
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        super().__init__("the server is shutting down", retry_after_s)
+
+
+class StorageFailed(Unavailable):
+    """The disk failed a write or an fsync: reads go on, writes need a restart (503)."""
+
+
+class DiskFull(StreamError):
+    """There is no room for the write; nothing was stored (507)."""
+
+
+class StreamDamaged(StreamError):
+    """The files of a stream fail their checksums; nothing was changed (500)."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(f"the stream {path!r} is damaged: {detail}")
+        self.path = path
+        self.detail = detail
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be opened; ``str()`` is one line that says why and what to do."""

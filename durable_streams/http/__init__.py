@@ -1,0 +1,11 @@
+"""The HTTP layer: requests in, answers out; everything in between is the engine's.
+
+``handler`` turns a request into a command and an outcome into an answer, ``body`` reads
+request bodies, ``live`` holds long-polls and event streams, ``sending`` is the one module that
+touches a transport.  ``server`` runs them as a process of its own, ``mounting`` inside an
+aiohttp application.
+"""
+
+from durable_streams.http.mounting import Mount, mount
+
+__all__ = ["Mount", "mount"]

@@ -1,0 +1,196 @@
+"""From a request to its answer: parse, ask the engine, describe, send.
+
+One :class:`StreamsHandler` serves one engine, below one prefix or several, in a server of its own
+or in an application.  It answers everything itself: a request that fails gets the status of its
+error, a bug gets 500 and one traceback in the log, and a client that went away gets nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as random_module
+import time
+from typing import TYPE_CHECKING, NoReturn, assert_never
+
+from aiohttp import web
+
+from durable_streams.errors import Draining, StreamError
+from durable_streams.http.body import read_body
+from durable_streams.http.live import LiveReads
+from durable_streams.http.logs import Throttle
+from durable_streams.http.sending import Sender
+from durable_streams.http.urls import stream_url
+from durable_streams.protocol import caching, replies
+from durable_streams.protocol.commands import Append, Create, Delete, Head, Live, Preflight, Read
+from durable_streams.protocol.offsets import Start
+from durable_streams.protocol.replies import Reply
+from durable_streams.protocol.requests import parse_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durable_streams.engine.engine import Engine
+    from durable_streams.results import Chunk, StreamRef
+    from durable_streams.settings import HttpSettings
+
+logger = logging.getLogger("durable_streams")
+
+
+class StreamsHandler:
+    """Answers the requests below the prefix of a stream space; one per engine and server."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: HttpSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        random: random_module.Random | None = None,
+    ) -> None:
+        """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes."""
+        self.engine = engine
+        self.settings = settings
+        self.sender = Sender(stall_timeout_s=settings.stall_timeout_s, clock=clock)
+        self.live = LiveReads(
+            engine,
+            settings,
+            self.sender,
+            clock=clock,
+            random=random or random_module.Random(),  # noqa: S311 - it guards no secret
+        )
+        self.active: set[asyncio.Task[object]] = set()
+        self._throttle = Throttle()
+
+    def drain(self) -> None:
+        """End live reads cleanly, and every connection with its next answer."""
+        self.sender.closing = True
+        self.live.drain()
+
+    async def handle(
+        self, request: web.BaseRequest, prefix: str, raw_path: str, raw_query: str
+    ) -> web.StreamResponse:
+        """Answer a request for what is at ``raw_path`` below ``prefix`` (no slash between).
+
+        The answer may have been sent already; aiohttp then sends nothing more.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self.active.add(task)
+        try:
+            return await self._answer(request, prefix, raw_path, raw_query)
+        except StreamError as error:
+            return self.refuse(request, error)
+        except (ConnectionError, web.RequestPayloadError):
+            return _Nothing()
+        except Exception:
+            logger.exception(
+                "bug: a request failed",
+                extra={"method": request.method, "path": request.raw_path},
+            )
+            return self.sender.answer(replies.internal_error())
+        finally:
+            self.active.discard(task)
+
+    def refuse(self, request: web.BaseRequest, error: StreamError) -> web.StreamResponse:
+        """Answer with an error; the server's own troubles are logged, but not without end."""
+        reply = replies.errors(error)
+        if reply.status >= 500 and not isinstance(error, Draining):
+            kind = type(error).__name__
+            if self._throttle.allows(kind):
+                logger.error(
+                    "%s",
+                    error,
+                    extra={"error": kind, "method": request.method, "path": request.raw_path},
+                )
+        return self.sender.answer(reply)
+
+    async def _answer(
+        self, request: web.BaseRequest, prefix: str, raw_path: str, raw_query: str
+    ) -> web.StreamResponse:
+        command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
+        match command:
+            case Append():
+                body = await self._writable_body(request)
+                reply = replies.appended(await self.engine.append(command, body))
+            case Read():
+                return await self._read(request, command)
+            case Create():
+                body = await self._writable_body(request)
+                location = stream_url(request, prefix, command.path)
+                reply = replies.created(await self.engine.create(command, body), location)
+            case Head():
+                reply = replies.info(await self.engine.head(command.path))
+            case Delete():
+                await self.engine.delete(command.path)
+                reply = replies.deleted()
+            case Preflight():
+                reply = replies.preflight()
+            case _:
+                assert_never(command)
+        return self.sender.answer(reply)
+
+    async def _writable_body(self, request: web.BaseRequest) -> bytes:
+        """Read the body of a write, unless writes are refused anyway."""
+        refusal = self.engine.write_refusal()
+        if refusal is not None:
+            raise refusal
+        return await read_body(request, self.settings.max_body_bytes, self.settings.body_timeout_s)
+
+    async def _read(self, request: web.BaseRequest, command: Read) -> web.StreamResponse:
+        stream = await self.engine.open_stream(command.path)
+        match command.live:
+            case Live.NO:
+                chunk = await self.engine.read(stream, command.start)
+                return await self._send_chunk(request, command, stream, chunk, cursor=None)
+            case Live.LONG_POLL:
+                chunk = await self.engine.read(stream, command.start)
+                chunk = await self.live.wait_for_data(request, stream, chunk)
+                cursor = self.live.cursor(command.cursor)
+                if chunk.size_bytes:
+                    return await self._send_chunk(request, command, stream, chunk, cursor=cursor)
+                return self.sender.answer(replies.long_poll_empty(chunk.end, chunk.closed, cursor))
+            case Live.SSE:
+                return await self.live.serve_events(request, stream, command)
+            case _:
+                assert_never(command.live)
+
+    async def _send_chunk(
+        self,
+        request: web.BaseRequest,
+        command: Read,
+        stream: StreamRef,
+        chunk: Chunk,
+        *,
+        cursor: int | None,
+    ) -> web.StreamResponse:
+        try:
+            from_now = command.start is Start.NOW
+            tag = None
+            if not from_now:
+                tag = caching.etag(stream.id, chunk.start, chunk.end, chunk.closed)
+            cache_control = caching.cache_control(
+                sealed=not chunk.at_tail,
+                from_now=from_now,
+                max_age_s=self.settings.immutable_max_age_s,
+                private=self.settings.private_caching,
+            )
+            headers = replies.chunk_reply_headers(chunk, cache_control, tag, cursor)
+            if tag and command.if_none_match and caching.matches(command.if_none_match, tag):
+                return self.sender.answer(replies.not_modified(headers))
+            plan = replies.json_body(chunk) if stream.is_json else replies.plain_body(chunk)
+            in_memory = [part for part in plan.parts if isinstance(part, bytes)]
+            if len(in_memory) == len(plan.parts):
+                body = b"".join((plan.prefix, *in_memory, plan.suffix))
+                return self.sender.answer(Reply(200, headers, body))
+            return await self.sender.send_plan(request, Reply(200, headers), plan)
+        finally:
+            chunk.release()
+
+
+class _Nothing(web.StreamResponse):
+    """The answer to a client that went away: aiohttp drops the connection silently."""
+
+    async def prepare(self, request: web.BaseRequest) -> NoReturn:  # noqa: ARG002 - aiohttp's
+        """Say that there is nobody to answer."""
+        raise ConnectionResetError("the client has gone")

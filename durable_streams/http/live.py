@@ -1,0 +1,354 @@
+"""Live reads: long-polls and event streams (protocol §5.7, §5.8).
+
+A long-poll is one wait in the engine.  An event stream is one :class:`EventReader`: it catches up
+from chunks, then subscribes at the tail; from there on the engine calls it, and it writes what
+all readers of a publication share straight to its transport.  A reader whose transport is full
+is left behind: its task waits for room, catches up from the files and subscribes again, or the
+sender cuts it off.  So a slow reader costs a bounded buffer and holds nobody up.
+
+Everything runs on the event loop.  The client's going cancels the task of its request, which
+frees all there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.errors import Draining, StreamError
+from durable_streams.http import files
+from durable_streams.http.presence import cancelled_when_gone
+from durable_streams.protocol import replies, sse
+from durable_streams.protocol.cursor import MAX_JITTER_S, next_cursor
+from durable_streams.protocol.offsets import Offset
+from durable_streams.settings import KIB
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from random import Random
+
+    from aiohttp import web
+
+    from durable_streams.engine.engine import Engine
+    from durable_streams.http.sending import Answer, EventStream, Sender
+    from durable_streams.protocol.commands import Read
+    from durable_streams.results import Chunk, Publication, StreamRef
+    from durable_streams.settings import HttpSettings
+
+PIECE_BYTES: Final = 48 * KIB
+"""Encoded and written at once: a reader that catches up holds no more than this in memory."""
+
+MAX_SHARED_BYTES: Final = 64 * KIB
+"""The largest publication written to every reader at once; larger ones are read from the files,
+so that what fills a thousand slow transports is small."""
+
+SHORTEST_LIFETIME: Final = 0.9
+"""Event streams end at 90 to 100 % of their lifetime, lest all of them reconnect together."""
+
+_INTERVAL: Final = "interval"
+
+
+class LiveReads:
+    """The live readers of one server."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: HttpSettings,
+        sender: Sender,
+        *,
+        clock: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.clock = clock
+        self.random = random
+        self.draining = False
+        self._sender = sender
+        self._polls: set[asyncio.Timeout] = set()
+        self._readers: set[EventReader] = set()
+
+    def cursor(self, client: int | None) -> int:
+        """Return the cursor of an answer to a client that sent ``client``."""
+        return next_cursor(client, self.clock(), self.random.randint(1, MAX_JITTER_S))
+
+    def drain(self) -> None:
+        """End all live reads cleanly, those to come as well: the server is going down."""
+        if self.draining:
+            return
+        self.draining = True
+        now_s = asyncio.get_running_loop().time()
+        for poll in self._polls:
+            poll.reschedule(now_s)
+        for reader in tuple(self._readers):
+            reader.ended(Draining())
+
+    async def wait_for_data(
+        self, request: web.BaseRequest, stream: StreamRef, chunk: Chunk
+    ) -> Chunk:
+        """Return ``chunk``, or if it is empty the first one that is not, until the timeout."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self.settings.long_poll_timeout_s
+        while not chunk.size_bytes and not chunk.closed:
+            chunk.release()
+            left_s = deadline_s - loop.time()
+            if left_s <= 0 or not await self._wait(request, stream, chunk.end, left_s):
+                return chunk
+            chunk = await self.engine.read(stream, chunk.end)
+        return chunk
+
+    async def _wait(
+        self, request: web.BaseRequest, stream: StreamRef, at: Offset, timeout_s: float
+    ) -> bool:
+        if self.draining:
+            return False
+        poll = asyncio.timeout(None)  # no timeout of its own: drain() sets one
+        try:
+            async with poll:
+                self._polls.add(poll)
+                with cancelled_when_gone(request):
+                    return await self.engine.wait(stream, at, timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            self._polls.discard(poll)
+
+    async def serve_events(
+        self, request: web.BaseRequest, stream: StreamRef, command: Read
+    ) -> Answer:
+        """Answer with the stream's events until it, the client or the lifetime ends."""
+        chunk = await self.engine.read(stream, command.start)
+        reply = replies.Reply(200, replies.sse_headers(stream.content_type))
+        try:
+            events = await self._sender.open_events(request, reply)
+        except BaseException:
+            chunk.release()
+            raise
+        reader = EventReader(self, stream, events, chunk, self.cursor(command.cursor))
+        self._readers.add(reader)
+        try:
+            with cancelled_when_gone(request):
+                await reader.run(chunk)
+                await events.finish()
+        except StreamError:
+            await events.finish()  # the stream is no more; the client learns why when it reconnects
+        except BaseException as error:
+            events.give_up(error)
+            raise
+        finally:
+            self._readers.discard(reader)
+            reader.close()
+        return events.answer
+
+
+class EventReader:
+    """One event stream: a subscriber of the engine, and the task that feeds it otherwise."""
+
+    __slots__ = (
+        "_at",
+        "_cursor",
+        "_encoding",
+        "_end",
+        "_ends_s",
+        "_engine",
+        "_events",
+        "_held",
+        "_live",
+        "_loop",
+        "_over",
+        "_stream",
+        "_timer",
+        "_wake",
+        "_written_s",
+    )
+
+    def __init__(
+        self, live: LiveReads, stream: StreamRef, events: EventStream, chunk: Chunk, cursor: int
+    ) -> None:
+        """``chunk`` is where the reader begins; ``cursor`` is the least it is sent."""
+        self._live = live
+        self._engine = live.engine
+        self._stream = stream
+        self._events = events
+        self._encoding = sse.Encoding.of(stream.content_type)
+        self._cursor = cursor
+        # Bytes before _end were taken in, those before _at were sent; _held are the ones between.
+        self._at = self._end = chunk.start
+        self._held = b""
+        self._over = live.draining
+        self._wake: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._written_s = self._loop.time()
+        shortened = live.random.uniform(SHORTEST_LIFETIME, 1.0)
+        self._ends_s = self._written_s + live.settings.sse_lifetime_s * shortened
+        self._timer = self._loop.call_later(0, self._tick)
+
+    def close(self) -> None:
+        """Leave the engine and the clock."""
+        self._over = True
+        self._timer.cancel()
+        self._engine.unsubscribe(self._stream, self)
+
+    async def run(self, chunk: Chunk) -> None:
+        """Send ``chunk`` and all that follows, until the stream or the reader's time is over."""
+        await self._catch_up(chunk)
+        while not chunk.closed and not self._over:
+            if chunk.at_tail and self._engine.subscribe(self._stream, chunk.end, self):
+                if not await self._follow():
+                    return
+                await self._events.drain()
+            chunk = await self._engine.read(self._stream, self._end)
+            if chunk.size_bytes or chunk.closed:
+                await self._catch_up(chunk)
+            else:
+                chunk.release()
+                await asyncio.sleep(0)
+
+    async def _follow(self) -> bool:
+        """Let the engine call until this reader falls behind (True) or is over (False)."""
+        self._wake = self._loop.create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+            self._engine.unsubscribe(self._stream, self)
+        return not self._over
+
+    # Called by the engine
+
+    def published(self, publication: Publication) -> None:
+        """Write what was published, or fall behind; see :class:`~durable_streams.results`."""
+        if self._wake is None or publication.start < self._end:
+            return
+        if len(publication.data) > MAX_SHARED_BYTES:
+            self._stop_following()
+            return
+        framed, held, at = self._shared(publication)
+        if not self._events.push(framed):
+            self._stop_following()
+            return
+        self._held = held
+        self._at = at
+        self._end = publication.end
+        self._written_s = self._loop.time()
+        if publication.closed:
+            self._over = True
+            self._stop_following()
+
+    def ended(self, reason: StreamError) -> None:  # noqa: ARG002 - it shows on reconnecting
+        """End the event stream: there is nothing to follow any more."""
+        self._over = True
+        self._stop_following()
+
+    def _shared(self, publication: Publication) -> tuple[bytes, bytes, Offset]:
+        """Return the publication framed, with what is held back; encoded once for equal readers."""
+        encoded = publication.encoded
+        interval = encoded.get(_INTERVAL)
+        if interval is None:
+            interval = encoded[_INTERVAL] = next_cursor(None, self._live.clock(), 1)
+        assert isinstance(interval, int)
+        cursor = max(self._cursor, interval)
+        key = (self._events.chunked, cursor, self._held, self._at if self._held else None)
+        known = encoded.get(key)
+        if known is None:
+            wire, held, at = sse.encode_publication(
+                self._encoding,
+                self._held,
+                self._at,
+                publication.data,
+                publication.end,
+                closed=publication.closed,
+                cursor=cursor,
+                up_to_date=True,
+            )
+            known = encoded[key] = (self._events.frame(wire), held, at)
+        assert isinstance(known, tuple)
+        return known
+
+    # Called by the clock
+
+    def _tick(self) -> None:
+        now_s = self._loop.time()
+        if now_s >= self._ends_s:
+            self._over = True
+            self._stop_following()
+            return
+        keepalive_s = self._live.settings.sse_keepalive_s
+        if now_s >= self._written_s + keepalive_s:
+            # Only a follower is between two events; the others are busy anyway.
+            if self._wake is not None:
+                self._events.push(self._events.frame(sse.KEEP_ALIVE))
+            self._written_s = now_s
+        at_s = min(self._written_s + keepalive_s, self._ends_s)
+        self._timer = self._loop.call_at(at_s, self._tick)
+
+    def _stop_following(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+            self._wake = None
+
+    # Catching up
+
+    async def _catch_up(self, chunk: Chunk) -> None:
+        """Send a chunk in bounded pieces, and release it."""
+        try:
+            if self._encoding is sse.Encoding.JSON and chunk.size_bytes > PIECE_BYTES:
+                await self._send_long_array(chunk)
+            else:
+                await self._send_batches(chunk)
+        finally:
+            chunk.release()
+        self._written_s = self._loop.time()
+
+    async def _send_batches(self, chunk: Chunk) -> None:
+        """Send a chunk as batches; in a byte stream each piece may be one, with its own offset."""
+        segment, position = chunk.end.segment, chunk.end.position - chunk.size_bytes
+        async for piece in _pieces(chunk):
+            position += len(piece)
+            end = Offset(segment, position)
+            is_last = end == chunk.end
+            wire, self._held, self._at = sse.encode_publication(
+                self._encoding,
+                self._held,
+                self._at,
+                piece,
+                end,
+                closed=chunk.closed and is_last,
+                cursor=max(self._cursor, self._live.cursor(None)),
+                up_to_date=chunk.at_tail and is_last,
+            )
+            self._end = end
+            await self._events.write(self._events.frame(wire))
+            if self._over and not is_last:
+                return
+
+    async def _send_long_array(self, chunk: Chunk) -> None:
+        """Send a chunk of JSON as one event, piece by piece: its array must parse alone."""
+        events = self._events
+        left = chunk.size_bytes
+        await events.write(events.frame(sse.JSON_EVENT_BEGIN))
+        async for piece in _pieces(chunk):
+            left -= len(piece)
+            values = piece if left else piece[:-1]
+            if values:
+                await events.write(events.frame(sse.json_event_part(values)))
+        cursor = max(self._cursor, self._live.cursor(None))
+        control = sse.control_event(chunk.end, cursor, chunk.at_tail, chunk.closed)
+        self._at = self._end = chunk.end
+        await events.write(events.frame(sse.JSON_EVENT_END + control))
+
+
+async def _pieces(chunk: Chunk) -> AsyncIterator[bytes]:
+    """Read a chunk in pieces of at most ``PIECE_BYTES``; an empty chunk is one empty piece."""
+    if chunk.size_bytes <= PIECE_BYTES and all(isinstance(part, bytes) for part in chunk.parts):
+        yield b"".join(part for part in chunk.parts if isinstance(part, bytes))
+        return
+    for part in chunk.parts:
+        size = len(part) if isinstance(part, bytes) else part.size
+        for position in range(0, size, PIECE_BYTES):
+            piece_size = min(PIECE_BYTES, size - position)
+            if isinstance(part, bytes):
+                yield part[position : position + piece_size]
+            else:
+                yield await files.read(part.file.fileno(), part.position + position, piece_size)

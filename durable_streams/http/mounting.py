@@ -1,0 +1,134 @@
+"""The server inside an application: one call mounts it under a prefix.
+
+It lives and ends with the application: opened by ``cleanup_ctx``, drained on shutdown, closed at
+cleanup.  Nothing is global, and no signal handler is installed.  Requests go through the same
+handler as in a server of its own; limits on heads and connections, and health checks, are the
+application's.  A client that goes away is noticed whatever ``handler_cancellation`` says.
+
+Mount before the application is started, and before it is added to another as a sub-application;
+the prefixes of both then count.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from durable_streams.engine.engine import Engine
+from durable_streams.errors import StreamNotFound
+from durable_streams.http.handler import StreamsHandler
+from durable_streams.http.urls import split_target
+from durable_streams.settings import HttpSettings, Settings
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator
+
+    from aiohttp import web
+
+
+class OpenStreams(Protocol):
+    """What has an open engine: :class:`durable_streams.Streams` has."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, open for as long as the application runs."""
+
+
+def mount(
+    app: web.Application,
+    prefix: str | None = None,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    streams: OpenStreams | None = None,
+    settings: Settings | None = None,
+    http_settings: HttpSettings | None = None,
+) -> Mount:
+    """Serve streams below ``prefix`` of ``app`` (default: the one of ``http_settings``).
+
+    Either from ``data_dir``, opened with ``settings`` when the application starts
+    (:class:`~durable_streams.errors.DataDirectoryError` if that fails) and closed with it; or
+    from ``streams`` that the caller has opened and will close after the application.
+    """
+    if (data_dir is None) == (streams is None):
+        raise TypeError("mount() takes either data_dir or streams")
+    http_settings = http_settings or HttpSettings()
+    prefix = http_settings.prefix if prefix is None else prefix
+    if not prefix.startswith("/") or not {"{", "}"}.isdisjoint(prefix):
+        raise ValueError(f"{prefix!r} is no URL path like /v1/stream")
+    mounted = Mount(data_dir, streams, settings or Settings(), http_settings)
+    app.router.add_route(
+        "*",
+        prefix.rstrip("/") + "/{path:(?s:.*)}",
+        mounted.handle,
+        expect_handler=_expect_nothing,
+    )
+    app.cleanup_ctx.append(mounted.run)
+    app.on_shutdown.append(mounted.drain)
+    return mounted
+
+
+class Mount:
+    """A stream space in an application; made by :func:`mount`."""
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] | None,
+        streams: OpenStreams | None,
+        settings: Settings,
+        http_settings: HttpSettings,
+    ) -> None:
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._streams = streams
+        self._settings = settings
+        self._http_settings = http_settings
+        self._handler: StreamsHandler | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine behind it; :class:`RuntimeError` while the application is not running."""
+        return self._running().engine
+
+    async def run(self, _app: web.Application) -> AsyncIterator[None]:
+        """Be open while the application runs."""
+        if self._streams is not None:
+            self._handler = StreamsHandler(self._streams.engine, self._http_settings)
+            yield
+            self._handler = None
+            return
+        assert self._data_dir is not None
+        engine = await Engine.open(self._data_dir, self._settings)
+        self._handler = StreamsHandler(engine, self._http_settings)
+        try:
+            yield
+        finally:
+            self._handler = None
+            await engine.close()
+
+    async def drain(self, _app: web.Application) -> None:
+        """End live reads, so that the application need not wait for them."""
+        handler = self._running()
+        if self._streams is None:
+            handler.engine.drain()
+        handler.drain()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request below the prefix."""
+        handler = self._running()
+        resource = request.match_info.route.resource
+        assert resource is not None
+        prefix = resource.canonical.removesuffix("/{path}")
+        path, query = split_target(request.raw_path)
+        if not path.startswith(f"{prefix}/"):
+            # The router matches decoded paths; a needlessly escaped prefix is not ours.
+            return handler.refuse(request, StreamNotFound(path))
+        return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
+
+    def _running(self) -> StreamsHandler:
+        if self._handler is None:
+            raise RuntimeError("the application is not running")
+        return self._handler
+
+
+async def _expect_nothing(_request: web.Request) -> None:
+    """Leave ``Expect: 100-continue`` to the handler, which may refuse before the body comes."""

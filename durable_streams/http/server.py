@@ -1,0 +1,209 @@
+"""The server as a process of its own: aiohttp's low-level server around the handler.
+
+Beside the stream space it answers ``/healthz`` (the event loop turns) and ``/readyz`` (writes are
+taken).  At most ``max_connections`` are served; one more is told 503 and closed.  What aiohttp
+cannot parse gets the same headers as every other answer, and no traceback.
+
+Stopping: live reads end, writes get 503, requests under way get ``shutdown_grace_s`` to finish,
+then everything that is left is cut off.  The engine is the caller's, to be closed afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+
+from durable_streams.errors import InvalidRequest, MethodNotAllowed, Overloaded, StreamNotFound
+from durable_streams.http.handler import StreamsHandler
+from durable_streams.http.logs import AccessLog, Throttle, access_logger
+from durable_streams.http.sending import bound_buffers, send_unasked
+from durable_streams.http.urls import split_target
+from durable_streams.protocol import replies
+from durable_streams.protocol.replies import COMMON, Reply
+from durable_streams.settings import KIB
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from durable_streams.engine.engine import Engine
+    from durable_streams.errors import StreamError
+    from durable_streams.settings import HttpSettings
+
+MAX_TARGET_BYTES: Final = 8 * KIB
+"""Of the request target: a path of 1024 bytes, every one of them escaped, and a query."""
+
+MAX_HEADER_BYTES: Final = 8 * KIB
+"""Of one header; no header of the protocol comes near, but tokens and cookies may."""
+
+MAX_HEADERS: Final = 100
+
+LINGER_S: Final = 1.0
+"""How long the rest of a refused body is read and dropped, so that the answer gets through."""
+
+BACKLOG: Final = 1024
+"""Connections the kernel holds while the loop is busy: thousands of readers may come at once."""
+
+_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+
+logger = logging.getLogger("durable_streams")
+
+
+class HttpServer:
+    """Serves one engine on some sockets; use :meth:`start` and :meth:`stop`."""
+
+    def __init__(
+        self, engine: Engine, settings: HttpSettings, handler: StreamsHandler | None = None
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._prefix = settings.prefix.rstrip("/")
+        self._handler = handler or StreamsHandler(engine, settings)
+        self._server = _Server(self._handler, self._dispatch, settings)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=LINGER_S)
+
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept connections on bound sockets; :class:`OSError` if one cannot listen."""
+        await self._runner.setup()
+        for bound in sockets:
+            await web.SockSite(self._runner, bound, backlog=BACKLOG).start()
+
+    async def stop(self) -> None:
+        """Drain, wait for requests under way, close every connection."""
+        under_way = set(self._handler.active)
+        self._engine.drain()
+        self._handler.drain()
+        if under_way:
+            await asyncio.wait(under_way, timeout=self._settings.shutdown_grace_s)
+        await self._runner.cleanup()
+
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, query = split_target(request.raw_path)
+        prefix = self._prefix
+        if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] == "/":
+            return await self._handler.handle(request, prefix, path[len(prefix) + 1 :], query)
+        match path:
+            case "/healthz":
+                reply = _probe(request, None)
+            case "/readyz":
+                reply = _probe(request, self._engine.write_refusal())
+            case _:
+                reply = replies.errors(StreamNotFound(path))
+        return self._handler.sender.answer(reply)
+
+
+def _probe(request: web.BaseRequest, refusal: StreamError | None) -> Reply:
+    """Answer a health check: 200, or 503 with the reason why not."""
+    if request.method not in {"GET", "HEAD"}:
+        reply = replies.errors(MethodNotAllowed("health checks are read by GET or HEAD"))
+        others = tuple(header for header in reply.headers if header[0] != "Allow")
+        return replace(reply, headers=(*others, ("Allow", "GET, HEAD")))
+    if refusal is not None:
+        return Reply(503, (*COMMON, *_TEXT), f"not ready: {refusal}\n".encode())
+    return Reply(200, (*COMMON, *_TEXT), b"ok\n")
+
+
+class _Server(web.Server):
+    """aiohttp's server, with our connections and our limits."""
+
+    def __init__(
+        self,
+        handler: StreamsHandler,
+        dispatch: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        settings: HttpSettings,
+    ) -> None:
+        super().__init__(
+            dispatch,
+            handler_cancellation=True,
+            logger=logger,
+            access_log=access_logger if settings.access_log else None,
+            access_log_class=AccessLog,
+            keepalive_timeout=settings.keepalive_timeout_s,
+            lingering_time=LINGER_S,
+            max_line_size=MAX_TARGET_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+            auto_decompress=False,
+        )
+        self.handler = handler
+        self.max_connections = settings.max_connections
+        self.throttle = Throttle()
+
+    def __call__(self) -> web.RequestHandler:
+        """Make the protocol of a new connection."""
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._connections) >= self.max_connections
+
+
+class _Connection(web.RequestHandler):
+    """One connection: aiohttp's protocol, minus what it logs and plus what it lets through."""
+
+    __slots__ = ("_server",)
+
+    def __init__(
+        self,
+        server: _Server,
+        **settings: Any,  # noqa: ANN401 - aiohttp's
+    ) -> None:
+        super().__init__(server, **settings)
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Serve the connection, or refuse it when there are too many."""
+        stream = cast("asyncio.Transport", transport)  # uvloop's derive from nothing of asyncio
+        bound_buffers(stream)
+        if self._server.is_full:
+            self._refuse(stream)
+        else:
+            super().connection_made(transport)
+
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        """Say 503 before the client has asked, and give it a moment to read that."""
+        server = self._server
+        limit = server.max_connections
+        if server.throttle.allows("connections"):
+            logger.warning("refused a connection: %d are open", limit, extra={"limit": limit})
+        self._force_close = True  # aiohttp then drops what the client sends
+        error = Overloaded(f"too many connections: the limit is {limit}")
+        send_unasked(transport, server.handler.sender, replies.errors(error))
+        self._loop.call_later(LINGER_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a body that turns out malformed fails the request that reads it.
+
+        aiohttp queues the parser's error behind that request, which would wait for it in vain.
+        """
+        super().data_received(data)
+        request = self._current_request
+        if request is None or not self._messages:
+            return
+        if not isinstance(self._messages[-1][0], RawRequestMessage):
+            request.content.set_exception(web.RequestPayloadError("its framing is broken"))
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed (400), or a bug outside of the handler (500)."""
+        if status == 400:
+            reason = (message or "").strip().partition("\n")[0].rstrip(":")
+            reply = replies.errors(InvalidRequest(f"not a valid HTTP request: {reason}"))
+        else:
+            logger.error("bug: a request failed", exc_info=exc)
+            reply = replies.internal_error()
+        if request.writer.output_size:
+            raise ConnectionResetError("an answer is out already")
+        answer = self._server.handler.sender.answer(reply)
+        answer.force_close()
+        return answer

@@ -1,0 +1,341 @@
+"""Durable streams without HTTP: a data directory as an async context manager.
+
+    async with durable_streams.open("./data") as streams:
+        await streams.create("events", content_type="application/json")
+        await streams.append("events", b'{"hello": "world"}')
+        async for message in streams.tail("events"):
+            ...
+
+The same engine that the HTTP server runs on: every rule of the protocol holds, and whatever a write
+returned for is on disk.  Errors are those of :mod:`durable_streams.errors`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.engine.engine import Engine
+from durable_streams.errors import InvalidRequest
+from durable_streams.protocol import json_mode, media_type
+from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifetime, ProducerClaim
+from durable_streams.protocol.lifetime import parse_lifetime
+from durable_streams.protocol.offsets import Offset, parse_start
+from durable_streams.protocol.paths import parse_stream_path, quote_stream_path
+from durable_streams.results import FileSlice
+from durable_streams.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from durable_streams.results import Chunk
+
+BEGINNING: Final = "-1"
+NOW: Final = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What :meth:`Streams.get_metadata` and :meth:`Streams.create` tell of a stream.
+
+    ``next_offset``: the tail.  ``ttl_s`` in seconds; ``expires_at`` as RFC 3339 text;
+    ``created_ms`` in milliseconds since 1970.  ``created``: whether this call created the stream.
+    """
+
+    path: str
+    content_type: str
+    next_offset: str
+    closed: bool
+    ttl_s: int | None
+    expires_at: str | None
+    created_ms: int
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """``next_offset``: the tail after it.  ``duplicate``: a producer's retry, not stored again."""
+
+    next_offset: str
+    closed: bool
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """A piece of a stream.
+
+    ``data`` is what GET would send: a JSON array for JSON streams.  Read on from ``next_offset``;
+    ``has_more``: there was more to read right away.  ``closed``: this was the end for good.
+    """
+
+    data: bytes
+    next_offset: str
+    up_to_date: bool
+    closed: bool
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the tail was not reached."""
+        return not self.up_to_date
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: an element of a JSON stream, one append of any other.
+
+    ``offset``: where to read on after it.  Messages appended together share the offset behind
+    them all, as a stream cannot be entered between them.
+    """
+
+    data: bytes
+    offset: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesResult:
+    """Like :class:`ReadResult`, taken apart into messages."""
+
+    messages: list[Message]
+    next_offset: str
+    up_to_date: bool
+    closed: bool
+
+
+@asynccontextmanager
+async def open_streams(
+    data_dir: str | os.PathLike[str], settings: Settings | None = None
+) -> AsyncIterator[Streams]:
+    """Open a data directory, made if missing; closed, with everything in its files, at the end.
+
+    Raises :class:`~durable_streams.errors.DataDirectoryError` if the directory is in use, or is
+    not a data directory.
+    """
+    engine = await Engine.open(Path(data_dir), settings or Settings())
+    try:
+        yield Streams(engine)
+    finally:
+        await engine.close()
+
+
+class Streams:
+    """The streams of an open data directory."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def create(
+        self,
+        path: str,
+        *,
+        content_type: str | None = None,
+        data: bytes = b"",
+        ttl_s: int | None = None,
+        expires_at: datetime | str | None = None,
+        closed: bool = False,
+    ) -> Metadata:
+        """Create a stream, or find that the same one exists (``created`` is False then).
+
+        ``content_type`` defaults to ``application/octet-stream``.  ``ttl_s``: idle seconds after
+        which the stream expires; ``expires_at``: an instant (aware datetime or RFC 3339) instead.
+        Raises ``StreamExists`` for another configuration, ``InvalidRequest`` for bad values.
+        """
+        command = Create(
+            _path(path), _content_type(content_type), _lifetime(ttl_s, expires_at), closed
+        )
+        return await self._create(command, data)
+
+    async def fork(
+        self,
+        path: str,
+        source: str,
+        *,
+        offset: str | None = None,
+        sub_offset: int = 0,
+        ttl_s: int | None = None,
+        expires_at: datetime | str | None = None,
+    ) -> Metadata:
+        """Create a stream that begins with another's content up to ``offset`` (its tail if None).
+
+        ``sub_offset``: messages (JSON) or bytes to take beyond it, within one append.  Raises
+        ``StreamNotFound``, ``SourceGone``, ``InvalidOffset``, ``StreamExists``.
+        """
+        if sub_offset < 0 or (sub_offset and offset is None):
+            raise InvalidRequest("a fork sub-offset counts from a given offset, and is positive")
+        at = None if offset is None else Offset.parse(offset)
+        request = ForkRequest(_path(source), at, sub_offset)
+        lifetime = _lifetime(ttl_s, expires_at)
+        return await self._create(Create(_path(path), lifetime=lifetime, fork=request), b"")
+
+    async def _create(self, command: Create, data: bytes) -> Metadata:
+        outcome = await self.engine.create(command, data)
+        info = outcome.info
+        return Metadata(
+            info.path,
+            info.content_type,
+            info.tail.token,
+            info.closed,
+            info.lifetime.ttl_s,
+            info.lifetime.expires_at,
+            info.created_ms,
+            outcome.created,
+        )
+
+    async def append(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        content_type: str | None = None,
+        close: bool = False,
+        producer: ProducerClaim | None = None,
+        stream_seq: str | None = None,
+    ) -> AppendResult:
+        """Append bytes (for JSON streams: a value, or an array of values); durable on return.
+
+        ``content_type``, if given, must be the stream's.  ``close``: these are the last bytes, in
+        one step.  ``producer``: makes retries safe.  ``stream_seq``: must grow from append to
+        append.  Raises ``StreamNotFound``, ``StreamClosed``, the other conflicts, ``DiskFull``.
+        """
+        path = _path(path)
+        given = _content_type(content_type)
+        if given is None:
+            given = (await self.engine.head(path)).content_type
+        return await self._append(Append(path, given, close, producer, stream_seq), data)
+
+    async def close(self, path: str, data: bytes = b"") -> AppendResult:
+        """Close a stream, perhaps with last bytes; closing again changes nothing.
+
+        Raises ``StreamNotFound``; ``StreamClosed`` if there are last bytes and it was closed.
+        """
+        if data:
+            return await self.append(path, data, close=True)
+        return await self._append(Append(_path(path), close=True), b"")
+
+    async def _append(self, command: Append, data: bytes) -> AppendResult:
+        outcome = await self.engine.append(command, data)
+        return AppendResult(outcome.tail.token, outcome.closed, outcome.duplicate)
+
+    async def delete(self, path: str) -> None:
+        """Delete a stream and its data, for good on return; ``StreamNotFound`` if there is none."""
+        await self.engine.delete(_path(path))
+
+    async def get_metadata(self, path: str) -> Metadata:
+        """The stream's metadata; does not count as a use.  ``StreamNotFound``, ``StreamGone``."""
+        info = await self.engine.head(_path(path))
+        return Metadata(
+            info.path,
+            info.content_type,
+            info.tail.token,
+            info.closed,
+            info.lifetime.ttl_s,
+            info.lifetime.expires_at,
+            info.created_ms,
+        )
+
+    async def read(
+        self,
+        path: str,
+        offset: str = BEGINNING,
+        *,
+        live: bool = False,
+        timeout_s: float = 30.0,
+    ) -> ReadResult:
+        """Read a piece from an offset (``"-1"``: the beginning, ``"now"``: the tail).
+
+        ``live``: at the tail of an open stream, wait up to ``timeout_s`` seconds for bytes.
+        Raises ``StreamNotFound``, ``StreamGone``, ``InvalidOffset``.
+        """
+        chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
+        data = await self._bytes(chunk)
+        if chunk.stream.is_json:
+            data = b"[" + data[:-1] + b"]"
+        return ReadResult(data, chunk.end.token, chunk.at_tail, chunk.closed)
+
+    async def read_messages(
+        self,
+        path: str,
+        offset: str = BEGINNING,
+        *,
+        live: bool = False,
+        timeout_s: float = 30.0,
+    ) -> MessagesResult:
+        """Like :meth:`read`, but one entry a message, byte for byte as it was appended."""
+        chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
+        sizes = await self.engine.append_sizes(chunk)
+        data = await self._bytes(chunk)
+        messages: list[Message] = []
+        position, at = 0, chunk.end.position - chunk.size_bytes
+        for size in sizes:
+            piece, position, at = data[position : position + size], position + size, at + size
+            token = Offset(chunk.end.segment, at).token
+            parts = (
+                json_mode.split_messages(b"[" + piece[:-1] + b"]")
+                if (chunk.stream.is_json)
+                else [piece]
+            )
+            messages.extend(Message(part, token) for part in parts)
+        return MessagesResult(messages, chunk.end.token, chunk.at_tail, chunk.closed)
+
+    async def tail(self, path: str, offset: str = BEGINNING) -> AsyncIterator[Message]:
+        """All messages from an offset on, then new ones as they come; ends when the stream closes.
+
+        Raises ``StreamNotFound`` or ``StreamGone`` if the stream is deleted meanwhile, and
+        ``Draining`` if the data directory is closed.
+        """
+        while True:
+            result = await self.read_messages(path, offset, live=True)
+            for message in result.messages:
+                yield message
+            offset = result.next_offset
+            if result.closed:
+                return
+            refusal = self.engine.write_refusal()
+            if not result.messages and refusal is not None:
+                raise refusal
+
+    async def _chunk(self, path: str, offset: str, *, live: bool, timeout_s: float) -> Chunk:
+        start = parse_start(offset)
+        stream = await self.engine.open_stream(_path(path))
+        chunk = await self.engine.read(stream, start)
+        if live and not chunk.size_bytes and not chunk.closed:
+            await self.engine.wait(stream, chunk.end, timeout_s)
+            chunk = await self.engine.read(stream, chunk.end)
+        return chunk
+
+    async def _bytes(self, chunk: Chunk) -> bytes:
+        try:
+            return b"".join([await self._part(part) for part in chunk.parts])
+        finally:
+            chunk.release()
+
+    async def _part(self, part: bytes | FileSlice) -> bytes:
+        if isinstance(part, bytes):
+            return part
+        return await self.engine.read_slice(part)
+
+
+def _path(path: str) -> str:
+    """The engine's form of a stream path, by the rules that URLs have to obey."""
+    return parse_stream_path(quote_stream_path(path))
+
+
+def _content_type(text: str | None) -> str | None:
+    if text is None:
+        return None
+    normal = media_type.normalise(text)
+    if normal is None:
+        raise InvalidRequest(f"{text!r} is no content type")
+    return normal
+
+
+def _lifetime(ttl_s: int | None, expires_at: datetime | str | None) -> Lifetime:
+    if expires_at is not None and not isinstance(expires_at, str):
+        if expires_at.tzinfo is None:
+            raise InvalidRequest("expires_at needs a time zone")
+        expires_at = expires_at.isoformat()
+    return parse_lifetime(None if ttl_s is None else str(ttl_s), expires_at)

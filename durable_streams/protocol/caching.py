@@ -1,0 +1,52 @@
+"""What caches may keep, and for how long (protocol §10).
+
+An answer that ends before the tail can never change and is cached by everybody.  One at the
+tail changes with the next append or close, so it is revalidated by its ETag each time (the
+protocol would allow a minute; then browsers show stale data).  Where the tail is now is never
+cached.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from durable_streams.protocol.offsets import Offset
+
+NO_STORE: Final = "no-store"
+NO_CACHE: Final = "no-cache"
+STALE_WHILE_REVALIDATE_S: Final = 300
+
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
+
+
+def etag(stream_id: str, start: Offset, end: Offset, closed: bool) -> str:
+    """Return the strong entity tag of the answer [start, end) of one incarnation of a stream.
+
+    ``closed``: the answer says that the stream is closed, which is another answer.
+    """
+    return f'"{stream_id}:{start.token}:{end.token}{":c" if closed else ""}"'
+
+
+def matches(if_none_match: str, etag: str) -> bool:
+    """Whether ``If-None-Match`` holds the tag: a list, weak tags and ``*`` (RFC 9110 §13.1.2)."""
+    if if_none_match == etag or if_none_match.strip() == "*":
+        return True
+    return any(tag == etag for tag in _ENTITY_TAG.findall(if_none_match))
+
+
+def cache_control(
+    *, sealed: bool, from_now: bool, max_age_s: int = 60, private: bool = False
+) -> str:
+    """Return ``Cache-Control`` for a read.
+
+    ``sealed``: the answer ends before the tail.  ``from_now``: the client asked for
+    ``offset=now``.  ``private``: shared caches must not keep confidential streams.
+    """
+    if from_now:
+        return NO_STORE
+    if not sealed:
+        return "private, no-cache" if private else NO_CACHE
+    scope = "private" if private else "public"
+    return f"{scope}, max-age={max_age_s}, stale-while-revalidate={STALE_WHILE_REVALIDATE_S}"

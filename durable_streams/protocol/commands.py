@@ -1,0 +1,105 @@
+"""What a client asks for, as data: the border between HTTP and the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from durable_streams.protocol.offsets import Offset, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """When a stream ends by itself: after ``ttl_s`` idle seconds, at an instant, or never.
+
+    ``expires_at`` is the text the client configured (sent back on HEAD), ``expires_at_ms`` the
+    same instant in milliseconds since 1970, by which instants are compared.
+    """
+
+    ttl_s: int | None = None
+    expires_at: str | None = None
+    expires_at_ms: int | None = None
+
+
+FOREVER = Lifetime()
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRequest:
+    """The fork headers of a PUT, as requested (``offset`` omitted: the source's tail)."""
+
+    source: str
+    offset: Offset | None = None
+    sub_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerClaim:
+    """The three ``Producer-*`` headers."""
+
+    id: str
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """PUT. ``content_type`` is normalised; None: the header was missing or junk."""
+
+    path: str
+    content_type: str | None = None
+    lifetime: Lifetime = FOREVER
+    closed: bool = False
+    fork: ForkRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """POST. ``content_type`` is normalised; None: the header was missing or junk."""
+
+    path: str
+    content_type: str | None = None
+    close: bool = False
+    producer: ProducerClaim | None = None
+    stream_seq: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """DELETE."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """HEAD."""
+
+    path: str
+
+
+class Live(Enum):
+    """How a read goes on when it has reached the tail."""
+
+    NO = "no"
+    LONG_POLL = "long-poll"
+    SSE = "sse"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """GET. ``cursor`` is the client's, None if absent or no number."""
+
+    path: str
+    start: Offset | Start
+    live: Live = Live.NO
+    cursor: int | None = None
+    if_none_match: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """OPTIONS."""
+
+
+Command = Create | Append | Delete | Head | Read | Preflight

@@ -1,0 +1,146 @@
+"""What the engine answers, as data: the border between the engine and its users.
+
+A read is *described* here (which bytes of which files) and sent elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from durable_streams.errors import StreamError
+    from durable_streams.protocol.commands import Lifetime
+    from durable_streams.protocol.offsets import Offset
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """The metadata of a stream; times are milliseconds since 1970."""
+
+    path: str
+    id: str
+    content_type: str
+    tail: Offset
+    closed: bool
+    lifetime: Lifetime
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Outcome of a create; ``created`` is False if the same stream existed already."""
+
+    created: bool
+    info: StreamInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Outcome of an append or close, durable when it is returned.
+
+    ``duplicate``: the data was there already.  ``wrote_data``: this request appended bytes.
+    ``producer``: (epoch, highest accepted seq) to echo, None without producer headers.
+    """
+
+    tail: Offset
+    closed: bool
+    wrote_data: bool
+    duplicate: bool = False
+    producer: tuple[int, int] | None = None
+
+
+class ReadableFile(Protocol):
+    """An open file that a slice refers to."""
+
+    def fileno(self) -> int:
+        """The descriptor, valid until the chunk that holds the slice is released."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """``size`` bytes of a file from ``position``."""
+
+    file: ReadableFile
+    position: int
+    size: int
+
+
+class StreamRef(Protocol):
+    """An opened stream, to be handed back to the engine."""
+
+    @property
+    def id(self) -> str:
+        """Identity of this incarnation of the stream."""
+
+    @property
+    def path(self) -> str:
+        """Decoded path."""
+
+    @property
+    def content_type(self) -> str:
+        """Normalised content type."""
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is in JSON mode."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A described read: the stream's wire bytes in [start, end), in ``parts``.
+
+    In a JSON stream every message of the wire bytes ends in a comma, so the whole does too.
+    ``at_tail``: ``end`` was the durable tail.  ``closed``: at_tail, and the stream is closed.
+    ``parts`` with files stay valid until :meth:`release`, which must be called exactly once.
+    """
+
+    stream: StreamRef
+    start: Offset
+    end: Offset
+    parts: Sequence[bytes | FileSlice]
+    size_bytes: int
+    at_tail: bool
+    closed: bool
+    _held: list[_Releasable] = field(default_factory=list)
+
+    def hold(self, file: _Releasable) -> None:
+        """Keep a file until the release."""
+        self._held.append(file)
+
+    def release(self) -> None:
+        """Give the files back."""
+        for file in self._held:
+            file.release()
+        self._held.clear()
+
+
+class _Releasable(Protocol):
+    def release(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Publication:
+    """Bytes that just became durable: wire bytes [start, end) of a stream, and maybe its close.
+
+    All bytes are in one segment, that of ``end``.
+    One object is handed to every subscriber; ``encoded`` is theirs to share what they made of it.
+    """
+
+    start: Offset
+    end: Offset
+    data: bytes
+    closed: bool
+    encoded: dict[object, object] = field(default_factory=dict)
+
+
+class Subscriber(Protocol):
+    """A live reader; both methods are called on the event loop, must not block, must not raise."""
+
+    def published(self, publication: Publication) -> None:
+        """New durable data, in stream order, each exactly once from the moment of subscribing."""
+
+    def ended(self, reason: StreamError) -> None:
+        """The stream is no more (deleted, expired) or the engine is going down; the last call."""

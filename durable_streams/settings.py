@@ -1,0 +1,60 @@
+"""All settings, built once and passed down; nothing in the package reads the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+class Durability(Enum):
+    """What an acknowledgement means.
+
+    FSYNC: on disk, survives power loss.  INTERVAL: handed to the kernel and synced every
+    ``sync_interval_s``.  NONE: handed to the kernel.  The last two survive a killed process.
+    """
+
+    FSYNC = "fsync"
+    INTERVAL = "interval"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of the engine (the HTTP server has its own, :class:`HttpSettings`)."""
+
+    durability: Durability = Durability.FSYNC
+    sync_interval_s: float = 1.0
+    max_append_bytes: int = 16 * MIB
+    segment_bytes: int = 16 * MIB
+    index_bytes: int = 4 * MIB
+    max_read_bytes: int = 4 * MIB
+    journal_file_bytes: int = 64 * MIB
+    journal_files: int = 4
+    max_open_streams: int = 100_000
+    max_open_files: int = 8_192
+    max_lag_s: float = 0.25
+    reclaim_delay_s: float = 3600.0
+    reclaim_interval_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Settings of the HTTP layer; sizes in bytes, times in seconds."""
+
+    prefix: str = "/v1/stream"
+    long_poll_timeout_s: float = 30.0
+    sse_lifetime_s: float = 60.0
+    sse_keepalive_s: float = 15.0
+    stall_timeout_s: float = 30.0
+    body_timeout_s: float = 30.0
+    keepalive_timeout_s: float = 75.0
+    shutdown_grace_s: float = 5.0
+    max_connections: int = 10_000
+    max_body_bytes: int = 16 * MIB
+    private_caching: bool = False
+    immutable_max_age_s: int = 60
+    access_log: bool = False

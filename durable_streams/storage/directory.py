@@ -1,0 +1,166 @@
+"""The data directory: its layout, its format version and its lock.
+
+::
+
+    FORMAT.json   {"format": 1, "id": "<random>"}; written first, never changed
+    LOCK          flock'ed by the one process that has the directory open
+    journal/      see ``journal``
+    tmp/          streams and files being made; what is here at start was never acknowledged
+    trash/        streams being removed
+    aside/        bytes that recovery or a first write took out of the way; never read again
+    streams/      one directory per stream, see ``names``
+
+A directory that is neither empty nor one of these is refused and left untouched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from durable_streams.errors import DataDirectoryError
+from durable_streams.storage import disk as disks
+from durable_streams.storage import names
+
+if TYPE_CHECKING:
+    from durable_streams.storage.disk import Disk
+
+FORMAT: Final = 1
+LONGEST_DIRECTORY: Final = 512  # bytes; with the longest stream path it stays below PATH_MAX
+_UNTRUSTED_LOCKS: Final = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs")
+
+log = logging.getLogger("durable_streams.storage")
+
+
+class _FormatFile(msgspec.Struct, frozen=True):
+    format: int
+    id: str
+
+
+class DataDirectory:
+    """An opened, locked data directory."""
+
+    def __init__(self, disk: Disk, root: Path, lock_fd: int) -> None:
+        self.disk = disk
+        self.root = root
+        self.streams = root / "streams"
+        self.journal = root / "journal"
+        self.tmp = root / "tmp"
+        self.trash = root / "trash"
+        self.aside = root / "aside"
+        self._lock_fd = lock_fd
+        self.root_fd = disk.open_read(root)
+
+    @classmethod
+    def open(cls, disk: Disk, root: Path) -> DataDirectory:
+        """Open or begin a data directory and lock it; else :class:`DataDirectoryError`."""
+        root = root.absolute()
+        try:
+            return cls._open(disk, root)
+        except BlockingIOError:
+            raise DataDirectoryError(
+                f"the data directory {root} is in use by another server; stop it first"
+            ) from None
+        except OSError as error:
+            raise DataDirectoryError(
+                f"cannot open the data directory {root}: {error.strerror}"
+            ) from error
+
+    @classmethod
+    def _open(cls, disk: Disk, root: Path) -> DataDirectory:
+        if len(os.fsencode(root)) > LONGEST_DIRECTORY:
+            raise DataDirectoryError(f"the path of the data directory is too long: {root}")
+        fresh = _examine(disk, root)
+        _warn_of_remote(root)
+        if not disk.is_directory(root):
+            disks.make_directories(disk, root, Path(root.anchor))
+        lock_fd = disk.open_write(root / "LOCK")
+        try:
+            disk.lock(lock_fd)
+            if fresh:
+                _begin(disk, root)
+            directory = cls(disk, root, lock_fd)
+        except BaseException:
+            disk.close(lock_fd)
+            raise
+        directory._make_missing()
+        return directory
+
+    def _make_missing(self) -> None:
+        for path in (self.streams, self.journal, self.tmp, self.trash, self.aside):
+            if not self.disk.is_directory(path):
+                self.disk.make_directory(path)
+        self.disk.sync_directory(self.root)
+
+    def stream_directory(self, path: str) -> Path:
+        """The directory of the stream at a URL path."""
+        return self.streams / names.directory_of(path)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self.disk.close(self.root_fd)
+        self.disk.close(self._lock_fd)
+
+
+def _examine(disk: Disk, root: Path) -> bool:
+    """Whether the directory is to be begun; raises if it is somebody else's."""
+    data = disks.read_file(disk, root / "FORMAT.json")
+    if data is None:
+        if not disk.is_directory(root):
+            if disk.status(root) is not None:
+                raise DataDirectoryError(f"the data directory {root} is not a directory")
+            return True
+        strangers = [name for name in disk.names(root) if not _may_stay(name)]
+        if strangers:
+            raise DataDirectoryError(
+                f"{root} has no FORMAT.json but other files ({min(strangers)!r}); "
+                "give an empty directory, or a whole copy of a data directory"
+            )
+        return True
+    try:
+        version = msgspec.json.decode(data, type=_FormatFile).format
+    except msgspec.MsgspecError as error:
+        raise DataDirectoryError(f"{root}/FORMAT.json is unreadable: {error}") from None
+    if version != FORMAT:
+        raise DataDirectoryError(
+            f"{root} has data format {version}; this version knows only format {FORMAT}"
+        )
+    return False
+
+
+def _may_stay(name: str) -> bool:
+    return name.startswith((".", "README", "LOCK", "lost+found"))
+
+
+def _begin(disk: Disk, root: Path) -> None:
+    data = msgspec.json.encode(_FormatFile(FORMAT, secrets.token_hex(8))) + b"\n"
+    disks.write_file(disk, root / ".FORMAT.json", data, sync=True)
+    disk.rename(root / ".FORMAT.json", root / "FORMAT.json")
+    disk.sync_directory(root)
+    disk.sync_directory(root.parent)
+
+
+def _warn_of_remote(root: Path) -> None:
+    """Locks and fsync of network file systems cannot be relied on: say so."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        point = fields[1].rstrip("/") + "/"
+        if len(point) >= len(best) and f"{root}/".startswith(point):
+            best, kind = point, fields[2]
+    if kind.startswith(_UNTRUSTED_LOCKS):
+        log.warning(
+            "the data directory %s is on %s, whose locks and fsync may not hold; "
+            "acknowledged data may be lost",
+            root,
+            kind,
+        )

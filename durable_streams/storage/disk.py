@@ -1,0 +1,233 @@
+"""The one seam to the file system: every system call the storage makes.
+
+Each method says what is durable when it returns; tests replace the object to make disks fail.
+Methods raise ``OSError`` as the system does and are safe to call from several threads.
+Assumptions about the system below: ``fsync``/``fdatasync`` returning means the bytes survive
+power loss; ``rename`` is atomic; nothing else is assumed atomic.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_COPY_BYTES: Final = 1024 * 1024
+_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """What ``stat`` said: size in bytes, number of names."""
+
+    size_bytes: int
+    links: int
+
+
+class Disk:
+    """The real file system."""
+
+    def open_read(self, path: Path) -> int:
+        """Open for reading."""
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def open_write(self, path: Path) -> int:
+        """Open for reading and writing, created if missing (the name is not yet durable)."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def pread(self, fd: int, size: int, position: int) -> bytes:
+        """Read up to ``size`` bytes; less only at the end of the file."""
+        return os.pread(fd, size, position)
+
+    def pread_cached(self, fd: int, size: int, position: int) -> bytes | None:
+        """Read without waiting for the disk; None where that is not possible."""
+        if not _NOWAIT:
+            return None
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(fd, [buffer], position, _NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+                return None
+            raise
+        return bytes(buffer) if count == size else None
+
+    def pwrite(self, fd: int, data: bytes, position: int) -> None:
+        """Write all of ``data``; not durable before a sync."""
+        written = os.pwrite(fd, data, position)
+        while written < len(data):
+            written += os.pwrite(fd, memoryview(data)[written:], position + written)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut the file; not durable before a sync."""
+        os.ftruncate(fd, size)
+
+    def sync(self, fd: int) -> None:
+        """The file's bytes and size are durable when this returns."""
+        if sys.platform == "darwin":
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(fd)
+
+    def sync_directory(self, path: Path) -> None:
+        """The names in a directory are durable when this returns."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            if sys.platform == "darwin":
+                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            else:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def sync_file_system(self, fd: int) -> None:
+        """Everything on the file system of ``fd`` is durable when this returns."""
+        if sys.platform != "linux":
+            os.sync()
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def status(self, path: Path) -> FileStatus | None:
+        """Size and link count; None if there is nothing at the path."""
+        try:
+            result = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return FileStatus(result.st_size, result.st_nlink)
+
+    def file_status(self, fd: int) -> FileStatus:
+        """Size and link count of an open file."""
+        result = os.fstat(fd)
+        return FileStatus(result.st_size, result.st_nlink)
+
+    def is_directory(self, path: Path) -> bool:
+        """Whether a directory is at the path."""
+        try:
+            return stat.S_ISDIR(os.stat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def names(self, path: Path) -> list[str]:
+        """The names in a directory, in no order; empty if there is none."""
+        try:
+            return os.listdir(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def make_directory(self, path: Path) -> None:
+        """Make one directory; the name is not yet durable."""
+        os.mkdir(path, 0o755)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Atomically rename; not durable before both parents are synced."""
+        os.rename(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; not durable before the parent is synced."""
+        os.link(source, target, follow_symlinks=False)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file's name."""
+        os.unlink(path)
+
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory."""
+        os.rmdir(path)
+
+    def copy(self, source: int, target: int, size: int) -> None:
+        """Copy the first ``size`` bytes, sharing blocks where the file system can."""
+        copied = 0
+        while copied < size:
+            step = self._copy_some(source, target, copied, min(size - copied, _COPY_BYTES))
+            if step == 0:
+                raise OSError(errno.EIO, "the source ended before the expected size")
+            copied += step
+
+    def _copy_some(self, source: int, target: int, position: int, size: int) -> int:
+        if hasattr(os, "copy_file_range"):
+            try:
+                return os.copy_file_range(source, target, size, position, position)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+        data = os.pread(source, size, position)
+        self.pwrite(target, data, position)
+        return len(data)
+
+    def room(self, path: Path) -> tuple[int, int]:
+        """Free bytes and free inodes for an unprivileged user, where known."""
+        result = os.statvfs(path)
+        inodes = result.f_favail if result.f_files else 1 << 62
+        return result.f_bavail * result.f_frsize, inodes
+
+    def lock(self, fd: int) -> None:
+        """Take the exclusive lock of an open file; ``BlockingIOError`` if another holds it."""
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def read_file(disk: Disk, path: Path) -> bytes | None:
+    """The whole content of a small file, None if it is missing."""
+    try:
+        fd = disk.open_read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return disk.pread(fd, disk.file_status(fd).size_bytes, 0)
+    finally:
+        disk.close(fd)
+
+
+def write_file(disk: Disk, path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a whole new file; its bytes are durable if ``sync``, its name never is."""
+    fd = disk.open_write(path)
+    try:
+        disk.pwrite(fd, data, 0)
+        disk.truncate(fd, len(data))
+        if sync:
+            disk.sync(fd)
+    finally:
+        disk.close(fd)
+
+
+def make_directories(disk: Disk, path: Path, top: Path) -> list[Path]:
+    """Make ``path`` and its missing parents below ``top``; the directories that got a new name."""
+    missing: list[Path] = []
+    while path != top and not disk.is_directory(path):
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        disk.make_directory(directory)
+    return [directory.parent for directory in missing]
+
+
+def remove_tree(disk: Disk, path: Path) -> None:
+    """Remove a directory and all below it; missing parts are no error."""
+    for name in disk.names(path):
+        child = path / name
+        try:
+            disk.unlink(child)
+        except FileNotFoundError:
+            continue
+        except (IsADirectoryError, PermissionError):
+            remove_tree(disk, child)
+    try:
+        disk.remove_directory(path)
+    except FileNotFoundError:
+        return

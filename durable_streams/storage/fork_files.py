@@ -1,0 +1,147 @@
+"""Building a fork's directory in ``tmp/<id>``, durable before it is renamed into place.
+
+Segments before the one that the fork point lies in are sealed: they are linked under the fork's
+names (copied where the file system cannot link).  The piece up to the fork point is copied, and
+its index rewritten up to the cut, without the source's producers, ``Stream-Seq`` and closed mark.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.storage import disk as disks
+from durable_streams.storage import names
+from durable_streams.storage.format import index as index_format
+from durable_streams.storage.format import sidecar as sidecar_format
+from durable_streams.storage.format.index import BadLine, Tail
+from durable_streams.storage.stream_files import DamagedFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durable_streams.protocol.offsets import Offset
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.format.sidecar import Sidecar
+
+_NO_LINKS: Final = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@dataclass(frozen=True, slots=True)
+class ForkPlan:
+    """What to build: ``cut`` is in segment files of the source that are applied up to there.
+
+    ``last_messages``: messages of the append that the cut shortens, None if it ends one.
+    """
+
+    source_path: str
+    source_id: str
+    sidecar: Sidecar
+    cut: Offset
+    last_messages: int | None
+
+
+def build(directory: DataDirectory, plan: ForkPlan) -> Tail:
+    """Build the fork; its tail.  Leaves nothing behind if it fails."""
+    target = directory.tmp / plan.sidecar.id
+    try:
+        return _Builder(directory, plan, target).run()
+    except BaseException:
+        disks.remove_tree(directory.disk, target)
+        raise
+
+
+class _Builder:
+    def __init__(self, directory: DataDirectory, plan: ForkPlan, target: Path) -> None:
+        self._disk = directory.disk
+        self._tmp = directory.tmp
+        self._plan = plan
+        self._source = directory.stream_directory(plan.source_path)
+        self._target = target
+
+    def run(self) -> Tail:
+        plan, disk = self._plan, self._disk
+        disks.remove_tree(disk, self._target)
+        disk.make_directory(self._target)
+        tail = Tail(0, 0, 0, bytes.fromhex(plan.sidecar.root))
+        if plan.cut.segment or plan.cut.position:
+            for segment in range(plan.cut.segment):
+                for name in (names.segment_file, names.index_file):
+                    self._take(name(segment, plan.source_id), name(segment, plan.sidecar.id))
+            tail = self._cut()
+        data = sidecar_format.pack(plan.sidecar)
+        disks.write_file(disk, self._target / names.SIDECAR, data, sync=True)
+        disk.sync_directory(self._target)
+        disk.sync_directory(self._tmp)
+        return tail
+
+    def _take(self, source_name: str, name: str) -> None:
+        """Link a sealed file that is durable, or copy it."""
+        source = self._source / source_name
+        fd = self._disk.open_read(source)
+        try:
+            self._disk.sync(fd)
+            try:
+                self._disk.link(source, self._target / name)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self._copy(fd, name, self._disk.file_status(fd).size_bytes)
+        finally:
+            self._disk.close(fd)
+
+    def _copy(self, fd: int, name: str, size: int) -> None:
+        copy = self._disk.open_write(self._target / name)
+        try:
+            self._disk.copy(fd, copy, size)
+            self._disk.sync(copy)
+        finally:
+            self._disk.close(copy)
+
+    def _cut(self) -> Tail:
+        """Copy the last piece and rewrite its index up to the cut."""
+        plan = self._plan
+        segment, position = plan.cut
+        fd = self._disk.open_read(self._source / names.segment_file(segment, plan.source_id))
+        try:
+            self._copy(fd, names.segment_file(segment, plan.sidecar.id), position)
+            index, tail = self._rewrite_index(fd)
+        finally:
+            self._disk.close(fd)
+        path = self._target / names.index_file(segment, plan.sidecar.id)
+        disks.write_file(self._disk, path, index, sync=True)
+        return tail
+
+    def _rewrite_index(self, segment_fd: int) -> tuple[bytes, Tail]:
+        plan = self._plan
+        segment, cut = plan.cut
+        path = self._source / names.index_file(segment, plan.source_id)
+        lines = (disks.read_file(self._disk, path) or b"").split(b"\n")
+        try:
+            opening, old_chain = index_format.unpack_opening(lines[0])
+            text, chain = index_format.pack_opening(
+                bytes.fromhex(opening.continues), segment, opening.previous, {}, None
+            )
+            rewritten, position = [text], 0
+            for old in lines[1:]:
+                if position >= cut:
+                    break
+                line, old_chain = index_format.unpack_line(old, old_chain)
+                end, messages, crc = line.end, line.messages, int(line.crc32, 16)
+                if end > cut:
+                    data = self._disk.pread(segment_fd, cut - position, position)
+                    end, messages = cut, plan.last_messages or 1
+                    crc = index_format.checksum(data)
+                if end > position:
+                    text, chain = index_format.pack_line(
+                        chain, end, messages=messages, crc=crc, time_ms=line.time
+                    )
+                    rewritten.append(text)
+                position = end
+        except BadLine as error:
+            raise DamagedFiles(f"{path.name}: {error}") from None
+        if position != cut:
+            raise DamagedFiles(f"{path.name}: its lines end before position {cut}")
+        index = b"".join(rewritten)
+        return index, Tail(segment, cut, len(index), chain)

@@ -1,0 +1,155 @@
+"""A journal file: a header, then batches, in a file of fixed size that is used again and again.
+
+All integers are little-endian.
+
+File header, 32 bytes at 0::
+
+    8  magic      b"DSTREAMJ"
+    4  format     1
+    4  crc32      over the other 28 bytes
+    8  generation of this use of the file; grows with every file begun
+    8  first      number of the file's first batch
+
+Batch, from byte 32 on, each directly behind the one before::
+
+    4  magic      0x42534a44 ("DJSB")
+    4  crc32      over the rest of the header and the payload
+    8  generation of the file
+    8  number     of the batch, never used twice, growing by one across files
+    8  synced     every batch up to this number was durable when this one was written
+    8  applied    every batch up to this number is in the streams' files, durably
+    4  length     of the payload in bytes
+    -  payload    a MessagePack array of records
+
+A record is a MessagePack array that begins with its kind; fields as in the classes below.
+Whatever does not continue the file's generation and the numbers is the journal's end: zeros, or
+what an earlier use of the file left.  All records of a batch happen, or none.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Final, NamedTuple
+
+import msgspec
+
+FORMAT: Final = 1
+_FILE: Final = struct.Struct("<8sII QQ")
+_BATCH: Final = struct.Struct("<II QQQQ I")
+_MAGIC: Final = b"DSTREAMJ"
+BATCH_MAGIC: Final = struct.pack("<I", 0x42534A44)
+FILE_HEADER_BYTES: Final = 32
+BATCH_HEADER_BYTES: Final = 44
+
+if _FILE.size != FILE_HEADER_BYTES or _BATCH.size != BATCH_HEADER_BYTES:
+    raise AssertionError("the structs do not match the specified sizes")
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    path: str
+    id: str
+
+
+class CreateRecord(_Record, frozen=True, array_like=True, tag="create"):
+    """A new stream: its sidecar and, if it has first content, its first index and bytes."""
+
+    sidecar: bytes
+    index: bytes
+    data: bytes
+
+
+class AdoptRecord(_Record, frozen=True, array_like=True, tag="adopt"):
+    """A fork: ``tmp/<id>`` was built and synced before, and is renamed into place."""
+
+
+class AppendRecord(_Record, frozen=True, array_like=True, tag="append"):
+    """Bytes at a position of a segment and of its index; ``chain``: what they continue."""
+
+    segment: int
+    position: int
+    index_position: int
+    chain: bytes
+    index: bytes
+    data: bytes
+
+
+class SidecarRecord(_Record, frozen=True, array_like=True, tag="sidecar"):
+    """A new version of a sidecar."""
+
+    version: int
+    sidecar: bytes
+
+
+class DeleteRecord(_Record, frozen=True, array_like=True, tag="delete"):
+    """The end of a stream."""
+
+
+Record = CreateRecord | AdoptRecord | AppendRecord | SidecarRecord | DeleteRecord
+
+
+class FileHeader(NamedTuple):
+    """Identity of one use of a journal file."""
+
+    generation: int
+    first: int
+
+
+class Batch(NamedTuple):
+    """A batch as read back; ``size_bytes`` with its header."""
+
+    number: int
+    synced: int
+    applied: int
+    payload: bytes
+    size_bytes: int
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decoder: Final = msgspec.msgpack.Decoder(list[Record])
+
+
+def pack_header(header: FileHeader) -> bytes:
+    """The first 32 bytes of a file."""
+    rest = struct.pack("<QQ", *header)
+    crc = zlib.crc32(rest, zlib.crc32(struct.pack("<8sI", _MAGIC, FORMAT)))
+    return struct.pack("<8sII", _MAGIC, FORMAT, crc) + rest
+
+
+def unpack_header(data: bytes) -> FileHeader | None:
+    """Read a file's header; None if it is not whole (a new or torn file)."""
+    if len(data) < FILE_HEADER_BYTES:
+        return None
+    header = FileHeader(*struct.unpack_from("<QQ", data, 16))
+    return header if data[:FILE_HEADER_BYTES] == pack_header(header) else None
+
+
+def pack_records(records: list[Record]) -> bytes:
+    """The payload of a batch."""
+    return _encode(records)
+
+
+def unpack_records(payload: bytes) -> list[Record]:
+    """Read a batch's payload, whose checksum was right; ``ValueError`` if it is no record list."""
+    return _decoder.decode(payload)
+
+
+def pack_batch(generation: int, number: int, synced: int, applied: int, payload: bytes) -> bytes:
+    """A whole batch, header and payload."""
+    rest = struct.pack("<QQQQI", generation, number, synced, applied, len(payload))
+    crc = zlib.crc32(payload, zlib.crc32(rest))
+    return b"".join((BATCH_MAGIC, struct.pack("<I", crc), rest, payload))
+
+
+def unpack_batch(data: memoryview, position: int, generation: int) -> Batch | None:
+    """Read the intact batch of this generation at ``position``; None if there is none."""
+    if position + BATCH_HEADER_BYTES > len(data):
+        return None
+    magic, crc, written_by, number, synced, applied, length = _BATCH.unpack_from(data, position)
+    begin = position + BATCH_HEADER_BYTES
+    if magic != 0x42534A44 or written_by != generation or begin + length > len(data):
+        return None
+    payload = bytes(data[begin : begin + length])
+    if zlib.crc32(payload, zlib.crc32(data[position + 8 : begin])) != crc:
+        return None
+    return Batch(number, synced, applied, payload, BATCH_HEADER_BYTES + length)

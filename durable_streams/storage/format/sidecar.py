@@ -1,0 +1,110 @@
+"""The sidecar of a stream: ``meta.json``, one JSON object, indented for people.
+
+Fields are those of :class:`Sidecar`, in that order, and last ``checksum``: BLAKE2b (8 bytes, hex)
+over the JSON text of all the others in compact form.  The file is only ever replaced whole, by a
+rename, and only by a higher ``version``.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from durable_streams.protocol.commands import ForkRequest, Lifetime
+from durable_streams.protocol.offsets import Offset
+
+FORMAT: Final = 1
+
+
+class ForkOrigin(msgspec.Struct, frozen=True):
+    """Where a fork comes from: as requested (``offset`` null: the tail) and as resolved."""
+
+    source: str
+    source_id: str
+    offset: str | None
+    sub_offset: int
+    point: str
+
+    def request(self) -> ForkRequest:
+        """The fork headers of the PUT that made it."""
+        offset = None if self.offset is None else Offset.parse(self.offset)
+        return ForkRequest(self.source, offset, self.sub_offset)
+
+
+class Requested(msgspec.Struct, frozen=True):
+    """The lifetime as the PUT asked for it (a fork may inherit another); repeats must match it."""
+
+    ttl_s: int | None = None
+    expires_at: str | None = None
+    expires_at_ms: int | None = None
+
+    def lifetime(self) -> Lifetime:
+        """The requested lifetime as the protocol's type."""
+        return Lifetime(self.ttl_s, self.expires_at, self.expires_at_ms)
+
+
+class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
+    """Identity and configuration of a stream.
+
+    ``root``: the chain its first index continues.  ``last_use_ms``: for the sliding TTL.
+    ``forks``: id and path of every fork that needs this stream's data.
+    """
+
+    format: int = FORMAT
+    version: int = 1
+    id: str
+    path: str
+    content_type: str
+    ttl_s: int | None = None
+    expires_at: str | None = None
+    expires_at_ms: int | None = None
+    created_ms: int
+    last_use_ms: int
+    root: str
+    requested: Requested
+    fork: ForkOrigin | None = None
+    forks: dict[str, str] = {}
+    soft_deleted: bool = False
+
+    def lifetime(self) -> Lifetime:
+        """The lifetime in force as the protocol's type."""
+        return Lifetime(self.ttl_s, self.expires_at, self.expires_at_ms)
+
+
+class _Stored(Sidecar, frozen=True, kw_only=True):
+    checksum: str
+
+
+class BadSidecar(ValueError):
+    """The file is no intact sidecar of a known format."""
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decoder: Final = msgspec.json.Decoder(_Stored)
+
+
+def _digest(sidecar: Sidecar) -> str:
+    return blake2b(_encode(sidecar), digest_size=8).hexdigest()
+
+
+def pack(sidecar: Sidecar) -> bytes:
+    """The bytes of ``meta.json``."""
+    text = _encode(sidecar)[:-1] + b',"checksum":"' + _digest(sidecar).encode() + b'"}'
+    return msgspec.json.format(text, indent=2) + b"\n"
+
+
+def unpack(data: bytes) -> Sidecar:
+    """Read ``meta.json``; :class:`BadSidecar` says what is wrong with it."""
+    try:
+        stored = _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise BadSidecar(f"unreadable: {error}") from None
+    if stored.format != FORMAT:
+        raise BadSidecar(f"format {stored.format} is unknown to this version")
+    fields = {name: getattr(stored, name) for name in Sidecar.__struct_fields__}
+    sidecar = Sidecar(**fields)
+    if _digest(sidecar) != stored.checksum:
+        raise BadSidecar("its checksum does not match")
+    return sidecar

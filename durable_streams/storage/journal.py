@@ -1,0 +1,274 @@
+"""The shared write-ahead journal: what is durable in here is acknowledged.
+
+Up to ``max_files`` files of ``file_bytes`` each, written front to back, zeroed ahead of the
+writer and used again: overwriting allocated blocks makes a sync cheap.  The format is in
+``format.journal``.
+
+One thread writes (:meth:`Journal.write`), another frees files (:meth:`Journal.checkpointed`).
+A failed write abandons the file, and the batch's number is given again in the next file: readers
+take from a file only batches below the next file's first number.  A failed sync is final
+(:class:`SyncFailed`): nothing may be acknowledged after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.storage.format import journal as fmt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.disk import Disk
+    from durable_streams.storage.format.journal import Batch, FileHeader, Record
+
+_ZEROED_AHEAD: Final = 4 * 1024 * 1024
+_SUFFIX: Final = ".journal"
+
+log = logging.getLogger("durable_streams.storage")
+
+
+class SyncFailed(Exception):
+    """The journal could not be synced; what it holds is unknown from here on."""
+
+
+@dataclass(slots=True)
+class _File:
+    path: Path
+    fd: int
+    allocated: int
+    generation: int = 0
+    position: int = 0
+    last: int = 0
+
+
+class Journal:
+    """The writing side, after recovery."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        *,
+        file_bytes: int,
+        max_files: int,
+        generation: int,
+        number: int,
+        sync: bool,
+    ) -> None:
+        """Begin to write behind batch ``number`` with a ``generation`` never used before."""
+        self._disk = directory.disk
+        self._path = directory.journal
+        self._file_bytes = file_bytes
+        self._max_files = max_files
+        self._generation = generation
+        self._sync = sync
+        self._changed = threading.Condition()
+        self._free: deque[_File] = deque()
+        self._sealed: deque[_File] = deque()
+        self._stopping = False
+        self.last = number
+        self.synced = number
+        self.applied = number
+        for path in _paths(self._disk, self._path):
+            fd = self._disk.open_write(path)
+            self._free.append(_File(path, fd, self._disk.file_status(fd).size_bytes))
+        self._active = self._begin(self._free.popleft() if self._free else self._create())
+
+    def _create(self) -> _File:
+        taken = {path.name for path in _paths(self._disk, self._path)}
+        number = next(n for n in range(len(taken) + 1) if f"{n}{_SUFFIX}" not in taken)
+        path = self._path / f"{number}{_SUFFIX}"
+        fd = self._disk.open_write(path)
+        self._disk.sync_directory(self._path)
+        return _File(path, fd, 0)
+
+    def _begin(self, file: _File) -> _File:
+        file.generation = self._generation
+        file.position = fmt.FILE_HEADER_BYTES
+        self._generation += 1
+        self._zero_ahead(file, _ZEROED_AHEAD)
+        header = fmt.FileHeader(file.generation, self.last + 1)
+        self._disk.pwrite(file.fd, fmt.pack_header(header), 0)
+        self._disk.sync(file.fd)
+        return file
+
+    def _zero_ahead(self, file: _File, end: int) -> None:
+        if end <= file.allocated:
+            return
+        target = min(self._file_bytes, max(end, file.allocated + _ZEROED_AHEAD))
+        self._disk.pwrite(file.fd, bytes(target - file.allocated), file.allocated)
+        file.allocated = target
+
+    @property
+    def largest_batch(self) -> int:
+        """The longest payload that fits into a file, in bytes."""
+        return self._file_bytes - fmt.FILE_HEADER_BYTES - fmt.BATCH_HEADER_BYTES
+
+    def write(self, records: list[Record]) -> int:
+        """Write one batch; durable when this returns (if the journal syncs). Its number.
+
+        Blocks while every file still waits to be checkpointed.  ``OSError``: nothing was stored
+        and later writes may work; :class:`SyncFailed`: final.
+        """
+        payload = fmt.pack_records(records)
+        size = fmt.BATCH_HEADER_BYTES + len(payload)
+        if self._active.position + size > self._file_bytes:
+            self._next_file()
+        file = self._active
+        number = self.last + 1
+        data = fmt.pack_batch(file.generation, number, self.synced, self.applied, payload)
+        try:
+            self._zero_ahead(file, file.position + size)
+            self._disk.pwrite(file.fd, data, file.position)
+        except OSError:
+            self._next_file()
+            raise
+        if self._sync:
+            self.sync()
+            self.synced = number
+        file.position += size
+        file.last = self.last = number
+        return number
+
+    def sync(self) -> None:
+        """Make everything written so far durable."""
+        try:
+            self._disk.sync(self._active.fd)
+        except OSError as error:
+            raise SyncFailed(f"syncing the journal failed: {error}") from error
+
+    def _next_file(self) -> None:
+        if not self._sync:
+            self.sync()
+        with self._changed:
+            self._sealed.append(self._active)
+            self._active.last = self.last
+            self._changed.notify_all()
+            may_create = len(self._sealed) + len(self._free) < self._max_files
+            while not self._free and not may_create:
+                if self._stopping:
+                    raise OSError("the journal is closed")
+                self._changed.wait()
+            file = self._free.popleft() if self._free else None
+        self._active = self._begin(file or self._create())
+
+    def full_files(self) -> int:
+        """How many files wait for a checkpoint."""
+        with self._changed:
+            return len(self._sealed)
+
+    def checkpointed(self, number: int) -> None:
+        """Every batch up to ``number`` is durable in the streams' files: free journal files."""
+        with self._changed:
+            self.applied = max(self.applied, number)
+            while self._sealed and self._sealed[0].last <= number:
+                self._free.append(self._sealed.popleft())
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Wake a writer that waits for a file; it fails."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._active, *self._sealed, *self._free):
+            self._disk.close(file.fd)
+
+
+@dataclass(slots=True)
+class JournalContent:
+    """What a journal held at start: where writing goes on, and what was unreadable."""
+
+    generation: int = 0
+    last: int = 0
+    applied: int = 0
+    damage: list[str] = field(default_factory=list)
+
+
+def _paths(disk: Disk, directory: Path) -> list[Path]:
+    return sorted(directory / name for name in disk.names(directory) if name.endswith(_SUFFIX))
+
+
+def read_journal(directory: DataDirectory, content: JournalContent) -> Iterator[Batch]:
+    """Yield the batches in order; ``content`` is complete when the iteration ends."""
+    disk = directory.disk
+    headers: list[tuple[FileHeader, Path]] = []
+    for path in _paths(disk, directory.journal):
+        fd = disk.open_read(path)
+        try:
+            header = fmt.unpack_header(disk.pread(fd, fmt.FILE_HEADER_BYTES, 0))
+        finally:
+            disk.close(fd)
+        if header is not None:
+            headers.append((header, path))
+    headers.sort()
+    content.generation = headers[-1][0].generation if headers else 0
+    for index, (header, path) in enumerate(headers):
+        following = headers[index + 1][0] if index + 1 < len(headers) else None
+        limit = following.first if following else 1 << 64
+        content.last = max(content.last, header.first - 1)
+        yield from _read_file(disk, path, header, limit, content)
+        if following and content.last + 1 < following.first:
+            content.damage.append(
+                f"{path.name}: batches {content.last + 1} to {following.first - 1} are missing"
+            )
+
+
+def _read_file(
+    disk: Disk, path: Path, header: FileHeader, limit: int, content: JournalContent
+) -> Iterator[Batch]:
+    fd = disk.open_read(path)
+    try:
+        data = memoryview(disk.pread(fd, disk.file_status(fd).size_bytes, 0))
+    finally:
+        disk.close(fd)
+    position, expected = fmt.FILE_HEADER_BYTES, header.first
+    while expected < limit:
+        batch = fmt.unpack_batch(data, position, header.generation)
+        if batch is None or batch.number != expected:
+            found = _resume(data, position, header.generation, expected)
+            if found is None:
+                return
+            content.damage.append(f"{path.name}: batch {expected} at byte {position} is unreadable")
+            position, batch = found
+            if batch.number >= limit:
+                return
+        content.last = batch.number
+        content.applied = max(content.applied, batch.applied)
+        yield batch
+        position += batch.size_bytes
+        expected = batch.number + 1
+
+
+def _resume(
+    data: memoryview, position: int, generation: int, expected: int
+) -> tuple[int, Batch] | None:
+    """The next batch behind damage: one that says what is unreadable here was durable."""
+    haystack = data.obj
+    if not isinstance(haystack, bytes):
+        raise TypeError("a journal file is read as bytes")
+    while (position := haystack.find(fmt.BATCH_MAGIC, position + 1)) >= 0:
+        batch = fmt.unpack_batch(data, position, generation)
+        if batch is not None and batch.number > expected and batch.synced >= expected:
+            return position, batch
+    return None
+
+
+def set_aside(directory: DataDirectory) -> Path:
+    """Move a damaged journal out of the way, whole; where to."""
+    disk = directory.disk
+    target = directory.aside / f"journal-{time.time_ns()}"
+    disk.rename(directory.journal, target)
+    disk.make_directory(directory.journal)
+    disk.sync_directory(directory.aside)
+    disk.sync_directory(directory.root)
+    return target

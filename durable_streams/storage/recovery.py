@@ -1,0 +1,198 @@
+"""Recovery: bring the streams' files up to what the journal says was acknowledged.
+
+Runs before anything is served, alone, and may be repeated from any point:
+
+1. Read the journal file by file, batch by batch, to its end (``journal.read_journal``), twice
+   rather than into memory: first to learn how far it was applied and what it deletes.
+2. Skip batches that a checkpoint has already made durable in the streams' files, and what was
+   written to streams that are deleted further on.
+3. Apply each record where its path, id and running checksum continue what is on disk; leave out
+   what does not continue (a copy of another time) and count it.
+4. Remove what is left in ``tmp/``: it was never acknowledged.
+5. Sync everything touched.  A damaged journal is moved to ``aside/``, whole.
+6. The journal begins a new generation behind the last batch (the caller's step).
+
+Streams that the journal does not mention are not looked at: they are checked when first opened.
+No stream becomes shorter, no sidecar older.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from durable_streams.errors import DataDirectoryError
+from durable_streams.storage import disk as disks
+from durable_streams.storage import names
+from durable_streams.storage.format import index as index_format
+from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.journal import JournalContent, read_journal, set_aside
+from durable_streams.storage.stream_files import DamagedFiles, chain_at, load_sidecar
+from durable_streams.storage.writer import FilesLost, StreamWriter, sync_dirty
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.format.journal import AppendRecord, Record
+
+log = logging.getLogger("durable_streams.storage")
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What recovery did; ``str()`` is one line for people."""
+
+    records: int = 0
+    left_out: int = 0
+    damage: int = 0
+    last: int = 0
+    generation: int = 0
+
+    def __str__(self) -> str:
+        if not self.records and not self.left_out and not self.damage:
+            return "nothing to recover"
+        text = f"recovered {self.records} writes"
+        if self.left_out:
+            text += f", left out {self.left_out} that did not continue"
+        if self.damage:
+            text += f", found {self.damage} damaged places in the journal (kept in aside/)"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where the next append of a stream continues."""
+
+    segment: int
+    index_position: int
+    chain: bytes
+
+
+def recover(directory: DataDirectory, max_files: int) -> Recovery:
+    """Do steps 1 to 5."""
+    try:
+        return _Replay(directory, max_files).run()
+    except OSError as error:
+        raise DataDirectoryError(f"recovery of {directory.root} failed: {error}") from error
+
+
+class _Replay:
+    def __init__(self, directory: DataDirectory, max_files: int) -> None:
+        self._directory = directory
+        self._disk = directory.disk
+        self._writer = StreamWriter(directory, max_files, trim=False)
+        self._after: dict[tuple[str, str], _Position] = {}
+        self._deleted: set[str] = set()
+        self._result = Recovery()
+
+    def run(self) -> Recovery:
+        content = self._survey()
+        for batch in read_journal(self._directory, JournalContent()):
+            if batch.number > content.applied:
+                for record in fmt.unpack_records(batch.payload):
+                    if record.id not in self._deleted or isinstance(record, fmt.DeleteRecord):
+                        self._apply(record)
+        self._clear_tmp()
+        dirty = self._writer.take_dirty()
+        sync_dirty(self._directory, dirty)
+        self._writer.synced(dirty)
+        self._writer.close()
+        for damage in content.damage:
+            log.error("journal: %s", damage)
+        if content.damage:
+            log.error("the damaged journal is kept in %s", set_aside(self._directory))
+        result = self._result
+        result.damage = len(content.damage)
+        result.last, result.generation = content.last, content.generation + 1
+        return result
+
+    def _survey(self) -> JournalContent:
+        """Read the journal once to learn how far it was applied and which streams it deletes."""
+        content = JournalContent()
+        for batch in read_journal(self._directory, content):
+            for record in fmt.unpack_records(batch.payload):
+                if isinstance(record, fmt.DeleteRecord):
+                    self._deleted.add(record.id)
+        return content
+
+    def _apply(self, record: Record) -> None:
+        try:
+            applied = self._dispatch(record)
+        except (FilesLost, DamagedFiles) as error:
+            log.warning("stream %s: %s", record.path, error)
+            applied = False
+        if applied:
+            self._result.records += 1
+        else:
+            self._result.left_out += 1
+
+    def _dispatch(self, record: Record) -> bool:
+        match record:
+            case fmt.AppendRecord():
+                return self._append(record)
+            case fmt.CreateRecord():
+                self._writer.create(record)
+            case fmt.AdoptRecord():
+                if not self._disk.is_directory(self._directory.tmp / record.id):
+                    return self._holds(record.path, record.id)
+                self._writer.adopt(record)
+            case fmt.SidecarRecord():
+                self._writer.replace_sidecar(record)
+            case fmt.DeleteRecord():
+                self._writer.delete(record)
+                self._after.pop((record.path, record.id), None)
+        return True
+
+    def _holds(self, path: str, stream_id: str) -> bool:
+        sidecar = load_sidecar(self._disk, self._directory.stream_directory(path))
+        return sidecar is not None and sidecar.id == stream_id
+
+    def _append(self, record: AppendRecord) -> bool:
+        key = (record.path, record.id)
+        known = self._after.get(key)
+        place = _Position(record.segment, record.index_position, record.chain)
+        follows = known is not None and (
+            known == place or (record.index_position == 0 and known.chain == record.chain)
+        )
+        if not follows and not self._continues_files(record):
+            return False
+        self._writer.append(record, record.data, record.index)
+        chain = index_format.chain_at_end(record.index)
+        if chain is None:
+            raise DamagedFiles("a journal record without a running checksum")
+        end = record.index_position + len(record.index)
+        self._after[key] = _Position(record.segment, end, chain)
+        return True
+
+    def _continues_files(self, record: AppendRecord) -> bool:
+        directory = self._directory.stream_directory(record.path)
+        if record.index_position == 0 and record.segment == 0:
+            sidecar = load_sidecar(self._disk, directory)
+            return (
+                sidecar is not None
+                and sidecar.id == record.id
+                and bytes.fromhex(sidecar.root) == record.chain
+            )
+        segment, index_position, position = record.segment, record.index_position, record.position
+        if index_position == 0:
+            line = record.index[: record.index.index(b"\n")]
+            previous = index_format.unpack_opening(line)[0].previous
+            if previous is None:
+                return False
+            segment, (position, index_position) = segment - 1, previous
+        chain = chain_at(self._disk, directory, record.id, segment, index_position)
+        return chain == record.chain and self._has_bytes(directory, record.id, segment, position)
+
+    def _has_bytes(self, directory: Path, stream_id: str, segment: int, size: int) -> bool:
+        status = self._disk.status(directory / names.segment_file(segment, stream_id))
+        return (status.size_bytes if status else 0) >= size
+
+    def _clear_tmp(self) -> None:
+        for name in self._disk.names(self._directory.tmp):
+            path = self._directory.tmp / name
+            if self._disk.is_directory(path):
+                disks.remove_tree(self._disk, path)
+            else:
+                self._disk.unlink(path)

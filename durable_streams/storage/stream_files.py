@@ -1,0 +1,245 @@
+"""Reading one stream's directory: where the stream ends, and whether its files are sound.
+
+A stream is the longest run from its beginning in which files continue each other and the bytes
+are present.  What ends early is *torn*: normal, reported in ``notes``, left out.  A complete line
+that does not continue the running checksum, although the file does, is *damage*:
+:class:`DamagedFiles`, and nothing is cut.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.storage import disk as disks
+from durable_streams.storage import names
+from durable_streams.storage.format import index as index_format
+from durable_streams.storage.format import sidecar as sidecar_format
+from durable_streams.storage.format.index import BadLine, Line, Opening, Tail
+from durable_streams.storage.format.sidecar import BadSidecar, Sidecar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durable_streams.storage.disk import Disk
+
+_CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
+_ENDS: Final = re.compile(rb'^\{"end":([0-9]+),"messages":([0-9]+)', re.MULTILINE)
+
+
+class DamagedFiles(Exception):
+    """Bytes that are all there and fail their checksum; names file and position."""
+
+
+@dataclass(slots=True)
+class LoadedStream:
+    """A stream as its files prove it.
+
+    ``sizes``: final bytes of every segment before the last.  ``producers``: epoch and highest
+    sequence.  ``notes``: what was torn or left out, for the log.
+    """
+
+    sidecar: Sidecar
+    tail: Tail
+    sizes: list[int] = field(default_factory=list)
+    producers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    last_append_ms: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def load_sidecar(disk: Disk, directory: Path) -> Sidecar | None:
+    """The sidecar, None if the directory holds no stream; :class:`DamagedFiles` if unreadable."""
+    data = disks.read_file(disk, directory / names.SIDECAR)
+    if data is None:
+        return None
+    try:
+        return sidecar_format.unpack(data)
+    except BadSidecar as error:
+        raise DamagedFiles(f"{directory / names.SIDECAR}: {error}") from None
+
+
+def load(disk: Disk, directory: Path) -> LoadedStream | None:
+    """Read a stream's state; None if the directory holds no stream."""
+    sidecar = load_sidecar(disk, directory)
+    if sidecar is None:
+        return None
+    root = bytes.fromhex(sidecar.root)
+    loaded = LoadedStream(sidecar, Tail(0, 0, 0, root))
+    last = _continued(disk, directory, loaded)
+    if last is not None:
+        opening, chain = last
+        loaded.producers = dict(opening.producers)
+        loaded.tail = Tail(opening.segment, 0, 0, chain, stream_seq=opening.stream_seq)
+        _follow_lines(disk, directory, loaded)
+    return loaded
+
+
+def _continued(disk: Disk, directory: Path, loaded: LoadedStream) -> tuple[Opening, bytes] | None:
+    """The opening of the last index that continues those before it; fills ``sizes``."""
+    present = {
+        parsed[0]
+        for name in disk.names(directory)
+        if (parsed := names.parse_file(name))
+        and parsed[1] == loaded.sidecar.id
+        and parsed[2] == "idx"
+    }
+    best: tuple[Opening, bytes] | None = None
+    number = 0
+    while number in present:
+        found = _opening(disk, directory, loaded, number)
+        if found is None:
+            break
+        best = found
+        number += 1
+    beyond = sorted(other for other in present if other >= number)
+    if beyond:
+        loaded.notes.append(f"segments from {beyond[0]} on do not continue the stream: left out")
+    return best
+
+
+def _opening(
+    disk: Disk, directory: Path, loaded: LoadedStream, number: int
+) -> tuple[Opening, bytes] | None:
+    stream_id = loaded.sidecar.id
+    path = directory / names.index_file(number, stream_id)
+    line = _first_line(disk, path)
+    if line is None:
+        return None
+    try:
+        opening, chain = index_format.unpack_opening(line)
+    except BadLine as error:
+        raise DamagedFiles(f"{path.name}, line 1: {error}") from None
+    if opening.segment != number:
+        raise DamagedFiles(f"{path.name}, line 1: is of segment {opening.segment}")
+    if number == 0:
+        return (opening, chain) if opening.continues == loaded.sidecar.root else None
+    if opening.previous is None:
+        raise DamagedFiles(f"{path.name}, line 1: names no previous segment")
+    before = directory / names.segment_file(number - 1, stream_id)
+    status = disk.status(before)
+    if status is None or status.size_bytes < opening.previous[0]:
+        return None
+    ending = chain_at(disk, directory, stream_id, number - 1, opening.previous[1])
+    if ending is None or ending.hex() != opening.continues:
+        return None
+    loaded.sizes.append(opening.previous[0])
+    return opening, chain
+
+
+def _first_line(disk: Disk, path: Path) -> bytes | None:
+    fd = disk.open_read(path)
+    try:
+        data, size = b"", 4096
+        while b"\n" not in data:
+            data = disk.pread(fd, size, 0)
+            if len(data) < size and b"\n" not in data:
+                return None
+            size *= 8
+    finally:
+        disk.close(fd)
+    return data[: data.index(b"\n")]
+
+
+def chain_at(
+    disk: Disk, directory: Path, stream_id: str, segment: int, index_position: int
+) -> bytes | None:
+    """The chain that an index states right before a position; None if no line ends there."""
+    try:
+        fd = disk.open_read(directory / names.index_file(segment, stream_id))
+    except FileNotFoundError:
+        return None
+    try:
+        begin = max(0, index_position - _CHAIN_TEXT)
+        text = disk.pread(fd, index_position - begin, begin)
+    finally:
+        disk.close(fd)
+    return index_format.chain_at_end(text) if len(text) == index_position - begin else None
+
+
+def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream) -> None:
+    """Follow the lines of the last index as far as they and their bytes are there."""
+    stream_id, number = loaded.sidecar.id, loaded.tail.segment
+    path = directory / names.index_file(number, stream_id)
+    data = disks.read_file(disk, path) or b""
+    status = disk.status(directory / names.segment_file(number, stream_id))
+    size = status.size_bytes if status else 0
+    lines = data.split(b"\n")
+    position = len(lines[0]) + 1
+    tail = dataclasses.replace(loaded.tail, index_position=position)
+    if lines[-1]:
+        loaded.notes.append(f"{path.name}: its last line is torn")
+    for row in range(1, len(lines) - 1):
+        text = lines[row]
+        try:
+            line, chain = index_format.unpack_line(text, tail.chain)
+        except BadLine as error:
+            raise DamagedFiles(f"{path.name}, line {row + 1}: {error}") from None
+        if line.end > size:
+            loaded.notes.append(f"{path.name}: its segment ends before line {row + 1}")
+            break
+        position += len(text) + 1
+        tail = _after(tail, line, chain, position)
+        if line.producer is not None:
+            loaded.producers[line.producer[0]] = line.producer[1:]
+        loaded.last_append_ms = line.time
+    if size > tail.position:
+        loaded.notes.append(f"{size - tail.position} bytes of segment {number} have no index line")
+    loaded.tail = tail
+
+
+def _after(tail: Tail, line: Line, chain: bytes, index_position: int) -> Tail:
+    return Tail(
+        tail.segment,
+        line.end,
+        index_position,
+        chain,
+        line.closed,
+        line.claim() if line.closed else None,
+        tail.stream_seq if line.stream_seq is None else line.stream_seq,
+    )
+
+
+class AppendEnds:
+    """Where each append of one segment ends, and how many messages it held; in stream order.
+
+    Grows with the index: :meth:`extend` reads what was added since, until it is ``complete``.
+    """
+
+    __slots__ = ("complete", "ends", "messages", "scanned")
+
+    def __init__(self) -> None:
+        self.ends: array[int] = array("Q")
+        self.messages: array[int] = array("Q")
+        self.scanned = 0
+        self.complete = False
+
+    def copy(self) -> AppendEnds:
+        """A copy to extend in another thread."""
+        other = AppendEnds()
+        other.ends, other.messages, other.scanned = self.ends[:], self.messages[:], self.scanned
+        return other
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory in use."""
+        return sys.getsizeof(self.ends) + sys.getsizeof(self.messages)
+
+    def extend(self, text: bytes) -> None:
+        """Take over whole index lines that follow those scanned before."""
+        for end, messages in _ENDS.findall(text):
+            self.ends.append(int(end))
+            self.messages.append(int(messages))
+        self.scanned += len(text)
+
+
+def scan_ends(disk: Disk, path: Path, ends: AppendEnds, index_position: int) -> None:
+    """Read an index up to ``index_position`` (the end of a line) into ``ends``."""
+    fd = disk.open_read(path)
+    try:
+        ends.extend(disk.pread(fd, index_position - ends.scanned, ends.scanned))
+    finally:
+        disk.close(fd)

@@ -1,0 +1,299 @@
+"""Writing streams' directories: what was acknowledged goes to its files, and becomes durable.
+
+One thread uses a :class:`StreamWriter` (recovery before the loop serves, the applier after).
+Every write puts bytes that a journal record holds at a place that the record names, so doing it
+twice changes nothing.  Nothing is durable before the :class:`Dirty` set, taken with
+:meth:`StreamWriter.take_dirty`, was synced; that may happen in another thread, and descriptors
+stay open until it has (a closed one could take the news of a failed write with it).
+
+No file with more than one name is written: it is copied and replaced first.  What lies in a file
+beyond the place to be written was torn or belongs to another age: it is moved to ``aside/``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from durable_streams.storage import disk as disks
+from durable_streams.storage import names
+from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.format.journal import (
+        AdoptRecord,
+        AppendRecord,
+        CreateRecord,
+        DeleteRecord,
+        SidecarRecord,
+    )
+
+log = logging.getLogger("durable_streams.storage")
+
+
+@dataclass(slots=True, eq=False)
+class _Pair:
+    """The open files of a segment; ``syncs``: checkpoints that still need them open."""
+
+    directory: Path
+    stream_id: str
+    segment_fd: int
+    index_fd: int
+    dirty: bool = False
+    doomed: bool = False
+    syncs: int = 0
+
+
+@dataclass(slots=True)
+class Dirty:
+    """What has to be synced; ``everything``: too much to name, sync the file system."""
+
+    pairs: list[_Pair] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+    directories: set[Path] = field(default_factory=set)
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.pairs or self.files or self.directories or self.everything)
+
+
+class FilesLost(Exception):
+    """A stream's files are shorter than what was written: somebody took them away."""
+
+
+class StreamWriter:
+    """Applies journal records to the streams' directories."""
+
+    def __init__(self, directory: DataDirectory, max_files: int, *, trim: bool = True) -> None:
+        """``max_files`` bounds the open descriptors.  ``trim``: move aside what lies beyond."""
+        self._directory = directory
+        self._disk = directory.disk
+        self._max_pairs = max(1, max_files // 2)
+        self._trim = trim
+        self._pairs: OrderedDict[tuple[str, str, int], _Pair] = OrderedDict()
+        self._dirty = Dirty()
+
+    # -- records ---------------------------------------------------------------------------
+
+    def create(self, record: CreateRecord) -> None:
+        """Make a stream's directory, whole, by one rename."""
+        target = self._directory.stream_directory(record.path)
+        if self._disk.is_directory(target):
+            self._require_same(target, record.id)
+            return
+        born = self._directory.tmp / record.id
+        disks.remove_tree(self._disk, born)
+        self._disk.make_directory(born)
+        self._write_new(born / names.SIDECAR, record.sidecar)
+        if record.index:
+            self._write_new(born / names.segment_file(0, record.id), record.data)
+            self._write_new(born / names.index_file(0, record.id), record.index)
+        self._dirty.directories.add(born)
+        self._move_in(born, target)
+
+    def adopt(self, record: AdoptRecord) -> None:
+        """Rename a fork that was built in ``tmp/`` into place."""
+        target = self._directory.stream_directory(record.path)
+        if self._disk.is_directory(target):
+            self._require_same(target, record.id)
+            return
+        self._move_in(self._directory.tmp / record.id, target)
+
+    def _require_same(self, target: Path, stream_id: str) -> None:
+        sidecar = load_sidecar(self._disk, target)
+        if sidecar is None or sidecar.id != stream_id:
+            raise FilesLost(f"{target} belongs to another stream")
+
+    def _move_in(self, born: Path, target: Path) -> None:
+        changed = disks.make_directories(self._disk, target.parent, self._directory.streams)
+        self._disk.rename(born, target)
+        dirty = self._dirty.directories
+        dirty.discard(born)
+        dirty.update((*changed, target, target.parent, self._directory.tmp))
+
+    def append(self, first: AppendRecord, data: bytes, index: bytes) -> None:
+        """Write bytes to a segment, then their lines to its index, from ``first``'s place on."""
+        pair = self._pair(first)
+        if data:
+            self._disk.pwrite(pair.segment_fd, data, first.position)
+        self._disk.pwrite(pair.index_fd, index, first.index_position)
+        pair.dirty = True
+
+    def replace_sidecar(self, record: SidecarRecord) -> None:
+        """Replace a sidecar by a higher version; a lower one changes nothing."""
+        target = self._directory.stream_directory(record.path)
+        try:
+            present = load_sidecar(self._disk, target)
+        except DamagedFiles as error:
+            log.warning("%s: replaced from the journal", error)
+        else:
+            if present is None or present.id != record.id or present.version >= record.version:
+                return
+        fresh = self._directory.tmp / f"{record.id}.{names.SIDECAR}"
+        self._write_new(fresh, record.sidecar)
+        self._disk.rename(fresh, target / names.SIDECAR)
+        self._dirty.directories.update((target, self._directory.tmp))
+
+    def delete(self, record: DeleteRecord) -> None:
+        """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty."""
+        source = self._directory.stream_directory(record.path)
+        sidecar = load_sidecar(self._disk, source)
+        if sidecar is None or sidecar.id != record.id:
+            return
+        self._forget(source, record.id)
+        target = self._directory.trash / record.id
+        disks.remove_tree(self._disk, target)
+        self._disk.rename(source, target)
+        dirty = self._dirty.directories
+        dirty.update((source.parent, self._directory.trash))
+        dirty.discard(source)
+        parent = source.parent
+        while parent != self._directory.streams and not self._disk.names(parent):
+            self._disk.remove_directory(parent)
+            dirty.discard(parent)
+            parent = parent.parent
+            dirty.add(parent)
+
+    # -- files -----------------------------------------------------------------------------
+
+    def _write_new(self, path: Path, data: bytes) -> None:
+        fd = self._disk.open_write(path)
+        self._disk.pwrite(fd, data, 0)
+        self._disk.truncate(fd, len(data))
+        if len(self._dirty.files) < self._max_pairs:
+            self._dirty.files.append(fd)
+        else:
+            self._disk.close(fd)
+            self._dirty.everything = True
+
+    def _pair(self, first: AppendRecord) -> _Pair:
+        """The open files that a record goes to."""
+        key = (first.path, first.id, first.segment)
+        pair = self._pairs.get(key)
+        if pair is not None:
+            self._pairs.move_to_end(key)
+            return pair
+        directory = self._directory.stream_directory(first.path)
+        segment_fd = self._open(
+            directory / names.segment_file(first.segment, first.id), first.position, first.id
+        )
+        index_fd = self._open(
+            directory / names.index_file(first.segment, first.id), first.index_position, first.id
+        )
+        if not first.index_position:
+            self._dirty.directories.add(directory)
+        pair = _Pair(directory, first.id, segment_fd, index_fd)
+        self._make_room()
+        self._pairs[key] = pair
+        return pair
+
+    def _open(self, file: Path, size: int, stream_id: str) -> int:
+        fd = self._disk.open_write(file)
+        status = self._disk.file_status(fd)
+        if status.size_bytes < size:
+            self._disk.close(fd)
+            raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
+        if status.links > 1:
+            fd = self._replace_linked(file, fd, status.size_bytes)
+        if self._trim and status.size_bytes > size:
+            self._set_aside(file, fd, size, status.size_bytes, stream_id)
+        return fd
+
+    def _replace_linked(self, file: Path, fd: int, size: int) -> int:
+        """Another name of this file exists (a hard-link backup): write to a copy of our own."""
+        fresh = self._directory.tmp / file.name
+        copy = self._disk.open_write(fresh)
+        self._disk.truncate(copy, 0)
+        self._disk.copy(fd, copy, size)
+        self._disk.sync(copy)
+        self._disk.rename(fresh, file)
+        self._dirty.directories.update((file.parent, self._directory.tmp))
+        self._disk.close(fd)
+        return copy
+
+    def _set_aside(self, file: Path, fd: int, begin: int, end: int, stream_id: str) -> None:
+        target = self._directory.aside / f"{file.name}.{begin}"
+        disks.write_file(self._disk, target, self._disk.pread(fd, end - begin, begin), sync=True)
+        self._disk.sync_directory(self._directory.aside)
+        self._disk.truncate(fd, begin)
+        log.warning(
+            "stream %s: moved %d torn bytes of %s to %s", stream_id, end - begin, file, target
+        )
+
+    def _make_room(self) -> None:
+        while len(self._pairs) >= self._max_pairs:
+            key, pair = next(
+                ((k, p) for k, p in self._pairs.items() if not p.dirty and not p.syncs),
+                next(iter(self._pairs.items())),
+            )
+            del self._pairs[key]
+            self._let_go(pair)
+
+    def _let_go(self, pair: _Pair) -> None:
+        """Close a pair, now or when its checkpoints are done."""
+        if pair.dirty:
+            self._dirty.everything = True
+        if pair.syncs:
+            pair.doomed = True
+            return
+        self._disk.close(pair.segment_fd)
+        self._disk.close(pair.index_fd)
+
+    def _forget(self, directory: Path, stream_id: str) -> None:
+        for key in [k for k, p in self._pairs.items() if p.directory == directory]:
+            pair = self._pairs.pop(key)
+            pair.dirty = pair.dirty and pair.stream_id != stream_id
+            self._let_go(pair)
+
+    # -- checkpoints -----------------------------------------------------------------------
+
+    def take_dirty(self) -> Dirty:
+        """Everything not durable yet; hand it to :func:`sync_dirty`, then to :meth:`synced`."""
+        dirty, self._dirty = self._dirty, Dirty()
+        dirty.pairs = [pair for pair in self._pairs.values() if pair.dirty]
+        for pair in dirty.pairs:
+            pair.dirty = False
+            pair.syncs += 1
+        return dirty
+
+    def synced(self, dirty: Dirty) -> None:
+        """A dirty set was synced: let go of what only waited for it."""
+        for fd in dirty.files:
+            self._disk.close(fd)
+        for pair in dirty.pairs:
+            pair.syncs -= 1
+            if pair.doomed and not pair.syncs:
+                self._disk.close(pair.segment_fd)
+                self._disk.close(pair.index_fd)
+
+    def close(self) -> None:
+        """Close all files; whatever is dirty stays so."""
+        for pair in self._pairs.values():
+            self._disk.close(pair.segment_fd)
+            self._disk.close(pair.index_fd)
+        self._pairs.clear()
+        for fd in self._dirty.files:
+            self._disk.close(fd)
+
+
+def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:
+    """Make a dirty set durable; an ``OSError`` is as final as a failed fsync."""
+    disk = directory.disk
+    if dirty.everything:
+        disk.sync_file_system(directory.root_fd)
+        return
+    for pair in dirty.pairs:
+        disk.sync(pair.segment_fd)
+        disk.sync(pair.index_fd)
+    for fd in dirty.files:
+        disk.sync(fd)
+    for path in dirty.directories:
+        try:
+            disk.sync_directory(path)
+        except FileNotFoundError:
+            continue  # moved or removed since; the directory it was in is in the set as well

@@ -1,0 +1,78 @@
+// The official client: two idempotent producers and two live readers on one JSON stream, while
+// somebody kills and restarts the server. Prints "acknowledged N" after every hundredth
+// acknowledged request, and at the end one line of JSON: what each reader saw, in order.
+//
+//   node round_trip.mjs URL MESSAGES_PER_PRODUCER
+import { setTimeout as pause } from "node:timers/promises"
+import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
+
+const [url, count] = [process.argv[2], Number(process.argv[3])]
+const backoffOptions = { initialDelay: 10, maxDelay: 200, multiplier: 1.3 }
+const client = { url, backoffOptions, warnOnHttp: false }
+const sseResilience = { maxShortConnections: Infinity } // stay with SSE, however often it breaks
+const readers = {}
+let acknowledged = 0
+
+// The producer leaves retries to its caller's fetch. An answer, also a refusal, goes to the
+// producer; no answer means the server is down, and the same request is sent again.
+async function persistentFetch(...request) {
+  for (;;) {
+    try {
+      const response = await fetch(...request)
+      if (response.status !== 503) {
+        acknowledged += response.ok ? 1 : 0
+        if (response.ok && acknowledged % 100 === 0) console.log(`acknowledged ${acknowledged}`)
+        return response
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error
+    }
+    await pause(10)
+  }
+}
+
+function produce(handle, id) {
+  const producer = new IdempotentProducer(handle, id, {
+    fetch: persistentFetch,
+    lingerMs: 0,
+    maxBatchBytes: 100,
+    maxInFlight: 5,
+    onError: (error) => {
+      console.error(error)
+      process.exit(1)
+    },
+  })
+  for (let n = 0; n < count; n++) producer.append(JSON.stringify({ id, n }))
+  return producer
+}
+
+// A session that a killed server cut off is taken up again at the last offset it delivered.
+async function read(name, live) {
+  const seen = (readers[name] = [])
+  let offset = "-1"
+  for (let closed = false; !closed; ) {
+    try {
+      const session = await stream({ ...client, offset, live, json: true, sseResilience })
+      const lastBatch = new Promise((resolve) => {
+        session.subscribeJson((batch) => {
+          seen.push(...batch.items.map(({ id, n }) => [id, n]))
+          offset = batch.offset
+          if (batch.streamClosed) resolve()
+        })
+      })
+      await session.closed
+      closed = session.streamClosed
+      if (closed) await lastBatch
+    } catch (error) {
+      if (error.status) throw error
+    }
+  }
+}
+
+const handle = await DurableStream.create({ ...client, contentType: "application/json" })
+const reading = [read("long-poll", "long-poll"), read("sse", "sse")]
+const producers = [produce(handle, "left"), produce(handle, "right")]
+await Promise.all(producers.map((producer) => producer.flush()))
+await producers[0].close(JSON.stringify({ id: "last", n: 0 }))
+await Promise.all(reading)
+console.log(JSON.stringify(readers))

@@ -1,0 +1,115 @@
+"""Fixtures for all tests: temporary data directories, real servers, a loop that nobody blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+import pytest
+from blockbuster import BlockBuster, BlockBusterFunction
+
+from tests.node import node_problem, running_in_ci
+from tests.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MORE_BLOCKING_CALLS: Final = (
+    "os.fdatasync",
+    "os.fsync",
+    "os.ftruncate",
+    "os.pwrite",
+    "os.pwritev",
+    "os.sync",
+)
+"""What blockbuster does not watch by itself and must never run on the event loop."""
+
+_NONBLOCKING_BY_DESIGN: Final = (
+    "os.sendfile",  # at most 1 MiB into a socket that does not block, from files just touched
+    "os.path.abspath",  # computes a string
+)
+
+_MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = ()
+"""(watched call, file, function): the listed few that may block; say why beside each."""
+
+
+class StartServer(Protocol):
+    """Start a server with these options on the test's data directory."""
+
+    def __call__(self, *options: str) -> ServerProcess: ...
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Where a test's streams live; the server makes it."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start_server(data_dir: Path) -> Iterator[StartServer]:
+    """Start real servers; each is stopped at the end and its stderr looked through."""
+    servers: list[ServerProcess] = []
+
+    def start(*options: str) -> ServerProcess:
+        directory = data_dir if not servers else data_dir.with_name(f"data-{len(servers) + 1}")
+        server = ServerProcess(directory, *options)
+        servers.append(server)
+        server.start()
+        return server
+
+    try:
+        yield start
+    except BaseException:
+        for server in servers:
+            if server.running:
+                server.kill()
+        raise
+    for server in servers:
+        server.finish()
+
+
+@pytest.fixture
+def server(start_server: StartServer) -> ServerProcess:
+    """Start a real server with its default options."""
+    return start_server()
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in which the package makes a blocking call on the event loop."""
+    blockbuster = BlockBuster(scanned_modules=["durable_streams"])
+    watched = blockbuster.functions
+    for name in _MORE_BLOCKING_CALLS:
+        watched[name] = BlockBusterFunction(None, name, scanned_modules=["durable_streams"])
+    for name in _NONBLOCKING_BY_DESIGN:
+        del watched[name]
+    for name, file, function in _MAY_BLOCK:
+        watched[name].can_block_in(file, function)
+    blockbuster.activate()
+    try:
+        yield
+    finally:
+        blockbuster.deactivate()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what needs Node where there is none; in CI that is a failure."""
+    if item.get_closest_marker("node") is None:
+        return
+    problem = node_problem()
+    if problem is None:
+        return
+    if running_in_ci():
+        pytest.fail(problem, pytrace=False)
+    pytest.skip(problem)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say so at the end of a run that could not do everything."""
+    problem = node_problem()
+    if problem is not None:
+        terminalreporter.section("NOT EVERYTHING WAS TESTED", sep="!", red=True, bold=True)
+        terminalreporter.line(problem)
+        terminalreporter.line(
+            "The official conformance suite and the JavaScript client did not run."
+        )

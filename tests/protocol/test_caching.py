@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from durable_streams.protocol.caching import cache_control, etag, matches
+from durable_streams.protocol.offsets import ZERO, Offset
+
+TAG = etag("id", ZERO, Offset(0, 5), closed=False)
+
+
+def test_an_etag_names_incarnation_range_and_closed_state() -> None:
+    assert TAG == '"id:0000000000000000_0000000000000000:0000000000000000_0000000000000005"'
+    others = {
+        etag("id", ZERO, Offset(0, 5), closed=True),
+        etag("other", ZERO, Offset(0, 5), closed=False),
+        etag("id", Offset(0, 1), Offset(0, 5), closed=False),
+        etag("id", ZERO, Offset(0, 6), closed=False),
+    }
+    assert len(others | {TAG}) == 5
+
+
+@pytest.mark.parametrize(
+    "header",
+    [TAG, f"W/{TAG}", "*", " * ", f'"x", {TAG}', f'"a,b" ,W/{TAG}, "c"', f'"x",{TAG}', f" {TAG} "],
+)
+def test_if_none_match_finds_the_tag_in_every_form(header: str) -> None:
+    assert matches(header, TAG)
+
+
+@pytest.mark.parametrize("header", ["", '"x"', TAG[1:-1], f'"x{TAG[1:]}', '"*"', 'W/"x", "y"', ","])
+def test_if_none_match_finds_nothing_else(header: str) -> None:
+    assert not matches(header, TAG)
+
+
+def test_an_answer_before_the_tail_is_kept() -> None:
+    assert (
+        cache_control(sealed=True, from_now=False)
+        == "public, max-age=60, stale-while-revalidate=300"
+    )
+    assert (
+        cache_control(sealed=True, from_now=False, max_age_s=86_400, private=True)
+        == "private, max-age=86400, stale-while-revalidate=300"
+    )
+
+
+def test_an_answer_at_the_tail_is_revalidated() -> None:
+    assert cache_control(sealed=False, from_now=False) == "no-cache"
+    assert cache_control(sealed=False, from_now=False, private=True) == "private, no-cache"
+
+
+def test_where_the_tail_is_now_is_not_stored() -> None:
+    assert cache_control(sealed=False, from_now=True) == "no-store"

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams.protocol.offsets import ZERO, Offset
+from durable_streams.protocol.sse import (
+    KEEP_ALIVE,
+    MAX_HELD_BYTES,
+    Encoded,
+    Encoding,
+    control_event,
+    data_event,
+    encode_publication,
+    hold_back,
+)
+
+TAIL = Offset(0, 5)
+
+
+def parse_events(wire: bytes) -> list[tuple[str, str]]:
+    """What a client makes of SSE: type and data of each event (WHATWG HTML §9.2.6)."""
+    events = []
+    for block in re.sub("\r\n|\r", "\n", wire.decode()).split("\n\n"):
+        fields: dict[str, list[str]] = {"event": [], "data": []}
+        for line in block.split("\n"):
+            name, _, value = line.partition(":")
+            if name in fields:
+                fields[name].append(value.removeprefix(" "))
+        if fields["event"]:
+            events.append((fields["event"][-1], "\n".join(fields["data"])))
+    return events
+
+
+def as_client_sees(text: bytes) -> str:
+    return re.sub("\r\n|\r", "\n", text.decode(errors="replace"))
+
+
+# Control events
+
+
+@pytest.mark.parametrize(
+    ("cursor", "up_to_date", "closed", "fields"),
+    [
+        (None, False, False, ""),
+        (12, False, False, ',"streamCursor":"12"'),
+        (12, True, False, ',"streamCursor":"12","upToDate":true'),
+        (12, True, True, ',"upToDate":true,"streamClosed":true'),
+        (None, True, True, ',"upToDate":true,"streamClosed":true'),
+    ],
+)
+def test_a_control_event_tells_where_the_reader_is(
+    cursor: int | None, up_to_date: bool, closed: bool, fields: str
+) -> None:
+    offset = '"streamNextOffset":"0000000000000000_0000000000000005"'
+    expected = f"event: control\ndata:{{{offset}{fields}}}\n\n".encode()
+    assert control_event(TAIL, cursor, up_to_date, closed) == expected
+
+
+def test_keep_alives_are_no_events() -> None:
+    assert parse_events(KEEP_ALIVE) == []
+    assert KEEP_ALIVE.startswith(b":")
+
+
+# Data events
+
+
+@pytest.mark.parametrize(
+    ("content_type", "encoding"),
+    [
+        ("text/plain", Encoding.TEXT),
+        ("text/html;charset=utf-8", Encoding.TEXT),
+        ("application/json", Encoding.JSON),
+        ("application/problem+json", Encoding.BASE64),
+        ("application/octet-stream", Encoding.BASE64),
+    ],
+)
+def test_the_content_type_decides_how_data_travels(content_type: str, encoding: Encoding) -> None:
+    assert Encoding.of(content_type) is encoding
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (b"one", [b"one"]),
+        (b"line1\nline2\nline3", [b"line1", b"line2", b"line3"]),
+        (b"a\r\nb\rc\n\rd", [b"a", b"b", b"c", b"", b"d"]),
+        (b"end\n", [b"end", b""]),
+        (b"\n", [b"", b""]),
+        (b" a\n b\n  c", [b"  a", b"  b", b"   c"]),
+        (b"data: x\ndata: y", [b"data: x", b"data: y"]),
+        (b"\x00\x0b\x0c\x85\xe2\x80\xa8x", [b"\x00\x0b\x0c\xef\xbf\xbd\xe2\x80\xa8x"]),
+        (b"caf\xc3\xa9", [b"caf\xc3\xa9"]),
+        (b"\xff\xc3(", [b"\xef\xbf\xbd\xef\xbf\xbd("]),
+    ],
+)
+def test_text_is_sent_as_lines(text: bytes, lines: list[bytes]) -> None:
+    expected = b"event: data\n" + b"".join(b"data:" + line + b"\n" for line in lines) + b"\n"
+    assert data_event(Encoding.TEXT, text) == expected
+
+
+@pytest.mark.parametrize("line_break", ["\r\n", "\n", "\r"])
+def test_no_text_can_forge_an_event(line_break: str) -> None:
+    attack = line_break.join(["safe", "", "event: control", 'data: {"injected":true}', "", "end"])
+    events = parse_events(data_event(Encoding.TEXT, attack.encode()))
+    assert events == [("data", as_client_sees(attack.encode()))]
+
+
+def test_json_is_sent_as_one_array() -> None:
+    wire = data_event(Encoding.JSON, b'{"a":1},{\r\n "b": 2\n},"\xc3\xa9",')
+    assert wire == b'event: data\ndata:[{"a":1},{\ndata:  "b": 2\ndata:},"\xc3\xa9"]\n\n'
+    [(_, payload)] = parse_events(wire)
+    assert json.loads(payload) == [{"a": 1}, {"b": 2}, "é"]
+
+
+@given(st.binary(min_size=1))
+def test_anything_else_is_sent_as_base64(data: bytes) -> None:
+    wire = data_event(Encoding.BASE64, data)
+    assert wire.startswith(b"event: data\ndata:")
+    [(_, payload)] = parse_events(wire)
+    assert b64decode(payload, validate=True) == data
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+def test_no_data_is_no_data_event(encoding: Encoding) -> None:
+    assert data_event(encoding, b"") == b""
+
+
+# Holding back
+
+
+@pytest.mark.parametrize(
+    ("data", "held"),
+    [
+        (b"", b""),
+        (b"abc", b""),
+        (b"caf\xc3\xa9", b""),
+        (b"caf\xc3", b"\xc3"),
+        (b"\xe2", b"\xe2"),
+        (b"\xe2\x82", b"\xe2\x82"),
+        (b"\xe2\x82\xac", b""),
+        (b"x\xf0\x9f\x98", b"\xf0\x9f\x98"),
+        (b"\xf0\x9f\x98\x80", b""),
+        (b"\xf0\x9f\x98\x80\xc3", b"\xc3"),
+        (b"\xed\x9f", b"\xed\x9f"),
+        (b"a\r", b"\r"),
+        (b"a\r\r", b"\r"),
+        (b"a\r\n", b""),
+        (b"\xc3\r", b"\r"),
+    ],
+)
+def test_what_may_go_on_in_the_next_batch_is_held_back(data: bytes, held: bytes) -> None:
+    assert hold_back(data) == (data[: len(data) - len(held)], held)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80", b"\xff", b"\xc0", b"\xc1", b"\xf5", b"\xe0\x80", b"\xe0\x9f", b"\xed\xa0",
+        b"\xed\xbf", b"\xf0\x80", b"\xf0\x8f\x80", b"\xf4\x90", b"\xf4\x90\x80", b"\xf8\x80",
+        b"\xe2\x82\x80\x80",
+    ],
+)  # fmt: skip
+def test_what_can_never_become_a_character_is_not_held_back(data: bytes) -> None:
+    assert hold_back(data) == (data, b"")
+
+
+@given(st.binary())
+def test_at_most_three_bytes_are_held_back_and_none_lost(data: bytes) -> None:
+    sent, held = hold_back(data)
+    assert sent + held == data
+    assert len(held) <= MAX_HELD_BYTES
+
+
+# Batches
+
+
+def encode_all(encoding: Encoding, batches: list[bytes], start: Offset = ZERO) -> list[Encoded]:
+    """Encode batches as a live reader's; the last one closes the stream."""
+    results: list[Encoded] = []
+    held, at, end = b"", start, start
+    for number, data in enumerate(batches, 1):
+        end = Offset(end.segment, end.position + len(data))
+        closed = number == len(batches)
+        encoded = encode_publication(
+            encoding, held, at, data, end, closed=closed, cursor=1, up_to_date=True
+        )
+        results.append(encoded)
+        held, at = encoded.held, encoded.next_offset
+        assert at.position + len(held) == end.position
+    assert held == b""
+    return results
+
+
+def texts(results: list[Encoded]) -> list[str]:
+    events = [event for encoded in results for event in parse_events(encoded.wire)]
+    return [data for kind, data in events if kind == "data"]
+
+
+def test_a_batch_is_one_data_and_one_control_event() -> None:
+    encoded = encode_publication(
+        Encoding.TEXT, b"", ZERO, b"hello", TAIL, closed=False, cursor=3, up_to_date=False
+    )
+    assert encoded == Encoded(
+        b"event: data\ndata:hello\n\n" + control_event(TAIL, 3, False, False), b"", TAIL
+    )
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+def test_a_batch_without_data_is_a_control_event(encoding: Encoding) -> None:
+    encoded = encode_publication(
+        encoding, b"", TAIL, b"", TAIL, closed=True, cursor=3, up_to_date=True
+    )
+    assert encoded == Encoded(control_event(TAIL, None, True, True), b"", TAIL)
+
+
+def test_a_character_split_over_batches_arrives_whole_and_the_offset_waits() -> None:
+    results = encode_all(Encoding.TEXT, [b"a\xf0\x9f", b"\x98", b"\x80b", b""])
+    assert texts(results) == ["a", "\U0001f600b"]
+    assert [encoded.next_offset.position for encoded in results] == [1, 1, 6, 6]
+    assert all(b'"upToDate":true' in encoded.wire for encoded in results)
+
+
+def test_a_close_flushes_what_was_held_back() -> None:
+    assert texts(encode_all(Encoding.TEXT, [b"a\xe2\x82", b""])) == ["a", "\ufffd"]
+    assert texts(encode_all(Encoding.TEXT, [b"a\xe2\x82"])) == ["a\ufffd"]
+    assert texts(encode_all(Encoding.TEXT, [b"a\r", b""])) == ["a", "\n"]
+
+
+def test_a_line_break_split_over_batches_is_one() -> None:
+    assert texts(encode_all(Encoding.TEXT, [b"a\r", b"\nb\r", b"c"])) == ["a", "\nb", "\nc"]
+
+
+def test_offsets_of_held_bytes_stay_right_across_segments() -> None:
+    before, full = Offset(0, 9), Offset(0, 10)
+    held = encode_publication(
+        Encoding.TEXT, b"", before, b"\r", full, closed=False, cursor=1, up_to_date=True
+    )
+    assert (held.held, held.next_offset) == (b"\r", before)
+    # All of the next segment's bytes are held back: the reader is at the end of the full one.
+    again = encode_publication(
+        Encoding.TEXT, held.held, held.next_offset, b"\xf0\x9f", Offset(1, 2),
+        closed=False, cursor=1, up_to_date=True,
+    )  # fmt: skip
+    assert (again.held, again.next_offset) == (b"\xf0\x9f", full)
+    more = encode_publication(
+        Encoding.TEXT, again.held, again.next_offset, b"\x98\x80!\xc3", Offset(1, 6),
+        closed=False, cursor=1, up_to_date=True,
+    )  # fmt: skip
+    assert (more.held, more.next_offset) == (b"\xc3", Offset(1, 5))
+
+
+def test_only_text_is_held_back() -> None:
+    assert texts(encode_all(Encoding.BASE64, [b"\xc3", b"\r"])) == ["ww==", "DQ=="]
+
+
+@given(st.lists(st.text(st.sampled_from("a \r\né\U0001f600"))).map("".join), st.data())
+def test_however_text_is_cut_its_readers_see_the_same(text: str, data: st.DataObject) -> None:
+    whole = text.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    borders = [0, *cuts, len(whole)]
+    batches = [whole[start:end] for start, end in pairwise(borders)]
+    assert "".join(texts(encode_all(Encoding.TEXT, batches))) == as_client_sees(whole)
+
+
+@given(st.lists(st.binary(), min_size=1))
+def test_bytes_that_are_no_text_never_fail(batches: list[bytes]) -> None:
+    encode_all(Encoding.TEXT, batches)

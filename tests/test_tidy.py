@@ -1,0 +1,78 @@
+"""House rules a machine can check; the others are for whoever reads the change."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.server_process import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_MODULE_LINES: Final = 500
+MAX_FUNCTION_LINES: Final = 70
+REASON: Final = re.compile(r"\b(?:long|one module|one function) because\b", re.IGNORECASE)
+"""A docstring that gives this reason may stand over more lines than the limits."""
+
+UNFINISHED: Final = re.compile(r"\b(?:TO[D]O|FIX[M]E|XX[X]|HAC[K]|not implemente[d]|for no[w])\b")
+TIME: Final = re.compile(r"\b(?:time\.sleep|asyncio\.sleep\((?!0\))|perf_counter|monotonic)\b")
+
+PACKAGE: Final = sorted((ROOT / "durable_streams").rglob("*.py"))
+TESTS: Final = sorted(
+    path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts
+)
+SCRIPTS: Final = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def docstring_gives_reason(node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return REASON.search(ast.get_docstring(node) or "") is not None
+
+
+def functions_of(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", PACKAGE + TESTS, ids=name)
+def test_modules_and_functions_are_small_or_say_why_not(path: Path) -> None:
+    text = path.read_text()
+    module = ast.parse(text)
+    lines = text.count("\n")
+    assert lines <= MAX_MODULE_LINES or docstring_gives_reason(module), f"{lines} lines"
+    for function in functions_of(module):
+        assert function.end_lineno is not None
+        lines = function.end_lineno - function.lineno + 1
+        assert lines <= MAX_FUNCTION_LINES or docstring_gives_reason(function), (
+            f"{function.name}: {lines} lines"
+        )
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name)
+def test_every_module_of_the_package_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", PACKAGE + TESTS + SCRIPTS + [ROOT / "README.rst"], ids=name)
+def test_nothing_is_marked_as_unfinished(path: Path) -> None:
+    found = UNFINISHED.search(path.read_text())
+    assert found is None, found
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in TESTS if path.name.startswith("test_")], ids=name
+)
+def test_no_test_sleeps_or_judges_by_the_clock(path: Path) -> None:
+    if path == Path(__file__).resolve():
+        return
+    found = TIME.search(path.read_text())
+    assert found is None, found
