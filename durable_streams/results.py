@@ -76,6 +76,10 @@ class StreamRef(Protocol):
         """Identity of this incarnation of the stream."""
 
     @property
+    def etag_id(self) -> str:
+        """What ETags of the stream begin with; changes if bytes were lost."""
+
+    @property
     def path(self) -> str:
         """Decoded path."""
 

@@ -40,6 +40,19 @@ class Settings:
     reclaim_delay_s: float = 3600.0
     reclaim_interval_s: float = 3600.0
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, with a ``ValueError`` that says what can."""
+        least = 2 * self.max_append_bytes + MIB
+        if self.journal_file_bytes < least:
+            raise ValueError(
+                f"a journal file has to hold the largest append twice: at least {least} bytes, "
+                f"not {self.journal_file_bytes}"
+            )
+        if min(self.max_append_bytes, self.segment_bytes, self.index_bytes) < 1:
+            raise ValueError("sizes have to be positive")
+        if self.journal_files < 2:
+            raise ValueError("the journal needs at least 2 files")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:

@@ -34,9 +34,9 @@ _MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = ()
 
 
 class StartServer(Protocol):
-    """Start a server with these options on the test's data directory."""
+    """Start a server with these options, on the test's data directory unless told otherwise."""
 
-    def __call__(self, *options: str) -> ServerProcess: ...
+    def __call__(self, *options: str, data_dir: Path | None = None) -> ServerProcess: ...
 
 
 @pytest.fixture
@@ -50,9 +50,10 @@ def start_server(data_dir: Path) -> Iterator[StartServer]:
     """Start real servers; each is stopped at the end and its stderr looked through."""
     servers: list[ServerProcess] = []
 
-    def start(*options: str) -> ServerProcess:
-        directory = data_dir if not servers else data_dir.with_name(f"data-{len(servers) + 1}")
-        server = ServerProcess(directory, *options)
+    directory = data_dir
+
+    def start(*options: str, data_dir: Path | None = None) -> ServerProcess:
+        server = ServerProcess(data_dir or directory, *options)
         servers.append(server)
         server.start()
         return server

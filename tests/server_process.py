@@ -72,6 +72,7 @@ class ServerProcess:
         match = _ANNOUNCED_URL.search(self.announcement)
         if match is None:
             code = self._process.wait()
+            self._process.stdout.close()
             raise AssertionError(
                 f"the server ended with {code} before it announced itself"
                 f" ({self.announcement!r}):\n{self.stderr}"

@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import errno
 import logging
-import threading
-import time
+from collections import deque
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.engine.worker import Worker
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.stream_files import DamagedFiles
 from durable_streams.storage.writer import FilesLost, sync_dirty
@@ -31,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.engine.operations import Operation
+    from durable_streams.engine.runtime import Runtime, Worker
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.format.journal import AppendRecord, Record
-    from durable_streams.storage.journal import Journal
     from durable_streams.storage.writer import Dirty, StreamWriter
 
 _GATHER_S: Final = 0.02
@@ -41,32 +38,6 @@ _GATHER_BYTES: Final = 8 * 1024 * 1024
 _FULL_DISK_PAUSE_S: Final = 0.2
 
 log = logging.getLogger("durable_streams.engine")
-
-
-class _Batch(NamedTuple):
-    number: int
-    operations: list[Operation]
-
-
-class _Checkpoint:
-    """A request to the applier to hand over what is dirty."""
-
-    def __init__(self) -> None:
-        self.taken = threading.Event()
-        self.dirty: Dirty
-        self.number = 0
-
-
-class _Synced(NamedTuple):
-    dirty: Dirty
-
-
-class _Nothing:
-    """Time is up."""
-
-
-_NOTHING: Final = _Nothing()
-_Item = _Batch | _Checkpoint | _Synced | _Nothing | None
 
 
 class _Run:
@@ -84,12 +55,18 @@ class _Run:
         self.index.append(record.index)
 
 
+class _Batch(NamedTuple):
+    number: int
+    operations: list[Operation]
+
+
 class Applier:
-    """The applier thread."""
+    """Brings durable batches to the streams' files; its methods are called on the loop."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        runtime: Runtime,
         writer: StreamWriter,
         number: int,
         *,
@@ -101,82 +78,52 @@ class Applier:
         ``applied`` and ``failed`` (path, id and reason of a stream) are called on the loop.
         """
         self._loop = loop
+        self._runtime = runtime
+        self._worker = runtime.worker("apply")
         self._writer = writer
         self._applied = applied
         self._failed = failed
         self._number = number
         self._held: int | None = None
         self._stopping = False
+        self._pending: deque[_Batch] = deque()
         self._broken: set[str] = set()
         self._runs: dict[tuple[str, int], _Run] = {}
-        self._queue: SimpleQueue[_Item] = SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._main, name="durable-streams-apply", daemon=True
-        )
-        self._thread.start()
 
     def submit(self, number: int, operations: list[Operation]) -> None:
         """Apply a durable batch, after those before."""
-        self._queue.put(_Batch(number, operations))
+        self._pending.append(_Batch(number, operations))
+        if len(self._pending) == 1:
+            self._worker.do(self._apply_pending)
 
-    def take_dirty(self) -> tuple[Dirty, int]:
-        """What is to be synced so that every batch up to the number is in the files; blocks."""
-        request = _Checkpoint()
-        self._queue.put(request)
-        request.taken.wait()
-        return request.dirty, request.number
+    def take_dirty(self, then: Callable[[Dirty, int], None]) -> None:
+        """Hand over (in the worker) what is to be synced for every batch up to a number."""
+        self._worker.do(lambda: then(*self.unsynced()))
+
+    def unsynced(self) -> tuple[Dirty, int]:
+        """What is to be synced, so that every batch up to the number is in the files."""
+        return self._writer.take_dirty(), self._number if self._held is None else self._held
 
     def synced(self, dirty: Dirty) -> None:
-        """A dirty set is durable."""
-        self._queue.put(_Synced(dirty))
+        """A dirty set is durable; callable from any thread."""
+        self._worker.do(lambda: self._writer.synced(dirty))
 
     def stop(self) -> None:
-        """Apply what was given, as far as the disk has room, and end the thread; blocks."""
+        """Apply what was given, as far as the disk has room, and end the worker; blocks."""
         self._stopping = True
-        self._queue.put(None)
-        self._thread.join()
+        self._worker.stop()
 
-    def _main(self) -> None:
-        while True:
-            item = self._queue.get()
-            while isinstance(item, _Batch):
-                item = self._gather(item)
-            if item is None:
-                return
-            self._serve(item)
-
-    def _serve(self, item: _Checkpoint | _Synced | _Nothing) -> None:
-        match item:
-            case _Checkpoint():
-                item.dirty = self._writer.take_dirty()
-                item.number = self._number if self._held is None else self._held
-                item.taken.set()
-            case _Synced():
-                self._writer.synced(item.dirty)
-            case _Nothing():
-                return
-
-    def _gather(self, first: _Batch) -> _Item:
-        """Apply this batch and those that come soon; the item that ended the gathering."""
-        batches = [first]
-        size = sum(operation.size_bytes for operation in first.operations)
-        deadline = time.monotonic() + _GATHER_S
-        item: _Item
-        while True:
-            try:
-                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-            except Empty:
-                item = _NOTHING
-                break
-            if not isinstance(item, _Batch):
-                break
-            batches.append(item)
-            size += sum(operation.size_bytes for operation in item.operations)
-            if size > _GATHER_BYTES:
-                item = _NOTHING
-                break
-        self._apply(batches)
-        return item
+    def _apply_pending(self) -> None:
+        """In the worker: everything pending, after a moment in which more may come."""
+        if not self._stopping:
+            self._runtime.pause(_GATHER_S)
+        while self._pending:
+            batches: list[_Batch] = []
+            size = 0
+            while self._pending and size < _GATHER_BYTES:
+                batches.append(self._pending.popleft())
+                size += sum(operation.size_bytes for operation in batches[-1].operations)
+            self._apply(batches)
 
     def _apply(self, batches: list[_Batch]) -> None:
         for batch in batches:
@@ -233,7 +180,7 @@ class Applier:
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT) and not self._stopping:
                     log.error("the disk is full; waiting to write stream %s", path)
-                    time.sleep(_FULL_DISK_PAUSE_S)
+                    self._runtime.pause(_FULL_DISK_PAUSE_S)
                     continue
                 self._break(path, stream_id, f"writing its files failed: {error}")
             except (FilesLost, DamagedFiles) as error:
@@ -253,43 +200,67 @@ class Applier:
 
 
 class Checkpointer:
-    """Syncs the streams' files and frees the journal's."""
+    """Makes the streams' files durable, so that the journal need not keep what they have.
+
+    Goes from the loop to the applier (what is dirty), to a worker of its own (sync), and back.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        worker: Worker,
         directory: DataDirectory,
-        journal: Journal,
         applier: Applier,
+        *,
+        done: Callable[[int], None],
         failed: Callable[[OSError], None],
     ) -> None:
-        """``failed`` is called on the loop if a sync failed, which is final."""
+        """``done`` (up to which batch) and ``failed`` (final) are called on the loop."""
         self._loop = loop
+        self._worker = worker
         self._directory = directory
-        self._journal = journal
         self._applier = applier
+        self._done = done
         self._failed = failed
-        self._worker = Worker("durable-streams-checkpoint")
-        self._requested = False
+        self._busy = False
+        self._idle: list[asyncio.Future[None]] = []
 
     def request(self) -> None:
-        """Checkpoint soon, unless one is about to begin; called on the loop."""
-        if not self._requested:
-            self._requested = True
-            self._worker.do(self._checkpoint)
+        """Begin a checkpoint, unless one is under way."""
+        if not self._busy:
+            self._busy = True
+            self._applier.take_dirty(
+                lambda dirty, number: self._worker.do(lambda: self._sync(dirty, number))
+            )
 
-    def _checkpoint(self) -> None:
-        self._requested = False
-        dirty, number = self._applier.take_dirty()
+    def _sync(self, dirty: Dirty, number: int) -> None:
+        """In the worker."""
         try:
             sync_dirty(self._directory, dirty)
         except OSError as error:
-            self._loop.call_soon_threadsafe(self._failed, error)
+            self._loop.call_soon_threadsafe(self._finish, None, error)
             return
         self._applier.synced(dirty)
-        self._journal.checkpointed(number)
+        self._loop.call_soon_threadsafe(self._finish, number, None)
+
+    def _finish(self, number: int | None, error: OSError | None) -> None:
+        self._busy = False
+        if error is not None:
+            self._failed(error)
+        elif number is not None:
+            self._done(number)
+        for waiter in self._idle:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._idle.clear()
+
+    async def finished(self) -> None:
+        """Return when no checkpoint is under way."""
+        while self._busy:
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
+            await waiter
 
     def stop(self) -> None:
-        """Do a last checkpoint and end the thread; blocks until then."""
-        self._worker.do(self._checkpoint)
+        """End the worker; blocks until it has."""
         self._worker.stop()

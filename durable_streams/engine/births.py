@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -105,7 +104,7 @@ class Births:
         content_type = command.content_type or media_type.DEFAULT
         payload = prepare(content_type, body, allow_empty=True)
         now_ms = core.now_ms()
-        stream_id = secrets.token_hex(12)
+        stream_id = core.runtime.new_id()
         root = root_of(stream_id)
         sidecar = Sidecar(
             id=stream_id,
@@ -185,7 +184,7 @@ class Births:
         now_ms = core.now_ms()
         lifetime = fork_lifetime(source.sidecar.lifetime(), command.lifetime)
         sidecar = Sidecar(
-            id=secrets.token_hex(12),
+            id=core.runtime.new_id(),
             path=command.path,
             content_type=source.content_type,
             created_ms=now_ms,

@@ -18,6 +18,7 @@ from durable_streams.engine.stream import Stream
 from durable_streams.errors import StreamDamaged
 from durable_streams.protocol.commands import FOREVER
 from durable_streams.storage.stream_files import DamagedFiles, load
+from durable_streams.storage.writer import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,10 @@ log = logging.getLogger("durable_streams.engine")
 
 
 class Catalog:
-    """Open streams by path."""
+    """Open streams by path.
+
+    ``leaving`` is told of a stream that the cache drops, ``was_cut`` of one that had lost bytes.
+    """
 
     def __init__(
         self,
@@ -38,14 +42,17 @@ class Catalog:
         executor: Executor,
         max_open: int,
         now_ms: Callable[[], int],
-        leaving: Callable[[Stream], None],
+        *,
+        verify: bool,
     ) -> None:
-        """``leaving`` is told of a stream that the cache drops."""
+        """``verify``: streams may have lost bytes that were acknowledged unsynced."""
+        self.leaving: Callable[[Stream], None] = lambda _: None
+        self.was_cut: Callable[[Stream], None] = lambda _: None
+        self._verify = verify
         self._directory = directory
         self._executor = executor
         self._max_open = max_open
         self._now_ms = now_ms
-        self._leaving = leaving
         self._loop = asyncio.get_running_loop()
         self._cached: OrderedDict[str, Stream] = OrderedDict()
         self._alive: WeakValueDictionary[str, Stream] = WeakValueDictionary()
@@ -108,14 +115,22 @@ class Catalog:
             return
         for note in loaded.notes:
             log.warning("stream %s: %s", path, note)
-        self.add(Stream(path, loaded, self._loop, self._now_ms()))
+        stream = Stream(path, loaded, self._loop, self._now_ms())
+        self.add(stream)
+        if loaded.cut:
+            log.warning("stream %s: lost unsynced bytes, it ends at %s", path, loaded.tail.offset)
+            self.was_cut(stream)
 
     def _load(self, path: str) -> LoadedStream | None:
+        directory = self._directory.stream_directory(path)
         try:
-            return load(self._directory.disk, self._directory.stream_directory(path))
+            loaded = load(self._directory.disk, directory, verify=self._verify)
         except DamagedFiles as error:
             log.error("stream %s is damaged: %s", path, error)
             raise StreamDamaged(path, str(error)) from error
+        if loaded is not None and loaded.cut:
+            cut(self._directory, loaded, directory)
+        return loaded
 
     def add(self, stream: Stream) -> None:
         """Put a stream into the cache; others may have to leave it."""
@@ -125,7 +140,7 @@ class Catalog:
             self._mortal.add(stream)
         while len(self._cached) > self._max_open:
             _, oldest = self._cached.popitem(last=False)
-            self._leaving(oldest)
+            self.leaving(oldest)
 
     def remove(self, stream: Stream) -> None:
         """Forget a stream that was never made."""

@@ -1,8 +1,9 @@
 """Group commit: while one batch is written and synced in a thread, the next one gathers.
 
 The event loop owns the queue and hands whole batches over.  In the completion the next batch
-starts before the last one is acknowledged.  If a batch fails, everything gathered after it was
-decided on top of it and fails too, latest first; if the failure was a sync, for good.
+starts before the last one is acknowledged.  A batch waits while the journal has no free file
+(``stalled``).  If a batch fails, everything gathered after it was decided on top of it and fails
+too, latest first; if the failure was a sync, for good.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.engine.worker import Worker
 from durable_streams.errors import DiskFull, StorageFailed
 from durable_streams.storage.journal import SyncFailed
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.engine.operations import Operation
+    from durable_streams.engine.runtime import Worker
     from durable_streams.errors import StreamError
     from durable_streams.storage.format.journal import Record
     from durable_streams.storage.journal import Journal
@@ -32,43 +33,51 @@ class Committer:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        worker: Worker,
         journal: Journal,
         *,
         durable: Callable[[int, list[Operation]], None],
-        failed: Callable[[StreamError], None],
+        failed: Callable[[StorageFailed], None],
     ) -> None:
         """``durable``: gets each batch's number and operations; ``failed``: a final error."""
         self._loop = loop
+        self._worker = worker
         self._journal = journal
         self._durable = durable
         self._failed = failed
-        self._worker = Worker("durable-streams-commit")
         self._gathering: list[Operation] = []
         self._writing: list[Operation] = []
         self._idle: list[asyncio.Future[None]] = []
         self.waiting_bytes = 0
+        self.stalled = False
 
     def submit(self, operation: Operation) -> None:
         """Queue an operation; all given before it come first."""
         self._gathering.append(operation)
         self.waiting_bytes += operation.size_bytes
         if not self._writing:
-            self._start()
+            self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Hand the next batch over, if there is one, no other is written and there is room."""
+        if self._writing or not self._gathering:
+            return
         batch, size = 0, 0
         for operation in self._gathering:
-            size += operation.size_bytes
-            if batch and size > _BATCH_BYTES:
+            if batch and size + operation.size_bytes > _BATCH_BYTES:
                 break
+            size += operation.size_bytes
             batch += 1
+        self.stalled = not self._journal.has_room(size)
+        if self.stalled:
+            return
         self._writing = self._gathering[:batch]
         del self._gathering[:batch]
         records = [record for operation in self._writing for record in operation.records]
         self._worker.do(lambda: self._write(records))
 
     def _write(self, records: list[Record]) -> None:
-        """In the thread."""
+        """In the worker."""
         try:
             number = self._journal.write(records)
         except (OSError, SyncFailed) as error:
@@ -78,9 +87,9 @@ class Committer:
 
     def _complete(self, number: int) -> None:
         batch, self._writing = self._writing, []
-        self.waiting_bytes -= sum(operation.size_bytes for operation in batch)
-        if self._gathering:
-            self._start()
+        for operation in batch:
+            self.waiting_bytes -= operation.size_bytes
+        self.start()
         self._durable(number, batch)
         self._wake_idle()
 
@@ -96,22 +105,19 @@ class Committer:
             operation.undo()
         for operation in failed:
             operation.settle(error)
-        if isinstance(cause, SyncFailed):
+        if isinstance(error, StorageFailed) and isinstance(cause, SyncFailed):
             self._failed(error)
         self._wake_idle()
 
     def sync(self) -> None:
         """Make everything written so far durable, for journals that do not sync every batch."""
+        self._worker.do(self._sync)
 
-        def job() -> None:
-            try:
-                self._journal.sync()
-            except SyncFailed as error:
-                self._loop.call_soon_threadsafe(
-                    self._failed, StorageFailed(f"syncing the journal failed: {error}")
-                )
-
-        self._worker.do(job)
+    def _sync(self) -> None:
+        try:
+            self._journal.sync()
+        except SyncFailed as error:
+            self._loop.call_soon_threadsafe(self._failed, StorageFailed(str(error)))
 
     def _wake_idle(self) -> None:
         if self._writing or self._gathering:
@@ -129,5 +135,5 @@ class Committer:
             await waiter
 
     def stop(self) -> None:
-        """End the thread; blocks until it has."""
+        """End the worker; blocks until it has."""
         self._worker.stop()

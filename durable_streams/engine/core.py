@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -35,13 +33,13 @@ from durable_streams.errors import (
 from durable_streams.results import Publication
 from durable_streams.settings import Durability
 from durable_streams.storage.journal import Journal, SyncFailed
-from durable_streams.storage.recovery import recover
-from durable_streams.storage.writer import StreamWriter
+from durable_streams.storage.writer import StreamWriter, sync_dirty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.engine.operations import Operation
+    from durable_streams.engine.runtime import Runtime
     from durable_streams.engine.stream import Stream
     from durable_streams.protocol.offsets import Offset
     from durable_streams.settings import Settings
@@ -63,18 +61,32 @@ log = logging.getLogger("durable_streams.engine")
 class Core:
     """An open data directory."""
 
-    def __init__(self, directory: DataDirectory, settings: Settings, recovery: Recovery) -> None:
+    def __init__(
+        self, directory: DataDirectory, settings: Settings, runtime: Runtime, recovery: Recovery
+    ) -> None:
         """Start the threads, behind what recovery found."""
         self.loop = asyncio.get_running_loop()
         self.directory = directory
         self.settings = settings
-        self.executor = ThreadPoolExecutor(4, thread_name_prefix="durable-streams-files")
+        self.runtime = runtime
+        self.now_ms = runtime.now_ms
+        self.executor = runtime.executor()
         self.fault: StorageFailed | None = None
         self.draining = False
         self._full: DiskFull | None = None
         self._unapplied: deque[tuple[int, float]] = deque()
         self._progress: list[asyncio.Future[None]] = []
         self._last_checkpoint = self.loop.time()
+        self.catalog = Catalog(
+            directory,
+            self.executor,
+            settings.max_open_streams,
+            self.now_ms,
+            verify=recovery.unsynced,
+        )
+        self.reader = Reader(
+            directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
+        )
         self._journal = Journal(
             directory,
             file_bytes=settings.journal_file_bytes,
@@ -83,39 +95,30 @@ class Core:
             number=recovery.last,
             sync=settings.durability is Durability.FSYNC,
         )
-        self.catalog = Catalog(
-            directory, self.executor, settings.max_open_streams, self.now_ms, self._leaving
-        )
-        self.reader = Reader(
-            directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
-        )
+        self._writer = StreamWriter(directory, settings.max_open_files // 2)
         self._committer = Committer(
-            self.loop, self._journal, durable=self._on_durable, failed=self._on_fault
+            self.loop,
+            runtime.worker("commit"),
+            self._journal,
+            durable=self._on_durable,
+            failed=self._on_fault,
         )
         self._applier = Applier(
             self.loop,
-            StreamWriter(directory, settings.max_open_files // 2),
+            runtime,
+            self._writer,
             recovery.last,
             applied=self._on_applied,
             failed=self._on_stream_fault,
         )
         self._checkpointer = Checkpointer(
-            self.loop, directory, self._journal, self._applier, self._on_sync_fault
+            self.loop,
+            runtime.worker("checkpoint"),
+            directory,
+            self._applier,
+            done=self._on_checkpoint,
+            failed=self._on_sync_fault,
         )
-        self.leaving: Callable[[Stream], None] = lambda _: None
-
-    @classmethod
-    async def open(cls, directory: DataDirectory, settings: Settings) -> tuple[Core, Recovery]:
-        """Recover, then start."""
-        loop = asyncio.get_running_loop()
-        recovery = await loop.run_in_executor(
-            None, recover, directory, settings.max_open_files // 2
-        )
-        return cls(directory, settings, recovery), recovery
-
-    def now_ms(self) -> int:
-        """The time, in milliseconds since 1970."""
-        return time.time_ns() // 1_000_000
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Do something that may wait for the disk, off the loop."""
@@ -136,7 +139,7 @@ class Core:
         unapplied = self._unapplied
         if unapplied and self.loop.time() - unapplied[0][1] > self.settings.max_lag_s:
             return True
-        return self._committer.waiting_bytes > _QUEUE_BYTES
+        return self._committer.stalled or self._committer.waiting_bytes > _QUEUE_BYTES
 
     async def admit(self) -> None:
         """Return when a write may be decided; raises if it may not."""
@@ -202,6 +205,11 @@ class Core:
         for waiter in waiters:
             _resolve(waiter)
 
+    def _on_checkpoint(self, number: int) -> None:
+        self._journal.checkpointed(number)
+        self._committer.start()
+        self._wake_progress()
+
     def checkpoint(self) -> None:
         """Make the files durable soon, and free the journal."""
         self._last_checkpoint = self.loop.time()
@@ -209,8 +217,8 @@ class Core:
 
     # -- what goes wrong -------------------------------------------------------------------
 
-    def _on_fault(self, error: StreamError) -> None:
-        if self.fault is None and isinstance(error, StorageFailed):
+    def _on_fault(self, error: StorageFailed) -> None:
+        if self.fault is None:
             self.fault = error
             log.critical("%s; writes are refused until a restart, reads go on", error)
 
@@ -221,9 +229,6 @@ class Core:
         stream = self.catalog.cached(path)
         if stream is not None and stream.id == stream_id:
             stream.fault = StreamDamaged(path, reason)
-
-    def _leaving(self, stream: Stream) -> None:
-        self.leaving(stream)
 
     async def tick(self) -> None:
         """Regular work of the core: room on the disk, checkpoints, syncs; runs for ever."""
@@ -255,6 +260,7 @@ class Core:
     async def close(self) -> None:
         """Finish what was accepted, bring the files up to date, and let go of the directory."""
         await self._committer.settled()
+        await self._checkpointer.finished()
         await self.run(self._stop_threads)
         self.reader.close()
         self.executor.shutdown(wait=False)
@@ -262,16 +268,21 @@ class Core:
 
     def _stop_threads(self) -> None:
         """In order: no new batches, all applied, all synced, and the journal says so."""
-        self._journal.stop()
         self._committer.stop()
         self._checkpointer.stop()
+        self._applier.stop()
+        dirty, number = self._applier.unsynced()
         try:
             if self.fault is None:
+                sync_dirty(self.directory, dirty)
+                self._journal.checkpointed(number)
                 self._journal.write([])
                 self._journal.sync()
         except (OSError, SyncFailed) as error:
-            log.error("the journal was not marked as applied (a start will read it): %s", error)
-        self._applier.stop()
+            self.fault = StorageFailed(f"the last checkpoint failed: {error}")
+            log.critical("%s; the next start reads the journal", self.fault)
+        self._writer.synced(dirty)
+        self._writer.close()
         self._journal.close()
 
 

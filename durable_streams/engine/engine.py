@@ -12,18 +12,18 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import aiofiles.os
-import msgspec
-
-from durable_streams.engine.births import Births, sidecar_record
+from durable_streams.engine.births import Births
 from durable_streams.engine.core import Core
+from durable_streams.engine.endings import Endings
 from durable_streams.engine.lifetimes import Reclaimer, unwritten_too_long
-from durable_streams.engine.operations import AppendOperation, DeleteOperation, SidecarOperation
+from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import prepare, try_prepare
+from durable_streams.engine.runtime import Runtime
 from durable_streams.engine.stream import own
 from durable_streams.errors import (
     Draining,
     InvalidJson,
+    InvalidRequest,
     PayloadTooLarge,
     StreamDamaged,
     StreamError,
@@ -33,10 +33,9 @@ from durable_streams.errors import (
 from durable_streams.protocol.append_rules import Repeat, check_syntax, decide_append
 from durable_streams.protocol.lifetime import is_expired
 from durable_streams.results import Appended
-from durable_streams.storage import disk as disks
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
-from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.recovery import recover
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -52,9 +51,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _LARGE_BODY: Final = 64 * 1024  # parsing and checksumming more than this leaves the loop
+MAX_PRODUCERS: Final = 50_000  # every index opens with their table; a batch has to hold it
 _USE_TICK_S: Final = 0.5
-
-_remove_tree = aiofiles.os.wrap(disks.remove_tree)
 
 log = logging.getLogger("durable_streams.engine")
 
@@ -66,26 +64,43 @@ class Engine:
         self.settings = core.settings
         self.recovery = recovery
         self._core = core
-        self._births = Births(core, self._end)
-        core.leaving = self._write_use
+        self._endings = Endings(core)
+        self._births = Births(core, self._endings.end)
+        core.catalog.leaving = self._write_use
+        core.catalog.was_cut = self._count_cut
         self._long: set[asyncio.Task[object]] = set()
         self._tasks = [
             asyncio.create_task(core.tick()),
             asyncio.create_task(self._tick()),
             asyncio.create_task(self._reclaimer().run()),
-            asyncio.create_task(self._empty_trash()),
+            asyncio.create_task(self._endings.empty_trash()),
         ]
 
     @classmethod
-    async def open(cls, data_dir: Path, settings: Settings) -> Engine:
+    async def open(
+        cls,
+        data_dir: Path,
+        settings: Settings,
+        disk: Disk | None = None,
+        runtime: Runtime | None = None,
+    ) -> Engine:
         """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
+        runtime = runtime or Runtime()
         loop = asyncio.get_running_loop()
-        directory = await loop.run_in_executor(None, DataDirectory.open, Disk(), data_dir)
+        executor = runtime.executor()
         try:
-            core, recovery = await Core.open(directory, settings)
-        except BaseException:
-            directory.close()
-            raise
+            directory = await loop.run_in_executor(
+                executor, DataDirectory.open, disk or Disk(), data_dir
+            )
+            try:
+                max_files = settings.max_open_files // 2
+                recovery = await loop.run_in_executor(executor, recover, directory, max_files)
+                core = Core(directory, settings, runtime, recovery)
+            except BaseException:
+                directory.close()
+                raise
+        finally:
+            executor.shutdown(wait=False)
         return cls(core, str(recovery))
 
     # -- writes ----------------------------------------------------------------------------
@@ -142,6 +157,8 @@ class Engine:
         """Check and reserve in one step; nothing has changed if this raises."""
         claim = command.producer
         known = stream.producers.get(claim.id) if claim else None
+        if claim is not None and known is None and len(stream.producers) >= MAX_PRODUCERS:
+            raise InvalidRequest(f"the stream has {MAX_PRODUCERS} producers, the most it can have")
         decision = decide_append(stream.writer_state(), known, command, bool(body))
         now_ms = self._core.now_ms()
         if isinstance(decision, Repeat):
@@ -159,7 +176,7 @@ class Engine:
         await self._core.admit()
         stream = await self._find(path)
         self._check_usable(stream)
-        await self._finish(self._end(stream))
+        await self._finish(self._endings.end(stream))
 
     def _check_size(self, body: bytes) -> None:
         if len(body) > self.settings.max_append_bytes:
@@ -175,112 +192,6 @@ class Engine:
         except asyncio.CancelledError:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
-
-    # -- the end of streams ----------------------------------------------------------------
-
-    async def _end(self, stream: Stream) -> None:
-        """Delete a stream; soft-delete it while forks need it.  Then the same for its source."""
-        while True:
-            known = set(stream.sidecar.forks)
-            alive = await self._living_forks(stream)
-            if stream.ended is not None:
-                raise stream.ended
-            if known == set(stream.sidecar.forks):
-                break
-        if alive or stream.building:
-            if not stream.sidecar.soft_deleted:
-                await self._soft_delete(stream, alive)
-            return
-        operation = self._delete(stream)
-        await operation.wait()
-        await self._release_source(stream)
-
-    async def _living_forks(self, stream: Stream) -> dict[str, str]:
-        alive: dict[str, str] = {}
-        for fork_id, path in list(stream.sidecar.forks.items()):
-            try:
-                fork = await self._core.catalog.find(path)
-            except StreamDamaged:
-                alive[fork_id] = path
-                continue
-            if fork is not None and fork.id == fork_id:
-                alive[fork_id] = path
-        return alive
-
-    def _delete(self, stream: Stream) -> DeleteOperation:
-        core = self._core
-        reason = StreamNotFound(stream.path)
-
-        def restore() -> None:
-            stream.ended = None
-            core.catalog.restore(stream)
-
-        def buried() -> None:
-            core.catalog.buried(stream)
-            core.reader.forget(stream)
-            self._discard(stream.id)
-
-        operation = DeleteOperation(
-            stream,
-            (fmt.DeleteRecord(stream.path, stream.id),),
-            reason=reason,
-            restore=restore,
-            buried=buried,
-        )
-        stream.ended = reason
-        core.catalog.bury(stream)
-        core.submit(operation)
-        return operation
-
-    async def _soft_delete(self, stream: Stream, forks: dict[str, str]) -> None:
-        operation = self._change(stream, soft_deleted=True, forks=forks)
-        await operation.wait()
-        stream.audience.end(StreamGone(stream.path))
-
-    async def _release_source(self, fork: Stream) -> None:
-        """A fork is gone: its source need not keep data for it."""
-        origin = fork.sidecar.fork
-        if origin is None:
-            return
-        try:
-            source = await self._core.catalog.find(origin.source)
-        except StreamDamaged:
-            return
-        if source is None or fork.id not in source.sidecar.forks:
-            return
-        forks = {key: path for key, path in source.sidecar.forks.items() if key != fork.id}
-        await self._change(source, forks=forks).wait()
-        if source.sidecar.soft_deleted and source.ended is None:
-            await self._end(source)
-
-    def _change(self, stream: Stream, **changes: object) -> SidecarOperation:
-        """Give a stream a new version of its sidecar."""
-        before = stream.sidecar
-        stream.sidecar = msgspec.structs.replace(
-            before, version=before.version + 1, last_use_ms=stream.last_use_ms, **changes
-        )
-        operation = SidecarOperation(stream, (sidecar_record(stream),), before)
-        self._core.submit(operation)
-        return operation
-
-    def _discard(self, name: str) -> None:
-        """Remove a deleted stream's files, in the background."""
-        task = asyncio.create_task(self._remove(name))
-        self._long.add(task)
-        task.add_done_callback(self._long.discard)
-
-    async def _remove(self, name: str) -> None:
-        path = self._core.directory.trash / name
-        try:
-            await _remove_tree(self._core.directory.disk, path, executor=self._core.executor)
-        except OSError as error:
-            log.warning("cannot remove %s: %s", path, error)
-
-    async def _empty_trash(self) -> None:
-        """Remove what an earlier run left."""
-        core = self._core
-        for name in await core.run(core.directory.disk.names, core.directory.trash):
-            await self._remove(name)
 
     # -- reads -----------------------------------------------------------------------------
 
@@ -387,6 +298,10 @@ class Engine:
                 elif unwritten_too_long(stream):
                     self._write_use(stream)
 
+    def _count_cut(self, stream: Stream) -> None:
+        """Offsets of this stream may repeat with other bytes: let its ETags differ."""
+        self._endings.change(stream, cuts=stream.sidecar.cuts + 1)
+
     def _write_use(self, stream: Stream) -> None:
         """Let a stream's sidecar know when it was last used."""
         if (
@@ -397,7 +312,7 @@ class Engine:
         ):
             return
         stream.use_written_ms = stream.last_use_ms
-        self._change(stream)
+        self._endings.change(stream)
 
     def _reclaimer(self) -> Reclaimer:
         core = self._core
@@ -410,7 +325,7 @@ class Engine:
             if stream is None or self._core.refusal() is not None:
                 return
             if stream.sidecar.soft_deleted or self._is_expired(stream):
-                await self._end(stream)
+                await self._endings.end(stream)
         except StreamError:
             return
 
@@ -445,6 +360,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._long:
             await asyncio.wait(self._long)
+        await self._endings.finished()
         await self._core.close()
 
 

@@ -113,6 +113,11 @@ class Stream:
         self.fault: StreamError | None = None
         self.building = 0
 
+    @property
+    def etag_id(self) -> str:
+        """The id, and how often unsynced bytes were lost."""
+        return f"{self.id}.{self.sidecar.cuts}" if self.sidecar.cuts else self.id
+
     def info(self) -> StreamInfo:
         """The stream's metadata as readers may see it."""
         return StreamInfo(

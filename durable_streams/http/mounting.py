@@ -12,7 +12,7 @@ the prefixes of both then count.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import StreamNotFound
@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-
-class OpenStreams(Protocol):
-    """What has an open engine: :class:`durable_streams.Streams` has."""
-
-    @property
-    def engine(self) -> Engine:
-        """The engine, open for as long as the application runs."""
+    from durable_streams.library import Streams
 
 
 def mount(
@@ -40,7 +34,7 @@ def mount(
     prefix: str | None = None,
     *,
     data_dir: str | os.PathLike[str] | None = None,
-    streams: OpenStreams | None = None,
+    streams: Streams | None = None,
     settings: Settings | None = None,
     http_settings: HttpSettings | None = None,
 ) -> Mount:
@@ -74,7 +68,7 @@ class Mount:
     def __init__(
         self,
         data_dir: str | os.PathLike[str] | None,
-        streams: OpenStreams | None,
+        streams: Streams | None,
         settings: Settings,
         http_settings: HttpSettings,
     ) -> None:

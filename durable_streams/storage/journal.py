@@ -4,16 +4,16 @@ Up to ``max_files`` files of ``file_bytes`` each, written front to back, zeroed 
 writer and used again: overwriting allocated blocks makes a sync cheap.  The format is in
 ``format.journal``.
 
-One thread writes (:meth:`Journal.write`), another frees files (:meth:`Journal.checkpointed`).
-A failed write abandons the file, and the batch's number is given again in the next file: readers
-take from a file only batches below the next file's first number.  A failed sync is final
-(:class:`SyncFailed`): nothing may be acknowledged after it.
+One thread writes (:meth:`Journal.write`); the owner asks for room before it lets a batch be written
+and frees files (:meth:`Journal.checkpointed`), never while it asks.  A failed write abandons the
+file, and the batch's number is given again in the next file: readers take from a file only batches
+below the next file's first number.  A failed sync is final (:class:`SyncFailed`): nothing may be
+acknowledged after it.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -69,17 +69,18 @@ class Journal:
         self._max_files = max_files
         self._generation = generation
         self._sync = sync
-        self._changed = threading.Condition()
+        self._abandoned = False
         self._free: deque[_File] = deque()
         self._sealed: deque[_File] = deque()
-        self._stopping = False
         self.last = number
         self.synced = number
         self.applied = number
-        for path in _paths(self._disk, self._path):
+        # Oldest first: what can still be read is then always the end of the history.
+        for path in _by_age(self._disk, self._path):
             fd = self._disk.open_write(path)
             self._free.append(_File(path, fd, self._disk.file_status(fd).size_bytes))
-        self._active = self._begin(self._free.popleft() if self._free else self._create())
+        self._active = self._begin()
+        self.write([])
 
     def _create(self) -> _File:
         taken = {path.name for path in _paths(self._disk, self._path)}
@@ -89,14 +90,19 @@ class Journal:
         self._disk.sync_directory(self._path)
         return _File(path, fd, 0)
 
-    def _begin(self, file: _File) -> _File:
+    def _begin(self) -> _File:
+        """Make a free file, or a new one, the one to write to."""
+        file = self._free[0] if self._free else self._create()
         file.generation = self._generation
         file.position = fmt.FILE_HEADER_BYTES
+        file.last = self.last
         self._generation += 1
         self._zero_ahead(file, _ZEROED_AHEAD)
         header = fmt.FileHeader(file.generation, self.last + 1)
         self._disk.pwrite(file.fd, fmt.pack_header(header), 0)
-        self._disk.sync(file.fd)
+        self._sync_file(file)
+        if self._free:
+            self._free.popleft()
         return file
 
     def _zero_ahead(self, file: _File, end: int) -> None:
@@ -106,21 +112,25 @@ class Journal:
         self._disk.pwrite(file.fd, bytes(target - file.allocated), file.allocated)
         file.allocated = target
 
-    @property
-    def largest_batch(self) -> int:
-        """The longest payload that fits into a file, in bytes."""
-        return self._file_bytes - fmt.FILE_HEADER_BYTES - fmt.BATCH_HEADER_BYTES
+    def has_room(self, payload_bytes: int) -> bool:
+        """Whether a batch of at most so many bytes can be written now."""
+        if not self._must_turn(payload_bytes):
+            return True
+        return bool(self._free) or len(self._sealed) + 1 < self._max_files
+
+    def _must_turn(self, payload_bytes: int) -> bool:
+        size = fmt.BATCH_HEADER_BYTES + payload_bytes
+        return self._abandoned or self._active.position + size > self._file_bytes
 
     def write(self, records: list[Record]) -> int:
         """Write one batch; durable when this returns (if the journal syncs). Its number.
 
-        Blocks while every file still waits to be checkpointed.  ``OSError``: nothing was stored
-        and later writes may work; :class:`SyncFailed`: final.
+        ``OSError``: nothing was stored and later writes may work; :class:`SyncFailed`: final.
         """
         payload = fmt.pack_records(records)
         size = fmt.BATCH_HEADER_BYTES + len(payload)
-        if self._active.position + size > self._file_bytes:
-            self._next_file()
+        if self._must_turn(len(payload)):
+            self._turn()
         file = self._active
         number = self.last + 1
         data = fmt.pack_batch(file.generation, number, self.synced, self.applied, payload)
@@ -128,7 +138,7 @@ class Journal:
             self._zero_ahead(file, file.position + size)
             self._disk.pwrite(file.fd, data, file.position)
         except OSError:
-            self._next_file()
+            self._abandoned = True
             raise
         if self._sync:
             self.sync()
@@ -139,44 +149,31 @@ class Journal:
 
     def sync(self) -> None:
         """Make everything written so far durable."""
+        self._sync_file(self._active)
+
+    def _sync_file(self, file: _File) -> None:
         try:
-            self._disk.sync(self._active.fd)
+            self._disk.sync(file.fd)
         except OSError as error:
             raise SyncFailed(f"syncing the journal failed: {error}") from error
 
-    def _next_file(self) -> None:
+    def _turn(self) -> None:
+        """Go on in another file."""
         if not self._sync:
             self.sync()
-        with self._changed:
-            self._sealed.append(self._active)
-            self._active.last = self.last
-            self._changed.notify_all()
-            may_create = len(self._sealed) + len(self._free) < self._max_files
-            while not self._free and not may_create:
-                if self._stopping:
-                    raise OSError("the journal is closed")
-                self._changed.wait()
-            file = self._free.popleft() if self._free else None
-        self._active = self._begin(file or self._create())
+        fresh = self._begin()
+        self._sealed.append(self._active)
+        self._active, self._abandoned = fresh, False
 
     def full_files(self) -> int:
         """How many files wait for a checkpoint."""
-        with self._changed:
-            return len(self._sealed)
+        return len(self._sealed)
 
     def checkpointed(self, number: int) -> None:
         """Every batch up to ``number`` is durable in the streams' files: free journal files."""
-        with self._changed:
-            self.applied = max(self.applied, number)
-            while self._sealed and self._sealed[0].last <= number:
-                self._free.append(self._sealed.popleft())
-            self._changed.notify_all()
-
-    def stop(self) -> None:
-        """Wake a writer that waits for a file; it fails."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self.applied = max(self.applied, number)
+        while self._sealed and self._sealed[0].last <= number:
+            self._free.append(self._sealed.popleft())
 
     def close(self) -> None:
         """Close the files."""
@@ -186,11 +183,15 @@ class Journal:
 
 @dataclass(slots=True)
 class JournalContent:
-    """What a journal held at start: where writing goes on, and what was unreadable."""
+    """What a journal held at start: where writing goes on, and what was unreadable.
+
+    ``unsynced``: batches were acknowledged before they were durable.
+    """
 
     generation: int = 0
     last: int = 0
     applied: int = 0
+    unsynced: bool = False
     damage: list[str] = field(default_factory=list)
 
 
@@ -198,16 +199,29 @@ def _paths(disk: Disk, directory: Path) -> list[Path]:
     return sorted(directory / name for name in disk.names(directory) if name.endswith(_SUFFIX))
 
 
+def _by_age(disk: Disk, directory: Path) -> list[Path]:
+    """The journal's files, oldest use first."""
+    aged: list[tuple[int, Path]] = []
+    for path in _paths(disk, directory):
+        header = _read_header(disk, path)
+        aged.append((header.generation if header else 0, path))
+    return [path for _, path in sorted(aged)]
+
+
+def _read_header(disk: Disk, path: Path) -> FileHeader | None:
+    fd = disk.open_read(path)
+    try:
+        return fmt.unpack_header(disk.pread(fd, fmt.FILE_HEADER_BYTES, 0))
+    finally:
+        disk.close(fd)
+
+
 def read_journal(directory: DataDirectory, content: JournalContent) -> Iterator[Batch]:
     """Yield the batches in order; ``content`` is complete when the iteration ends."""
     disk = directory.disk
     headers: list[tuple[FileHeader, Path]] = []
     for path in _paths(disk, directory.journal):
-        fd = disk.open_read(path)
-        try:
-            header = fmt.unpack_header(disk.pread(fd, fmt.FILE_HEADER_BYTES, 0))
-        finally:
-            disk.close(fd)
+        header = _read_header(disk, path)
         if header is not None:
             headers.append((header, path))
     headers.sort()
@@ -244,6 +258,7 @@ def _read_file(
                 return
         content.last = batch.number
         content.applied = max(content.applied, batch.applied)
+        content.unsynced = batch.synced + 1 < batch.number
         yield batch
         position += batch.size_bytes
         expected = batch.number + 1

@@ -42,13 +42,18 @@ log = logging.getLogger("durable_streams.storage")
 
 @dataclass(slots=True)
 class Recovery:
-    """What recovery did; ``str()`` is one line for people."""
+    """What recovery did; ``str()`` is one line for people.
+
+    ``unsynced``: the last run acknowledged writes before they were durable and did not end
+    properly, so streams' files may have less than their indexes say: they are to be verified.
+    """
 
     records: int = 0
     left_out: int = 0
     damage: int = 0
     last: int = 0
     generation: int = 0
+    unsynced: bool = False
 
     def __str__(self) -> str:
         if not self.records and not self.left_out and not self.damage:
@@ -105,6 +110,7 @@ class _Replay:
             log.error("the damaged journal is kept in %s", set_aside(self._directory))
         result = self._result
         result.damage = len(content.damage)
+        result.unsynced = content.unsynced and content.applied + 1 < content.last
         result.last, result.generation = content.last, content.generation + 1
         return result
 

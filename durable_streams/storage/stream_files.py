@@ -48,6 +48,7 @@ class LoadedStream:
     sizes: list[int] = field(default_factory=list)
     producers: dict[str, tuple[int, int]] = field(default_factory=dict)
     last_append_ms: int = 0
+    cut: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -62,8 +63,12 @@ def load_sidecar(disk: Disk, directory: Path) -> Sidecar | None:
         raise DamagedFiles(f"{directory / names.SIDECAR}: {error}") from None
 
 
-def load(disk: Disk, directory: Path) -> LoadedStream | None:
-    """Read a stream's state; None if the directory holds no stream."""
+def load(disk: Disk, directory: Path, *, verify: bool = False) -> LoadedStream | None:
+    """Read a stream's state; None if the directory holds no stream.
+
+    ``verify``: writes may have been lost that were acknowledged unsynced, so the bytes of the last
+    segment are read, and what fails its checksum ends the stream instead of damaging it (``cut``).
+    """
     sidecar = load_sidecar(disk, directory)
     if sidecar is None:
         return None
@@ -74,7 +79,7 @@ def load(disk: Disk, directory: Path) -> LoadedStream | None:
         opening, chain = last
         loaded.producers = dict(opening.producers)
         loaded.tail = Tail(opening.segment, 0, 0, chain, stream_seq=opening.stream_seq)
-        _follow_lines(disk, directory, loaded)
+        _follow_lines(disk, directory, loaded, verify)
     return loaded
 
 
@@ -160,7 +165,7 @@ def chain_at(
     return index_format.chain_at_end(text) if len(text) == index_position - begin else None
 
 
-def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream) -> None:
+def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream, verify: bool) -> None:
     """Follow the lines of the last index as far as they and their bytes are there."""
     stream_id, number = loaded.sidecar.id, loaded.tail.segment
     path = directory / names.index_file(number, stream_id)
@@ -177,9 +182,16 @@ def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream) -> None:
         try:
             line, chain = index_format.unpack_line(text, tail.chain)
         except BadLine as error:
-            raise DamagedFiles(f"{path.name}, line {row + 1}: {error}") from None
+            if not verify:
+                raise DamagedFiles(f"{path.name}, line {row + 1}: {error}") from None
+            loaded.cut = True
+            break
         if line.end > size:
             loaded.notes.append(f"{path.name}: its segment ends before line {row + 1}")
+            loaded.cut = verify
+            break
+        if verify and not _has_checksum(disk, directory, loaded, tail.position, line):
+            loaded.cut = True
             break
         position += len(text) + 1
         tail = _after(tail, line, chain, position)
@@ -189,6 +201,19 @@ def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream) -> None:
     if size > tail.position:
         loaded.notes.append(f"{size - tail.position} bytes of segment {number} have no index line")
     loaded.tail = tail
+
+
+def _has_checksum(
+    disk: Disk, directory: Path, loaded: LoadedStream, begin: int, line: Line
+) -> bool:
+    """Whether the bytes of an append are those its line was written for."""
+    path = directory / names.segment_file(loaded.tail.segment, loaded.sidecar.id)
+    fd = disk.open_read(path)
+    try:
+        data = disk.pread(fd, line.end - begin, begin)
+    finally:
+        disk.close(fd)
+    return f"{index_format.checksum(data):08x}" == line.crc32
 
 
 def _after(tail: Tail, line: Line, chain: bytes, index_position: int) -> Tail:

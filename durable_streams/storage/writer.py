@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         DeleteRecord,
         SidecarRecord,
     )
+    from durable_streams.storage.stream_files import LoadedStream
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -180,10 +181,10 @@ class StreamWriter:
             return pair
         directory = self._directory.stream_directory(first.path)
         segment_fd = self._open(
-            directory / names.segment_file(first.segment, first.id), first.position, first.id
+            directory / names.segment_file(first.segment, first.id), first.position
         )
         index_fd = self._open(
-            directory / names.index_file(first.segment, first.id), first.index_position, first.id
+            directory / names.index_file(first.segment, first.id), first.index_position
         )
         if not first.index_position:
             self._dirty.directories.add(directory)
@@ -192,7 +193,7 @@ class StreamWriter:
         self._pairs[key] = pair
         return pair
 
-    def _open(self, file: Path, size: int, stream_id: str) -> int:
+    def _open(self, file: Path, size: int) -> int:
         fd = self._disk.open_write(file)
         status = self._disk.file_status(fd)
         if status.size_bytes < size:
@@ -201,7 +202,7 @@ class StreamWriter:
         if status.links > 1:
             fd = self._replace_linked(file, fd, status.size_bytes)
         if self._trim and status.size_bytes > size:
-            self._set_aside(file, fd, size, status.size_bytes, stream_id)
+            set_aside(self._directory, file, fd, size, status.size_bytes)
         return fd
 
     def _replace_linked(self, file: Path, fd: int, size: int) -> int:
@@ -215,15 +216,6 @@ class StreamWriter:
         self._dirty.directories.update((file.parent, self._directory.tmp))
         self._disk.close(fd)
         return copy
-
-    def _set_aside(self, file: Path, fd: int, begin: int, end: int, stream_id: str) -> None:
-        target = self._directory.aside / f"{file.name}.{begin}"
-        disks.write_file(self._disk, target, self._disk.pread(fd, end - begin, begin), sync=True)
-        self._disk.sync_directory(self._directory.aside)
-        self._disk.truncate(fd, begin)
-        log.warning(
-            "stream %s: moved %d torn bytes of %s to %s", stream_id, end - begin, file, target
-        )
 
     def _make_room(self) -> None:
         while len(self._pairs) >= self._max_pairs:
@@ -279,6 +271,34 @@ class StreamWriter:
         self._pairs.clear()
         for fd in self._dirty.files:
             self._disk.close(fd)
+
+
+def set_aside(directory: DataDirectory, file: Path, fd: int, begin: int, end: int) -> None:
+    """Move the bytes of a file from ``begin`` on to ``aside/``."""
+    disk = directory.disk
+    target = directory.aside / f"{file.name}.{begin}"
+    disks.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
+    disk.sync_directory(directory.aside)
+    disk.truncate(fd, begin)
+    log.warning("moved %d torn bytes of %s to %s", end - begin, file, target)
+
+
+def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: Path) -> None:
+    """Cut a stream's last files to what was proved, durably."""
+    disk, tail = directory.disk, loaded.tail
+    stream_id = loaded.sidecar.id
+    for name, size in (
+        (names.index_file(tail.segment, stream_id), tail.index_position),
+        (names.segment_file(tail.segment, stream_id), tail.position),
+    ):
+        fd = disk.open_write(stream_directory / name)
+        try:
+            end = disk.file_status(fd).size_bytes
+            if end > size:
+                set_aside(directory, stream_directory / name, fd, size, end)
+                disk.sync(fd)
+        finally:
+            disk.close(fd)
 
 
 def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -38,7 +39,7 @@ async def test_reading_a_big_stream_takes_at_most_32_mib(server: ServerProcess) 
     async with aiohttp.ClientSession() as session:
         await session.put(url, headers=headers)
         for number in range(STREAM_BYTES // APPEND_BYTES):
-            body = number.to_bytes(8, "big") * (APPEND_BYTES // 8)
+            body = io.BytesIO(number.to_bytes(8, "big") * (APPEND_BYTES // 8))
             async with session.post(url, data=body, headers=headers) as response:
                 assert response.status == 204
     assert server.stop() == 0

@@ -48,6 +48,7 @@ class Requested(msgspec.Struct, frozen=True):
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     """Identity and configuration of a stream.
 
+    ``cuts``: how often unsynced bytes were lost and cut off; part of ETags, as offsets repeat then.
     ``root``: the chain its first index continues.  ``last_use_ms``: for the sliding TTL.
     ``forks``: id and path of every fork that needs this stream's data.
     """
@@ -67,6 +68,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     fork: ForkOrigin | None = None
     forks: dict[str, str] = {}
     soft_deleted: bool = False
+    cuts: int = 0
 
     def lifetime(self) -> Lifetime:
         """The lifetime in force as the protocol's type."""

@@ -1,0 +1,73 @@
+"""Threads, time and chance: what the engine takes from the machine besides the disk.
+
+A simulation replaces the :class:`Runtime` and the :class:`~durable_streams.storage.disk.Disk`, so
+that one seed decides everything.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Worker(Protocol):
+    """Does jobs one after the other; they must not raise."""
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Do ``job`` after those given before; callable from any thread."""
+
+    def stop(self) -> None:
+        """Return when the jobs given so far are done; there will be no more."""
+
+
+class ThreadWorker:
+    """A worker with a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Queue a job."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """End the thread; blocks until it has."""
+        self._jobs.put(None)
+        self._thread.join()
+
+
+class Runtime:
+    """The real machine."""
+
+    def worker(self, name: str) -> Worker:
+        """A new worker."""
+        return ThreadWorker(f"durable-streams-{name}")
+
+    def executor(self) -> Executor:
+        """A new executor for reading files."""
+        return ThreadPoolExecutor(4, thread_name_prefix="durable-streams-files")
+
+    def now_ms(self) -> int:
+        """Wall clock, in milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    def new_id(self) -> str:
+        """An id that no stream ever had: 24 hex digits."""
+        return secrets.token_hex(12)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, in a worker."""
+        time.sleep(seconds)

@@ -1,0 +1,92 @@
+"""Fixtures: a server on a real engine and a real port, and clients that speak bytes."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from durable_streams.engine.engine import Engine
+from durable_streams.http.handler import StreamsHandler
+from durable_streams.http.server import HttpServer
+from durable_streams.settings import HttpSettings, Settings
+from tests.http.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PREFIX = HttpSettings().prefix
+
+
+class RunningServer:
+    """A server in this process, with its engine and its handler to look at."""
+
+    def __init__(self, engine: Engine, settings: HttpSettings) -> None:
+        self.engine = engine
+        self.handler = StreamsHandler(engine, settings)
+        self._server = HttpServer(engine, settings, self.handler)
+        self._clients: list[Client] = []
+        self._stopped = False
+        self.port = 0
+
+    async def start(self) -> None:
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+        await self._server.start([listening])
+
+    async def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            await self._server.stop()
+
+    async def finish(self) -> None:
+        for client in self._clients:
+            await client.close()
+        await self.stop()
+        await self.engine.close()
+
+    async def connect(self, *, receive_buffer_bytes: int | None = None) -> Client:
+        client = await Client.connect(self.port, receive_buffer_bytes=receive_buffer_bytes)
+        self._clients.append(client)
+        return client
+
+    async def create(self, path: str, content_type: str, body: bytes = b"") -> None:
+        client = await self.connect()
+        answer = await client.request("PUT", path, body, {"Content-Type": content_type})
+        assert answer.status == 201, answer
+        await client.close()
+
+
+class Serve(Protocol):
+    """Start a server with these settings."""
+
+    async def __call__(
+        self, settings: HttpSettings = ..., engine_settings: Settings = ...
+    ) -> RunningServer: ...
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    servers: list[RunningServer] = []
+
+    async def start(
+        settings: HttpSettings = HttpSettings(),  # noqa: B008 - it is frozen
+        engine_settings: Settings = Settings(),  # noqa: B008
+    ) -> RunningServer:
+        engine = await Engine.open(tmp_path / f"data-{len(servers)}", engine_settings)
+        server = RunningServer(engine, settings)
+        servers.append(server)
+        await server.start()
+        return server
+
+    yield start
+    for server in servers:
+        await server.finish()
+
+
+@pytest.fixture
+async def server(serve: Serve) -> RunningServer:
+    return await serve()

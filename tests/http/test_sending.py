@@ -1,0 +1,297 @@
+"""Sending: one write, slices of files, and clients that take nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from durable_streams.http import files, sending
+from durable_streams.http.sending import Sender
+from durable_streams.protocol.replies import BodyPlan, Reply
+from durable_streams.results import FileSlice
+from tests.http.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+SIZE = 5 * sending.MAX_SENDFILE_BYTES + 12_345
+HEADERS = (("Content-Type", "text/plain"),)
+
+
+@asynccontextmanager
+async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    server = web.Server(handler, handler_cancellation=True, access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=0.1)
+    await runner.setup()
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    await web.SockSite(runner, listening, ssl_context=tls).start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def blob(tmp_path: Path) -> Path:
+    path = tmp_path / "blob"
+    path.write_bytes(random.Random(1).randbytes(SIZE))
+    return path
+
+
+def from_file(path: Path, outcomes: list[object], *, stall_timeout_s: float = 30.0) -> Handler:
+    """A handler that sends "[", two slices of a file with bytes between them, and "]"."""
+    sender = Sender(stall_timeout_s=stall_timeout_s)
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        with path.open("rb") as file:
+            parts = (FileSlice(file, 1, SIZE - 1), b"<between>", FileSlice(file, 0, 10))
+            plan = BodyPlan(b"[", parts, b"]", SIZE + 20)
+            try:
+                answer = await sender.send_plan(request, Reply(200, HEADERS), plan)
+            except BaseException as error:
+                outcomes.append(error)
+                raise
+        outcomes.append("sent")
+        return answer
+
+    return handler
+
+
+def expected(path: Path) -> bytes:
+    data = path.read_bytes()
+    return b"[" + data[1:] + b"<between>" + data[:10] + b"]"
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_slices_of_files_arrive_between_their_bytes_again_and_again(blob: Path) -> None:
+    outcomes: list[object] = []
+    async with serving(from_file(blob, outcomes)) as port:
+        client = await Client.connect(port)
+        await client.request("GET", "/")
+        before = open_descriptors()
+        for _ in range(3):
+            answer = await client.request("GET", "/")
+            assert (answer.status, answer.body) == (200, expected(blob))
+        assert open_descriptors() == before
+        await client.close()
+    assert outcomes == ["sent"] * 4
+
+
+async def test_pipelined_requests_for_files_do_not_mix(blob: Path) -> None:
+    async with serving(from_file(blob, [])) as port:
+        client = await Client.connect(port, receive_buffer_bytes=4096)
+        for _ in range(3):
+            client.ask("GET", "/")
+        for _ in range(3):
+            assert (await client.answer()).body == expected(blob)
+        await client.close()
+
+
+async def test_without_sendfile_the_bytes_are_copied(
+    blob: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sendfile")
+    async with serving(from_file(blob, [])) as port:
+        client = await Client.connect(port, receive_buffer_bytes=4096)
+        assert (await client.request("GET", "/")).body == expected(blob)
+        await client.close()
+
+
+async def test_a_file_system_that_cannot_sendfile_is_copied_from(
+    blob: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "sendfile", refuse)
+    async with serving(from_file(blob, [])) as port:
+        client = await Client.connect(port)
+        assert (await client.request("GET", "/")).body == expected(blob)
+        await client.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+async def test_nothing_of_a_file_passes_by_tls(blob: Path, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(certificate, key)
+    client_side = ssl.create_default_context(cafile=str(certificate))
+    client_side.check_hostname = False
+    async with serving(from_file(blob, []), server_side) as port:
+        client = await Client.connect(port, tls=client_side)
+        assert (await client.request("GET", "/")).body == expected(blob)
+        await client.close()
+
+
+async def test_what_the_page_cache_lacks_is_read_by_a_thread(
+    blob: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_ahead: list[tuple[int, int]] = []
+    original = files._read_ahead
+
+    def cold(*_: object) -> int:
+        raise BlockingIOError
+
+    def remember(file: int, position: int, size: int) -> None:
+        read_ahead.append((position, size))
+        original(file, position, size)
+
+    monkeypatch.setattr(os, "preadv", cold)
+    monkeypatch.setattr(files, "_read_ahead", remember)
+    async with serving(from_file(blob, [])) as port:
+        client = await Client.connect(port)
+        assert (await client.request("GET", "/")).body == expected(blob)
+        await client.close()
+    assert read_ahead[0] == (1, sending.MAX_SENDFILE_BYTES)
+    assert sum(size for _, size in read_ahead) == SIZE - 1 + 10
+
+
+@pytest.mark.parametrize("copying", [False, True])
+async def test_a_client_that_takes_nothing_is_cut_off(
+    blob: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    copying: bool,
+) -> None:
+    if copying:
+        monkeypatch.delattr(os, "sendfile")
+    with blob.open("ab") as file:  # more than the kernel buffers for a client
+        file.truncate(64 * 1024 * 1024)
+    outcomes: list[object] = []
+    sender = Sender(stall_timeout_s=0.1)
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        with blob.open("rb") as file:
+            size = 64 * 1024 * 1024
+            plan = BodyPlan(b"", (FileSlice(file, 0, size),), b"", size)
+            try:
+                return await sender.send_plan(request, Reply(200, HEADERS), plan)
+            except ConnectionError as error:
+                outcomes.append(error)
+                done.set()
+                raise
+
+    done = asyncio.Event()
+    async with serving(handler) as port:
+        before = open_descriptors()
+        client = await Client.connect(port, receive_buffer_bytes=4096)
+        client.ask("GET", "/")
+        await done.wait()
+        client.writer.transport.abort()
+        while open_descriptors() > before:
+            await asyncio.sleep(0)
+    assert isinstance(outcomes[0], ConnectionResetError)
+    messages = [record for record in caplog.records if record.name == "durable_streams"]
+    assert [record.levelname for record in messages] == ["WARNING"]
+
+
+async def test_a_file_that_is_too_short_cuts_the_answer_off_and_is_logged(
+    blob: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcomes: list[object] = []
+    os.truncate(blob, SIZE - 1)
+    async with serving(from_file(blob, outcomes)) as port:
+        client = await Client.connect(port)
+        client.ask("GET", "/")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await client.answer()
+        await client.close()
+    assert isinstance(outcomes[0], EOFError)
+    assert any("cut off an answer" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_file_frees_everything(blob: Path) -> None:
+    outcomes: list[object] = []
+    async with serving(from_file(blob, outcomes)) as port:
+        before = open_descriptors()
+        client = await Client.connect(port, receive_buffer_bytes=4096)
+        client.ask("GET", "/")
+        await client.head()
+        client.writer.transport.abort()
+        while not outcomes or open_descriptors() > before:
+            await asyncio.sleep(0)
+    assert isinstance(outcomes[0], ConnectionError | asyncio.CancelledError)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "length"),
+    [("GET", 200, "4"), ("HEAD", 404, "4"), ("GET", 204, None), ("GET", 304, None)],
+)
+async def test_a_body_goes_only_where_one_belongs(
+    method: str, status: int, length: str | None
+) -> None:
+    sender = Sender(stall_timeout_s=1, clock=lambda: 0.0)
+
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        return sender.answer(Reply(status, HEADERS, b"body"))
+
+    async with serving(handler) as port:
+        client = await Client.connect(port)
+        for _ in range(2):
+            answer = await client.request(method, "/")
+            assert answer.headers.get("content-length") == length
+            assert answer.body == (b"body" if (method, status) == ("GET", 200) else b"")
+            assert answer.headers["date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
+        await client.close()
+
+
+async def test_a_line_break_in_a_header_is_never_sent(caplog: pytest.LogCaptureFixture) -> None:
+    sender = Sender(stall_timeout_s=1)
+
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        return sender.answer(Reply(200, (("X", "a\r\nSet-Cookie: b"),)))
+
+    async with serving(handler) as port:
+        client = await Client.connect(port)
+        client.ask("GET", "/")
+        assert await client.ended()
+        await client.close()
+    assert any(
+        record.exc_info and "line break" in str(record.exc_info[1]) for record in caplog.records
+    )
+
+
+async def test_many_small_answers_to_a_client_that_takes_none_are_bounded() -> None:
+    sender = Sender(stall_timeout_s=0.1)
+    answered = 0
+
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        nonlocal answered
+        answered += 1
+        return sender.answer(Reply(200, HEADERS, b"x" * 60_000))
+
+    async with serving(handler) as port:
+        client = await Client.connect(port, receive_buffer_bytes=4096)
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2_000)
+        assert (await client.head()).status == 200
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await asyncio.get_running_loop().run_in_executor(None, _never_read, client)
+            while True:
+                await client.reader.readexactly(60_000)
+        await client.close()
+    assert answered < 2_000
+
+
+def _never_read(client: Client) -> None:
+    """Pause reading long enough for the server to lose its patience."""
