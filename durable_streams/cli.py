@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -108,11 +109,13 @@ def _announce(engine: Engine, settings: HttpSettings, sockets: list[socket.socke
     """Say in one line on stdout where the server is, what it found and what it promises."""
     host, port = sockets[0].getsockname()[:2]
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    sys.stdout.write(
+    line = (
         f"durable_streams {_version()}: listening on http://{authority}{settings.prefix}, "
         f"{engine.recovery}, durability {engine.settings.durability.value}\n"
     )
-    sys.stdout.flush()
+    with suppress(OSError):  # nobody may be listening any more
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -10,6 +10,8 @@ other place chooses a status, and nobody reads the message to find out what happ
     │   ├── InvalidJson           … its body is not JSON
     │   └── EpochWithoutStart     … a new producer epoch that does not begin at sequence 0
     ├── UnsupportedEncoding       the body has a Content-Encoding
+    ├── TargetTooLong             the URL exceeds the limit
+    ├── HeadersTooLarge           the headers exceed the limits
     ├── MethodNotAllowed          the method means nothing here
     ├── RequestTimeout            the body came too slowly
     ├── PayloadTooLarge           the body exceeds the limit
@@ -64,6 +66,14 @@ class EpochWithoutStart(InvalidRequest):
 
 class UnsupportedEncoding(StreamError):
     """The request body carries a Content-Encoding; bodies are stored as sent (415)."""
+
+
+class TargetTooLong(StreamError):
+    """The URL of the request is longer than the server takes (414)."""
+
+
+class HeadersTooLarge(StreamError):
+    """The headers of the request are more or longer than the server takes (431)."""
 
 
 class MethodNotAllowed(StreamError):

@@ -12,7 +12,6 @@ returned for is on disk.  Errors are those of :mod:`durable_streams.errors`.
 
 from __future__ import annotations
 
-import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,14 @@ from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifet
 from durable_streams.protocol.lifetime import parse_lifetime
 from durable_streams.protocol.offsets import Offset, parse_start
 from durable_streams.protocol.paths import parse_stream_path, quote_stream_path
-from durable_streams.results import FileSlice
 from durable_streams.settings import Settings
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-    from durable_streams.results import Chunk
+    from durable_streams.results import Chunk, FileSlice
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"

@@ -179,6 +179,15 @@ def test_the_readme_opens_with_two_commands_that_exist() -> None:
     assert "exec scripts/test" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_the_browser_line_follows_the_stream_that_the_shell_follows() -> None:
+    blocks = blocks_of("README.rst")
+    (browser,) = (block.code for block in blocks if block.language == "javascript")
+    url = re.findall(r'EventSource\("(.*?)"\)', browser)
+
+    assert [url[0] in block.code for block in blocks if "curl -N" in block.code] == [True]
+    assert 'addEventListener("data"' in browser
+
+
 def test_the_readme_names_only_documents_that_exist() -> None:
     text = (ROOT / "README.rst").read_text()
     for name in re.findall(r"``(docs/[\w.-]+|\w+\.rst)``", text):

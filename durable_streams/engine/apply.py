@@ -71,11 +71,11 @@ class Applier:
         number: int,
         *,
         applied: Callable[[int, list[Operation]], None],
-        failed: Callable[[str, str, str], None],
+        failed: Callable[[str, str], None],
     ) -> None:
         """``number``: the last batch before the first one given.
 
-        ``applied`` and ``failed`` (path, id and reason of a stream) are called on the loop.
+        ``applied`` and ``failed`` (path and reason of a stream) are called on the loop.
         """
         self._loop = loop
         self._runtime = runtime
@@ -196,7 +196,7 @@ class Applier:
             path,
             reason,
         )
-        self._loop.call_soon_threadsafe(self._failed, path, stream_id, reason)
+        self._loop.call_soon_threadsafe(self._failed, path, reason)
 
 
 class Checkpointer:

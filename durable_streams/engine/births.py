@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,9 +18,11 @@ from durable_streams.engine.payloads import prepare
 from durable_streams.engine.stream import Stream
 from durable_streams.errors import (
     ContentTypeMismatch,
+    DiskFull,
     InvalidOffset,
     InvalidRequest,
     SourceGone,
+    StorageFailed,
     StreamDamaged,
     StreamExists,
     StreamNotFound,
@@ -152,13 +155,20 @@ class Births:
         try:
             plan = await self._plan(command, request, source)
             await self._core.applied_to(source, plan.cut)
-            try:
-                tail = await self._core.run(build, self._core.directory, plan)
-            except DamagedFiles as error:
-                raise StreamDamaged(source.path, str(error)) from error
+            tail = await self._build(plan)
         finally:
             source.building -= 1
         return await self._adopt(command, plan, source, tail, payload)
+
+    async def _build(self, plan: ForkPlan) -> Tail:
+        try:
+            return await self._core.run(build, self._core.directory, plan)
+        except DamagedFiles as error:
+            raise StreamDamaged(plan.source_path, str(error)) from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull("no space is left for the fork; nothing was stored") from error
+            raise StorageFailed(f"building the fork failed: {error}") from error
 
     async def _source(self, command: Create, request: ForkRequest) -> Stream:
         source = await self._core.catalog.find(request.source)

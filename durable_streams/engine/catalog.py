@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
@@ -21,18 +23,28 @@ from durable_streams.storage.stream_files import DamagedFiles, load
 from durable_streams.storage.writer import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from concurrent.futures import Executor
 
+    from durable_streams.errors import StreamError
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.stream_files import LoadedStream
 
 log = logging.getLogger("durable_streams.engine")
 
 
+@dataclass(slots=True)
+class _Line:
+    """Those who wait for a path, in order."""
+
+    lock: asyncio.Lock
+    users: int = 0
+
+
 class Catalog:
     """Open streams by path.
 
+    ``faults``: streams whose files cannot be written, until a restart.
     ``leaving`` is told of a stream that the cache drops, ``was_cut`` of one that had lost bytes.
     """
 
@@ -48,6 +60,7 @@ class Catalog:
         """``verify``: streams may have lost bytes that were acknowledged unsynced."""
         self.leaving: Callable[[Stream], None] = lambda _: None
         self.was_cut: Callable[[Stream], None] = lambda _: None
+        self.faults: dict[str, StreamError] = {}
         self._verify = verify
         self._directory = directory
         self._executor = executor
@@ -56,7 +69,8 @@ class Catalog:
         self._loop = asyncio.get_running_loop()
         self._cached: OrderedDict[str, Stream] = OrderedDict()
         self._alive: WeakValueDictionary[str, Stream] = WeakValueDictionary()
-        self._opening: dict[str, asyncio.Task[None]] = {}
+        self._lines: dict[str, _Line] = {}
+        self._opening: dict[str, asyncio.Task[Stream | None]] = {}
         self._buried: dict[str, Stream] = {}
         self._mortal: WeakSet[Stream] = WeakSet()
 
@@ -83,36 +97,81 @@ class Catalog:
             return stream
         return None
 
+    def ready(self, path: str) -> Stream | None:
+        """The open stream at a path, if it is usable now and nobody came first and waits."""
+        if path in self._lines or path in self.faults:
+            return None
+        stream = self.cached(path)
+        return stream if stream is not None and stream.birth is None else None
+
+    @asynccontextmanager
+    async def line(self, path: str) -> AsyncIterator[None]:
+        """Wait for one's turn at a path: requests go on in the order in which they came.
+
+        The body may wait for the disk; what follows the block without an await comes before
+        whatever those behind do.
+        """
+        line = self._lines.get(path)
+        if line is None:
+            line = self._lines[path] = _Line(asyncio.Lock())
+        line.users += 1
+        try:
+            async with line.lock:
+                yield
+        finally:
+            line.users -= 1
+            if not line.users:
+                del self._lines[path]
+
     async def find(self, path: str) -> Stream | None:
         """The stream at a path, opened if need be and born; None if there is none.
 
         :class:`StreamDamaged` if its files fail their checksums.  When this returns, nothing has
         happened since the answer was right.
         """
+        stream = self.ready(path)
+        if stream is None:
+            async with self.line(path):
+                stream = await self.look(path)
+        return stream
+
+    async def look(self, path: str) -> Stream | None:
+        """:meth:`find` for those who stand in line already."""
+        opened: Stream | None = None  # held, lest the cache drops it before we come back to it
         while True:
+            fault = self.faults.get(path)
+            if fault is not None:
+                raise fault
             stream = self.cached(path)
             if stream is not None:
                 if stream.birth is None:
                     return stream
                 await stream.birth.wait()
-            elif path in self._buried or (not await self._open(path) and self.cached(path) is None):
+            elif path in self._buried:
                 return None
+            else:
+                opened = await self._open(path)
+                if opened is None and self.cached(path) is None:
+                    return None
 
-    async def _open(self, path: str) -> bool:
-        """Open the stream at a path into the cache; False if there is none."""
+    async def _open(self, path: str) -> Stream | None:
+        """Open the stream at a path into the cache; None if there is none."""
         task = self._opening.get(path)
         if task is None:
             task = self._loop.create_task(self._open_once(path))
             self._opening[path] = task
-            task.add_done_callback(lambda _: self._opening.pop(path))
+            task.add_done_callback(lambda done: self._opened(path, done))
         await asyncio.wait([task])
-        task.result()
-        return path in self._cached
+        return task.result()
 
-    async def _open_once(self, path: str) -> None:
+    def _opened(self, path: str, task: asyncio.Task[Stream | None]) -> None:
+        if self._opening.get(path) is task:
+            del self._opening[path]
+
+    async def _open_once(self, path: str) -> Stream | None:
         loaded = await self._loop.run_in_executor(self._executor, self._load, path)
         if loaded is None or path in self._buried or self.cached(path) is not None:
-            return
+            return None
         for note in loaded.notes:
             log.warning("stream %s: %s", path, note)
         stream = Stream(path, loaded, self._loop, self._now_ms())
@@ -120,6 +179,7 @@ class Catalog:
         if loaded.cut:
             log.warning("stream %s: lost unsynced bytes, it ends at %s", path, loaded.tail.offset)
             self.was_cut(stream)
+        return stream
 
     def _load(self, path: str) -> LoadedStream | None:
         directory = self._directory.stream_directory(path)
@@ -134,6 +194,8 @@ class Catalog:
 
     def add(self, stream: Stream) -> None:
         """Put a stream into the cache; others may have to leave it."""
+        # Whoever asks from now on must not share a look at the disk that began earlier.
+        self._opening.pop(stream.path, None)
         self._cached[stream.path] = stream
         self._alive[stream.path] = stream
         if stream.sidecar.lifetime() != FOREVER:

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset
     from durable_streams.settings import Settings
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.recovery import Recovery
 
 _T = TypeVar("_T")
 
@@ -62,9 +61,15 @@ class Core:
     """An open data directory."""
 
     def __init__(
-        self, directory: DataDirectory, settings: Settings, runtime: Runtime, recovery: Recovery
+        self,
+        directory: DataDirectory,
+        settings: Settings,
+        runtime: Runtime,
+        journal: Journal,
+        *,
+        verify: bool,
     ) -> None:
-        """Start the threads, behind what recovery found."""
+        """Start the threads.  ``verify``: streams may have lost bytes acknowledged unsynced."""
         self.loop = asyncio.get_running_loop()
         self.directory = directory
         self.settings = settings
@@ -82,19 +87,12 @@ class Core:
             self.executor,
             settings.max_open_streams,
             self.now_ms,
-            verify=recovery.unsynced,
+            verify=verify,
         )
         self.reader = Reader(
             directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
         )
-        self._journal = Journal(
-            directory,
-            file_bytes=settings.journal_file_bytes,
-            max_files=settings.journal_files,
-            generation=recovery.generation,
-            number=recovery.last,
-            sync=settings.durability is Durability.FSYNC,
-        )
+        self._journal = journal
         self._writer = StreamWriter(directory, settings.max_open_files // 2)
         self._committer = Committer(
             self.loop,
@@ -107,7 +105,7 @@ class Core:
             self.loop,
             runtime,
             self._writer,
-            recovery.last,
+            journal.last,
             applied=self._on_applied,
             failed=self._on_stream_fault,
         )
@@ -166,8 +164,9 @@ class Core:
     async def applied_to(self, stream: Stream, offset: Offset) -> None:
         """Return when a stream's files have everything up to an offset."""
         while stream.applied.offset < offset:
-            if stream.fault is not None:
-                raise stream.fault
+            fault = self.catalog.faults.get(stream.path)
+            if fault is not None:
+                raise fault
             await self._next_progress(self.loop.time() + _HELD_UP_S)
 
     # -- the way of an operation -----------------------------------------------------------
@@ -225,10 +224,9 @@ class Core:
     def _on_sync_fault(self, error: OSError) -> None:
         self._on_fault(StorageFailed(f"syncing the streams' files failed: {error}"))
 
-    def _on_stream_fault(self, path: str, stream_id: str, reason: str) -> None:
-        stream = self.catalog.cached(path)
-        if stream is not None and stream.id == stream_id:
-            stream.fault = StreamDamaged(path, reason)
+    def _on_stream_fault(self, path: str, reason: str) -> None:
+        self.catalog.faults[path] = StreamDamaged(path, reason)
+        self._wake_progress()
 
     async def tick(self) -> None:
         """Regular work of the core: room on the disk, checkpoints, syncs; runs for ever."""

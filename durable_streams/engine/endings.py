@@ -15,7 +15,7 @@ import msgspec
 
 from durable_streams.engine.births import sidecar_record
 from durable_streams.engine.operations import DeleteOperation, SidecarOperation
-from durable_streams.errors import StreamDamaged, StreamGone, StreamNotFound
+from durable_streams.errors import StreamDamaged, StreamError, StreamGone, StreamNotFound
 from durable_streams.storage import disk as disks
 from durable_streams.storage.format import journal as fmt
 
@@ -50,7 +50,10 @@ class Endings:
             return
         operation = self._delete(stream)
         await operation.wait()
-        await self._release_source(stream)
+        try:
+            await self._release_source(stream)
+        except StreamError as error:  # the stream is deleted all the same; the source waits
+            log.warning("the source of %s was not told of its end: %s", stream.path, error)
 
     async def _living_forks(self, stream: Stream) -> dict[str, str]:
         alive: dict[str, str] = {}

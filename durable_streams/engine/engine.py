@@ -21,6 +21,7 @@ from durable_streams.engine.payloads import prepare, try_prepare
 from durable_streams.engine.runtime import Runtime
 from durable_streams.engine.stream import own
 from durable_streams.errors import (
+    DataDirectoryError,
     Draining,
     InvalidJson,
     InvalidRequest,
@@ -33,9 +34,11 @@ from durable_streams.errors import (
 from durable_streams.protocol.append_rules import Repeat, check_syntax, decide_append
 from durable_streams.protocol.lifetime import is_expired
 from durable_streams.results import Appended
+from durable_streams.settings import Durability
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
-from durable_streams.storage.recovery import recover
+from durable_streams.storage.journal import Journal, SyncFailed
+from durable_streams.storage.recovery import Recovery, recover
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -89,18 +92,12 @@ class Engine:
         loop = asyncio.get_running_loop()
         executor = runtime.executor()
         try:
-            directory = await loop.run_in_executor(
-                executor, DataDirectory.open, disk or Disk(), data_dir
+            directory, journal, recovery = await loop.run_in_executor(
+                executor, _open_files, disk or Disk(), data_dir, settings
             )
-            try:
-                max_files = settings.max_open_files // 2
-                recovery = await loop.run_in_executor(executor, recover, directory, max_files)
-                core = Core(directory, settings, runtime, recovery)
-            except BaseException:
-                directory.close()
-                raise
         finally:
             executor.shutdown(wait=False)
+        core = Core(directory, settings, runtime, journal, verify=recovery.unsynced)
         return cls(core, str(recovery))
 
     # -- writes ----------------------------------------------------------------------------
@@ -116,14 +113,17 @@ class Engine:
         check_syntax(command, bool(body))
         self._check_size(body)
         core = self._core
-        if core.refusal() is not None or core.held_up():
-            await core.admit()
         prepared: Payload | InvalidJson | None = None
-        if len(body) > _LARGE_BODY:
-            prepared = await core.run(try_prepare, command.content_type or "", body)
-        stream = core.catalog.cached(command.path)
-        if stream is None or stream.birth is not None:
-            stream = await self._find(command.path)
+        large = len(body) > _LARGE_BODY
+        stream = core.catalog.ready(command.path)
+        if large or stream is None or core.refusal() is not None or core.held_up():
+            async with core.catalog.line(command.path):
+                await core.admit()
+                if large:
+                    prepared = await core.run(try_prepare, command.content_type or "", body)
+                stream = await core.catalog.look(command.path)
+            if stream is None:
+                raise StreamNotFound(command.path)
         self._check_usable(stream)
         try:
             operation = self._decide(stream, command, body, prepared)
@@ -203,9 +203,7 @@ class Engine:
 
     async def open_stream(self, path: str) -> StreamRef:
         """The stream at a path, for reading; renews a sliding TTL."""
-        stream = self._core.catalog.cached(path)
-        if stream is None or stream.birth is not None:
-            stream = await self._find(path)
+        stream = self._core.catalog.ready(path) or await self._find(path)
         self._check_usable(stream)
         stream.last_use_ms = max(stream.last_use_ms, self._core.now_ms())
         return stream
@@ -241,13 +239,13 @@ class Engine:
             return False
         loop = self._core.loop
         waiter: asyncio.Future[bool] = loop.create_future()
-        opened.audience.waiters.add(waiter)
+        opened.audience.waiters[waiter] = None
         timer = loop.call_later(timeout_s, _time_out, waiter)
         try:
             return await waiter
         finally:
             timer.cancel()
-            opened.audience.waiters.discard(waiter)
+            opened.audience.waiters.pop(waiter, None)
 
     def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
         """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
@@ -274,8 +272,6 @@ class Engine:
 
     def _check_usable(self, stream: Stream) -> None:
         _check_there(stream)
-        if stream.fault is not None:
-            raise stream.fault
         if self._is_expired(stream):
             if stream.sidecar.forks:
                 raise StreamGone(stream.path)
@@ -316,7 +312,7 @@ class Engine:
 
     def _reclaimer(self) -> Reclaimer:
         core = self._core
-        return Reclaimer(core.directory, core.executor, core.settings, core.now_ms, self._reclaim)
+        return Reclaimer(core.directory, core.executor, core.settings, core.runtime, self._reclaim)
 
     async def _reclaim(self, path: str) -> None:
         """Delete a stream that is expired, or soft-deleted and needed by no fork."""
@@ -362,6 +358,31 @@ class Engine:
             await asyncio.wait(self._long)
         await self._endings.finished()
         await self._core.close()
+
+
+def _open_files(
+    disk: Disk, data_dir: Path, settings: Settings
+) -> tuple[DataDirectory, Journal, Recovery]:
+    """Lock, recover, and begin the journal; blocks."""
+    directory = DataDirectory.open(disk, data_dir)
+    try:
+        recovery = recover(directory, settings.max_open_files // 2)
+        journal = Journal(
+            directory,
+            file_bytes=settings.journal_file_bytes,
+            max_files=settings.journal_files,
+            generation=recovery.generation,
+            number=recovery.last,
+            sync=settings.durability is Durability.FSYNC,
+        )
+    except (OSError, SyncFailed) as error:
+        directory.close()
+        message = f"cannot begin the journal of {directory.root}: {error}"
+        raise DataDirectoryError(message) from error
+    except BaseException:
+        directory.close()
+        raise
+    return directory, journal, recovery
 
 
 def _check_there(stream: Stream) -> None:

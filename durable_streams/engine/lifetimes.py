@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import time
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.protocol.lifetime import is_expired
@@ -24,9 +22,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from durable_streams.engine.runtime import Runtime
     from durable_streams.engine.stream import Stream
     from durable_streams.settings import Settings
     from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.disk import Disk
 
 _LONGEST_UNWRITTEN_MS: Final = 4000
 _CLOCK_JUMP_S: Final = 60.0
@@ -53,14 +53,14 @@ class Reclaimer:
         directory: DataDirectory,
         executor: Executor,
         settings: Settings,
-        now_ms: Callable[[], int],
+        runtime: Runtime,
         reclaim: Callable[[str], Awaitable[None]],
     ) -> None:
         """``reclaim`` deletes the stream at a path if it is (still) expired."""
         self._directory = directory
         self._executor = executor
         self._settings = settings
-        self._now_ms = now_ms
+        self._runtime = runtime
         self._reclaim = reclaim
 
     async def run(self) -> None:
@@ -72,12 +72,14 @@ class Reclaimer:
 
     async def _steady(self, duration_s: float) -> None:
         """Return after this time has passed without a jump of the wall clock."""
+        loop = asyncio.get_running_loop()
         remaining = duration_s
         while remaining > 0:
             step = min(remaining, 10.0)
-            wall, steady = time.time(), time.monotonic()
+            wall_ms, steady = self._runtime.now_ms(), loop.time()
             await asyncio.sleep(step)
-            drift = abs((time.time() - wall) - (time.monotonic() - steady))
+            passed = loop.time() - steady
+            drift = abs((self._runtime.now_ms() - wall_ms) / 1000 - passed)
             if drift > _CLOCK_JUMP_S:
                 log.warning("the clock jumped by %.0f s; expired streams are kept for now", drift)
                 remaining = max(remaining, self._settings.reclaim_delay_s)
@@ -86,7 +88,7 @@ class Reclaimer:
 
     async def _walk(self) -> None:
         loop = asyncio.get_running_loop()
-        walk = stream_directories(self._directory.streams)
+        walk = stream_directories(self._directory.disk, self._directory.streams)
         while batch := await loop.run_in_executor(self._executor, self._expired_among, walk):
             for path in batch:
                 if path:
@@ -110,15 +112,18 @@ class Reclaimer:
         path = names.path_of(str(directory.relative_to(self._directory.streams)))
         if sidecar is None or path is None:
             return ""
-        if is_expired(sidecar.lifetime(), sidecar.last_use_ms, self._now_ms()):
+        if is_expired(sidecar.lifetime(), sidecar.last_use_ms, self._runtime.now_ms()):
             return path
         return path if sidecar.soft_deleted and not sidecar.forks else ""
 
 
-def stream_directories(top: Path) -> Iterator[Path]:
+def stream_directories(disk: Disk, top: Path) -> Iterator[Path]:
     """Every stream's directory below ``streams/``, lazily; blocks."""
-    for current, directories, _ in os.walk(top):
-        here = [name for name in directories if names.is_stream_directory(name)]
-        directories[:] = [name for name in directories if not names.is_stream_directory(name)]
-        for name in here:
-            yield top.__class__(current) / name
+    waiting = [top]
+    while waiting:
+        current = waiting.pop()
+        for name in sorted(disk.names(current)):
+            if names.is_stream_directory(name):
+                yield current / name
+            else:
+                waiting.append(current / name)

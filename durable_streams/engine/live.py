@@ -27,7 +27,7 @@ class Audience:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.waiters: set[asyncio.Future[bool]] = set()
+        self.waiters: dict[asyncio.Future[bool], None] = {}
         self.subscribers: dict[Subscriber, None] = {}
         self._queue: deque[tuple[Publication, list[Subscriber]]] = deque()
         self._running = False
@@ -37,7 +37,7 @@ class Audience:
 
     def wake(self) -> None:
         """Something changed: long-polls look again."""
-        for waiter in self.waiters:
+        for waiter in list(self.waiters):
             if not waiter.done():
                 waiter.set_result(True)
         self.waiters.clear()
@@ -64,7 +64,7 @@ class Audience:
 
     def end(self, reason: StreamError) -> None:
         """The stream is no more: everybody leaves."""
-        for waiter in self.waiters:
+        for waiter in list(self.waiters):
             if not waiter.done():
                 waiter.set_exception(reason)
         self.waiters.clear()

@@ -78,7 +78,6 @@ class Stream:
         "decided",
         "durable",
         "ended",
-        "fault",
         "id",
         "is_json",
         "last_operation",
@@ -110,7 +109,6 @@ class Stream:
         self.last_operation: Operation | None = None
         self.birth: Operation | None = None
         self.ended: StreamError | None = None
-        self.fault: StreamError | None = None
         self.building = 0
 
     @property

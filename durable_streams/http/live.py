@@ -13,6 +13,7 @@ frees all there is.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.errors import Draining, StreamError
@@ -128,14 +129,11 @@ class LiveReads:
         reader = EventReader(self, stream, events, chunk, self.cursor(command.cursor))
         self._readers.add(reader)
         try:
-            with cancelled_when_gone(request):
-                await reader.run(chunk)
+            with events.cut_off_on_failure(), cancelled_when_gone(request):
+                # If the stream is no more, the client learns why when it reconnects.
+                with suppress(StreamError):
+                    await reader.run(chunk)
                 await events.finish()
-        except StreamError:
-            await events.finish()  # the stream is no more; the client learns why when it reconnects
-        except BaseException as error:
-            events.give_up(error)
-            raise
         finally:
             self._readers.discard(reader)
             reader.close()

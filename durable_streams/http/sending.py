@@ -22,6 +22,7 @@ import errno
 import logging
 import os
 import time
+from contextlib import contextmanager
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -32,7 +33,7 @@ from durable_streams.http import files
 from durable_streams.settings import KIB, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -98,12 +99,9 @@ class Sender:
         answer.length_bytes = plan.size_bytes
         await answer.prepare(request)
         connection = answer.begin(plan.prefix)
-        try:
+        with connection.cut_off_on_failure():
             await _send_parts(connection, (*plan.parts, plan.suffix))
             await connection.drain()
-        except BaseException as error:
-            connection.give_up(error)
-            raise
         return answer
 
     async def open_events(self, request: web.BaseRequest, reply: Reply) -> EventStream:
@@ -130,8 +128,9 @@ class Answer(web.StreamResponse):
             return self._payload_writer
         self._req = request
         self._payload_writer = request.writer
-        if self._sender.closing or not request.content.is_eof():
-            # A body nobody read to its end would be taken for the next request.
+        body = request.content
+        if self._sender.closing or not body.is_eof() or body.exception() is not None:
+            # What is left of a body would be taken for the next request.
             self._keep_alive = False
         elif self._keep_alive is None:
             self._keep_alive = request.keep_alive
@@ -236,10 +235,16 @@ class EventStream:
         """End the answer cleanly."""
         await self.write(_LAST_CHUNK if self.chunked else b"")
 
-    def give_up(self, error: BaseException) -> None:
-        """Cut the connection off: after ``error`` no clean end is possible."""
-        if self._connection is not None:
-            self._connection.give_up(error)
+    @contextmanager
+    def cut_off_on_failure(self) -> Iterator[None]:
+        """Cut the connection off if a failure leaves no clean end; before the head it does."""
+        try:
+            yield
+        except BaseException:
+            if self._connection is None:
+                raise
+            with self._connection.cut_off_on_failure():
+                raise
 
 
 class _Connection:
@@ -297,16 +302,23 @@ class _Connection:
         if transport is not None:
             transport.abort()
 
-    def give_up(self, error: BaseException) -> None:
-        """Abort after a head went out; only a failure that is not the client's is logged."""
-        if not isinstance(error, ConnectionError | asyncio.CancelledError):
+    @contextmanager
+    def cut_off_on_failure(self) -> Iterator[None]:
+        """Abort on any failure; what is not the client's is logged and turned into its going."""
+        try:
+            yield
+        except (ConnectionError, asyncio.CancelledError):
+            self.abort()
+            raise
+        except Exception as error:
             logger.error(
                 "cut off an answer: %s",
                 error,
                 extra={"path": self.request.raw_path},
-                exc_info=None if isinstance(error, OSError) else error,
+                exc_info=None if isinstance(error, OSError | EOFError) else error,
             )
-        self.abort()
+            self.abort()
+            raise ConnectionResetError("the answer was cut off") from error
 
 
 def send_continue(request: web.BaseRequest) -> None:
@@ -349,12 +361,13 @@ class _FilePipe:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         transport = connection.transport
-        # Lowest marks: a drain then means that the buffer is empty, and sendfile may overtake it.
-        transport.set_write_buffer_limits(high=0, low=0)
         socket = transport.get_extra_info("socket")
         encrypted = transport.get_extra_info("sslcontext") is not None
         usable = hasattr(os, "sendfile") and socket is not None and not encrypted
         self._socket: int | None = os.dup(socket.fileno()) if usable else None
+        if usable:
+            # Lowest marks: a drain now means that the buffer is empty, and the slice is next.
+            transport.set_write_buffer_limits(high=0, low=0)
 
     def close(self) -> None:
         """Give the duplicate back; what was sent stays sent."""

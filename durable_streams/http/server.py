@@ -17,8 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
 
-from durable_streams.errors import InvalidRequest, MethodNotAllowed, Overloaded, StreamNotFound
+from durable_streams.errors import (
+    HeadersTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    Overloaded,
+    StreamNotFound,
+    TargetTooLong,
+)
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.logs import AccessLog, Throttle, access_logger
 from durable_streams.http.sending import bound_buffers, send_unasked
@@ -38,8 +46,9 @@ if TYPE_CHECKING:
 MAX_TARGET_BYTES: Final = 8 * KIB
 """Of the request target: a path of 1024 bytes, every one of them escaped, and a query."""
 
-MAX_HEADER_BYTES: Final = 8 * KIB
-"""Of one header; no header of the protocol comes near, but tokens and cookies may."""
+MAX_HEADER_BYTES: Final = 16 * KIB
+"""Of one header; no header of the protocol comes near, but tokens and cookies may.  The parser
+tells a target that is too long from such a header only by the limit that it names."""
 
 MAX_HEADERS: Final = 100
 
@@ -187,6 +196,7 @@ class _Connection(web.RequestHandler):
             return
         if not isinstance(self._messages[-1][0], RawRequestMessage):
             request.content.set_exception(web.RequestPayloadError("its framing is broken"))
+            request.content.feed_eof()  # nothing is left that could linger
 
     def handle_error(
         self,
@@ -197,8 +207,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what could not be parsed (400), or a bug outside of the handler (500)."""
         if status == 400:
-            reason = (message or "").strip().partition("\n")[0].rstrip(":")
-            reply = replies.errors(InvalidRequest(f"not a valid HTTP request: {reason}"))
+            reply = replies.errors(_parse_error(exc, message or ""))
         else:
             logger.error("bug: a request failed", exc_info=exc)
             reply = replies.internal_error()
@@ -207,3 +216,15 @@ class _Connection(web.RequestHandler):
         answer = self._server.handler.sender.answer(reply)
         answer.force_close()
         return answer
+
+
+def _parse_error(error: BaseException | None, message: str) -> StreamError:
+    """Return what is wrong with a head that aiohttp's parser refused."""
+    if isinstance(error, LineTooLong):
+        if error.args[1] == MAX_TARGET_BYTES:
+            return TargetTooLong(f"the URL is longer than {MAX_TARGET_BYTES} bytes")
+        return HeadersTooLarge(f"a header is longer than {MAX_HEADER_BYTES} bytes")
+    reason = message.strip().partition("\n")[0].rstrip(":")
+    if reason.startswith("Too many headers"):
+        return HeadersTooLarge(f"there are more than {MAX_HEADERS} headers")
+    return InvalidRequest(f"not a valid HTTP request: {reason}")

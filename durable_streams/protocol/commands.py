@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from durable_streams.protocol.offsets import Offset, Start
+if TYPE_CHECKING:
+    from durable_streams.protocol.offsets import Offset, Start
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.InvalidJson: 400,
     e.EpochWithoutStart: 400,
     e.UnsupportedEncoding: 415,
+    e.TargetTooLong: 414,
+    e.HeadersTooLarge: 431,
     e.MethodNotAllowed: 405,
     e.RequestTimeout: 408,
     e.PayloadTooLarge: 413,

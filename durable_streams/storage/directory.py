@@ -76,7 +76,7 @@ class DataDirectory:
         if len(os.fsencode(root)) > LONGEST_DIRECTORY:
             raise DataDirectoryError(f"the path of the data directory is too long: {root}")
         fresh = _examine(disk, root)
-        _warn_of_remote(root)
+        _warn_of_remote(disk, root)
         if not disk.is_directory(root):
             disks.make_directories(disk, root, Path(root.anchor))
         lock_fd = disk.open_write(root / "LOCK")
@@ -124,7 +124,7 @@ def _examine(disk: Disk, root: Path) -> bool:
         return True
     try:
         version = msgspec.json.decode(data, type=_FormatFile).format
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataDirectoryError(f"{root}/FORMAT.json is unreadable: {error}") from None
     if version != FORMAT:
         raise DataDirectoryError(
@@ -145,18 +145,9 @@ def _begin(disk: Disk, root: Path) -> None:
     disk.sync_directory(root.parent)
 
 
-def _warn_of_remote(root: Path) -> None:
+def _warn_of_remote(disk: Disk, root: Path) -> None:
     """Locks and fsync of network file systems cannot be relied on: say so."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        point = fields[1].rstrip("/") + "/"
-        if len(point) >= len(best) and f"{root}/".startswith(point):
-            best, kind = point, fields[2]
+    kind = disk.file_system(root)
     if kind.startswith(_UNTRUSTED_LOCKS):
         log.warning(
             "the data directory %s is on %s, whose locks and fsync may not hold; "

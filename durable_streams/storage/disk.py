@@ -177,9 +177,23 @@ class Disk:
         inodes = result.f_favail if result.f_files else 1 << 62
         return result.f_bavail * result.f_frsize, inodes
 
+    def file_system(self, path: Path) -> str:
+        """The kind of file system a path is on (``ext4``, ``nfs4``); empty if not known."""
+        try:
+            with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+                lines = [line.split(" ") for line in mounts]
+        except OSError:
+            return ""
+        holding = [fields for fields in lines if _is_below(path, fields[1])]
+        return max(holding, key=lambda fields: len(fields[1]))[2] if holding else ""
+
     def lock(self, fd: int) -> None:
         """Take the exclusive lock of an open file; ``BlockingIOError`` if another holds it."""
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_below(path: Path, mount_point: str) -> bool:
+    return f"{path}/".startswith(mount_point.rstrip("/") + "/")
 
 
 def read_file(disk: Disk, path: Path) -> bytes | None:

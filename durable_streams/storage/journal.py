@@ -82,17 +82,22 @@ class Journal:
         self._active = self._begin()
         self.write([])
 
-    def _create(self) -> _File:
+    def _create(self) -> None:
+        """Make one more free file."""
         taken = {path.name for path in _paths(self._disk, self._path)}
         number = next(n for n in range(len(taken) + 1) if f"{n}{_SUFFIX}" not in taken)
         path = self._path / f"{number}{_SUFFIX}"
-        fd = self._disk.open_write(path)
-        self._disk.sync_directory(self._path)
-        return _File(path, fd, 0)
+        self._free.append(_File(path, self._disk.open_write(path), 0))
+        try:
+            self._disk.sync_directory(self._path)
+        except OSError as error:
+            raise SyncFailed(f"syncing the journal's directory failed: {error}") from error
 
     def _begin(self) -> _File:
         """Make a free file, or a new one, the one to write to."""
-        file = self._free[0] if self._free else self._create()
+        if not self._free:
+            self._create()
+        file = self._free[0]
         file.generation = self._generation
         file.position = fmt.FILE_HEADER_BYTES
         file.last = self.last
@@ -101,12 +106,11 @@ class Journal:
         header = fmt.FileHeader(file.generation, self.last + 1)
         self._disk.pwrite(file.fd, fmt.pack_header(header), 0)
         self._sync_file(file)
-        if self._free:
-            self._free.popleft()
+        self._free.popleft()
         return file
 
     def _zero_ahead(self, file: _File, end: int) -> None:
-        if end <= file.allocated:
+        if min(end, self._file_bytes) <= file.allocated:
             return
         target = min(self._file_bytes, max(end, file.allocated + _ZEROED_AHEAD))
         self._disk.pwrite(file.fd, bytes(target - file.allocated), file.allocated)

@@ -69,7 +69,7 @@ def path_of(directory: str) -> str | None:
             pending += name[: -len(_CONTINUED)]
             continue
         decoded = _decode(pending + name)
-        if decoded is None:
+        if not decoded:
             return None
         segments.append(decoded)
         pending = ""

@@ -4,13 +4,14 @@ Runs before anything is served, alone, and may be repeated from any point:
 
 1. Read the journal file by file, batch by batch, to its end (``journal.read_journal``), twice
    rather than into memory: first to learn how far it was applied and what it deletes.
-2. Skip batches that a checkpoint has already made durable in the streams' files, and what was
+2. Put back sidecars that a power cut left unreadable and that the journal has.
+3. Skip batches that a checkpoint has already made durable in the streams' files, and what was
    written to streams that are deleted further on.
-3. Apply each record where its path, id and running checksum continue what is on disk; leave out
+4. Apply each record where its path, id and running checksum continue what is on disk; leave out
    what does not continue (a copy of another time) and count it.
-4. Remove what is left in ``tmp/``: it was never acknowledged.
-5. Sync everything touched.  A damaged journal is moved to ``aside/``, whole.
-6. The journal begins a new generation behind the last batch (the caller's step).
+5. Remove what is left in ``tmp/``: it was never acknowledged.
+6. Sync everything touched.  A damaged journal is moved to ``aside/``, whole.
+7. The journal begins a new generation behind the last batch (the caller's step).
 
 Streams that the journal does not mention are not looked at: they are checked when first opened.
 No stream becomes shorter, no sidecar older.
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.format.journal import AppendRecord, Record
+    from durable_streams.storage.format.journal import AppendRecord, Record, SidecarRecord
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -76,7 +77,7 @@ class _Position:
 
 
 def recover(directory: DataDirectory, max_files: int) -> Recovery:
-    """Do steps 1 to 5."""
+    """Do all steps but the last."""
     try:
         return _Replay(directory, max_files).run()
     except OSError as error:
@@ -90,10 +91,12 @@ class _Replay:
         self._writer = StreamWriter(directory, max_files, trim=False)
         self._after: dict[tuple[str, str], _Position] = {}
         self._deleted: set[str] = set()
+        self._sidecars: dict[tuple[str, str], SidecarRecord] = {}
         self._result = Recovery()
 
     def run(self) -> Recovery:
         content = self._survey()
+        self._mend_sidecars()
         for batch in read_journal(self._directory, JournalContent()):
             if batch.number > content.applied:
                 for record in fmt.unpack_records(batch.payload):
@@ -121,7 +124,19 @@ class _Replay:
             for record in fmt.unpack_records(batch.payload):
                 if isinstance(record, fmt.DeleteRecord):
                     self._deleted.add(record.id)
+                elif isinstance(record, fmt.SidecarRecord):
+                    self._sidecars[record.path, record.id] = record
         return content
+
+    def _mend_sidecars(self) -> None:
+        """Replace sidecars that a power cut left unreadable: other records need them."""
+        for record in self._sidecars.values():
+            if record.id not in self._deleted:
+                directory = self._directory.stream_directory(record.path)
+                try:
+                    load_sidecar(self._disk, directory)
+                except DamagedFiles:
+                    self._writer.replace_sidecar(record)
 
     def _apply(self, record: Record) -> None:
         try:
@@ -140,6 +155,7 @@ class _Replay:
                 return self._append(record)
             case fmt.CreateRecord():
                 self._writer.create(record)
+                self._know(record.path, record.id, 0, 0, record.index)
             case fmt.AdoptRecord():
                 if not self._disk.is_directory(self._directory.tmp / record.id):
                     return self._holds(record.path, record.id)
@@ -165,12 +181,16 @@ class _Replay:
         if not follows and not self._continues_files(record):
             return False
         self._writer.append(record, record.data, record.index)
-        chain = index_format.chain_at_end(record.index)
-        if chain is None:
-            raise DamagedFiles("a journal record without a running checksum")
-        end = record.index_position + len(record.index)
-        self._after[key] = _Position(record.segment, end, chain)
+        self._know(*key, record.segment, record.index_position, record.index)
         return True
+
+    def _know(self, path: str, stream_id: str, segment: int, position: int, index: bytes) -> None:
+        """Remember where the lines just written leave a stream."""
+        if index:
+            chain = index_format.chain_at_end(index)
+            if chain is None:
+                raise DamagedFiles("a journal record without a running checksum")
+            self._after[path, stream_id] = _Position(segment, position + len(index), chain)
 
     def _continues_files(self, record: AppendRecord) -> bool:
         directory = self._directory.stream_directory(record.path)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.format.journal import AppendRecord
 from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.format.journal import (
         AdoptRecord,
-        AppendRecord,
         CreateRecord,
         DeleteRecord,
         SidecarRecord,
@@ -82,10 +82,14 @@ class StreamWriter:
     # -- records ---------------------------------------------------------------------------
 
     def create(self, record: CreateRecord) -> None:
-        """Make a stream's directory, whole, by one rename."""
+        """Make a stream's directory, whole, by one rename.
+
+        Where it is there already (the journal is read again after a crash), what a power cut may
+        have taken out of it is written again.
+        """
         target = self._directory.stream_directory(record.path)
         if self._disk.is_directory(target):
-            self._require_same(target, record.id)
+            self._restore(record, target)
             return
         born = self._directory.tmp / record.id
         disks.remove_tree(self._disk, born)
@@ -97,18 +101,32 @@ class StreamWriter:
         self._dirty.directories.add(born)
         self._move_in(born, target)
 
+    def _restore(self, record: CreateRecord, target: Path) -> None:
+        try:
+            sidecar = load_sidecar(self._disk, target)
+        except DamagedFiles:
+            sidecar = None
+        if sidecar is None:
+            self._put_sidecar(record.id, target, record.sidecar)
+        elif sidecar.id != record.id:
+            raise FilesLost(f"{target} belongs to another stream")
+        if record.index:
+            root = b""
+            first = AppendRecord(record.path, record.id, 0, 0, 0, root, record.index, record.data)
+            self.append(first, record.data, record.index)
+
     def adopt(self, record: AdoptRecord) -> None:
-        """Rename a fork that was built in ``tmp/`` into place."""
+        """Rename a fork that was built, durably, in ``tmp/`` into place."""
         target = self._directory.stream_directory(record.path)
         if self._disk.is_directory(target):
-            self._require_same(target, record.id)
-            return
-        self._move_in(self._directory.tmp / record.id, target)
-
-    def _require_same(self, target: Path, stream_id: str) -> None:
-        sidecar = load_sidecar(self._disk, target)
-        if sidecar is None or sidecar.id != stream_id:
+            if self._is_of(target, record.id):
+                return
             raise FilesLost(f"{target} belongs to another stream")
+        # The journal does not hold the fork's bytes: the way to it has to last before it goes.
+        parent = target.parent
+        for changed in disks.make_directories(self._disk, parent, self._directory.streams):
+            self._disk.sync_directory(changed)
+        self._move_in(self._directory.tmp / record.id, target)
 
     def _move_in(self, born: Path, target: Path) -> None:
         changed = disks.make_directories(self._disk, target.parent, self._directory.streams)
@@ -135,16 +153,18 @@ class StreamWriter:
         else:
             if present is None or present.id != record.id or present.version >= record.version:
                 return
-        fresh = self._directory.tmp / f"{record.id}.{names.SIDECAR}"
-        self._write_new(fresh, record.sidecar)
+        self._put_sidecar(record.id, target, record.sidecar)
+
+    def _put_sidecar(self, stream_id: str, target: Path, data: bytes) -> None:
+        fresh = self._directory.tmp / f"{stream_id}.{names.SIDECAR}"
+        self._write_new(fresh, data)
         self._disk.rename(fresh, target / names.SIDECAR)
         self._dirty.directories.update((target, self._directory.tmp))
 
     def delete(self, record: DeleteRecord) -> None:
         """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty."""
         source = self._directory.stream_directory(record.path)
-        sidecar = load_sidecar(self._disk, source)
-        if sidecar is None or sidecar.id != record.id:
+        if not self._is_of(source, record.id):
             return
         self._forget(source, record.id)
         target = self._directory.trash / record.id
@@ -159,6 +179,19 @@ class StreamWriter:
             dirty.discard(parent)
             parent = parent.parent
             dirty.add(parent)
+
+    def _is_of(self, directory: Path, stream_id: str) -> bool:
+        """Whether a directory is a stream's, even if its sidecar was lost in a power cut."""
+        try:
+            sidecar = load_sidecar(self._disk, directory)
+        except DamagedFiles:
+            sidecar = None
+        if sidecar is not None:
+            return sidecar.id == stream_id
+        files = map(names.parse_file, self._disk.names(directory))
+        return self._disk.is_directory(directory) and all(
+            file is None or file[1] == stream_id for file in files
+        )
 
     # -- files -----------------------------------------------------------------------------
 
@@ -312,7 +345,7 @@ def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:
         disk.sync(pair.index_fd)
     for fd in dirty.files:
         disk.sync(fd)
-    for path in dirty.directories:
+    for path in sorted(dirty.directories):
         try:
             disk.sync_directory(path)
         except FileNotFoundError:

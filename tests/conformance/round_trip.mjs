@@ -46,7 +46,7 @@ function produce(handle, id) {
   return producer
 }
 
-// A session that a killed server cut off is taken up again at the last offset it delivered.
+// A read that a killed server cut off is taken up again at the last offset it delivered.
 async function read(name, live) {
   const seen = (readers[name] = [])
   let offset = "-1"

@@ -69,14 +69,13 @@ async def test_json_comes_back_as_one_array(server: RunningServer) -> None:
         (b"NONSENSE\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nBad Header: b\r\n\r\n", 400),
-        (b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 9_000 + b"\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 200 + b"\r\n", 400),
+        (b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 17_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 200 + b"\r\n", 431),
         (b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
         (
-            b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             400,
         ),
         (
@@ -85,7 +84,7 @@ async def test_json_comes_back_as_one_array(server: RunningServer) -> None:
         ),
     ],
 )
-async def test_what_is_no_http_gets_400_with_the_common_headers_and_no_traceback(
+async def test_what_is_no_http_gets_its_4xx_with_the_common_headers_and_no_traceback(
     server: RunningServer, caplog: pytest.LogCaptureFixture, request_bytes: bytes, status: int
 ) -> None:
     client = await server.connect()

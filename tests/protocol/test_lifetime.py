@@ -15,7 +15,6 @@ from durable_streams.protocol.lifetime import (
     parse_expires_at,
     parse_lifetime,
     parse_ttl,
-    renew,
 )
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -121,9 +120,3 @@ def test_an_expiry_time_is_not_moved_by_use() -> None:
 def test_a_stream_without_lifetime_never_ends() -> None:
     assert deadline_ms(FOREVER, 0) is None
     assert not is_expired(FOREVER, 0, 10**15)
-
-
-def test_use_renews_a_ttl_only_and_only_forward() -> None:
-    assert renew(Lifetime(ttl_s=2), 1000, 1500) == 1500
-    assert renew(Lifetime(ttl_s=2), 1000, 900) == 1000
-    assert renew(FOREVER, 1000, 1500) == 1000

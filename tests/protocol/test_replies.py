@@ -23,6 +23,7 @@ TAIL_TOKEN = "0000000000000000_0000000000000005"
 @dataclass
 class Stream:
     id: str = "id"
+    etag_id: str = "id"
     path: str = "s"
     content_type: str = "application/json"
     is_json: bool = True

@@ -189,7 +189,7 @@ def unpack_line(line: bytes, chain: bytes) -> tuple[Line, bytes]:
     """Read the line (without its newline) that continues ``chain``; the chain after it."""
     try:
         decoded = _line_decoder.decode(line)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadLine(f"no append line: {error}") from None
     return decoded, _check(line, chain)
 

@@ -101,7 +101,7 @@ def unpack(data: bytes) -> Sidecar:
     """Read ``meta.json``; :class:`BadSidecar` says what is wrong with it."""
     try:
         stored = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadSidecar(f"unreadable: {error}") from None
     if stored.format != FORMAT:
         raise BadSidecar(f"format {stored.format} is unknown to this version")

@@ -1,0 +1,467 @@
+"""Live reads: long-polls and event streams, with readers fast, slow and gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.http import live
+from durable_streams.protocol.cursor import next_cursor
+from durable_streams.settings import HttpSettings, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from durable_streams.results import Chunk, Publication
+    from tests.http.client import Client
+    from tests.http.conftest import RunningServer, Serve
+
+TEXT = {"Content-Type": "text/plain"}
+JSON = {"Content-Type": "application/json"}
+CLOSE = {"Stream-Closed": "true"}
+
+
+async def append(client: Client, path: str, body: bytes, headers: dict[str, str] = TEXT) -> None:
+    answer = await client.request("POST", path, body, headers)
+    assert answer.status in {200, 204}, answer
+
+
+async def open_events(client: Client, target: str, *, version: str = "1.1") -> dict[str, str]:
+    client.ask("GET", target, version=version)
+    head = await client.head()
+    assert head.status == 200, head
+    assert head.headers["content-type"] == "text/event-stream"
+    return head.headers
+
+
+def events(wire: bytes) -> list[tuple[str, bytes]]:
+    """Parse an event stream as a client does: (event, lines joined by LF)."""
+    found: list[tuple[str, bytes]] = []
+    for block in wire.split(b"\n\n"):
+        lines = [line.partition(b":")[::2] for line in block.split(b"\n")]
+        names = [value.strip().decode() for field, value in lines if field == b"event"]
+        data = [value.removeprefix(b" ") for field, value in lines if field == b"data"]
+        if names:
+            found.append((names[0], b"\n".join(data)))
+    return found
+
+
+def data_of(wire: bytes) -> bytes:
+    return b"".join(data for name, data in events(wire) if name == "data")
+
+
+def last_control(wire: bytes) -> dict[str, object]:
+    control: dict[str, object] = json.loads(
+        [data for name, data in events(wire) if name == "control"][-1]
+    )
+    return control
+
+
+async def no_reader_left(server: RunningServer) -> None:
+    """Wait until every live read has been freed."""
+    while server.handler.active or server.handler.live._readers:
+        await asyncio.sleep(0)
+
+
+# Long-polls
+
+
+async def test_a_long_poll_with_data_is_answered_at_once(server: RunningServer) -> None:
+    await server.create("a", "text/plain", b"hello")
+    client = await server.connect()
+    answer = await client.request("GET", "a?offset=-1&live=long-poll")
+    assert (answer.status, answer.body) == (200, b"hello")
+    assert answer.headers["stream-cursor"].isdigit()
+    assert answer.headers["stream-up-to-date"] == "true"
+
+
+async def test_a_long_poll_waits_for_data(server: RunningServer) -> None:
+    await server.create("a", "text/plain", b"hello")
+    reader, writer = await server.connect(), await server.connect()
+    reader.ask("GET", "a?offset=now&live=true")
+    while not server.handler.active:
+        await asyncio.sleep(0)
+    await append(writer, "a", b" world")
+    answer = await reader.answer()
+    assert (answer.status, answer.body) == (200, b" world")
+
+
+async def test_a_long_poll_without_data_ends_in_204(serve: Serve) -> None:
+    server = await serve(HttpSettings(long_poll_timeout_s=0.05))
+    await server.create("a", "text/plain", b"hello")
+    client = await server.connect()
+    tail = "0000000000000000_0000000000000005"
+    answer = await client.request("GET", f"a?offset={tail}&live=long-poll")
+    assert answer.status == 204
+    assert answer.headers["stream-next-offset"] == tail
+    assert answer.headers["stream-up-to-date"] == "true"
+    assert answer.headers["stream-cursor"].isdigit()
+
+
+async def test_a_closed_stream_ends_a_long_poll_at_once(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader, writer = await server.connect(), await server.connect()
+    reader.ask("GET", "a?offset=-1&live=long-poll")
+    while not server.handler.active:
+        await asyncio.sleep(0)
+    await append(writer, "a", b"", CLOSE)
+    for _ in range(2):
+        answer = await reader.answer()
+        assert (answer.status, answer.headers["stream-closed"]) == (204, "true")
+        assert "stream-cursor" not in answer.headers
+        reader.ask("GET", "a?offset=-1&live=long-poll")
+
+
+async def test_a_last_append_reaches_a_long_poll_with_the_close(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader, writer = await server.connect(), await server.connect()
+    reader.ask("GET", "a?offset=-1&live=long-poll")
+    while not server.handler.active:
+        await asyncio.sleep(0)
+    await append(writer, "a", b"last", CLOSE | TEXT)
+    answer = await reader.answer()
+    assert (answer.status, answer.body) == (200, b"last")
+    assert answer.headers["stream-closed"] == "true"
+
+
+async def test_a_deleted_stream_ends_a_long_poll_with_404(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader, writer = await server.connect(), await server.connect()
+    reader.ask("GET", "a?offset=-1&live=long-poll")
+    while not server.handler.active:
+        await asyncio.sleep(0)
+    assert (await writer.request("DELETE", "a")).status == 204
+    assert (await reader.answer()).status == 404
+
+
+async def test_a_client_with_a_future_cursor_gets_a_greater_one(server: RunningServer) -> None:
+    await server.create("a", "text/plain", b"x")
+    client = await server.connect()
+    ahead = next_cursor(None, server.handler.live.clock(), 1) + 1000
+    answer = await client.request("GET", f"a?offset=-1&live=long-poll&cursor={ahead}")
+    assert int(answer.headers["stream-cursor"]) > ahead
+
+
+async def test_a_long_poll_whose_client_leaves_is_freed_at_once(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.create("a", "text/plain")
+    reader = await server.connect()
+    reader.ask("GET", "a?offset=-1&live=long-poll")
+    while not server.handler.active:
+        await asyncio.sleep(0)
+    reader.writer.transport.abort()
+    await no_reader_left(server)
+    assert not caplog.records
+
+
+# Event streams
+
+
+async def test_events_begin_with_what_is_there_and_go_on_with_what_comes(
+    server: RunningServer,
+) -> None:
+    await server.create("a", "text/plain", b"one")
+    reader, writer = await server.connect(), await server.connect()
+    headers = await open_events(reader, "a?offset=-1&live=sse")
+    assert headers["cache-control"] == "no-cache"
+    assert headers["x-accel-buffering"] == "no"
+    assert headers["connection"] == "close"
+    wire = await reader.events_until(b"upToDate")
+    for word in (b"two", b"three"):
+        await append(writer, "a", word)
+        wire += await reader.events_until(b"upToDate")
+    assert [name for name, _ in events(wire)] == ["data", "control"] * 3
+    assert data_of(wire) == b"onetwothree"
+    assert last_control(wire)["streamNextOffset"] == "0000000000000000_0000000000000011"
+
+
+async def test_at_the_tail_there_is_one_control_event_at_once(server: RunningServer) -> None:
+    await server.create("a", "text/plain", b"one")
+    reader = await server.connect()
+    await open_events(reader, "a?offset=now&live=sse")
+    wire = await reader.events_until(b"upToDate")
+    assert [name for name, _ in events(wire)] == ["control"]
+
+
+async def test_a_close_is_the_last_event_and_ends_the_connection(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader, writer, late = [await server.connect() for _ in range(3)]
+    await open_events(reader, "a?offset=-1&live=sse")
+    await reader.events_until(b"upToDate")
+    await append(writer, "a", b"last", CLOSE | TEXT)
+    wire = await reader.events_until(b"streamClosed")
+    assert data_of(wire) == b"last"
+    assert await reader.chunk() == b""
+    assert await reader.ended()
+    await open_events(late, "a?offset=now&live=sse")
+    control = last_control(await late.events_until(b"streamClosed"))
+    assert control["upToDate"] is True
+    assert "streamCursor" not in control
+    assert await late.chunk() == b""
+    assert await late.ended()
+
+
+async def test_bytes_travel_as_base64_and_json_as_arrays(server: RunningServer) -> None:
+    await server.create("b", "application/octet-stream", b"\x00\xff\n")
+    await server.create("j", "application/json", b'[1,{"a":\n2}]')
+    reader = await server.connect()
+    headers = await open_events(reader, "b?offset=-1&live=sse")
+    assert headers["stream-sse-data-encoding"] == "base64"
+    assert data_of(await reader.events_until(b"upToDate")) == b"AP8K"
+    reader, writer = await server.connect(), await server.connect()
+    headers = await open_events(reader, "j?offset=-1&live=sse")
+    assert "stream-sse-data-encoding" not in headers
+    assert json.loads(data_of(await reader.events_until(b"upToDate"))) == [1, {"a": 2}]
+    await append(writer, "j", b"[3,4]", JSON)
+    assert json.loads(data_of(await reader.events_until(b"upToDate"))) == [3, 4]
+
+
+async def test_a_character_cut_by_an_append_arrives_whole_however_the_reader_reads(
+    server: RunningServer,
+) -> None:
+    euro = "€".encode()
+    await server.create("a", "text/plain", euro[:1])
+    reader, writer = await server.connect(), await server.connect()
+    await open_events(reader, "a?offset=-1&live=sse")
+    wire = await reader.events_until(b"upToDate")
+    assert last_control(wire)["streamNextOffset"] == "0000000000000000_0000000000000000"
+    await append(writer, "a", euro[1:2])
+    wire += await reader.events_until(b"upToDate")
+    await append(writer, "a", euro[2:] + b"!")
+    wire += await reader.events_until(b"0004")
+    assert data_of(wire) == euro + b"!"
+
+
+async def test_http_1_0_gets_events_without_chunks(server: RunningServer) -> None:
+    await server.create("a", "text/plain", b"one")
+    old, new, writer = [await server.connect() for _ in range(3)]
+    headers = await open_events(old, "a?offset=-1&live=sse", version="1.0")
+    assert "transfer-encoding" not in headers
+    await open_events(new, "a?offset=-1&live=sse")
+    wire = await new.events_until(b"upToDate")
+    await append(writer, "a", b"two", CLOSE | TEXT)
+    wire += await new.events_until(b"streamClosed")
+    assert await old.reader.read(-1) == wire
+
+
+async def test_a_deleted_stream_ends_its_events_cleanly(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader, writer = await server.connect(), await server.connect()
+    await open_events(reader, "a?offset=-1&live=sse")
+    await reader.events_until(b"upToDate")
+    await writer.request("DELETE", "a")
+    assert await reader.chunk() == b""
+    assert await reader.ended()
+    await no_reader_left(server)
+
+
+async def test_quiet_streams_are_kept_alive_and_end_with_their_lifetime(serve: Serve) -> None:
+    server = await serve(HttpSettings(sse_keepalive_s=0.05, sse_lifetime_s=0.3))
+    await server.create("a", "text/plain")
+    reader = await server.connect()
+    await open_events(reader, "a?offset=-1&live=sse")
+    begun_s = asyncio.get_running_loop().time()
+    chunks = [chunk async for chunk in reader.chunks()]
+    lasted_s = asyncio.get_running_loop().time() - begun_s
+    assert len(events(chunks[0])) == 1
+    assert 2 <= len(chunks) <= 7
+    assert {chunk[:1] for chunk in chunks[1:]} == {b":"}
+    assert 0.2 < lasted_s < 1.0
+    assert await reader.ended()
+
+
+async def test_all_readers_of_a_publication_share_its_encoding(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    readers = [await server.connect() for _ in range(5)]
+    writer = await server.connect()
+    seen = []
+    for reader in readers:
+        await open_events(reader, "a?offset=-1&live=sse")
+        await reader.events_until(b"upToDate")
+    original = live.EventReader._shared
+
+    def remember(reader: live.EventReader, publication: Publication) -> object:
+        shared = original(reader, publication)
+        seen.append(shared)
+        return shared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live.EventReader, "_shared", remember)
+        await append(writer, "a", b"x")
+        for reader in readers:
+            await reader.events_until(b"upToDate")
+    assert len(seen) == 5
+    assert len({id(shared) for shared in seen}) == 1
+
+
+async def test_an_event_client_that_leaves_is_freed_at_once(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.create("a", "text/plain")
+    reader, writer = await server.connect(), await server.connect()
+    await open_events(reader, "a?offset=-1&live=sse")
+    await reader.events_until(b"upToDate")
+    reader.writer.transport.abort()
+    await no_reader_left(server)
+    await append(writer, "a", b"x")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream"])
+async def test_catching_up_goes_in_bounded_batches_with_offsets_that_can_be_resumed(
+    server: RunningServer, content_type: str
+) -> None:
+    body = "".join(f"line {number} äöü\r\n" for number in range(20_000)).encode()
+    await server.create("a", content_type, body)
+    reader = await server.connect()
+    await open_events(reader, "a?offset=-1&live=sse")
+    wire = b""
+    while b"upToDate" not in wire:
+        chunk = await reader.chunk()
+        assert len(chunk) < 3 * live.PIECE_BYTES
+        wire += chunk
+    offsets = re.findall(rb'streamNextOffset":"0{16}_0*([0-9]+)"', wire)
+    assert len(offsets) > 5
+    middle = int(offsets[3])
+    if content_type == "text/plain":
+        assert data_of(wire) == body.replace(b"\r\n", b"\n")
+    again = await server.connect()
+    await open_events(again, f"a?offset=0000000000000000_{middle:016d}&live=sse")
+    rest = await again.events_until(b"upToDate")
+    if content_type == "text/plain":
+        assert data_of(rest) == body[middle:].replace(b"\r\n", b"\n")
+
+
+async def test_a_long_array_is_one_event_that_parses_alone(server: RunningServer) -> None:
+    values = [{"number": number, "text": "ä" * (number % 50)} for number in range(10_000)]
+    body = json.dumps(values, indent=1).replace("\n", "\r\n").encode()
+    await server.create("j", "application/json", body)
+    reader = await server.connect()
+    await open_events(reader, "j?offset=-1&live=sse")
+    wire = await reader.events_until(b"upToDate")
+    assert [name for name, _ in events(wire)] == ["data", "control"]
+    assert json.loads(data_of(wire)) == values
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
+async def test_a_slow_reader_falls_behind_and_misses_nothing(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, content_type: str
+) -> None:
+    caught_up = 0
+    original = live.EventReader._catch_up
+
+    async def count(reader: live.EventReader, chunk: Chunk) -> None:
+        nonlocal caught_up
+        caught_up += 1
+        await original(reader, chunk)
+
+    await server.create("a", content_type)
+    slow = await server.connect(receive_buffer_bytes=4096)
+    fast, writer = await server.connect(), await server.connect()
+    for reader in (slow, fast):
+        await open_events(reader, "a?offset=-1&live=sse")
+        await reader.events_until(b"upToDate")
+    monkeypatch.setattr(live.EventReader, "_catch_up", count)
+    text = "x" * 40_000
+    for number in range(300):
+        await append(writer, "a", f'"{number} {text}"'.encode(), {"Content-Type": content_type})
+        await fast.events_until(b"upToDate")
+    await append(writer, "a", b"", CLOSE)
+    wire = await slow.events_until(b"streamClosed")
+    if content_type == "text/plain":
+        numbers = re.findall(r'"([0-9]+) x', data_of(wire).decode())
+    else:
+        arrays = [json.loads(data) for name, data in events(wire) if name == "data"]
+        numbers = [value.split()[0] for array in arrays for value in array]
+    assert [int(number) for number in numbers] == list(range(300))
+    assert caught_up > 1
+
+
+async def test_a_reader_that_takes_nothing_is_dropped_and_freed(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(HttpSettings(stall_timeout_s=0.1))
+    await server.create("a", "text/plain")
+    stuck = await server.connect(receive_buffer_bytes=4096)
+    writer = await server.connect()
+    await open_events(stuck, "a?offset=-1&live=sse")
+    while server.handler.live._readers:
+        await append(writer, "a", b"x" * 60_000)
+    await no_reader_left(server)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "dropped a reader" in caplog.records[0].getMessage()
+
+
+async def test_a_large_publication_is_read_from_the_files_by_everybody(
+    server: RunningServer,
+) -> None:
+    await server.create("a", "text/plain")
+    reader, writer = await server.connect(), await server.connect()
+    await open_events(reader, "a?offset=-1&live=sse")
+    await reader.events_until(b"upToDate")
+    body = b"y" * (live.MAX_SHARED_BYTES + 1)
+    await append(writer, "a", body)
+    assert data_of(await reader.events_until(b"upToDate")) == body
+    await append(writer, "a", b"small")
+    assert data_of(await reader.events_until(b"upToDate")) == b"small"
+
+
+async def test_events_go_on_over_segments(serve: Serve) -> None:
+    server = await serve(engine_settings=Settings(segment_bytes=1000))
+    await server.create("a", "text/plain")
+    reader, writer = await server.connect(), await server.connect()
+    await open_events(reader, "a?offset=-1&live=sse")
+    await reader.events_until(b"upToDate")
+    wire = b""
+    words = [str(number).encode() * 300 for number in range(10)]
+    for word in words:
+        await append(writer, "a", word)
+        wire += await reader.events_until(b"upToDate")
+    late = await server.connect()
+    await open_events(late, "a?offset=-1&live=sse")
+    assert data_of(wire) == b"".join(words)
+    assert data_of(await late.events_until(b"upToDate")) == b"".join(words)
+
+
+async def test_lifetimes_and_cursors_come_from_the_given_chance(server: RunningServer) -> None:
+    server.handler.live.random = Random(1)
+    ahead = next_cursor(None, server.handler.live.clock(), 1)
+    first = [server.handler.live.cursor(ahead) for _ in range(3)]
+    server.handler.live.random = Random(1)
+    assert [server.handler.live.cursor(ahead) for _ in range(3)] == first
+    assert all(cursor > ahead for cursor in first)
+
+
+@pytest.mark.parametrize("whole_pieces", [0, 1])
+async def test_a_file_that_ends_early_is_500_or_cuts_events_off_and_is_logged_once(
+    server: RunningServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    whole_pieces: int,
+) -> None:
+    async def short(_: Chunk) -> AsyncIterator[bytes]:
+        for _number in range(whole_pieces):
+            yield b"x"
+        raise EOFError("a file ends early")
+
+    await server.create("a", "text/plain", b"xxx")
+    monkeypatch.setattr(live, "_pieces", short)
+    reader = await server.connect()
+    reader.ask("GET", "a?offset=-1&live=sse")
+    if whole_pieces:
+        assert (await reader.head()).status == 200
+        assert data_of(await reader.chunk()) == b"x"
+        with pytest.raises((ValueError, asyncio.IncompleteReadError, ConnectionResetError)):
+            await reader.chunk()
+    else:
+        assert (await reader.answer()).status == 500
+    await no_reader_left(server)
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert bool(record.exc_info) is not bool(whole_pieces)

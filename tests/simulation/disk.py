@@ -1,0 +1,336 @@
+"""A file system in memory that forgets, tears and fails: the test double of the storage's seam.
+
+Every file and directory has a present state and the changes since it was last synced.  A power cut
+keeps an arbitrary part of those changes: each write whole, not at all, as a prefix or as zeros, in
+any combination; each change of a directory whole or not at all.  A rename is one change of both its
+directories and becomes durable when either is synced.  Nothing else is assumed atomic.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from durable_streams.storage.disk import Disk, FileStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from random import Random
+
+
+class PowerCut(BaseException):
+    """The machine stopped in the middle of a system call."""
+
+
+@dataclass(eq=False)
+class File:
+    """A regular file."""
+
+    data: bytearray = field(default_factory=bytearray)
+    durable: bytes = b""
+    writes: list[tuple[int, bytes | None]] = field(default_factory=list)
+    links: int = 0
+
+    def write(self, data: bytes, position: int) -> None:
+        if position > len(self.data):
+            self.data.extend(bytes(position - len(self.data)))
+        self.data[position : position + len(data)] = data
+        self.writes.append((position, bytes(data)))
+
+    def truncate(self, size: int) -> None:
+        if size < len(self.data):
+            del self.data[size:]
+        else:
+            self.data.extend(bytes(size - len(self.data)))
+        self.writes.append((size, None))
+
+    def sync(self) -> None:
+        self.durable = bytes(self.data)
+        self.writes.clear()
+
+    def after_power_cut(self, random: Random) -> File:
+        left = File(bytearray(self.durable))
+        for position, data in self.writes:
+            fate = random.choice(("keep", "keep", "lose", "tear", "zero"))
+            if data is None:
+                if fate == "keep":
+                    left.truncate(position)
+                continue
+            if fate == "keep":
+                left.write(data, position)
+            elif fate == "tear":
+                left.write(data[: random.randrange(len(data) + 1)], position)
+            elif fate == "zero":
+                left.write(bytes(len(data)), position)
+        left.sync()
+        return left
+
+
+@dataclass(eq=False)
+class Change:
+    """One change of names: in each directory, what a name refers to from now on."""
+
+    parts: list[tuple[Directory, str, File | Directory | None]]
+
+
+@dataclass(eq=False)
+class Directory:
+    """A directory."""
+
+    names: dict[str, File | Directory] = field(default_factory=dict)
+    durable: dict[str, File | Directory] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+
+    def sync(self) -> None:
+        """All changes of this directory are durable, with their other halves."""
+        for change in list(self.changes):
+            _settle(change)
+
+
+def _settle(change: Change) -> None:
+    """Make a change durable, after those before it that touch the same names."""
+    for directory, name, _ in change.parts:
+        for earlier in list(directory.changes):
+            if earlier is change:
+                break
+            if any(part[0] is directory and part[1] == name for part in earlier.parts):
+                _settle(earlier)
+    for directory, name, target in change.parts:
+        if change in directory.changes:
+            directory.changes.remove(change)
+        _set(directory.durable, name, target)
+
+
+def _set(names: dict[str, File | Directory], name: str, target: File | Directory | None) -> None:
+    if target is None:
+        names.pop(name, None)
+    else:
+        names[name] = target
+
+
+class SimulatedDisk(Disk):
+    """The engine's disk; ``before`` is called ahead of every call that changes or syncs."""
+
+    def __init__(self, root: Path) -> None:
+        self.top = Directory()
+        self.root = root
+        self.calls = 0
+        self.before: Callable[[str, Path | None], None] = lambda _call, _path: None
+        self._fds: dict[int, tuple[File | Directory, Path]] = {}
+        self._next_fd = 1000
+
+    # -- names -----------------------------------------------------------------------------
+
+    def _parts(self, path: Path) -> list[str]:
+        return list(path.relative_to(self.root).parts)
+
+    def _lookup(self, path: Path) -> File | Directory | None:
+        node: File | Directory | None = self.top
+        for part in self._parts(path):
+            if not isinstance(node, Directory):
+                return None
+            node = node.names.get(part)
+        return node
+
+    def _directory(self, path: Path) -> Directory:
+        node = self._lookup(path)
+        if not isinstance(node, Directory):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return node
+
+    def _change(self, *parts: tuple[Directory, str, File | Directory | None]) -> None:
+        change = Change(list(parts))
+        for directory, name, target in change.parts:
+            old = directory.names.get(name)
+            if isinstance(old, File):
+                old.links -= 1
+            if isinstance(target, File):
+                target.links += 1
+            _set(directory.names, name, target)
+        for directory in {id(part[0]): part[0] for part in change.parts}.values():
+            directory.changes.append(change)
+
+    def _call(self, name: str, path: Path | None = None) -> None:
+        self.calls += 1
+        self.before(name, path)
+
+    # -- the seam --------------------------------------------------------------------------
+
+    def open_read(self, path: Path) -> int:
+        node = self._lookup(path)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return self._fd(node, path)
+
+    def open_write(self, path: Path) -> int:
+        node = self._lookup(path)
+        if node is None:
+            self._call("create", path)
+            node = File()
+            self._change((self._directory(path.parent), path.name, node))
+        return self._fd(node, path)
+
+    def _fd(self, node: File | Directory, path: Path) -> int:
+        self._next_fd += 1
+        self._fds[self._next_fd] = (node, path)
+        return self._next_fd
+
+    def _file(self, fd: int) -> File:
+        node = self._fds[fd][0]
+        assert isinstance(node, File)
+        return node
+
+    def close(self, fd: int) -> None:
+        del self._fds[fd]
+
+    def pread(self, fd: int, size: int, position: int) -> bytes:
+        return bytes(self._file(fd).data[position : position + size])
+
+    def pread_cached(self, fd: int, size: int, position: int) -> bytes | None:
+        data = self.pread(fd, size, position)
+        return data if len(data) == size else None
+
+    def pwrite(self, fd: int, data: bytes, position: int) -> None:
+        self._call("write", self._fds[fd][1])
+        self._file(fd).write(data, position)
+
+    def truncate(self, fd: int, size: int) -> None:
+        if len(self._file(fd).data) != size:
+            self._call("truncate", self._fds[fd][1])
+            self._file(fd).truncate(size)
+
+    def sync(self, fd: int) -> None:
+        self._call("sync", self._fds[fd][1])
+        self._file(fd).sync()
+
+    def sync_directory(self, path: Path) -> None:
+        self._call("sync_directory", path)
+        self._directory(path).sync()
+
+    def sync_file_system(self, fd: int) -> None:
+        self._call("sync_file_system", self._fds[fd][1])
+        seen: set[int] = set()
+        waiting: list[File | Directory] = [self.top, *(node for node, _ in self._fds.values())]
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, Directory):
+                waiting.extend(node.names.values())
+            node.sync()
+
+    def status(self, path: Path) -> FileStatus | None:
+        node = self._lookup(path)
+        if node is None:
+            return None
+        if isinstance(node, Directory):
+            return FileStatus(0, 1)
+        return FileStatus(len(node.data), node.links)
+
+    def file_status(self, fd: int) -> FileStatus:
+        file = self._file(fd)
+        return FileStatus(len(file.data), file.links)
+
+    def is_directory(self, path: Path) -> bool:
+        return isinstance(self._lookup(path), Directory)
+
+    def names(self, path: Path) -> list[str]:
+        node = self._lookup(path)
+        return list(node.names) if isinstance(node, Directory) else []
+
+    def make_directory(self, path: Path) -> None:
+        self._call("make_directory", path)
+        parent = self._directory(path.parent)
+        if path.name in parent.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        self._change((parent, path.name, Directory()))
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._call("rename", target)
+        origin, goal = self._directory(source.parent), self._directory(target.parent)
+        node = origin.names.get(source.name)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+        self._change((origin, source.name, None), (goal, target.name, node))
+
+    def link(self, source: Path, target: Path) -> None:
+        self._call("link", target)
+        node = self._lookup(source)
+        assert isinstance(node, File)
+        self._change((self._directory(target.parent), target.name, node))
+
+    def unlink(self, path: Path) -> None:
+        node = self._lookup(path)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        if isinstance(node, Directory):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        self._call("unlink", path)
+        self._change((self._directory(path.parent), path.name, None))
+
+    def remove_directory(self, path: Path) -> None:
+        node = self._lookup(path)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        assert isinstance(node, Directory)
+        if node.names:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        self._call("remove_directory", path)
+        self._change((self._directory(path.parent), path.name, None))
+
+    def copy(self, source: int, target: int, size: int) -> None:
+        self.pwrite(target, self.pread(source, size, 0), 0)
+
+    def room(self, path: Path) -> tuple[int, int]:
+        return 1 << 40, 1 << 30
+
+    def file_system(self, path: Path) -> str:
+        return "simulated"
+
+    def lock(self, fd: int) -> None:
+        """Whoever held it is gone."""
+
+    # -- power cuts ------------------------------------------------------------------------
+
+    def after_power_cut(self, random: Random) -> SimulatedDisk:
+        """What a machine finds that is switched on again; this object is not changed."""
+        fates: dict[int, bool] = {}
+        known: dict[int, File | Directory] = {}
+        left = SimulatedDisk(self.root)
+        copied = self._survivor(self.top, random, fates, known)
+        assert isinstance(copied, Directory)
+        left.top = copied
+        return left
+
+    def _survivor(
+        self,
+        node: File | Directory,
+        random: Random,
+        fates: dict[int, bool],
+        known: dict[int, File | Directory],
+    ) -> File | Directory:
+        if id(node) in known:
+            return known[id(node)]
+        if isinstance(node, File):
+            file = node.after_power_cut(random)
+            known[id(node)] = file
+            return file
+        directory = Directory()
+        known[id(node)] = directory
+        names = dict(node.durable)
+        for change in node.changes:
+            if fates.setdefault(id(change), random.random() < 0.5):
+                for place, name, target in change.parts:
+                    if place is node:
+                        _set(names, name, target)
+        for name, target in names.items():
+            directory.names[name] = self._survivor(target, random, fates, known)
+            survivor = directory.names[name]
+            if isinstance(survivor, File):
+                survivor.links += 1
+        directory.durable = dict(directory.names)
+        return directory

@@ -1,0 +1,181 @@
+"""The command line, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.server_process import ROOT, ServerProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartServer
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "durable_streams", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def request(method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
+    asked = urllib.request.Request(url, body, {"Content-Type": "text/plain"}, method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio", "auto"])
+def test_it_announces_itself_in_one_line_serves_and_stops(
+    start_server: StartServer, loop: str
+) -> None:
+    server = start_server("--loop", loop)
+    assert server.announcement.startswith("durable_streams ")
+    assert f"listening on http://127.0.0.1:{server.port}/v1/stream, " in server.announcement
+    assert server.announcement.endswith(", durability fsync\n")
+    assert request("PUT", server.url("a"), b"hello")[0] == 201
+    assert request("GET", server.url("a")) == (200, b"hello")
+    assert request("GET", f"{server.base_url}/healthz") == (200, b"ok\n")
+    assert request("GET", f"{server.base_url}/readyz") == (200, b"ok\n")
+    assert server.stop() == 0
+
+
+def test_sigint_stops_it_as_well(start_server: StartServer) -> None:
+    server = start_server()
+    assert request("PUT", server.url("a"), b"hello")[0] == 201
+    assert server._end(signal.SIGINT) == 0
+    server.start()
+    assert request("GET", server.url("a")) == (200, b"hello")
+
+
+def test_a_second_signal_ends_it_at_once(start_server: StartServer) -> None:
+    server = start_server()
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(
+            b"PUT /v1/stream/a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+            b"Content-Length: 3\r\n\r\n"
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 100")
+        assert server._process is not None
+        server._process.send_signal(signal.SIGTERM)
+        while request("PUT", server.url("b"), b"")[0] != 503:
+            """The signal is on its way."""
+        assert server._end(signal.SIGINT) == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--port", "70000"],
+        ["--port", "x"],
+        ["--durability", "maybe"],
+        ["--long-poll-timeout", "0"],
+        ["--long-poll-timeout", "nan"],
+        ["--max-append-bytes", "-1"],
+        ["--segment-bytes", "1.5"],
+        ["--prefix", "no-slash"],
+        ["--prefix", "/a//b"],
+        ["--prefix", "/"],
+        ["--host", "host.invalid"],
+        ["--nonsense"],
+    ],
+)
+def test_a_bad_flag_is_one_line_on_stderr_exit_2_and_nothing_touched(
+    data_dir: Path, arguments: list[str]
+) -> None:
+    done = run("serve", "--data-dir", str(data_dir), *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("durable_streams: error: ")
+    assert not data_dir.exists()
+
+
+def test_a_taken_port_is_one_line_on_stderr_exit_2_and_nothing_touched(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("serve", "--data-dir", str(data_dir), "--port", str(port))
+    assert done.returncode == 2
+    assert str(port) in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not data_dir.exists()
+
+
+def test_a_second_server_on_the_directory_is_one_line_on_stderr_and_exit_2(
+    server: ServerProcess,
+) -> None:
+    done = run("serve", "--data-dir", str(server.data_dir), "--port", "0")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert str(server.data_dir) in done.stderr
+    assert request("PUT", server.url("a"), b"hello")[0] == 201
+
+
+def test_a_directory_that_is_none_of_ours_is_one_line_on_stderr_and_exit_2(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("x")
+    for data_dir in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        done = run("serve", "--data-dir", str(data_dir), "--port", "0")
+        assert done.returncode == 2, data_dir
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_without_a_command_it_says_so_and_with_version_it_says_which() -> None:
+    done = run()
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    for arguments in (["--version"], ["serve", "--version"]):
+        done = run(*arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("durable_streams ")
+
+
+def test_the_prefix_and_the_limits_are_those_of_the_flags(start_server: StartServer) -> None:
+    server = start_server(
+        *("--prefix", "/s", "--max-append-bytes", "10", "--long-poll-timeout", "0.1")
+    )
+    url = f"{server.base_url}/s/a"
+    assert request("PUT", url, b"0123456789")[0] == 201
+    assert request("POST", url, b"0123456789x")[0] == 413
+    assert request("GET", f"{url}?offset=now&live=long-poll")[0] == 204
+    assert request("GET", server.url("a"))[0] == 404
+
+
+def test_the_access_log_is_there_on_demand_and_may_be_json(start_server: StartServer) -> None:
+    server = start_server("--access-log", "--log-format", "json")
+    request("GET", server.url("none"))
+    server.stop()
+    entries = [json.loads(line) for line in server.stderr.splitlines()]
+    (line,) = [entry for entry in entries if entry["message"] == "request"]
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/v1/stream/none", 404)
+
+
+def test_client_errors_and_disconnects_leave_no_line(start_server: StartServer) -> None:
+    server = start_server()
+    for garbage in (b"\x16\x03\x01", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n"):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(garbage)
+    request("GET", server.url("none"))
+    server.stop()
+    assert [line.split()[1:3] for line in server.stderr.splitlines()] == [["INFO", "stopping"]]
