@@ -88,7 +88,7 @@ class Applier:
         self._stopping = False
         self._pending: deque[_Batch] = deque()
         self._broken: set[str] = set()
-        self._runs: dict[tuple[str, int], _Run] = {}
+        self._runs: dict[tuple[str, str, int], _Run] = {}
 
     def submit(self, number: int, operations: list[Operation]) -> None:
         """Apply a durable batch, after those before."""
@@ -108,9 +108,17 @@ class Applier:
         """A dirty set is durable; callable from any thread."""
         self._worker.do(lambda: self._writer.synced(dirty))
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a failed write keeps the journal from being freed."""
+        return self._held is not None
+
+    def hasten(self) -> None:
+        """Wait no more: not for further batches, nor for room on the disk."""
+        self._stopping = True
+
     def stop(self) -> None:
         """Apply what was given, as far as the disk has room, and end the worker; blocks."""
-        self._stopping = True
         self._worker.stop()
 
     def _apply_pending(self) -> None:
@@ -137,7 +145,7 @@ class Applier:
 
     def _take(self, record: Record) -> None:
         if isinstance(record, fmt.AppendRecord):
-            key = (record.id, record.segment)
+            key = (record.path, record.id, record.segment)
             run = self._runs.get(key)
             if run is None:
                 self._runs[key] = _Run(record)
@@ -146,7 +154,7 @@ class Applier:
             return
         if isinstance(record, fmt.DeleteRecord):
             self._flush()
-        self._guard(record.path, record.id, partial(self._structural, record))
+        self._guard(record.path, partial(self._structural, record))
 
     def _structural(self, record: Record) -> None:
         match record:
@@ -158,21 +166,21 @@ class Applier:
                 self._writer.replace_sidecar(record)
             case fmt.DeleteRecord():
                 self._writer.delete(record)
-                self._broken.discard(record.id)
+                self._broken.discard(record.path)
             case fmt.AppendRecord():
                 raise TypeError("appends are applied in runs")
 
     def _flush(self) -> None:
         for run in self._runs.values():
-            self._guard(run.first.path, run.first.id, partial(self._write, run))
+            self._guard(run.first.path, partial(self._write, run))
         self._runs.clear()
 
     def _write(self, run: _Run) -> None:
         self._writer.append(run.first, b"".join(run.data), b"".join(run.index))
 
-    def _guard(self, path: str, stream_id: str, write: Callable[[], None]) -> None:
+    def _guard(self, path: str, write: Callable[[], None]) -> None:
         """Do a write, whatever the disk says."""
-        if stream_id in self._broken:
+        if path in self._broken:
             return
         while True:
             try:
@@ -182,20 +190,19 @@ class Applier:
                     log.error("the disk is full; waiting to write stream %s", path)
                     self._runtime.pause(_FULL_DISK_PAUSE_S)
                     continue
-                self._break(path, stream_id, f"writing its files failed: {error}")
+                # Files that somebody took away cannot be written after a restart either.
+                hold = not isinstance(error, FileNotFoundError)
+                self._break(path, f"writing its files failed: {error}", hold=hold)
             except (FilesLost, DamagedFiles) as error:
-                self._break(path, stream_id, str(error))
+                self._break(path, str(error), hold=False)
             return
 
-    def _break(self, path: str, stream_id: str, reason: str) -> None:
-        self._broken.add(stream_id)
-        if self._held is None:
+    def _break(self, path: str, reason: str, *, hold: bool) -> None:
+        """Put a stream out of service; ``hold``: a restart may do better with the journal."""
+        self._broken.add(path)
+        if hold and self._held is None:
             self._held = self._number
-        log.critical(
-            "stream %s: %s; its acknowledged data stays in the journal until a restart",
-            path,
-            reason,
-        )
+        log.critical("stream %s is out of service until a restart: %s", path, reason)
         self._loop.call_soon_threadsafe(self._failed, path, reason)
 
 

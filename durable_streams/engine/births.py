@@ -10,7 +10,6 @@ import msgspec
 
 from durable_streams.engine.operations import (
     AdoptOperation,
-    AppendOperation,
     BirthOperation,
     SidecarOperation,
 )
@@ -254,14 +253,13 @@ class Births:
         )
         core.submit(SidecarOperation(source, (sidecar_record(source),), before))
         adopt = fmt.AdoptRecord(stream.path, stream.id)
-        operation = AdoptOperation(stream, (adopt,), lambda: core.catalog.remove(stream))
+        first: fmt.AppendRecord | None = None
+        if payload.data or command.closed:
+            append = Append(command.path, stream.content_type, close=command.closed)
+            first = stream.reserve(append, payload, now_ms, core.settings)[0]
+        operation = AdoptOperation(stream, adopt, first, lambda: core.catalog.remove(stream))
         core.catalog.add(stream)
         core.submit(operation)
-        if payload.data or command.closed:
-            first = Append(command.path, stream.content_type, close=command.closed)
-            core.submit(
-                AppendOperation(stream, *stream.reserve(first, payload, now_ms, core.settings))
-            )
         await operation.wait()
         return Created(created=True, info=stream.info())
 

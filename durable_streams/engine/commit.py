@@ -50,9 +50,13 @@ class Committer:
         self._idle: list[asyncio.Future[None]] = []
         self.waiting_bytes = 0
         self.stalled = False
+        self._ended: StorageFailed | None = None
 
     def submit(self, operation: Operation) -> None:
         """Queue an operation; all given before it come first."""
+        if self._ended is not None:
+            _refuse([operation], self._ended)
+            return
         self._gathering.append(operation)
         self.waiting_bytes += operation.size_bytes
         if not self._writing:
@@ -101,13 +105,23 @@ class Committer:
             error = StorageFailed(f"writing the journal failed: {cause}")
         failed = [*self._writing, *self._gathering]
         self._writing, self._gathering, self.waiting_bytes = [], [], 0
-        for operation in reversed(failed):
-            operation.undo()
-        for operation in failed:
-            operation.settle(error)
+        _refuse(failed, error)
         if isinstance(error, StorageFailed) and isinstance(cause, SyncFailed):
             self._failed(error)
         self._wake_idle()
+
+    def refuse(self, error: StreamError) -> None:
+        """Fail what was not handed over yet."""
+        failed, self._gathering = self._gathering, []
+        self.waiting_bytes = sum(operation.size_bytes for operation in self._writing)
+        self.stalled = False
+        _refuse(failed, error)
+        self._wake_idle()
+
+    def end(self, error: StorageFailed) -> None:
+        """Fail what was not handed over yet, and everything that still comes."""
+        self._ended = error
+        self.refuse(error)
 
     def sync(self) -> None:
         """Make everything written so far durable, for journals that do not sync every batch."""
@@ -137,3 +151,11 @@ class Committer:
     def stop(self) -> None:
         """End the worker; blocks until it has."""
         self._worker.stop()
+
+
+def _refuse(operations: list[Operation], error: StreamError) -> None:
+    """Undo decisions, the latest first, and tell those who wait."""
+    for operation in reversed(operations):
+        operation.undo()
+    for operation in operations:
+        operation.settle(error)

@@ -81,7 +81,7 @@ class Core:
         self._full: DiskFull | None = None
         self._unapplied: deque[tuple[int, float]] = deque()
         self._progress: list[asyncio.Future[None]] = []
-        self._last_checkpoint = self.loop.time()
+        self._last_checkpoint = self._last_start = self.loop.time()
         self.catalog = Catalog(
             directory,
             self.executor,
@@ -188,8 +188,7 @@ class Core:
             stream.audience.wake()
             for _, run in groupby(appends, lambda append: append.record.segment):
                 stream.audience.publish(_publication(list(run)))
-        if self._journal.full_files():
-            self.checkpoint()
+        self._free_journal()
         self._wake_progress()
 
     def _on_applied(self, number: int, operations: list[Operation]) -> None:
@@ -197,6 +196,7 @@ class Core:
             self._unapplied.popleft()
         for operation in operations:
             operation.applied()
+        self._free_journal()
         self._wake_progress()
 
     def _wake_progress(self) -> None:
@@ -205,20 +205,31 @@ class Core:
             _resolve(waiter)
 
     def _on_checkpoint(self, number: int) -> None:
-        self._journal.checkpointed(number)
-        self._committer.start()
-        self._wake_progress()
+        if self.fault is None:
+            self._journal.checkpointed(number)
+            self._committer.start()
+            self._free_journal()
+            self._wake_progress()
+
+    def _free_journal(self) -> None:
+        """Checkpoint when a journal file is full, unless that cannot free it."""
+        if self._journal.full_files() and not self._applier.is_held:
+            applied = self._unapplied[0][0] - 1 if self._unapplied else self._journal.last
+            if applied > self._journal.applied:
+                self.checkpoint()
 
     def checkpoint(self) -> None:
         """Make the files durable soon, and free the journal."""
-        self._last_checkpoint = self.loop.time()
-        self._checkpointer.request()
+        if self.fault is None:
+            self._last_checkpoint = self.loop.time()
+            self._checkpointer.request()
 
     # -- what goes wrong -------------------------------------------------------------------
 
     def _on_fault(self, error: StorageFailed) -> None:
         if self.fault is None:
             self.fault = error
+            self._committer.end(error)
             log.critical("%s; writes are refused until a restart, reads go on", error)
 
     def _on_sync_fault(self, error: OSError) -> None:
@@ -242,6 +253,10 @@ class Core:
                 self._committer.sync()
             if now - self._last_checkpoint >= _CHECKPOINT_AFTER_S:
                 self.checkpoint()
+            if self._committer.stalled and now - self._last_start > _HELD_UP_S:
+                self._committer.refuse(Overloaded("the journal is full and cannot be freed"))
+            if not self._committer.stalled:
+                self._last_start = now
             if self.held_up():
                 log.warning("the streams' files lag behind the journal; writes are held up")
                 self._wake_progress()
@@ -257,6 +272,9 @@ class Core:
 
     async def close(self) -> None:
         """Finish what was accepted, bring the files up to date, and let go of the directory."""
+        self._applier.hasten()
+        if self._committer.stalled:
+            self._committer.refuse(Draining())
         await self._committer.settled()
         await self._checkpointer.finished()
         await self.run(self._stop_threads)

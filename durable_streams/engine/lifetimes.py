@@ -114,7 +114,7 @@ class Reclaimer:
             return ""
         if is_expired(sidecar.lifetime(), sidecar.last_use_ms, self._runtime.now_ms()):
             return path
-        return path if sidecar.soft_deleted and not sidecar.forks else ""
+        return path if sidecar.soft_deleted else ""  # do its forks still live?
 
 
 def stream_directories(disk: Disk, top: Path) -> Iterator[Path]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from durable_streams.errors import StreamError
     from durable_streams.protocol.offsets import Offset
     from durable_streams.storage.format.index import Tail
-    from durable_streams.storage.format.journal import AppendRecord, Record
+    from durable_streams.storage.format.journal import AdoptRecord, AppendRecord, Record
     from durable_streams.storage.format.sidecar import Sidecar
 
 _RECORD_OVERHEAD = (
@@ -141,13 +141,19 @@ class BirthOperation(Operation):
 class AdoptOperation(Operation):
     """A fork that was built beside; nobody sees it before its directory is in place."""
 
-    __slots__ = ("_discard", "_in_place")
+    __slots__ = ("_discard", "_in_place", "_tail", "first")
 
     def __init__(
-        self, stream: Stream, records: Sequence[Record], discard: Callable[[], None]
+        self,
+        stream: Stream,
+        adopt: AdoptRecord,
+        first: AppendRecord | None,
+        discard: Callable[[], None],
     ) -> None:
-        """``discard`` takes the stream out of the catalogue again."""
-        super().__init__(stream, records)
+        """``first``: what the fork gets at once; ``discard`` takes it out of the catalogue."""
+        super().__init__(stream, (adopt,) if first is None else (adopt, first))
+        self.first = first
+        self._tail = stream.decided
         self._discard = discard
         self._in_place = False
         stream.birth = self
@@ -165,6 +171,8 @@ class AdoptOperation(Operation):
     def applied(self) -> None:
         """The files have it."""
         self._in_place = True
+        self.stream.durable = self._tail
+        self.stream.forget_applied(self._tail)
         self.settle(None)
 
 

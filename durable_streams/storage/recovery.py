@@ -91,6 +91,7 @@ class _Replay:
         self._writer = StreamWriter(directory, max_files, trim=False)
         self._after: dict[tuple[str, str], _Position] = {}
         self._deleted: set[str] = set()
+        self._revived: set[str] = set()
         self._sidecars: dict[tuple[str, str], SidecarRecord] = {}
         self._result = Recovery()
 
@@ -102,6 +103,7 @@ class _Replay:
                 for record in fmt.unpack_records(batch.payload):
                     if record.id not in self._deleted or isinstance(record, fmt.DeleteRecord):
                         self._apply(record)
+        self._trim()
         self._clear_tmp()
         dirty = self._writer.take_dirty()
         sync_dirty(self._directory, dirty)
@@ -120,12 +122,17 @@ class _Replay:
     def _survey(self) -> JournalContent:
         """Read the journal once to learn how far it was applied and which streams it deletes."""
         content = JournalContent()
+        deleted: dict[str, int] = {}
         for batch in read_journal(self._directory, content):
             for record in fmt.unpack_records(batch.payload):
                 if isinstance(record, fmt.DeleteRecord):
-                    self._deleted.add(record.id)
-                elif isinstance(record, fmt.SidecarRecord):
+                    deleted[record.id] = batch.number
+                elif record.id in deleted:  # its directory was put back from a backup
+                    del deleted[record.id]
+                    self._revived.add(record.id)
+                if isinstance(record, fmt.SidecarRecord):
                     self._sidecars[record.path, record.id] = record
+        self._deleted = {key for key, number in deleted.items() if number > content.applied}
         return content
 
     def _mend_sidecars(self) -> None:
@@ -163,6 +170,8 @@ class _Replay:
             case fmt.SidecarRecord():
                 self._writer.replace_sidecar(record)
             case fmt.DeleteRecord():
+                if record.id in self._revived:
+                    return False
                 self._writer.delete(record)
                 self._after.pop((record.path, record.id), None)
         return True
@@ -214,6 +223,14 @@ class _Replay:
     def _has_bytes(self, directory: Path, stream_id: str, segment: int, size: int) -> bool:
         status = self._disk.status(directory / names.segment_file(segment, stream_id))
         return (status.size_bytes if status else 0) >= size
+
+    def _trim(self) -> None:
+        """Move aside what lies behind the last record of a stream and does not continue it."""
+        for (path, stream_id), place in self._after.items():
+            directory = self._directory.stream_directory(path)
+            self._writer.trim(
+                directory, stream_id, place.segment, place.index_position, place.chain
+            )
 
     def _clear_tmp(self) -> None:
         for name in self._disk.names(self._directory.tmp):

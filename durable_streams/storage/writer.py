@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.format.index import BadLine, Tail, unpack_end, unpack_line
 from durable_streams.storage.format.journal import AppendRecord
 from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
 
@@ -143,6 +144,24 @@ class StreamWriter:
         self._disk.pwrite(pair.index_fd, index, first.index_position)
         pair.dirty = True
 
+    def trim(
+        self, directory: Path, stream_id: str, segment: int, index_position: int, chain: bytes
+    ) -> None:
+        """Cut a segment's files behind a line, unless what follows continues it."""
+        path = directory / names.index_file(segment, stream_id)
+        text = disks.read_file(self._disk, path)
+        if text is None:
+            return
+        rest, newline, _ = text[index_position:].partition(b"\n")
+        try:
+            if newline:
+                unpack_line(rest, chain)
+                return
+        except BadLine:
+            log.warning("%s: what follows byte %d does not continue it", path, index_position)
+        end = unpack_end(text[:index_position])
+        _cut_files(self._directory, directory, stream_id, Tail(segment, end, index_position, chain))
+
     def replace_sidecar(self, record: SidecarRecord) -> None:
         """Replace a sidecar by a higher version; a lower one changes nothing."""
         target = self._directory.stream_directory(record.path)
@@ -197,8 +216,12 @@ class StreamWriter:
 
     def _write_new(self, path: Path, data: bytes) -> None:
         fd = self._disk.open_write(path)
-        self._disk.pwrite(fd, data, 0)
-        self._disk.truncate(fd, len(data))
+        try:
+            self._disk.pwrite(fd, data, 0)
+            self._disk.truncate(fd, len(data))
+        except BaseException:
+            self._disk.close(fd)
+            raise
         if len(self._dirty.files) < self._max_pairs:
             self._dirty.files.append(fd)
         else:
@@ -209,9 +232,12 @@ class StreamWriter:
         """The open files that a record goes to."""
         key = (first.path, first.id, first.segment)
         pair = self._pairs.get(key)
-        if pair is not None:
+        if pair is not None and self._is_ours(pair):
             self._pairs.move_to_end(key)
             return pair
+        if pair is not None:
+            del self._pairs[key]
+            self._let_go(pair)
         directory = self._directory.stream_directory(first.path)
         segment_fd = self._open(
             directory / names.segment_file(first.segment, first.id), first.position
@@ -225,6 +251,11 @@ class StreamWriter:
         self._make_room()
         self._pairs[key] = pair
         return pair
+
+    def _is_ours(self, pair: _Pair) -> bool:
+        """Whether nobody has given the files another name meanwhile (a hard-link backup)."""
+        status = self._disk.file_status
+        return status(pair.segment_fd).links <= 1 and status(pair.index_fd).links <= 1
 
     def _open(self, file: Path, size: int) -> int:
         fd = self._disk.open_write(file)
@@ -318,17 +349,20 @@ def set_aside(directory: DataDirectory, file: Path, fd: int, begin: int, end: in
 
 def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: Path) -> None:
     """Cut a stream's last files to what was proved, durably."""
-    disk, tail = directory.disk, loaded.tail
-    stream_id = loaded.sidecar.id
-    for name, size in (
-        (names.index_file(tail.segment, stream_id), tail.index_position),
-        (names.segment_file(tail.segment, stream_id), tail.position),
+    _cut_files(directory, stream_directory, loaded.sidecar.id, loaded.tail)
+
+
+def _cut_files(directory: DataDirectory, stream: Path, stream_id: str, tail: Tail) -> None:
+    disk = directory.disk
+    for file, size in (
+        (stream / names.index_file(tail.segment, stream_id), tail.index_position),
+        (stream / names.segment_file(tail.segment, stream_id), tail.position),
     ):
-        fd = disk.open_write(stream_directory / name)
+        fd = disk.open_write(file)
         try:
             end = disk.file_status(fd).size_bytes
             if end > size:
-                set_aside(directory, stream_directory / name, fd, size, end)
+                set_aside(directory, file, fd, size, end)
                 disk.sync(fd)
         finally:
             disk.close(fd)
