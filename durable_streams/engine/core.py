@@ -78,6 +78,7 @@ class Core:
         self.executor = runtime.executor()
         self.fault: StorageFailed | None = None
         self.draining = False
+        self._verify = verify
         self._full: DiskFull | None = None
         self._unapplied: deque[tuple[int, float]] = deque()
         self._progress: list[asyncio.Future[None]] = []
@@ -294,6 +295,8 @@ class Core:
                 self._journal.checkpointed(number)
                 self._journal.write([])
                 self._journal.sync()
+                if self.settings.durability is not Durability.FSYNC and not self._verify:
+                    self.directory.unmark_unsynced()
         except (OSError, SyncFailed) as error:
             self.fault = StorageFailed(f"the last checkpoint failed: {error}")
             log.critical("%s; the next start reads the journal", self.fault)

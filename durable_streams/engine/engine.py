@@ -367,6 +367,8 @@ def _open_files(
     directory = DataDirectory.open(disk, data_dir)
     try:
         recovery = recover(directory, settings.max_open_files // 2)
+        if settings.durability is not Durability.FSYNC:
+            directory.mark_unsynced()
         journal = Journal(
             directory,
             file_bytes=settings.journal_file_bytes,

@@ -7,6 +7,8 @@
     journal/      see ``journal``
     tmp/          streams and files being made; what is here at start was never acknowledged
     trash/        streams being removed
+    UNSYNCED      there while a server runs, or did not end properly, that acknowledges unsynced
+                  writes: streams are verified when they are opened
     aside/        bytes that recovery or a first write took out of the way; never read again
     streams/      one directory per stream, see ``names``
 
@@ -100,6 +102,20 @@ class DataDirectory:
     def stream_directory(self, path: str) -> Path:
         """The directory of the stream at a URL path."""
         return self.streams / names.directory_of(path)
+
+    def is_marked_unsynced(self) -> bool:
+        """Whether writes may have been lost that were acknowledged before they were durable."""
+        return self.disk.status(self.root / "UNSYNCED") is not None
+
+    def mark_unsynced(self) -> None:
+        """Such writes may be lost from now on."""
+        disks.write_file(self.disk, self.root / "UNSYNCED", b"", sync=True)
+        self.disk.sync_directory(self.root)
+
+    def unmark_unsynced(self) -> None:
+        """Everything that this run acknowledged is durable."""
+        self.disk.unlink(self.root / "UNSYNCED")
+        self.disk.sync_directory(self.root)
 
     def close(self) -> None:
         """Give up the lock."""

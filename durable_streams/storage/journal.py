@@ -14,6 +14,7 @@ acknowledged after it.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ _SUFFIX: Final = ".journal"
 log = logging.getLogger("durable_streams.storage")
 
 
+_UNUSED: Final = fmt.FileHeader(generation=0, first=0, salt=0)
+
+
 class SyncFailed(Exception):
     """The journal could not be synced; what it holds is unknown from here on."""
 
@@ -44,7 +48,7 @@ class _File:
     path: Path
     fd: int
     allocated: int
-    generation: int = 0
+    header: FileHeader = _UNUSED
     position: int = 0
     last: int = 0
 
@@ -98,13 +102,14 @@ class Journal:
         if not self._free:
             self._create()
         file = self._free[0]
-        file.generation = self._generation
+        file.header = fmt.FileHeader(
+            self._generation, self.last + 1, int.from_bytes(secrets.token_bytes(8), "little")
+        )
         file.position = fmt.FILE_HEADER_BYTES
         file.last = self.last
         self._generation += 1
         self._zero_ahead(file, _ZEROED_AHEAD)
-        header = fmt.FileHeader(file.generation, self.last + 1)
-        self._disk.pwrite(file.fd, fmt.pack_header(header), 0)
+        self._disk.pwrite(file.fd, fmt.pack_header(file.header), 0)
         self._sync_file(file)
         self._free.popleft()
         return file
@@ -137,7 +142,7 @@ class Journal:
             self._turn()
         file = self._active
         number = self.last + 1
-        data = fmt.pack_batch(file.generation, number, self.synced, self.applied, payload)
+        data = fmt.pack_batch(file.header, number, self.synced, self.applied, payload)
         try:
             self._zero_ahead(file, file.position + size)
             self._disk.pwrite(file.fd, data, file.position)
@@ -187,15 +192,11 @@ class Journal:
 
 @dataclass(slots=True)
 class JournalContent:
-    """What a journal held at start: where writing goes on, and what was unreadable.
-
-    ``unsynced``: batches were acknowledged before they were durable.
-    """
+    """What a journal held at start: where writing goes on, and what was unreadable."""
 
     generation: int = 0
     last: int = 0
     applied: int = 0
-    unsynced: bool = False
     damage: list[str] = field(default_factory=list)
 
 
@@ -251,9 +252,9 @@ def _read_file(
         disk.close(fd)
     position, expected = fmt.FILE_HEADER_BYTES, header.first
     while expected < limit:
-        batch = fmt.unpack_batch(data, position, header.generation)
+        batch = fmt.unpack_batch(data, position, header)
         if batch is None or batch.number != expected:
-            found = _resume(data, position, header.generation, expected)
+            found = _resume(data, position, header, expected)
             if found is None:
                 return
             content.damage.append(f"{path.name}: batch {expected} at byte {position} is unreadable")
@@ -262,21 +263,20 @@ def _read_file(
                 return
         content.last = batch.number
         content.applied = max(content.applied, batch.applied)
-        content.unsynced = batch.synced + 1 < batch.number
         yield batch
         position += batch.size_bytes
         expected = batch.number + 1
 
 
 def _resume(
-    data: memoryview, position: int, generation: int, expected: int
+    data: memoryview, position: int, header: FileHeader, expected: int
 ) -> tuple[int, Batch] | None:
     """The next batch behind damage: one that says what is unreadable here was durable."""
     haystack = data.obj
     if not isinstance(haystack, bytes):
         raise TypeError("a journal file is read as bytes")
     while (position := haystack.find(fmt.BATCH_MAGIC, position + 1)) >= 0:
-        batch = fmt.unpack_batch(data, position, generation)
+        batch = fmt.unpack_batch(data, position, header)
         if batch is not None and batch.number > expected and batch.synced >= expected:
             return position, batch
     return None

@@ -45,8 +45,8 @@ log = logging.getLogger("durable_streams.storage")
 class Recovery:
     """What recovery did; ``str()`` is one line for people.
 
-    ``unsynced``: the last run acknowledged writes before they were durable and did not end
-    properly, so streams' files may have less than their indexes say: they are to be verified.
+    ``unsynced``: a run that acknowledged writes before they were durable did not end properly,
+    so streams' files may have less than their indexes say: they are to be verified.
     """
 
     records: int = 0
@@ -115,7 +115,7 @@ class _Replay:
             log.error("the damaged journal is kept in %s", set_aside(self._directory))
         result = self._result
         result.damage = len(content.damage)
-        result.unsynced = content.unsynced and content.applied + 1 < content.last
+        result.unsynced = self._directory.is_marked_unsynced()
         result.last, result.generation = content.last, content.generation + 1
         return result
 

@@ -74,7 +74,7 @@ def load(disk: Disk, directory: Path, *, verify: bool = False) -> LoadedStream |
         return None
     root = bytes.fromhex(sidecar.root)
     loaded = LoadedStream(sidecar, Tail(0, 0, 0, root))
-    last = _continued(disk, directory, loaded)
+    last = _continued(disk, directory, loaded, verify)
     if last is not None:
         opening, chain = last
         loaded.producers = dict(opening.producers)
@@ -83,7 +83,9 @@ def load(disk: Disk, directory: Path, *, verify: bool = False) -> LoadedStream |
     return loaded
 
 
-def _continued(disk: Disk, directory: Path, loaded: LoadedStream) -> tuple[Opening, bytes] | None:
+def _continued(
+    disk: Disk, directory: Path, loaded: LoadedStream, verify: bool
+) -> tuple[Opening, bytes] | None:
     """The opening of the last index that continues those before it; fills ``sizes``."""
     present = {
         parsed[0]
@@ -99,6 +101,9 @@ def _continued(disk: Disk, directory: Path, loaded: LoadedStream) -> tuple[Openi
         if found is None:
             break
         best = found
+        if verify and number + 1 in present and not _is_sound(disk, directory, loaded, best):
+            loaded.cut = True
+            break
         number += 1
     beyond = sorted(other for other in present if other >= number)
     if beyond:
@@ -201,6 +206,16 @@ def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream, verify: boo
     if size > tail.position:
         loaded.notes.append(f"{size - tail.position} bytes of segment {number} have no index line")
     loaded.tail = tail
+
+
+def _is_sound(
+    disk: Disk, directory: Path, loaded: LoadedStream, found: tuple[Opening, bytes]
+) -> bool:
+    """Whether every line of a segment, and all its bytes, are as they were written."""
+    opening, chain = found
+    trial = LoadedStream(loaded.sidecar, Tail(opening.segment, 0, 0, chain))
+    _follow_lines(disk, directory, trial, verify=True)
+    return not trial.cut and not trial.notes
 
 
 def _has_checksum(

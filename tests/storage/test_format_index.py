@@ -82,6 +82,7 @@ def test_an_opening_reads_as_the_specification_shows_it() -> None:
     closed=st.booleans(),
 )
 def test_a_line_comes_back_as_it_was_written(
+    *,
     end: int,
     messages: int,
     crc: int,
@@ -148,16 +149,16 @@ def test_the_longest_ids_make_a_line_within_its_limit() -> None:
 
 def test_every_flipped_bit_of_a_line_is_noticed() -> None:
     for position, damaged in every_flip(FULL_LINE[:-1]):
-        with pytest.raises(BadLine):
+        with pytest.raises(BadLine) as refusal:
             unpack_line(damaged, ROOT)
-            pytest.fail(f"byte {position} was changed unnoticed")
+        assert str(refusal.value), f"byte {position}"
 
 
 def test_every_flipped_bit_of_an_opening_is_noticed() -> None:
     for position, damaged in every_flip(OPENING[:-1]):
-        with pytest.raises(BadLine):
+        with pytest.raises(BadLine) as refusal:
             unpack_opening(damaged)
-            pytest.fail(f"byte {position} was changed unnoticed")
+        assert str(refusal.value), f"byte {position}"
 
 
 def test_a_line_proves_every_line_before_it() -> None:

@@ -37,15 +37,16 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(DeleteRecord, TEXTS, TEXTS),
 )
 PAYLOAD = pack_records([AppendRecord("s", ID, 0, 5, 200, b"8 bytes.", b"line\n", b"data")])
-BATCH = pack_batch(3, 41, 40, 12, PAYLOAD)
+FILE = FileHeader(generation=3, first=41, salt=0x5EED)
+BATCH = pack_batch(FILE, 41, 40, 12, PAYLOAD)
 
 
 def test_a_file_header_has_the_specified_bytes() -> None:
-    data = pack_header(FileHeader(3, 41))
+    data = pack_header(FILE)
     assert len(data) == FILE_HEADER_BYTES
     assert data[:8] == b"DSTREAMJ"
     assert struct.unpack("<I", data[8:12]) == (1,)
-    assert struct.unpack("<QQ", data[16:]) == (3, 41)
+    assert struct.unpack("<QQQ", data[16:]) == (3, 41, 0x5EED)
 
 
 def test_a_batch_has_the_specified_bytes() -> None:
@@ -57,7 +58,7 @@ def test_a_batch_has_the_specified_bytes() -> None:
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_a_file_header_comes_back(generation: int, first: int) -> None:
-    header = FileHeader(generation, first)
+    header = FileHeader(generation, first, 7)
     assert unpack_header(pack_header(header)) == header
 
 
@@ -65,8 +66,8 @@ def test_a_file_header_comes_back(generation: int, first: int) -> None:
 def test_a_batch_comes_back_from_anywhere_in_a_file(
     records: list[Record], before: bytes, behind: bytes
 ) -> None:
-    batch = pack_batch(3, 41, 40, 12, pack_records(records))
-    read = unpack_batch(memoryview(before + batch + behind), len(before), 3)
+    batch = pack_batch(FILE, 41, 40, 12, pack_records(records))
+    read = unpack_batch(memoryview(before + batch + behind), len(before), FILE)
     assert read is not None
     assert (read.number, read.synced, read.applied, read.size_bytes) == (41, 40, 12, len(batch))
     assert unpack_records(read.payload) == records
@@ -74,33 +75,37 @@ def test_a_batch_comes_back_from_anywhere_in_a_file(
 
 def test_every_flipped_bit_of_a_batch_is_noticed() -> None:
     for position, damaged in every_flip(BATCH):
-        assert unpack_batch(memoryview(damaged), 0, 3) is None, f"byte {position}"
+        assert unpack_batch(memoryview(damaged), 0, FILE) is None, f"byte {position}"
 
 
 def test_every_flipped_bit_of_a_file_header_is_noticed() -> None:
-    for position, damaged in every_flip(pack_header(FileHeader(3, 41))):
+    for position, damaged in every_flip(pack_header(FILE)):
         assert unpack_header(damaged) is None, f"byte {position}"
 
 
 def test_a_torn_batch_is_none_wherever_it_ends() -> None:
     for size in range(len(BATCH)):
-        assert unpack_batch(memoryview(BATCH[:size]), 0, 3) is None
+        assert unpack_batch(memoryview(BATCH[:size]), 0, FILE) is None
 
 
 def test_a_torn_file_header_is_none() -> None:
     for size in range(FILE_HEADER_BYTES):
-        assert unpack_header(pack_header(FileHeader(3, 41))[:size]) is None
+        assert unpack_header(pack_header(FILE)[:size]) is None
 
 
 def test_a_batch_of_another_use_of_the_file_is_none() -> None:
-    assert unpack_batch(memoryview(BATCH), 0, 2) is None
+    assert unpack_batch(memoryview(BATCH), 0, FILE._replace(generation=2)) is None
 
 
 def test_zeros_are_no_batch_of_any_generation() -> None:
-    assert unpack_batch(memoryview(bytes(1000)), 0, 0) is None
+    assert unpack_batch(memoryview(bytes(1000)), 0, FILE) is None
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x91\x91\xa5weird", b"\x80"])
 def test_a_payload_that_is_no_record_list_is_a_value_error(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         unpack_records(payload)
+
+
+def test_a_batch_of_another_salt_is_none() -> None:
+    assert unpack_batch(memoryview(BATCH), 0, FILE._replace(salt=1)) is None

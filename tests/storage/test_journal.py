@@ -103,7 +103,6 @@ def test_batches_come_back_in_order(directory: DataDirectory) -> None:
         content, batches = read(directory)
     assert batches == {1: [], 2: ["a", "b"], 3: ["c"]}
     assert (content.generation, content.last, content.applied) == (1, 3, 0)
-    assert not content.unsynced
     assert content.damage == []
 
 
@@ -142,6 +141,7 @@ def test_a_batch_larger_than_a_file_is_kept_whole(directory: DataDirectory) -> N
 def test_a_full_journal_has_no_room_before_a_checkpoint(directory: DataDirectory) -> None:
     with journal_of(directory, max_files=2) as journal:
         write_until_turned(journal, "a")
+        last = journal.last
         while journal.has_room(150):
             last = journal.write([record("b")])
         assert sorted(files(directory)) == ["0.journal", "1.journal"]
@@ -306,18 +306,6 @@ def test_what_is_unreadable_and_was_never_synced_is_the_end(directory: DataDirec
     content, batches = read(directory)
     assert batches == {1: [], 2: ["a"]}
     assert content.damage == []
-    assert content.unsynced
-
-
-def test_batches_acknowledged_before_their_sync_say_so(directory: DataDirectory) -> None:
-    with journal_of(directory, sync=False) as journal:
-        journal.write([record("a")])
-        journal.write([record("b")])
-        assert read(directory)[0].unsynced
-        journal.sync()
-        journal.synced = journal.last
-        journal.write([])
-        assert not read(directory)[0].unsynced
 
 
 def test_a_full_file_is_synced_even_where_batches_are_not(

@@ -167,7 +167,7 @@ def test_file_names_carry_the_segment_and_the_id() -> None:
         f"12-{ID}.seg",
         f"0000000000000012-{ID}.segx",
         f"0000000000000012-{ID.upper()}.seg",
-        f"٠000000000000012-{ID}.seg",
+        f"\N{ARABIC-INDIC DIGIT ZERO}000000000000012-{ID}.seg",
         f"0000000000000012-{ID}.seg\n",
     ],
 )

@@ -2,18 +2,19 @@
 
 All integers are little-endian.
 
-File header, 32 bytes at 0::
+File header, 40 bytes at 0::
 
     8  magic      b"DSTREAMJ"
     4  format     1
-    4  crc32      over the other 28 bytes
+    4  crc32      over the other 36 bytes
     8  generation of this use of the file; grows with every file begun
     8  first      number of the file's first batch
+    8  salt       random: no client can write what looks like a batch of this file
 
-Batch, from byte 32 on, each directly behind the one before::
+Batch, from byte 40 on, each directly behind the one before::
 
     4  magic      0x42534a44 ("DJSB")
-    4  crc32      over the rest of the header and the payload
+    4  crc32      over the file's salt, the rest of the header and the payload
     8  generation of the file
     8  number     of the batch, never used twice, growing by one across files
     8  synced     every batch up to this number was durable when this one was written
@@ -35,11 +36,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 FORMAT: Final = 1
-_FILE: Final = struct.Struct("<8sII QQ")
+_FILE: Final = struct.Struct("<8sII QQQ")
 _BATCH: Final = struct.Struct("<II QQQQ I")
 _MAGIC: Final = b"DSTREAMJ"
 BATCH_MAGIC: Final = struct.pack("<I", 0x42534A44)
-FILE_HEADER_BYTES: Final = 32
+FILE_HEADER_BYTES: Final = 40
 BATCH_HEADER_BYTES: Final = 44
 
 if _FILE.size != FILE_HEADER_BYTES or _BATCH.size != BATCH_HEADER_BYTES:
@@ -93,6 +94,7 @@ class FileHeader(NamedTuple):
 
     generation: int
     first: int
+    salt: int
 
 
 class Batch(NamedTuple):
@@ -111,7 +113,7 @@ _decoder: Final = msgspec.msgpack.Decoder(list[Record])
 
 def pack_header(header: FileHeader) -> bytes:
     """The first 32 bytes of a file."""
-    rest = struct.pack("<QQ", *header)
+    rest = struct.pack("<QQQ", *header)
     crc = zlib.crc32(rest, zlib.crc32(struct.pack("<8sI", _MAGIC, FORMAT)))
     return struct.pack("<8sII", _MAGIC, FORMAT, crc) + rest
 
@@ -120,7 +122,7 @@ def unpack_header(data: bytes) -> FileHeader | None:
     """Read a file's header; None if it is not whole (a new or torn file)."""
     if len(data) < FILE_HEADER_BYTES:
         return None
-    header = FileHeader(*struct.unpack_from("<QQ", data, 16))
+    header = FileHeader(*struct.unpack_from("<QQQ", data, 16))
     return header if data[:FILE_HEADER_BYTES] == pack_header(header) else None
 
 
@@ -134,22 +136,26 @@ def unpack_records(payload: bytes) -> list[Record]:
     return _decoder.decode(payload)
 
 
-def pack_batch(generation: int, number: int, synced: int, applied: int, payload: bytes) -> bytes:
-    """A whole batch, header and payload."""
-    rest = struct.pack("<QQQQI", generation, number, synced, applied, len(payload))
-    crc = zlib.crc32(payload, zlib.crc32(rest))
+def pack_batch(file: FileHeader, number: int, synced: int, applied: int, payload: bytes) -> bytes:
+    """A whole batch of a file, header and payload."""
+    rest = struct.pack("<QQQQI", file.generation, number, synced, applied, len(payload))
+    crc = zlib.crc32(payload, zlib.crc32(rest, _seed(file)))
     return b"".join((BATCH_MAGIC, struct.pack("<I", crc), rest, payload))
 
 
-def unpack_batch(data: memoryview, position: int, generation: int) -> Batch | None:
-    """Read the intact batch of this generation at ``position``; None if there is none."""
+def _seed(file: FileHeader) -> int:
+    return zlib.crc32(struct.pack("<Q", file.salt))
+
+
+def unpack_batch(data: memoryview, position: int, file: FileHeader) -> Batch | None:
+    """Read the intact batch of this use of the file at ``position``; None if there is none."""
     if position + BATCH_HEADER_BYTES > len(data):
         return None
     magic, crc, written_by, number, synced, applied, length = _BATCH.unpack_from(data, position)
     begin = position + BATCH_HEADER_BYTES
-    if magic != 0x42534A44 or written_by != generation or begin + length > len(data):
+    if magic != 0x42534A44 or written_by != file.generation or begin + length > len(data):
         return None
     payload = bytes(data[begin : begin + length])
-    if zlib.crc32(payload, zlib.crc32(data[position + 8 : begin])) != crc:
+    if zlib.crc32(payload, zlib.crc32(data[position + 8 : begin], _seed(file))) != crc:
         return None
     return Batch(number, synced, applied, payload, BATCH_HEADER_BYTES + length)
