@@ -27,7 +27,7 @@ from durable_streams.engine.engine import Engine
 from durable_streams.errors import DataDirectoryError
 from durable_streams.http import logs
 from durable_streams.http.server import HttpServer
-from durable_streams.settings import Durability, HttpSettings, Settings
+from durable_streams.settings import Durability, HttpSettings, Settings, least_journal_file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -172,6 +172,9 @@ def _settings(options: argparse.Namespace) -> tuple[Settings, HttpSettings]:
         durability=Durability(options.durability),
         max_append_bytes=options.max_append_bytes,
         segment_bytes=options.segment_bytes,
+        journal_file_bytes=max(
+            Settings().journal_file_bytes, least_journal_file_bytes(options.max_append_bytes)
+        ),
     )
     http_settings = HttpSettings(
         prefix=options.prefix,

@@ -22,6 +22,11 @@ class Durability(Enum):
     NONE = "none"
 
 
+def least_journal_file_bytes(max_append_bytes: int) -> int:
+    """The smallest journal file that has room for the largest append and what goes with it."""
+    return 2 * max_append_bytes + MIB
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Settings of the engine (the HTTP server has its own, :class:`HttpSettings`)."""
@@ -42,7 +47,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with a ``ValueError`` that says what can."""
-        least = 2 * self.max_append_bytes + MIB
+        least = least_journal_file_bytes(self.max_append_bytes)
         if self.journal_file_bytes < least:
             raise ValueError(
                 f"a journal file has to hold the largest append twice: at least {least} bytes, "

@@ -179,3 +179,10 @@ def test_client_errors_and_disconnects_leave_no_line(start_server: StartServer) 
     request("GET", server.url("none"))
     server.stop()
     assert [line.split()[1:3] for line in server.stderr.splitlines()] == [["INFO", "stopping"]]
+
+
+def test_an_append_limit_beyond_a_journal_file_makes_the_files_larger(
+    start_server: StartServer,
+) -> None:
+    server = start_server("--max-append-bytes", str(100 * 1024 * 1024))
+    assert request("PUT", server.url("large"), b"x" * (40 * 1024 * 1024))[0] == 201

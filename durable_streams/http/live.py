@@ -291,7 +291,7 @@ class EventReader:
     async def _catch_up(self, chunk: Chunk) -> None:
         """Send a chunk in bounded pieces, and release it."""
         try:
-            if self._encoding is sse.Encoding.JSON and chunk.size_bytes > PIECE_BYTES:
+            if self._encoding is sse.Encoding.JSON and not _is_one_piece(chunk):
                 await self._send_long_array(chunk)
             else:
                 await self._send_batches(chunk)
@@ -337,9 +337,14 @@ class EventReader:
         await events.write(events.frame(sse.JSON_EVENT_END + control))
 
 
+def _is_one_piece(chunk: Chunk) -> bool:
+    in_memory = all(isinstance(part, bytes) for part in chunk.parts)
+    return in_memory and chunk.size_bytes <= PIECE_BYTES
+
+
 async def _pieces(chunk: Chunk) -> AsyncIterator[bytes]:
     """Read a chunk in pieces of at most ``PIECE_BYTES``; an empty chunk is one empty piece."""
-    if chunk.size_bytes <= PIECE_BYTES and all(isinstance(part, bytes) for part in chunk.parts):
+    if _is_one_piece(chunk):
         yield b"".join(part for part in chunk.parts if isinstance(part, bytes))
         return
     for part in chunk.parts:
