@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -172,24 +173,43 @@ async def test_a_producer_goes_on_after_a_kill_as_if_nothing_happened(
 
 
 async def test_a_stop_answers_who_waits_and_ends_cleanly(server: ServerProcess) -> None:
-    async with connected(server) as ask, aiohttp.ClientSession() as session:
+    asked = asyncio.Event()
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(partial(_set, asked))
+    async with (
+        connected(server) as ask,
+        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession(trace_configs=[trace]) as poller,
+    ):
         tail = (await ask("PUT", "quiet", b"kept", TEXT)).headers["Stream-Next-Offset"]
         async with session.get(server.url("quiet?offset=now&live=sse")) as follower:
             events = sse_events(follower)
             await anext(events)
-            poll = asyncio.create_task(ask("GET", f"quiet?offset={tail}&live=long-poll"))
+            poll = asyncio.create_task(
+                _status_of(poller, server.url(f"quiet?offset={tail}&live=long-poll"))
+            )
+            await asked.wait()
             await ask("HEAD", "quiet")
             code = await asyncio.to_thread(server.stop)
             rest = [event async for event in events]
-            answer = await poll
+            status = await poll
     server.start()
     async with connected(server) as ask:
         read = await ask("GET", "quiet")
 
     assert code == 0
     assert rest == []
-    assert answer.status in {204, 503}
+    assert status in {204, 503}
     assert read.body == b"kept"
+
+
+async def _set(event: asyncio.Event, *_: object) -> None:
+    event.set()
+
+
+async def _status_of(session: aiohttp.ClientSession, url: str) -> int:
+    async with session.get(url) as response:
+        return response.status
 
 
 def test_a_second_server_on_the_same_directory_is_refused_in_one_line(
