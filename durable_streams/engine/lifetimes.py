@@ -109,6 +109,9 @@ class Reclaimer:
             sidecar = load_sidecar(self._directory.disk, directory)
         except DamagedFiles:
             return ""
+        except OSError as error:  # the next walk comes by again
+            log.warning("whether %s has expired cannot be told: %s", directory, error)
+            return ""
         path = names.path_of(str(directory.relative_to(self._directory.streams)))
         if sidecar is None or path is None:
             return ""
@@ -118,11 +121,16 @@ class Reclaimer:
 
 
 def stream_directories(disk: Disk, top: Path) -> Iterator[Path]:
-    """Every stream's directory below ``streams/``, lazily; blocks."""
+    """Every stream's directory below ``streams/``, lazily; blocks.  Leaves out what fails."""
     waiting = [top]
     while waiting:
         current = waiting.pop()
-        for name in sorted(disk.names(current)):
+        try:
+            found = sorted(disk.names(current))
+        except OSError as error:
+            log.warning("the streams below %s cannot be listed: %s", current, error)
+            continue
+        for name in found:
             if names.is_stream_directory(name):
                 yield current / name
             else:
