@@ -322,7 +322,7 @@ class Engine:
                 return
             if stream.sidecar.soft_deleted or self._is_expired(stream):
                 await self._endings.end(stream)
-        except StreamError:
+        except (StreamError, OSError):  # the next walk comes by again
             return
 
     # -- going down ------------------------------------------------------------------------
