@@ -242,9 +242,13 @@ class StreamWriter:
         segment_fd = self._open(
             directory / names.segment_file(first.segment, first.id), first.position
         )
-        index_fd = self._open(
-            directory / names.index_file(first.segment, first.id), first.index_position
-        )
+        try:
+            index_fd = self._open(
+                directory / names.index_file(first.segment, first.id), first.index_position
+            )
+        except BaseException:
+            self._disk.close(segment_fd)
+            raise
         if not first.index_position:
             self._dirty.directories.add(directory)
         pair = _Pair(directory, first.id, segment_fd, index_fd)
@@ -259,26 +263,33 @@ class StreamWriter:
 
     def _open(self, file: Path, size: int) -> int:
         fd = self._disk.open_write(file)
-        status = self._disk.file_status(fd)
-        if status.size_bytes < size:
+        try:
+            status = self._disk.file_status(fd)
+            if status.size_bytes < size:
+                raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
+            if status.links > 1:
+                linked, fd = fd, self._copy_of_linked(file, fd, status.size_bytes)
+                self._disk.close(linked)
+            if self._trim and status.size_bytes > size:
+                set_aside(self._directory, file, fd, size, status.size_bytes)
+        except BaseException:
             self._disk.close(fd)
-            raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
-        if status.links > 1:
-            fd = self._replace_linked(file, fd, status.size_bytes)
-        if self._trim and status.size_bytes > size:
-            set_aside(self._directory, file, fd, size, status.size_bytes)
+            raise
         return fd
 
-    def _replace_linked(self, file: Path, fd: int, size: int) -> int:
+    def _copy_of_linked(self, file: Path, fd: int, size: int) -> int:
         """Another name of this file exists (a hard-link backup): write to a copy of our own."""
         fresh = self._directory.tmp / file.name
         copy = self._disk.open_write(fresh)
-        self._disk.truncate(copy, 0)
-        self._disk.copy(fd, copy, size)
-        self._disk.sync(copy)
-        self._disk.rename(fresh, file)
+        try:
+            self._disk.truncate(copy, 0)
+            self._disk.copy(fd, copy, size)
+            self._disk.sync(copy)
+            self._disk.rename(fresh, file)
+        except BaseException:
+            self._disk.close(copy)
+            raise
         self._dirty.directories.update((file.parent, self._directory.tmp))
-        self._disk.close(fd)
         return copy
 
     def _make_room(self) -> None:

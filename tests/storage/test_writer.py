@@ -1,0 +1,248 @@
+"""The writer of streams' files: records applied once, again, over leftovers and with faults."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from durable_streams.storage import names
+from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.format.journal import AdoptRecord, AppendRecord
+from durable_streams.storage.stream_files import load, load_sidecar
+from durable_streams.storage.writer import FilesLost, StreamWriter, sync_dirty
+from tests.storage.history import ID, OTHER_ID, History
+from tests.storage.staged_disk import StagedDisk
+
+FILES = 64
+
+
+@pytest.fixture
+def writer(directory: DataDirectory) -> Iterator[StreamWriter]:
+    writer = StreamWriter(directory, FILES)
+    yield writer
+    writer.close()
+
+
+def apply(writer: StreamWriter, record: AppendRecord) -> None:
+    writer.append(record, record.data, record.index)
+
+
+def home(directory: DataDirectory, path: str = "s") -> Path:
+    return directory.stream_directory(path)
+
+
+def segment(directory: DataDirectory, number: int = 0) -> Path:
+    return home(directory) / names.segment_file(number, ID)
+
+
+def index(directory: DataDirectory, number: int = 0) -> Path:
+    return home(directory) / names.index_file(number, ID)
+
+
+def tree(directory: DataDirectory) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory.streams)): path.read_bytes()
+        for path in directory.streams.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_records_become_the_files_that_the_stream_is_loaded_from(
+    directory: DataDirectory, writer: StreamWriter
+) -> None:
+    history = History("a/b")
+    writer.create(history.create(b"one"))
+    apply(writer, history.append(b"two"))
+    apply(writer, history.append(b"three", roll=True))
+    writer.replace_sidecar(history.change(cuts=1))
+    loaded = load(directory.disk, home(directory, "a/b"))
+
+    assert loaded is not None
+    assert loaded.notes == []
+    assert loaded.sizes == [6]
+    assert (loaded.tail.segment, loaded.tail.position) == (1, 5)
+    assert loaded.sidecar.cuts == 1
+    contents = sorted(path.read_bytes() for path in home(directory, "a/b").glob("*.seg"))
+    assert contents == [b"onetwo", b"three"]
+
+
+def test_applying_everything_again_changes_nothing(
+    directory: DataDirectory, writer: StreamWriter
+) -> None:
+    history = History()
+    created = history.create(b"one")
+    first, second = history.append(b"two"), history.append(b"three", roll=True)
+    changed = history.change(cuts=1)
+    before: dict[str, bytes] = {}
+    for _ in range(3):
+        again = StreamWriter(directory, FILES, trim=False)
+        again.create(created)
+        apply(again, first)
+        apply(again, second)
+        again.replace_sidecar(changed)
+        again.close()
+        assert before in ({}, tree(directory))
+        before = tree(directory)
+
+
+def test_a_torn_end_is_moved_aside_before_the_next_write(
+    directory: DataDirectory, writer: StreamWriter
+) -> None:
+    history = History()
+    writer.create(history.create(b"one"))
+    segment(directory).write_bytes(b"one" + b"torn")
+    index(directory).write_bytes(index(directory).read_bytes() + b'{"end":7,"mess')
+    apply(writer, history.append(b"two"))
+
+    assert segment(directory).read_bytes() == b"onetwo"
+    kept = {path.name: path.read_bytes() for path in directory.aside.iterdir()}
+    assert kept[f"{segment(directory).name}.3"] == b"torn"
+    assert b'{"end":7,"mess' in kept.values()
+
+
+def test_files_that_lost_what_was_written_are_not_written_to(
+    directory: DataDirectory, writer: StreamWriter
+) -> None:
+    history = History()
+    writer.create(history.create(b"one"))
+    segment(directory).write_bytes(b"o")
+    with pytest.raises(FilesLost, match="1 bytes, expected 3"):
+        apply(writer, history.append(b"two"))
+    assert segment(directory).read_bytes() == b"o"
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".idx"])
+def test_a_file_with_another_name_is_copied_before_it_is_written(
+    directory: DataDirectory, writer: StreamWriter, tmp_path: Path, suffix: str
+) -> None:
+    history = History()
+    writer.create(history.create(b"one"))
+    apply(writer, history.append(b"two"))
+    file = next(home(directory).glob(f"*{suffix}"))
+    backup = tmp_path / "backup"
+    os.link(file, backup)
+    before = backup.read_bytes()
+    apply(writer, history.append(b"three"))
+
+    assert backup.read_bytes() == before
+    assert file.read_bytes().startswith(before)
+    assert len(file.read_bytes()) > len(before)
+    assert file.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [("open_write", ".idx"), ("open_write", ".seg"), ("pwrite", ".seg"), ("pwrite", ".idx")],
+)
+def test_a_refused_append_leaves_no_file_open_and_can_be_repeated(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter, call: str, where: str
+) -> None:
+    history = History()
+    writer.create(history.create())
+    record = history.append(b"one")
+    disk.fail(call, errno.EMFILE, where, times=3)
+    for _ in range(3):
+        with pytest.raises(OSError, match="Too many open files"):
+            apply(writer, record)
+    apply(writer, record)
+    assert segment(directory).read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("call", ["open_write", "sync", "rename"])
+def test_a_refused_copy_of_a_linked_file_leaves_no_file_open(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter, tmp_path: Path, call: str
+) -> None:
+    history = History()
+    writer.create(history.create(b"one"))
+    os.link(segment(directory), tmp_path / "backup")
+    record = history.append(b"two")
+    disk.fail(call, errno.EIO, ".seg", times=1)
+    with pytest.raises(OSError, match="Input/output"):
+        apply(writer, record)
+    apply(writer, record)
+    assert segment(directory).read_bytes() == b"onetwo"
+    assert (tmp_path / "backup").read_bytes() == b"one"
+
+
+def test_a_directory_of_another_stream_is_left_alone(
+    directory: DataDirectory, writer: StreamWriter
+) -> None:
+    writer.create(History().create(b"one"))
+    before = tree(directory)
+    other = History(stream_id=OTHER_ID)
+    with pytest.raises(FilesLost, match="another stream"):
+        writer.create(other.create(b"other"))
+    (directory.tmp / OTHER_ID).mkdir()
+    with pytest.raises(FilesLost, match="another stream"):
+        writer.adopt(AdoptRecord("s", OTHER_ID))
+    writer.delete(other.delete())
+    writer.replace_sidecar(other.change(cuts=1))
+    assert tree(directory) == before
+
+
+def test_a_sidecar_is_replaced_by_a_higher_version_only(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter
+) -> None:
+    history = History()
+    writer.create(history.create())
+    first, second = history.change(cuts=1), history.change(cuts=2)
+    writer.replace_sidecar(second)
+    writer.replace_sidecar(first)
+    sidecar = load_sidecar(disk, home(directory))
+    assert sidecar is not None
+    assert sidecar.cuts == 2
+    (home(directory) / names.SIDECAR).write_bytes(b"{")
+    writer.replace_sidecar(first)
+    sidecar = load_sidecar(disk, home(directory))
+    assert sidecar is not None
+    assert sidecar.cuts == 1
+
+
+def test_a_deleted_stream_is_in_trash_and_empty_namespaces_are_gone(
+    directory: DataDirectory, writer: StreamWriter
+) -> None:
+    history, neighbour = History("a/b/c"), History("a/d", OTHER_ID)
+    writer.create(history.create(b"one"))
+    writer.create(neighbour.create(b"other"))
+    writer.delete(history.delete())
+    writer.delete(history.delete())
+    assert [path.name for path in directory.trash.iterdir()] == [ID]
+    assert not home(directory, "a/b/c").parent.exists()
+    assert home(directory, "a/d").exists()
+
+
+def test_open_files_are_bounded_and_what_is_closed_unsynced_is_synced_with_the_file_system(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    writer = StreamWriter(directory, 8)
+    for number in range(20):
+        history = History(f"s{number}", f"{number:024x}")
+        writer.create(history.create())
+        apply(writer, history.append(b"one"))
+    streams = [path for path in disk.open_files if directory.streams in path.parents]
+    assert len(streams) <= 8
+    dirty = writer.take_dirty()
+    assert dirty.everything
+    sync_dirty(directory, dirty)
+    writer.synced(dirty)
+    assert disk.calls["sync_file_system"] == 1
+    writer.close()
+
+
+def test_a_checkpoint_syncs_every_file_and_name_that_was_touched(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter
+) -> None:
+    history = History("a/b")
+    writer.create(history.create(b"one"))
+    apply(writer, history.append(b"two"))
+    disk.calls.clear()
+    dirty = writer.take_dirty()
+    sync_dirty(directory, dirty)
+    writer.synced(dirty)
+    touched = {path.relative_to(directory.root).parts[0] for path in dirty.directories}
+    assert touched == {"streams", "tmp"}
+    assert disk.calls["sync"] == 5  # the sidecar, and both files as made and as appended to
+    assert disk.calls["sync_directory"] == len(dirty.directories)
+    assert not writer.take_dirty()
