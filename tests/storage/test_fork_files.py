@@ -1,0 +1,154 @@
+"""Building a fork from its source's files: linked where that is possible, else copied."""
+
+import errno
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from durable_streams.protocol.commands import ProducerClaim
+from durable_streams.protocol.offsets import Offset
+from durable_streams.storage import names
+from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.fork_files import ForkPlan, build
+from durable_streams.storage.format.sidecar import ForkOrigin
+from durable_streams.storage.stream_files import DamagedFiles, LoadedStream, load
+from durable_streams.storage.writer import StreamWriter
+from tests.storage.history import ID, OTHER_ID, History, sidecar_of
+from tests.storage.staged_disk import StagedDisk
+
+
+@pytest.fixture
+def source(directory: DataDirectory) -> Path:
+    """``one.two.`` and ``three.four.`` in two segments, with a producer and closed."""
+    history = History()
+    writer = StreamWriter(directory, 64)
+    writer.create(history.create(b"one."))
+    for record in (
+        history.append(b"two.", producer=ProducerClaim("p", 1, 0), stream_seq="05"),
+        history.append(b"three.", roll=True),
+        history.append(b"four.", producer=ProducerClaim("p", 1, 1), close=True),
+    ):
+        writer.append(record, record.data, record.index)
+    dirty = writer.take_dirty()
+    writer.synced(dirty)
+    writer.close()
+    return directory.stream_directory("s")
+
+
+def plan(directory: DataDirectory, cut: tuple[int, int], messages: int | None = None) -> ForkPlan:
+    origin = ForkOrigin(source="s", source_id=ID, offset=None, sub_offset=0, point="")
+    sidecar = msgspec.structs.replace(
+        sidecar_of("fork", OTHER_ID), root=sidecar_of("s", ID).root, fork=origin
+    )
+    return ForkPlan("s", ID, sidecar, Offset(*cut), messages)
+
+
+def fork_of(directory: DataDirectory) -> LoadedStream:
+    loaded = load(directory.disk, directory.tmp / OTHER_ID, verify=True)
+    assert loaded is not None
+    assert loaded.notes == []
+    assert not loaded.cut
+    return loaded
+
+
+def contents(directory: DataDirectory) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((directory.tmp / OTHER_ID).glob("*.seg"))]
+
+
+@pytest.mark.parametrize(
+    ("cut", "messages", "expected"),
+    [
+        ((0, 0), None, []),
+        ((0, 4), None, [b"one."]),
+        ((0, 8), None, [b"one.two."]),
+        ((0, 6), 1, [b"one.tw"]),
+        ((1, 6), None, [b"one.two.", b"three."]),
+        ((1, 8), 1, [b"one.two.", b"three.fo"]),
+        ((1, 11), None, [b"one.two.", b"three.four."]),
+    ],
+)
+def test_a_fork_has_everything_up_to_its_point(
+    directory: DataDirectory,
+    source: Path,
+    cut: tuple[int, int],
+    messages: int | None,
+    expected: list[bytes],
+) -> None:
+    tail = build(directory, plan(directory, cut, messages))
+    loaded = fork_of(directory)
+    assert contents(directory) == expected
+    assert (loaded.tail.segment, loaded.tail.position) == cut == (tail.segment, tail.position)
+    assert loaded.tail.chain == tail.chain
+
+
+def test_the_source_s_writers_and_its_close_are_not_the_fork_s(
+    directory: DataDirectory, source: Path
+) -> None:
+    build(directory, plan(directory, (1, 11)))
+    loaded = fork_of(directory)
+    assert loaded.producers == {}
+    assert loaded.tail.stream_seq is None
+    assert not loaded.tail.closed
+
+
+def test_sealed_segments_are_shared_and_the_last_piece_is_not(
+    directory: DataDirectory, source: Path
+) -> None:
+    build(directory, plan(directory, (1, 11)))
+    links = {
+        path.name.partition("-")[0] + path.suffix: path.stat().st_nlink
+        for path in (directory.tmp / OTHER_ID).iterdir()
+        if path.name != names.SIDECAR
+    }
+    assert {name: count for name, count in links.items() if name.startswith("0" * 16)} == {
+        "0000000000000000.seg": 2,
+        "0000000000000000.idx": 2,
+    }
+    assert set(links.values()) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS]
+)
+def test_what_cannot_be_linked_is_copied(
+    directory: DataDirectory, disk: StagedDisk, source: Path, number: int
+) -> None:
+    disk.fail("link", number)
+    build(directory, plan(directory, (1, 11)))
+    fork_of(directory)
+    assert contents(directory) == [b"one.two.", b"three.four."]
+    assert all(path.stat().st_nlink == 1 for path in (directory.tmp / OTHER_ID).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        ("link", ""),
+        ("sync", ".seg"),
+        ("sync", names.SIDECAR),
+        ("open_write", ".idx"),
+        ("pwrite", names.SIDECAR),
+        ("open_read", ".idx"),
+        ("pread", ".idx"),
+        ("sync_directory", OTHER_ID),
+        ("make_directory", OTHER_ID),
+    ],
+)
+def test_a_fork_that_could_not_be_built_leaves_nothing(
+    directory: DataDirectory, disk: StagedDisk, source: Path, call: str, where: str
+) -> None:
+    before = {path: path.read_bytes() for path in source.iterdir()}
+    disk.fail(call, errno.ENOSPC, where, times=1)
+    with pytest.raises(OSError, match="No space left"):
+        build(directory, plan(directory, (1, 8), 1))
+    assert list(directory.tmp.iterdir()) == []
+    assert {path: path.read_bytes() for path in source.iterdir()} == before
+
+
+def test_a_damaged_source_is_not_forked(directory: DataDirectory, source: Path) -> None:
+    index = source / names.index_file(1, ID)
+    index.write_bytes(index.read_bytes().replace(b'"end":6', b'"end":5'))
+    with pytest.raises(DamagedFiles, match="running checksum"):
+        build(directory, plan(directory, (1, 11)))
+    assert list(directory.tmp.iterdir()) == []
