@@ -1,0 +1,173 @@
+"""What an acknowledgement means, seen while the disk is still busy with it."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from durable_streams.engine.engine import Engine
+from durable_streams.errors import StreamNotFound
+from durable_streams.protocol.commands import Append, Create, ProducerClaim
+from durable_streams.protocol.offsets import Start
+from durable_streams.settings import Durability, Settings
+from durable_streams.storage import names
+from tests.storage.staged_disk import StagedDisk
+
+BYTES = "application/octet-stream"
+
+
+@pytest.fixture
+def disk() -> StagedDisk:
+    return StagedDisk()
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
+    engine = await Engine.open(tmp_path / "data", Settings(), disk)
+    await engine.create(Create("s", BYTES), b"before.")
+    yield engine
+    disk.heal()
+    await engine.close()
+
+
+async def content(engine: Engine, path: str = "s") -> bytes:
+    chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
+    try:
+        return b"".join(
+            [
+                part if isinstance(part, bytes) else await engine.read_slice(part)
+                for part in chunk.parts
+            ]
+        )
+    finally:
+        chunk.release()
+
+
+async def in_files(engine: Engine) -> None:
+    stream = await engine._find("s")
+    await engine._core.applied_to(stream, stream.durable.offset)
+
+
+def append(engine: Engine, data: bytes, claim: ProducerClaim | None = None) -> asyncio.Task[object]:
+    return asyncio.ensure_future(engine.append(Append("s", BYTES, producer=claim), data))
+
+
+async def turns() -> None:
+    """Let everything on the loop happen that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
+    engine: Engine, disk: StagedDisk, tmp_path: Path
+) -> None:
+    await in_files(engine)
+    gate = disk.hold("sync", "journal")
+    stream = await engine.open_stream("s")
+    tail = (await engine.head("s")).tail
+    waiting = asyncio.ensure_future(engine.wait(stream, tail, 3600))
+    appending = append(engine, b"after.")
+    await asyncio.to_thread(gate.reached.wait)
+    await turns()
+
+    assert not appending.done()
+    assert not waiting.done()
+    assert await content(engine) == b"before."
+    assert (await engine.head("s")).tail == tail
+    directory = tmp_path / "data" / "streams" / names.directory_of("s")
+    assert b"".join(path.read_bytes() for path in directory.glob("*.seg")) == b"before."
+
+    gate.open()
+    await appending
+    await waiting
+    assert await content(engine) == b"before.after."
+
+
+async def test_a_retry_is_answered_when_the_original_is_durable(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    gate = disk.hold("sync", "journal")
+    claim = ProducerClaim("p", 0, 0)
+    original = append(engine, b"once.", claim)
+    await asyncio.to_thread(gate.reached.wait)
+    retry = append(engine, b"once.", claim)
+    await turns()
+    assert not retry.done()
+    gate.open()
+    await asyncio.gather(original, retry)
+    assert await content(engine) == b"before.once."
+
+
+async def test_a_client_that_leaves_changes_nothing(engine: Engine, disk: StagedDisk) -> None:
+    gate = disk.hold("sync", "journal")
+    claim = ProducerClaim("p", 0, 0)
+    left = append(engine, b"kept.", claim)
+    await asyncio.to_thread(gate.reached.wait)
+    left.cancel()
+    await turns()
+    assert left.cancelled()
+    gate.open()
+    await append(engine, b"kept.", claim)
+    assert await content(engine) == b"before.kept."
+
+
+async def test_appends_behind_one_that_is_being_synced_share_the_next_sync(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    gate = disk.hold("sync", "journal")
+    first = append(engine, b"0")
+    await asyncio.to_thread(gate.reached.wait)
+    rest = [append(engine, b"%d" % number) for number in range(1, 10)]
+    await turns()
+    syncs = disk.calls["sync"]
+    gate.open()
+    await asyncio.gather(first, *rest)
+    journal_syncs = disk.calls["sync"] - syncs
+    assert journal_syncs == 2  # the one that was held, and one for all that came meanwhile
+    assert await content(engine) == b"before.0123456789"
+
+
+@pytest.mark.parametrize("verb", ["delete", "create", "close"])
+async def test_every_kind_of_write_is_answered_when_it_is_durable(
+    engine: Engine, disk: StagedDisk, verb: str
+) -> None:
+    gate = disk.hold("sync", "journal")
+    verbs: dict[str, Callable[[], Awaitable[object]]] = {
+        "delete": lambda: engine.delete("s"),
+        "create": lambda: engine.create(Create("t", BYTES), b""),
+        "close": lambda: engine.append(Append("s", close=True), b""),
+    }
+    writing = asyncio.ensure_future(verbs[verb]())
+    await asyncio.to_thread(gate.reached.wait)
+    await turns()
+    assert not writing.done()
+    gate.open()
+    await writing
+
+
+async def test_a_delete_that_was_answered_survives_a_kill(tmp_path: Path, engine: Engine) -> None:
+    await engine.delete("s")
+    image = shutil.copytree(tmp_path / "data", tmp_path / "image")
+    survivor = await Engine.open(image, Settings())
+    with pytest.raises(StreamNotFound):
+        await survivor.head("s")
+    await survivor.close()
+
+
+@pytest.mark.parametrize("durability", [Durability.INTERVAL, Durability.NONE])
+async def test_the_other_modes_do_not_wait_for_the_disk_and_survive_a_kill(
+    tmp_path: Path, disk: StagedDisk, durability: Durability
+) -> None:
+    settings = Settings(durability=durability)
+    engine = await Engine.open(tmp_path / "data", settings, disk)
+    await engine.create(Create("s", BYTES), b"before.")
+    gate = disk.hold("sync", "journal")
+    await append(engine, b"after.")
+    image = shutil.copytree(tmp_path / "data", tmp_path / "image")
+    gate.open()
+    await engine.close()
+    survivor = await Engine.open(image, settings)
+    assert await content(survivor) == b"before.after."
+    await survivor.close()
