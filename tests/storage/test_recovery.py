@@ -1,0 +1,270 @@
+"""The numbered steps of recovery, each with the crash that it is for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from durable_streams.storage import names
+from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.format.journal import AppendRecord, Record
+from durable_streams.storage.journal import Journal
+from durable_streams.storage.recovery import Recovery, recover
+from durable_streams.storage.stream_files import load
+from durable_streams.storage.writer import StreamWriter
+from tests.storage.history import ID, OTHER_ID, History
+
+FILES = 64
+
+
+@contextmanager
+def journal(directory: DataDirectory, recovery: Recovery | None = None) -> Iterator[Journal]:
+    at = recovery or Recovery(generation=1)
+    opened = Journal(
+        directory,
+        file_bytes=100_000,
+        max_files=3,
+        generation=at.generation,
+        number=at.last,
+        sync=True,
+    )
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def journaled(directory: DataDirectory, *records: Record) -> None:
+    """A server wrote these to its journal, one batch each, and was killed."""
+    with journal(directory) as opened:
+        for record in records:
+            opened.write([record])
+
+
+def applied(directory: DataDirectory, *records: Record) -> None:
+    """The same records are in the stream's files."""
+    writer = StreamWriter(directory, FILES)
+    for record in records:
+        if isinstance(record, AppendRecord):
+            writer.append(record, record.data, record.index)
+        else:
+            getattr(writer, type(record).__name__.removesuffix("Record").lower())(record)
+    writer.close()
+
+
+def home(directory: DataDirectory) -> Path:
+    return directory.stream_directory("s")
+
+
+def content(directory: DataDirectory) -> bytes | None:
+    loaded = load(directory.disk, home(directory))
+    if loaded is None:
+        return None
+    segments = sorted(home(directory).glob(f"*-{loaded.sidecar.id}.seg"))
+    data = [path.read_bytes() for path in segments[: loaded.tail.segment + 1]]
+    if data:
+        data[-1] = data[-1][: loaded.tail.position]
+    return b"".join(data)
+
+
+def tree(directory: DataDirectory) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory.root)): path.read_bytes()
+        for top in (directory.streams, directory.aside, directory.trash, directory.tmp)
+        for path in top.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_what_was_acknowledged_and_not_in_files_is_put_there(directory: DataDirectory) -> None:
+    history = History()
+    journaled(
+        directory,
+        history.create(b"one."),
+        history.append(b"two."),
+        history.append(b"three.", roll=True),
+        history.change(cuts=1),
+    )
+    recovery = recover(directory, FILES)
+    assert content(directory) == b"one.two.three."
+    assert (recovery.records, recovery.left_out, recovery.damage) == (4, 0, 0)
+    assert str(recovery) == "recovered 4 writes"
+
+
+def test_what_is_in_files_already_stays_as_it_is(directory: DataDirectory) -> None:
+    history = History()
+    records: list[Record] = [
+        history.create(b"one."),
+        history.append(b"two."),
+        history.append(b"3.", roll=True),
+    ]
+    applied(directory, *records)
+    before = tree(directory)
+    journaled(directory, *records)
+    recover(directory, FILES)
+    assert tree(directory) == before
+
+
+def test_recovering_again_changes_nothing(directory: DataDirectory) -> None:
+    history = History()
+    records: list[Record] = [
+        history.create(b"one."),
+        history.append(b"two."),
+        history.append(b"3.", roll=True),
+    ]
+    applied(directory, *records[:2])
+    journaled(directory, *records)
+    first = recover(directory, FILES)
+    before = tree(directory)
+    second = recover(directory, FILES)
+    assert tree(directory) == before
+    assert (second.last, second.generation) == (first.last, first.generation)
+
+
+def test_every_torn_state_of_the_files_is_completed(directory: DataDirectory) -> None:
+    history = History()
+    records: list[Record] = [history.create(b"one."), history.append(b"two.")]
+    journaled(directory, *records)
+    applied(directory, *records)
+    whole = {path: path.read_bytes() for path in home(directory).iterdir()}
+    for torn in home(directory).iterdir():
+        for size in range(len(whole[torn])):
+            torn.write_bytes(whole[torn][:size])
+            recover(directory, FILES)
+            assert content(directory) == b"one.two.", (torn.name, size)
+
+
+def test_a_sidecar_that_a_power_cut_left_unreadable_is_taken_from_the_journal(
+    directory: DataDirectory,
+) -> None:
+    history = History()
+    records: list[Record] = [history.create(b"one."), history.append(b"two.")]
+    applied(directory, *records)
+    journaled(directory, *records, history.change(cuts=3))
+    (home(directory) / names.SIDECAR).write_bytes(bytes(200))
+    recover(directory, FILES)
+    assert content(directory) == b"one.two."
+    loaded = load(directory.disk, home(directory))
+    assert loaded is not None
+    assert loaded.sidecar.cuts == 3
+
+
+def test_batches_that_a_checkpoint_covered_are_not_looked_at(directory: DataDirectory) -> None:
+    history = History()
+    with journal(directory) as opened:
+        opened.checkpointed(opened.write([history.create(b"one.")]))
+        opened.write([])
+    recovery = recover(directory, FILES)
+    assert content(directory) is None
+    assert recovery.records == 0
+    assert str(recovery) == "nothing to recover"
+
+
+def test_a_deleted_stream_stays_deleted_wherever_the_crash_came(directory: DataDirectory) -> None:
+    history = History()
+    records: list[Record] = [history.create(b"one."), history.append(b"two."), history.delete()]
+    for in_files in range(4):
+        applied(directory, *records[:in_files])
+        journaled(directory, *records)
+        recover(directory, FILES)
+        assert not home(directory).exists(), in_files
+
+
+def test_the_successor_of_a_deleted_stream_is_not_touched(directory: DataDirectory) -> None:
+    old, new = History(), History(stream_id=OTHER_ID)
+    records: list[Record] = [old.create(b"old."), old.append(b"x."), old.delete()]
+    successor: list[Record] = [new.create(b"new."), new.append(b"y.")]
+    applied(directory, *records, *successor)
+    journaled(directory, *records, *successor)
+    recover(directory, FILES)
+    assert content(directory) == b"new.y."
+
+
+def test_what_does_not_continue_the_files_is_left_out_and_told(directory: DataDirectory) -> None:
+    history, other = History(), History()
+    applied(directory, other.create(b"another life."), other.append(b"longer than that"))
+    before = tree(directory)
+    history.create(b"one.")
+    journaled(directory, history.append(b"two."), history.append(b"three."))
+    recovery = recover(directory, FILES)
+    assert tree(directory) == before
+    assert (recovery.records, recovery.left_out) == (0, 2)
+    assert "left out 2" in str(recovery)
+
+
+def test_a_journal_of_another_server_changes_nothing(directory: DataDirectory) -> None:
+    history = History()
+    applied(directory, history.create(b"one."))
+    before = tree(directory)
+    foreign = History(stream_id=OTHER_ID)
+    foreign.create(b"one.")
+    journaled(directory, foreign.append(b"two."), foreign.change(cuts=1), foreign.delete())
+    recover(directory, FILES)
+    assert tree(directory) == before
+
+
+def test_files_that_prove_more_than_the_journal_are_not_shortened(directory: DataDirectory) -> None:
+    history = History()
+    records: list[Record] = [
+        history.create(b"one."),
+        history.append(b"two."),
+        history.append(b"three."),
+    ]
+    applied(directory, *records)
+    before = tree(directory)
+    journaled(directory, *records[:2])  # an older journal, from a backup
+    recover(directory, FILES)
+    assert tree(directory) == before
+
+
+def test_a_sidecar_is_never_replaced_by_an_older_one(directory: DataDirectory) -> None:
+    history = History()
+    created, old, new = history.create(), history.change(cuts=1), history.change(cuts=2)
+    applied(directory, created)
+    writer = StreamWriter(directory, FILES)
+    writer.replace_sidecar(new)
+    writer.close()
+    journaled(directory, created, old)
+    recover(directory, FILES)
+    loaded = load(directory.disk, home(directory))
+    assert loaded is not None
+    assert loaded.sidecar.cuts == 2
+
+
+def test_what_was_never_acknowledged_is_cleared_away(directory: DataDirectory) -> None:
+    half = directory.tmp / ID
+    half.mkdir()
+    (half / names.SIDECAR).write_bytes(b"{")
+    (directory.tmp / "x.meta.json").write_bytes(b"{")
+    recover(directory, FILES)
+    assert list(directory.tmp.iterdir()) == []
+
+
+def test_a_damaged_journal_is_kept_whole_and_the_rest_of_it_recovered(
+    directory: DataDirectory,
+) -> None:
+    history, other = History(), History("other", OTHER_ID)
+    journaled(directory, history.create(b"one."), other.create(b"two."), other.append(b"three."))
+    [file] = directory.journal.iterdir()
+    data = bytearray(file.read_bytes())
+    data[data.index(b"one.")] ^= 1
+    file.write_bytes(data)
+    recovery = recover(directory, FILES)
+    assert recovery.damage == 1
+    assert "kept in aside/" in str(recovery)
+    kept = [path.read_bytes() for path in directory.aside.rglob("*.journal")]
+    assert kept == [bytes(data)]
+    loaded = load(directory.disk, directory.stream_directory("other"))
+    assert loaded is not None
+    assert loaded.tail.position == len(b"two.three.")
+
+
+def test_writing_goes_on_behind_the_last_batch(directory: DataDirectory) -> None:
+    history = History()
+    journaled(directory, history.create(b"one."))
+    first = recover(directory, FILES)
+    with journal(directory, first) as opened:
+        opened.write([history.append(b"two.")])
+    second = recover(directory, FILES)
+    assert content(directory) == b"one.two."
+    assert second.last > first.last
+    assert second.generation > first.generation
