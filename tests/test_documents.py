@@ -7,6 +7,7 @@ A ``text`` block holds lines that the block before it printed, in that order.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -24,6 +25,7 @@ import pytest
 from tests.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import StartServer
@@ -192,6 +194,28 @@ def test_the_readme_names_only_documents_that_exist() -> None:
     text = (ROOT / "README.rst").read_text()
     for name in re.findall(r"``(docs/[\w.-]+|\w+\.rst)``", text):
         assert (ROOT / name).is_file(), name
+
+
+def statements_of(document: str) -> Iterator[tuple[str, str]]:
+    """Each list item of a document, with the title of the section that it stands in."""
+    title, lines = "", (ROOT / document).read_text().splitlines()
+    for number, line in enumerate(lines):
+        if number and line and set(line) <= {"=", "-"} and len(line) == len(lines[number - 1]):
+            title = lines[number - 1]
+        if re.match(r"(?:- |\d+\. )", line):
+            rest = itertools.takewhile(lambda other: other.startswith(" "), lines[number + 1 :])
+            yield title, "\n".join([line, *rest])
+
+
+def test_every_statement_about_durability_names_a_test_that_exists() -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").glob("**/test_*.py"))
+    existing = set(re.findall(r"def (test_\w+)", tests))
+    statements = list(statements_of("docs/durability.rst"))
+    assert len(statements) > 30
+    for section, statement in statements:
+        names = re.findall(r":proof:`(\w+)`", statement)
+        assert existing.issuperset(names), (set(names) - existing, statement)
+        assert names or section in {"What we rely on", "What is not promised"}, statement
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:

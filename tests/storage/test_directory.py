@@ -1,0 +1,113 @@
+"""Opening a data directory: begun, found again, refused."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from durable_streams.errors import DataDirectoryError
+from durable_streams.storage.directory import LONGEST_DIRECTORY, DataDirectory
+from durable_streams.storage.disk import Disk
+
+
+class RemoteDisk(Disk):
+    """A disk that is on a network file system."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def file_system(self, path: Path) -> str:
+        return self.kind
+
+
+def opened(root: Path, disk: Disk | None = None) -> None:
+    DataDirectory.open(disk or Disk(), root).close()
+
+
+def test_a_directory_is_begun_and_found_again(data_dir: Path) -> None:
+    opened(data_dir / "deep" / "down")
+    before = (data_dir / "deep" / "down" / "FORMAT.json").read_bytes()
+    opened(data_dir / "deep" / "down")
+    assert (data_dir / "deep" / "down" / "FORMAT.json").read_bytes() == before
+    names = {path.name for path in (data_dir / "deep" / "down").iterdir() if path.is_dir()}
+    assert names == {"streams", "journal", "tmp", "trash", "aside"}
+
+
+def test_what_a_backup_left_out_is_made_again(data_dir: Path) -> None:
+    opened(data_dir)
+    for name in ("journal", "tmp", "trash", "aside", "streams"):
+        (data_dir / name).rmdir()
+    (data_dir / "LOCK").unlink()
+    opened(data_dir)
+    assert (data_dir / "streams").is_dir()
+
+
+@pytest.mark.parametrize("name", ["README.md", ".gitkeep", "lost+found"])
+def test_some_files_may_be_there_before(data_dir: Path, name: str) -> None:
+    data_dir.mkdir()
+    (data_dir / name).write_text("")
+    opened(data_dir)
+
+
+def test_a_directory_of_somebody_else_is_refused_and_untouched(data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataDirectoryError, match=r"no FORMAT\.json but other files"):
+        opened(data_dir)
+    assert [path.name for path in data_dir.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_is_refused(data_dir: Path) -> None:
+    data_dir.write_text("")
+    with pytest.raises(DataDirectoryError, match="is not a directory"):
+        opened(data_dir)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [('{"format": 2, "id": "x"}', "format 2"), ("{", "unreadable"), ("\udcff", "unreadable")],
+)
+def test_an_unknown_format_is_refused_by_name(data_dir: Path, text: str, told: str) -> None:
+    opened(data_dir)
+    (data_dir / "FORMAT.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataDirectoryError, match=told):
+        opened(data_dir)
+
+
+def test_a_path_that_leaves_no_room_for_streams_is_refused(data_dir: Path) -> None:
+    with pytest.raises(DataDirectoryError, match="too long"):
+        opened(data_dir / ("x" * 200) / ("y" * 200) / ("z" * LONGEST_DIRECTORY))
+
+
+def test_a_directory_in_use_is_refused(data_dir: Path) -> None:
+    directory = DataDirectory.open(Disk(), data_dir)
+    with pytest.raises(DataDirectoryError, match="in use by another server"):
+        opened(data_dir)
+    directory.close()
+    opened(data_dir)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
+def test_a_remote_file_system_is_warned_about_by_name(
+    data_dir: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    opened(data_dir, RemoteDisk(kind))
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert kind in caplog.text
+
+
+def test_a_local_file_system_is_not_warned_about(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(data_dir, RemoteDisk("ext4"))
+    assert not caplog.records
+
+
+def test_the_mark_of_unsynced_writes_comes_and_goes(data_dir: Path) -> None:
+    directory = DataDirectory.open(Disk(), data_dir)
+    assert not directory.is_marked_unsynced()
+    directory.mark_unsynced()
+    assert directory.is_marked_unsynced()
+    directory.unmark_unsynced()
+    assert not directory.is_marked_unsynced()
+    directory.close()
