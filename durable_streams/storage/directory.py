@@ -44,10 +44,10 @@ class _FormatFile(msgspec.Struct, frozen=True):
     id: str
 
 
-class DataDirectory:
-    """An opened, locked data directory."""
+class Layout:
+    """Where things are in a data directory; opens and locks nothing."""
 
-    def __init__(self, disk: Disk, root: Path, lock_fd: int) -> None:
+    def __init__(self, disk: Disk, root: Path) -> None:
         self.disk = disk
         self.root = root
         self.streams = root / "streams"
@@ -55,6 +55,17 @@ class DataDirectory:
         self.tmp = root / "tmp"
         self.trash = root / "trash"
         self.aside = root / "aside"
+
+    def stream_directory(self, path: str) -> Path:
+        """The directory of the stream at a URL path."""
+        return self.streams / names.directory_of(path)
+
+
+class DataDirectory(Layout):
+    """An opened, locked data directory."""
+
+    def __init__(self, disk: Disk, root: Path, lock_fd: int) -> None:
+        super().__init__(disk, root)
         self._lock_fd = lock_fd
         self.root_fd = disk.open_read(root)
 
@@ -77,7 +88,7 @@ class DataDirectory:
     def _open(cls, disk: Disk, root: Path) -> DataDirectory:
         if len(os.fsencode(root)) > LONGEST_DIRECTORY:
             raise DataDirectoryError(f"the path of the data directory is too long: {root}")
-        fresh = _examine(disk, root)
+        fresh = not check_format(disk, root)
         _warn_of_remote(disk, root)
         if not disk.is_directory(root):
             disks.make_directories(disk, root, Path(root.anchor))
@@ -99,10 +110,6 @@ class DataDirectory:
                 self.disk.make_directory(path)
         self.disk.sync_directory(self.root)
 
-    def stream_directory(self, path: str) -> Path:
-        """The directory of the stream at a URL path."""
-        return self.streams / names.directory_of(path)
-
     def is_marked_unsynced(self) -> bool:
         """Whether writes may have been lost that were acknowledged before they were durable."""
         return self.disk.status(self.root / "UNSYNCED") is not None
@@ -123,21 +130,24 @@ class DataDirectory:
         self.disk.close(self._lock_fd)
 
 
-def _examine(disk: Disk, root: Path) -> bool:
-    """Whether the directory is to be begun; raises if it is somebody else's."""
+def check_format(disk: Disk, root: Path) -> bool:
+    """Whether a data directory of a known format is there; False if it has yet to be begun.
+
+    Raises :class:`DataDirectoryError` if it is somebody else's, or of an unknown format.
+    """
     data = disks.read_file(disk, root / "FORMAT.json")
     if data is None:
         if not disk.is_directory(root):
             if disk.status(root) is not None:
                 raise DataDirectoryError(f"the data directory {root} is not a directory")
-            return True
+            return False
         strangers = [name for name in disk.names(root) if not _may_stay(name)]
         if strangers:
             raise DataDirectoryError(
                 f"{root} has no FORMAT.json but other files ({min(strangers)!r}); "
                 "give an empty directory, or a whole copy of a data directory"
             )
-        return True
+        return False
     try:
         version = msgspec.json.decode(data, type=_FormatFile).format
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -146,7 +156,7 @@ def _examine(disk: Disk, root: Path) -> bool:
         raise DataDirectoryError(
             f"{root} has data format {version}; this version knows only format {FORMAT}"
         )
-    return False
+    return True
 
 
 def _may_stay(name: str) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.directory import DataDirectory, Layout
     from durable_streams.storage.disk import Disk
     from durable_streams.storage.format.journal import Batch, FileHeader, Record
 
@@ -221,7 +221,7 @@ def _read_header(disk: Disk, path: Path) -> FileHeader | None:
         disk.close(fd)
 
 
-def read_journal(directory: DataDirectory, content: JournalContent) -> Iterator[Batch]:
+def read_journal(directory: Layout, content: JournalContent) -> Iterator[Batch]:
     """Yield the batches in order; ``content`` is complete when the iteration ends."""
     disk = directory.disk
     headers: list[tuple[FileHeader, Path]] = []

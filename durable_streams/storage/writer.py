@@ -26,7 +26,7 @@ from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.directory import DataDirectory, Layout
     from durable_streams.storage.format.journal import (
         AdoptRecord,
         CreateRecord,
@@ -268,29 +268,15 @@ class StreamWriter:
             if status.size_bytes < size:
                 raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
             if status.links > 1:
-                linked, fd = fd, self._copy_of_linked(file, fd, status.size_bytes)
+                linked, fd = fd, _copy_of_linked(self._directory, file, fd, status.size_bytes)
                 self._disk.close(linked)
+                self._dirty.directories.update((file.parent, self._directory.tmp))
             if self._trim and status.size_bytes > size:
                 set_aside(self._directory, file, fd, size, status.size_bytes)
         except BaseException:
             self._disk.close(fd)
             raise
         return fd
-
-    def _copy_of_linked(self, file: Path, fd: int, size: int) -> int:
-        """Another name of this file exists (a hard-link backup): write to a copy of our own."""
-        fresh = self._directory.tmp / file.name
-        copy = self._disk.open_write(fresh)
-        try:
-            self._disk.truncate(copy, 0)
-            self._disk.copy(fd, copy, size)
-            self._disk.sync(copy)
-            self._disk.rename(fresh, file)
-        except BaseException:
-            self._disk.close(copy)
-            raise
-        self._dirty.directories.update((file.parent, self._directory.tmp))
-        return copy
 
     def _make_room(self) -> None:
         while len(self._pairs) >= self._max_pairs:
@@ -348,6 +334,22 @@ class StreamWriter:
             self._disk.close(fd)
 
 
+def _copy_of_linked(directory: Layout, file: Path, fd: int, size: int) -> int:
+    """Put a copy of our own in the place of a file that has another name; open for writing."""
+    disk = directory.disk
+    fresh = directory.tmp / file.name
+    copy = disk.open_write(fresh)
+    try:
+        disk.truncate(copy, 0)
+        disk.copy(fd, copy, size)
+        disk.sync(copy)
+        disk.rename(fresh, file)
+    except BaseException:
+        disk.close(copy)
+        raise
+    return copy
+
+
 def set_aside(directory: DataDirectory, file: Path, fd: int, begin: int, end: int) -> None:
     """Move the bytes of a file from ``begin`` on to ``aside/``."""
     disk = directory.disk
@@ -364,19 +366,28 @@ def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: Path) 
 
 
 def _cut_files(directory: DataDirectory, stream: Path, stream_id: str, tail: Tail) -> None:
-    disk = directory.disk
     for file, size in (
         (stream / names.index_file(tail.segment, stream_id), tail.index_position),
         (stream / names.segment_file(tail.segment, stream_id), tail.position),
     ):
-        fd = disk.open_write(file)
-        try:
-            end = disk.file_status(fd).size_bytes
-            if end > size:
-                set_aside(directory, file, fd, size, end)
-                disk.sync(fd)
-        finally:
-            disk.close(fd)
+        _cut_file(directory, file, size)
+
+
+def _cut_file(directory: DataDirectory, file: Path, size: int) -> None:
+    disk = directory.disk
+    fd = disk.open_write(file)
+    try:
+        status = disk.file_status(fd)
+        if status.size_bytes <= size:
+            return
+        if status.links > 1:
+            linked, fd = fd, _copy_of_linked(directory, file, fd, status.size_bytes)
+            disk.close(linked)
+            disk.sync_directory(file.parent)
+        set_aside(directory, file, fd, size, status.size_bytes)
+        disk.sync(fd)
+    finally:
+        disk.close(fd)
 
 
 def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:

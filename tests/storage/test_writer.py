@@ -11,7 +11,7 @@ from durable_streams.storage import names
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.format.journal import AdoptRecord, AppendRecord
 from durable_streams.storage.stream_files import load, load_sidecar
-from durable_streams.storage.writer import FilesLost, StreamWriter, sync_dirty
+from durable_streams.storage.writer import FilesLost, StreamWriter, cut, sync_dirty
 from tests.storage.history import ID, OTHER_ID, History
 from tests.storage.staged_disk import StagedDisk
 
@@ -130,6 +130,27 @@ def test_a_file_with_another_name_is_copied_before_it_is_written(
     assert file.read_bytes().startswith(before)
     assert len(file.read_bytes()) > len(before)
     assert file.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".idx"])
+def test_a_file_with_another_name_is_copied_before_it_is_cut(
+    directory: DataDirectory, writer: StreamWriter, tmp_path: Path, suffix: str
+) -> None:
+    history = History()
+    writer.create(history.create(b"one"))
+    apply(writer, history.append(b"two"))
+    segment(directory).write_bytes(b"oneTWO")
+    file = next(home(directory).glob(f"*{suffix}"))
+    backup = tmp_path / "backup"
+    os.link(file, backup)
+    before = backup.read_bytes()
+    loaded = load(directory.disk, home(directory), verify=True)
+    assert loaded is not None
+    cut(directory, loaded, home(directory))
+
+    assert backup.read_bytes() == before
+    assert segment(directory).read_bytes() == b"one"
+    assert len(file.read_bytes()) < len(before)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""Verify a data directory, or one stream of it: read everything, change nothing.
+
+Takes no lock, so it works on a backup, on a copy that was made while a server wrote, and beside a
+server.  Of the journal only what recovery would read is looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable_streams.errors import DataDirectoryError
+from durable_streams.maintenance.findings import Checked, Finding, Level
+from durable_streams.maintenance.stream_check import StreamCheck
+from durable_streams.storage import names
+from durable_streams.storage.directory import Layout, check_format
+from durable_streams.storage.disk import Disk
+from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.journal import JournalContent, read_journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Report = Callable[[Finding], None]
+    Progress = Callable[[Checked], None]
+
+
+def verify(
+    directory: Path,
+    report: Report,
+    *,
+    progress: Progress = lambda _checked: None,
+    disk: Disk | None = None,
+) -> Checked:
+    """Check every byte of a data directory or of one stream's directory; blocks for long.
+
+    ``report`` is called with each finding, ``progress`` after each stream.  Raises
+    :class:`DataDirectoryError` if it is neither, or of an unknown format.
+    """
+    disk = disk or Disk()
+    checked = Checked()
+
+    def count(finding: Finding) -> None:
+        checked.found[finding.level] += 1
+        report(finding)
+
+    root = directory.absolute()
+    if names.is_stream_directory(root.name) and disk.is_directory(root):
+        StreamCheck(disk, root, "", count).run(checked)
+        checked.streams = 1
+        return checked
+    if not check_format(disk, root):
+        raise DataDirectoryError(f"{root} is no data directory: it has no FORMAT.json")
+    layout = Layout(disk, root)
+    _check_journal(layout, count)
+    for home in stream_directories(layout, count):
+        check_stream(layout, home, checked, count)
+        progress(checked)
+    return checked
+
+
+def check_stream(layout: Layout, home: Path, checked: Checked, report: Report) -> StreamCheck:
+    """Check the stream whose directory is ``home``."""
+    path = names.path_of(str(home.relative_to(layout.streams)))
+    if path is None:
+        report(Finding(Level.WARNING, home, "its name is no stream's path", meaning="not served"))
+    check = StreamCheck(layout.disk, home, path or "", report)
+    try:
+        check.run(checked)
+    except FileNotFoundError:  # deleted meanwhile, by a server
+        if layout.disk.is_directory(home):
+            raise
+        return check
+    except OSError as error:
+        check.is_damaged = True
+        report(Finding(Level.DAMAGE, home, f"unreadable: {error}", "", path or "", "answers 500"))
+    checked.streams += 1
+    return check
+
+
+def stream_directories(layout: Layout, report: Report) -> Iterator[Path]:
+    """Every stream's directory, one at a time; what is none is reported."""
+    waiting = [layout.streams]
+    while waiting:
+        current = waiting.pop()
+        for name in sorted(layout.disk.names(current)):
+            path = current / name
+            if not layout.disk.is_directory(path):
+                report(Finding(Level.NOTE, path, "it is no stream's directory"))
+            elif names.is_stream_directory(name):
+                yield path
+            else:
+                waiting.append(path)
+
+
+def _check_journal(layout: Layout, report: Report) -> None:
+    content = JournalContent()
+    for batch in read_journal(layout, content):
+        try:
+            fmt.unpack_records(batch.payload)
+        except ValueError as error:
+            content.damage.append(f"batch {batch.number} holds no records: {error}")
+    for text in content.damage:
+        report(
+            Finding(
+                Level.WARNING,
+                layout.journal,
+                text,
+                meaning="normal in a copy made while a server wrote; else writes may be lost "
+                "that had not reached their streams' files",
+            )
+        )
