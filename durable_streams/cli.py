@@ -1,8 +1,9 @@
-"""The command line: ``python -m durable_streams serve``.
+"""The command line: ``python -m durable_streams serve``, and ``verify``, ``repair``, ``dump``.
 
-Exit status: 0 after a clean stop; 1 if the disk failed while serving; 2 if the server could not
-start (bad flag, taken port, data directory in use or unreadable), with one line on stderr and
-nothing touched; 128 + n when a second signal n cuts a stop short.
+Exit status of ``serve``: 0 after a clean stop; 1 if the disk failed while serving; 2 if the server
+could not start (bad flag, taken port, data directory in use or unreadable), with one line on stderr
+and nothing touched; 128 + n when a second signal n cuts a stop short.  The other verbs are in
+:mod:`durable_streams.maintenance.commands`.
 
 Starting: bind the port, then open the data directory, then accept connections.  Stopping, on
 SIGTERM or SIGINT: see :mod:`durable_streams.http.server`; then the engine writes its checkpoint.
@@ -27,6 +28,7 @@ from durable_streams.engine.engine import Engine
 from durable_streams.errors import DataDirectoryError
 from durable_streams.http import logs
 from durable_streams.http.server import HttpServer
+from durable_streams.maintenance import commands as maintenance
 from durable_streams.settings import Durability, HttpSettings, Settings, least_journal_file_bytes
 
 if TYPE_CHECKING:
@@ -55,15 +57,24 @@ class StartError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     options = _parser().parse_args(arguments)
-    logs.configure(options.log_format)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
-            return runner.run(_serve(options))
+        status: int = options.run(options)
+        sys.stdout.flush()
     except (StartError, DataDirectoryError) as error:
         sys.stderr.write(f"durable_streams: error: {' '.join(str(error).split())}\n")
         return EXIT_NO_START
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever reads has seen enough; Python would complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return status
+
+
+def _run_server(options: argparse.Namespace) -> int:
+    logs.configure(options.log_format)
+    with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
+        return runner.run(_serve(options))
 
 
 async def _serve(options: argparse.Namespace) -> int:
@@ -206,12 +217,14 @@ def _parser() -> argparse.ArgumentParser:
     http, engine = HttpSettings(), Settings()
     parser = _Parser(prog="durable_streams", description="A Durable Streams server.")
     parser.add_argument("--version", action="version", version=f"durable_streams {_version()}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    maintenance.add_to(commands.add_parser)
     serve = commands.add_parser(
         "serve",
         help="serve the streams of a data directory over HTTP",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    serve.set_defaults(run=_run_server)
     add = serve.add_argument
     add("--version", action="version", version=f"durable_streams {_version()}")
     add("--host", default="127.0.0.1", help="address to listen on")

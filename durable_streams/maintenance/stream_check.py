@@ -58,7 +58,8 @@ class _Stop(Exception):
 class StreamCheck:
     """The check of one stream's directory; ``sidecar`` and ``end`` tell what was proved.
 
-    ``sidecar`` is None where it is missing or unreadable; nothing else can be checked then.
+    ``sidecar`` is None where it is missing or damaged; nothing else can be checked then.
+    ``refusal``: why the disk did not let it be read.
     """
 
     def __init__(
@@ -71,9 +72,23 @@ class StreamCheck:
         self.sidecar: Sidecar | None = None
         self.end = End()
         self.is_damaged = False
+        self.refusal: OSError | None = None
 
     def run(self, checked: Checked) -> None:
         """Check everything; ``checked`` is counted up."""
+        checked.streams += 1
+        try:
+            self._run(checked)
+        except OSError as error:
+            if not self._disk.is_directory(self._directory):
+                checked.streams -= 1  # deleted meanwhile, by a server
+                return
+            self.refusal = error
+            text = f"the disk refuses to read it: {error}"
+            finding = Finding(Level.DAMAGE, self._directory, text, "", self._stream)
+            self._report(finding)
+
+    def _run(self, checked: Checked) -> None:
         try:
             self.sidecar = load_sidecar(self._disk, self._directory)
         except DamagedFiles as error:

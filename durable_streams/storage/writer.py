@@ -272,7 +272,7 @@ class StreamWriter:
                 self._disk.close(linked)
                 self._dirty.directories.update((file.parent, self._directory.tmp))
             if self._trim and status.size_bytes > size:
-                set_aside(self._directory, file, fd, size, status.size_bytes)
+                set_aside(self._directory, file, fd, size)
         except BaseException:
             self._disk.close(fd)
             raise
@@ -350,12 +350,15 @@ def _copy_of_linked(directory: Layout, file: Path, fd: int, size: int) -> int:
     return copy
 
 
-def set_aside(directory: DataDirectory, file: Path, fd: int, begin: int, end: int) -> None:
-    """Move the bytes of a file from ``begin`` on to ``aside/``."""
+def set_aside(
+    directory: DataDirectory, file: Path, fd: int, begin: int, target: Path | None = None
+) -> None:
+    """Move the bytes of a file from ``begin`` on to ``target``, a file in ``aside/``."""
     disk = directory.disk
-    target = directory.aside / f"{file.name}.{begin}"
+    target = target or directory.aside / f"{file.name}.{begin}"
+    end = disk.file_status(fd).size_bytes
     disks.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
-    disk.sync_directory(directory.aside)
+    disk.sync_directory(target.parent)
     disk.truncate(fd, begin)
     log.warning("moved %d torn bytes of %s to %s", end - begin, file, target)
 
@@ -370,10 +373,11 @@ def _cut_files(directory: DataDirectory, stream: Path, stream_id: str, tail: Tai
         (stream / names.index_file(tail.segment, stream_id), tail.index_position),
         (stream / names.segment_file(tail.segment, stream_id), tail.position),
     ):
-        _cut_file(directory, file, size)
+        cut_file(directory, file, size)
 
 
-def _cut_file(directory: DataDirectory, file: Path, size: int) -> None:
+def cut_file(directory: DataDirectory, file: Path, size: int, target: Path | None = None) -> None:
+    """Cut one file, durably, and keep what is behind ``size`` in ``target`` (in ``aside/``)."""
     disk = directory.disk
     fd = disk.open_write(file)
     try:
@@ -384,7 +388,7 @@ def _cut_file(directory: DataDirectory, file: Path, size: int) -> None:
             linked, fd = fd, _copy_of_linked(directory, file, fd, status.size_bytes)
             disk.close(linked)
             disk.sync_directory(file.parent)
-        set_aside(directory, file, fd, size, status.size_bytes)
+        set_aside(directory, file, fd, size, target)
         disk.sync(fd)
     finally:
         disk.close(fd)

@@ -1,0 +1,158 @@
+"""Print a journal, an index or a sidecar for a person; changes nothing, needs no lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from durable_streams.maintenance.findings import Checked, Finding
+from durable_streams.maintenance.stream_check import StreamCheck
+from durable_streams.storage import disk as disks
+from durable_streams.storage import names
+from durable_streams.storage.disk import Disk
+from durable_streams.storage.format import index as index_format
+from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.format import sidecar as sidecar_format
+from durable_streams.storage.format.index import BadLine
+from durable_streams.storage.format.sidecar import BadSidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_PREVIEW = 48  # bytes of content shown without ``full``
+
+
+class NotDumpable(Exception):
+    """The path is nothing that can be printed; the text is for the user."""
+
+
+def dump(path: Path, *, full: bool = False, disk: Disk | None = None) -> Iterator[str]:
+    """Lines that describe a file of a data directory, a stream's directory, or a journal.
+
+    ``full``: content whole, not as its first bytes.  Raises :class:`NotDumpable`.
+    """
+    disk = disk or Disk()
+    if disk.is_directory(path):
+        yield from _directory(disk, path, full=full)
+        return
+    data = disks.read_file(disk, path)
+    if data is None:
+        raise NotDumpable(f"there is no file {path}")
+    if path.name == names.SIDECAR:
+        yield from _sidecar(data)
+    elif path.suffix == ".idx":
+        yield from _index(data)
+    elif path.suffix == ".journal":
+        yield from _journal(data, full=full)
+    else:
+        raise NotDumpable(
+            f"{path} is no journal file (.journal), index (.idx) or sidecar ({names.SIDECAR}); "
+            "segments (.seg) hold a stream's bytes as they are"
+        )
+
+
+def _directory(disk: Disk, path: Path, *, full: bool) -> Iterator[str]:
+    found = sorted(disk.names(path))
+    journals = [name for name in found if name.endswith(".journal")]
+    if names.SIDECAR in found:
+        yield from _stream(disk, path)
+    elif journals:
+        for name in journals:
+            yield f"{name}:"
+            yield from (f"  {line}" for line in dump(path / name, full=full, disk=disk))
+    elif "journal" in found and "FORMAT.json" in found:
+        yield from dump(path / "journal", full=full, disk=disk)
+    else:
+        raise NotDumpable(f"{path} is no data directory, journal or stream")
+
+
+def _stream(disk: Disk, path: Path) -> Iterator[str]:
+    findings: list[Finding] = []
+    check = StreamCheck(disk, path, "", findings.append)
+    checked = Checked()
+    check.run(checked)
+    if check.sidecar is not None:
+        yield from _sidecar(sidecar_format.pack(check.sidecar))
+        yield f"ends at {check.end.offset}, {'closed' if check.end.closed else 'open'}"
+        yield f"{checked.appends} appends, {checked.data_bytes} bytes"
+        for producer, (epoch, seq) in sorted(check.end.producers.items()):
+            yield f"producer {producer!r}: epoch {epoch}, sequence {seq}"
+    yield from map(str, findings)
+
+
+def _sidecar(data: bytes) -> Iterator[str]:
+    try:
+        sidecar_format.unpack(data)
+    except BadSidecar as error:
+        yield f"DAMAGED: {error}"
+    yield from data.decode(errors="replace").splitlines()
+
+
+def _index(data: bytes) -> Iterator[str]:
+    lines = data.split(b"\n")
+    torn = lines.pop()
+    chain: bytes | None = None
+    begin = 0
+    for row, text in enumerate(lines, start=1):
+        try:
+            if row == 1:
+                opening, chain = index_format.unpack_opening(text)
+                yield (
+                    f"segment {opening.segment}, continues {opening.continues}, "
+                    f"previous {opening.previous}, {len(opening.producers)} producers"
+                )
+                continue
+            line, chain = index_format.unpack_line(text, chain or b"")
+        except BadLine as error:
+            yield f"line {row} DAMAGED: {error}"
+            yield f"  {text!r}"
+            return
+        producer = f", producer {line.producer}" if line.producer else ""
+        seq = f", stream seq {line.stream_seq!r}" if line.stream_seq is not None else ""
+        closed = ", closed" if line.closed else ""
+        yield (
+            f"line {row}: bytes {begin} to {line.end}, {line.messages} messages, "
+            f"crc32 {line.crc32}, time {line.time}{producer}{seq}{closed}"
+        )
+        begin = line.end
+    if torn:
+        yield f"line {len(lines) + 1} TORN: {torn!r}"
+
+
+def _journal(data: bytes, *, full: bool) -> Iterator[str]:
+    header = fmt.unpack_header(data)
+    if header is None:
+        yield "no journal header: a new file, or one whose beginning is torn"
+        return
+    yield f"generation {header.generation}, from batch {header.first} on, salt {header.salt:016x}"
+    view, position, number = memoryview(data), fmt.FILE_HEADER_BYTES, header.first
+    while batch := fmt.unpack_batch(view, position, header):
+        if batch.number != number:
+            break
+        records = fmt.unpack_records(batch.payload)
+        yield (
+            f"batch {batch.number} at byte {position}: {len(records)} records, "
+            f"synced to {batch.synced}, applied to {batch.applied}"
+        )
+        yield from (f"  {_record(record, full=full)}" for record in records)
+        position, number = position + batch.size_bytes, batch.number + 1
+    rest = "zeros" if not any(data[position:]) else "what an earlier use left, or is unreadable"
+    yield f"ends at byte {position} of {len(data)}; behind it: {rest}"
+
+
+def _record(record: fmt.Record, *, full: bool) -> str:
+    kind = type(record).__name__.removesuffix("Record").lower()
+    text = f"{kind} {record.path!r} {record.id}"
+    fields = msgspec.structs.asdict(record)
+    for name in ("segment", "position", "index_position", "version"):
+        if name in fields:
+            text += f", {name} {fields[name]}"
+    for name in ("sidecar", "index", "data"):
+        content = fields.get(name)
+        if content:
+            shown = content if full or len(content) <= _PREVIEW else content[:_PREVIEW]
+            more = "" if shown is content else " ..."
+            text += f", {name} {len(content)} bytes {shown!r}{more}"
+    return text

@@ -1,0 +1,159 @@
+"""Repair a data directory: cut damaged streams to what is sound.  Deletes nothing.
+
+What cannot stay is moved to ``aside/repair-<time>/``, under the path that it had.  A stream that is
+cut serves everything up to its last sound append; its ETags change, as offsets will be given again.
+Each step is durable before the next one begins, and a repair that was cut short is repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from durable_streams.maintenance.findings import Checked
+from durable_streams.maintenance.verify import check_stream, stream_directories
+from durable_streams.storage import disk as disks
+from durable_streams.storage import names
+from durable_streams.storage.directory import DataDirectory, Layout, check_format
+from durable_streams.storage.disk import Disk
+from durable_streams.storage.format import sidecar as sidecar_format
+from durable_streams.storage.recovery import recover
+from durable_streams.storage.writer import cut_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from durable_streams.maintenance.findings import Finding
+    from durable_streams.maintenance.stream_check import StreamCheck
+
+_FILES = 256  # open at a time while the journal is recovered
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What is to be done to one stream.
+
+    ``text``: in words.  ``files``: file and the size it is cut to; 0 moves all of it.  ``check``
+    tells the sound end; ``whole``: the stream has no readable sidecar and is moved as a whole.
+    """
+
+    home: Path
+    text: str
+    check: StreamCheck
+    files: tuple[tuple[Path, int], ...] = ()
+    whole: bool = False
+
+
+def plan(layout: Layout) -> Iterator[Repair]:
+    """What :func:`repair` would do, one stream at a time; blocks for long, changes nothing."""
+    for home in stream_directories(layout, _ignore):
+        check = check_stream(layout, home, Checked(), _ignore)
+        if check.refusal is not None:
+            text = f"{home}: cannot be read ({check.refusal}): copy what can be saved by hand"
+            yield Repair(home, text, check)
+        elif check.is_damaged:
+            yield _repair_of(layout, home, check)
+
+
+def repair(
+    directory: Path, told: Callable[[str], None], *, apply: bool, disk: Disk | None = None
+) -> int:
+    """Say with ``told`` what has to be done and, if ``apply``, do it; how many streams it concerns.
+
+    Raises :class:`~durable_streams.errors.DataDirectoryError` if it is no data directory, or if it
+    is to be changed and a server has it open.
+    """
+    disk = disk or Disk()
+    root = directory.absolute()
+    check_format(disk, root)
+    if not apply:
+        found = 0
+        for step in plan(Layout(disk, root)):
+            told(step.text)
+            found += 1
+        return found
+    opened = DataDirectory.open(disk, root)
+    try:
+        told(str(recover(opened, _FILES)))
+        steps = list(plan(opened))
+        aside = opened.aside / f"repair-{time.time_ns()}"
+        for step in steps:
+            told(step.text)
+            _apply(opened, step, aside)
+        if steps:
+            told(f"what was taken out is in {aside}")
+        return len(steps)
+    finally:
+        opened.close()
+
+
+def _ignore(_finding: Finding) -> None:
+    """``verify`` tells of findings; a plan is about what to do."""
+
+
+def _repair_of(layout: Layout, home: Path, check: StreamCheck) -> Repair:
+    stream = names.path_of(str(home.relative_to(layout.streams))) or home.name
+    if check.sidecar is None:
+        text = f"stream {stream}: no sidecar tells what it is; move it aside whole"
+        return Repair(home, text, check, whole=True)
+    end, stream_id = check.end, check.sidecar.id
+    files: list[tuple[Path, int]] = []
+    lost_bytes = 0
+    for name in sorted(layout.disk.names(home), reverse=True):
+        parsed = names.parse_file(name)
+        if parsed is None or parsed[1] != stream_id or parsed[0] < end.segment:
+            continue
+        size = 0
+        if parsed[0] == end.segment and end.index_position:
+            size = end.position if parsed[2] == "seg" else end.index_position
+        status = layout.disk.status(home / name)
+        if status is not None and status.size_bytes > size:
+            files.append((home / name, size))
+            lost_bytes += (status.size_bytes - size) if parsed[2] == "seg" else 0
+    text = (
+        f"stream {stream}: keep everything up to offset {end.offset}, "
+        f"move aside the {lost_bytes} bytes behind it"
+    )
+    return Repair(home, text, check, tuple(files))
+
+
+def _apply(directory: DataDirectory, step: Repair, aside: Path) -> None:
+    disk = directory.disk
+    kept = aside / step.home.relative_to(directory.root)
+    if step.whole:
+        _make(directory, kept.parent)
+        disk.rename(step.home, kept)
+        disk.sync_directory(kept.parent)
+        disk.sync_directory(step.home.parent)
+        return
+    if not step.files:
+        return
+    _make(directory, kept)
+    _renew_sidecar(directory, step)
+    for file, size in step.files:
+        if size:
+            cut_file(directory, file, size, kept / f"{file.name}.from-{size}")
+        else:
+            disk.rename(file, kept / file.name)
+            disk.sync_directory(kept)
+            disk.sync_directory(step.home)
+
+
+def _make(directory: DataDirectory, path: Path) -> None:
+    for parent in disks.make_directories(directory.disk, path, directory.root):
+        directory.disk.sync_directory(parent)
+
+
+def _renew_sidecar(directory: DataDirectory, step: Repair) -> None:
+    """Count the cut, so that no ETag of before is valid: first of all, lest a crash forgets it."""
+    disk, sidecar = directory.disk, step.check.sidecar
+    assert sidecar is not None
+    renewed = msgspec.structs.replace(sidecar, version=sidecar.version + 1, cuts=sidecar.cuts + 1)
+    fresh = directory.tmp / f"{sidecar.id}.{names.SIDECAR}"
+    disks.write_file(disk, fresh, sidecar_format.pack(renewed), sync=True)
+    disk.rename(fresh, step.home / names.SIDECAR)
+    disk.sync_directory(step.home)
