@@ -18,6 +18,7 @@ import sys
 import textwrap
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -26,13 +27,19 @@ from tests.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import StartServer
 
-DOCUMENTS: Final = ["README.rst", "docs/quickstart.rst", "docs/library.rst", "docs/embedding.rst"]
+DOCUMENTS: Final = [
+    "README.rst",
+    "docs/quickstart.rst",
+    "docs/library.rst",
+    "docs/embedding.rst",
+    "docs/maintenance.rst",
+]
 SERVER: Final = "localhost:4437"
 APPLICATION_PORT: Final = "8080"
+_PATH: Final = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 _BLOCK: Final = re.compile(
     r"^\.\. code-block:: (?P<language>\w+)\n\n(?P<code>(?:(?: {4}.*)?\n)+)", re.MULTILINE
 )
@@ -90,7 +97,7 @@ def run_shell(block: Block, server: ServerProcess, directory: Path) -> None:
     run = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],
         cwd=directory,
-        env=os.environ | {"CURL_HOME": str(directory)},
+        env=os.environ | {"CURL_HOME": str(directory), "PATH": _PATH},
         capture_output=True,
         text=True,
         check=False,

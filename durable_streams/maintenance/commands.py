@@ -65,11 +65,16 @@ def _verify(options: argparse.Namespace) -> int:
         print(json.dumps({"streams": checked.streams, "appends": checked.appends} | counts))
     else:
         print(
-            f"{checked.streams} streams, {checked.appends} appends, {checked.data_bytes} bytes: "
+            f"{_count(checked.streams, 'stream')}, {_count(checked.appends, 'append')}, "
+            f"{_count(checked.data_bytes, 'byte')}: "
             f"{'sound' if checked.is_sound else 'DAMAGED'} "
             f"({', '.join(f'{count} {name}' for name, count in counts.items())})"
         )
     return 0 if checked.is_sound else EXIT_DAMAGE
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _as_json(finding: Finding) -> str:
@@ -83,7 +88,7 @@ def _repair(options: argparse.Namespace) -> int:
         return 0
     if options.apply:
         return 0
-    print(f"{count} streams; nothing was changed: say --apply to do it, with the server stopped")
+    print(f"{_count(count, 'stream')}; nothing was changed: stop the server and say --apply")
     return EXIT_DAMAGE
 
 
@@ -108,7 +113,7 @@ class _Progress:
         now = time.monotonic()
         if self._shown and now - self._drawn > _REDRAW_S:
             self._drawn = now
-            text = f"{checked.streams} streams, {checked.data_bytes / 1e6:.0f} MB"
+            text = f"{_count(checked.streams, 'stream')}, {checked.data_bytes / 1e6:.0f} MB"
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
 

@@ -76,7 +76,7 @@ def _stream(disk: Disk, path: Path) -> Iterator[str]:
     if check.sidecar is not None:
         yield from _sidecar(sidecar_format.pack(check.sidecar))
         yield f"ends at {check.end.offset}, {'closed' if check.end.closed else 'open'}"
-        yield f"{checked.appends} appends, {checked.data_bytes} bytes"
+        yield f"{checked.appends} appended, {checked.data_bytes} bytes"
         for producer, (epoch, seq) in sorted(check.end.producers.items()):
             yield f"producer {producer!r}: epoch {epoch}, sequence {seq}"
     yield from map(str, findings)

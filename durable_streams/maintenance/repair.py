@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from durable_streams.maintenance.findings import Checked
-from durable_streams.maintenance.verify import check_stream, stream_directories
+from durable_streams.maintenance.verify import check_stream, layout_of, stream_directories
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
-from durable_streams.storage.directory import DataDirectory, Layout, check_format
+from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
 from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.recovery import recover
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from durable_streams.maintenance.findings import Finding
     from durable_streams.maintenance.stream_check import StreamCheck
+    from durable_streams.storage.directory import Layout
 
 _FILES = 256  # open at a time while the journal is recovered
 
@@ -69,10 +70,10 @@ def repair(
     """
     disk = disk or Disk()
     root = directory.absolute()
-    check_format(disk, root)
+    layout = layout_of(disk, root)
     if not apply:
         found = 0
-        for step in plan(Layout(disk, root)):
+        for step in plan(layout):
             told(step.text)
             found += 1
         return found

@@ -48,14 +48,19 @@ def verify(
     if names.is_stream_directory(root.name) and disk.is_directory(root):
         StreamCheck(disk, root, "", count).run(checked)
         return checked
-    if not check_format(disk, root):
-        raise DataDirectoryError(f"{root} is no data directory: it has no FORMAT.json")
-    layout = Layout(disk, root)
+    layout = layout_of(disk, root)
     _check_journal(layout, count)
     for home in stream_directories(layout, count):
         check_stream(layout, home, checked, count)
         progress(checked)
     return checked
+
+
+def layout_of(disk: Disk, root: Path) -> Layout:
+    """The data directory at ``root``, which must be there and of a known format."""
+    if not check_format(disk, root):
+        raise DataDirectoryError(f"{root} is no data directory: it has no FORMAT.json")
+    return Layout(disk, root)
 
 
 def check_stream(layout: Layout, home: Path, checked: Checked, report: Report) -> StreamCheck:

@@ -1,0 +1,161 @@
+"""Verifying: every byte that carries data is covered, and what is normal is no damage."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from durable_streams.errors import DataDirectoryError
+from durable_streams.maintenance.findings import Checked, Finding, Level
+from durable_streams.maintenance.verify import verify
+from durable_streams.storage import names
+from durable_streams.storage.disk import Disk
+from durable_streams.storage.format import sidecar as sidecar_format
+from tests.storage.test_golden import GOLDEN
+
+
+def findings_of(directory: Path) -> tuple[Checked, list[Finding]]:
+    found: list[Finding] = []
+    checked = verify(directory, found.append)
+    assert sum(checked.found.values()) == len(found)
+    return checked, found
+
+
+def damage_of(directory: Path) -> list[Finding]:
+    return [finding for finding in findings_of(directory)[1] if finding.level is Level.DAMAGE]
+
+
+def home(data: Path, path: str) -> Path:
+    return data / "streams" / names.directory_of(path)
+
+
+def test_a_sound_directory_has_nothing_out_of_the_ordinary(data: Path) -> None:
+    checked, found = findings_of(data)
+    assert found == []
+    assert checked.is_sound
+    assert checked.streams == 4
+    segments = (data / "streams").rglob("*.seg")
+    assert checked.data_bytes == sum(path.stat().st_size for path in segments)
+
+
+def test_the_golden_directory_of_format_1_is_sound() -> None:
+    checked, _ = findings_of(GOLDEN)
+    assert checked.is_sound
+    assert checked.appends > 0
+
+
+def test_one_stream_is_verified_by_its_directory(data: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(home(data, "chat/room"), tmp_path / "elsewhere@")
+    checked, found = findings_of(copy)
+    assert found == []
+    assert (checked.streams, checked.appends) == (1, 8)
+
+
+def test_verifying_changes_nothing(data: Path) -> None:
+    def tree() -> dict[Path, tuple[bytes, int]]:
+        return {
+            path: (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in data.rglob("*")
+            if path.is_file()
+        }
+
+    before = tree()
+    findings_of(data)
+    assert tree() == before
+
+
+def test_a_flipped_bit_in_any_byte_of_any_stream_is_found_and_named(data: Path) -> None:
+    files = [path for path in (data / "streams").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".seg", ".idx", ".json"}
+    for path in files:
+        sound = path.read_bytes()
+        for position in range(len(sound)):
+            flipped = bytearray(sound)
+            flipped[position] ^= 1 << position % 8
+            path.write_bytes(flipped)
+            named = [finding.file for finding in damage_of(path.parent)]
+            assert path in named or means_the_same(path, bytes(flipped), sound), position
+        path.write_bytes(sound)
+
+
+def means_the_same(path: Path, flipped: bytes, sound: bytes) -> bool:
+    """White space and the name of a field that has its default carry nothing in a sidecar."""
+    if path.name != names.SIDECAR:
+        return False
+    return sidecar_format.unpack(flipped) == sidecar_format.unpack(sound)
+
+
+def test_a_flipped_bit_in_the_format_file_is_refused_by_name(data: Path) -> None:
+    file = data / "FORMAT.json"
+    sound = file.read_bytes()
+    for position in range(sound.index(b"1") + 1):
+        flipped = bytearray(sound)
+        flipped[position] ^= 4
+        file.write_bytes(flipped)
+        with pytest.raises(DataDirectoryError, match=r"FORMAT\.json|data format"):
+            verify(data, lambda _finding: None)
+
+
+def test_a_flipped_bit_in_the_journal_is_found_and_named(data: Path) -> None:
+    [file] = (data / "journal").iterdir()
+    sound = file.read_bytes()
+    position = sound.index(b'{"n": 3}')
+    file.write_bytes(sound[:position] + b"?" + sound[position + 1 :])
+    checked, [finding] = findings_of(data)
+    assert finding.level is Level.WARNING
+    assert "0.journal: batch" in str(finding)
+    assert checked.is_sound
+
+
+@pytest.mark.parametrize("suffix", ["seg", "idx"])
+def test_what_ends_early_is_normal_wherever_it_ends(data: Path, suffix: str) -> None:
+    file = max(home(data, "chat/room").glob(f"*.{suffix}"))
+    sound = file.read_bytes()
+    file.unlink()  # not the fork's
+    for size in range(len(sound) - 1):
+        file.write_bytes(sound[:size])
+        checked, found = findings_of(data)
+        assert checked.is_sound, size
+        assert [finding.level for finding in found], size
+
+
+def test_files_of_different_moments_are_normal(data: Path) -> None:
+    first = min(home(data, "chat/room").glob("*.seg"))
+    sound = first.read_bytes()
+    first.unlink()
+    first.write_bytes(sound[:5])
+    checked, found = findings_of(data)
+    assert checked.is_sound
+    assert [finding.file for finding in found] == [first]
+
+
+def test_strange_files_are_noted(data: Path) -> None:
+    (data / "streams" / "notes.txt").write_text("somebody's")
+    (home(data, "empty") / "notes.txt").write_text("somebody's")
+    (data / "streams" / "%zz@").mkdir()
+    checked, found = findings_of(data)
+    assert checked.is_sound
+    assert len(found) == 4  # the last one is no stream's path, and has no sidecar
+
+
+def test_what_the_disk_refuses_to_read_is_damage_and_the_rest_is_checked(data: Path) -> None:
+    class BadDisk(Disk):
+        def pread(self, fd: int, size: int, position: int) -> bytes:
+            if Path(f"/proc/self/fd/{fd}").readlink().parent.name == "bytes@":
+                raise OSError(5, "Input/output error")
+            return super().pread(fd, size, position)
+
+    found: list[Finding] = []
+    checked = verify(data, found.append, disk=BadDisk())
+    assert [finding.stream for finding in found] == ["bytes"]
+    assert not checked.is_sound
+    assert checked.streams == 4
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "other"])
+def test_what_is_no_data_directory_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("")
+    with pytest.raises(DataDirectoryError):
+        verify(tmp_path / name, lambda _finding: None)
