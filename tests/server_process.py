@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -60,6 +61,31 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start the server and return once it has announced its address."""
+        self._launch()
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        self.announcement = process.stdout.readline()
+        match = _ANNOUNCED_URL.search(self.announcement)
+        if match is None:
+            code = process.wait()
+            process.stdout.close()
+            raise AssertionError(
+                f"the server ended with {code} before it announced itself"
+                f" ({self.announcement!r}):\n{self.stderr}"
+            )
+        self.port = int(match[1])
+
+    def start_and_kill(self, after_s: float) -> None:
+        """Start the server and SIGKILL it so soon that it may not have announced itself."""
+        self._launch()
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(after_s)
+            raise AssertionError(f"the server ended by itself with {code}:\n{self.stderr}")
+        self.kill()
+
+    def _launch(self) -> None:
         assert not self.running
         command = [sys.executable, "-W", "default", "-m", "durable_streams", "serve"]
         command += ["--data-dir", str(self.data_dir), "--port", str(self.port), *self.options]
@@ -67,17 +93,6 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
             )
-        assert self._process.stdout is not None
-        self.announcement = self._process.stdout.readline()
-        match = _ANNOUNCED_URL.search(self.announcement)
-        if match is None:
-            code = self._process.wait()
-            self._process.stdout.close()
-            raise AssertionError(
-                f"the server ended with {code} before it announced itself"
-                f" ({self.announcement!r}):\n{self.stderr}"
-            )
-        self.port = int(match[1])
 
     def kill(self) -> None:
         """End the server the hard way, SIGKILL, and wait for it."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from tests.server_process import ServerProcess
 
@@ -33,11 +33,22 @@ class Outages:
         self._up = asyncio.Event()
         self._up.set()
 
-    async def strike(self) -> None:
-        """SIGKILL the server and start it again."""
+    @property
+    def under_way(self) -> bool:
+        """Whether the server is down now."""
+        return not self._up.is_set()
+
+    async def strike(self, false_starts_s: Sequence[float] = ()) -> None:
+        """SIGKILL the server and start it again.
+
+        ``false_starts_s``: start it and kill it again after so many seconds, for each of them.
+        """
         self._up.clear()
         self.count += 1
-        await asyncio.to_thread(self._server.restart)
+        await asyncio.to_thread(self._server.kill)
+        for after_s in false_starts_s:
+            await asyncio.to_thread(self._server.start_and_kill, after_s)
+        await asyncio.to_thread(self._server.start)
         self._up.set()
 
     async def get_over(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -127,11 +138,17 @@ class Received:
 class Reader:
     """Reads one stream from its beginning to its close."""
 
-    def __init__(self, session: aiohttp.ClientSession, outages: Outages, url: str) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        outages: Outages,
+        url: str,
+        received: Received | None = None,
+    ) -> None:
         self._session = session
         self._outages = outages
         self._url = url
-        self.received = Received()
+        self.received = received or Received()
 
     async def catch_up(self, progress: Progress) -> None:
         """Read what is there; at the tail, wait until the writer has made progress."""
