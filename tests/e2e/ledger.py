@@ -94,8 +94,14 @@ class Life:
         return append
 
     def order(self) -> list[str]:
-        """All tokens in the order of sending, which is the stream's if there is one writer."""
-        return self.inherited + [append.token for append in self.appends]
+        """All tokens in the order of the stream, what has no answer yet in that of sending."""
+
+        def place(append: Append) -> str:
+            if append.acknowledged_s is None:
+                return "unanswered"  # behind every offset
+            return append.offset or ""  # what came with the creation
+
+        return self.inherited + [append.token for append in sorted(self.appends, key=place)]
 
 
 def lines_of(token: str, count: int, filler: str) -> list[str]:
@@ -185,21 +191,17 @@ def _disorder(life: Life, place: dict[str, int]) -> list[str]:
 class Window:
     """When a copy was made, by ``time.monotonic``.
 
-    ``may_resurrect``: deleted streams may be there, as two copies were laid over each other.
+    ``layered``: it was laid over another one that is not older than ``began_s`` or not younger
+    than ``ended_s``, and nothing was removed: what was deleted may be there.
     """
 
     began_s: float
     ended_s: float
-    may_resurrect: bool = False
-
-    @property
-    def safe_s(self) -> float:
-        """What was acknowledged by then is in the copy."""
-        return self.began_s - BEFORE_IT_COUNTS_S
+    layered: bool = False
 
     def surely(self, acknowledged_s: float | None) -> bool:
-        """Whether the copy must show it."""
-        return acknowledged_s is not None and acknowledged_s <= self.safe_s
+        """Whether the copy must show what was acknowledged then."""
+        return acknowledged_s is not None and acknowledged_s <= self.began_s - BEFORE_IT_COUNTS_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,19 +221,17 @@ def life_in_copy(lives: Sequence[Life], found: Found | None, window: Window) -> 
         and (life.delete_sent_s is None or life.delete_sent_s > window.ended_s)
     ]
     if found is None:
-        if required and not window.may_resurrect:
+        if required:
             raise Damaged(f"{required[-1].name} is missing")
         return None
     reasons = []
-    for life in reversed(lives):
+    for life in required or reversed(lives):
         fault = _misfit(life, found, window)
-        if fault is None and required and life is not required[-1] and not window.may_resurrect:
-            fault = f"{required[-1].name} should be there"
         if fault is None:
             return life
         reasons.append(f"{life.name}: {fault}")
     shown = f"{len(found.tokens)} appends, the last being {found.tokens[-1:]}"
-    raise Damaged(f"{shown}, closed {found.closed}, is no life of its path: {reasons[:3]}")
+    raise Damaged(f"{shown}, closed: {found.closed}, is no life of its path: {reasons[:3]}")
 
 
 def _misfit(life: Life, found: Found, window: Window) -> str | None:
@@ -241,16 +241,18 @@ def _misfit(life: Life, found: Found, window: Window) -> str | None:
         return "not a prefix"
     if life.create_sent_s > window.ended_s:
         return "created after the copy"
-    if window.surely(life.deleted_s) and not window.may_resurrect:
-        return "deleted before the copy"
-    if window.may_resurrect and life.deleted_s is not None:
-        return None
-    sure = [n for n, append in enumerate(life.appends, 1) if window.surely(append.acknowledged_s)]
-    least = len(life.inherited) + max(sure, default=0) if window.surely(life.created_s) else 0
-    if len(found.tokens) < least:
-        return f"{least} appends were acknowledged in time"
     if found.closed and (life.close_sent_s is None or found.tokens != order):
         return "not closed"
+    if life.delete_sent_s is not None and life.delete_sent_s <= window.ended_s:
+        if window.surely(life.deleted_s) and not window.layered:
+            return "deleted before the copy"
+        return None
+    there = set(found.tokens)
+    sure = life.inherited if window.surely(life.created_s) else []
+    sure = sure + [each.token for each in life.appends if window.surely(each.acknowledged_s)]
+    missing = [token for token in sure if token not in there]
+    if missing:
+        return f"{len(missing)} appends are missing, the first {missing[0]}"
     if window.surely(life.closed_s) and not found.closed:
         return "closed before the copy"
     return None
