@@ -132,18 +132,20 @@ class _Replay:
                     self._revived.add(record.id)
                 if isinstance(record, fmt.SidecarRecord):
                     self._sidecars[record.path, record.id] = record
+        self._sidecars = {
+            key: record for key, record in self._sidecars.items() if record.id not in deleted
+        }
         self._deleted = {key for key, number in deleted.items() if number > content.applied}
         return content
 
     def _mend_sidecars(self) -> None:
         """Replace sidecars that a power cut left unreadable: other records need them."""
         for record in self._sidecars.values():
-            if record.id not in self._deleted:
-                directory = self._directory.stream_directory(record.path)
-                try:
-                    load_sidecar(self._disk, directory)
-                except DamagedFiles:
-                    self._writer.replace_sidecar(record)
+            directory = self._directory.stream_directory(record.path)
+            try:
+                load_sidecar(self._disk, directory)
+            except DamagedFiles:
+                self._writer.replace_sidecar(record)
 
     def _apply(self, record: Record) -> None:
         try:

@@ -12,6 +12,7 @@ SEEDS_A_TEST = 25
 FOUND = {
     5: "a fork's rename outlived the making of the directories above it",
     17: "a stream that the cache dropped while it was looked up seemed not to exist",
+    20: "a torn sidecar was replaced by that of the stream deleted at its path before",
     41: "a directory whose sidecar was lost with its stream's deletion blocked the next one",
     264: "a request overtook another one that waited for the same stream to be opened",
     303: "a sidecar torn by a power cut hid the root of the chain from earlier records",
