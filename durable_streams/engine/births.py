@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,7 +52,7 @@ class Births:
     """The verbs ``create`` and ``fork``."""
 
     def __init__(self, core: Core, remove: Callable[[Stream], Awaitable[None]]) -> None:
-        """``remove`` ends an expired stream that is in the way."""
+        """``remove`` ends an expired or deleted stream that is in the way."""
         self._core = core
         self._remove = remove
         self._making: dict[str, asyncio.Future[None]] = {}
@@ -66,9 +67,11 @@ class Births:
                 continue
             if existing is None:
                 break
-            if not self._is_expired(existing):
+            if not existing.sidecar.soft_deleted and not self._is_expired(existing):
                 return await self._same(existing, command)
-            await self._remove(existing)
+            # A crash may have come between the end of the last fork and that of its source.
+            with suppress(StreamNotFound):  # somebody else removed it
+                await self._remove(existing)
             if existing.ended is None:
                 raise StreamExists(command.path, "it was deleted, and its forks still need it")
         if command.fork is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams.engine.engine import Engine
+from durable_streams.errors import StreamExists
 from durable_streams.protocol.commands import Append, Create, ForkRequest
 from durable_streams.protocol.offsets import Start
 from durable_streams.settings import Durability, Settings
@@ -102,6 +103,24 @@ async def test_an_index_longer_than_its_segment_does_not_damage_later_appends(
     copied(torn, directory(image, "s"))
     engine = await Engine.open(image, SETTINGS)
     assert await content(engine, "s") == b"0.1.2.3.4.acknowledged after the restore"
+    await engine.close()
+
+
+async def test_a_deleted_source_whose_last_fork_ended_in_a_crash_frees_its_path(
+    tmp_path: Path,
+) -> None:
+    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    await put(engine, "source", b"old")
+    await engine.create(Create("fork", None, fork=ForkRequest("source")), b"")
+    await engine.delete("source")
+    with pytest.raises(StreamExists):
+        await put(engine, "source", b"new")
+    fork = await engine._find("fork")
+    await engine._endings._delete(fork).wait()  # killed before the source was told
+    await engine.close()
+    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    await put(engine, "source", b"new")
+    assert await content(engine, "source") == b"new"
     await engine.close()
 
 
