@@ -142,7 +142,11 @@ class Run:
                 cwd=CONFORMANCE,
                 stdout=subprocess.PIPE,
             )
-            printed, _ = await process.communicate()
+            try:
+                printed, _ = await process.communicate()
+            finally:
+                if process.returncode is None:
+                    process.kill()
             if process.returncode != 0:
                 raise Damaged(f"the JavaScript client ended with {process.returncode}")
             seen_by = json.loads(printed.splitlines()[-1])

@@ -148,6 +148,24 @@ def test_a_sidecar_that_a_power_cut_left_unreadable_is_taken_from_the_journal(
     assert loaded.sidecar.cuts == 3
 
 
+def test_a_torn_sidecar_is_not_replaced_by_that_of_the_stream_deleted_there_before(
+    directory: DataDirectory,
+) -> None:
+    old, new = History(), History(stream_id=OTHER_ID)
+    creation = new.create(b"new.")
+    with journal(directory) as opened:
+        gone: list[Record] = [old.create(b"old."), old.change(soft_deleted=True), old.delete()]
+        opened.checkpointed(opened.write(gone))
+        opened.write([creation])
+    applied(directory, creation)
+    sidecar = home(directory) / names.SIDECAR
+    sidecar.write_bytes(sidecar.read_bytes()[:20])
+
+    recover(directory, FILES)
+
+    assert content(directory) == b"new."
+
+
 def test_batches_that_a_checkpoint_covered_are_not_looked_at(directory: DataDirectory) -> None:
     history = History()
     with journal(directory) as opened:
