@@ -13,6 +13,7 @@ import enum
 import random
 import string
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tests.e2e.clients import Outages
     from tests.server_process import ServerProcess
 
-RETRY_S: Final = 0.02
+RETRY_S: Final = 0.1
 _FILLER: Final = "".join(random.Random(0).choices(string.ascii_letters, k=40_000))
 
 
@@ -219,13 +220,18 @@ class Writer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much load.  ``pause_s``: mean time between two appends of a writer."""
+    """How much load.  ``pause_s``: mean time between two appends of a writer.
+
+    ``appends``: at least and at most so many to a stream that changes.  ``under``: the first
+    segment of all paths.
+    """
 
     lasting: int
     changing: int
     pause_s: float
     appends: tuple[int, int] = (20, 300)
     seed: int = 0
+    under: str = "proof"
 
 
 @dataclass(slots=True)
@@ -240,7 +246,7 @@ class Load:
     @property
     def lasting_paths(self) -> list[str]:
         """The streams that many write to and that are closed at the end."""
-        return [f"proof/lasting/{number}" for number in range(self.plan.lasting)]
+        return [f"{self.plan.under}/lasting/{number}" for number in range(self.plan.lasting)]
 
     async def create_lasting(self) -> None:
         """Create the streams that last, so that readers find them."""
@@ -254,7 +260,7 @@ class Load:
                 group.create_task(self._write_together(self.lives[path][0], self._chance(number)))
             for number in range(self.plan.changing):
                 chance = self._chance(-1 - number)
-                group.create_task(self._change(f"proof/Changing-{number}", chance))
+                group.create_task(self._change(f"{self.plan.under}/Changing-{number}", chance))
 
     def _chance(self, number: int) -> random.Random:
         return random.Random(f"{self.plan.seed}/{number}")
@@ -372,3 +378,20 @@ class Load:
         self.client.counters.deletes += 1
         answer, _ = await self.client.insist("GET", life.path)
         expect(answer, 404, 410)
+
+
+@asynccontextmanager
+async def under_load(server: ServerProcess, plan: Plan, appends: int) -> AsyncIterator[Load]:
+    """Write to a server, from when so many appends were acknowledged until the block ends."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        aiohttp.ClientSession(connector=connector, skip_auto_headers=["Content-Type"]) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        load = Load(Client(session, server), plan)
+        await load.create_lasting()
+        group.create_task(load.run())
+        while load.client.counters.acknowledged < appends:
+            await asyncio.sleep(0.05)
+        yield load
+        load.ending.set()

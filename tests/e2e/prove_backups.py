@@ -15,11 +15,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 from tests.e2e.copies import EXIT_CODES, execute, faults_of_copy, make_copy, missing_tools
 from tests.e2e.ledger import Life, Window
-from tests.e2e.load import Client, Load, Plan
+from tests.e2e.load import Load, Plan, under_load
 from tests.node import running_in_ci
 from tests.server_process import ServerProcess
 
@@ -87,46 +85,33 @@ class Proof:
         await self._check("rsync twice", target, window, by_server=False)
 
     async def run(self, tools: list[str], copies: int) -> None:
-        """Everything, while the load goes on."""
-        try:
-            for tool in tools:
-                began_s = time.monotonic()
-                await self.copies(tool, copies)
-                for _ in range(-(-copies // 10)):
-                    await self.unpacked_over_a_younger_one(tool)
-                    if tool == "rsync":
-                        await self.rsync_twice()
-                print(
-                    f"{tool}: {copies} copies, exit codes {dict(self.codes[tool])},"
-                    f" {statistics.median(self.seconds[tool]):.2f} s each (median);"
-                    f" with checks {time.monotonic() - began_s:.0f} s;"
-                    f" {len(self.faults)} faults so far",
-                    flush=True,
-                )
-        finally:
-            self._load.ending.set()
+        """Everything, one tool after the other."""
+        for tool in tools:
+            began_s = time.monotonic()
+            await self.copies(tool, copies)
+            for _ in range(-(-copies // 10)):
+                await self.unpacked_over_a_younger_one(tool)
+                if tool == "rsync":
+                    await self.rsync_twice()
+            print(
+                f"{tool}: {copies} copies, exit codes {dict(self.codes[tool])},"
+                f" {statistics.median(self.seconds[tool]):.2f} s each (median);"
+                f" with checks {time.monotonic() - began_s:.0f} s;"
+                f" {len(self.faults)} faults so far",
+                flush=True,
+            )
 
 
 async def prove(
     server: ServerProcess, plan: Plan, tools: list[str], copies: int, keep: bool
 ) -> int:
     """Load, copies and checks; the number of faults."""
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(
-        connector=connector, skip_auto_headers=["Content-Type"]
-    ) as session:
-        client = Client(session, server)
-        load = Load(client, plan)
+    began_s = time.monotonic()
+    async with under_load(server, plan, 20 * plan.changing) as load:
         proof = Proof(server.data_dir, load, plan.seed, keep)
-        await load.create_lasting()
-        began_s = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(load.run())
-            while client.counters.acknowledged < 20 * plan.changing:
-                await asyncio.sleep(0.1)
-            await proof.run(tools, copies)
-        seconds = time.monotonic() - began_s
-    counters = client.counters
+        await proof.run(tools, copies)
+    seconds = time.monotonic() - began_s
+    counters = load.client.counters
     print(
         f"{counters.acknowledged} appends meanwhile,"
         f" {counters.acknowledged / seconds:.0f} a second;"
