@@ -1,7 +1,7 @@
 """Writers that keep a ledger: many streams, all ways to write, and no answer taken on trust.
 
 A *lasting* stream is written by several writers at once until the end, and then closed.  A
-*changing* one has one writer; it is created, written, forked, closed, deleted and created again.
+*changing* one has an owner, who creates, writes, forks, closes, deletes and creates it again.
 With an ``Outages`` the writers go on over killed servers as real clients do: what a producer or a
 ``Stream-Seq`` makes safe is sent again, a plain append that got no answer stays in doubt.
 """
@@ -56,6 +56,15 @@ class Style(enum.Enum):
     PLAIN = "plain"
     SEQUENCE = "sequence"
     PRODUCER = "producer"
+
+
+_TOGETHER: Final = (
+    (Style.PLAIN,),
+    (Style.SEQUENCE,),
+    (Style.PRODUCER, Style.PLAIN),
+    (Style.PRODUCER, Style.PRODUCER),
+)
+"""Who writes to one stream at once; ``Stream-Seq`` belongs to the stream, so it goes alone."""
 
 
 @dataclass(slots=True)
@@ -291,21 +300,21 @@ class Load:
         while not self.ending.is_set():
             life = await self._create(path, chance.choice((BYTES, JSON, TEXT)))
             lives = [life]
-            style = chance.choice(list(Style))
-            writers = [Writer(self.client, life, f"{style.value}-0", style, chance)]
+            writers = [
+                Writer(self.client, life, f"{style.value}-{number}", style, chance)
+                for number, style in enumerate(chance.choice(_TOGETHER))
+            ]
             appends = chance.randint(*self.plan.appends)
             fork_at = chance.randrange(2 * appends)
             for number in range(appends):
-                for writer in writers:
-                    await writer.append()
+                await asyncio.gather(*(writer.append() for writer in writers))
                 await self._pause(chance)
                 if self.ending.is_set():
                     return
                 if number == fork_at:
                     fork = await self._fork(life, f"{path}/fork")
                     lives += [fork]
-                    name = f"{Style.PRODUCER.value}-0"
-                    writers += [Writer(self.client, fork, name, Style.PRODUCER, chance)]
+                    writers.append(Writer(self.client, fork, "forks-own", Style.PRODUCER, chance))
             if chance.random() < 0.5:
                 await self._close(writers[-1], chance)
             await self._pause(chance)
