@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Final, Protocol
 
 import pytest
@@ -108,9 +109,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say so at the end of a run that could not do everything."""
     problem = node_problem()
+    missing = []
     if problem is not None:
+        missing += [
+            problem,
+            "The official conformance suite and the JavaScript client did not run.",
+        ]
+    if shutil.which("rsync") is None:
+        missing.append("rsync is missing: backups with it were not tested. Run scripts/setup dev.")
+    if missing:
         terminalreporter.section("NOT EVERYTHING WAS TESTED", sep="!", red=True, bold=True)
-        terminalreporter.line(problem)
-        terminalreporter.line(
-            "The official conformance suite and the JavaScript client did not run."
-        )
+    for line in missing:
+        terminalreporter.line(line)
