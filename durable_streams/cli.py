@@ -193,6 +193,7 @@ def _settings(options: argparse.Namespace) -> tuple[Settings, HttpSettings]:
         sse_lifetime_s=options.sse_lifetime,
         max_connections=options.max_connections,
         max_body_bytes=options.max_append_bytes,
+        max_bodies_bytes=max(options.max_bodies_bytes, options.max_append_bytes),
         private_caching=options.private_caching,
         access_log=options.access_log,
     )
@@ -257,6 +258,13 @@ def _parser() -> argparse.ArgumentParser:
         default=engine.max_append_bytes,
         metavar="BYTES",
         help="largest request body",
+    )
+    add(
+        "--max-bodies-bytes",
+        type=_count,
+        default=http.max_bodies_bytes,
+        metavar="BYTES",
+        help="request bodies in memory at a time, at least one; more are answered 503",
     )
     add(
         "--segment-bytes",

@@ -73,6 +73,15 @@ class HttpSettings:
     shutdown_grace_s: float = 5.0
     max_connections: int = 10_000
     max_body_bytes: int = 16 * MIB
+    max_bodies_bytes: int = 256 * MIB
     private_caching: bool = False
     immutable_max_age_s: int = 60
     access_log: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, with a ``ValueError`` that says what can."""
+        if self.max_bodies_bytes < self.max_body_bytes:
+            raise ValueError(
+                "all request bodies together need room for the largest: at least "
+                f"{self.max_body_bytes} bytes, not {self.max_bodies_bytes}"
+            )

@@ -1,34 +1,91 @@
-"""Reading request bodies: whole, within a size and within a time.
+"""Reading request bodies: whole, within a size, within a time, and within what memory there is.
 
 The limit is checked against ``Content-Length`` before anything is read, and against what has
 come while a chunked body is read.  A client may be slow, but not without end: it has
 ``timeout_s``, and one second more for every ``SLOWEST_BYTES_PER_S`` it has sent.
+
+All bodies of a server share a :class:`BodyBudget`, from their first byte until their answer: a
+thousand clients that send large bodies slowly must not take all memory.  What does not fit is
+:class:`Overloaded`.  The first ``FREE_BYTES`` of each body do not count, so that small appends
+are taken whatever the large ones do.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
-from durable_streams.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
+from durable_streams.errors import (
+    InvalidRequest,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+)
 from durable_streams.http.sending import send_continue
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiohttp import web
 
 SLOWEST_BYTES_PER_S: Final = 16 * KIB
 """Below what any network of today carries; it only stops those who send a byte now and then."""
 
+FREE_BYTES: Final = 64 * KIB
+"""Of every body; a connection's buffers take about as much anyway."""
 
-async def read_body(request: web.BaseRequest, limit_bytes: int, timeout_s: float) -> bytes:
-    """Return the body of a request.
 
-    Raises :class:`PayloadTooLarge`, :class:`RequestTimeout`, :class:`InvalidRequest` if its
-    framing is broken, and :class:`ConnectionError` if the client goes away.
+class BodyBudget:
+    """How many bytes of request bodies one server may hold at a time."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    @contextmanager
+    def share(self) -> Iterator[BodyShare]:
+        """Give one request its share, for as long as it holds its body."""
+        share = BodyShare(self)
+        try:
+            yield share
+        finally:
+            self.used_bytes -= share.bytes
+
+
+class BodyShare:
+    """What one request holds of a :class:`BodyBudget`."""
+
+    __slots__ = ("_budget", "bytes")
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self.bytes = 0
+
+    def grow(self, size_bytes: int) -> None:
+        """Hold a body of this size by now; :class:`Overloaded` if there is no room for it."""
+        more = size_bytes - FREE_BYTES - self.bytes
+        if more <= 0:
+            return
+        budget = self._budget
+        if budget.used_bytes + more > budget.limit_bytes:
+            raise Overloaded("too many large request bodies at a time")
+        budget.used_bytes += more
+        self.bytes += more
+
+
+async def read_body(
+    request: web.BaseRequest, limit_bytes: int, timeout_s: float, share: BodyShare
+) -> bytes:
+    """Return the body of a request, which ``share`` then holds.
+
+    Raises :class:`PayloadTooLarge`, :class:`RequestTimeout`, :class:`Overloaded`,
+    :class:`InvalidRequest` if its framing is broken, and :class:`ConnectionError` if the client
+    goes away.
     """
     length_bytes = request.content_length
     if length_bytes is not None and length_bytes > limit_bytes:
@@ -36,23 +93,25 @@ async def read_body(request: web.BaseRequest, limit_bytes: int, timeout_s: float
     content = request.content
     try:
         if not content.is_eof():
-            return await _receive(request, limit_bytes, timeout_s)
+            return await _receive(request, limit_bytes, timeout_s, share)
         body = content.read_nowait()
     except (RequestPayloadError, HttpProcessingError) as error:
         raise InvalidRequest(f"the body is malformed: {_first_line(error)}") from None
     if len(body) > limit_bytes:
         raise PayloadTooLarge(limit_bytes)
+    share.grow(len(body))
     return body
 
 
-async def _receive(request: web.BaseRequest, limit_bytes: int, timeout_s: float) -> bytes:
+async def _receive(
+    request: web.BaseRequest, limit_bytes: int, timeout_s: float, share: BodyShare
+) -> bytes:
     if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= (1, 1):
         send_continue(request)
     content = request.content
     loop = asyncio.get_running_loop()
     begin_s = loop.time()
-    pieces: list[bytes] = []
-    size_bytes = 0
+    body = bytearray()  # a list of pieces would cost forty times what comes byte by byte
     try:
         async with asyncio.timeout(timeout_s) as patience:
             while True:
@@ -61,14 +120,15 @@ async def _receive(request: web.BaseRequest, limit_bytes: int, timeout_s: float)
                 piece = await content.readany()
                 if not piece:
                     break
-                pieces.append(piece)
-                size_bytes += len(piece)
+                size_bytes = len(body) + len(piece)
                 if size_bytes > limit_bytes:
                     raise PayloadTooLarge(limit_bytes)
+                share.grow(size_bytes)
+                body += piece
                 patience.reschedule(begin_s + timeout_s + size_bytes / SLOWEST_BYTES_PER_S)
     except TimeoutError:
         raise RequestTimeout(f"the body did not arrive within {timeout_s:g} s") from None
-    return b"".join(pieces)
+    return bytes(body)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 from aiohttp import web
 
 from durable_streams.errors import Draining, StreamError
-from durable_streams.http.body import read_body
+from durable_streams.http.body import BodyBudget, BodyShare, read_body
 from durable_streams.http.live import LiveReads
 from durable_streams.http.logs import Throttle
 from durable_streams.http.sending import Sender
@@ -60,6 +60,7 @@ class StreamsHandler:
             random=random or random_module.Random(),  # noqa: S311 - it guards no secret
         )
         self.active: set[asyncio.Task[object]] = set()
+        self.bodies = BodyBudget(settings.max_bodies_bytes)
         self._throttle = Throttle()
 
     def drain(self) -> None:
@@ -111,14 +112,16 @@ class StreamsHandler:
         command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
         match command:
             case Append():
-                body = await self._writable_body(request)
-                reply = replies.appended(await self.engine.append(command, body))
+                with self.bodies.share() as share:
+                    body = await self._writable_body(request, share)
+                    reply = replies.appended(await self.engine.append(command, body))
             case Read():
                 return await self._read(request, command)
             case Create():
-                body = await self._writable_body(request)
                 location = stream_url(request, prefix, command.path)
-                reply = replies.created(await self.engine.create(command, body), location)
+                with self.bodies.share() as share:
+                    body = await self._writable_body(request, share)
+                    reply = replies.created(await self.engine.create(command, body), location)
             case Head():
                 reply = replies.info(await self.engine.head(command.path))
             case Delete():
@@ -130,12 +133,13 @@ class StreamsHandler:
                 assert_never(command)
         return self.sender.answer(reply)
 
-    async def _writable_body(self, request: web.BaseRequest) -> bytes:
+    async def _writable_body(self, request: web.BaseRequest, share: BodyShare) -> bytes:
         """Read the body of a write, unless writes are refused anyway."""
         refusal = self.engine.write_refusal()
         if refusal is not None:
             raise refusal
-        return await read_body(request, self.settings.max_body_bytes, self.settings.body_timeout_s)
+        settings = self.settings
+        return await read_body(request, settings.max_body_bytes, settings.body_timeout_s, share)
 
     async def _read(self, request: web.BaseRequest, command: Read) -> web.StreamResponse:
         stream = await self.engine.open_stream(command.path)

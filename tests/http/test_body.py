@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from durable_streams.http.body import FREE_BYTES
 from durable_streams.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -156,3 +157,43 @@ async def test_a_compressed_body_is_415_and_never_unpacked(small: RunningServer)
     client.send(POST + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd")
     assert (await client.answer()).status == 415
     assert await content(client) == b""
+
+
+async def test_bodies_beyond_what_all_of_them_may_hold_are_503_and_small_ones_go_on(
+    serve: Serve,
+) -> None:
+    server = await serve(HttpSettings(max_body_bytes=LIMIT, max_bodies_bytes=LIMIT))
+    await server.create("a", "text/plain")
+    slow = [await server.connect() for _ in range(2)]
+    for client in slow:
+        client.send(POST + b"Content-Length: %d\r\n\r\n" % LIMIT + b"x" * (LIMIT - 1))
+    while server.handler.bodies.used_bytes < 2 * (LIMIT - 1 - FREE_BYTES):
+        await asyncio.sleep(0)
+    fast = await server.connect()
+    assert (await fast.request("POST", "a", b"y", {"Content-Type": "text/plain"})).status == 204
+    greedy = await server.connect()
+    greedy.send(POST + b"Content-Length: %d\r\n\r\n" % LIMIT + b"z" * LIMIT)
+    answer = await greedy.answer()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    for client in slow:
+        client.writer.transport.abort()
+    while server.handler.active:
+        await asyncio.sleep(0)
+    assert server.handler.bodies.used_bytes == 0
+    again = await fast.request("POST", "a", b"z" * LIMIT, {"Content-Type": "text/plain"})
+    assert again.status == 204
+
+
+async def test_a_body_holds_its_share_until_it_is_answered_and_no_longer(serve: Serve) -> None:
+    server = await serve(HttpSettings(max_body_bytes=LIMIT, max_bodies_bytes=LIMIT))
+    await server.create("a", "text/plain")
+    client = await server.connect()
+    for _ in range(5):
+        answer = await client.request("POST", "a", b"x" * LIMIT, {"Content-Type": "text/plain"})
+        assert answer.status == 204
+        assert server.handler.bodies.used_bytes == 0
+
+
+def test_room_for_less_than_one_body_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 10 bytes"):
+        HttpSettings(max_body_bytes=10, max_bodies_bytes=9)
