@@ -1,0 +1,282 @@
+"""Clients that mean harm, as raw bytes against the real server process."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import socket
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from durable_streams.settings import MIB
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartServer
+    from tests.server_process import ServerProcess
+
+POST: Final = b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
+CLOSE: Final = b"Connection: close\r\n"
+CONNECTION_BYTES: Final = MIB // 2
+REST_BYTES: Final = 256 * MIB
+"""The bound that the documentation states (Operations, Limits)."""
+
+
+def connect(server: ServerProcess, receive_buffer_bytes: int | None = None) -> socket.socket:
+    client = socket.socket()
+    if receive_buffer_bytes is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    client.settimeout(10)
+    client.connect(("127.0.0.1", server.port))
+    return client
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Everything until the server closes; a reset counts as the end."""
+    data = b""
+    try:
+        while piece := client.recv(65_536):
+            data += piece
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def exchange(server: ServerProcess, data: bytes) -> bytes:
+    """Send bytes, say that no more will come, and read until the server closes."""
+    with connect(server) as client:
+        try:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it answered already and closed
+        return read_all(client)
+
+
+def statuses(answers: bytes) -> list[int]:
+    """The statuses of answers in a row; their bodies hold no status lines."""
+    return [int(line[9:12]) for line in answers.split(b"\r\n") if line.startswith(b"HTTP/1.")]
+
+
+def request(server: ServerProcess, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    asked = urllib.request.Request(server.url(path), method=method, data=body or None)
+    asked.add_header("Content-Type", "text/plain")
+    try:
+        with urllib.request.urlopen(asked) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def files_below(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*")}
+
+
+@pytest.fixture
+def target(server: ServerProcess) -> ServerProcess:
+    assert request(server, "PUT", "a")[0] == 201
+    return server
+
+
+SMUGGLED: Final = b"DELETE /v1/stream/a HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+AMBIGUOUS: Final = (
+    b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    b"Content-Length: 0\r\nContent-Length: 5\r\n\r\n",
+    b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    b"Content-Length: 5, 5\r\n\r\nhello",
+    b"Content-Length: +5\r\n\r\nhello",
+    b"Content-Length: -5\r\n\r\nhello",
+    b"Content-Length: 0x5\r\n\r\nhello",
+    b"Content-Length: 5_0\r\n\r\nhello",
+    b"Content-Length: 99999999999999999999999999\r\n\r\nhello",
+    b"Content-Length : 0\r\n\r\n",
+    b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n0\n\n",
+    b"X: a\nContent-Length: 0\r\n\r\n",
+    b"X: a\rContent-Length: 0\r\n\r\n",
+    b"X: a\0b\r\nContent-Length: 0\r\n\r\n",
+    b"X: a\r\n folded: b\r\nContent-Length: 0\r\n\r\n",
+    b" X: a\r\nContent-Length: 0\r\n\r\n",
+    b"no colon\r\nContent-Length: 0\r\n\r\n",
+)
+
+
+def test_no_framing_that_two_servers_may_read_differently_lets_a_second_request_through(
+    target: ServerProcess,
+) -> None:
+    for head in AMBIGUOUS:
+        answers = statuses(exchange_open(target, POST + head + SMUGGLED))
+        assert answers == [400], (head, answers)
+    assert request(target, "GET", "a") == (200, b"")
+
+
+def test_pipelined_requests_are_answered_in_their_order(target: ServerProcess) -> None:
+    count = 500
+    appends = b"".join(POST + b"Content-Length: 5\r\n\r\n%05d" % n for n in range(count))
+    last = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n" + CLOSE + b"\r\n"
+    answers = exchange_open(target, appends + last)
+    assert statuses(answers) == [204] * count + [200]
+    assert answers.endswith(b"".join(b"%05d" % n for n in range(count)))
+
+
+def exchange_open(server: ServerProcess, data: bytes) -> bytes:
+    with connect(server) as client:
+        client.sendall(data)
+        return read_all(client)
+
+
+REFUSED: Final = (
+    (b"GET /v1/stream/" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n", 414),
+    (b"GET /v1/stream/a?offset=" + b"1" * 9000 + b" HTTP/1.1\r\nHost: a\r\n", 414),
+    (b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000 + b"\r\n", 431),
+    (b"GET /v1/stream/a HTTP/1.1\r\n" + b"X: a\r\n" * 200, 431),
+    (POST + b"Content-Length: 999999999999\r\n", 413),
+    (b"G" * 9000 + b" /v1/stream/a HTTP/1.1\r\nHost: a\r\n", 400),
+    (b"GET /v1/stream/a HTTP/9.9\r\nHost: a\r\n", 400),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    (POST + b"Producer-Id: " + b"p" * 5000 + b"\r\nContent-Length: 0\r\n", 400),
+)
+
+
+def test_what_is_too_large_or_no_http_is_refused_by_its_own_status(
+    target: ServerProcess,
+) -> None:
+    for head, status in REFUSED:
+        answers = statuses(exchange_open(target, head + CLOSE + b"\r\n"))
+        assert answers == [status], (head[:60], answers)
+
+
+TRICKS: Final = (
+    "..",
+    "../../../../evil",
+    "%2e%2e/%2e%2e/evil",
+    "..%2f..%2f..%2fevil",
+    "%2fetc%2fevil",
+    "/etc/evil",
+    "a/../../../evil",
+    "a%00b",
+    "%c0%ae%c0%ae/evil",
+    "..%5c..%5cevil",
+    "a@",
+    "evil~",
+    "%25%32%65%25%32%65/evil",
+    ".hidden",
+    "CON",
+    "a" * 255 + "/" + "b" * 255,
+)
+
+
+def test_no_path_writes_outside_of_the_streams(target: ServerProcess) -> None:
+    outside = files_below(target.data_dir.parent)
+    for path in TRICKS:
+        head = f"PUT /v1/stream/{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n".encode()
+        answer = exchange_open(target, head + CLOSE + b"\r\nevil")
+        assert statuses(answer)[0] in {201, 400, 404}, path
+    fresh = files_below(target.data_dir.parent) - outside
+    within = f"{target.data_dir.name}/"
+    assert all(name.startswith((f"{within}streams/", f"{within}tmp/")) for name in fresh), fresh
+    assert not any(part == ".." for name in fresh for part in name.split("/"))
+
+
+def test_a_decompression_bomb_is_refused_unopened(target: ServerProcess) -> None:
+    bomb = gzip.compress(b"\0" * (64 * MIB))
+    target.reset_peak_rss()
+    before = target.rss_bytes()
+    for name in (b"Content-Encoding: gzip", b"Transfer-Encoding: gzip, chunked"):
+        head = POST + name + b"\r\nContent-Length: %d\r\n" % len(bomb) + CLOSE + b"\r\n"
+        assert statuses(exchange_open(target, head + bomb)) in ([415], [400])
+    assert target.peak_rss_bytes() - before < 32 * MIB
+    assert request(target, "GET", "a") == (200, b"")
+
+
+def test_large_bodies_sent_slowly_by_many_take_no_more_memory_than_the_bound(
+    start_server: StartServer,
+) -> None:
+    budget_bytes, size, count = 32 * MIB, 8 * MIB, 40
+    server = start_server("--max-bodies-bytes", str(budget_bytes))
+    assert request(server, "PUT", "a")[0] == 201
+    before = server.rss_bytes()
+    server.reset_peak_rss()
+    refused = 0
+    with ExitStack() as clients:
+        slow = [clients.enter_context(connect(server)) for _ in range(count)]
+        for client in slow:
+            client.sendall(POST + b"Content-Length: %d\r\n\r\n" % size)
+            try:
+                client.sendall(b"x" * (size - 1))
+            except (BrokenPipeError, ConnectionResetError):
+                refused += 1
+        assert request(server, "POST", "a", b"small")[0] == 204
+        growth = server.peak_rss_bytes() - before
+        for client in slow:
+            client.setblocking(False)
+        answers = [answer_now(client) for client in slow]
+    assert growth < count * CONNECTION_BYTES + 3 * budget_bytes, growth
+    assert sum(answer.startswith(b"HTTP/1.1 503") for answer in answers) > count // 2
+    assert request(server, "GET", "a") == (200, b"small")
+
+
+def answer_now(client: socket.socket) -> bytes:
+    try:
+        return client.recv(1000)
+    except OSError:
+        return b""
+
+
+def test_readers_that_take_nothing_cost_little_and_hold_up_nobody(target: ServerProcess) -> None:
+    rng = random.Random(1)
+    for _ in range(8):
+        assert request(target, "POST", "a", rng.randbytes(4 * MIB).hex().encode())[0] == 204
+    before = target.rss_bytes()
+    target.reset_peak_rss()
+    get = b"GET /v1/stream/a?offset=-1%b HTTP/1.1\r\nHost: a\r\n\r\n"
+    with ExitStack() as clients:
+        for live in [b"", b"&live=sse"] * 30:
+            reader = clients.enter_context(connect(target, 4096))
+            reader.sendall(get % live)
+            assert reader.recv(12) == b"HTTP/1.1 200"
+        for _ in range(20):
+            assert request(target, "POST", "a", b"x")[0] == 204
+        growth = target.peak_rss_bytes() - before
+    assert growth < 60 * CONNECTION_BYTES, growth
+
+
+def test_a_flood_of_connections_is_refused_at_the_limit_and_served_below_it(
+    start_server: StartServer,
+) -> None:
+    limit = 50
+    server = start_server("--max-connections", str(limit))
+    with ExitStack() as clients:
+        idle = [clients.enter_context(connect(server)) for _ in range(limit)]
+        for client in idle:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        for _ in range(200):
+            with connect(server) as one_more:
+                assert read_all(one_more).startswith(b"HTTP/1.1 503")
+        for client in idle:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_half_closed_and_cut_off_requests_leave_nothing(target: ServerProcess) -> None:
+    for data in (b"", b"GET", POST, POST + b"Content-Length: 10\r\n\r\nhalf"):
+        assert statuses(exchange(target, data)) in ([], [400], [408])
+    whole = POST + CLOSE + b"Content-Length: 5\r\n\r\nwhole"
+    assert statuses(exchange(target, whole)) in ([204], [])
+    assert request(target, "GET", "a")[1] in {b"whole", b""}
