@@ -215,7 +215,6 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    http, engine = HttpSettings(), Settings()
     parser = _Parser(prog="durable_streams", description="A Durable Streams server.")
     parser.add_argument("--version", action="version", version=f"durable_streams {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -226,6 +225,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     serve.set_defaults(run=_run_server)
+    _add_options(serve)
+    return parser
+
+
+def _add_options(serve: argparse.ArgumentParser) -> None:
+    """The flags of ``serve``; what they mean for users is in docs/operations.rst."""
+    http, engine = HttpSettings(), Settings()
     add = serve.add_argument
     add("--version", action="version", version=f"durable_streams {_version()}")
     add("--host", default="127.0.0.1", help="address to listen on")
@@ -289,7 +295,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--log-format", choices=["text", "json"], default="text", help="of the lines on stderr")
     add("--access-log", action="store_true", help="log a line for every request")
-    return parser
 
 
 def _port(text: str) -> int:

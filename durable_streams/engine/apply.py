@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _GATHER_S: Final = 0.02
 _GATHER_BYTES: Final = 8 * 1024 * 1024
+_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 _FULL_DISK_PAUSE_S: Final = 0.2
 
 log = logging.getLogger("durable_streams.engine")
@@ -186,12 +187,13 @@ class Applier:
             try:
                 write()
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT) and not self._stopping:
-                    log.error("the disk is full; waiting to write stream %s", path)
+                passes = error.errno in _PASSING or not self._writer.is_reachable()
+                if passes and not self._stopping:
+                    log.error("waiting to write stream %s: %s", path, error)
                     self._runtime.pause(_FULL_DISK_PAUSE_S)
                     continue
                 # Files that somebody took away cannot be written after a restart either.
-                hold = not isinstance(error, FileNotFoundError)
+                hold = passes or not isinstance(error, FileNotFoundError)
                 self._break(path, f"writing its files failed: {error}", hold=hold)
             except (FilesLost, DamagedFiles) as error:
                 self._break(path, str(error), hold=False)

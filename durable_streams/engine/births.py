@@ -168,6 +168,7 @@ class Births:
         except DamagedFiles as error:
             raise StreamDamaged(plan.source_path, str(error)) from error
         except OSError as error:
+            self._core.look_for_failed_sync()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull("no space is left for the fork; nothing was stored") from error
             raise StorageFailed(f"building the fork failed: {error}") from error

@@ -14,13 +14,13 @@ from collections import OrderedDict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from durable_streams.engine.stream import Stream
-from durable_streams.errors import StreamDamaged
+from durable_streams.errors import StreamDamaged, Unavailable
 from durable_streams.protocol.commands import FOREVER
-from durable_streams.storage.stream_files import DamagedFiles, load
-from durable_streams.storage.writer import cut
+from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, load
+from durable_streams.storage.writer import cut, set_stream_aside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -72,7 +72,7 @@ class Catalog:
         self._lines: dict[str, _Line] = {}
         self._opening: dict[str, asyncio.Task[Stream | None]] = {}
         self._buried: dict[str, Stream] = {}
-        self._mortal: WeakSet[Stream] = WeakSet()
+        self._mortal: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # a set in order
 
     def __len__(self) -> int:
         return len(self._cached)
@@ -186,8 +186,14 @@ class Catalog:
         try:
             loaded = load(self._directory.disk, directory, verify=self._verify)
         except DamagedFiles as error:
+            if self._verify and isinstance(error, DamagedSidecar):
+                target = set_stream_aside(self._directory, directory)
+                log.error("stream %s was lost with unsynced writes (%s): %s", path, error, target)
+                return None
             log.error("stream %s is damaged: %s", path, error)
             raise StreamDamaged(path, str(error)) from error
+        if loaded is None and not self._directory.is_there():
+            raise Unavailable("the data directory cannot be reached")
         if loaded is not None and loaded.cut:
             cut(self._directory, loaded, directory)
         return loaded
@@ -199,7 +205,7 @@ class Catalog:
         self._cached[stream.path] = stream
         self._alive[stream.path] = stream
         if stream.sidecar.lifetime() != FOREVER:
-            self._mortal.add(stream)
+            self._mortal[stream] = None
         while len(self._cached) > self._max_open:
             _, oldest = self._cached.popitem(last=False)
             self.leaving(oldest)

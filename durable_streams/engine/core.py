@@ -29,6 +29,7 @@ from durable_streams.errors import (
     StorageFailed,
     StreamDamaged,
     StreamError,
+    Unavailable,
 )
 from durable_streams.results import Publication
 from durable_streams.settings import Durability
@@ -79,7 +80,7 @@ class Core:
         self.fault: StorageFailed | None = None
         self.draining = False
         self._verify = verify
-        self._full: DiskFull | None = None
+        self._full: DiskFull | Unavailable | None = None
         self._unapplied: deque[tuple[int, float]] = deque()
         self._progress: list[asyncio.Future[None]] = []
         self._last_checkpoint = self._last_start = self.loop.time()
@@ -94,7 +95,11 @@ class Core:
             directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
         )
         self._journal = journal
-        self._writer = StreamWriter(directory, settings.max_open_files // 2)
+        self._writer = StreamWriter(
+            directory,
+            settings.max_open_files // 2,
+            journaled=settings.durability is Durability.FSYNC and not verify,
+        )
         self._committer = Committer(
             self.loop,
             runtime.worker("commit"),
@@ -236,7 +241,13 @@ class Core:
     def _on_sync_fault(self, error: OSError) -> None:
         self._on_fault(StorageFailed(f"syncing the streams' files failed: {error}"))
 
+    def look_for_failed_sync(self) -> None:
+        """A sync that failed anywhere, in building a fork for one, is final for all."""
+        if self.directory.disk.sync_failed and self.fault is None:
+            self._on_fault(StorageFailed("a sync failed: what it was for may be lost"))
+
     def _on_stream_fault(self, path: str, reason: str) -> None:
+        self.look_for_failed_sync()
         self.catalog.faults[path] = StreamDamaged(path, reason)
         self._wake_progress()
 
@@ -245,6 +256,7 @@ class Core:
         last_sync = self.loop.time()
         while True:
             await asyncio.sleep(_TICK_S)
+            self.look_for_failed_sync()
             await self._look_for_room()
             now = self.loop.time()
             if self.settings.durability is Durability.INTERVAL and (
@@ -263,7 +275,13 @@ class Core:
                 self._wake_progress()
 
     async def _look_for_room(self) -> None:
-        free, inodes = await self.run(self.directory.disk.room, self.directory.root)
+        try:
+            free, inodes = await self.run(self.directory.disk.room, self.directory.streams)
+        except OSError as error:
+            if not isinstance(self._full, Unavailable):
+                log.critical("the data directory cannot be reached; writes refused: %s", error)
+            self._full = Unavailable(f"the data directory cannot be reached: {error.strerror}")
+            return
         full = free < _ROOM_BYTES + self._committer.waiting_bytes or inodes < _ROOM_INODES
         if full and self._full is None:
             log.error("the disk is full: %d bytes and %d inodes left; writes refused", free, inodes)

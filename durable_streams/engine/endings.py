@@ -16,6 +16,7 @@ import msgspec
 from durable_streams.engine.births import sidecar_record
 from durable_streams.engine.operations import DeleteOperation, SidecarOperation
 from durable_streams.errors import StreamDamaged, StreamError, StreamGone, StreamNotFound
+from durable_streams.settings import Durability
 from durable_streams.storage import disk as disks
 from durable_streams.storage.format import journal as fmt
 
@@ -52,7 +53,10 @@ class Endings:
         await operation.wait()
         try:
             await self._release_source(stream)
-        except StreamError as error:  # the stream is deleted all the same; the source waits
+        except (
+            StreamError,
+            OSError,
+        ) as error:  # the stream is deleted all the same; the source waits
             log.warning("the source of %s was not told of its end: %s", stream.path, error)
 
     async def _living_forks(self, stream: Stream) -> dict[str, str]:
@@ -130,8 +134,12 @@ class Endings:
         task.add_done_callback(self._removals.discard)
 
     async def _remove(self, name: str) -> None:
-        path = self._core.directory.trash / name
+        trash = self._core.directory.trash
+        path = trash / name
         try:
+            if self._core.settings.durability is not Durability.FSYNC:
+                # The journal may forget the deletion; then the stream must come back whole.
+                await self._core.run(self._core.directory.disk.sync_directory, trash)
             await _remove_tree(self._core.directory.disk, path, executor=self._core.executor)
         except OSError as error:
             log.warning("cannot remove %s: %s", path, error)

@@ -211,8 +211,10 @@ class Reader:
         if split > begin:
             file = await self._file(stream, segment, split)
             if end - begin <= _SMALL_BYTES:
-                parts.append(await self._pread(file, split - begin, begin))
-                file.release()
+                try:
+                    parts.append(await self._pread(file, split - begin, begin))
+                finally:
+                    file.release()
             else:
                 parts.append(FileSlice(file, begin, split - begin))
                 chunk.hold(file)
@@ -251,7 +253,9 @@ class Reader:
         if file is None:
             path = self._directory.stream_directory(stream.path)
             name = names.segment_file(segment, stream.id)
-            fd = await self._run(self._disk.open_read, path / name)
+            fd = await self._open(path / name)
+            if self._has_more_than_applied(stream, segment, fd):
+                return OpenSegment(self._directory, fd)
             file = self._files.get(key)
             if file is not None:
                 self._disk.close(fd)
@@ -263,6 +267,29 @@ class Reader:
             self._files.move_to_end(key)
         file.acquire()
         return file
+
+    def _has_more_than_applied(self, stream: Stream, segment: int, fd: int) -> bool:
+        """Whether a file has torn bytes at its end, perhaps: it may still be replaced by a copy.
+
+        (One that has none can be replaced too, but then it is shorter than what is read of it.)
+        """
+        applied = stream.applied
+        size = self._disk.file_status(fd).size_bytes
+        return segment >= applied.segment and size > applied.position
+
+    async def _open(self, path: Path) -> int:
+        """Open a file off the loop; whoever leaves meanwhile leaves no descriptor behind."""
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(self._executor, self._disk.open_read, path)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_unused)
+            raise
+
+    def _close_unused(self, opening: asyncio.Future[int]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._disk.close(opening.result())
 
     def forget(self, stream: Stream) -> None:
         """A stream was deleted: let go of its files."""

@@ -8,14 +8,15 @@ error, a bug gets 500 and one traceback in the log, and a client that went away 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import random as random_module
 import time
-from typing import TYPE_CHECKING, NoReturn, assert_never
+from typing import TYPE_CHECKING, Final, NoReturn, assert_never
 
 from aiohttp import web
 
-from durable_streams.errors import Draining, StreamError
+from durable_streams.errors import Draining, Overloaded, StreamError
 from durable_streams.http.body import BodyBudget, BodyShare, read_body
 from durable_streams.http.live import LiveReads
 from durable_streams.http.logs import Throttle
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from durable_streams.engine.engine import Engine
     from durable_streams.results import Chunk, StreamRef
     from durable_streams.settings import HttpSettings
+
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 logger = logging.getLogger("durable_streams")
 
@@ -84,6 +87,8 @@ class StreamsHandler:
             return self.refuse(request, error)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
+        except OSError as error:
+            return self.refuse_failed_call(request, error)
         except Exception:
             logger.exception(
                 "bug: a request failed",
@@ -105,6 +110,18 @@ class StreamsHandler:
                     extra={"error": kind, "method": request.method, "path": request.raw_path},
                 )
         return self.sender.answer(reply)
+
+    def refuse_failed_call(self, request: web.BaseRequest, error: OSError) -> web.StreamResponse:
+        """Answer where the system failed: 503 if that passes, else 500; no bug of ours."""
+        if error.errno in _NO_DESCRIPTORS:
+            return self.refuse(request, Overloaded("the server is out of file descriptors"))
+        if self._throttle.allows("OSError"):
+            logger.error(
+                "a request failed: %s",
+                error,
+                extra={"method": request.method, "path": request.raw_path},
+            )
+        return self.sender.answer(replies.internal_error())
 
     async def _answer(
         self, request: web.BaseRequest, prefix: str, raw_path: str, raw_query: str

@@ -56,6 +56,10 @@ class Layout:
         self.trash = root / "trash"
         self.aside = root / "aside"
 
+    def is_there(self) -> bool:
+        """Whether it still is where it was opened: not moved, removed or unmounted."""
+        return self.disk.is_directory(self.streams)
+
     def stream_directory(self, path: str) -> Path:
         """The directory of the stream at a URL path."""
         return self.streams / names.directory_of(path)

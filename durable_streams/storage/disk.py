@@ -32,8 +32,18 @@ class FileStatus:
     links: int
 
 
+class FailedSync(OSError):
+    """A sync failed: what it was for may be lost, and no later sync can tell."""
+
+
 class Disk:
-    """The real file system."""
+    """The real file system.
+
+    ``sync_failed``: whether any sync ever failed.  What it was for may be lost although a later
+    sync succeeds, so from then on no sync proves anything.
+    """
+
+    sync_failed = False
 
     def open_read(self, path: Path) -> int:
         """Open for reading."""
@@ -68,41 +78,61 @@ class Disk:
 
     def pwrite(self, fd: int, data: bytes, position: int) -> None:
         """Write all of ``data``; not durable before a sync."""
-        written = os.pwrite(fd, data, position)
+        written = self.pwrite_some(fd, data, position)
         while written < len(data):
-            written += os.pwrite(fd, memoryview(data)[written:], position + written)
+            written += self.pwrite_some(fd, memoryview(data)[written:], position + written)
+
+    def pwrite_some(self, fd: int, data: bytes | memoryview, position: int) -> int:
+        """Write as much as the system takes in one call; how many bytes that were."""
+        return os.pwrite(fd, data, position)
 
     def truncate(self, fd: int, size: int) -> None:
         """Cut the file; not durable before a sync."""
         os.ftruncate(fd, size)
 
     def sync(self, fd: int) -> None:
-        """The file's bytes and size are durable when this returns."""
-        if sys.platform == "darwin":
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-        else:
-            os.fdatasync(fd)
+        """The file's bytes and size are durable when this returns; else :class:`FailedSync`."""
+        try:
+            if sys.platform == "darwin":
+                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            else:
+                os.fdatasync(fd)
+        except OSError as error:
+            raise self.failed_sync(error) from error
 
     def sync_directory(self, path: Path) -> None:
-        """The names in a directory are durable when this returns."""
+        """The names in a directory are durable when this returns; else :class:`FailedSync`.
+
+        Any other ``OSError``: the directory could not be opened, and nothing was tried.
+        """
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         try:
             if sys.platform == "darwin":
                 fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             else:
                 os.fsync(fd)
+        except OSError as error:
+            raise self.failed_sync(error) from error
         finally:
             os.close(fd)
 
     def sync_file_system(self, fd: int) -> None:
-        """Everything on the file system of ``fd`` is durable when this returns."""
+        """Everything on the file system of ``fd`` is durable when this returns.
+
+        Else :class:`FailedSync`.
+        """
         if sys.platform != "linux":
             os.sync()
             return
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.syncfs(fd) != 0:
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            raise self.failed_sync(OSError(number, os.strerror(number)))
+
+    def failed_sync(self, error: OSError) -> FailedSync:
+        """Remember that a sync failed; the error to raise."""
+        self.sync_failed = True
+        return FailedSync(*error.args)
 
     def status(self, path: Path) -> FileStatus | None:
         """Size and link count; None if there is nothing at the path."""

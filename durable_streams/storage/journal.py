@@ -20,6 +20,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format import journal as fmt
 
 if TYPE_CHECKING:
@@ -85,17 +86,24 @@ class Journal:
             self._free.append(_File(path, fd, self._disk.file_status(fd).size_bytes))
         self._active = self._begin()
         self.write([])
+        self.sync()  # in every mode: what was recovered is not to be recovered again
 
     def _create(self) -> None:
         """Make one more free file."""
         taken = {path.name for path in _paths(self._disk, self._path)}
         number = next(n for n in range(len(taken) + 1) if f"{n}{_SUFFIX}" not in taken)
         path = self._path / f"{number}{_SUFFIX}"
-        self._free.append(_File(path, self._disk.open_write(path), 0))
+        fd = self._disk.open_write(path)
         try:
             self._disk.sync_directory(self._path)
-        except OSError as error:
+        except FailedSync as error:
+            self._disk.close(fd)
             raise SyncFailed(f"syncing the journal's directory failed: {error}") from error
+        except OSError:  # out of descriptors, say: there will be another time
+            self._disk.close(fd)
+            self._disk.unlink(path)
+            raise
+        self._free.append(_File(path, fd, 0))
 
     def _begin(self) -> _File:
         """Make a free file, or a new one, the one to write to."""
@@ -163,7 +171,7 @@ class Journal:
     def _sync_file(self, file: _File) -> None:
         try:
             self._disk.sync(file.fd)
-        except OSError as error:
+        except FailedSync as error:
             raise SyncFailed(f"syncing the journal failed: {error}") from error
 
     def _turn(self) -> None:
@@ -280,6 +288,17 @@ def _resume(
         if batch is not None and batch.number > expected and batch.synced >= expected:
             return position, batch
     return None
+
+
+def sync_journal(directory: DataDirectory) -> None:
+    """Make durable what is there, so that whoever acts on it does so once and for all."""
+    disk = directory.disk
+    for path in _paths(disk, directory.journal):
+        fd = disk.open_write(path)
+        try:
+            disk.sync(fd)
+        finally:
+            disk.close(fd)
 
 
 def set_aside(directory: DataDirectory) -> Path:

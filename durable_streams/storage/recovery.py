@@ -2,15 +2,18 @@
 
 Runs before anything is served, alone, and may be repeated from any point:
 
-1. Read the journal file by file, batch by batch, to its end (``journal.read_journal``), twice
-   rather than into memory: first to learn how far it was applied and what it deletes.
+1. Sync the journal: a killed server may have left in it what a power cut would still take back.
+   Read it file by file, batch by batch, to its end (``journal.read_journal``), twice rather than
+   into memory: first to learn how far it was applied and what it deletes.
 2. Put back sidecars that a power cut left unreadable and that the journal has.
 3. Skip batches that a checkpoint has already made durable in the streams' files, and what was
    written to streams that are deleted further on.
 4. Apply each record where its path, id and running checksum continue what is on disk; leave out
    what does not continue (a copy of another time) and count it.
 5. Remove what is left in ``tmp/``: it was never acknowledged.
-6. Sync everything touched.  A damaged journal is moved to ``aside/``, whole.
+6. Sync the file system if there was anything to apply: what a record asks for may have been done
+   by a server that was killed, and be in memory only.  A damaged journal is moved to ``aside/``,
+   whole.
 7. The journal begins a new generation behind the last batch (the caller's step).
 
 Streams that the journal does not mention are not looked at: they are checked when first opened.
@@ -28,14 +31,16 @@ from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import journal as fmt
-from durable_streams.storage.journal import JournalContent, read_journal, set_aside
+from durable_streams.storage.format.index import Tail
+from durable_streams.storage.journal import JournalContent, read_journal, set_aside, sync_journal
 from durable_streams.storage.stream_files import DamagedFiles, chain_at, load_sidecar
-from durable_streams.storage.writer import FilesLost, StreamWriter, sync_dirty
+from durable_streams.storage.writer import FilesLost, StreamWriter, cut_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.format.index import Opening
     from durable_streams.storage.format.journal import AppendRecord, Record, SidecarRecord
 
 log = logging.getLogger("durable_streams.storage")
@@ -88,16 +93,20 @@ class _Replay:
     def __init__(self, directory: DataDirectory, max_files: int) -> None:
         self._directory = directory
         self._disk = directory.disk
-        self._writer = StreamWriter(directory, max_files, trim=False)
+        self._unsynced = directory.is_marked_unsynced()
+        self._writer = StreamWriter(directory, max_files, trim=False, journaled=not self._unsynced)
         self._after: dict[tuple[str, str], _Position] = {}
         self._deleted: set[str] = set()
         self._revived: set[str] = set()
         self._sidecars: dict[tuple[str, str], SidecarRecord] = {}
+        self._residents: dict[str, set[str]] = {}
         self._result = Recovery()
 
     def run(self) -> Recovery:
+        sync_journal(self._directory)
         content = self._survey()
-        self._mend_sidecars()
+        if not self._unsynced:
+            self._mend_sidecars()
         for batch in read_journal(self._directory, JournalContent()):
             if batch.number > content.applied:
                 for record in fmt.unpack_records(batch.payload):
@@ -105,9 +114,9 @@ class _Replay:
                         self._apply(record)
         self._trim()
         self._clear_tmp()
-        dirty = self._writer.take_dirty()
-        sync_dirty(self._directory, dirty)
-        self._writer.synced(dirty)
+        if self._result.records or self._result.left_out:
+            self._directory.disk.sync_file_system(self._directory.root_fd)
+        self._writer.synced(self._writer.take_dirty())
         self._writer.close()
         for damage in content.damage:
             log.error("journal: %s", damage)
@@ -115,7 +124,7 @@ class _Replay:
             log.error("the damaged journal is kept in %s", set_aside(self._directory))
         result = self._result
         result.damage = len(content.damage)
-        result.unsynced = self._directory.is_marked_unsynced()
+        result.unsynced = self._unsynced
         result.last, result.generation = content.last, content.generation + 1
         return result
 
@@ -125,6 +134,7 @@ class _Replay:
         deleted: dict[str, int] = {}
         for batch in read_journal(self._directory, content):
             for record in fmt.unpack_records(batch.payload):
+                self._residents.setdefault(record.path, set()).add(record.id)
                 if isinstance(record, fmt.DeleteRecord):
                     deleted[record.id] = batch.number
                 elif record.id in deleted:  # its directory was put back from a backup
@@ -145,7 +155,14 @@ class _Replay:
             try:
                 load_sidecar(self._disk, directory)
             except DamagedFiles:
-                self._writer.replace_sidecar(record)
+                if self._is_home_of(directory, record):
+                    self._writer.replace_sidecar(record)
+
+    def _is_home_of(self, directory: Path, record: SidecarRecord) -> bool:
+        """Whether a directory without a readable sidecar is that stream's, and no other's."""
+        files = map(names.parse_file, self._disk.names(directory))
+        owners = {file[1] for file in files if file is not None}
+        return (owners or self._residents[record.path]) == {record.id}
 
     def _apply(self, record: Record) -> None:
         try:
@@ -191,9 +208,19 @@ class _Replay:
         )
         if not follows and not self._continues_files(record):
             return False
+        if record.segment and not record.index_position:
+            self._seal_before(record)
         self._writer.append(record, record.data, record.index)
         self._know(*key, record.segment, record.index_position, record.index)
         return True
+
+    def _seal_before(self, record: AppendRecord) -> None:
+        """Nothing may be left behind the end of the segment before the one that begins."""
+        previous = _opening_of(record).previous
+        if previous is not None:
+            directory = self._directory.stream_directory(record.path)
+            tail = Tail(record.segment - 1, *previous, record.chain)
+            cut_files(self._directory, directory, record.id, tail)
 
     def _know(self, path: str, stream_id: str, segment: int, position: int, index: bytes) -> None:
         """Remember where the lines just written leave a stream."""
@@ -214,8 +241,7 @@ class _Replay:
             )
         segment, index_position, position = record.segment, record.index_position, record.position
         if index_position == 0:
-            line = record.index[: record.index.index(b"\n")]
-            previous = index_format.unpack_opening(line)[0].previous
+            previous = _opening_of(record).previous
             if previous is None:
                 return False
             segment, (position, index_position) = segment - 1, previous
@@ -241,3 +267,8 @@ class _Replay:
                 disks.remove_tree(self._disk, path)
             else:
                 self._disk.unlink(path)
+
+
+def _opening_of(record: AppendRecord) -> Opening:
+    """The first line of the index that a record begins."""
+    return index_format.unpack_opening(record.index[: record.index.index(b"\n")])[0]

@@ -35,6 +35,10 @@ class DamagedFiles(Exception):
     """Bytes that are all there and fail their checksum; names file and position."""
 
 
+class DamagedSidecar(DamagedFiles):
+    """Nothing tells which stream the files are of."""
+
+
 @dataclass(slots=True)
 class LoadedStream:
     """A stream as its files prove it.
@@ -53,14 +57,14 @@ class LoadedStream:
 
 
 def load_sidecar(disk: Disk, directory: Path) -> Sidecar | None:
-    """The sidecar, None if the directory holds no stream; :class:`DamagedFiles` if unreadable."""
+    """The sidecar, None if the directory holds no stream; :class:`DamagedSidecar`."""
     data = disks.read_file(disk, directory / names.SIDECAR)
     if data is None:
         return None
     try:
         return sidecar_format.unpack(data)
     except BadSidecar as error:
-        raise DamagedFiles(f"{directory / names.SIDECAR}: {error}") from None
+        raise DamagedSidecar(f"{directory / names.SIDECAR}: {error}") from None
 
 
 def load(disk: Disk, directory: Path, *, verify: bool = False) -> LoadedStream | None:
@@ -97,13 +101,14 @@ def _continued(
     best: tuple[Opening, bytes] | None = None
     number = 0
     while number in present:
-        found = _opening(disk, directory, loaded, number)
+        found = _opening(disk, directory, loaded, number, verify=verify)
         if found is None:
             break
-        best = found
-        if verify and number + 1 in present and not _is_sound(disk, directory, loaded, best):
+        if verify and best and not _is_sound(disk, directory, loaded, best, found[0]):
             loaded.cut = True
+            loaded.sizes.pop()
             break
+        best = found
         number += 1
     beyond = sorted(other for other in present if other >= number)
     if beyond:
@@ -112,7 +117,7 @@ def _continued(
 
 
 def _opening(
-    disk: Disk, directory: Path, loaded: LoadedStream, number: int
+    disk: Disk, directory: Path, loaded: LoadedStream, number: int, *, verify: bool
 ) -> tuple[Opening, bytes] | None:
     stream_id = loaded.sidecar.id
     path = directory / names.index_file(number, stream_id)
@@ -122,6 +127,9 @@ def _opening(
     try:
         opening, chain = index_format.unpack_opening(line)
     except BadLine as error:
+        if verify:
+            loaded.cut = True
+            return None
         raise DamagedFiles(f"{path.name}, line 1: {error}") from None
     if opening.segment != number:
         raise DamagedFiles(f"{path.name}, line 1: is of segment {opening.segment}")
@@ -209,19 +217,25 @@ def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream, verify: boo
 
 
 def _is_sound(
-    disk: Disk, directory: Path, loaded: LoadedStream, found: tuple[Opening, bytes]
+    disk: Disk,
+    directory: Path,
+    loaded: LoadedStream,
+    found: tuple[Opening, bytes],
+    following: Opening,
 ) -> bool:
-    """Whether every line of a segment, and all its bytes, are as they were written."""
+    """Whether a segment has every line and all bytes that the one following it builds on."""
     opening, chain = found
     trial = LoadedStream(loaded.sidecar, Tail(opening.segment, 0, 0, chain))
     _follow_lines(disk, directory, trial, verify=True)
-    return not trial.cut and not trial.notes
+    return following.previous is not None and trial.tail.index_position >= following.previous[1]
 
 
 def _has_checksum(
     disk: Disk, directory: Path, loaded: LoadedStream, begin: int, line: Line
 ) -> bool:
     """Whether the bytes of an append are those its line was written for."""
+    if line.end == begin:  # there may be no file yet
+        return line.crc32 == "00000000"
     path = directory / names.segment_file(loaded.tail.segment, loaded.sidecar.id)
     fd = disk.open_read(path)
     try:

@@ -12,26 +12,29 @@ beyond the place to be written was torn or belongs to another age: it is moved t
 
 from __future__ import annotations
 
+import errno
 import logging
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format.index import BadLine, Tail, unpack_end, unpack_line
-from durable_streams.storage.format.journal import AppendRecord
+from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
 from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.storage.directory import DataDirectory, Layout
+    from durable_streams.storage.disk import Disk
     from durable_streams.storage.format.journal import (
         AdoptRecord,
         CreateRecord,
         DeleteRecord,
-        SidecarRecord,
     )
     from durable_streams.storage.stream_files import LoadedStream
 
@@ -71,14 +74,30 @@ class FilesLost(Exception):
 class StreamWriter:
     """Applies journal records to the streams' directories."""
 
-    def __init__(self, directory: DataDirectory, max_files: int, *, trim: bool = True) -> None:
-        """``max_files`` bounds the open descriptors.  ``trim``: move aside what lies beyond."""
+    def __init__(
+        self,
+        directory: DataDirectory,
+        max_files: int,
+        *,
+        trim: bool = True,
+        journaled: bool = True,
+    ) -> None:
+        """``max_files`` bounds the open descriptors.  ``trim``: move aside what lies beyond.
+
+        ``journaled``: the journal is durable before anything is written here, so that a torn
+        sidecar can be taken from it.
+        """
         self._directory = directory
         self._disk = directory.disk
         self._max_pairs = max(1, max_files // 2)
         self._trim = trim
+        self._journaled = journaled
         self._pairs: OrderedDict[tuple[str, str, int], _Pair] = OrderedDict()
         self._dirty = Dirty()
+
+    def is_reachable(self) -> bool:
+        """Whether the data directory is where it was."""
+        return self._directory.is_there()
 
     # -- records ---------------------------------------------------------------------------
 
@@ -111,6 +130,8 @@ class StreamWriter:
             self._put_sidecar(record.id, target, record.sidecar)
         elif sidecar.id != record.id:
             raise FilesLost(f"{target} belongs to another stream")
+        else:
+            self.replace_sidecar(SidecarRecord(record.path, record.id, 1, record.sidecar))
         if record.index:
             root = b""
             first = AppendRecord(record.path, record.id, 0, 0, 0, root, record.index, record.data)
@@ -120,14 +141,27 @@ class StreamWriter:
         """Rename a fork that was built, durably, in ``tmp/`` into place."""
         target = self._directory.stream_directory(record.path)
         if self._disk.is_directory(target):
-            if self._is_of(target, record.id):
+            if self._was_adopted(target, record.id):
                 return
-            raise FilesLost(f"{target} belongs to another stream")
+            # What is left of a stream that was never durable: it has lost its sidecar.
+            set_stream_aside(self._directory, target)
         # The journal does not hold the fork's bytes: the way to it has to last before it goes.
-        parent = target.parent
-        for changed in disks.make_directories(self._disk, parent, self._directory.streams):
-            self._disk.sync_directory(changed)
+        # All of it: what was there already may have been made a moment ago, for another stream.
+        disks.make_directories(self._disk, target.parent, self._directory.streams)
+        above = target.parent
+        while above != self._directory.streams:
+            above = above.parent
+            self._disk.sync_directory(above)
         self._move_in(self._directory.tmp / record.id, target)
+
+    def _was_adopted(self, target: Path, stream_id: str) -> bool:
+        try:
+            sidecar = load_sidecar(self._disk, target)
+        except DamagedFiles:  # torn when it was replaced: the other files tell
+            return self._is_of(target, stream_id)
+        if sidecar is not None and sidecar.id != stream_id:
+            raise FilesLost(f"{target} belongs to another stream")
+        return sidecar is not None
 
     def _move_in(self, born: Path, target: Path) -> None:
         changed = disks.make_directories(self._disk, target.parent, self._directory.streams)
@@ -160,23 +194,31 @@ class StreamWriter:
         except BadLine:
             log.warning("%s: what follows byte %d does not continue it", path, index_position)
         end = unpack_end(text[:index_position])
-        _cut_files(self._directory, directory, stream_id, Tail(segment, end, index_position, chain))
+        cut_files(self._directory, directory, stream_id, Tail(segment, end, index_position, chain))
 
     def replace_sidecar(self, record: SidecarRecord) -> None:
-        """Replace a sidecar by a higher version; a lower one changes nothing."""
+        """Replace a sidecar by a higher version; a lower one changes nothing.
+
+        The same version is written again: it may be torn where it does not show.
+        """
         target = self._directory.stream_directory(record.path)
         try:
             present = load_sidecar(self._disk, target)
         except DamagedFiles as error:
+            if not self._journaled:
+                return  # no sidecar was ever replaced by one that was not durable
             log.warning("%s: replaced from the journal", error)
         else:
-            if present is None or present.id != record.id or present.version >= record.version:
+            if present is None or present.id != record.id or present.version > record.version:
                 return
         self._put_sidecar(record.id, target, record.sidecar)
 
     def _put_sidecar(self, stream_id: str, target: Path, data: bytes) -> None:
         fresh = self._directory.tmp / f"{stream_id}.{names.SIDECAR}"
-        self._write_new(fresh, data)
+        if self._journaled:
+            self._write_new(fresh, data)
+        else:
+            disks.write_file(self._disk, fresh, data, sync=True)
         self._disk.rename(fresh, target / names.SIDECAR)
         self._dirty.directories.update((target, self._directory.tmp))
 
@@ -360,15 +402,27 @@ def set_aside(
     disks.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
     disk.sync_directory(target.parent)
     disk.truncate(fd, begin)
+    disk.sync(fd)  # or else a power cut brings it back, behind what is written next
     log.warning("moved %d torn bytes of %s to %s", end - begin, file, target)
 
 
 def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: Path) -> None:
     """Cut a stream's last files to what was proved, durably."""
-    _cut_files(directory, stream_directory, loaded.sidecar.id, loaded.tail)
+    cut_files(directory, stream_directory, loaded.sidecar.id, loaded.tail)
 
 
-def _cut_files(directory: DataDirectory, stream: Path, stream_id: str, tail: Tail) -> None:
+def set_stream_aside(directory: DataDirectory, stream: Path) -> Path:
+    """Move a stream's directory out of the way, whole and durably; where to."""
+    disk = directory.disk
+    target = directory.aside / f"{stream.name}.{time.time_ns()}"
+    disk.rename(stream, target)
+    disk.sync_directory(directory.aside)
+    disk.sync_directory(stream.parent)
+    return target
+
+
+def cut_files(directory: DataDirectory, stream: Path, stream_id: str, tail: Tail) -> None:
+    """Cut one segment and its index to a tail, durably; nothing happens where they end there."""
     for file, size in (
         (stream / names.index_file(tail.segment, stream_id), tail.index_position),
         (stream / names.segment_file(tail.segment, stream_id), tail.position),
@@ -389,7 +443,6 @@ def cut_file(directory: DataDirectory, file: Path, size: int, target: Path | Non
             disk.close(linked)
             disk.sync_directory(file.parent)
         set_aside(directory, file, fd, size, target)
-        disk.sync(fd)
     finally:
         disk.close(fd)
 
@@ -397,9 +450,20 @@ def cut_file(directory: DataDirectory, file: Path, size: int, target: Path | Non
 def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:
     """Make a dirty set durable; an ``OSError`` is as final as a failed fsync."""
     disk = directory.disk
+    try:
+        if not dirty.everything:
+            _sync_each(disk, dirty)
+    except FailedSync:
+        raise
+    except OSError:  # no descriptor to open a directory with: the one we hold does as well
+        dirty.everything = True
     if dirty.everything:
         disk.sync_file_system(directory.root_fd)
-        return
+    if disk.sync_failed:
+        raise FailedSync(errno.EIO, "an earlier sync failed, so this one proves nothing")
+
+
+def _sync_each(disk: Disk, dirty: Dirty) -> None:
     for pair in dirty.pairs:
         disk.sync(pair.segment_fd)
         disk.sync(pair.index_fd)

@@ -11,6 +11,7 @@ from durable_streams.protocol.commands import Append, Create, ForkRequest
 from durable_streams.protocol.offsets import Start
 from durable_streams.settings import Durability, Settings
 from durable_streams.storage import names
+from tests.copying import copy_live
 
 BYTES = "application/octet-stream"
 SETTINGS = Settings()
@@ -40,8 +41,7 @@ async def content(engine: Engine, path: str) -> bytes:
 
 def copied(source: Path, target: Path) -> Path:
     """What a killed process leaves."""
-    shutil.copytree(source, target)
-    return target
+    return copy_live(source, target)
 
 
 def directory(data: Path, path: str) -> Path:

@@ -1,7 +1,6 @@
 """What an acknowledgement means, seen while the disk is still busy with it."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from durable_streams.protocol.commands import Append, Create, ProducerClaim
 from durable_streams.protocol.offsets import Start
 from durable_streams.settings import Durability, Settings
 from durable_streams.storage import names
+from tests.copying import copy_live
 from tests.storage.staged_disk import StagedDisk
 
 BYTES = "application/octet-stream"
@@ -149,7 +149,7 @@ async def test_every_kind_of_write_is_answered_when_it_is_durable(
 
 async def test_a_delete_that_was_answered_survives_a_kill(tmp_path: Path, engine: Engine) -> None:
     await engine.delete("s")
-    image = shutil.copytree(tmp_path / "data", tmp_path / "image")
+    image = copy_live(tmp_path / "data", tmp_path / "image")
     survivor = await Engine.open(image, Settings())
     with pytest.raises(StreamNotFound):
         await survivor.head("s")
@@ -165,7 +165,7 @@ async def test_the_other_modes_do_not_wait_for_the_disk_and_survive_a_kill(
     await engine.create(Create("s", BYTES), b"before.")
     gate = disk.hold("sync", "journal")
     await append(engine, b"after.")
-    image = shutil.copytree(tmp_path / "data", tmp_path / "image")
+    image = copy_live(tmp_path / "data", tmp_path / "image")
     gate.open()
     await engine.close()
     survivor = await Engine.open(image, settings)

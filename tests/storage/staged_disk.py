@@ -78,6 +78,12 @@ class StagedDisk(Disk):
                 fault.times -= 1
                 raise OSError(fault.number, os.strerror(fault.number), text)
 
+    def _stage_sync(self, call: str, path: Path | None) -> None:
+        try:
+            self._stage(call, path)
+        except OSError as error:
+            raise self.failed_sync(error) from error
+
     def _opened(self, fd: int, path: Path) -> int:
         self._paths[fd] = path
         return fd
@@ -103,15 +109,15 @@ class StagedDisk(Disk):
         super().pwrite(fd, data, position)
 
     def sync(self, fd: int) -> None:
-        self._stage("sync", self._paths.get(fd))
+        self._stage_sync("sync", self._paths.get(fd))
         super().sync(fd)
 
     def sync_directory(self, path: Path) -> None:
-        self._stage("sync_directory", path)
+        self._stage_sync("sync_directory", path)
         super().sync_directory(path)
 
     def sync_file_system(self, fd: int) -> None:
-        self._stage("sync_file_system", None)
+        self._stage_sync("sync_file_system", None)
         super().sync_file_system(fd)
 
     def make_directory(self, path: Path) -> None:

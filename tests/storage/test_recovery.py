@@ -6,12 +6,13 @@ from pathlib import Path
 
 from durable_streams.storage import names
 from durable_streams.storage.directory import DataDirectory
-from durable_streams.storage.format.journal import AppendRecord, Record
+from durable_streams.storage.format.journal import AdoptRecord, AppendRecord, Record
 from durable_streams.storage.journal import Journal
 from durable_streams.storage.recovery import Recovery, recover
 from durable_streams.storage.stream_files import load
 from durable_streams.storage.writer import StreamWriter
 from tests.storage.history import ID, OTHER_ID, History
+from tests.storage.staged_disk import StagedDisk
 
 FILES = 64
 
@@ -146,6 +147,48 @@ def test_a_sidecar_that_a_power_cut_left_unreadable_is_taken_from_the_journal(
     loaded = load(directory.disk, home(directory))
     assert loaded is not None
     assert loaded.sidecar.cuts == 3
+
+
+def test_what_a_killed_server_did_in_memory_only_is_durable_before_its_journal_is_freed(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    history, deleted = History(), History("gone", OTHER_ID)
+    records: list[Record] = [history.create(b"one."), deleted.create(), deleted.delete()]
+    applied(directory, *records)
+    journaled(directory, *records)
+    disk.calls.clear()
+    recover(directory, FILES)
+    assert disk.calls["sync_file_system"] == 1
+    journal_files = len(list(directory.journal.iterdir()))
+    assert disk.calls["sync"] >= journal_files
+
+
+def test_a_torn_sidecar_is_not_replaced_by_that_of_its_successor(directory: DataDirectory) -> None:
+    old, fork = History(), History(stream_id=OTHER_ID)
+    applied(directory, old.create(b"old."))
+    (home(directory) / names.SIDECAR).write_bytes(b"{")
+    born = directory.tmp / OTHER_ID
+    born.mkdir()
+    (born / names.SIDECAR).write_bytes(fork.create().sidecar)
+    journaled(directory, old.delete(), AdoptRecord("s", OTHER_ID), fork.change(cuts=7))
+    recover(directory, FILES)
+    loaded = load(directory.disk, home(directory))
+    assert loaded is not None
+    assert (loaded.sidecar.id, loaded.sidecar.cuts) == (OTHER_ID, 7)
+    assert not list(home(directory).glob("*.seg"))
+
+
+def test_nothing_is_left_behind_the_end_of_a_segment_that_recovery_seals(
+    directory: DataDirectory,
+) -> None:
+    history = History()
+    created, second = history.create(b"one."), history.append(b"two.", roll=True)
+    applied(directory, created)
+    for file in home(directory).glob("*-*"):
+        file.write_bytes(file.read_bytes() + b"what a truncation that was lost had taken away")
+    journaled(directory, second)
+    recover(directory, FILES)
+    assert content(directory) == b"one.two."
 
 
 def test_a_torn_sidecar_is_not_replaced_by_that_of_the_stream_deleted_there_before(

@@ -9,6 +9,7 @@ import pytest
 
 from durable_streams.storage import names
 from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.disk import Disk, FailedSync
 from durable_streams.storage.format.journal import AdoptRecord, AppendRecord
 from durable_streams.storage.stream_files import load, load_sidecar
 from durable_streams.storage.writer import FilesLost, StreamWriter, cut, sync_dirty
@@ -267,3 +268,89 @@ def test_a_checkpoint_syncs_every_file_and_name_that_was_touched(
     assert disk.calls["sync"] == 5  # the sidecar, and both files as made and as appended to
     assert disk.calls["sync_directory"] == len(dirty.directories)
     assert not writer.take_dirty()
+
+
+class RecordingDisk(Disk):
+    """Remembers which directories were synced; ``refusal`` is raised instead."""
+
+    def __init__(self) -> None:
+        self.synced: list[Path] = []
+        self.file_system_syncs = 0
+        self.refusal: OSError | None = None
+
+    def sync_directory(self, path: Path) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.synced.append(path)
+        super().sync_directory(path)
+
+    def sync_file_system(self, fd: int) -> None:
+        self.file_system_syncs += 1
+        super().sync_file_system(fd)
+
+
+@pytest.fixture
+def recorded(data_dir: Path) -> Iterator[tuple[RecordingDisk, DataDirectory]]:
+    disk = RecordingDisk()
+    directory = DataDirectory.open(disk, data_dir)
+    yield disk, directory
+    directory.close()
+
+
+def test_the_way_to_a_fork_is_durable_before_it_is_moved_there(
+    recorded: tuple[RecordingDisk, DataDirectory],
+) -> None:
+    disk, directory = recorded
+    writer = StreamWriter(directory, FILES)
+    writer.create(History("a/b/c").create())
+    born = directory.tmp / OTHER_ID
+    born.mkdir()
+    (born / names.SIDECAR).write_bytes(History("a/b/fork", OTHER_ID).create().sidecar)
+    writer.adopt(AdoptRecord("a/b/fork", OTHER_ID))
+    assert {directory.streams, directory.streams / "a"} <= set(disk.synced)
+    writer.close()
+
+
+def test_a_checkpoint_without_descriptors_syncs_the_file_system(
+    recorded: tuple[RecordingDisk, DataDirectory],
+) -> None:
+    disk, directory = recorded
+    writer = StreamWriter(directory, FILES)
+    writer.create(History().create(b"one"))
+    disk.refusal = OSError(errno.EMFILE, "Too many open files")
+    dirty = writer.take_dirty()
+    sync_dirty(directory, dirty)
+    writer.synced(dirty)
+    assert disk.file_system_syncs == 1
+    writer.close()
+
+
+def test_after_a_failed_sync_no_checkpoint_succeeds(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter
+) -> None:
+    writer.create(History().create(b"one"))
+    fd = disk.open_read(segment(directory))
+    disk.fail("sync", errno.EIO, times=1)
+    with pytest.raises(FailedSync):
+        disk.sync(fd)  # somebody else's, building a fork
+    disk.close(fd)
+    dirty = writer.take_dirty()
+    with pytest.raises(FailedSync, match="earlier sync failed"):
+        sync_dirty(directory, dirty)
+    writer.synced(dirty)
+
+
+def test_what_is_left_of_a_stream_that_was_never_durable_makes_way_for_a_fork(
+    directory: DataDirectory, writer: StreamWriter
+) -> None:
+    writer.create(History().create(b"lost"))
+    (home(directory) / names.SIDECAR).unlink()
+    born = directory.tmp / OTHER_ID
+    born.mkdir()
+    (born / names.SIDECAR).write_bytes(History("s", OTHER_ID).create().sidecar)
+    writer.adopt(AdoptRecord("s", OTHER_ID))
+    sidecar = load_sidecar(directory.disk, home(directory))
+    assert sidecar is not None
+    assert sidecar.id == OTHER_ID
+    [kept] = directory.aside.rglob("*.seg")
+    assert kept.read_bytes() == b"lost"
