@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
+from copy import deepcopy
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING
 
 from durable_streams.storage.disk import Disk, FileStatus
@@ -18,55 +20,66 @@ from durable_streams.storage.disk import Disk, FileStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from random import Random
 
 
 class PowerCut(BaseException):
     """The machine stopped in the middle of a system call."""
 
 
+Write = tuple[int, bytes | None]  # where and what; without bytes: the size it was cut to
+
+
 @dataclass(eq=False)
 class File:
-    """A regular file."""
+    """A regular file: what programs see, what is on the platter, and the writes between."""
 
     data: bytearray = field(default_factory=bytearray)
-    durable: bytes = b""
-    writes: list[tuple[int, bytes | None]] = field(default_factory=list)
+    durable: bytearray = field(default_factory=bytearray)
+    writes: list[Write] = field(default_factory=list)
     links: int = 0
 
     def write(self, data: bytes, position: int) -> None:
-        if position > len(self.data):
-            self.data.extend(bytes(position - len(self.data)))
-        self.data[position : position + len(data)] = data
-        self.writes.append((position, bytes(data)))
+        self.writes.append((position, data))
+        _put(self.data, self.writes[-1])
 
     def truncate(self, size: int) -> None:
-        if size < len(self.data):
-            del self.data[size:]
-        else:
-            self.data.extend(bytes(size - len(self.data)))
         self.writes.append((size, None))
+        _put(self.data, self.writes[-1])
 
     def sync(self) -> None:
-        self.durable = bytes(self.data)
+        for write in self.writes:
+            _put(self.durable, write)
+        self.writes.clear()
+
+    def fail_sync(self, random: Random) -> None:
+        """Some of it may be on the platter; no later sync will bring the rest there."""
+        self.durable = self.after_power_cut(random).durable
         self.writes.clear()
 
     def after_power_cut(self, random: Random) -> File:
-        left = File(bytearray(self.durable))
+        left = bytearray(self.durable)
         for position, data in self.writes:
             fate = random.choice(("keep", "keep", "lose", "tear", "zero"))
             if data is None:
                 if fate == "keep":
-                    left.truncate(position)
-                continue
-            if fate == "keep":
-                left.write(data, position)
+                    _put(left, (position, None))
+            elif fate == "keep":
+                _put(left, (position, data))
             elif fate == "tear":
-                left.write(data[: random.randrange(len(data) + 1)], position)
+                _put(left, (position, data[: random.randrange(len(data) + 1)]))
             elif fate == "zero":
-                left.write(bytes(len(data)), position)
-        left.sync()
-        return left
+                _put(left, (position, bytes(len(data))))
+        return File(bytearray(left), left)
+
+
+def _put(content: bytearray, write: Write) -> None:
+    position, data = write
+    if len(content) < position:
+        content.extend(bytes(position - len(content)))
+    if data is None:
+        del content[position:]
+    else:
+        content[position : position + len(data)] = data
 
 
 @dataclass(eq=False)
@@ -112,13 +125,19 @@ def _set(names: dict[str, File | Directory], name: str, target: File | Directory
 
 
 class SimulatedDisk(Disk):
-    """The engine's disk; ``before`` is called ahead of every call that changes or syncs."""
+    """The engine's disk; ``before`` is called ahead of every call and may raise.
+
+    ``calls`` counts those that change or sync something.  ``short``: how many of so many bytes a
+    write takes.  ``random`` decides what a failed sync leaves.
+    """
 
     def __init__(self, root: Path) -> None:
         self.top = Directory()
         self.root = root
         self.calls = 0
-        self.before: Callable[[str, Path | None], None] = lambda _call, _path: None
+        self.before: Callable[[str, Path], None] = lambda _call, _path: None
+        self.short: Callable[[int], int] = lambda size: size
+        self.random = Random(0)
         self._fds: dict[int, tuple[File | Directory, Path]] = {}
         self._next_fd = 1000
 
@@ -153,13 +172,19 @@ class SimulatedDisk(Disk):
         for directory in {id(part[0]): part[0] for part in change.parts}.values():
             directory.changes.append(change)
 
-    def _call(self, name: str, path: Path | None = None) -> None:
+    def _call(self, name: str, path: Path) -> None:
         self.calls += 1
         self.before(name, path)
+
+    @property
+    def open_files(self) -> list[Path]:
+        """What nobody closed."""
+        return [path for _, path in self._fds.values()]
 
     # -- the seam --------------------------------------------------------------------------
 
     def open_read(self, path: Path) -> int:
+        self.before("open", path)
         node = self._lookup(path)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -167,6 +192,7 @@ class SimulatedDisk(Disk):
 
     def open_write(self, path: Path) -> int:
         node = self._lookup(path)
+        self.before("open", path)
         if node is None:
             self._call("create", path)
             node = File()
@@ -187,15 +213,18 @@ class SimulatedDisk(Disk):
         del self._fds[fd]
 
     def pread(self, fd: int, size: int, position: int) -> bytes:
+        self.before("read", self._fds[fd][1])
         return bytes(self._file(fd).data[position : position + size])
 
     def pread_cached(self, fd: int, size: int, position: int) -> bytes | None:
         data = self.pread(fd, size, position)
         return data if len(data) == size else None
 
-    def pwrite(self, fd: int, data: bytes, position: int) -> None:
+    def pwrite_some(self, fd: int, data: bytes | memoryview, position: int) -> int:
         self._call("write", self._fds[fd][1])
-        self._file(fd).write(data, position)
+        size = self.short(len(data))
+        self._file(fd).write(bytes(data[:size]), position)
+        return size
 
     def truncate(self, fd: int, size: int) -> None:
         if len(self._file(fd).data) != size:
@@ -203,15 +232,28 @@ class SimulatedDisk(Disk):
             self._file(fd).truncate(size)
 
     def sync(self, fd: int) -> None:
-        self._call("sync", self._fds[fd][1])
-        self._file(fd).sync()
+        file = self._file(fd)
+        try:
+            self._call("sync", self._fds[fd][1])
+        except OSError as error:
+            file.fail_sync(self.random)
+            raise self.failed_sync(error) from error
+        file.sync()
 
     def sync_directory(self, path: Path) -> None:
-        self._call("sync_directory", path)
-        self._directory(path).sync()
+        self.before("open", path)
+        directory = self._directory(path)
+        try:
+            self._call("sync_directory", path)
+        except OSError as error:
+            raise self.failed_sync(error) from error
+        directory.sync()
 
     def sync_file_system(self, fd: int) -> None:
-        self._call("sync_file_system", self._fds[fd][1])
+        try:
+            self._call("sync_file_system", self._fds[fd][1])
+        except OSError as error:
+            raise self.failed_sync(error) from error
         seen: set[int] = set()
         waiting: list[File | Directory] = [self.top, *(node for node, _ in self._fds.values())]
         while waiting:
@@ -239,6 +281,7 @@ class SimulatedDisk(Disk):
         return isinstance(self._lookup(path), Directory)
 
     def names(self, path: Path) -> list[str]:
+        self.before("open", path)
         node = self._lookup(path)
         return list(node.names) if isinstance(node, Directory) else []
 
@@ -295,6 +338,23 @@ class SimulatedDisk(Disk):
         """Whoever held it is gone."""
 
     # -- power cuts ------------------------------------------------------------------------
+
+    def after_kill(self) -> SimulatedDisk:
+        """What the next process finds: all that was written, synced or not.  A copy."""
+        left = SimulatedDisk(self.root)
+        left.top = deepcopy(self.top)
+        return left
+
+    def files(self, top: Path) -> dict[Path, bytes]:
+        """Every file below a directory, and its bytes."""
+        found: dict[Path, bytes] = {}
+        node = self._lookup(top)
+        if isinstance(node, File):
+            return {top: bytes(node.data)}
+        if isinstance(node, Directory):
+            for name in node.names:
+                found |= self.files(top / name)
+        return found
 
     def after_power_cut(self, random: Random) -> SimulatedDisk:
         """What a machine finds that is switched on again; this object is not changed."""

@@ -4,23 +4,37 @@ Every append carries a token of its own.  From the answers the oracle knows of e
 it has to be there (acknowledged, or seen by a reader), must not be (refused), or may be.
 After each recovery :meth:`Oracle.check` reads everything back, compares, and settles what was open:
 from then on it is either there for ever or never.
+
+Where acknowledgements do not wait for the disk, a power cut opens again what was settled since the
+last recovery (:meth:`Oracle.lose`): each stream may then have ended at any earlier append.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
 
-from durable_streams.errors import StreamClosed, StreamGone, StreamNotFound
-from durable_streams.protocol.commands import Append, ProducerClaim
-from durable_streams.protocol.offsets import Offset, Start
+from durable_streams.errors import (
+    ProducerGap,
+    SequenceConflict,
+    StaleEpoch,
+    StreamClosed,
+    StreamGone,
+    StreamNotFound,
+)
+from durable_streams.protocol.commands import FOREVER, Append, Lifetime, ProducerClaim
+from durable_streams.protocol.lifetime import deadline_ms
+from durable_streams.protocol.offsets import ZERO, Offset
+from tests.simulation.contents import contents, token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from durable_streams.engine.engine import Engine
 
-_TOKEN = re.compile(rb'"(\d+):x*"')
+USE_LAG_MS: Final = 6000  # the last use of a stream is remembered to within so much
 
 
 class Fate(Enum):
@@ -33,18 +47,33 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class Attempt:
-    """One append: ``end`` is where it ends in the stream, once known."""
+    """One append: ``end`` is where it ends in the stream, once known.
+
+    ``since_ms``: when it was known to be done; 0 once a recovery has made it durable.
+    """
 
     number: int
-    producer: ProducerClaim | None
-    closes: bool
+    producer: ProducerClaim | None = None
+    closes: bool = False
+    stream_seq: str | None = None
     fate: Fate = Fate.OPEN
     end: Offset | None = None
+    since_ms: int = 0
+
+    def done(self, end: Offset, now_ms: int) -> None:
+        """It is in the stream, for ever."""
+        if self.fate is not Fate.DONE:
+            self.fate, self.end, self.since_ms = Fate.DONE, end, now_ms
 
 
 @dataclass(slots=True)
 class Incarnation:
-    """A stream from one creation to its deletion."""
+    """A stream from one creation to its deletion.
+
+    ``inherited``: what a fork began with, None as long as nobody knows.  ``born_ms``,
+    ``closed_ms``, ``deleted_ms``: as :attr:`Attempt.since_ms`.  ``used_ms``: its last use, and
+    ``surely_used_ms``: one that no crash can have made it forget.
+    """
 
     id: str
     content_type: str
@@ -52,64 +81,63 @@ class Incarnation:
     inherited: tuple[tuple[int, Offset], ...] | None = ()
     closed: Fate = Fate.REFUSED
     deleted: Fate = Fate.REFUSED
-    expires_ms: int | None = None
+    unborn: bool = False
+    is_fork: bool = False
+    lifetime: Lifetime = FOREVER
     producers: dict[str, list[ProducerClaim]] = field(default_factory=dict)
+    born_ms: int = 0
+    closed_ms: int = 0
+    deleted_ms: int = 0
+    used_ms: int = 0
+    surely_used_ms: int = 0
+    tail: Offset = ZERO
+
+    def known_ends(self) -> list[Offset]:
+        """Where its appends are known to end."""
+        return [a.end for a in self.attempts.values() if a.fate is Fate.DONE and a.end is not None]
+
+    def use(self, now_ms: int, *, surely: bool) -> None:
+        """It was used; ``surely``: and that cannot be forgotten for long."""
+        self.used_ms = max(self.used_ms, now_ms)
+        if surely:
+            self.surely_used_ms = self.used_ms
+
+    def may_be_gone(self, now_ms: int) -> bool:
+        """Whether nobody may wonder if it is not there."""
+        if self.unborn or self.deleted is not Fate.REFUSED:
+            return True
+        end = deadline_ms(self.lifetime, self.surely_used_ms - USE_LAG_MS)
+        return end is not None and end <= now_ms
+
+    def must_be_gone(self, now_ms: int) -> bool:
+        """Whether it cannot be there any more."""
+        end = deadline_ms(self.lifetime, self.used_ms)
+        return self.deleted is Fate.DONE or (end is not None and end < now_ms)
+
+    def close_is_done(self, now_ms: int) -> None:
+        """It is closed for ever."""
+        if self.closed is not Fate.DONE:
+            self.closed, self.closed_ms = Fate.DONE, now_ms
+
+    def reopen(self) -> None:
+        """A close was refused: it is closed only if another one was done, or still may be."""
+        others = [a for a in self.attempts.values() if a.closes and a.fate is Fate.OPEN]
+        if self.closed is Fate.OPEN and not others:
+            self.closed = Fate.REFUSED
 
 
 @dataclass(slots=True)
 class Place:
-    """A path: who lives there, and what nobody heard the answer of."""
+    """A path: who lives there, who did since the last check, and what nobody heard the answer of.
+
+    ``busy``: requests that need the stream to stay.  ``changing``: one that makes or ends it.
+    """
 
     current: Incarnation | None = None
     unborn: Incarnation | None = None
+    former: list[Incarnation] = field(default_factory=list)
     busy: int = 0
     changing: bool = False
-
-
-def token(number: int, size: int) -> bytes:
-    """The bytes of one append, valid as JSON too."""
-    return b'"%d:%s"' % (number, b"x" * size)
-
-
-def parse(content_type: str, data: bytes) -> list[tuple[int, int]]:
-    """Numbers of the tokens in wire bytes, and where each ends; nothing else is there."""
-    found: list[tuple[int, int]] = []
-    position = 0
-    while position < len(data):
-        match = _TOKEN.match(data, position)
-        assert match, f"torn or foreign bytes at {position}: {data[position : position + 40]!r}"
-        position = match.end()
-        if content_type == "application/json":
-            assert data[position : position + 1] == b",", "a message without its comma"
-            position += 1
-        found.append((int(match[1]), position))
-    return found
-
-
-async def contents(engine: Engine, path: str) -> list[tuple[int, Offset]]:
-    """All tokens of a stream in order, with the offset each ends at."""
-    stream = await engine.open_stream(path)
-    found: list[tuple[int, Offset]] = []
-    at: Offset | Start = Start.BEGINNING
-    while True:
-        chunk = await engine.read(stream, at)
-        try:
-            data = b"".join(
-                [
-                    part if isinstance(part, bytes) else await engine.read_slice(part)
-                    for part in chunk.parts
-                ]
-            )
-        finally:
-            chunk.release()
-        begin = chunk.end.position - chunk.size_bytes
-        found += [
-            (number, Offset(chunk.end.segment, begin + end))
-            for number, end in parse(stream.content_type, data)
-        ]
-        at = chunk.end
-        if chunk.at_tail:
-            return found
 
 
 class Oracle:
@@ -123,106 +151,171 @@ class Oracle:
         """The place at a path."""
         return self.places.setdefault(path, Place())
 
-    def saw(self, incarnation: Incarnation, found: list[tuple[int, Offset]]) -> None:
-        """A reader got these: they can never go away again."""
-        if incarnation.inherited is None:  # a fork whose creation nobody heard of: all it has
-            incarnation.inherited = tuple(found)
-        for number, end in found[len(incarnation.inherited) :]:
+    def saw(self, incarnation: Incarnation, found: list[tuple[int, Offset]], now_ms: int) -> None:
+        """A reader got these from the beginning: they can never go away again."""
+        for before, after in pairwise(found):
+            assert before[1] < after[1], f"offsets go back: {before}, {after}"
+        if incarnation.inherited is None:  # a fork whose beginning nobody saw: what is not its own
+            own = incarnation.attempts
+            incarnation.inherited = tuple(pair for pair in found if pair[0] not in own)
+        known = len(incarnation.inherited)
+        assert tuple(found[:known]) == incarnation.inherited, "not what it inherited"
+        previous: Attempt | None = None
+        for number, end in found[known:]:
             attempt = incarnation.attempts[number]
             assert attempt.fate is not Fate.REFUSED, f"{number} was refused and is there"
             assert attempt.end in (None, end), f"{number} ends at {end}, was told {attempt.end}"
-            attempt.fate, attempt.end = Fate.DONE, end
+            assert previous is None or not previous.closes, f"{number} follows the end"
+            attempt.done(end, now_ms)
             if attempt.closes:
-                incarnation.closed = Fate.DONE
+                incarnation.close_is_done(now_ms)
+            previous = attempt
+        if found:
+            incarnation.tail = max(incarnation.tail, found[-1][1])
 
-    def power_cut(self) -> None:
+    def crash(self) -> None:
         """Requests under way will get no answer."""
         for place in self.places.values():
             place.busy, place.changing = 0, False
 
-    async def check(self, engine: Engine, now_ms: int) -> None:
+    def lose(self, kept_before_ms: int) -> None:
+        """The power went, and acknowledgements since did not wait for the disk."""
+
+        def lost(since_ms: int) -> bool:
+            return since_ms > 0 and since_ms >= kept_before_ms
+
+        for place in self.places.values():
+            for living in (place.current, *place.former):
+                if living is None:
+                    continue
+                for attempt in living.attempts.values():
+                    if attempt.fate is Fate.DONE and lost(attempt.since_ms):
+                        attempt.fate = Fate.OPEN
+                if living.closed is Fate.DONE and lost(living.closed_ms):
+                    living.closed = Fate.OPEN
+                if living.deleted is Fate.DONE and lost(living.deleted_ms):
+                    living.deleted = Fate.OPEN
+                living.unborn = living.unborn or lost(living.born_ms)
+                living.tail = ZERO
+
+    # -- after a recovery ------------------------------------------------------------------
+
+    async def check(self, engine: Engine, now_ms: Callable[[], int]) -> None:
         """Compare everything; settle what was open."""
         for path in sorted(self.places):
-            await self._check_place(engine, path, self.places[path], now_ms)
+            try:
+                await self._check_place(engine, path, self.places[path], now_ms)
+            except AssertionError as error:
+                raise AssertionError(f"{path}: {error}") from error
         self.checked += 1
 
-    async def _check_place(self, engine: Engine, path: str, place: Place, now_ms: int) -> None:
+    async def _check_place(
+        self, engine: Engine, path: str, place: Place, now_ms: Callable[[], int]
+    ) -> None:
+        candidates = [known for known in (place.current, *place.former) if known is not None]
         try:
             info = await engine.head(path)
         except (StreamNotFound, StreamGone) as error:
-            self._check_absence(path, place, error, now_ms)
+            for known in candidates:
+                assert known.may_be_gone(now_ms()), f"acknowledged, and {error}"
+            place.current, place.unborn, place.former = None, None, []
             return
-        if place.unborn is not None and (place.current is None or info.id != place.current.id):
-            old = place.current
-            assert old is None or self._may_be_gone(old, now_ms), f"{path}: replaced"
-            place.unborn.id = info.id
-            place.current = place.unborn
-        place.unborn = None
-        living = place.current
-        assert living is not None, f"{path}: a stream that nobody created, or that was deleted"
-        assert living.id == info.id, f"{path}: another stream than the acknowledged one"
-        assert living.deleted is not Fate.DONE, f"{path}: deleted, and back"
-        living.deleted = Fate.REFUSED
-        await self._check_content(engine, path, living)
-        self._settle_close(path, living, closed=info.closed)
-        await self._check_producers(engine, path, living)
+        living = next((known for known in candidates if known.id == info.id), place.unborn)
+        assert living is not None, "a stream that nobody created"
+        for known in candidates:
+            assert known is living or known.may_be_gone(now_ms()), "replaced by another stream"
+        assert not living.must_be_gone(now_ms()), "deleted or expired, and back"
+        assert info.tail >= living.tail, f"it ends at {info.tail}, and did at {living.tail}"
+        living.id, living.deleted, living.unborn, living.born_ms = info.id, Fate.REFUSED, False, 0
+        place.current, place.unborn, place.former = living, None, []
+        await self._check_content(engine, path, living, now_ms)
+        self._settle_close(living, closed=info.closed)
+        await self._check_producers(engine, path, living, now_ms)
+        await self._check_stream_seq(engine, path, living)
 
-    def _check_absence(
-        self, path: str, place: Place, error: StreamNotFound | StreamGone, now_ms: int
+    async def _check_content(
+        self, engine: Engine, path: str, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
-        living = place.current
-        if living is not None:
-            assert self._may_be_gone(living, now_ms), f"{path}: acknowledged, and {error}"
-            if living.deleted is not Fate.REFUSED:
-                living.deleted = Fate.DONE
-        place.current = place.unborn = None
-
-    def _may_be_gone(self, living: Incarnation, now_ms: int) -> bool:
-        expired = living.expires_ms is not None and living.expires_ms <= now_ms
-        return expired or living.deleted is not Fate.REFUSED
-
-    async def _check_content(self, engine: Engine, path: str, living: Incarnation) -> None:
         found = await contents(engine, path)
+        living.use(now_ms(), surely=False)
         numbers = [number for number, _ in found]
-        assert len(set(numbers)) == len(numbers), f"{path}: stored twice: {numbers}"
-        self.saw(living, found)
-        assert living.inherited is not None
-        assert tuple(found[: len(living.inherited)]) == living.inherited, f"{path}: inherited"
-        present = set(numbers)
+        assert len(set(numbers)) == len(numbers), f"stored twice: {numbers}"
+        end = found[-1][1] if found else ZERO
         for attempt in living.attempts.values():
-            if attempt.number in present:
+            if attempt.number in numbers:
                 continue
-            assert attempt.fate is not Fate.DONE, f"{path}: lost {attempt.number}"
+            assert attempt.fate is not Fate.DONE, f"lost {attempt.number}"
+            assert attempt.fate is Fate.REFUSED or attempt.end is None or attempt.end > end, (
+                f"lost {attempt.number} and kept what came after"
+            )
             attempt.fate = Fate.REFUSED
+        self.saw(living, found, now_ms())
+        for attempt in living.attempts.values():
+            attempt.since_ms = 0
 
-    def _settle_close(self, path: str, living: Incarnation, *, closed: bool) -> None:
+    def _settle_close(self, living: Incarnation, *, closed: bool) -> None:
         if living.closed is Fate.DONE:
-            assert closed, f"{path}: closed, and open again"
+            assert closed, "closed, and open again"
         elif living.closed is Fate.REFUSED:
-            assert not closed, f"{path}: closed by nobody"
+            assert not closed, "closed by nobody"
         living.closed = Fate.DONE if closed else Fate.REFUSED
+        living.closed_ms = 0
 
-    async def _check_producers(self, engine: Engine, path: str, living: Incarnation) -> None:
-        """A retry of what is there is a duplicate, and stores nothing."""
-        for claims in living.producers.values():
-            done = {
-                attempt.producer: attempt
+    async def _check_producers(
+        self, engine: Engine, path: str, living: Incarnation, now_ms: Callable[[], int]
+    ) -> None:
+        """A retry is a duplicate, a gap is one, an old epoch is fenced off; nothing is stored."""
+        for name, claims in living.producers.items():
+            done = [
+                attempt
                 for attempt in living.attempts.values()
                 if attempt.producer in claims and attempt.fate is Fate.DONE
-            }
+            ]
             if not done:
                 continue
-            claim = max(
-                (claim for claim in claims if claim in done), key=lambda c: (c.epoch, c.seq)
-            )
-            last = done[claim]
-            command = Append(path, living.content_type, producer=claim, close=last.closes)
+            last = max(done, key=lambda a: (a.producer.epoch, a.producer.seq))  # type: ignore[union-attr]
+            claim = last.producer
+            assert claim is not None
             before = (await engine.head(path)).tail
-            try:
-                again = await engine.append(command, token(last.number, 3))
-            except StreamClosed:
-                assert living.closed is Fate.DONE
-                assert not last.closes, f"{path}: the closing request is not recognised"
-            else:
-                assert again.duplicate, f"{path}: a retry of {claim} was accepted"
-                assert again.tail == before
+            await self._check_retry(engine, path, living, last)
+            body = token(last.number, 3)
+            gap = ProducerClaim(name, claim.epoch, claim.seq + 2)
+            for wrong, answer in (
+                (gap, ProducerGap),
+                (ProducerClaim(name, claim.epoch - 1, 0), StaleEpoch),
+            ):
+                if wrong.epoch < 0 or living.closed is Fate.DONE:
+                    continue
+                try:
+                    await engine.append(Append(path, living.content_type, producer=wrong), body)
+                except answer:
+                    continue
+                raise AssertionError(f"{wrong} was accepted after {claim}")
+            assert (await engine.head(path)).tail == before
+            living.use(now_ms(), surely=False)
+
+    async def _check_retry(
+        self, engine: Engine, path: str, living: Incarnation, last: Attempt
+    ) -> None:
+        command = Append(path, living.content_type, producer=last.producer, close=last.closes)
+        try:
+            again = await engine.append(command, token(last.number, 3))
+        except StreamClosed:
+            assert living.closed is Fate.DONE
+            assert not last.closes, "the closing request is not recognised"
+        else:
+            assert again.duplicate, f"a retry of {last.producer} was accepted"
+
+    async def _check_stream_seq(self, engine: Engine, path: str, living: Incarnation) -> None:
+        """What a writer claimed to have written last cannot be written again."""
+        done = [a.stream_seq for a in living.attempts.values() if a.fate is Fate.DONE]
+        last = max((seq for seq in done if seq is not None), default=None)
+        if last is None or living.closed is Fate.DONE:
+            return
+        command = Append(path, living.content_type, stream_seq=last)
+        try:
+            await engine.append(command, token(0, 0))
+        except SequenceConflict as error:
+            assert error.last == last, f"the last Stream-Seq was {last}, not {error.last}"
+        else:
+            raise AssertionError(f"Stream-Seq {last} was accepted twice")

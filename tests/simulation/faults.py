@@ -1,0 +1,67 @@
+"""Calls that fail: what a disk, a full file system or a busy machine may answer at any moment."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from random import Random
+
+_GROWING: Final = ("write", "create", "make_directory", "rename", "link")
+_CHANGING: Final = (*_GROWING, "truncate", "unlink", "remove_directory")
+_OPENING: Final = ("open", "create")
+_SYNCING: Final = ("sync", "sync_directory", "sync_file_system")
+
+_KINDS: Final = {  # name: which calls, on paths with what in them, the error, how many in a row
+    "journal-full": (("write",), "journal", errno.ENOSPC, 1),
+    "full": (_GROWING, "", errno.ENOSPC, 20),
+    "descriptors": (_OPENING, "", errno.EMFILE, 10),
+    "failed-write": (_CHANGING, "", errno.EIO, 1),
+    "failed-read": (("read", "open"), "", errno.EIO, 3),
+    "failed-sync": (_SYNCING, "", errno.EIO, 1),
+}
+
+
+class Faults:
+    """The faults of one generation; ``kind`` is empty if there are none.
+
+    ``armed``: whether calls fail now.  ``sync_failed``: whether a sync did.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.kind = random.choice(("",) * 6 + tuple(_KINDS))
+        self._rate = random.choice((0.002, 0.01, 0.05))
+        self._short = random.random() < 0.3
+        self._left = 0
+        self.armed = False
+        self.sync_failed = False
+
+    def strike(self, call: str, path: Path) -> None:
+        """Raise, if this call is to fail."""
+        if not self.kind or not self.armed:
+            return
+        calls, where, number, in_a_row = _KINDS[self.kind]
+        if call not in calls or where not in str(path):
+            return
+        if self._left:
+            self._left -= 1
+        elif self._random.random() < self._rate:
+            self._left = self._random.randrange(in_a_row)
+        else:
+            return
+        self.sync_failed = self.sync_failed or call in _SYNCING
+        raise OSError(number, os.strerror(number), str(path))
+
+    def short(self, size: int) -> int:
+        """How many of so many bytes a write takes."""
+        if not self._short or not self.armed or size < 2 or self._random.random() < 0.8:
+            return size
+        return self._random.randrange(1, size)
+
+    def explain(self, *answers: type[Exception]) -> tuple[type[Exception], ...]:
+        """These answers, where a fault explains them."""
+        return answers if self.kind else ()
