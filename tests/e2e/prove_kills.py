@@ -49,6 +49,7 @@ def main() -> int:
         lasting=half,
         changing=options.streams - half,
         pause_s=options.pause_ms / 1000,
+        appends=(10, 100),
         seed=options.seed,
     )
     problem = node_problem()

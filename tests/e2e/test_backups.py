@@ -14,6 +14,7 @@ import pytest
 import durable_streams
 from durable_streams.errors import StreamNotFound
 from durable_streams.storage import names
+from tests.copying import copy_live
 from tests.e2e.copies import EXIT_CODES, faults_of_copy, make_copy, missing_tools
 from tests.e2e.ledger import TEXT, Window
 from tests.e2e.load import Client, Plan, under_load
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartServer
 
 PLAN: Final = Plan(lasting=3, changing=20, pause_s=0.02, appends=(3, 40), seed=1)
-APPENDS: Final = 1_500
+APPENDS: Final = 600
 SMALL_SEGMENTS: Final = ("--segment-bytes", "4096")
 SEGMENTS: Final = durable_streams.Settings(segment_bytes=100)
 
@@ -134,7 +135,7 @@ async def test_a_stream_that_was_created_again_during_the_copy_is_one_of_the_two
             await streams.engine._core.applied_to(
                 await streams.engine._find("s"), (await streams.engine._find("s")).durable.offset
             )
-            await asyncio.to_thread(shutil.copytree, tmp_path / "data", tmp_path / name)
+            await asyncio.to_thread(copy_live, tmp_path / "data", tmp_path / name)
     shutil.copytree(tmp_path / "younger", mixed, ignore=shutil.ignore_patterns("journal", "s@"))
     shutil.copytree(tmp_path / journal / "journal", mixed / "journal")
     (mixed / home).mkdir()
