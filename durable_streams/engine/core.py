@@ -253,7 +253,7 @@ class Core:
 
     async def tick(self) -> None:
         """Regular work of the core: room on the disk, checkpoints, syncs; runs for ever."""
-        last_sync = self.loop.time()
+        last_sync, lags = self.loop.time(), False
         while True:
             await asyncio.sleep(_TICK_S)
             self.look_for_failed_sync()
@@ -270,9 +270,11 @@ class Core:
                 self._committer.refuse(Overloaded("the journal is full and cannot be freed"))
             if not self._committer.stalled:
                 self._last_start = now
-            if self.held_up():
-                log.warning("the streams' files lag behind the journal; writes are held up")
+            lagged, lags = lags, self.held_up()
+            if lags:
                 self._wake_progress()
+                if not lagged:
+                    log.warning("the streams' files lag behind the journal; writes are held up")
 
     async def _look_for_room(self) -> None:
         try:

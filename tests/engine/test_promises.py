@@ -171,3 +171,27 @@ async def test_the_other_modes_do_not_wait_for_the_disk_and_survive_a_kill(
     survivor = await Engine.open(image, settings)
     assert await content(survivor) == b"before.after."
     await survivor.close()
+
+
+async def test_files_that_lag_behind_are_told_of_once(
+    engine: Engine,
+    disk: StagedDisk,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def ticks(number: int) -> None:
+        enough = disk.calls["room"] + number
+        while disk.calls["room"] < enough:
+            await asyncio.sleep(0)
+
+    await in_files(engine)
+    monkeypatch.setattr("durable_streams.engine.core._TICK_S", 0.01)
+    gate = disk.hold("pwrite", ".seg")
+    await append(engine, b"after.")
+    await asyncio.to_thread(gate.reached.wait)
+    while "lag behind" not in caplog.text:
+        await ticks(1)
+    await ticks(5)
+    gate.open()
+    await in_files(engine)
+    assert caplog.text.count("lag behind") == 1

@@ -9,8 +9,8 @@ from tests.simulation.world import run
 
 SEEDS_A_TEST = 25
 
-# Seeds beyond those of every run that failed once.  Draws move with every change of the engine or of
-# the world, so each bug has a test of its own as well, in tests/storage or tests/engine.
+# Seeds beyond those of every run that failed once.  Draws move with every change of the engine or
+# of the world, so each bug has a test of its own as well, in tests/storage or tests/engine.
 FOUND = {
     303: "a sidecar torn by a power cut hid the root of the chain from earlier records",
     305: "a truncation that was not synced came back behind what was written next",
