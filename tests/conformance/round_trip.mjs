@@ -62,7 +62,7 @@ async function read(name, live) {
       })
       await session.closed
       closed = session.streamClosed
-      if (closed) await lastBatch
+      if (closed && session.offset !== offset) await lastBatch // else it was told without data
     } catch (error) {
       if (error.status) throw error
     }
