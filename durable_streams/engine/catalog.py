@@ -20,7 +20,7 @@ from durable_streams.engine.stream import Stream
 from durable_streams.errors import StreamDamaged, Unavailable
 from durable_streams.protocol.commands import FOREVER
 from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, load
-from durable_streams.storage.writer import cut, set_stream_aside
+from durable_streams.storage.writer import cut, move_aside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -187,7 +187,7 @@ class Catalog:
             loaded = load(self._directory.disk, directory, verify=self._verify)
         except DamagedFiles as error:
             if self._verify and isinstance(error, DamagedSidecar):
-                target = set_stream_aside(self._directory, directory)
+                target = move_aside(self._directory, directory)
                 log.error("stream %s was lost with unsynced writes (%s): %s", path, error, target)
                 return None
             log.error("stream %s is damaged: %s", path, error)

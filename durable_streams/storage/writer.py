@@ -144,7 +144,7 @@ class StreamWriter:
             if self._was_adopted(target, record.id):
                 return
             # What is left of a stream that was never durable: it has lost its sidecar.
-            set_stream_aside(self._directory, target)
+            move_aside(self._directory, target)
         # The journal does not hold the fork's bytes: the way to it has to last before it goes.
         # All of it: what was there already may have been made a moment ago, for another stream.
         disks.make_directories(self._disk, target.parent, self._directory.streams)
@@ -407,17 +407,22 @@ def set_aside(
 
 
 def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: Path) -> None:
-    """Cut a stream's last files to what was proved, durably."""
-    cut_files(directory, stream_directory, loaded.sidecar.id, loaded.tail)
+    """Cut a stream's files to what was proved, durably; what is behind goes to ``aside/``."""
+    disk, stream_id, tail = directory.disk, loaded.sidecar.id, loaded.tail
+    cut_files(directory, stream_directory, stream_id, tail)
+    for name in disk.names(stream_directory):
+        parsed = names.parse_file(name)
+        if parsed and parsed[1] == stream_id and parsed[0] > tail.segment:
+            move_aside(directory, stream_directory / name)
 
 
-def set_stream_aside(directory: DataDirectory, stream: Path) -> Path:
-    """Move a stream's directory out of the way, whole and durably; where to."""
+def move_aside(directory: DataDirectory, path: Path) -> Path:
+    """Move a file or directory out of the way, whole and durably; where to."""
     disk = directory.disk
-    target = directory.aside / f"{stream.name}.{time.time_ns()}"
-    disk.rename(stream, target)
+    target = directory.aside / f"{path.name}.{time.time_ns()}"
+    disk.rename(path, target)
     disk.sync_directory(directory.aside)
-    disk.sync_directory(stream.parent)
+    disk.sync_directory(path.parent)
     return target
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import DataDirectoryError
+from durable_streams.maintenance.findings import Finding, Level
+from durable_streams.maintenance.verify import verify
 from durable_streams.settings import MIB, Durability, Settings
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.recovery import recover
@@ -138,6 +140,10 @@ class World:
 
     async def _look(self, scheduler: Scheduler) -> None:
         await self._close(await self._open(scheduler))
+        findings: list[Finding] = []
+        verify(DATA, findings.append, disk=self.disk)
+        damage = [str(finding) for finding in findings if finding.level is Level.DAMAGE]
+        assert not damage, f"verify finds {damage}"
 
     async def _live(self, scheduler: Scheduler) -> None:
         engine = await self._open(scheduler)

@@ -354,3 +354,23 @@ def test_what_is_left_of_a_stream_that_was_never_durable_makes_way_for_a_fork(
     assert sidecar.id == OTHER_ID
     [kept] = directory.aside.rglob("*.seg")
     assert kept.read_bytes() == b"lost"
+
+
+def test_a_cut_takes_later_segments_out_of_the_way(
+    directory: DataDirectory, writer: StreamWriter
+) -> None:
+    history = History()
+    writer.create(history.create(b"one."))
+    apply(writer, history.append(b"two.", roll=True))
+    segment(directory).write_bytes(b"0ne.")
+    loaded = load(directory.disk, home(directory), verify=True)
+    assert loaded is not None
+    cut(directory, loaded, home(directory))
+    assert {path.name for path in home(directory).iterdir()} == {
+        names.SIDECAR,
+        segment(directory).name,
+        index(directory).name,
+    }
+    kept = [path.read_bytes() for path in directory.aside.iterdir()]
+    assert b"0ne." in kept
+    assert b"two." in kept
