@@ -196,6 +196,7 @@ def _settings(options: argparse.Namespace) -> tuple[Settings, HttpSettings]:
         max_bodies_bytes=max(options.max_bodies_bytes, options.max_append_bytes),
         private_caching=options.private_caching,
         access_log=options.access_log,
+        fast_lane=not options.no_fast_lane,
     )
     return settings, http_settings
 
@@ -295,6 +296,11 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
     )
     add("--log-format", choices=["text", "json"], default="text", help="of the lines on stderr")
     add("--access-log", action="store_true", help="log a line for every request")
+    add(
+        "--no-fast-lane",
+        action="store_true",
+        help="let aiohttp answer small appends and reads as well (as --access-log does)",
+    )
 
 
 def _port(text: str) -> int:

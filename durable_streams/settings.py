@@ -77,6 +77,7 @@ class HttpSettings:
     private_caching: bool = False
     immutable_max_age_s: int = 60
     access_log: bool = False
+    fast_lane: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with a ``ValueError`` that says what can."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from durable_streams.engine.births import Births
 from durable_streams.engine.core import Core
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from durable_streams.engine.operations import Operation
     from durable_streams.engine.stream import Payload, Stream
     from durable_streams.errors import StorageFailed
     from durable_streams.protocol.commands import Append, Create
@@ -58,6 +59,27 @@ MAX_PRODUCERS: Final = 50_000  # every index opens with their table; a batch has
 _USE_TICK_S: Final = 0.5
 
 log = logging.getLogger("durable_streams.engine")
+
+
+class Decided(NamedTuple):
+    """An append that was decided: ``result`` is the answer as soon as ``after`` is durable.
+
+    ``after`` is None if nothing the answer depends on is under way; if it fails, its error is the
+    answer.
+    """
+
+    after: Operation | None
+    result: Appended | StreamError
+
+    def outcome(self) -> Appended:
+        """The answer; raises what it was refused with."""
+        failure = self.after.error if self.after is not None else None
+        if failure is None and isinstance(self.result, StreamError):
+            failure = self.result
+        if failure is not None:
+            raise failure
+        assert isinstance(self.result, Appended)
+        return self.result
 
 
 class Engine:
@@ -110,44 +132,60 @@ class Engine:
 
     async def append(self, command: Append, body: bytes) -> Appended:
         """POST: append, close, or both in one step; durable when this returns."""
+        decided = self.append_now(command, body)
+        if decided is None:
+            decided = await self._append_in_line(command, body)
+        if decided.after is not None:
+            await decided.after.wait()
+        return decided.outcome()
+
+    def append_now(self, command: Append, body: bytes) -> Decided | None:
+        """Decide about an append; None if that takes a wait, and :meth:`append` has to be used."""
         check_syntax(command, bool(body))
         self._check_size(body)
         core = self._core
-        prepared: Payload | InvalidJson | None = None
-        large = len(body) > _LARGE_BODY
         stream = core.catalog.ready(command.path)
-        if large or stream is None or core.refusal() is not None or core.held_up():
-            async with core.catalog.line(command.path):
-                await core.admit()
-                if large:
-                    prepared = await core.run(try_prepare, command.content_type or "", body)
-                stream = await core.catalog.look(command.path)
-            if stream is None:
-                raise StreamNotFound(command.path)
-        self._check_usable(stream)
-        try:
-            operation = self._decide(stream, command, body, prepared)
-        except StreamError:
-            if stream.last_operation is not None:
-                await stream.last_operation.wait()
-            raise
-        if isinstance(operation, Repeat):
-            if stream.last_operation is not None:
-                await stream.last_operation.wait()
-            tail = stream.durable
-            return Appended(tail.offset, tail.closed, False, True, operation.producer)
-        core.submit(operation)
-        await operation.wait()
-        claim = command.producer
-        return Appended(
-            operation.tail.offset,
-            operation.tail.closed,
-            bool(operation.record.data),
-            False,
-            (claim.epoch, claim.seq) if claim else None,
-        )
+        if stream is None or len(body) > _LARGE_BODY or core.refusal() or core.held_up():
+            return None
+        return self._decide(stream, command, body, None)
+
+    async def _append_in_line(self, command: Append, body: bytes) -> Decided:
+        """Decide after those who came before at the same path."""
+        core = self._core
+        prepared: Payload | InvalidJson | None = None
+        async with core.catalog.line(command.path):
+            await core.admit()
+            if len(body) > _LARGE_BODY:
+                prepared = await core.run(try_prepare, command.content_type or "", body)
+            stream = await core.catalog.look(command.path)
+        if stream is None:
+            raise StreamNotFound(command.path)
+        return self._decide(stream, command, body, prepared)
 
     def _decide(
+        self,
+        stream: Stream,
+        command: Append,
+        body: bytes,
+        prepared: Payload | InvalidJson | None,
+    ) -> Decided:
+        """Check, reserve and send on its way, in one step."""
+        self._check_usable(stream)
+        try:
+            operation = self._reserve(stream, command, body, prepared)
+        except StreamError as error:
+            return Decided(stream.last_operation, error)
+        tail = stream.decided
+        if isinstance(operation, Repeat):
+            repeated = Appended(tail.offset, tail.closed, False, True, operation.producer)
+            return Decided(stream.last_operation, repeated)
+        self._core.submit(operation)
+        claim = command.producer
+        echo = (claim.epoch, claim.seq) if claim else None
+        done = Appended(tail.offset, tail.closed, bool(operation.record.data), False, echo)
+        return Decided(operation, done)
+
+    def _reserve(
         self,
         stream: Stream,
         command: Append,
@@ -201,12 +239,25 @@ class Engine:
         self._check_usable(stream)
         return stream.info()
 
+    def open_now(self, path: str) -> StreamRef | None:
+        """:meth:`open_stream` if nothing has to be waited for, else None."""
+        stream = self._core.catalog.ready(path)
+        return self._use(stream) if stream is not None else None
+
     async def open_stream(self, path: str) -> StreamRef:
         """The stream at a path, for reading; renews a sliding TTL."""
-        stream = self._core.catalog.ready(path) or await self._find(path)
+        return self._use(self._core.catalog.ready(path) or await self._find(path))
+
+    def _use(self, stream: Stream) -> Stream:
         self._check_usable(stream)
         stream.last_use_ms = max(stream.last_use_ms, self._core.now_ms())
         return stream
+
+    def read_now(self, stream: StreamRef, start: Offset | Start) -> Chunk | None:
+        """:meth:`read` of a small chunk if nothing has to be waited for, else None."""
+        opened = own(stream)
+        _check_there(opened)
+        return self._core.reader.read_now(opened, start)
 
     async def read(self, stream: StreamRef, start: Offset | Start) -> Chunk:
         """A bounded chunk from an offset, empty at the tail; the caller releases it."""

@@ -8,9 +8,11 @@ and is *applied* when its records are in the streams' files.  All methods run on
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.stream import MemoryChunk
+from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,37 +21,39 @@ if TYPE_CHECKING:
     from durable_streams.errors import StreamError
     from durable_streams.protocol.offsets import Offset
     from durable_streams.storage.format.index import Tail
-    from durable_streams.storage.format.journal import AdoptRecord, AppendRecord, Record
+    from durable_streams.storage.format.journal import AdoptRecord, Record
     from durable_streams.storage.format.sidecar import Sidecar
 
-_RECORD_OVERHEAD = (
-    256  # bytes of a packed record beside its data and index lines, at most (paths add)
-)
+_RECORD_BYTES: Final = 256  # of a packed record beside its path, data and index lines, at most
 
 
 class Operation:
-    """Base: waits and outcome."""
+    """Base: waits and outcome.
 
-    __slots__ = ("_waiters", "error", "pending", "records", "stream")
+    ``error``: why it failed, once it has.  ``size_bytes``: at least what its records take in the
+    journal.
+    """
+
+    __slots__ = ("_callbacks", "error", "pending", "records", "size_bytes", "stream")
 
     def __init__(self, stream: Stream, records: Sequence[Record]) -> None:
         self.stream = stream
         self.records = records
+        self.size_bytes = sum(map(_size, records))
         self.pending = True
         self.error: StreamError | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[], None]] = []
         stream.last_operation = self
 
-    @property
-    def size_bytes(self) -> int:
-        """At least what its records take in the journal."""
-        return sum(_size(record) for record in self.records)
+    def when_settled(self, callback: Callable[[], None]) -> None:
+        """Call back, once, when a pending operation is durable or has failed; it must not raise."""
+        self._callbacks.append(callback)
 
     async def wait(self) -> None:
         """Return when durable, raise if it failed.  Any number may wait; cancelling harms none."""
         if self.pending:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            self.when_settled(partial(_resolve, waiter))
             await waiter
         if self.error is not None:
             raise self.error
@@ -60,10 +64,9 @@ class Operation:
         self.error = error
         if self.stream.last_operation is self:
             self.stream.last_operation = None
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
 
     def durable(self) -> None:
         """The records are durable."""
@@ -223,8 +226,15 @@ class DeleteOperation(Operation):
         self._buried()
 
 
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 def _size(record: Record) -> int:
-    size = _RECORD_OVERHEAD + len(record.path)
+    size = _RECORD_BYTES + len(record.path)
+    if isinstance(record, AppendRecord):
+        return size + len(record.data) + len(record.index)
     for name in ("data", "index", "sidecar"):
         size += len(getattr(record, name, b""))
     return size

@@ -21,7 +21,7 @@ from durable_streams.storage import names
 from durable_streams.storage.stream_files import AppendEnds, scan_ends
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -75,26 +75,45 @@ class Reader:
         self._ends: OrderedDict[_FileKey, AppendEnds] = OrderedDict()
         self._ends_bytes = 0
 
-    async def read(self, stream: Stream, start: Offset | Start) -> Chunk:
-        """The chunk that begins at an offset; empty at the tail and beyond it."""
+    def read_now(self, stream: Stream, start: Offset | Start) -> Chunk | None:
+        """The chunk that begins at an offset if it is small and nothing has to be waited for."""
         tail = stream.durable
         if start is Start.NOW:
             return _empty(stream, tail.offset)
         offset = ZERO if isinstance(start, Start) else start
         if offset >= tail.offset:
             return _empty(stream, tail.offset)
+        segment, begin = offset
+        end = stream.segment_size(segment)
+        if not begin < end <= begin + _SMALL_BYTES or (begin and stream.is_json):
+            return None
+        from_memory = _from_memory(stream, segment, begin, end)
+        parts: tuple[bytes, ...] = (from_memory,)
+        split = end - len(from_memory)
+        if split > begin:
+            file = self._open_file(stream, segment, split)
+            if file is None:
+                return None
+            cached = self._disk.pread_cached(file.fileno(), split - begin, begin)
+            if cached is None:
+                return None
+            parts = (cached, from_memory) if from_memory else (cached,)
+        return _chunk(stream, offset, Offset(segment, end), parts, end - begin)
+
+    async def read(self, stream: Stream, start: Offset | Start) -> Chunk:
+        """The chunk that begins at an offset; empty at the tail and beyond it."""
+        chunk = self.read_now(stream, start)
+        if chunk is not None:
+            return chunk
+        offset = ZERO if isinstance(start, Start) else start
         segment, begin = await self._locate(stream, offset)
-        tail = stream.durable
         end = await self._end(stream, segment, begin)
-        at_tail = (segment, end) == tail.offset == stream.durable.offset
-        chunk = Chunk(
+        chunk = _chunk(
             stream,
             Offset(segment, begin) if begin else offset,
             Offset(segment, end),
             (),
             end - begin,
-            at_tail,
-            at_tail and stream.durable.closed,
         )
         await self._describe(stream, chunk, segment, begin, end)
         return chunk
@@ -201,12 +220,8 @@ class Reader:
         self, stream: Stream, chunk: Chunk, segment: int, begin: int, end: int
     ) -> None:
         """Fill in the parts: from the file as far as it is applied, the rest from memory."""
-        from_memory = [
-            data[max(0, begin - start) : end - start]
-            for number, start, data in stream.memory
-            if number == segment and start < end and start + len(data) > begin
-        ]
-        split = end - sum(map(len, from_memory))
+        from_memory = _from_memory(stream, segment, begin, end)
+        split = end - len(from_memory)
         parts: list[bytes | FileSlice] = []
         if split > begin:
             file = await self._file(stream, segment, split)
@@ -218,7 +233,9 @@ class Reader:
             else:
                 parts.append(FileSlice(file, begin, split - begin))
                 chunk.hold(file)
-        chunk.parts = [*parts, *from_memory]
+        if from_memory:
+            parts.append(from_memory)
+        chunk.parts = parts
 
     async def _pread(self, file: OpenSegment, size: int, position: int) -> bytes:
         data = self._disk.pread_cached(file.fileno(), size, position)
@@ -246,10 +263,7 @@ class Reader:
     async def _file(self, stream: Stream, segment: int, size: int) -> OpenSegment:
         """A segment file of at least ``size`` bytes, open and acquired for the caller."""
         key = (stream.path, stream.id, segment)
-        file = self._files.get(key)
-        if file is not None and self._disk.file_status(file.fileno()).size_bytes < size:
-            self._files.pop(key).release()  # it was replaced, having had another name
-            file = None
+        file = self._open_file(stream, segment, size)
         if file is None:
             path = self._directory.stream_directory(stream.path)
             name = names.segment_file(segment, stream.id)
@@ -263,9 +277,19 @@ class Reader:
                 file = self._files[key] = OpenSegment(self._directory, fd)
                 while len(self._files) > self._max_files:
                     self._files.popitem(last=False)[1].release()
-        else:
-            self._files.move_to_end(key)
         file.acquire()
+        return file
+
+    def _open_file(self, stream: Stream, segment: int, size: int) -> OpenSegment | None:
+        """The same if it is open already; not acquired."""
+        key = (stream.path, stream.id, segment)
+        file = self._files.get(key)
+        if file is None:
+            return None
+        if self._disk.file_status(file.fileno()).size_bytes < size:
+            self._files.pop(key).release()  # it was replaced, having had another name
+            return None
+        self._files.move_to_end(key)
         return file
 
     def _has_more_than_applied(self, stream: Stream, segment: int, fd: int) -> bool:
@@ -300,6 +324,24 @@ class Reader:
         """Let go of all files; chunks still out keep theirs."""
         while self._files:
             self._files.popitem()[1].release()
+
+
+def _from_memory(stream: Stream, segment: int, begin: int, end: int) -> bytes:
+    """Those bytes before ``end`` that are in memory: a run that ends there, or nothing."""
+    return b"".join(
+        [
+            data[max(0, begin - start) : end - start]
+            for number, start, data in stream.memory
+            if number == segment and start < end and start + len(data) > begin
+        ]
+    )
+
+
+def _chunk(
+    stream: Stream, start: Offset, end: Offset, parts: Sequence[bytes | FileSlice], size: int
+) -> Chunk:
+    at_tail = end == stream.durable.offset
+    return Chunk(stream, start, end, parts, size, at_tail, closed=at_tail and stream.durable.closed)
 
 
 def _empty(stream: Stream, tail: Offset) -> Chunk:

@@ -12,7 +12,6 @@ Owned by the event loop; nothing here awaits, so every decision and its reservat
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from durable_streams.engine.live import Audience
@@ -55,8 +54,7 @@ class MemoryChunk(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(NamedTuple):
     """The decided state before an append, to go back to if it fails."""
 
     tail: Tail

@@ -25,7 +25,7 @@ from durable_streams.http.urls import stream_url
 from durable_streams.protocol import caching, replies
 from durable_streams.protocol.commands import Append, Create, Delete, Head, Live, Preflight, Read
 from durable_streams.protocol.offsets import Start
-from durable_streams.protocol.replies import Reply
+from durable_streams.protocol.replies import BodyPlan, Reply
 from durable_streams.protocol.requests import parse_command
 
 if TYPE_CHECKING:
@@ -83,45 +83,37 @@ class StreamsHandler:
         self.active.add(task)
         try:
             return await self._answer(request, prefix, raw_path, raw_query)
-        except StreamError as error:
-            return self.refuse(request, error)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
-        except OSError as error:
-            return self.refuse_failed_call(request, error)
-        except Exception:
-            logger.exception(
-                "bug: a request failed",
-                extra={"method": request.method, "path": request.raw_path},
-            )
-            return self.sender.answer(replies.internal_error())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            reply = self.failure(error, request.method, request.raw_path)
+            return self.sender.answer(reply)
         finally:
             self.active.discard(task)
 
-    def refuse(self, request: web.BaseRequest, error: StreamError) -> web.StreamResponse:
-        """Answer with an error; the server's own troubles are logged, but not without end."""
-        reply = replies.errors(error)
-        if reply.status >= 500 and not isinstance(error, Draining):
-            kind = type(error).__name__
-            if self._throttle.allows(kind):
-                logger.error(
-                    "%s",
-                    error,
-                    extra={"error": kind, "method": request.method, "path": request.raw_path},
+    def failure(self, error: Exception, method: str, target: str) -> Reply:
+        """Describe the answer to a request that failed, and log what is not the client's doing."""
+        fields = {"method": method, "path": target}
+        match error:
+            case StreamError():
+                reply = replies.errors(error)
+                if reply.status >= 500 and not isinstance(error, Draining):
+                    self._log(type(error).__name__, f"{error}", fields)
+                return reply
+            case OSError(errno=number) if number in _NO_DESCRIPTORS:
+                return self.failure(
+                    Overloaded("the server is out of file descriptors"), method, target
                 )
-        return self.sender.answer(reply)
+            case OSError():  # the system failed, which is no bug of ours
+                self._log("OSError", f"a request failed: {error}", fields)
+            case _:
+                logger.error("bug: a request failed", exc_info=error, extra=fields)
+        return replies.internal_error()
 
-    def refuse_failed_call(self, request: web.BaseRequest, error: OSError) -> web.StreamResponse:
-        """Answer where the system failed: 503 if that passes, else 500; no bug of ours."""
-        if error.errno in _NO_DESCRIPTORS:
-            return self.refuse(request, Overloaded("the server is out of file descriptors"))
-        if self._throttle.allows("OSError"):
-            logger.error(
-                "a request failed: %s",
-                error,
-                extra={"method": request.method, "path": request.raw_path},
-            )
-        return self.sender.answer(replies.internal_error())
+    def _log(self, kind: str, message: str, fields: dict[str, str]) -> None:
+        """Log a trouble of the server's own, but not without end."""
+        if self._throttle.allows(kind):
+            logger.error("%s", message, extra={"error": kind, **fields})
 
     async def _answer(
         self, request: web.BaseRequest, prefix: str, raw_path: str, raw_query: str
@@ -186,27 +178,35 @@ class StreamsHandler:
         cursor: int | None,
     ) -> web.StreamResponse:
         try:
-            from_now = command.start is Start.NOW
-            tag = None
-            if not from_now:
-                tag = caching.etag(stream.etag_id, chunk.start, chunk.end, chunk.closed)
-            cache_control = caching.cache_control(
-                sealed=not chunk.at_tail,
-                from_now=from_now,
-                max_age_s=self.settings.immutable_max_age_s,
-                private=self.settings.private_caching,
-            )
-            headers = replies.chunk_reply_headers(chunk, cache_control, tag, cursor)
-            if tag and command.if_none_match and caching.matches(command.if_none_match, tag):
-                return self.sender.answer(replies.not_modified(headers))
-            plan = replies.json_body(chunk) if stream.is_json else replies.plain_body(chunk)
-            in_memory = [part for part in plan.parts if isinstance(part, bytes)]
-            if len(in_memory) == len(plan.parts):
-                body = b"".join((plan.prefix, *in_memory, plan.suffix))
-                return self.sender.answer(Reply(200, headers, body))
-            return await self.sender.send_plan(request, Reply(200, headers), plan)
+            reply, plan = self.describe_chunk(command, stream, chunk, cursor=cursor)
+            if plan is None:
+                return self.sender.answer(reply)
+            return await self.sender.send_plan(request, reply, plan)
         finally:
             chunk.release()
+
+    def describe_chunk(
+        self, command: Read, stream: StreamRef, chunk: Chunk, *, cursor: int | None
+    ) -> tuple[Reply, BodyPlan | None]:
+        """Describe the answer with a chunk; a body that is not in memory is planned."""
+        from_now = command.start is Start.NOW
+        tag = None
+        if not from_now:
+            tag = caching.etag(stream.etag_id, chunk.start, chunk.end, chunk.closed)
+        cache_control = caching.cache_control(
+            sealed=not chunk.at_tail,
+            from_now=from_now,
+            max_age_s=self.settings.immutable_max_age_s,
+            private=self.settings.private_caching,
+        )
+        headers = replies.chunk_reply_headers(chunk, cache_control, tag, cursor)
+        if tag and command.if_none_match and caching.matches(command.if_none_match, tag):
+            return replies.not_modified(headers), None
+        plan = replies.json_body(chunk) if stream.is_json else replies.plain_body(chunk)
+        in_memory = [part for part in plan.parts if isinstance(part, bytes)]
+        if len(in_memory) < len(plan.parts):
+            return Reply(200, headers), plan
+        return Reply(200, headers, b"".join((plan.prefix, *in_memory, plan.suffix))), None
 
 
 class _Nothing(web.StreamResponse):

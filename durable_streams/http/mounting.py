@@ -18,6 +18,7 @@ from durable_streams.engine.engine import Engine
 from durable_streams.errors import StreamNotFound
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.urls import split_target
+from durable_streams.protocol import replies
 from durable_streams.settings import HttpSettings, Settings
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Mount:
         path, query = split_target(request.raw_path)
         if not path.startswith(f"{prefix}/"):
             # The router matches decoded paths; a needlessly escaped prefix is not ours.
-            return handler.refuse(request, StreamNotFound(path))
+            return handler.sender.answer(replies.errors(StreamNotFound(path)))
         return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
 
     def _running(self) -> StreamsHandler:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from durable_streams.http import files
+from durable_streams.protocol.replies import COMMON
 from durable_streams.settings import KIB, MIB
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ mark is 16 bytes, which wakes writers for nothing)."""
 _STATUS_LINES: Final = {
     (minor, status.value): f"HTTP/1.{minor} {status.value} {status.phrase}\r\n"
     for minor in (0, 1)
+    for status in HTTPStatus
+}
+_STATUS_AND_COMMON: Final = {
+    status.value: _STATUS_LINES[1, status.value]
+    + "".join(f"{name}: {value}\r\n" for name, value in COMMON)
     for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({204, 304})
@@ -86,12 +92,18 @@ class Sender:
         """Return the answer that sends ``reply`` in one write."""
         return Answer(self, reply)
 
-    def last_words(self, reply: Reply) -> bytes:
-        """Return ``reply`` as the last bytes of a connection."""
-        lines = [f"{name}: {value}\r\n" for name, value in reply.headers]
-        lines.append(f"Content-Length: {len(reply.body)}\r\n")
-        lines += [f"Date: {self.date}\r\n", "Connection: close\r\n"]
-        return _head(_STATUS_LINES[1, reply.status], lines) + reply.body
+    def whole(self, reply: Reply, *, last: bool = False) -> bytes:
+        """Return ``reply`` as :meth:`answer` sends it to a GET or POST of HTTP/1.1.
+
+        ``last``: the connection is closed after it.
+        """
+        lines = [f"{name}: {value}\r\n" for name, value in reply.headers[len(COMMON) :]]
+        if reply.status not in _BODILESS:
+            lines.append(f"Content-Length: {len(reply.body)}\r\n")
+        lines.append(f"Date: {self.date}\r\n")
+        if last or self.closing:
+            lines.append("Connection: close\r\n")
+        return _head(_STATUS_AND_COMMON[reply.status], lines) + reply.body
 
     async def send_plan(self, request: web.BaseRequest, reply: Reply, plan: BodyPlan) -> Answer:
         """Send ``reply`` with a body from files; they must stay open until this returns."""
@@ -173,12 +185,12 @@ class Answer(web.StreamResponse):
         return _head(_STATUS_LINES[minor, self.status], lines)
 
 
-def _head(status_line: str, lines: list[str]) -> bytes:
+def _head(begin: str, lines: list[str]) -> bytes:
     """Join a head; :class:`ValueError` if a value would begin a line of its own."""
     fields = "".join(lines)
     if fields.count("\n") != len(lines) or fields.count("\r") != len(lines):
         raise ValueError("a line break in a response header")
-    return f"{status_line}{fields}\r\n".encode("utf-8", "surrogateescape")
+    return f"{begin}{fields}\r\n".encode("utf-8", "surrogateescape")
 
 
 class EventStream:
@@ -329,7 +341,7 @@ def send_continue(request: web.BaseRequest) -> None:
 
 def send_unasked(transport: asyncio.Transport, sender: Sender, reply: Reply) -> None:
     """Send a reply nobody has asked for yet, and nothing after it."""
-    transport.write(sender.last_words(reply))
+    transport.write(sender.whole(reply, last=True))
     if transport.can_write_eof():
         transport.write_eof()
 

@@ -27,6 +27,7 @@ from durable_streams.errors import (
     StreamNotFound,
     TargetTooLong,
 )
+from durable_streams.http.fast_lane import FastLane, LaneConnection, ParserLimits
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.logs import AccessLog, Throttle, access_logger
 from durable_streams.http.sending import bound_buffers, send_unasked
@@ -51,6 +52,10 @@ MAX_HEADER_BYTES: Final = 16 * KIB
 tells a target that is too long from such a header only by the limit that it names."""
 
 MAX_HEADERS: Final = 100
+
+_PARSER_LIMITS: Final = ParserLimits(
+    max_line_size=MAX_TARGET_BYTES, max_field_size=MAX_HEADER_BYTES, max_headers=MAX_HEADERS
+)
 
 LINGER_S: Final = 1.0
 """How long the rest of a refused body is read and dropped, so that the answer gets through."""
@@ -87,6 +92,8 @@ class HttpServer:
         under_way = set(self._handler.active)
         self._engine.drain()
         self._handler.drain()
+        if self._server.lane is not None:
+            under_way.add(asyncio.create_task(self._server.lane.finish()))
         if under_way:
             await asyncio.wait(under_way, timeout=self._settings.shutdown_grace_s)
         await self._runner.cleanup()
@@ -134,12 +141,14 @@ class _Server(web.Server):
             access_log_class=AccessLog,
             keepalive_timeout=settings.keepalive_timeout_s,
             lingering_time=LINGER_S,
-            max_line_size=MAX_TARGET_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
             auto_decompress=False,
+            **_PARSER_LIMITS,
         )
         self.handler = handler
+        # The access log is aiohttp's, and would miss what the lane answers.
+        has_lane = settings.fast_lane and not settings.access_log
+        prefix = settings.prefix.rstrip("/")
+        self.lane = FastLane(handler, prefix, _PARSER_LIMITS) if has_lane else None
         self.max_connections = settings.max_connections
         self.throttle = Throttle()
 
@@ -152,7 +161,7 @@ class _Server(web.Server):
         return len(self._connections) >= self.max_connections
 
 
-class _Connection(web.RequestHandler):
+class _Connection(LaneConnection):
     """One connection: aiohttp's protocol, minus what it logs and plus what it lets through."""
 
     __slots__ = ("_server",)
@@ -162,7 +171,7 @@ class _Connection(web.RequestHandler):
         server: _Server,
         **settings: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
-        super().__init__(server, **settings)
+        super().__init__(server, server.lane, **settings)
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -185,12 +194,12 @@ class _Connection(web.RequestHandler):
         send_unasked(transport, server.handler.sender, replies.errors(error))
         self._loop.call_later(LINGER_S, transport.close)
 
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; a body that turns out malformed fails the request that reads it.
+    def pass_on(self, data: bytes) -> None:
+        """Let aiohttp parse what came; a malformed body fails the request that reads it.
 
         aiohttp queues the parser's error behind that request, which would wait for it in vain.
         """
-        super().data_received(data)
+        super().pass_on(data)
         request = self._current_request
         if request is None or not self._messages:
             return

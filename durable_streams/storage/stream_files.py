@@ -8,12 +8,13 @@ that does not continue the running checksum, although the file does, is *damage*
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
@@ -187,7 +188,7 @@ def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream, verify: boo
     size = status.size_bytes if status else 0
     lines = data.split(b"\n")
     position = len(lines[0]) + 1
-    tail = dataclasses.replace(loaded.tail, index_position=position)
+    tail = msgspec.structs.replace(loaded.tail, index_position=position)
     if lines[-1]:
         loaded.notes.append(f"{path.name}: its last line is torn")
     for row in range(1, len(lines) - 1):

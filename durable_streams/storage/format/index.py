@@ -27,7 +27,6 @@ read without knowing whose it is: a hard link of it is as good as the original.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -47,8 +46,7 @@ _CHAIN_FIELD: Final = b',"chain":"'
 _ENDING: Final = len(_CHAIN_FIELD) + 2 * CHAIN_BYTES + len(b'"}')
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(msgspec.Struct, frozen=True):
     """The end of a stream, as its last index line proves it.
 
     ``segment`` and ``position``: the tail offset.  ``index_position``: bytes of the index used.

@@ -1,0 +1,370 @@
+"""The fast lane: plain small appends and reads, answered where their bytes arrive.
+
+aiohttp spends a task, a request and a response on every message, which costs several times what
+the append itself does.  The lane answers without them what is *plain*: one whole request and
+nothing behind it, HTTP/1.1, a POST with a small body or a GET that is not live, no header that
+changes the framing, and everything it needs in memory.  All else goes to aiohttp as it came.
+
+Nothing here reads HTTP.  A head is taken apart by aiohttp's own parser and by the ``parse_command``
+that everybody uses, and remembered by its bytes; the engine and the replies are the same as well.
+So both ways give the same answers, and ``HttpSettings.fast_lane`` may switch this one off.
+
+One rule keeps the two apart: aiohttp's parser is given whole requests only, so that it is between
+two of them whenever the lane looks at what comes next.  A connection on which that is not certain
+(a head in pieces, pipelining, ``Transfer-Encoding``) is aiohttp's for the rest of its life.
+
+Uses private attributes of ``web.RequestHandler``, named in ``LaneConnection``; hence aiohttp is
+held to one minor series.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
+
+from aiohttp import HttpVersion11, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser
+from aiohttp.http_exceptions import HttpProcessingError
+
+from durable_streams.errors import StreamError
+from durable_streams.http.urls import split_target
+from durable_streams.protocol import replies
+from durable_streams.protocol.commands import Append, Live, ProducerClaim, Read
+from durable_streams.protocol.requests import parse_command
+from durable_streams.settings import KIB
+
+if TYPE_CHECKING:
+    from durable_streams.engine.engine import Decided
+    from durable_streams.http.handler import StreamsHandler
+    from durable_streams.protocol.replies import Reply
+
+MAX_BODY_BYTES: Final = 64 * KIB
+"""Of an append: beyond that, copying and checking weigh more than aiohttp does."""
+
+MAX_HEADS: Final = 8192
+MAX_HEAD_BYTES: Final = KIB
+"""How many heads are remembered, and up to which size: 4 MiB or so in all."""
+
+PATIENCE_S: Final = 1.0
+"""How long a body may be on its way; then the request is aiohttp's, with its longer timeout."""
+
+_CHANGES_FRAMING: Final = ("Transfer-Encoding", "Trailer", "TE", "Upgrade", "Expect")
+_LENGTH: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+_SEQ: Final = re.compile(rb"\r\nproducer-seq: ([0-9]{1,15})\r\n", re.IGNORECASE)
+_MIN_READ_BUFFER: Final = 64 * KIB
+
+
+class ParserLimits(TypedDict):
+    """How much aiohttp's parser takes, by the names of its arguments; sizes in bytes."""
+
+    max_line_size: int
+    max_field_size: int
+    max_headers: int
+
+
+class _Head(NamedTuple):
+    """What the head of a request says; ``command`` is None if the request is not plain."""
+
+    command: Append | Read | None
+    body_bytes: int
+
+
+class Heads:
+    """Reads the heads of requests, those seen before without parsing."""
+
+    def __init__(self, prefix: str, max_body_bytes: int, limits: ParserLimits) -> None:
+        self._prefix = prefix
+        self._max_body_bytes = min(max_body_bytes, MAX_BODY_BYTES)
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._protocol = BaseProtocol(self._loop)
+        self._known: dict[bytes, _Head] = {}
+
+    def read(self, head: bytes) -> _Head | None:
+        """Read a head, empty line included; None if the connection is better left to aiohttp."""
+        known = self._known.get(head)
+        if known is not None:
+            return known
+        # A producer's heads differ in the one number only.
+        number = _SEQ.search(head)
+        if number is None:
+            return self._learn(head, head)
+        key = head[: number.start(1)] + head[number.end(1) :]
+        known = self._known.get(key) or self._learn(key, head)
+        if known is None or not isinstance(known.command, Append):
+            return known
+        seen = known.command
+        assert seen.producer is not None
+        claim = ProducerClaim(seen.producer.id, seen.producer.epoch, int(number[1]))
+        append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
+        return _Head(append, known.body_bytes)
+
+    def _learn(self, key: bytes, head: bytes) -> _Head | None:
+        parsed = self._parse(head)
+        if parsed is not None and parsed.command is not None and len(key) <= MAX_HEAD_BYTES:
+            if len(self._known) >= MAX_HEADS:
+                del self._known[next(iter(self._known))]
+            self._known[key] = parsed
+        return parsed
+
+    def _parse(self, head: bytes) -> _Head | None:
+        parser = HttpRequestParser(
+            self._protocol, self._loop, _MIN_READ_BUFFER, auto_decompress=False, **self._limits
+        )
+        try:
+            messages, upgraded, tail = parser.feed_data(head)
+        except HttpProcessingError:
+            return None
+        if len(messages) != 1 or upgraded or tail:
+            return None
+        message = messages[0][0]
+        headers = message.headers
+        if (
+            message.version != HttpVersion11
+            or message.should_close
+            or message.upgrade
+            or message.chunked
+            or message.compression
+            or not headers.keys().isdisjoint(_CHANGES_FRAMING)
+            or headers.get("Connection", "keep-alive").lower() != "keep-alive"
+        ):
+            return None
+        length = headers.getall("Content-Length", ["0"])
+        if len(length) != 1 or not _LENGTH.fullmatch(length[0]):
+            return None
+        return self._classify(message.method, message.path, headers, int(length[0]))
+
+    def _classify(self, method: str, target: str, headers: Any, body_bytes: int) -> _Head:  # noqa: ANN401 - a multidict
+        prefix = self._prefix
+        path, query = split_target(target)
+        if path.startswith(f"{prefix}/"):
+            try:
+                command = parse_command(method, path[len(prefix) + 1 :], query, headers, prefix)
+            except StreamError:
+                return _Head(None, body_bytes)
+            match command:
+                case Append() if body_bytes <= self._max_body_bytes:
+                    return _Head(command, body_bytes)
+                case Read(live=Live.NO) if not body_bytes:
+                    return _Head(command, 0)
+                case _:
+                    pass
+        return _Head(None, body_bytes)
+
+
+class FastLane:
+    """What the lanes of one server's connections share."""
+
+    def __init__(self, handler: StreamsHandler, prefix: str, limits: ParserLimits) -> None:
+        self.handler = handler
+        self.heads = Heads(prefix, handler.settings.max_body_bytes, limits)
+        self.answering: set[LaneConnection] = set()
+
+    async def finish(self) -> None:
+        """Return when the appends under way now have been answered."""
+        waits = [
+            connection.decided.after.wait()
+            for connection in self.answering
+            if connection.decided is not None and connection.decided.after is not None
+        ]
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    def read_now(self, command: Read) -> Reply | None:
+        """Answer a read from memory; None if that cannot be done."""
+        engine = self.handler.engine
+        stream = engine.open_now(command.path)
+        chunk = None if stream is None else engine.read_now(stream, command.start)
+        if stream is None or chunk is None:
+            return None
+        try:
+            reply, plan = self.handler.describe_chunk(command, stream, chunk, cursor=None)
+        finally:
+            chunk.release()
+        return reply if plan is None else None
+
+
+class LaneConnection(web.RequestHandler):
+    """A connection of aiohttp's with a fast lane.
+
+    ``decided``: the append that is being answered.  ``_pieces``: what came of a request that is
+    not whole yet, or behind the one that is being answered.  ``_passing_bytes``: how much of a
+    request that aiohttp has begun is still to come.
+    """
+
+    __slots__ = (
+        "_lane",
+        "_passing_bytes",
+        "_patience",
+        "_pieces",
+        "_stalled",
+        "_target",
+        "decided",
+    )
+
+    def __init__(
+        self,
+        server: web.Server,
+        lane: FastLane | None,
+        **settings: Any,  # noqa: ANN401 - aiohttp's
+    ) -> None:
+        super().__init__(server, **settings)
+        self.decided: Decided | None = None
+        self._lane = lane
+        self._pieces = b""
+        self._passing_bytes = 0
+        self._target = ""
+        self._patience: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+
+    # -- from the transport ----------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a plain request, or give what came to aiohttp."""
+        lane = self._lane
+        if lane is None or not data:  # without data aiohttp calls itself, to go on parsing
+            self.pass_on(data)
+        elif self.decided is not None:  # behind a request that is being answered
+            self._pieces += data
+            self._pause_reading()
+        elif self._passing_bytes:
+            self._pass_rest(data)
+        else:
+            self._take(lane, data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget what has not come whole; an append under way goes on."""
+        for timer in (self._patience, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """The client takes what it was sent."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    # -- the lane --------------------------------------------------------------------------
+
+    def pass_on(self, data: bytes) -> None:
+        """Give bytes to aiohttp."""
+        super().data_received(data)
+
+    def _take(self, lane: FastLane, data: bytes) -> None:
+        if self._pieces:
+            data, self._pieces = self._pieces + data, b""
+            if self._patience is not None:
+                self._patience.cancel()
+        end = data.find(b"\r\n\r\n") + 4
+        head = lane.heads.read(data[:end]) if end > 3 else None
+        missing = 0 if head is None else end + head.body_bytes - len(data)
+        if head is None or missing < 0:
+            self._lane = None
+            self.pass_on(data)
+        elif head.command is None or not self._is_idle():
+            self._passing_bytes = missing
+            self.pass_on(data)
+        elif missing:
+            self._pieces = data
+            self._patience = self._loop.call_later(PATIENCE_S, self._hand_over, missing)
+        elif not self._answer(lane, head.command, data, end):
+            self.pass_on(data)
+
+    def _is_idle(self) -> bool:
+        """Whether aiohttp waits for a request, and the client takes answers."""
+        waiter = self._waiter
+        return (
+            waiter is not None
+            and not waiter.done()
+            and not self._messages
+            and not self._close
+            and not self._force_close
+            and not self.writing_paused
+        )
+
+    def _pass_rest(self, data: bytes) -> None:
+        self._passing_bytes -= len(data)
+        if self._passing_bytes < 0:  # the next request came in one piece with the end of this one
+            self._lane = None
+        self.pass_on(data)
+
+    def _hand_over(self, missing: int) -> None:
+        """The rest of a body takes its time: let aiohttp wait for it."""
+        data, self._pieces = self._pieces, b""
+        self._passing_bytes = missing
+        self.pass_on(data)
+
+    def _answer(self, lane: FastLane, command: Append | Read, data: bytes, body_at: int) -> bool:
+        """Answer a plain request, now or when it is durable; False if aiohttp has to."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        handler = lane.handler
+        reply: Reply | None
+        try:
+            if isinstance(command, Append):
+                decided = handler.engine.append_now(command, data[body_at:])
+                if decided is None:
+                    return False
+                if decided.after is not None and decided.after.pending:
+                    self.decided = decided
+                    self._target = command.path
+                    lane.answering.add(self)
+                    decided.after.when_settled(self._settled)
+                    return True
+                reply = replies.appended(decided.outcome())
+            else:
+                reply = lane.read_now(command)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            reply = handler.failure(error, _method(command), command.path)
+        if reply is None:
+            return False
+        self._send(lane, reply)
+        return True
+
+    def _settled(self) -> None:
+        """The append is durable or has failed."""
+        lane, decided = self._lane, self.decided
+        assert lane is not None
+        assert decided is not None
+        self.decided = None
+        lane.answering.discard(self)
+        if self.transport is None:
+            return
+        try:
+            reply = replies.appended(decided.outcome())
+        except StreamError as error:
+            reply = lane.handler.failure(error, "POST", self._target)
+        self._send(lane, reply)
+        if self._pieces:
+            data, self._pieces = self._pieces, b""
+            self._resume_reading()
+            self._lane = None  # the client pipelines
+            self.pass_on(data)
+
+    def _send(self, lane: FastLane, reply: Reply) -> None:
+        transport, sender = self.transport, lane.handler.sender
+        if transport is None or transport.is_closing():
+            return
+        transport.write(sender.whole(reply))
+        if sender.closing:
+            self.force_close()
+        elif self.writing_paused and self._stalled is None:
+            self._stalled = self._loop.call_later(sender.stall_timeout_s, self._drop_stalled)
+
+    def _drop_stalled(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _pause_reading(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+
+def _method(command: Append | Read) -> str:
+    return "POST" if isinstance(command, Append) else "GET"
