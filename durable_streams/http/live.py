@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.errors import Draining, StreamError
 from durable_streams.http import files
@@ -46,7 +46,14 @@ so that what fills a thousand slow transports is small."""
 SHORTEST_LIFETIME: Final = 0.9
 """Event streams end at 90 to 100 % of their lifetime, lest all of them reconnect together."""
 
-_INTERVAL: Final = "interval"
+
+class _Batch(NamedTuple):
+    """A publication as it is sent, and where that leaves its readers."""
+
+    framed: bytes
+    held: bytes
+    at: Offset
+    encoded_s: float
 
 
 class LiveReads:
@@ -151,6 +158,7 @@ class EventReader:
         "_ends_s",
         "_engine",
         "_events",
+        "_group",
         "_held",
         "_live",
         "_loop",
@@ -174,6 +182,8 @@ class EventReader:
         # Bytes before _end were taken in, those before _at were sent; _held are the ones between.
         self._at = self._end = chunk.start
         self._held = b""
+        # Readers of one group that hold nothing back get the same bytes.
+        self._group = (events.chunked, cursor)
         self._over = live.draining
         self._wake: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -222,14 +232,17 @@ class EventReader:
         if len(publication.data) > MAX_SHARED_BYTES:
             self._stop_following()
             return
-        framed, held, at = self._shared(publication)
-        if not self._events.push(framed):
+        batch = publication.encoded.get(self._group) if not self._held else None
+        if batch is None:
+            batch = self._encode(publication)
+        assert isinstance(batch, _Batch)
+        if not self._events.push(batch.framed):
             self._stop_following()
             return
-        self._held = held
-        self._at = at
+        self._held = batch.held
+        self._at = batch.at
         self._end = publication.end
-        self._written_s = self._loop.time()
+        self._written_s = batch.encoded_s
         if publication.closed:
             self._over = True
             self._stop_following()
@@ -239,30 +252,27 @@ class EventReader:
         self._over = True
         self._stop_following()
 
-    def _shared(self, publication: Publication) -> tuple[bytes, bytes, Offset]:
-        """Return the publication framed, with what is held back; encoded once for equal readers."""
+    def _encode(self, publication: Publication) -> _Batch:
+        """Encode a publication, for all who are where this reader is."""
         encoded = publication.encoded
-        interval = encoded.get(_INTERVAL)
-        if interval is None:
-            interval = encoded[_INTERVAL] = next_cursor(None, self._live.clock(), 1)
-        assert isinstance(interval, int)
-        cursor = max(self._cursor, interval)
-        key = (self._events.chunked, cursor, self._held, self._at if self._held else None)
+        key = (self._group, self._held, self._at) if self._held else self._group
         known = encoded.get(key)
-        if known is None:
-            wire, held, at = sse.encode_publication(
-                self._encoding,
-                self._held,
-                self._at,
-                publication.data,
-                publication.end,
-                closed=publication.closed,
-                cursor=cursor,
-                up_to_date=True,
-            )
-            known = encoded[key] = (self._events.frame(wire), held, at)
-        assert isinstance(known, tuple)
-        return known
+        if known is not None:
+            assert isinstance(known, _Batch)
+            return known
+        wire, held, at = sse.encode_publication(
+            self._encoding,
+            self._held,
+            self._at,
+            publication.data,
+            publication.end,
+            closed=publication.closed,
+            cursor=max(self._cursor, self._live.cursor(None)),
+            up_to_date=True,
+        )
+        batch = _Batch(self._events.frame(wire), held, at, self._loop.time())
+        encoded[key] = batch
+        return batch
 
     # Called by the clock
 

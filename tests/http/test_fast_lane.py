@@ -7,7 +7,7 @@ import itertools
 import random
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from aiohttp import web
@@ -351,30 +351,36 @@ async def test_an_idle_connection_is_closed_after_its_last_plain_request(serve: 
     assert await client.ended()
 
 
-async def test_a_client_that_takes_no_answers_is_dropped(serve: Serve) -> None:
+async def test_a_client_that_takes_no_answers_is_dropped(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = await serve(HttpSettings(stall_timeout_s=0.2))
     await server.create("a", "text/plain", b"x" * 60_000)
     client = await server.connect(receive_buffer_bytes=4096)
     await idle(client)
+    stream = server.engine._core.catalog.ready("a")
+    assert stream is not None
+    await server.engine._core.applied_to(stream, stream.durable.offset)
+    assert (await client.request("GET", "a")).status == 200  # the file is open now
+    await idle(client)
     seen = watch(server)
-    for _ in range(200):  # until the buffers of both kernels are full
+    answered = asyncio.Event()
+    describe = server.handler.describe_chunk
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        answered.set()
+        return describe(*arguments, **named)
+
+    monkeypatch.setattr(server.handler, "describe_chunk", noted)
+    (connection,) = server._server._server.connections
+    while not connection.writing_paused:  # until the buffers of both kernels are full
+        answered.clear()
         client.ask("GET", "a?offset=-1")
-        await asyncio.sleep(0)
-        if seen:
-            break
-    assert await until_closed(client) > 60_000
-
-
-async def until_closed(client: Client) -> int:
-    """How many bytes come before the server cuts the connection off; none are taken at first."""
-    await asyncio.sleep(0.5)
-    size = 0
-    try:
-        while piece := await client.reader.read(65_536):
-            size += len(piece)
-    except ConnectionResetError:
-        pass
-    return size
+        await answered.wait()
+    assert seen == []
+    while connection.transport is not None:
+        await asyncio.sleep(0.01)
+    assert (await silence(client)).endswith(b"(closed)")
 
 
 class Held:

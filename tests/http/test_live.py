@@ -6,18 +6,19 @@ import asyncio
 import json
 import re
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from durable_streams.http import live
+from durable_streams.protocol import sse
 from durable_streams.protocol.cursor import next_cursor
 from durable_streams.settings import HttpSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from durable_streams.results import Chunk, Publication
+    from durable_streams.results import Chunk
     from tests.http.client import Client
     from tests.http.conftest import RunningServer, Serve
 
@@ -284,20 +285,18 @@ async def test_all_readers_of_a_publication_share_its_encoding(server: RunningSe
     for reader in readers:
         await open_events(reader, "a?offset=-1&live=sse")
         await reader.events_until(b"upToDate")
-    original = live.EventReader._shared
+    encode = sse.encode_publication
 
-    def remember(reader: live.EventReader, publication: Publication) -> object:
-        shared = original(reader, publication)
-        seen.append(shared)
-        return shared
+    def remember(*arguments: Any, **named: Any) -> sse.Encoded:
+        seen.append(encode(*arguments, **named))
+        return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live.EventReader, "_shared", remember)
+        patch.setattr(sse, "encode_publication", remember)
         await append(writer, "a", b"x")
         for reader in readers:
             await reader.events_until(b"upToDate")
-    assert len(seen) == 5
-    assert len({id(shared) for shared in seen}) == 1
+    assert len(seen) == 1
 
 
 async def test_an_event_client_that_leaves_is_freed_at_once(
