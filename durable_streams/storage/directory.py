@@ -28,6 +28,7 @@ import msgspec
 from durable_streams.errors import DataDirectoryError
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
     from durable_streams.storage.disk import Disk
@@ -94,8 +95,8 @@ class DataDirectory(Layout):
             raise DataDirectoryError(f"the path of the data directory is too long: {root}")
         fresh = not check_format(disk, root)
         _warn_of_remote(disk, root)
-        if not disk.is_directory(root):
-            disks.make_directories(disk, root, Path(root.anchor))
+        made = disks.make_directories(disk, root, Path(root.anchor))
+        _keep_names(disk, root, {root.parent, *made})
         lock_fd = disk.open_write(root / "LOCK")
         try:
             disk.lock(lock_fd)
@@ -113,6 +114,20 @@ class DataDirectory(Layout):
             if not self.disk.is_directory(path):
                 self.disk.make_directory(path)
         self.disk.sync_directory(self.root)
+
+    def mend(self) -> bool:
+        """Make again what somebody removed beside the streams; whether anything had to be made."""
+        if not self.is_there():
+            return False
+        missing = [
+            path for path in (self.tmp, self.trash, self.aside) if not self.disk.is_directory(path)
+        ]
+        for path in missing:
+            log.error("%s was removed under the running server: made again", path)
+            self.disk.make_directory(path)
+        if missing:
+            self.disk.sync_directory(self.root)
+        return bool(missing)
 
     def is_marked_unsynced(self) -> bool:
         """Whether writes may have been lost that were acknowledged before they were durable."""
@@ -172,7 +187,24 @@ def _begin(disk: Disk, root: Path) -> None:
     disks.write_file(disk, root / ".FORMAT.json", data, sync=True)
     disk.rename(root / ".FORMAT.json", root / "FORMAT.json")
     disk.sync_directory(root)
-    disk.sync_directory(root.parent)
+
+
+def _keep_names(disk: Disk, root: Path, parents: set[Path]) -> None:
+    """The names in the directories above ``root`` are durable when this returns.
+
+    That of ``root`` at every start: who made it may have been killed, or be a tool that copies.
+    """
+    for parent in sorted(parents):
+        try:
+            disk.sync_directory(parent)
+        except FailedSync:
+            raise
+        except OSError:  # we may not read it: sync the file system that it shares with the root
+            fd = disk.open_read(root)
+            try:
+                disk.sync_file_system(fd)
+            finally:
+                disk.close(fd)
 
 
 def _warn_of_remote(disk: Disk, root: Path) -> None:

@@ -250,6 +250,23 @@ def write_file(disk: Disk, path: Path, data: bytes, *, sync: bool = False) -> No
         disk.close(fd)
 
 
+def own_copy(disk: Disk, path: Path, fd: int, size: int, fresh: Path) -> int:
+    """Put a copy of our own in the place of a file that has another name; open for writing.
+
+    Its bytes are durable, its name is not; made at ``fresh`` first.
+    """
+    copy = disk.open_write(fresh)
+    try:
+        disk.truncate(copy, 0)
+        disk.copy(fd, copy, size)
+        disk.sync(copy)
+        disk.rename(fresh, path)
+    except BaseException:
+        disk.close(copy)
+        raise
+    return copy
+
+
 def make_directories(disk: Disk, path: Path, top: Path) -> list[Path]:
     """Make ``path`` and its missing parents below ``top``; the directories that got a new name."""
     missing: list[Path] = []

@@ -7,8 +7,9 @@ writer and used again: overwriting allocated blocks makes a sync cheap.  The for
 One thread writes (:meth:`Journal.write`); the owner asks for room before it lets a batch be written
 and frees files (:meth:`Journal.checkpointed`), never while it asks.  A failed write abandons the
 file, and the batch's number is given again in the next file: readers take from a file only batches
-below the next file's first number.  A failed sync is final (:class:`SyncFailed`): nothing may be
-acknowledged after it.
+below the next file's first number.  A file that got another name (a hard-link backup) is left as it
+is: writing goes on in another one, and where it would be used again it only loses our name.  A
+failed sync is final (:class:`SyncFailed`): nothing may be acknowledged after it.
 """
 
 from __future__ import annotations
@@ -107,6 +108,9 @@ class Journal:
 
     def _begin(self) -> _File:
         """Make a free file, or a new one, the one to write to."""
+        while self._free and self._is_linked(self._free[0]):
+            self._disk.unlink(self._free[0].path)
+            self._disk.close(self._free.popleft().fd)
         if not self._free:
             self._create()
         file = self._free[0]
@@ -121,6 +125,10 @@ class Journal:
         self._sync_file(file)
         self._free.popleft()
         return file
+
+    def _is_linked(self, file: _File) -> bool:
+        """Whether somebody else has the file under another name."""
+        return self._disk.file_status(file.fd).links > 1
 
     def _zero_ahead(self, file: _File, end: int) -> None:
         if min(end, self._file_bytes) <= file.allocated:
@@ -137,7 +145,10 @@ class Journal:
 
     def _must_turn(self, payload_bytes: int) -> bool:
         size = fmt.BATCH_HEADER_BYTES + payload_bytes
-        return self._abandoned or self._active.position + size > self._file_bytes
+        active = self._active
+        return (
+            self._abandoned or active.position + size > self._file_bytes or self._is_linked(active)
+        )
 
     def write(self, records: list[Record]) -> int:
         """Write one batch; durable when this returns (if the journal syncs). Its number.
@@ -294,7 +305,7 @@ def sync_journal(directory: DataDirectory) -> None:
     """Make durable what is there, so that whoever acts on it does so once and for all."""
     disk = directory.disk
     for path in _paths(disk, directory.journal):
-        fd = disk.open_write(path)
+        fd = disk.open_read(path)
         try:
             disk.sync(fd)
         finally:

@@ -4,12 +4,14 @@ Runs before anything is served, alone, and may be repeated from any point:
 
 1. Sync the journal: a killed server may have left in it what a power cut would still take back.
    Read it file by file, batch by batch, to its end (``journal.read_journal``), twice rather than
-   into memory: first to learn how far it was applied and what it deletes.
+   into memory: first to learn how far it was applied and what it deletes.  Drop half-made files
+   in ``tmp/``, so that nothing writes to one that has another name in a hard-link backup.
 2. Put back sidecars that a power cut left unreadable and that the journal has.
 3. Skip batches that a checkpoint has already made durable in the streams' files, and what was
    written to streams that are deleted further on.
 4. Apply each record where its path, id and running checksum continue what is on disk; leave out
-   what does not continue (a copy of another time) and count it.
+   what does not continue it (a copy of another time), or where the files prove that something
+   else does (the stream has lived on elsewhere), and count it.
 5. Remove what is left in ``tmp/``: it was never acknowledged.
 6. Sync the file system if there was anything to apply: what a record asks for may have been done
    by a server that was killed, and be in memory only.  A damaged journal is moved to ``aside/``,
@@ -23,7 +25,7 @@ No stream becomes shorter, no sidecar older.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from durable_streams.errors import DataDirectoryError
@@ -31,16 +33,20 @@ from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import journal as fmt
-from durable_streams.storage.format.index import Tail
 from durable_streams.storage.journal import JournalContent, read_journal, set_aside, sync_journal
-from durable_streams.storage.stream_files import DamagedFiles, chain_at, load_sidecar
-from durable_streams.storage.writer import FilesLost, StreamWriter, cut_files
+from durable_streams.storage.stream_files import (
+    DamagedFiles,
+    chain_at,
+    continuation,
+    end_before,
+    load_sidecar,
+)
+from durable_streams.storage.writer import FilesLost, StreamWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.format.index import Opening
     from durable_streams.storage.format.journal import AppendRecord, Record, SidecarRecord
 
 log = logging.getLogger("durable_streams.storage")
@@ -74,11 +80,12 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """Where the next append of a stream continues."""
+    """Where the next append of a stream continues; ``ahead``: nothing in the files does."""
 
     segment: int
     index_position: int
     chain: bytes
+    ahead: bool = field(default=False, compare=False)
 
 
 def recover(directory: DataDirectory, max_files: int) -> Recovery:
@@ -105,6 +112,7 @@ class _Replay:
     def run(self) -> Recovery:
         sync_journal(self._directory)
         content = self._survey()
+        self._clear_tmp(directories=False)
         if not self._unsynced:
             self._mend_sidecars()
         for batch in read_journal(self._directory, JournalContent()):
@@ -113,7 +121,7 @@ class _Replay:
                     if record.id not in self._deleted or isinstance(record, fmt.DeleteRecord):
                         self._apply(record)
         self._trim()
-        self._clear_tmp()
+        self._clear_tmp(directories=True)
         if self._result.records or self._result.left_out:
             self._directory.disk.sync_file_system(self._directory.root_fd)
         self._writer.synced(self._writer.take_dirty())
@@ -208,27 +216,33 @@ class _Replay:
         )
         if not follows and not self._continues_files(record):
             return False
-        if record.segment and not record.index_position:
-            self._seal_before(record)
+        ahead = follows and known is not None and known.ahead
+        if not ahead and not (follows and self._writer.has_line(record)):
+            directory = self._directory.stream_directory(record.path)
+            proved = continuation(self._disk, directory, record.id, end_before(record))
+            if proved is not None and proved != record.index:
+                return False
+            ahead = proved is None
         self._writer.append(record, record.data, record.index)
-        self._know(*key, record.segment, record.index_position, record.index)
+        self._know(*key, record.segment, record.index_position, record.index, ahead=ahead)
         return True
 
-    def _seal_before(self, record: AppendRecord) -> None:
-        """Nothing may be left behind the end of the segment before the one that begins."""
-        previous = _opening_of(record).previous
-        if previous is not None:
-            directory = self._directory.stream_directory(record.path)
-            tail = Tail(record.segment - 1, *previous, record.chain)
-            cut_files(self._directory, directory, record.id, tail)
-
-    def _know(self, path: str, stream_id: str, segment: int, position: int, index: bytes) -> None:
+    def _know(
+        self,
+        path: str,
+        stream_id: str,
+        segment: int,
+        position: int,
+        index: bytes,
+        *,
+        ahead: bool = False,
+    ) -> None:
         """Remember where the lines just written leave a stream."""
         if index:
             chain = index_format.chain_at_end(index)
             if chain is None:
                 raise DamagedFiles("a journal record without a running checksum")
-            self._after[path, stream_id] = _Position(segment, position + len(index), chain)
+            self._after[path, stream_id] = _Position(segment, position + len(index), chain, ahead)
 
     def _continues_files(self, record: AppendRecord) -> bool:
         directory = self._directory.stream_directory(record.path)
@@ -239,14 +253,11 @@ class _Replay:
                 and sidecar.id == record.id
                 and bytes.fromhex(sidecar.root) == record.chain
             )
-        segment, index_position, position = record.segment, record.index_position, record.position
-        if index_position == 0:
-            previous = _opening_of(record).previous
-            if previous is None:
-                return False
-            segment, (position, index_position) = segment - 1, previous
-        chain = chain_at(self._disk, directory, record.id, segment, index_position)
-        return chain == record.chain and self._has_bytes(directory, record.id, segment, position)
+        end = end_before(record)
+        chain = chain_at(self._disk, directory, record.id, end.segment, end.index_position)
+        return chain == end.chain and self._has_bytes(
+            directory, record.id, end.segment, end.position
+        )
 
     def _has_bytes(self, directory: Path, stream_id: str, segment: int, size: int) -> bool:
         status = self._disk.status(directory / names.segment_file(segment, stream_id))
@@ -260,15 +271,10 @@ class _Replay:
                 directory, stream_id, place.segment, place.index_position, place.chain
             )
 
-    def _clear_tmp(self) -> None:
+    def _clear_tmp(self, *, directories: bool) -> None:
         for name in self._disk.names(self._directory.tmp):
             path = self._directory.tmp / name
-            if self._disk.is_directory(path):
-                disks.remove_tree(self._disk, path)
-            else:
+            if not self._disk.is_directory(path):
                 self._disk.unlink(path)
-
-
-def _opening_of(record: AppendRecord) -> Opening:
-    """The first line of the index that a record begins."""
-    return index_format.unpack_opening(record.index[: record.index.index(b"\n")])[0]
+            elif directories:
+                disks.remove_tree(self._disk, path)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.storage.disk import Disk
+    from durable_streams.storage.format.journal import AppendRecord
 
 _CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
 _ENDS: Final = re.compile(rb'^\{"end":([0-9]+),"messages":([0-9]+)', re.MULTILINE)
@@ -122,7 +123,7 @@ def _opening(
 ) -> tuple[Opening, bytes] | None:
     stream_id = loaded.sidecar.id
     path = directory / names.index_file(number, stream_id)
-    line = _first_line(disk, path)
+    line = _line_at(disk, path)
     if line is None:
         return None
     try:
@@ -149,12 +150,16 @@ def _opening(
     return opening, chain
 
 
-def _first_line(disk: Disk, path: Path) -> bytes | None:
-    fd = disk.open_read(path)
+def _line_at(disk: Disk, path: Path, position: int = 0) -> bytes | None:
+    """The line that begins at a position, without its newline; None if it is not all there."""
+    try:
+        fd = disk.open_read(path)
+    except FileNotFoundError:
+        return None
     try:
         data, size = b"", 4096
         while b"\n" not in data:
-            data = disk.pread(fd, size, 0)
+            data = disk.pread(fd, size, position)
             if len(data) < size and b"\n" not in data:
                 return None
             size *= 8
@@ -177,6 +182,59 @@ def chain_at(
     finally:
         disk.close(fd)
     return index_format.chain_at_end(text) if len(text) == index_position - begin else None
+
+
+def end_before(record: AppendRecord) -> Tail:
+    """Where the stream ends that a record continues."""
+    if record.index_position or not record.segment:
+        return Tail(record.segment, record.position, record.index_position, record.chain)
+    opening, _ = index_format.unpack_opening(record.index[: record.index.index(b"\n")])
+    if opening.previous is None:
+        raise DamagedFiles("a record begins a segment and names none before it")
+    return Tail(record.segment - 1, *opening.previous, record.chain)
+
+
+def continuation(disk: Disk, directory: Path, stream_id: str, end: Tail) -> bytes | None:
+    """The index text of the append that the files prove right behind a place; None without one.
+
+    Its line is whole, continues the chain at ``end`` and has its bytes.  If it begins a segment,
+    the opening is part of the text.
+    """
+    if not end.index_position:
+        return _begun_behind(disk, directory, stream_id, end, 0)
+    begun = _begun_behind(disk, directory, stream_id, end, end.segment + 1)
+    return begun or _line_behind(disk, directory, stream_id, end)
+
+
+def _begun_behind(
+    disk: Disk, directory: Path, stream_id: str, end: Tail, segment: int
+) -> bytes | None:
+    """The opening and first line of a segment, if they continue a place so."""
+    text = _line_at(disk, directory / names.index_file(segment, stream_id))
+    if text is None:
+        return None
+    try:
+        opening, chain = index_format.unpack_opening(text)
+    except BadLine:
+        return None
+    if opening.continues != end.chain.hex():
+        return None
+    text += b"\n"
+    line = _line_behind(disk, directory, stream_id, Tail(segment, 0, len(text), chain))
+    return text + line if line is not None else None
+
+
+def _line_behind(disk: Disk, directory: Path, stream_id: str, end: Tail) -> bytes | None:
+    """The line behind one in the same index, if it is whole, continues it and has its bytes."""
+    text = _line_at(disk, directory / names.index_file(end.segment, stream_id), end.index_position)
+    if text is None:
+        return None
+    try:
+        line, _ = index_format.unpack_line(text, end.chain)
+    except BadLine:
+        return None
+    status = disk.status(directory / names.segment_file(end.segment, stream_id))
+    return text + b"\n" if (status.size_bytes if status else 0) >= line.end else None
 
 
 def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream, verify: bool) -> None:

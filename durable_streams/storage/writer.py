@@ -24,7 +24,7 @@ from durable_streams.storage import names
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format.index import BadLine, Tail, unpack_end, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
-from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
+from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,18 +82,24 @@ class StreamWriter:
         trim: bool = True,
         journaled: bool = True,
     ) -> None:
-        """``max_files`` bounds the open descriptors.  ``trim``: move aside what lies beyond.
+        """``max_files`` bounds the open descriptors (a moment's two more are possible).
+
+        ``trim``: move aside what lies beyond the place of a write.
 
         ``journaled``: the journal is durable before anything is written here, so that a torn
         sidecar can be taken from it.
         """
         self._directory = directory
         self._disk = directory.disk
-        self._max_pairs = max(1, max_files // 2)
+        self._max_new = max_files // 4
+        self._max_pairs = max(1, (max_files - self._max_new) // 2)
         self._trim = trim
         self._journaled = journaled
         self._pairs: OrderedDict[tuple[str, str, int], _Pair] = OrderedDict()
         self._dirty = Dirty()
+        # Kept open for a checkpoint that is under way:
+        self._doomed_pairs = 0
+        self._waiting_files = 0
 
     def is_reachable(self) -> bool:
         """Whether the data directory is where it was."""
@@ -177,6 +183,13 @@ class StreamWriter:
             self._disk.pwrite(pair.segment_fd, data, first.position)
         self._disk.pwrite(pair.index_fd, index, first.index_position)
         pair.dirty = True
+
+    def has_line(self, record: AppendRecord) -> bool:
+        """Whether the index has a record's line already, behind others."""
+        if not record.index_position:
+            return False
+        fd = self._pair(record).index_fd
+        return self._disk.pread(fd, len(record.index), record.index_position) == record.index
 
     def trim(
         self, directory: Path, stream_id: str, segment: int, index_position: int, chain: bytes
@@ -264,7 +277,7 @@ class StreamWriter:
         except BaseException:
             self._disk.close(fd)
             raise
-        if len(self._dirty.files) < self._max_pairs:
+        if len(self._dirty.files) + self._waiting_files < self._max_new:
             self._dirty.files.append(fd)
         else:
             self._disk.close(fd)
@@ -281,6 +294,10 @@ class StreamWriter:
             del self._pairs[key]
             self._let_go(pair)
         directory = self._directory.stream_directory(first.path)
+        self._make_room()
+        if first.segment and not first.index_position:
+            # Nothing may be left behind the end of the segment that this one seals.
+            cut_files(self._directory, directory, first.id, end_before(first))
         segment_fd = self._open(
             directory / names.segment_file(first.segment, first.id), first.position
         )
@@ -294,7 +311,6 @@ class StreamWriter:
         if not first.index_position:
             self._dirty.directories.add(directory)
         pair = _Pair(directory, first.id, segment_fd, index_fd)
-        self._make_room()
         self._pairs[key] = pair
         return pair
 
@@ -310,7 +326,8 @@ class StreamWriter:
             if status.size_bytes < size:
                 raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
             if status.links > 1:
-                linked, fd = fd, _copy_of_linked(self._directory, file, fd, status.size_bytes)
+                fresh = self._directory.tmp / file.name
+                linked, fd = fd, disks.own_copy(self._disk, file, fd, status.size_bytes, fresh)
                 self._disk.close(linked)
                 self._dirty.directories.update((file.parent, self._directory.tmp))
             if self._trim and status.size_bytes > size:
@@ -321,13 +338,13 @@ class StreamWriter:
         return fd
 
     def _make_room(self) -> None:
-        while len(self._pairs) >= self._max_pairs:
-            key, pair = next(
-                ((k, p) for k, p in self._pairs.items() if not p.dirty and not p.syncs),
-                next(iter(self._pairs.items())),
-            )
-            del self._pairs[key]
-            self._let_go(pair)
+        """Close pairs until one more is within the bound; those of a checkpoint have to stay."""
+        while len(self._pairs) + self._doomed_pairs >= self._max_pairs:
+            free = [key for key, pair in self._pairs.items() if not pair.syncs]
+            if not free:
+                return
+            key = next((key for key in free if not self._pairs[key].dirty), free[0])
+            self._let_go(self._pairs.pop(key))
 
     def _let_go(self, pair: _Pair) -> None:
         """Close a pair, now or when its checkpoints are done."""
@@ -335,6 +352,7 @@ class StreamWriter:
             self._dirty.everything = True
         if pair.syncs:
             pair.doomed = True
+            self._doomed_pairs += 1
             return
         self._disk.close(pair.segment_fd)
         self._disk.close(pair.index_fd)
@@ -354,15 +372,18 @@ class StreamWriter:
         for pair in dirty.pairs:
             pair.dirty = False
             pair.syncs += 1
+        self._waiting_files += len(dirty.files)
         return dirty
 
     def synced(self, dirty: Dirty) -> None:
         """A dirty set was synced: let go of what only waited for it."""
         for fd in dirty.files:
             self._disk.close(fd)
+        self._waiting_files -= len(dirty.files)
         for pair in dirty.pairs:
             pair.syncs -= 1
             if pair.doomed and not pair.syncs:
+                self._doomed_pairs -= 1
                 self._disk.close(pair.segment_fd)
                 self._disk.close(pair.index_fd)
 
@@ -376,28 +397,12 @@ class StreamWriter:
             self._disk.close(fd)
 
 
-def _copy_of_linked(directory: Layout, file: Path, fd: int, size: int) -> int:
-    """Put a copy of our own in the place of a file that has another name; open for writing."""
-    disk = directory.disk
-    fresh = directory.tmp / file.name
-    copy = disk.open_write(fresh)
-    try:
-        disk.truncate(copy, 0)
-        disk.copy(fd, copy, size)
-        disk.sync(copy)
-        disk.rename(fresh, file)
-    except BaseException:
-        disk.close(copy)
-        raise
-    return copy
-
-
 def set_aside(
     directory: DataDirectory, file: Path, fd: int, begin: int, target: Path | None = None
 ) -> None:
     """Move the bytes of a file from ``begin`` on to ``target``, a file in ``aside/``."""
     disk = directory.disk
-    target = target or directory.aside / f"{file.name}.{begin}"
+    target = target or _new_aside(directory, f"{file.name}.{begin}")
     end = disk.file_status(fd).size_bytes
     disks.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
     disk.sync_directory(target.parent)
@@ -419,11 +424,16 @@ def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: Path) 
 def move_aside(directory: DataDirectory, path: Path) -> Path:
     """Move a file or directory out of the way, whole and durably; where to."""
     disk = directory.disk
-    target = directory.aside / f"{path.name}.{time.time_ns()}"
+    target = _new_aside(directory, path.name)
     disk.rename(path, target)
     disk.sync_directory(directory.aside)
     disk.sync_directory(path.parent)
     return target
+
+
+def _new_aside(directory: Layout, name: str) -> Path:
+    """A name in ``aside/`` that nothing kept there has."""
+    return directory.aside / f"{name}.{time.time_ns()}"
 
 
 def cut_files(directory: DataDirectory, stream: Path, stream_id: str, tail: Tail) -> None:
@@ -438,13 +448,14 @@ def cut_files(directory: DataDirectory, stream: Path, stream_id: str, tail: Tail
 def cut_file(directory: DataDirectory, file: Path, size: int, target: Path | None = None) -> None:
     """Cut one file, durably, and keep what is behind ``size`` in ``target`` (in ``aside/``)."""
     disk = directory.disk
+    status = disk.status(file)
+    if status is None or status.size_bytes <= size:
+        return
     fd = disk.open_write(file)
     try:
-        status = disk.file_status(fd)
-        if status.size_bytes <= size:
-            return
         if status.links > 1:
-            linked, fd = fd, _copy_of_linked(directory, file, fd, status.size_bytes)
+            fresh = directory.tmp / file.name
+            linked, fd = fd, disks.own_copy(disk, file, fd, status.size_bytes, fresh)
             disk.close(linked)
             disk.sync_directory(file.parent)
         set_aside(directory, file, fd, size, target)

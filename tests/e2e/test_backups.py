@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
@@ -98,6 +99,55 @@ async def test_rsync_brings_a_copy_up_to_date_without_removing_anything(
 
     window = dataclasses.replace(window, layered=True)
     assert await faults_of_copy(backup, load.lives, window) == []
+
+
+def link_live(source: Path, target: Path) -> None:
+    """``cp -al``: a second name for every file, of a directory in use."""
+    try:
+        shutil.copytree(source, target, copy_function=os.link)
+    except shutil.Error as error:
+        for _, _, reason in error.args[0]:
+            assert "No such file" in reason, reason
+
+
+async def test_hard_link_copies_and_their_original_do_not_change_each_other(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server(*SMALL_SEGMENTS)
+    busy, last = tmp_path / "busy", tmp_path / "last"
+    now_s = asyncio.get_running_loop().time
+    async with under_load(server, PLAN, APPENDS) as load:
+        began_s = now_s()
+        await asyncio.to_thread(link_live, server.data_dir, busy)
+        window = Window(began_s, now_s())
+        while load.client.counters.acknowledged < 2 * APPENDS:
+            await load.client.insist("HEAD", load.lasting_paths[0])
+    server.kill()
+    link_live(server.data_dir, last)
+
+    everything = Window(float("inf"), float("inf"))
+    assert await faults_of_copy(busy, load.lives, window) == []
+    assert await faults_of_copy(last, load.lives, everything) == []
+    assert await faults_of_copy(server.data_dir, load.lives, everything) == []
+
+
+async def test_the_journal_of_the_server_that_a_stream_came_from_takes_nothing_back(
+    tmp_path: Path,
+) -> None:
+    first, second, journal = tmp_path / "first", tmp_path / "second", tmp_path / "journal"
+    async with durable_streams.open(first) as streams:
+        await streams.create("s", content_type=TEXT, data=b"common.")
+    shutil.copytree(first, second)
+    async with durable_streams.open(first) as streams:
+        await streams.append("s", b"on the first server, and longer.")
+        copy_live(first / "journal", journal)
+    async with durable_streams.open(second) as streams:
+        await streams.append("s", b"on the second.")
+        await streams.append("s", b"and again.")
+    shutil.rmtree(second / "journal")
+    shutil.move(journal, second / "journal")
+    async with durable_streams.open(second) as streams:
+        assert (await streams.read("s")).data == b"common.on the second.and again."
 
 
 async def test_a_journal_of_another_server_changes_no_stream_of_a_copy(

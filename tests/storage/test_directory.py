@@ -1,5 +1,6 @@
 """Opening a data directory: begun, found again, refused."""
 
+import errno
 import logging
 from pathlib import Path
 
@@ -20,6 +21,32 @@ class RemoteDisk(Disk):
         return self.kind
 
 
+class RecordingDisk(Disk):
+    """Remembers, in order, what got a name and what was synced; a parent may not be read."""
+
+    def __init__(self, unreadable: Path | None = None) -> None:
+        self.events: list[tuple[str, Path]] = []
+        self.unreadable = unreadable
+
+    def make_directory(self, path: Path) -> None:
+        super().make_directory(path)
+        self.events.append(("make", path))
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        self.events.append(("rename", target))
+
+    def sync_directory(self, path: Path) -> None:
+        if path == self.unreadable:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        super().sync_directory(path)
+        self.events.append(("sync", path))
+
+    def sync_file_system(self, fd: int) -> None:
+        super().sync_file_system(fd)
+        self.events.append(("sync all", Path()))
+
+
 def opened(root: Path, disk: Disk | None = None) -> None:
     DataDirectory.open(disk or Disk(), root).close()
 
@@ -31,6 +58,32 @@ def test_a_directory_is_begun_and_found_again(data_dir: Path) -> None:
     assert (data_dir / "deep" / "down" / "FORMAT.json").read_bytes() == before
     names = {path.name for path in (data_dir / "deep" / "down").iterdir() if path.is_dir()}
     assert names == {"streams", "journal", "tmp", "trash", "aside"}
+
+
+def test_every_directory_on_the_way_to_a_new_one_is_durable_before_it_is_one(
+    data_dir: Path,
+) -> None:
+    disk, root = RecordingDisk(), data_dir / "deep" / "down"
+    opened(root, disk)
+    begun = disk.events.index(("rename", root / "FORMAT.json"))
+    for made in (data_dir, data_dir / "deep", root):
+        named = disk.events.index(("make", made))
+        assert ("sync", made.parent) in disk.events[named:begun]
+
+
+def test_the_name_of_a_directory_is_made_durable_at_every_start(data_dir: Path) -> None:
+    opened(data_dir)
+    disk = RecordingDisk()
+    opened(data_dir, disk)
+    assert ("sync", data_dir.parent) in disk.events
+
+
+def test_a_name_in_a_directory_that_may_not_be_read_is_made_durable_all_the_same(
+    data_dir: Path,
+) -> None:
+    disk = RecordingDisk(unreadable=data_dir.parent)
+    opened(data_dir, disk)
+    assert ("sync all", Path()) in disk.events
 
 
 def test_what_a_backup_left_out_is_made_again(data_dir: Path) -> None:

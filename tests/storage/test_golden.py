@@ -1,17 +1,28 @@
-"""A data directory that format 1 wrote, as a killed process left it: every version must read it.
+"""Data directories that format 1 wrote, as killed processes left them: every version reads them.
 
-Made once and never again; a new format gets a directory of its own beside this one.
+Made once, through the engine, and never again; a new format gets a directory of its own beside
+these.  ``format-1`` is of a server in the mode ``fsync``; ``format-1-killed`` of one in the mode
+``none``, with two small journal files, that had lost bytes before: it has what the first lacks.
 """
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from durable_streams.library import open_streams
+from durable_streams.errors import StreamGone, StreamNotFound
+from durable_streams.library import Streams, open_streams
 from durable_streams.protocol.commands import ProducerClaim
+from durable_streams.storage.directory import Layout
+from durable_streams.storage.disk import Disk
+from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.journal import JournalContent, read_journal
+from durable_streams.storage.stream_files import load_sidecar
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
+KILLED = GOLDEN.with_name("format-1-killed")
+SOURCE = b"0123456789" * 4 + b"next segment."
 BYTES = b"first.second.third, in a segment of its own."
 
 
@@ -24,6 +35,21 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.fixture
+def killed(tmp_path: Path) -> Layout:
+    shutil.copytree(KILLED, tmp_path / "killed")
+    return Layout(Disk(), tmp_path / "killed")
+
+
+async def whole(streams: Streams, path: str) -> bytes:
+    parts, offset, more = [], "-1", True
+    while more:
+        result = await streams.read(path, offset)
+        parts.append(result.data)
+        offset, more = result.next_offset, result.has_more
+    return b"".join(parts)
+
+
 async def test_the_directory_of_format_1_is_read(data: Path) -> None:
     async with open_streams(data) as streams:
         messages = [message.data async for message in streams.tail("Json/room 1")]
@@ -31,15 +57,73 @@ async def test_the_directory_of_format_1_is_read(data: Path) -> None:
         metadata = await streams.get_metadata("Json/room 1")
         assert (metadata.closed, metadata.ttl_s) == (True, 3_000_000_000)
         for path, content in (("bytes", BYTES), ("fork", BYTES + b"own.")):
-            parts, offset, more = [], "-1", True
-            while more:
-                result = await streams.read(path, offset)
-                parts.append(result.data)
-                offset, more = result.next_offset, result.has_more
-            assert b"".join(parts) == content
+            assert await whole(streams, path) == content
 
 
 async def test_its_producers_are_known(data: Path) -> None:
     async with open_streams(data) as streams:
         again = await streams.append("bytes", b"a retry", producer=ProducerClaim("p", 0, 1))
         assert again.duplicate
+
+
+def test_the_journal_of_the_killed_server_has_every_kind_of_record(killed: Layout) -> None:
+    content = JournalContent()
+    kinds = {
+        type(record)
+        for batch in read_journal(killed, content)
+        for record in fmt.unpack_records(batch.payload)
+        if batch.number > 41  # what a checkpoint had made durable
+    }
+    assert kinds == set(get_args(fmt.Record))
+    assert (content.generation, content.last, content.applied) == (4, 51, 41)
+    assert content.damage == []
+
+
+def test_its_second_journal_file_had_been_used_before(killed: Layout) -> None:
+    data = (killed.journal / "1.journal").read_bytes()
+    header = fmt.unpack_header(data)
+    assert header is not None
+    position = fmt.FILE_HEADER_BYTES
+    while (batch := fmt.unpack_batch(memoryview(data), position, header)) is not None:
+        position += batch.size_bytes
+    older = data.index(fmt.BATCH_MAGIC, position) + 8
+    assert int.from_bytes(data[older : older + 8], "little") == header.generation - 2
+
+
+def test_it_was_to_verify_its_streams_and_had_cut_one(killed: Layout) -> None:
+    assert (killed.root / "UNSYNCED").exists()
+    cut = load_sidecar(killed.disk, killed.stream_directory("cut"))
+    source = load_sidecar(killed.disk, killed.stream_directory("source"))
+    assert cut is not None
+    assert source is not None
+    assert (cut.cuts, source.soft_deleted, list(source.forks.values())) == (1, True, ["fork"])
+    assert list(killed.stream_directory("pending").glob("*.seg")) == []
+    [torn] = killed.stream_directory("torn").glob("*.idx")
+    assert not torn.read_bytes().endswith(b"\n")
+
+
+async def test_the_directory_of_the_killed_server_is_read_and_written(killed: Layout) -> None:
+    expected = {
+        "cut": b"one.again.",
+        "torn": b"one.two.",
+        "fork": SOURCE + b"own.",
+        "pending": b"in no file yet.",
+    }
+    async with open_streams(killed.root) as streams:
+        for path, content in expected.items():
+            assert await whole(streams, path) == content
+        with pytest.raises(StreamGone):
+            await streams.read("source")
+        for path in ("gone", "filler"):
+            with pytest.raises(StreamNotFound):
+                await streams.read(path)
+        assert (await streams.get_metadata("pending")).closed
+        for path in ("cut", "torn", "fork"):
+            await streams.append(path, b"new.")
+        await streams.delete("fork")
+    async with open_streams(killed.root) as streams:
+        for path in ("cut", "torn"):
+            assert await whole(streams, path) == expected[path] + b"new."
+        for path in ("fork", "source"):
+            with pytest.raises(StreamNotFound):
+                await streams.read(path)

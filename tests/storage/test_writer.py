@@ -98,9 +98,42 @@ def test_a_torn_end_is_moved_aside_before_the_next_write(
     apply(writer, history.append(b"two"))
 
     assert segment(directory).read_bytes() == b"onetwo"
-    kept = {path.name: path.read_bytes() for path in directory.aside.iterdir()}
-    assert kept[f"{segment(directory).name}.3"] == b"torn"
-    assert b'{"end":7,"mess' in kept.values()
+    [torn] = directory.aside.glob(f"{segment(directory).name}.3.*")
+    assert torn.read_bytes() == b"torn"
+    assert b'{"end":7,"mess' in [path.read_bytes() for path in directory.aside.iterdir()]
+
+
+def test_what_was_moved_aside_before_stays_as_it_is(directory: DataDirectory) -> None:
+    history = History()
+    applier = StreamWriter(directory, FILES)
+    applier.create(history.create(b"one"))
+    applier.close()
+    record = history.append(b"two")
+    for torn in (b"first evidence", b"second"):
+        segment(directory).write_bytes(b"one" + torn)
+        applier = StreamWriter(directory, FILES)
+        apply(applier, record)
+        applier.close()
+    kept = sorted(path.read_bytes() for path in directory.aside.glob("*.seg*"))
+    assert kept == [b"first evidence", b"second"]
+
+
+def test_a_torn_end_is_moved_aside_before_a_new_segment_seals_it(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter
+) -> None:
+    history = History()
+    writer.create(history.create(b"one"))
+    line = index(directory).read_bytes()
+    segment(directory).write_bytes(b"one" + b"torn")
+    index(directory).write_bytes(line + b'{"end":7,"mess')
+    apply(writer, history.append(b"two", roll=True))
+
+    assert (segment(directory).read_bytes(), index(directory).read_bytes()) == (b"one", line)
+    kept = sorted(path.read_bytes() for path in directory.aside.iterdir())
+    assert kept == [b"torn", b'{"end":7,"mess']
+    disk.calls.clear()
+    apply(writer, history.append(b"three", roll=True))
+    assert (disk.calls["open_write"], disk.calls["sync"]) == (2, 0)  # nothing torn costs nothing
 
 
 def test_files_that_lost_what_was_written_are_not_written_to(
@@ -250,6 +283,30 @@ def test_open_files_are_bounded_and_what_is_closed_unsynced_is_synced_with_the_f
     sync_dirty(directory, dirty)
     writer.synced(dirty)
     assert disk.calls["sync_file_system"] == 1
+    writer.close()
+
+
+def test_open_files_are_bounded_while_a_checkpoint_needs_some_of_them(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    writer = StreamWriter(directory, 16)
+
+    def fill(first: int) -> None:
+        for number in range(first, first + 20):
+            history = History(f"s{number}", f"{number:024x}")
+            writer.create(history.create(b"one"))
+            apply(writer, history.append(b"two"))
+            if number % 3 == 0:
+                writer.delete(history.delete())
+            assert len([path for path in disk.open_files if path.suffix != ""]) <= 16 + 2
+
+    fill(0)
+    dirty = writer.take_dirty()
+    fill(100)
+    sync_dirty(directory, dirty)
+    writer.synced(dirty)
+    fill(200)
+    writer.synced(writer.take_dirty())
     writer.close()
 
 
