@@ -1,0 +1,1 @@
+"""The benchmark, `scripts/bench`: servers under the same load, with every answer checked."""

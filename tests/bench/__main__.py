@@ -1,0 +1,120 @@
+"""Compare servers under the same load (`scripts/bench`)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tests.bench.catalog import ENTRIES, select
+from tests.bench.client import WORK, ClientFailed, build
+from tests.bench.compare import Plan, cores, run_entry
+from tests.bench.machine import describe
+from tests.bench.plot import draw
+from tests.bench.report import our_errors, plain_table, publish, rst_tables
+from tests.bench.servers import (
+    OURS,
+    Contender,
+    ServerFailed,
+    node_server,
+    other_server,
+    our_server,
+    raise_file_limit,
+)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=__doc__,
+        epilog="workloads: " + ", ".join(entry.name for entry in ENTRIES),
+    )
+    add = parser.add_argument
+    add("--workloads", default="", help="names or patterns, with commas: 'append-*,sse-100'")
+    add("--full", action="store_true", help="the long workloads too")
+    add("--list", action="store_true", help="only list the workloads")
+    add("--seconds", type=float, default=Plan.seconds, help="that are measured in each sample")
+    add("--repeats", type=int, default=Plan.repeats, help="samples of each workload and server")
+    add("--read-back", type=int, default=Plan.read_back_streams, help="streams, at most")
+    add("--only", action="append", help="name of a server; may be repeated")
+    add("--skip-node", action="store_true", help="leave out the official Node server")
+    add("--server", action="append", default=[], metavar="NAME=COMMAND", help="another server;"
+        " {port} and {data_dir} in the command are filled in; may be repeated")  # fmt: skip
+    add("--python", default=sys.executable, help="the interpreter that runs our server")
+    add("--options", default="", help="more flags for our server, as one argument")
+    add("--out", type=Path, help="directory for the results (default: .bench/results/TIME)")
+    add("--rst", action="store_true", help="print the tables as reStructuredText")
+    add("--publish", action="store_true", help="write docs/benchmarks-last.rst")
+    add("--from", dest="results", type=Path, help="results.json of a run: only report again")
+    return parser.parse_args()
+
+
+def contenders(options: argparse.Namespace) -> list[Contender]:
+    """The servers that take part, ours first."""
+    found = [our_server(options.python, options.options)]
+    if not options.skip_node and (not options.only or "node" in options.only):
+        node = node_server()
+        if node is None:
+            print("The Node server is not installed and left out.", file=sys.stderr)
+        else:
+            found.append(node)
+    found += [other_server(description) for description in options.server]
+    if options.only:
+        found = [contender for contender in found if contender.name in options.only]
+    if not found:
+        raise ValueError(f"no server is called {options.only}")
+    return found
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Run everything that was asked for."""
+    plan = Plan(options.seconds, options.repeats, options.read_back)
+    entries = select([name for name in options.workloads.split(",") if name], full=options.full)
+    taking_part = contenders(options)
+    program = build()
+    raise_file_limit()
+    if cores() == (None, None):
+        print("There are not two cores: servers and client share one.", file=sys.stderr)
+    machine = describe(options.python, WORK)
+    if machine["load_before"] > 0.5:
+        print(f"This machine is busy (load {machine['load_before']}): do not trust the figures.",
+              file=sys.stderr)  # fmt: skip
+    return {
+        "began": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "machine": machine,
+        "plan": asdict(plan),
+        "servers": [asdict(contender) for contender in taking_part],
+        "workloads": [run_entry(entry, taking_part, program, plan) for entry in entries],
+    }
+
+
+def main() -> int:
+    options = parse_options()
+    if options.list:
+        for entry in ENTRIES:
+            print(f"{entry.name:22} {entry.title}{' (--full)' if entry.full else ''}")
+        return 0
+    try:
+        results = json.loads(options.results.read_text()) if options.results else run(options)
+    except (ValueError, ClientFailed, ServerFailed) as error:
+        print(f"scripts/bench: {error}", file=sys.stderr)
+        return 2
+    out = options.out or WORK / "results" / time.strftime("%Y%m%d-%H%M%S")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (out / "table.txt").write_text(plain_table(results))
+    (out / "tables.rst").write_text(rst_tables(results))
+    plots = draw(results, out)
+    print(rst_tables(results) if options.rst else plain_table(results))
+    print(f"results: {out}", file=sys.stderr)
+    if options.publish:
+        print(f"published: {publish(results, plots)}", file=sys.stderr)
+    return 1 if our_errors(results, OURS) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
