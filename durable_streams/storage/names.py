@@ -21,6 +21,9 @@ _CHUNK: Final = 240  # the file systems' limit is 255 bytes a name; room for a s
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _STREAM: Final = "@"
 _CONTINUED: Final = "~"
+_AS_IT_IS: Final = re.compile(
+    r"[a-z0-9_-][a-z0-9._-]{0,239}(?:/[a-z0-9_-][a-z0-9._-]{0,239})*", re.ASCII
+)
 _UNIT: Final = re.compile(r"%([0-9a-f]{2})|\+([a-z])|([a-z0-9._-])", re.ASCII)
 _FILE: Final = re.compile(r"([0-9]{16})-([0-9a-f]{24})\.(seg|idx)", re.ASCII)
 
@@ -50,6 +53,8 @@ def _chunks(segment: str) -> list[str]:
 
 def directory_of(path: str) -> str:
     """The directory of a stream, relative to ``streams/``, with ``/`` between names."""
+    if _AS_IT_IS.fullmatch(path):
+        return path + _STREAM
     names: list[str] = []
     for segment in path.split("/"):
         chunks = _chunks(segment)

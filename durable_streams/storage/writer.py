@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from durable_streams.storage import names
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format.index import BadLine, Tail, unpack_end, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
+from durable_streams.storage.open_pairs import OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
 if TYPE_CHECKING:
@@ -41,24 +41,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("durable_streams.storage")
 
 
-@dataclass(slots=True, eq=False)
-class _Pair:
-    """The open files of a segment; ``syncs``: checkpoints that still need them open."""
-
-    directory: Path
-    stream_id: str
-    segment_fd: int
-    index_fd: int
-    dirty: bool = False
-    doomed: bool = False
-    syncs: int = 0
-
-
 @dataclass(slots=True)
 class Dirty:
     """What has to be synced; ``everything``: too much to name, sync the file system."""
 
-    pairs: list[_Pair] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     directories: set[Path] = field(default_factory=set)
     everything: bool = False
@@ -92,14 +79,11 @@ class StreamWriter:
         self._directory = directory
         self._disk = directory.disk
         self._max_new = max_files // 4
-        self._max_pairs = max(1, (max_files - self._max_new) // 2)
         self._trim = trim
         self._journaled = journaled
-        self._pairs: OrderedDict[tuple[str, str, int], _Pair] = OrderedDict()
+        self._pairs = OpenPairs(self._disk, max(1, (max_files - self._max_new) // 2))
         self._dirty = Dirty()
-        # Kept open for a checkpoint that is under way:
-        self._doomed_pairs = 0
-        self._waiting_files = 0
+        self._waiting_files = 0  # new ones that are open for a checkpoint under way
 
     def is_reachable(self) -> bool:
         """Whether the data directory is where it was."""
@@ -118,8 +102,11 @@ class StreamWriter:
             self._restore(record, target)
             return
         born = self._directory.tmp / record.id
-        disks.remove_tree(self._disk, born)
-        self._disk.make_directory(born)
+        try:
+            self._disk.make_directory(born)
+        except FileExistsError:  # an earlier try did not get further
+            disks.remove_tree(self._disk, born)
+            self._disk.make_directory(born)
         self._write_new(born / names.SIDECAR, record.sidecar)
         if record.index:
             self._write_new(born / names.segment_file(0, record.id), record.data)
@@ -132,12 +119,10 @@ class StreamWriter:
             sidecar = load_sidecar(self._disk, target)
         except DamagedFiles:
             sidecar = None
-        if sidecar is None:
-            self._put_sidecar(record.id, target, record.sidecar)
-        elif sidecar.id != record.id:
+        if sidecar is not None and sidecar.id != record.id:
             raise FilesLost(f"{target} belongs to another stream")
-        else:
-            self.replace_sidecar(SidecarRecord(record.path, record.id, 1, record.sidecar))
+        if sidecar is None or sidecar.version == 1:
+            self._put_sidecar(record.id, target, record.sidecar)
         if record.index:
             root = b""
             first = AppendRecord(record.path, record.id, 0, 0, 0, root, record.index, record.data)
@@ -227,12 +212,16 @@ class StreamWriter:
         self._put_sidecar(record.id, target, record.sidecar)
 
     def _put_sidecar(self, stream_id: str, target: Path, data: bytes) -> None:
+        present = target / names.SIDECAR
+        if disks.read_file(self._disk, present) == data:  # but perhaps not durable
+            self._keep_open(self._disk.open_write(present))
+            return
         fresh = self._directory.tmp / f"{stream_id}.{names.SIDECAR}"
         if self._journaled:
             self._write_new(fresh, data)
         else:
             disks.write_file(self._disk, fresh, data, sync=True)
-        self._disk.rename(fresh, target / names.SIDECAR)
+        self._disk.rename(fresh, present)
         self._dirty.directories.update((target, self._directory.tmp))
 
     def delete(self, record: DeleteRecord) -> None:
@@ -240,7 +229,7 @@ class StreamWriter:
         source = self._directory.stream_directory(record.path)
         if not self._is_of(source, record.id):
             return
-        self._forget(source, record.id)
+        self._pairs.drop_path(record.path, record.id)
         target = self._directory.trash / record.id
         disks.remove_tree(self._disk, target)
         self._disk.rename(source, target)
@@ -273,28 +262,31 @@ class StreamWriter:
         fd = self._disk.open_write(path)
         try:
             self._disk.pwrite(fd, data, 0)
-            self._disk.truncate(fd, len(data))
+            if self._disk.file_status(fd).size_bytes > len(data):
+                self._disk.truncate(fd, len(data))
         except BaseException:
             self._disk.close(fd)
             raise
+        self._keep_open(fd)
+
+    def _keep_open(self, fd: int) -> None:
+        """Have a file synced by the next checkpoint."""
         if len(self._dirty.files) + self._waiting_files < self._max_new:
             self._dirty.files.append(fd)
         else:
             self._disk.close(fd)
             self._dirty.everything = True
 
-    def _pair(self, first: AppendRecord) -> _Pair:
+    def _pair(self, first: AppendRecord) -> Pair:
         """The open files that a record goes to."""
         key = (first.path, first.id, first.segment)
         pair = self._pairs.get(key)
-        if pair is not None and self._is_ours(pair):
-            self._pairs.move_to_end(key)
-            return pair
         if pair is not None:
-            del self._pairs[key]
-            self._let_go(pair)
+            if self._is_ours(pair):
+                return pair
+            self._pairs.drop(pair)
         directory = self._directory.stream_directory(first.path)
-        self._make_room()
+        self._pairs.make_room()
         if first.segment and not first.index_position:
             # Nothing may be left behind the end of the segment that this one seals.
             cut_files(self._directory, directory, first.id, end_before(first))
@@ -310,11 +302,11 @@ class StreamWriter:
             raise
         if not first.index_position:
             self._dirty.directories.add(directory)
-        pair = _Pair(directory, first.id, segment_fd, index_fd)
-        self._pairs[key] = pair
+        pair = Pair(key, segment_fd, index_fd)
+        self._pairs.add(pair)
         return pair
 
-    def _is_ours(self, pair: _Pair) -> bool:
+    def _is_ours(self, pair: Pair) -> bool:
         """Whether nobody has given the files another name meanwhile (a hard-link backup)."""
         status = self._disk.file_status
         return status(pair.segment_fd).links <= 1 and status(pair.index_fd).links <= 1
@@ -337,41 +329,13 @@ class StreamWriter:
             raise
         return fd
 
-    def _make_room(self) -> None:
-        """Close pairs until one more is within the bound; those of a checkpoint have to stay."""
-        while len(self._pairs) + self._doomed_pairs >= self._max_pairs:
-            free = [key for key, pair in self._pairs.items() if not pair.syncs]
-            if not free:
-                return
-            key = next((key for key in free if not self._pairs[key].dirty), free[0])
-            self._let_go(self._pairs.pop(key))
-
-    def _let_go(self, pair: _Pair) -> None:
-        """Close a pair, now or when its checkpoints are done."""
-        if pair.dirty:
-            self._dirty.everything = True
-        if pair.syncs:
-            pair.doomed = True
-            self._doomed_pairs += 1
-            return
-        self._disk.close(pair.segment_fd)
-        self._disk.close(pair.index_fd)
-
-    def _forget(self, directory: Path, stream_id: str) -> None:
-        for key in [k for k, p in self._pairs.items() if p.directory == directory]:
-            pair = self._pairs.pop(key)
-            pair.dirty = pair.dirty and pair.stream_id != stream_id
-            self._let_go(pair)
-
     # -- checkpoints -----------------------------------------------------------------------
 
     def take_dirty(self) -> Dirty:
         """Everything not durable yet; hand it to :func:`sync_dirty`, then to :meth:`synced`."""
         dirty, self._dirty = self._dirty, Dirty()
-        dirty.pairs = [pair for pair in self._pairs.values() if pair.dirty]
-        for pair in dirty.pairs:
-            pair.dirty = False
-            pair.syncs += 1
+        dirty.pairs, overflowed = self._pairs.take_dirty()
+        dirty.everything = dirty.everything or overflowed
         self._waiting_files += len(dirty.files)
         return dirty
 
@@ -380,19 +344,11 @@ class StreamWriter:
         for fd in dirty.files:
             self._disk.close(fd)
         self._waiting_files -= len(dirty.files)
-        for pair in dirty.pairs:
-            pair.syncs -= 1
-            if pair.doomed and not pair.syncs:
-                self._doomed_pairs -= 1
-                self._disk.close(pair.segment_fd)
-                self._disk.close(pair.index_fd)
+        self._pairs.synced(dirty.pairs)
 
     def close(self) -> None:
         """Close all files; whatever is dirty stays so."""
-        for pair in self._pairs.values():
-            self._disk.close(pair.segment_fd)
-            self._disk.close(pair.index_fd)
-        self._pairs.clear()
+        self._pairs.close()
         for fd in self._dirty.files:
             self._disk.close(fd)
 

@@ -1,0 +1,120 @@
+"""The open files of streams that are written to: a bounded number of pairs, segment and index.
+
+A pair is *dirty* when it was written to since the last checkpoint took it, and *held* while a
+checkpoint syncs it: then it stays open whatever happens, as a closed descriptor could take the
+news of a failed write with it.  A dirty pair that has to make room is closed all the same, and
+``overflowed`` says that syncing the pairs is not enough any more.
+
+One thread uses it.  Every step takes constant time, however many pairs there are, except that a
+deletion looks at all of them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from durable_streams.storage.disk import Disk
+
+Key = tuple[str, str, int]
+"""Path and id of a stream, and the number of a segment."""
+
+
+@dataclass(slots=True, eq=False)
+class Pair:
+    """The open files of one segment; ``syncs``: checkpoints that still need them open."""
+
+    key: Key
+    segment_fd: int
+    index_fd: int
+    dirty: bool = False
+    syncs: int = 0
+
+
+class OpenPairs:
+    """The pairs that are open, least recently used out first."""
+
+    def __init__(self, disk: Disk, max_pairs: int) -> None:
+        self._disk = disk
+        self._max_pairs = max_pairs
+        self._free: OrderedDict[Key, Pair] = OrderedDict()
+        self._held: dict[Key, Pair] = {}
+        self._doomed = 0
+        self.overflowed = False
+
+    def get(self, key: Key) -> Pair | None:
+        """The pair if it is open."""
+        pair = self._free.get(key)
+        if pair is None:
+            return self._held.get(key)
+        self._free.move_to_end(key)
+        return pair
+
+    def add(self, pair: Pair) -> None:
+        """Keep a pair that was just opened, see :meth:`make_room`."""
+        self._free[pair.key] = pair
+
+    def make_room(self) -> None:
+        """Close pairs until one more is within the bound, if any may be closed."""
+        while self._free and len(self._free) + len(self._held) + self._doomed >= self._max_pairs:
+            _, pair = self._free.popitem(last=False)
+            self._let_go(pair)
+
+    def drop(self, pair: Pair) -> None:
+        """Close a pair that must not be written to any more; what was written may matter."""
+        self._free.pop(pair.key, None)
+        self._held.pop(pair.key, None)
+        self._let_go(pair)
+
+    def drop_path(self, path: str, stream_id: str) -> None:
+        """Close all pairs at a path; what was written to ``stream_id`` does not matter now."""
+        for pair in [p for p in (*self._free.values(), *self._held.values()) if p.key[0] == path]:
+            pair.dirty = pair.dirty and pair.key[1] != stream_id
+            self.drop(pair)
+
+    def _let_go(self, pair: Pair) -> None:
+        """Close a pair, now or when its checkpoints are done."""
+        if pair.dirty:
+            self.overflowed = True
+        if pair.syncs:
+            self._doomed += 1
+        else:
+            self._close(pair)
+
+    def _close(self, pair: Pair) -> None:
+        self._disk.close(pair.segment_fd)
+        self._disk.close(pair.index_fd)
+
+    def take_dirty(self) -> tuple[list[Pair], bool]:
+        """The pairs to be synced, held until :meth:`synced`; whether others were written to."""
+        taken = [pair for pair in (*self._free.values(), *self._held.values()) if pair.dirty]
+        for pair in taken:
+            pair.dirty = False
+            pair.syncs += 1
+            self._held[pair.key] = pair
+            self._free.pop(pair.key, None)
+        overflowed, self.overflowed = self.overflowed, False
+        return taken, overflowed
+
+    def synced(self, pairs: Iterable[Pair]) -> None:
+        """Pairs were synced, or will never be: they need not be held any more."""
+        for pair in pairs:
+            pair.syncs -= 1
+            if pair.syncs:
+                continue
+            if self._held.get(pair.key) is pair:
+                self._free[pair.key] = self._held.pop(pair.key)
+            else:
+                self._doomed -= 1
+                self._close(pair)
+
+    def close(self) -> None:
+        """Close all pairs; whatever is dirty stays so."""
+        for pair in (*self._free.values(), *self._held.values()):
+            self._close(pair)
+        self._free.clear()
+        self._held.clear()
