@@ -292,3 +292,24 @@ async def test_many_small_answers_to_a_client_that_takes_none_are_bounded() -> N
             await asyncio.sleep(0)
         client.writer.transport.abort()
     assert len(protocols) < 2_000
+
+
+async def test_few_slices_go_per_turn_of_the_loop_and_in_order() -> None:
+    turns = sending._Turns()
+    served: list[int] = []
+
+    async def reader(number: int) -> None:
+        await turns.take()
+        served.append(number)
+
+    count = 3 * sending.SENDFILES_PER_TURN
+    readers = [asyncio.create_task(reader(number)) for number in range(count)]
+    readers[sending.SENDFILES_PER_TURN].cancel()
+    sizes = []
+    while not all(task.done() for task in readers):
+        before = len(served)
+        await asyncio.sleep(0)
+        sizes.append(len(served) - before)
+    assert max(sizes) <= sending.SENDFILES_PER_TURN
+    assert served == [n for n in range(count) if n != sending.SENDFILES_PER_TURN]
+    await asyncio.gather(*(turns.take() for _ in range(count)))
