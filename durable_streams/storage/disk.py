@@ -49,8 +49,11 @@ class Disk:
         """Open for reading."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def open_write(self, path: Path) -> int:
-        """Open for reading and writing, created if missing (the name is not yet durable)."""
+    def open_write(self, path: Path | str) -> int:
+        """Open for reading and writing, created if missing (the name is not yet durable).
+
+        Takes text as well: making a path costs as much as opening the file.
+        """
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def close(self, fd: int) -> None:

@@ -106,6 +106,12 @@ def is_stream_directory(name: str) -> bool:
     return name.endswith(_STREAM)
 
 
+def files_of(path: str, segment: int, stream_id: str) -> tuple[str, str]:
+    """A segment file and its index file, relative to ``streams/``."""
+    stem = f"{directory_of(path)}/{segment:016d}-{stream_id}"
+    return stem + ".seg", stem + ".idx"
+
+
 def segment_file(segment: int, stream_id: str) -> str:
     """Name of a segment file: the bytes."""
     return f"{segment:016d}-{stream_id}.seg"

@@ -78,6 +78,7 @@ class StreamWriter:
         """
         self._directory = directory
         self._disk = directory.disk
+        self._streams = str(directory.streams)
         self._max_new = max_files // 4
         self._trim = trim
         self._journaled = journaled
@@ -285,23 +286,20 @@ class StreamWriter:
             if self._is_ours(pair):
                 return pair
             self._pairs.drop(pair)
-        directory = self._directory.stream_directory(first.path)
         self._pairs.make_room()
-        if first.segment and not first.index_position:
-            # Nothing may be left behind the end of the segment that this one seals.
-            cut_files(self._directory, directory, first.id, end_before(first))
-        segment_fd = self._open(
-            directory / names.segment_file(first.segment, first.id), first.position
-        )
+        if not first.index_position:
+            directory = self._directory.stream_directory(first.path)
+            if first.segment:
+                # Nothing may be left behind the end of the segment that this one seals.
+                cut_files(self._directory, directory, first.id, end_before(first))
+            self._dirty.directories.add(directory)
+        segment, index = names.files_of(first.path, first.segment, first.id)
+        segment_fd = self._open(segment, first.position)
         try:
-            index_fd = self._open(
-                directory / names.index_file(first.segment, first.id), first.index_position
-            )
+            index_fd = self._open(index, first.index_position)
         except BaseException:
             self._disk.close(segment_fd)
             raise
-        if not first.index_position:
-            self._dirty.directories.add(directory)
         pair = Pair(key, segment_fd, index_fd)
         self._pairs.add(pair)
         return pair
@@ -311,10 +309,14 @@ class StreamWriter:
         status = self._disk.file_status
         return status(pair.segment_fd).links <= 1 and status(pair.index_fd).links <= 1
 
-    def _open(self, file: Path, size: int) -> int:
-        fd = self._disk.open_write(file)
+    def _open(self, name: str, size: int) -> int:
+        """Open a file below ``streams/`` that has so many bytes and no other name."""
+        fd = self._disk.open_write(f"{self._streams}/{name}")
         try:
             status = self._disk.file_status(fd)
+            if status.size_bytes == size and status.links == 1:
+                return fd
+            file = self._directory.streams / name
             if status.size_bytes < size:
                 raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
             if status.links > 1:

@@ -12,6 +12,7 @@ import errno
 import os
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from durable_streams.storage.disk import Disk, FileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class PowerCut(BaseException):
@@ -128,7 +128,8 @@ class SimulatedDisk(Disk):
     """The engine's disk; ``before`` is called ahead of every call and may raise.
 
     ``calls`` counts those that change or sync something.  ``short``: how many of so many bytes a
-    write takes.  ``random`` decides what a failed sync leaves.
+    write takes.  ``random`` decides what a failed sync leaves.  ``free``: how many bytes and inodes
+    there are.
     """
 
     def __init__(self, root: Path) -> None:
@@ -138,6 +139,7 @@ class SimulatedDisk(Disk):
         self.before: Callable[[str, Path], None] = lambda _call, _path: None
         self.short: Callable[[int], int] = lambda size: size
         self.random = Random(0)
+        self.free: Callable[[], tuple[int, int]] = lambda: (1 << 40, 1 << 30)
         self._fds: dict[int, tuple[File | Directory, Path]] = {}
         self._next_fd = 1000
 
@@ -190,7 +192,8 @@ class SimulatedDisk(Disk):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         return self._fd(node, path)
 
-    def open_write(self, path: Path) -> int:
+    def open_write(self, path: Path | str) -> int:
+        path = Path(path)
         node = self._lookup(path)
         self.before("open", path)
         if node is None:
@@ -329,7 +332,7 @@ class SimulatedDisk(Disk):
         self.pwrite(target, self.pread(source, size, 0), 0)
 
     def room(self, path: Path) -> tuple[int, int]:
-        return 1 << 40, 1 << 30
+        return self.free()
 
     def file_system(self, path: Path) -> str:
         return "simulated"

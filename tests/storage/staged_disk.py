@@ -7,12 +7,9 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from durable_streams.storage.disk import Disk
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass
@@ -92,7 +89,8 @@ class StagedDisk(Disk):
         self._stage("open_read", path)
         return self._opened(super().open_read(path), path)
 
-    def open_write(self, path: Path) -> int:
+    def open_write(self, path: Path | str) -> int:
+        path = Path(path)
         self._stage("open_write", path)
         return self._opened(super().open_write(path), path)
 
