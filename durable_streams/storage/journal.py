@@ -310,6 +310,7 @@ def sync_journal(directory: DataDirectory) -> None:
             disk.sync(fd)
         finally:
             disk.close(fd)
+    disk.sync_directory(directory.journal)  # a server may have been killed before it did
 
 
 def set_aside(directory: DataDirectory) -> Path:

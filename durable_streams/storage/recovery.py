@@ -159,12 +159,15 @@ class _Replay:
     def _mend_sidecars(self) -> None:
         """Replace sidecars that a power cut left unreadable: other records need them."""
         for record in self._sidecars.values():
-            directory = self._directory.stream_directory(record.path)
-            try:
-                load_sidecar(self._disk, directory)
-            except DamagedFiles:
-                if self._is_home_of(directory, record):
-                    self._writer.replace_sidecar(record)
+            self._mend_sidecar(record)
+
+    def _mend_sidecar(self, record: SidecarRecord) -> None:
+        directory = self._directory.stream_directory(record.path)
+        try:
+            load_sidecar(self._disk, directory)
+        except DamagedFiles:
+            if self._is_home_of(directory, record):
+                self._writer.replace_sidecar(record)
 
     def _is_home_of(self, directory: Path, record: SidecarRecord) -> bool:
         """Whether a directory without a readable sidecar is that stream's, and no other's."""
@@ -194,6 +197,9 @@ class _Replay:
                 if not self._disk.is_directory(self._directory.tmp / record.id):
                     return self._holds(record.path, record.id)
                 self._writer.adopt(record)
+                later = self._sidecars.get((record.path, record.id))
+                if later is not None and not self._unsynced:
+                    self._mend_sidecar(later)
             case fmt.SidecarRecord():
                 self._writer.replace_sidecar(record)
             case fmt.DeleteRecord():

@@ -153,6 +153,38 @@ def test_a_sidecar_that_a_power_cut_left_unreadable_is_taken_from_the_journal(
     assert loaded.sidecar.cuts == 3
 
 
+def test_the_torn_sidecar_of_a_fork_whose_rename_was_lost_is_taken_from_the_journal(
+    directory: DataDirectory,
+) -> None:
+    fork = History()
+    born = directory.tmp / ID
+    born.mkdir()
+    fork.create()
+    journaled(directory, AdoptRecord("s", ID), fork.change(cuts=7), fork.append(b"acknowledged."))
+    (born / names.SIDECAR).write_bytes(bytes(200))
+    recover(directory, FILES)
+    assert content(directory) == b"acknowledged."
+    loaded = load(directory.disk, home(directory))
+    assert loaded is not None
+    assert loaded.sidecar.cuts == 7
+
+
+def test_the_name_of_a_journal_file_is_durable_before_the_file_is_used_again(
+    directory: DataDirectory, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journaled(directory)  # and killed before it had synced the directory
+    synced: list[Path] = []
+    sync_directory = disk.sync_directory
+
+    def note(path: Path) -> None:
+        synced.append(path)
+        sync_directory(path)
+
+    monkeypatch.setattr(disk, "sync_directory", note)
+    recover(directory, FILES)
+    assert directory.journal in synced
+
+
 def test_what_a_killed_server_did_in_memory_only_is_durable_before_its_journal_is_freed(
     directory: DataDirectory, disk: StagedDisk
 ) -> None:

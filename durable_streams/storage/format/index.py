@@ -197,7 +197,7 @@ def unpack_end(text: bytes) -> int:
     last = text.rstrip(b"\n").rpartition(b"\n")[2]
     try:
         return _line_decoder.decode(last).end
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return 0
 
 
