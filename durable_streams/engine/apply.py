@@ -6,9 +6,9 @@ what belongs to one segment at once.  The *checkpointer* syncs what the applier 
 frees the journal's files.  Only durable records come here, so whoever copies or follows the files
 sees only durable bytes.
 
-A full disk is waited out (writing again changes nothing); any other error of a stream's files puts
-that stream out of service (``failed``) and keeps the journal from its batch on, so that a restart
-can apply it.
+A full disk is waited out (writing again changes nothing), and a directory that somebody removed
+beside the streams is made again.  Any other error of a stream's files puts that stream out of
+service (``failed``): what comes for it is not written, but for its deletion.
 """
 
 from __future__ import annotations
@@ -68,27 +68,32 @@ class Applier:
         self,
         loop: asyncio.AbstractEventLoop,
         runtime: Runtime,
+        directory: DataDirectory,
         writer: StreamWriter,
         number: int,
         *,
         applied: Callable[[int, list[Operation]], None],
-        failed: Callable[[str, str], None],
+        failed: Callable[[Record, str, bool], None],
+        ended: Callable[[Record], None],
     ) -> None:
         """``number``: the last batch before the first one given.
 
-        ``applied`` and ``failed`` (path and reason of a stream) are called on the loop.
+        Called on the loop, in this order: ``failed`` (what could not be written, why, and whether
+        the stream's files are gone), ``ended`` (the deletion of a stream that had failed) and
+        ``applied``.
         """
         self._loop = loop
+        self._directory = directory
         self._runtime = runtime
         self._worker = runtime.worker("apply")
         self._writer = writer
         self._applied = applied
         self._failed = failed
+        self._ended = ended
         self._number = number
-        self._held: int | None = None
         self._stopping = False
         self._pending: deque[_Batch] = deque()
-        self._broken: set[str] = set()
+        self._broken: set[tuple[str, str]] = set()
         self._runs: dict[tuple[str, str, int], _Run] = {}
 
     def submit(self, number: int, operations: list[Operation]) -> None:
@@ -102,17 +107,12 @@ class Applier:
         self._worker.do(lambda: then(*self.unsynced()))
 
     def unsynced(self) -> tuple[Dirty, int]:
-        """What is to be synced, so that every batch up to the number is in the files."""
-        return self._writer.take_dirty(), self._number if self._held is None else self._held
+        """What is to be synced, so that every batch up to the number is in files, or had failed."""
+        return self._writer.take_dirty(), self._number
 
     def synced(self, dirty: Dirty) -> None:
         """A dirty set is durable; callable from any thread."""
         self._worker.do(lambda: self._writer.synced(dirty))
-
-    @property
-    def is_held(self) -> bool:
-        """Whether a failed write keeps the journal from being freed."""
-        return self._held is not None
 
     def hasten(self) -> None:
         """Wait no more: not for further batches, nor for room on the disk."""
@@ -120,19 +120,30 @@ class Applier:
 
     def stop(self) -> None:
         """Apply what was given, as far as the disk has room, and end the worker; blocks."""
+        self._worker.do(self._apply_rest)
         self._worker.stop()
 
     def _apply_pending(self) -> None:
         """In the worker: everything pending, after a moment in which more may come."""
         if not self._stopping:
             self._runtime.pause(_GATHER_S)
-        while self._pending:
-            batches: list[_Batch] = []
-            size = 0
-            while self._pending and size < _GATHER_BYTES:
-                batches.append(self._pending.popleft())
-                size += sum(operation.size_bytes for operation in batches[-1].operations)
+        self._apply_share()
+
+    def _apply_share(self) -> None:
+        """In the worker: a share of what is pending; a checkpoint has its turn between shares."""
+        batches: list[_Batch] = []
+        size = 0
+        while self._pending and size < _GATHER_BYTES:
+            batches.append(self._pending.popleft())
+            size += sum(operation.size_bytes for operation in batches[-1].operations)
+        if batches:
             self._apply(batches)
+            self._worker.do(self._apply_share)
+
+    def _apply_rest(self) -> None:
+        """In the worker: everything pending, at once."""
+        while self._pending:
+            self._apply([self._pending.popleft()])
 
     def _apply(self, batches: list[_Batch]) -> None:
         for batch in batches:
@@ -155,7 +166,7 @@ class Applier:
             return
         if isinstance(record, fmt.DeleteRecord):
             self._flush()
-        self._guard(record.path, partial(self._structural, record))
+        self._guard(record, partial(self._structural, record))
 
     def _structural(self, record: Record) -> None:
         match record:
@@ -167,45 +178,60 @@ class Applier:
                 self._writer.replace_sidecar(record)
             case fmt.DeleteRecord():
                 self._writer.delete(record)
-                self._broken.discard(record.path)
+                if (record.path, record.id) in self._broken:
+                    self._broken.remove((record.path, record.id))
+                    self._loop.call_soon_threadsafe(self._ended, record)
             case fmt.AppendRecord():
                 raise TypeError("appends are applied in runs")
 
     def _flush(self) -> None:
         for run in self._runs.values():
-            self._guard(run.first.path, partial(self._write, run))
+            self._guard(run.first, partial(self._write, run))
         self._runs.clear()
 
     def _write(self, run: _Run) -> None:
         self._writer.append(run.first, b"".join(run.data), b"".join(run.index))
 
-    def _guard(self, path: str, write: Callable[[], None]) -> None:
-        """Do a write, whatever the disk says."""
-        if path in self._broken:
+    def _guard(self, record: Record, write: Callable[[], None]) -> None:
+        """Do a write that begins with a record, whatever the disk says."""
+        broken = (record.path, record.id) in self._broken
+        if broken and not isinstance(record, fmt.DeleteRecord):
             return
         while True:
             try:
                 write()
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and self._mended():
+                    continue
                 passes = error.errno in _PASSING or not self._writer.is_reachable()
                 if passes and not self._stopping:
-                    log.error("waiting to write stream %s: %s", path, error)
+                    log.error("waiting to write stream %s: %s", record.path, error)
                     self._runtime.pause(_FULL_DISK_PAUSE_S)
                     continue
-                # Files that somebody took away cannot be written after a restart either.
-                hold = passes or not isinstance(error, FileNotFoundError)
-                self._break(path, f"writing its files failed: {error}", hold=hold)
+                gone = isinstance(error, FileNotFoundError) and self._is_gone(record)
+                self._break(record, f"writing its files failed: {error}", gone=gone)
             except (FilesLost, DamagedFiles) as error:
-                self._break(path, str(error), hold=False)
+                self._break(record, str(error), gone=False)
             return
 
-    def _break(self, path: str, reason: str, *, hold: bool) -> None:
-        """Put a stream out of service; ``hold``: a restart may do better with the journal."""
-        self._broken.add(path)
-        if hold and self._held is None:
-            self._held = self._number
-        log.critical("stream %s is out of service until a restart: %s", path, reason)
-        self._loop.call_soon_threadsafe(self._failed, path, reason)
+    def _mended(self) -> bool:
+        """Whether what was missing is a directory beside the streams, which is there again."""
+        try:
+            return self._directory.mend()
+        except OSError:
+            return False
+
+    def _is_gone(self, record: Record) -> bool:
+        """Whether somebody took a stream's files away: no restart can write them either."""
+        if isinstance(record, fmt.CreateRecord) or not self._writer.is_reachable():
+            return False
+        return not self._directory.disk.is_directory(self._directory.stream_directory(record.path))
+
+    def _break(self, record: Record, reason: str, *, gone: bool) -> None:
+        """Put a stream out of service."""
+        self._broken.add((record.path, record.id))
+        log.critical("stream %s is out of service until a restart: %s", record.path, reason)
+        self._loop.call_soon_threadsafe(self._failed, record, reason, gone)
 
 
 class Checkpointer:
@@ -244,19 +270,19 @@ class Checkpointer:
 
     def _sync(self, dirty: Dirty, number: int) -> None:
         """In the worker."""
+        failure: OSError | None = None
         try:
             sync_dirty(self._directory, dirty)
         except OSError as error:
-            self._loop.call_soon_threadsafe(self._finish, None, error)
-            return
-        self._applier.synced(dirty)
-        self._loop.call_soon_threadsafe(self._finish, number, None)
+            failure = error
+        self._applier.synced(dirty)  # a failure is known now: closing hides nothing
+        self._loop.call_soon_threadsafe(self._finish, number, failure)
 
-    def _finish(self, number: int | None, error: OSError | None) -> None:
+    def _finish(self, number: int, error: OSError | None) -> None:
         self._busy = False
         if error is not None:
             self._failed(error)
-        elif number is not None:
+        else:
             self._done(number)
         for waiter in self._idle:
             if not waiter.done():

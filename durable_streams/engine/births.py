@@ -24,6 +24,7 @@ from durable_streams.errors import (
     SourceGone,
     StorageFailed,
     StreamDamaged,
+    StreamError,
     StreamExists,
     StreamNotFound,
 )
@@ -33,6 +34,7 @@ from durable_streams.protocol.create_rules import Identity, fork_lifetime, match
 from durable_streams.protocol.lifetime import is_expired
 from durable_streams.protocol.offsets import Offset
 from durable_streams.results import Created
+from durable_streams.storage import disk as disks
 from durable_streams.storage.fork_files import ForkPlan, build
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.format import sidecar as sidecar_format
@@ -142,6 +144,7 @@ class Births:
     # -- forks -----------------------------------------------------------------------------
 
     async def _fork(self, command: Create, request: ForkRequest, body: bytes) -> Created:
+        """Nobody else makes a stream at the path meanwhile, and none is being deleted there."""
         making = self._core.loop.create_future()
         self._making[command.path] = making
         try:
@@ -153,6 +156,23 @@ class Births:
     async def _fork_alone(self, command: Create, request: ForkRequest, body: bytes) -> Created:
         source = await self._source(command, request)
         payload = prepare(source.content_type, body, allow_empty=True)
+        operation: AdoptOperation | None = None
+        try:
+            operation = await self._build_and_adopt(command, request, source, payload)
+            await operation.wait()
+        except (StreamError, OSError):
+            if operation is not None:
+                await self._discard(operation.stream.id)
+            await self._let_go(source)
+            raise
+        stream = operation.stream
+        if self._core.catalog.outages.error(stream.path, stream.id) is not None:
+            raise StorageFailed("the fork could not be brought into place")
+        return Created(created=True, info=stream.info())
+
+    async def _build_and_adopt(
+        self, command: Create, request: ForkRequest, source: Stream, payload: Payload
+    ) -> AdoptOperation:
         source.building += 1
         try:
             plan = await self._plan(command, request, source)
@@ -160,7 +180,20 @@ class Births:
             tail = await self._build(plan)
         finally:
             source.building -= 1
-        return await self._adopt(command, plan, source, tail, payload)
+        return self._adopt(command, plan, source, tail, payload)
+
+    async def _discard(self, stream_id: str) -> None:
+        """Remove a fork that was built for nothing, unless the journal may say something else."""
+        directory = self._core.directory
+        if self._core.fault is None:
+            with suppress(OSError):  # the next start does it
+                await self._core.run(disks.remove_tree, directory.disk, directory.tmp / stream_id)
+
+    async def _let_go(self, source: Stream) -> None:
+        """End a source that was deleted while a fork was built that came to nothing."""
+        if source.sidecar.soft_deleted and source.ended is None:
+            with suppress(StreamError, OSError):  # the walk over expired streams does it
+                await self._remove(source)
 
     async def _build(self, plan: ForkPlan) -> Tail:
         try:
@@ -237,9 +270,9 @@ class Births:
         size = len(json_mode.encode_messages(messages[:count]))
         return Offset(segment, begin + size), count
 
-    async def _adopt(
+    def _adopt(
         self, command: Create, plan: ForkPlan, source: Stream, tail: Tail, payload: Payload
-    ) -> Created:
+    ) -> AdoptOperation:
         core = self._core
         now_ms = core.now_ms()
         stream = Stream(
@@ -264,8 +297,7 @@ class Births:
         operation = AdoptOperation(stream, adopt, first, lambda: core.catalog.remove(stream))
         core.catalog.add(stream)
         core.submit(operation)
-        await operation.wait()
-        return Created(created=True, info=stream.info())
+        return operation
 
 
 def sidecar_record(stream: Stream) -> fmt.SidecarRecord:

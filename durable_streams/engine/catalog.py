@@ -1,9 +1,13 @@
 """Which streams are open, and how paths become streams.
 
 The file system is the catalogue: a stream is opened on first touch, off the loop and once however
-many ask, and kept in a bounded cache, least recently used out first.  A stream that somebody still
-holds (a reader, an operation on its way) stays the same object even when the cache has dropped it.
-Between the decision to delete a stream and the removal of its directory the path is *buried*.
+many ask, and kept in a cache, least recently used out first.  The cache is bounded by what its
+streams take in memory; a stream that somebody still holds (a reader, an operation on its way) stays
+the same object even when the cache has dropped it.  Between the decision to delete a stream and the
+removal of its directory the path is *buried*.
+
+While streams may have lost bytes that were acknowledged unsynced, each is verified when it is first
+opened, and cut if it has lost some; what is written to it from then on is as good as any.
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from durable_streams.engine.stream import Stream
-from durable_streams.errors import StreamDamaged, Unavailable
+from durable_streams.engine.outages import Outages
+from durable_streams.engine.stream import STREAM_BYTES, Stream
+from durable_streams.errors import StreamDamaged, StreamError, Unavailable
 from durable_streams.protocol.commands import FOREVER
 from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, load
 from durable_streams.storage.writer import cut, move_aside
@@ -26,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from concurrent.futures import Executor
 
-    from durable_streams.errors import StreamError
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.stream_files import LoadedStream
 
@@ -44,7 +48,8 @@ class _Line:
 class Catalog:
     """Open streams by path.
 
-    ``faults``: streams whose files cannot be written, until a restart.
+    ``outages``: streams whose files cannot be written, until a restart.
+    ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
     ``leaving`` is told of a stream that the cache drops, ``was_cut`` of one that had lost bytes.
     """
 
@@ -57,14 +62,16 @@ class Catalog:
         *,
         verify: bool,
     ) -> None:
-        """``verify``: streams may have lost bytes that were acknowledged unsynced."""
+        """``max_open``: streams without much beside their bytes, see :attr:`Stream.cost_bytes`."""
         self.leaving: Callable[[Stream], None] = lambda _: None
         self.was_cut: Callable[[Stream], None] = lambda _: None
-        self.faults: dict[str, StreamError] = {}
-        self._verify = verify
+        self.outages = Outages()
+        self.verifying = verify
+        self._verified: set[str] = set()
         self._directory = directory
         self._executor = executor
-        self._max_open = max_open
+        self._max_bytes = max_open * STREAM_BYTES
+        self._bytes = 0
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
         self._cached: OrderedDict[str, Stream] = OrderedDict()
@@ -99,7 +106,7 @@ class Catalog:
 
     def ready(self, path: str) -> Stream | None:
         """The open stream at a path, if it is usable now and nobody came first and waits."""
-        if path in self._lines or path in self.faults:
+        if path in self._lines or path in self.outages.errors:
             return None
         stream = self.cached(path)
         return stream if stream is not None and stream.birth is None else None
@@ -139,16 +146,21 @@ class Catalog:
         """:meth:`find` for those who stand in line already."""
         opened: Stream | None = None  # held, lest the cache drops it before we come back to it
         while True:
-            fault = self.faults.get(path)
+            stream = self.cached(path)
+            if stream is None and path in self._buried:
+                deletion = self._buried[path].last_operation
+                if deletion is None:
+                    return None
+                with suppress(StreamError):  # then it is here again
+                    await deletion.wait()
+                continue
+            fault = self.outages.error(path, stream.id if stream else None)
             if fault is not None:
                 raise fault
-            stream = self.cached(path)
             if stream is not None:
                 if stream.birth is None:
                     return stream
                 await stream.birth.wait()
-            elif path in self._buried:
-                return None
             else:
                 opened = await self._open(path)
                 if opened is None and self.cached(path) is None:
@@ -169,7 +181,8 @@ class Catalog:
             del self._opening[path]
 
     async def _open_once(self, path: str) -> Stream | None:
-        loaded = await self._loop.run_in_executor(self._executor, self._load, path)
+        verify = self.verifying and path not in self._verified
+        loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
         if loaded is None or path in self._buried or self.cached(path) is not None:
             return None
         for note in loaded.notes:
@@ -181,12 +194,12 @@ class Catalog:
             self.was_cut(stream)
         return stream
 
-    def _load(self, path: str) -> LoadedStream | None:
+    def _load(self, path: str, verify: bool) -> LoadedStream | None:
         directory = self._directory.stream_directory(path)
         try:
-            loaded = load(self._directory.disk, directory, verify=self._verify)
+            loaded = load(self._directory.disk, directory, verify=verify)
         except DamagedFiles as error:
-            if self._verify and isinstance(error, DamagedSidecar):
+            if verify and isinstance(error, DamagedSidecar):
                 target = move_aside(self._directory, directory)
                 log.error("stream %s was lost with unsynced writes (%s): %s", path, error, target)
                 return None
@@ -194,7 +207,9 @@ class Catalog:
             raise StreamDamaged(path, str(error)) from error
         if loaded is None and not self._directory.is_there():
             raise Unavailable("the data directory cannot be reached")
-        if loaded is not None and loaded.cut:
+        if loaded is not None and verify and (loaded.cut or loaded.notes):
+            # Whatever lies behind was lost in part: it must not be met again by later segments.
+            loaded.cut = True
             cut(self._directory, loaded, directory)
         return loaded
 
@@ -202,17 +217,40 @@ class Catalog:
         """Put a stream into the cache; others may have to leave it."""
         # Whoever asks from now on must not share a look at the disk that began earlier.
         self._opening.pop(stream.path, None)
-        self._cached[stream.path] = stream
-        self._alive[stream.path] = stream
+        self._drop(stream.path)
+        self._cached[stream.path] = self._alive[stream.path] = stream
         if stream.sidecar.lifetime() != FOREVER:
             self._mortal[stream] = None
-        while len(self._cached) > self._max_open:
-            _, oldest = self._cached.popitem(last=False)
+        if self.verifying:
+            self._verified.add(stream.path)
+        self.weigh(stream)
+
+    def weigh(self, stream: Stream) -> None:
+        """A stream takes more memory than before; others may have to leave the cache."""
+        if self._cached.get(stream.path) is not stream:
+            return
+        self._bytes += stream.cost_bytes - stream.counted_bytes
+        stream.counted_bytes = stream.cost_bytes
+        while self._bytes > self._max_bytes and len(self._cached) > 1:
+            oldest = self._cached[next(iter(self._cached))]
+            self._drop(oldest.path)
             self.leaving(oldest)
+
+    def _drop(self, path: str) -> None:
+        """Take what is at a path out of the cache."""
+        stream = self._cached.pop(path, None)
+        if stream is not None:
+            self._bytes -= stream.counted_bytes
+            stream.counted_bytes = 0
+
+    def end_verifying(self) -> None:
+        """Every stream has been verified: what is found damaged from now on is damage."""
+        self.verifying = False
+        self._verified.clear()
 
     def remove(self, stream: Stream) -> None:
         """Forget a stream that was never made."""
-        self._cached.pop(stream.path, None)
+        self._drop(stream.path)
         self._alive.pop(stream.path, None)
 
     def bury(self, stream: Stream) -> None:

@@ -28,7 +28,7 @@ _BATCH_BYTES: Final = 8 * 1024 * 1024  # a larger operation is a batch of its ow
 
 
 class Committer:
-    """Makes operations durable, in the order given."""
+    """Makes operations durable, in the order given; ``writing``: those being written."""
 
     def __init__(
         self,
@@ -36,17 +36,23 @@ class Committer:
         worker: Worker,
         journal: Journal,
         *,
+        reserve: int,
         durable: Callable[[int, list[Operation]], None],
         failed: Callable[[StorageFailed], None],
     ) -> None:
-        """``durable``: gets each batch's number and operations; ``failed``: a final error."""
+        """``reserve``: bytes of the journal that only what is put first may take.
+
+        ``durable``: gets each batch's number and operations; ``failed``: a final error.
+        """
         self._loop = loop
         self._worker = worker
         self._journal = journal
+        self._reserve = reserve
         self._durable = durable
         self._failed = failed
+        self._first: list[Operation] = []
         self._gathering: list[Operation] = []
-        self._writing: list[Operation] = []
+        self.writing: list[Operation] = []
         self._idle: list[asyncio.Future[None]] = []
         self.waiting_bytes = 0
         self.stalled = False
@@ -59,25 +65,32 @@ class Committer:
             return
         self._gathering.append(operation)
         self.waiting_bytes += operation.size_bytes
-        if not self._writing:
+        if not self.writing:
             self.start()
+
+    def put_first(self, operation: Operation) -> None:
+        """Queue an operation that frees the journal: it comes next, into the room kept for it."""
+        self._first.append(operation)
+        self.waiting_bytes += operation.size_bytes
+        self.start()
 
     def start(self) -> None:
         """Hand the next batch over, if there is one, no other is written and there is room."""
-        if self._writing or not self._gathering:
+        queue, reserve = (self._first, 0) if self._first else (self._gathering, self._reserve)
+        if self.writing or not queue:
             return
         batch, size = 0, 0
-        for operation in self._gathering:
+        for operation in queue:
             if batch and size + operation.size_bytes > _BATCH_BYTES:
                 break
             size += operation.size_bytes
             batch += 1
-        self.stalled = not self._journal.has_room(size)
+        self.stalled = not self._journal.has_room(size + reserve)
         if self.stalled:
             return
-        self._writing = self._gathering[:batch]
-        del self._gathering[:batch]
-        records = [record for operation in self._writing for record in operation.records]
+        self.writing = queue[:batch]
+        del queue[:batch]
+        records = [record for operation in self.writing for record in operation.records]
         self._worker.do(lambda: self._write(records))
 
     def _write(self, records: list[Record]) -> None:
@@ -90,7 +103,7 @@ class Committer:
             self._loop.call_soon_threadsafe(self._complete, number)
 
     def _complete(self, number: int) -> None:
-        batch, self._writing = self._writing, []
+        batch, self.writing = self.writing, []
         for operation in batch:
             self.waiting_bytes -= operation.size_bytes
         self.start()
@@ -103,8 +116,8 @@ class Committer:
             error = DiskFull("no space is left for the journal; nothing was stored")
         else:
             error = StorageFailed(f"writing the journal failed: {cause}")
-        failed = [*self._writing, *self._gathering]
-        self._writing, self._gathering, self.waiting_bytes = [], [], 0
+        failed = [*self.writing, *self._first, *self._gathering]
+        self.writing, self._first, self._gathering, self.waiting_bytes = [], [], [], 0
         _refuse(failed, error)
         if isinstance(error, StorageFailed) and isinstance(cause, SyncFailed):
             self._failed(error)
@@ -112,8 +125,8 @@ class Committer:
 
     def refuse(self, error: StreamError) -> None:
         """Fail what was not handed over yet."""
-        failed, self._gathering = self._gathering, []
-        self.waiting_bytes = sum(operation.size_bytes for operation in self._writing)
+        failed, self._first, self._gathering = [*self._first, *self._gathering], [], []
+        self.waiting_bytes = sum(operation.size_bytes for operation in self.writing)
         self.stalled = False
         _refuse(failed, error)
         self._wake_idle()
@@ -133,8 +146,11 @@ class Committer:
         except SyncFailed as error:
             self._loop.call_soon_threadsafe(self._failed, StorageFailed(str(error)))
 
+    def _is_idle(self) -> bool:
+        return not (self.writing or self._first or self._gathering)
+
     def _wake_idle(self) -> None:
-        if self._writing or self._gathering:
+        if not self._is_idle():
             return
         for waiter in self._idle:
             if not waiter.done():
@@ -143,7 +159,7 @@ class Committer:
 
     async def settled(self) -> None:
         """Return when nothing waits any more."""
-        while self._writing or self._gathering:
+        while not self._is_idle():
             waiter = self._loop.create_future()
             self._idle.append(waiter)
             await waiter

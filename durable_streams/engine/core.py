@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -21,6 +22,7 @@ from durable_streams.engine.apply import Applier, Checkpointer
 from durable_streams.engine.catalog import Catalog
 from durable_streams.engine.commit import Committer
 from durable_streams.engine.operations import AppendOperation
+from durable_streams.engine.outages import KEPT_SHARE
 from durable_streams.engine.reads import Reader
 from durable_streams.errors import (
     DiskFull,
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.engine.operations import Operation
+    from durable_streams.engine.outages import KeptOperation
     from durable_streams.engine.runtime import Runtime
     from durable_streams.engine.stream import Stream
     from durable_streams.protocol.offsets import Offset
     from durable_streams.settings import Settings
     from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.format.journal import Record
 
 _T = TypeVar("_T")
 
@@ -79,9 +83,10 @@ class Core:
         self.executor = runtime.executor()
         self.fault: StorageFailed | None = None
         self.draining = False
-        self._verify = verify
+        self._closing = False
         self._full: DiskFull | Unavailable | None = None
         self._unapplied: deque[tuple[int, float]] = deque()
+        self._unapplied_bytes = 0
         self._progress: list[asyncio.Future[None]] = []
         self._last_checkpoint = self._last_start = self.loop.time()
         self.catalog = Catalog(
@@ -104,16 +109,19 @@ class Core:
             self.loop,
             runtime.worker("commit"),
             self._journal,
+            reserve=settings.journal_file_bytes // KEPT_SHARE,
             durable=self._on_durable,
             failed=self._on_fault,
         )
         self._applier = Applier(
             self.loop,
             runtime,
+            directory,
             self._writer,
             journal.last,
             applied=self._on_applied,
             failed=self._on_stream_fault,
+            ended=self._on_stream_fault_ended,
         )
         self._checkpointer = Checkpointer(
             self.loop,
@@ -137,6 +145,11 @@ class Core:
         if self.draining:
             return Draining()
         return self._full
+
+    def takes_sidecars(self) -> bool:
+        """Whether a new version of a sidecar can be sent, on a full disk too: it replaces one."""
+        refusal = self.refusal()
+        return refusal is None or (isinstance(refusal, DiskFull) and not self.held_up())
 
     def held_up(self) -> bool:
         """Whether writes have to wait: the files lag, or too much is on its way."""
@@ -170,7 +183,7 @@ class Core:
     async def applied_to(self, stream: Stream, offset: Offset) -> None:
         """Return when a stream's files have everything up to an offset."""
         while stream.applied.offset < offset:
-            fault = self.catalog.faults.get(stream.path)
+            fault = self.catalog.outages.error(stream.path, stream.id)
             if fault is not None:
                 raise fault
             await self._next_progress(self.loop.time() + _HELD_UP_S)
@@ -184,8 +197,10 @@ class Core:
     def _on_durable(self, number: int, operations: list[Operation]) -> None:
         self._unapplied.append((number, self.loop.time()))
         self._applier.submit(number, operations)
+        self.catalog.outages.durable(number, operations)
         heard: dict[Stream, list[AppendOperation]] = {}
         for operation in operations:
+            self._unapplied_bytes += operation.size_bytes
             operation.durable()
             operation.settle(None)
             if isinstance(operation, AppendOperation) and operation.stream.audience:
@@ -201,7 +216,9 @@ class Core:
         while self._unapplied and self._unapplied[0][0] <= number:
             self._unapplied.popleft()
         for operation in operations:
+            self._unapplied_bytes -= operation.size_bytes
             operation.applied()
+        self.catalog.outages.keep(operations)
         self._free_journal()
         self._wake_progress()
 
@@ -211,22 +228,50 @@ class Core:
             _resolve(waiter)
 
     def _on_checkpoint(self, number: int) -> None:
-        if self.fault is None:
-            self._journal.checkpointed(number)
-            self._committer.start()
-            self._free_journal()
-            self._wake_progress()
+        """Free the journal up to a batch, having put behind it what streams out of service need."""
+        if self.fault is not None:
+            return
+        outages = self.catalog.outages
+        if not outages.keeps:
+            self._checkpointed(number)
+        elif self._journal.full_files() and self._can_keep() and self._has_settled(number):
+            kept = outages.once_more()
+            kept.when_settled(partial(self._on_kept, kept, number))
+            self._committer.put_first(kept)
+
+    def _on_kept(self, kept: KeptOperation, number: int) -> None:
+        if kept.error is None:
+            self._checkpointed(number)
+
+    def _checkpointed(self, number: int) -> None:
+        self._journal.checkpointed(number)
+        self._committer.start()
+        self._free_journal()
+        self._wake_progress()
+
+    def _has_settled(self, number: int) -> bool:
+        """Whether nothing of streams out of service was or is written behind a batch."""
+        outages = self.catalog.outages
+        return (
+            not self._closing
+            and outages.last <= number
+            and not outages.concern(self._committer.writing)
+        )
+
+    def _can_keep(self) -> bool:
+        """Whether what streams out of service need is little enough to be written once more."""
+        return self.catalog.outages.kept_bytes <= self.settings.journal_file_bytes // KEPT_SHARE
 
     def _free_journal(self) -> None:
         """Checkpoint when a journal file is full, unless that cannot free it."""
-        if self._journal.full_files() and not self._applier.is_held:
+        if self._journal.full_files() and self._can_keep():
             applied = self._unapplied[0][0] - 1 if self._unapplied else self._journal.last
             if applied > self._journal.applied:
                 self.checkpoint()
 
     def checkpoint(self) -> None:
         """Make the files durable soon, and free the journal."""
-        if self.fault is None:
+        if self.fault is None and not self._closing:
             self._last_checkpoint = self.loop.time()
             self._checkpointer.request()
 
@@ -246,10 +291,15 @@ class Core:
         if self.directory.disk.sync_failed and self.fault is None:
             self._on_fault(StorageFailed("a sync failed: what it was for may be lost"))
 
-    def _on_stream_fault(self, path: str, reason: str) -> None:
+    def _on_stream_fault(self, record: Record, reason: str, gone: bool) -> None:
         self.look_for_failed_sync()
-        self.catalog.faults[path] = StreamDamaged(path, reason)
+        error = StreamDamaged(record.path, reason)
+        last = self._unapplied[-1][0] if self._unapplied else 0
+        self.catalog.outages.begin(record.path, record.id, error, gone=gone, last=last)
         self._wake_progress()
+
+    def _on_stream_fault_ended(self, record: Record) -> None:
+        self.catalog.outages.end(record.path, record.id)
 
     async def tick(self) -> None:
         """Regular work of the core: room on the disk, checkpoints, syncs; runs for ever."""
@@ -278,44 +328,57 @@ class Core:
 
     async def _look_for_room(self) -> None:
         try:
-            free, inodes = await self.run(self.directory.disk.room, self.directory.streams)
+            free, inodes = await self.run(self._room)
         except OSError as error:
             if not isinstance(self._full, Unavailable):
                 log.critical("the data directory cannot be reached; writes refused: %s", error)
             self._full = Unavailable(f"the data directory cannot be reached: {error.strerror}")
             return
-        full = free < _ROOM_BYTES + self._committer.waiting_bytes or inodes < _ROOM_INODES
+        coming = self._committer.waiting_bytes + self._unapplied_bytes
+        full = free < _ROOM_BYTES + coming or inodes < _ROOM_INODES
         if full and self._full is None:
             log.error("the disk is full: %d bytes and %d inodes left; writes refused", free, inodes)
         elif not full and self._full is not None:
             log.warning("there is room on the disk again; writes are accepted")
         self._full = DiskFull("the disk is full; nothing was stored") if full else None
 
+    def _room(self) -> tuple[int, int]:
+        """Free bytes and inodes, in a directory that is complete; blocks."""
+        self.directory.mend()
+        return self.directory.disk.room(self.directory.streams)
+
     async def close(self) -> None:
         """Finish what was accepted, bring the files up to date, and let go of the directory."""
         self._applier.hasten()
-        if self._committer.stalled:
+        if self._committer.stalled or not self._can_keep():
             self._committer.refuse(Draining())
         await self._committer.settled()
+        self._closing = True  # the last checkpoint is our own
         await self._checkpointer.finished()
         await self.run(self._stop_threads)
+        # What the threads had to say was heard before we came back here.
+        await self.run(self._finish_files)
         self.reader.close()
         self.executor.shutdown(wait=False)
         self.directory.close()
 
     def _stop_threads(self) -> None:
-        """In order: no new batches, all applied, all synced, and the journal says so."""
+        """In order: no new batches, no checkpoint, all applied."""
         self._committer.stop()
         self._checkpointer.stop()
         self._applier.stop()
+
+    def _finish_files(self) -> None:
+        """All synced, and the journal says so, unless streams out of service still need it."""
         dirty, number = self._applier.unsynced()
         try:
             if self.fault is None:
                 sync_dirty(self.directory, dirty)
-                self._journal.checkpointed(number)
-                self._journal.write([])
+                if not self.catalog.outages.keeps:
+                    self._journal.checkpointed(number)
+                    self._journal.write([])
                 self._journal.sync()
-                if self.settings.durability is not Durability.FSYNC and not self._verify:
+                if self.settings.durability is not Durability.FSYNC and not self.catalog.verifying:
                     self.directory.unmark_unsynced()
         except (OSError, SyncFailed) as error:
             self.fault = StorageFailed(f"the last checkpoint failed: {error}")

@@ -42,6 +42,8 @@ class Endings:
             known = set(stream.sidecar.forks)
             alive = await self._living_forks(stream)
             if stream.ended is not None:
+                if stream.last_operation is not None:
+                    await stream.last_operation.wait()
                 raise stream.ended
             if known == set(stream.sidecar.forks):
                 break

@@ -19,7 +19,8 @@ from durable_streams.engine.lifetimes import Reclaimer, unwritten_too_long
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import prepare, try_prepare
 from durable_streams.engine.runtime import Runtime
-from durable_streams.engine.stream import own
+from durable_streams.engine.stream import own, producer_bytes
+from durable_streams.engine.verification import Verifier
 from durable_streams.errors import (
     DataDirectoryError,
     Draining,
@@ -34,7 +35,7 @@ from durable_streams.errors import (
 from durable_streams.protocol.append_rules import Repeat, check_syntax, decide_append
 from durable_streams.protocol.lifetime import is_expired
 from durable_streams.results import Appended
-from durable_streams.settings import Durability
+from durable_streams.settings import MIB, Durability
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
 from durable_streams.storage.journal import Journal, SyncFailed
@@ -55,7 +56,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _LARGE_BODY: Final = 64 * 1024  # parsing and checksumming more than this leaves the loop
-MAX_PRODUCERS: Final = 50_000  # every index opens with their table; a batch has to hold it
+_PRODUCERS_BYTES: Final = 4 * MIB  # of their table, which every index opens with
+_PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
 _USE_TICK_S: Final = 0.5
 
 log = logging.getLogger("durable_streams.engine")
@@ -100,6 +102,8 @@ class Engine:
             asyncio.create_task(self._reclaimer().run()),
             asyncio.create_task(self._endings.empty_trash()),
         ]
+        if core.catalog.verifying:
+            self._tasks.append(asyncio.create_task(Verifier(core).run()))
 
     @classmethod
     async def open(
@@ -195,8 +199,6 @@ class Engine:
         """Check and reserve in one step; nothing has changed if this raises."""
         claim = command.producer
         known = stream.producers.get(claim.id) if claim else None
-        if claim is not None and known is None and len(stream.producers) >= MAX_PRODUCERS:
-            raise InvalidRequest(f"the stream has {MAX_PRODUCERS} producers, the most it can have")
         decision = decide_append(stream.writer_state(), known, command, bool(body))
         now_ms = self._core.now_ms()
         if isinstance(decision, Repeat):
@@ -205,9 +207,22 @@ class Engine:
         payload = prepare(stream.content_type, body) if prepared is None else prepared
         if isinstance(payload, InvalidJson):
             raise payload
+        if claim is not None and known is None:
+            self._check_room(stream, claim.id)
         record, before = stream.reserve(command, payload, now_ms, self.settings)
+        if claim is not None and known is None:
+            self._core.catalog.weigh(stream)
         stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
         return AppendOperation(stream, record, before)
+
+    def _check_room(self, stream: Stream, producer_id: str) -> None:
+        """Refuse one producer too many."""
+        most = min(_PRODUCERS_BYTES, self.settings.journal_file_bytes // _PRODUCERS_SHARE)
+        if stream.producers_bytes + producer_bytes(producer_id) > most:
+            raise InvalidRequest(
+                f"the stream has {len(stream.producers)} producers, whose table takes up to "
+                f"{most} bytes: there is no room for another one"
+            )
 
     async def delete(self, path: str) -> None:
         """DELETE; durable when this returns."""
@@ -355,7 +370,7 @@ class Engine:
             stream.sidecar.ttl_s is None
             or stream.use_written_ms >= stream.last_use_ms
             or stream.ended is not None
-            or self._core.refusal() is not None
+            or not self._core.takes_sidecars()
         ):
             return
         stream.use_written_ms = stream.last_use_ms
@@ -439,7 +454,7 @@ def _open_files(
 
 
 def _check_there(stream: Stream) -> None:
-    if stream.ended is not None:
+    if stream.ended is not None and stream.last_operation is None:  # its deletion is durable
         raise stream.ended
     if stream.sidecar.soft_deleted:
         raise StreamGone(stream.path)

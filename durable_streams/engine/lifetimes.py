@@ -88,7 +88,7 @@ class Reclaimer:
 
     async def _walk(self) -> None:
         loop = asyncio.get_running_loop()
-        walk = stream_directories(self._directory.disk, self._directory.streams)
+        walk = stream_directories(self._directory.disk, self._directory.streams, _not_listed)
         while batch := await loop.run_in_executor(self._executor, self._expired_among, walk):
             for path in batch:
                 if path:
@@ -120,18 +120,27 @@ class Reclaimer:
         return path if sidecar.soft_deleted else ""  # do its forks still live?
 
 
-def stream_directories(disk: Disk, top: Path) -> Iterator[Path]:
-    """Every stream's directory below ``streams/``, lazily; blocks.  Leaves out what fails."""
+def stream_directories(
+    disk: Disk, top: Path, failed: Callable[[Path, OSError], None]
+) -> Iterator[Path]:
+    """Every stream's directory below ``streams/``, lazily; blocks.
+
+    ``failed`` is told of what cannot be listed.
+    """
     waiting = [top]
     while waiting:
         current = waiting.pop()
         try:
             found = sorted(disk.names(current))
         except OSError as error:
-            log.warning("the streams below %s cannot be listed: %s", current, error)
+            failed(current, error)
             continue
         for name in found:
             if names.is_stream_directory(name):
                 yield current / name
             else:
                 waiting.append(current / name)
+
+
+def _not_listed(directory: Path, error: OSError) -> None:
+    log.warning("the streams below %s cannot be listed: %s", directory, error)

@@ -12,7 +12,9 @@ Owned by the event loop; nothing here awaits, so every decision and its reservat
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from durable_streams.engine.live import Audience
 from durable_streams.protocol import media_type
@@ -33,6 +35,17 @@ if TYPE_CHECKING:
     from durable_streams.settings import Settings
     from durable_streams.storage.format.sidecar import Sidecar
     from durable_streams.storage.stream_files import LoadedStream
+
+
+STREAM_BYTES: Final = 4096
+"""Memory of an open stream without producers, in the cache and all: measured, rounded up."""
+
+_PRODUCER_TEXT: Final = 44  # bytes in the opening of an index beside the id: two numbers, at most
+_PRODUCER_SHARE: Final = 3  # what a producer takes in memory, as a multiple of that text: measured
+_SIZE_BYTES: Final = 40
+_FORK_BYTES: Final = 256
+
+_quote: Final = msgspec.json.Encoder().encode
 
 
 class Payload(NamedTuple):
@@ -73,6 +86,7 @@ class Stream:
         "birth",
         "building",
         "content_type",
+        "counted_bytes",
         "decided",
         "durable",
         "ended",
@@ -83,6 +97,7 @@ class Stream:
         "memory",
         "path",
         "producers",
+        "producers_bytes",
         "sidecar",
         "sizes",
         "use_written_ms",
@@ -100,6 +115,8 @@ class Stream:
         self.decided = self.durable = self.applied = loaded.tail
         self.sizes = loaded.sizes
         self.producers = {name: ProducerState(*state) for name, state in loaded.producers.items()}
+        self.producers_bytes = sum(map(producer_bytes, loaded.producers))
+        self.counted_bytes = 0
         self.memory: deque[MemoryChunk] = deque()
         self.audience = Audience(loop)
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
@@ -113,6 +130,16 @@ class Stream:
     def etag_id(self) -> str:
         """The id, and how often unsynced bytes were lost."""
         return f"{self.id}.{self.sidecar.cuts}" if self.sidecar.cuts else self.id
+
+    @property
+    def cost_bytes(self) -> int:
+        """About what it takes in memory, beside what is on its way to its files."""
+        return (
+            STREAM_BYTES
+            + _PRODUCER_SHARE * self.producers_bytes
+            + _SIZE_BYTES * len(self.sizes)
+            + _FORK_BYTES * len(self.sidecar.forks)
+        )
 
     def info(self) -> StreamInfo:
         """The stream's metadata as readers may see it."""
@@ -148,7 +175,7 @@ class Stream:
         segment, position, index_position = tail.segment, tail.position, tail.index_position
         chain, opening = tail.chain, b""
         previous: tuple[int, int] | None = None
-        if payload.data and index_position and _is_full(tail, len(payload.data), settings):
+        if payload.data and index_position and self._is_full(len(payload.data), settings):
             previous = (position, index_position)
             self.sizes.append(position)
             segment, position, index_position = segment + 1, 0, 0
@@ -187,8 +214,23 @@ class Stream:
             tail.stream_seq if command.stream_seq is None else command.stream_seq,
         )
         if claim is not None:
+            if before.producer is None:
+                self.producers_bytes += producer_bytes(claim.id)
             self.producers[claim.id] = ProducerState(claim.epoch, claim.seq)
         return record, before
+
+    def _is_full(self, size: int, settings: Settings) -> bool:
+        """Whether so many bytes more go to another segment.
+
+        An index may be as large as two openings and what the settings say, so that the lines in it
+        are more than the opening of the next: the table of many producers is not written for
+        nothing.
+        """
+        tail = self.decided
+        return tail.position > 0 and (
+            tail.position + size > settings.segment_bytes
+            or tail.index_position > settings.index_bytes + 2 * self.producers_bytes
+        )
 
     def take_back(self, before: Before) -> None:
         """Undo the latest reservation."""
@@ -196,7 +238,8 @@ class Stream:
         del self.sizes[before.segments :]
         if before.producer_id is not None:
             if before.producer is None:
-                self.producers.pop(before.producer_id, None)
+                del self.producers[before.producer_id]
+                self.producers_bytes -= producer_bytes(before.producer_id)
             else:
                 self.producers[before.producer_id] = before.producer
 
@@ -212,10 +255,9 @@ class Stream:
         return self.durable.position if segment == self.durable.segment else self.sizes[segment]
 
 
-def _is_full(tail: Tail, size: int, settings: Settings) -> bool:
-    return tail.position > 0 and (
-        tail.position + size > settings.segment_bytes or tail.index_position > settings.index_bytes
-    )
+def producer_bytes(producer_id: str) -> int:
+    """At most what a producer takes in the opening of an index."""
+    return len(_quote(producer_id)) + _PRODUCER_TEXT
 
 
 def own(stream: StreamRef) -> Stream:

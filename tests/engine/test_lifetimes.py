@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import StreamGone, StreamNotFound
+from durable_streams.errors import DiskFull, StreamGone, StreamNotFound
 from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.settings import Settings
 from durable_streams.storage import names
@@ -31,6 +31,10 @@ class CountingDisk(Disk):
     def __init__(self) -> None:
         self.sidecars_read = 0
         self.refusal: OSError | None = None
+        self.full = False
+
+    def room(self, path: Path) -> tuple[int, int]:
+        return (0, 0) if self.full else super().room(path)
 
     def open_read(self, path: Path) -> int:
         if path.name == names.SIDECAR:
@@ -50,13 +54,15 @@ def disk() -> CountingDisk:
     return CountingDisk()
 
 
-def live(data: Path, disk: Disk, life: Life, *, now: float = 0.0) -> float:
+def live(
+    data: Path, disk: Disk, life: Life, *, now: float = 0.0, settings: Settings = SETTINGS
+) -> float:
     """One life of an engine; when it ended, in seconds."""
     scheduler = Scheduler(Random(7), now)
     loop = SimulatedLoop(scheduler)
 
     async def lead() -> None:
-        engine = await Engine.open(data, SETTINGS, disk, scheduler)
+        engine = await Engine.open(data, settings, disk, scheduler)
         await life(engine, scheduler)
         await engine.close()
 
@@ -158,6 +164,25 @@ def test_a_used_stream_stays_and_its_last_use_survives_a_kill(
 
     ended = live(tmp_path / "data", disk, before)
     live(image, disk, after, now=ended + 40)
+
+
+def test_a_use_on_a_full_disk_is_remembered_when_the_stream_leaves_the_cache(
+    tmp_path: Path, disk: CountingDisk
+) -> None:
+    async def life(engine: Engine, _: Scheduler) -> None:
+        await make(engine, "used")
+        await make(engine, "other")
+        disk.full = True
+        await passes(50)
+        with pytest.raises(DiskFull):
+            await make(engine, "refused")
+        await engine.open_stream("used")
+        await engine.open_stream("other")
+        assert len(engine._core.catalog) == 1
+        await passes(20)
+        await engine.head("used")
+
+    live(tmp_path, disk, life, settings=Settings(max_open_streams=1))
 
 
 def test_an_expired_source_goes_when_its_last_fork_is_gone(

@@ -1,13 +1,14 @@
 """What an acknowledgement means, seen while the disk is still busy with it."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import StreamNotFound
+from durable_streams.errors import DiskFull, StreamNotFound
 from durable_streams.protocol.commands import Append, Create, ProducerClaim
 from durable_streams.protocol.offsets import Start
 from durable_streams.settings import Durability, Settings
@@ -195,3 +196,29 @@ async def test_files_that_lag_behind_are_told_of_once(
     gate.open()
     await in_files(engine)
     assert caplog.text.count("lag behind") == 1
+
+
+async def test_nobody_is_told_of_a_deletion_that_may_still_fail(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    await in_files(engine)
+    stream = await engine.open_stream("s")
+    gate = disk.hold("pwrite", "data/journal")
+    deleting = asyncio.ensure_future(engine.delete("s"))
+    await asyncio.to_thread(gate.reached.wait)
+    others = [
+        asyncio.ensure_future(engine.head("s")),
+        asyncio.ensure_future(engine.delete("s")),
+        asyncio.ensure_future(engine.create(Create("s", BYTES), b"before.")),
+    ]
+    await turns()
+    assert not any(other.done() for other in others)
+    (await engine.read(stream, Start.BEGINNING)).release()  # by whoever has it open
+    disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
+    gate.open()
+    with pytest.raises(DiskFull):
+        await deleting
+    head, deleted, created = await asyncio.gather(*others, return_exceptions=True)
+    assert not isinstance(head, BaseException)
+    assert deleted is None or isinstance(deleted, StreamNotFound)
+    assert not isinstance(created, BaseException)
