@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import http.client
 import os
 import resource
+import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -15,16 +17,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.engine.engine import Engine
+from durable_streams.protocol.offsets import Start
 from durable_streams.settings import MIB, HttpSettings, Settings
 from tests.http.conftest import RunningServer
+from tests.server_process import ServerProcess
 from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
 
 
 def ask(server: ServerProcess, method: str, url: str, body: bytes = b"") -> tuple[int, bytes]:
@@ -216,3 +219,229 @@ async def test_a_failed_sync_is_503_for_good_and_reads_go_on(data_dir: Path) -> 
     assert (answer.status, answer.body) == (200, b"first")
     await server.finish()
     assert engine.fault is not None
+
+
+# -- one stream's files, and the disk below it -----------------------------------------------
+
+
+@pytest.fixture
+def read_only_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A file system of its own, and how to remount it (``ro``, ``rw``)."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512m", "none", str(mounted)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"NOT TESTED, a read-only disk: nothing can be mounted: {done.stderr}")
+
+    def remount(mode: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{mode}", str(mounted)], check=True)
+
+    yield mounted, remount
+    subprocess.run(["umount", "--lazy", str(mounted)], check=True)
+
+
+def test_a_read_only_data_directory_is_refused_in_one_line(
+    read_only_disk: tuple[Path, Callable[[str], None]],
+) -> None:
+    mounted, remount = read_only_disk
+    server = ServerProcess(mounted / "data")
+    server.data_dir.mkdir()
+    remount("ro")
+    server._log_path = mounted.with_name("stderr")
+    with pytest.raises(AssertionError, match="ended with 2"):
+        server.start()
+    lines = server.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert "Read-only file system" in lines[0]
+    assert str(server.data_dir) in lines[0]
+
+
+READ_ONLY_CALLS = ("pwrite", "open_write", "rename", "link", "make_directory")
+
+
+class Faulty:
+    """A server in this process on a disk that fails when it is told to."""
+
+    def __init__(self, engine: Engine, disk: StagedDisk) -> None:
+        self.engine = engine
+        self.disk = disk
+        self.server = RunningServer(engine, HttpSettings())
+        self._finished = False
+
+    async def finish(self) -> None:
+        """Stop, with a disk that is well again."""
+        if not self._finished:
+            self._finished = True
+            self.disk.heal()
+            await self.server.finish()
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        client = await self.server.connect()
+        answer = await client.request(method, path, body, {"Content-Type": "text/plain"})
+        await client.close()
+        return answer.status, answer.body
+
+    async def in_files(self, path: str) -> None:
+        """Wait until a stream's files have what is durable."""
+        stream = await self.engine._find(path)
+        await self.engine._core.applied_to(stream, stream.durable.offset)
+
+    async def checkpoint(self) -> None:
+        self.engine._core.checkpoint()
+        await self.engine._core._checkpointer.finished()
+
+    async def until(self, method: str, path: str, body: bytes, status: int) -> bytes:
+        """Ask until the answer has a status."""
+        while True:
+            found, text = await self.ask(method, path, body)
+            if found == status:
+                return text
+
+
+@pytest.fixture
+async def faulty(data_dir: Path) -> AsyncIterator[Faulty]:
+    """With the streams ``a`` and ``b`` in files."""
+    disk = StagedDisk()
+    running = Faulty(await Engine.open(data_dir, Settings(), disk), disk)
+    await running.server.start()
+    for path in ("a", "b"):
+        await running.server.create(path, "text/plain", b"first")
+        await running.in_files(path)
+    yield running
+    await running.finish()
+    assert not disk.open_files, "left open"
+
+
+async def again(data_dir: Path, path: str) -> bytes:
+    """What the next server finds in a stream."""
+    engine = await Engine.open(data_dir, Settings())
+    try:
+        chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
+        data = b"".join(part for part in chunk.parts if isinstance(part, bytes))
+        chunk.release()
+        return data
+    finally:
+        await engine.close()
+
+
+async def test_a_disk_that_turns_read_only_is_503_and_reads_go_on(faulty: Faulty) -> None:
+    for call in READ_ONLY_CALLS:
+        faulty.disk.fail(call, errno.EROFS)
+    for method, path in (("POST", "a"), ("PUT", "c"), ("DELETE", "b")):
+        status, _ = await faulty.ask(method, path, b"x" if method != "DELETE" else b"")
+        assert status == 503, method
+    assert await faulty.ask("GET", "a") == (200, b"first")
+    faulty.disk.heal()
+    assert (await faulty.ask("POST", "a", b" again"))[0] == 204
+    assert await faulty.ask("GET", "a") == (200, b"first again")
+
+
+async def test_an_error_in_writing_one_stream_s_files_concerns_no_other(
+    faulty: Faulty, data_dir: Path
+) -> None:
+    faulty.disk.fail("pwrite", errno.EIO, "streams/a@")
+    assert (await faulty.ask("POST", "a", b" kept"))[0] == 204  # it is in the journal
+    text = await faulty.until("POST", "a", b" refused", 500)
+    assert b"a" in text
+    for n in range(20):
+        assert (await faulty.ask("POST", "b", b"%d" % n))[0] == 204
+    assert (await faulty.ask("PUT", "c", b"new"))[0] == 201
+    assert (await faulty.ask("GET", "b"))[0] == 200
+    faulty.disk.heal()
+    await faulty.finish()
+    assert (await again(data_dir, "a")).startswith(b"first kept")
+    assert await again(data_dir, "c") == b"new"
+
+
+async def test_a_disk_that_fills_up_while_acknowledged_data_waits_for_its_files_loses_none(
+    faulty: Faulty, data_dir: Path
+) -> None:
+    gate = faulty.disk.hold("pwrite", "streams/")
+    faulty.disk.fail("pwrite", errno.ENOSPC, "streams/", times=3)
+    assert (await faulty.ask("POST", "a", b" waits"))[0] == 204
+    await asyncio.to_thread(gate.reached.wait)
+    assert await faulty.ask("GET", "a") == (200, b"first waits")
+    assert await faulty.ask("GET", "b") == (200, b"first")
+    gate.open()
+    await faulty.in_files("a")
+    await faulty.until("POST", "b", b" again", 204)
+    assert await faulty.ask("GET", "a") == (200, b"first waits")
+    await faulty.finish()
+    assert await again(data_dir, "a") == b"first waits"
+
+
+@pytest.mark.parametrize("call", ["sync", "sync_directory"])
+async def test_a_checkpoint_that_fails_is_final_for_writes_and_loses_nothing(
+    faulty: Faulty, data_dir: Path, call: str
+) -> None:
+    assert (await faulty.ask("PUT", "c", b"acknowledged"))[0] == 201
+    assert (await faulty.ask("POST", "a", b" more"))[0] == 204
+    await faulty.in_files("a")
+    faulty.disk.fail(call, errno.EIO, "streams/", times=1)
+    await faulty.checkpoint()
+    for method, path in (("POST", "a"), ("PUT", "d"), ("DELETE", "b")):
+        assert (await faulty.ask(method, path, b"x" if method != "DELETE" else b""))[0] == 503
+    assert await faulty.ask("GET", "c") == (200, b"acknowledged")
+    await faulty.finish()
+    assert faulty.engine.fault is not None
+    assert await again(data_dir, "c") == b"acknowledged"
+    assert await again(data_dir, "a") == b"first more"
+
+
+def files_of(server: ServerProcess, path: str, suffix: str = "") -> list[Path]:
+    return sorted((server.data_dir / "streams" / f"{path}@").glob(f"*{suffix}"))
+
+
+@pytest.mark.parametrize("vanished", ["directory", "segment", "index", "sidecar"])
+def test_a_stream_whose_files_vanish_is_answered_for_by_itself_and_others_go_on(
+    start_server: StartServer, vanished: str
+) -> None:
+    server = start_server()
+    first_streams(server)
+    server.stop()
+    home = server.data_dir / "streams" / "a@"
+    if vanished == "directory":
+        shutil.rmtree(home)
+    else:
+        suffix = {"segment": ".seg", "index": ".idx", "sidecar": "meta.json"}[vanished]
+        for file_path in files_of(server, "a", suffix):
+            file_path.unlink()
+    server.start()
+    # A stream is what its files prove from its beginning on: what is missing ends it there, and
+    # without directory or sidecar there is none.
+    wanted = (404, None) if vanished in ("directory", "sidecar") else (200, b"")
+    status, text = stream(server, "GET", "a")
+    assert (status, text if wanted[1] is not None else None) == wanted
+    assert stream(server, "GET", "b") == (200, b"first")
+    assert stream(server, "POST", "b", b" again")[0] == 204
+    assert stream(server, "PUT", "fresh", b"x")[0] == 201
+    server.restart()
+    assert stream(server, "GET", "b") == (200, b"first again")
+
+
+@pytest.mark.parametrize("vanished", ["directory", "segment", "index"])
+def test_files_that_vanish_under_a_running_server_harm_no_other_stream(
+    start_server: StartServer, vanished: str
+) -> None:
+    server = start_server()
+    first_streams(server)
+    server.stop()
+    server.start()
+    assert stream(server, "HEAD", "a")[0] == 200  # open, its segment not
+    home = server.data_dir / "streams" / "a@"
+    if vanished == "directory":
+        shutil.rmtree(home)
+    else:
+        for file_path in files_of(server, "a", ".seg" if vanished == "segment" else ".idx"):
+            file_path.unlink()
+    wanted = 200 if vanished == "index" else 500
+    assert stream(server, "GET", "a")[0] == wanted
+    statuses = {stream(server, "POST", "a", b"x")[0] for _ in range(3)}
+    assert statuses <= {204, 500}  # acknowledged are those before the files were looked at
+    assert stream(server, "GET", "b") == (200, b"first")
+    assert stream(server, "POST", "b", b" again")[0] == 204
+    assert ready(server)[0] == 200
+    server.restart()
+    assert stream(server, "GET", "b") == (200, b"first again")
+    assert stream(server, "GET", "a")[0] in {200, 404, 500}

@@ -9,7 +9,7 @@ import unicodedata
 import urllib.request
 from typing import TYPE_CHECKING, Final
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -61,6 +61,7 @@ def test_a_request_is_parsed_or_refused_by_a_documented_error(
 
 
 @given(st.binary(max_size=300))
+@example(b'{"chain":"\xed":"\xed\xed,"chain":""}\n')  # found by scripts/fuzz
 def test_arbitrary_bytes_are_no_file_of_ours(data: bytes) -> None:
     for read in (
         lambda: sidecar.unpack(data),

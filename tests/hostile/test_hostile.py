@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import random
+import re
 import socket
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.settings import MIB
+from durable_streams.settings import MIB, HttpSettings
+from tests.hostile.fast_clients import FAST_CLIENTS, run_fast_clients
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -280,3 +283,109 @@ def test_half_closed_and_cut_off_requests_leave_nothing(target: ServerProcess) -
     whole = POST + CLOSE + b"Content-Length: 5\r\n\r\nwhole"
     assert statuses(exchange(target, whole)) in ([204], [])
     assert request(target, "GET", "a")[1] in {b"whole", b""}
+
+
+APPEND_BYTES: Final = 16 * MIB
+GIBIBYTE: Final = 64 * APPEND_BYTES
+
+
+def paused(server: ServerProcess, clients: ExitStack, query: str) -> socket.socket:
+    """A reader who asks, takes the first bytes of the answer, and then nothing."""
+    reader = clients.enter_context(connect(server, 4096))
+    reader.settimeout(60)
+    reader.sendall(b"GET /v1/stream/big?%b HTTP/1.1\r\nHost: a\r\n\r\n" % query.encode())
+    assert reader.recv(12) == b"HTTP/1.1 200"
+    return reader
+
+
+@pytest.mark.slow
+def test_paused_readers_of_a_gibibyte_take_little_memory_and_fast_clients_finish(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    assert request(server, "PUT", "big")[0] == 201
+    data = b"0123456789abcde\n" * (APPEND_BYTES // 16)
+    for _ in range(GIBIBYTE // APPEND_BYTES):
+        assert request(server, "POST", "big", data)[0] == 204
+    run_fast_clients(server, "alone")
+    server.reset_peak_rss()
+    before = server.rss_bytes()
+    segments = GIBIBYTE // APPEND_BYTES
+    with ExitStack() as clients:
+        for segment in range(segments):  # a whole catch-up, all of it asked for at once
+            paused(server, clients, f"offset={segment:016d}_{0:016d}")
+        for _ in range(8):
+            paused(server, clients, "offset=-1&live=sse")
+        pipelined = clients.enter_context(connect(server, 4096))
+        pipelined.settimeout(60)
+        pipelined.sendall(
+            b"".join(
+                b"GET /v1/stream/big?offset=%016d_%016d HTTP/1.1\r\nHost: a\r\n\r\n" % (segment, 0)
+                for segment in range(segments)
+            )
+        )
+        paused_s = run_fast_clients(server, "among-paused-readers")
+        growth = server.peak_rss_bytes() - before
+        bound = (segments + 9 + FAST_CLIENTS) * CONNECTION_BYTES
+        print(f"the server grew by {growth / MIB:.1f} MiB, of {bound / MIB:.1f} MiB it may")
+        assert growth < bound
+        if paused_s < HttpSettings().stall_timeout_s / 2:  # else it was cut off, as it should be
+            assert skip_bodies(pipelined, segments) == GIBIBYTE, "it goes on where it was"
+    assert server.peak_rss_bytes() - before < bound
+
+
+def skip_bodies(client: socket.socket, count: int) -> int:
+    """Read so many answers in a row; the bytes of their bodies."""
+    total, buffered = 0, b""
+    with client.makefile("rb", buffering=MIB) as stream:
+        for _ in range(count):
+            assert stream.readline().startswith(b"HTTP/1.1 200")
+            left = 0
+            while (line := stream.readline().strip().lower()) != b"":
+                if line.startswith(b"content-length:"):
+                    left = int(line.partition(b":")[2])
+            total += left
+            while left:
+                buffered = stream.read(min(left, MIB))
+                assert buffered, "cut off"
+                left -= len(buffered)
+    return total
+
+
+def test_a_paused_event_stream_among_fast_ones_holds_up_nobody(start_server: StartServer) -> None:
+    count = 300
+    server = start_server()
+    assert request(server, "PUT", "a")[0] == 201
+    before = server.rss_bytes()
+    server.reset_peak_rss()
+    with ExitStack() as clients:
+        readers = []
+        for buffer in (4096, None, None, None):
+            reader = clients.enter_context(connect(server, buffer))
+            reader.sendall(b"GET /v1/stream/a?offset=-1&live=sse HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert reader.recv(12) == b"HTTP/1.1 200"
+            readers.append(reader)
+        with ThreadPoolExecutor(3) as pool:
+            done = [pool.submit(read_events, reader, count) for reader in readers[1:]]
+            for number in range(count):
+                body = b"<%06d>" % number + b"x" * 30_000
+                assert request(server, "POST", "a", body)[0] == 204
+            for finished in done:
+                assert finished.result() == list(range(count))
+        growth = server.peak_rss_bytes() - before
+        assert growth < 4 * CONNECTION_BYTES + 32 * MIB, growth  # the memory tail is bounded too
+        assert read_events(readers[0], count) == list(range(count))  # it catches up
+
+
+def read_events(client: socket.socket, count: int) -> list[int]:
+    """The numbers that an event stream brings, until there are so many."""
+    found: list[int] = []
+    tail = b""
+    while len(found) < count:
+        piece = client.recv(262_144)
+        assert piece, "cut off"
+        tail += piece
+        matches = list(re.finditer(rb"<(\d{6})>", tail))
+        found += [int(match[1]) for match in matches]
+        tail = tail[matches[-1].end() :] if matches else tail[-100:]
+    return found

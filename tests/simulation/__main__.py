@@ -1,4 +1,4 @@
-"""Run many seeds: ``python -m tests.simulation --seeds 0 9999 --jobs 2``."""
+"""Run many seeds: ``python -m tests.simulation --seeds 0 9999 --jobs 2 --record failed.txt``."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs=2, type=int, default=(0, 999), metavar=("FIRST", "LAST"))
     parser.add_argument("--steps", type=int, default=STEPS, help="requests in a generation")
     parser.add_argument("--generations", type=int, default=GENERATIONS, help="crashes of a seed")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="append a line for every seed that fails"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     return parser.parse_args(arguments)
 
@@ -79,8 +82,12 @@ def main(arguments: list[str]) -> int:
             seeds, checks = seeds + outcome.seeds, checks + outcome.checks
             failed += len(outcome.failures)
             for seed, told in outcome.failures:
+                again = f"scripts/simulate --seeds {seed} {seed} {replay}"
                 print(f"\nseed {seed}: {told}")
-                print(f"    again: scripts/simulate --seeds {seed} {seed} {replay}")
+                print(f"    again: {again}", flush=True)
+                if options.record is not None:
+                    with options.record.open("a", encoding="utf-8") as record:
+                        record.write(f"{again}  # {told}\n")
             print(f"\r{seeds} of {last - first + 1} seeds", end="", flush=True)
     seconds = time.monotonic() - began
     print(f"\n{seeds} seeds, {checks} checks, {failed} failed seeds, {seconds:.0f} s")

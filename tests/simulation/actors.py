@@ -1,17 +1,25 @@
-"""Random writers, readers, creators and destroyers, who tell the oracle what they were told."""
+"""Random writers, readers, creators and destroyers, who tell the oracle what they were told.
+
+Nobody waits for anybody: a path may be written, read, forked, deleted and made again at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.errors import (
     Conflict,
+    ContentTypeMismatch,
     DiskFull,
     InvalidRequest,
     Overloaded,
+    SourceGone,
     StaleEpoch,
     StorageFailed,
+    StreamClosed,
     StreamDamaged,
     StreamExists,
     StreamGone,
@@ -22,23 +30,31 @@ from durable_streams.protocol.commands import (
     FOREVER,
     Append,
     Create,
-    ForkRequest,
-    Lifetime,
-    ProducerClaim,
 )
-from tests.simulation.contents import contents, token
-from tests.simulation.oracle import Attempt, Fate, Incarnation
+from durable_streams.protocol.create_rules import fork_lifetime
+from durable_streams.protocol.offsets import Offset
+from durable_streams.settings import MIB
+from tests.simulation.choices import fork_request, some_claim, some_lifetime
+from tests.simulation.contents import BINARY, JSON, body_and_wire, read
+from tests.simulation.followers import Followers
+from tests.simulation.history import Attempt, Fate, Incarnation
+from tests.simulation.scheduler import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
     from random import Random
 
     from durable_streams.engine.engine import Engine
+    from durable_streams.protocol.commands import Lifetime
+    from durable_streams.results import Appended, Created
     from tests.simulation.faults import Faults
-    from tests.simulation.oracle import Oracle, Place
+    from tests.simulation.history import Place, Visit
+    from tests.simulation.oracle import Oracle
     from tests.simulation.scheduler import Scheduler
 
-_TYPES: Final = ("application/octet-stream", "application/json")
+_T = TypeVar("_T")
+
+_TYPES: Final = (BINARY, JSON)
 _PATHS: Final = ("a", "a/b", "c", "d/e/f", "d/e")
 _ACTORS: Final = 4
 _NEAR_END_MS: Final = 8000  # so near to a stream's end, what is right depends on milliseconds
@@ -51,13 +67,17 @@ class Actors:
         self._random = random
         self._oracle = oracle
         self._numbers = 0
+        self._followers = Followers(random, oracle)
 
     async def live(self, engine: Engine, scheduler: Scheduler, faults: Faults, steps: int) -> None:
         """Send so many requests, several at a time."""
         self._engine, self._faults, self._now_ms = engine, faults, scheduler.now_ms
+        self._small_journal = engine.settings.journal_file_bytes < MIB
         self._surely = not faults.kind and engine.settings.durability.value == "fsync"
+        self._followers.begin(engine, scheduler.now_ms)
         left = iter(range(steps))
         await asyncio.gather(*(self._act(left) for _ in range(_ACTORS)))
+        await self._followers.end()
 
     async def _act(self, left: Iterator[int]) -> None:
         for _ in left:
@@ -67,270 +87,414 @@ class Actors:
                 (self._append,) * 9
                 + (self._read, self._read, self._follow)
                 + (self._create,) * 2
-                + (self._delete, self._fork, self._pause)
+                + (self._delete, self._fork, self._pause, self._subscribe, self._race)
             )
-            try:
-                await action(path, place)
-            except Overloaded:
-                await asyncio.sleep(0.5)
-            except (DiskFull, StreamDamaged, Unavailable, OSError) as error:
-                assert self._faults.kind, f"nothing failed, and {error!r}"
-                await asyncio.sleep(0.5)
+            await self._do(action, place)
 
-    async def _pause(self, _path: str, _place: Place) -> None:
+    async def _do(self, action: _Action, place: Place) -> None:
+        try:
+            await action(place)
+        except Overloaded as error:
+            assert self._small_journal or self._faults.kind, f"nothing is slow, and {error!r}"
+            await asyncio.sleep(0.5)
+        except DiskFull as error:
+            assert self._faults.explain_full(self._now_ms()), f"there is room, and {error!r}"
+            await asyncio.sleep(0.5)
+        except (StreamDamaged, Unavailable, OSError) as error:
+            assert self._faults.fails, f"nothing failed, and {error!r}"
+            await asyncio.sleep(0.5)
+
+    async def _pause(self, _place: Place) -> None:
         await asyncio.sleep(self._random.choice((0.0, 0.01, 1.0, 40.0)))
 
-    def _usable(self, place: Place) -> Incarnation | None:
-        """Who lives there, unless it is about to go."""
-        living = place.current
-        if living is None or place.changing or living.may_be_gone(self._now_ms() + _NEAR_END_MS):
-            return None
-        return living
+    async def _race(self, place: Place) -> None:
+        """Several at one path at the same moment."""
+        actions = (self._append, self._read, self._follow, self._create, self._delete, self._fork)
+        chosen = self._random.choices(actions, k=self._random.randrange(2, 5))
+        await asyncio.gather(*(self._do(action, place) for action in chosen))
+
+    async def _subscribe(self, place: Place) -> None:
+        if (living := self._living(place)) is not None:
+            self._followers.follow(living)
+
+    @contextmanager
+    def _visit(self, place: Place) -> Iterator[Visit]:
+        place.busy += 1
+        try:
+            yield self._oracle.visit(place.path, self._now_ms())
+        finally:
+            place.busy -= 1
+            for living in place.possible():  # whoever was asked may have met it
+                living.use(self._now_ms(), surely=False)
+
+    def _living(self, place: Place) -> Incarnation | None:
+        """Who may live there, the latest; nobody if one is about to go by itself."""
+        soon = self._now_ms() + _NEAR_END_MS
+        possible = place.possible()
+        for living in possible:
+            if living.lifetime != FOREVER and not living.is_expired(self._now_ms() - 1000):
+                sure = living.born is Fate.DONE and not living.deleting
+                if not sure or living.may_be_gone(soon):
+                    return None
+        living_now = [i for i in possible if not i.is_expired(self._now_ms())]
+        return living_now[-1] if living_now else None
+
+    async def _ask(self, work: Coroutine[None, None, _T], name: Incarnation | None = None) -> _T:
+        """Send a request; now and then the client goes away before it is answered."""
+        context = copy_context()
+        if name is not None:
+            context.run(NAMES.set, lambda stream_id: self._oracle.names(name, stream_id))
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        if self._random.random() < 0.05:
+            await asyncio.sleep(self._random.choice((0, 0, 0, 0.001)))
+            task.cancel()
+        return await task
 
     # -- appends ---------------------------------------------------------------------------
 
-    async def _append(self, path: str, place: Place) -> None:
-        living = self._usable(place)
-        if living is None:
-            return
+    def _attempt(
+        self, content_type: str, size: int, *, closes: bool, parts: int
+    ) -> tuple[Attempt, bytes]:
+        """A new append, and its body."""
         self._numbers += 1
+        body, wire = body_and_wire(content_type, self._numbers, size, parts)
+        attempt = Attempt(self._numbers, wire, content_type, closes=closes)
+        self._oracle.attempts[self._numbers] = attempt
+        return attempt, body
+
+    async def _append(self, place: Place) -> None:
+        if (living := self._living(place)) is None:
+            return
         size = self._random.choice((0, 5, 40, 200, 500, 1500))
-        attempt = Attempt(self._numbers, self._claim(living), self._random.random() < 0.02)
+        closes = self._random.random() < 0.02
+        parts = self._random.choice((1, 1, 1, 2, 3))
+        attempt, body = self._attempt(living.content_type, size, closes=closes, parts=parts)
+        attempt.producer = some_claim(self._random, living)
         if self._random.random() < 0.2:
             attempt.stream_seq = f"{self._numbers - self._random.choice((0, 0, 0, 9)):06d}"
-        living.attempts[attempt.number] = attempt
-        if attempt.closes and living.closed is Fate.REFUSED:
-            living.closed = Fate.OPEN
         command = Append(
-            path, living.content_type, attempt.closes, attempt.producer, attempt.stream_seq
+            place.path, living.content_type, closes, attempt.producer, attempt.stream_seq
         )
-        place.busy += 1
-        try:
-            await self._append_once(command, attempt, living, size)
-        finally:
-            place.busy -= 1
-            if attempt.closes and attempt.fate is Fate.DONE:
-                living.close_is_done(self._now_ms())
-            elif attempt.closes and attempt.fate is Fate.REFUSED:
-                living.reopen()
+        with self._visit(place) as visit:
+            place.begin_append(attempt)
+            try:
+                await self._append_once(command, body, attempt, visit)
+            finally:
+                place.appends.remove(attempt)
 
     async def _append_once(
-        self, command: Append, attempt: Attempt, living: Incarnation, size: int
+        self, command: Append, body: bytes, attempt: Attempt, visit: Visit
     ) -> None:
-        work = asyncio.ensure_future(self._engine.append(command, token(attempt.number, size)))
-        if self._random.random() < 0.05:
-            await asyncio.sleep(self._random.choice((0, 0, 0.001)))
-            work.cancel()
         try:
-            outcome = await work
+            outcome = await self._ask(self._engine.append(command, body))
         except asyncio.CancelledError:
             return
         except StorageFailed:
             raise  # it may be on disk or not: stays open
-        except (StaleEpoch, InvalidRequest, Conflict):
-            attempt.fate = Fate.REFUSED
+        except (StaleEpoch, InvalidRequest, Conflict) as error:
+            self._refused(attempt)
+            self._check_refusal(error, attempt, visit)
             return
-        except (StreamNotFound, StreamGone):
-            attempt.fate = Fate.REFUSED
-            assert living.may_be_gone(self._now_ms()), f"{command.path}: acknowledged, and gone"
+        except (StreamNotFound, StreamGone) as error:
+            self._refused(attempt)
+            visit.met_nobody(error, self._now_ms())
             return
         except (DiskFull, Unavailable, StreamDamaged):
-            attempt.fate = Fate.REFUSED
+            self._refused(attempt)
             raise
-        living.use(self._now_ms(), surely=self._surely)
         if outcome.duplicate:
-            attempt.fate = Fate.REFUSED
+            self._check_duplicate(attempt, visit)
             return
-        assert attempt.fate is not Fate.REFUSED
-        attempt.done(outcome.tail, self._now_ms())
+        assert outcome.wrote_data
+        self._accepted(attempt, outcome, visit)
 
-    def _claim(self, living: Incarnation) -> ProducerClaim | None:
-        chance = self._random.random()
-        if chance < 0.5:
-            return None
-        name = self._random.choice(("p", "q"))
-        claims = living.producers.setdefault(name, [])
-        if claims and chance < 0.55:
-            return self._random.choice(claims)
-        if claims and chance < 0.95:
-            claim = ProducerClaim(name, claims[-1].epoch, claims[-1].seq + 1)
-        else:
-            claim = ProducerClaim(name, claims[-1].epoch + 1 if claims else 0, 0)
-        claims.append(claim)
-        return claim
+    def _refused(self, attempt: Attempt) -> None:
+        assert attempt.fate is not Fate.DONE, f"{attempt.number} was refused and is there"
+        attempt.refused()
+
+    def _accepted(self, attempt: Attempt, outcome: Appended, visit: Visit) -> None:
+        assert attempt.fate is not Fate.REFUSED
+        now_ms = self._now_ms()
+        if attempt.fate is Fate.OPEN:
+            homes = visit.homes(attempt)
+            assert homes, f"{attempt.number} was acknowledged, and nobody was there"
+            attempt.may_be_in(homes)
+            attempt.told = outcome.tail
+        assert attempt.end in (None, outcome.tail), f"read at {attempt.end}, told {outcome.tail}"
+        if len(attempt.homes) == 1:
+            home = attempt.homes[0]
+            visit.met(home, now_ms)
+            home.use(now_ms, surely=self._surely)
+            attempt.done(home, outcome.tail, now_ms)
+
+    def _check_refusal(self, error: Exception, attempt: Attempt, visit: Visit) -> None:
+        """A refusal is explained by something that this stream has, or may have."""
+        surely = visit.surely(self._now_ms())
+        if len(surely) != 1 or attempt.homes != surely:
+            return
+        living = surely[0]
+        if isinstance(error, StreamClosed):
+            assert living.closed is not Fate.REFUSED, "closed by nobody"
+        right = living.content_type == attempt.content_type
+        assert not (right and isinstance(error, ContentTypeMismatch)), "it is the right type"
+
+    def _check_duplicate(self, attempt: Attempt, visit: Visit) -> None:
+        """Somebody else's append was accepted with this claim, and is durable."""
+        claim, surely = attempt.producer, visit.surely(self._now_ms())
+        homes, now_ms = list(attempt.homes), self._now_ms()
+        self._refused(attempt)
+        for home in homes:
+            home.use(now_ms, surely=False)
+        if len(surely) != 1 or homes != surely:
+            return
+        living = surely[0]
+        living.use(now_ms, surely=self._surely)
+        same = [
+            other
+            for other in living.attempts.values()
+            if other.producer == claim and other.fate is not Fate.REFUSED
+        ]
+        assert same, f"a duplicate of nothing: {claim}"
+        if len(same) == 1:
+            same[0].done(living, None, now_ms)
 
     # -- reads -----------------------------------------------------------------------------
 
-    async def _read(self, path: str, place: Place) -> None:
-        living = self._usable(place)
-        if living is None:
+    async def _read(self, place: Place) -> None:
+        if self._living(place) is None:
+            await self._look(place)
             return
-        place.busy += 1
-        try:
-            found = await contents(self._engine, path)
-        except (StreamNotFound, StreamGone):
-            assert living.may_be_gone(self._now_ms()), f"{path}: acknowledged, and gone"
-            return
-        finally:
-            place.busy -= 1
-        living.use(self._now_ms(), surely=self._surely)
-        self._oracle.saw(living, found, self._now_ms())
+        with self._visit(place) as visit:
+            await self._read_all(place, visit)
 
-    async def _follow(self, path: str, place: Place) -> None:
+    async def _read_all(self, place: Place, visit: Visit) -> None:
+        try:
+            stream = await self._engine.open_stream(place.path)
+        except (StreamNotFound, StreamGone) as error:
+            visit.met_nobody(error, self._now_ms())
+            return
+        living = self._oracle.known(stream.id)
+        visit.met(living, self._now_ms())
+        living.use(self._now_ms(), surely=self._surely)
+        try:
+            runs, tail = await read(self._engine, stream)
+        except (StreamNotFound, StreamGone):
+            self._oracle.gone(living, self._now_ms())
+            return
+        self._oracle.saw(living, runs, self._now_ms(), tail)
+
+    async def _look(self, place: Place) -> None:
+        """HEAD, where nobody may be: what is deleted but for its forks says so."""
+        visit = self._oracle.visit(place.path, self._now_ms())
+        try:
+            info = await self._engine.head(place.path)
+        except (StreamNotFound, StreamGone) as error:
+            visit.met_nobody(error, self._now_ms())
+        else:
+            visit.met(self._oracle.known(info.id), self._now_ms())
+
+    async def _follow(self, place: Place) -> None:
         """Wait at a known offset and read on from there."""
-        living = self._usable(place)
+        living = self._living(place)
         ends = living.known_ends() if living else []
-        if living is None or not ends:
+        if living is None or not ends or living.inherited is None:
             return
         at = self._random.choice(ends)
-        place.busy += 1
-        try:
-            stream = await self._engine.open_stream(path)
-            await self._engine.wait(stream, at, self._random.choice((0.0, 0.1, 3.0)))
-            found = await contents(self._engine, path, at)
-        except (StreamNotFound, StreamGone):
-            assert living.may_be_gone(self._now_ms()), f"{path}: acknowledged, and gone"
-            return
-        finally:
-            place.busy -= 1
-        living.use(self._now_ms(), surely=self._surely)
-        for number, end in found:
-            attempt = living.attempts[number]
-            assert attempt.fate is not Fate.REFUSED, f"{number} was refused and was read"
-            assert attempt.end in (None, end), f"{number} ends at {end}, was told {attempt.end}"
-            attempt.done(end, self._now_ms())
-            if attempt.closes:
-                living.close_is_done(self._now_ms())
-        missing = {a.number for a in living.attempts.values() if a.end and at < a.end}
-        assert found == [] or missing >= {number for number, _ in found}
+        with self._visit(place) as visit:
+            try:
+                stream = await self._engine.open_stream(place.path)
+            except (StreamNotFound, StreamGone) as error:
+                visit.met_nobody(error, self._now_ms())
+                return
+            found = self._oracle.known(stream.id)
+            visit.met(found, self._now_ms())
+            if found is not living:
+                return
+            try:
+                await self._engine.wait(stream, at, self._random.choice((0.0, 0.1, 3.0)))
+                runs, tail = await read(self._engine, stream, at)
+            except (StreamNotFound, StreamGone):
+                self._oracle.gone(living, self._now_ms())
+                return
+            living.use(self._now_ms(), surely=self._surely)
+            pieces = self._oracle.saw(living, runs, self._now_ms())
+            assert all(piece.end > at for piece in pieces), "what lies before was read again"
+            assert tail >= at, f"{place.path}: it ends at {tail}, before {at}"
 
     # -- births and deaths -----------------------------------------------------------------
 
-    def _is_free(self, place: Place) -> bool:
-        """Whether somebody may try to be born there."""
-        living = place.current
-        idle = not place.busy and not place.changing
-        if living is not None and idle and living.must_be_gone(self._now_ms() - 1000):
-            place.former.append(living)
-            place.current = None
-        return not (place.busy or place.changing or place.unborn or place.current)
-
-    def _lifetime(self) -> Lifetime:
-        chance = self._random.random()
-        if chance < 0.15:
-            instant = self._now_ms() + self._random.choice((20_000, 4_000_000))
-            return Lifetime(None, f"t{instant}", instant)
-        return Lifetime(self._random.choice((30, 3000))) if chance < 0.3 else FOREVER
-
-    async def _create(self, path: str, place: Place) -> None:
-        if not self._is_free(place):
-            await self._create_again(path, place)
-            return
-        closed = self._random.random() < 0.03
-        unborn = Incarnation("", self._random.choice(_TYPES), lifetime=self._lifetime())
-        unborn.surely_used_ms = unborn.used_ms = self._now_ms()
-        unborn.closed = Fate.OPEN if closed else Fate.REFUSED
-        body = b""
-        if self._random.random() < 0.5:
-            self._numbers += 1
-            unborn.attempts[self._numbers] = Attempt(self._numbers, closes=closed)
-            body = token(self._numbers, 20)
-        command = Create(path, unborn.content_type, unborn.lifetime, closed)
-        place.changing, place.unborn = True, unborn
-        try:
-            outcome = await self._engine.create(command, body)
-        except StreamExists:
-            place.unborn = None  # deleted, and its forks still need it
-        except StorageFailed:
-            raise
-        except (DiskFull, StreamDamaged, Unavailable):
-            place.unborn = None
-            raise
-        else:
-            assert outcome.created
-            self._born(place, unborn, outcome.info.id)
-            for attempt in unborn.attempts.values():
-                attempt.done(outcome.info.tail, self._now_ms())
-            if closed:
-                unborn.close_is_done(self._now_ms())
-        finally:
-            place.changing = False
-
-    def _born(self, place: Place, unborn: Incarnation, stream_id: str) -> None:
-        unborn.id, unborn.born_ms = stream_id, self._now_ms()
-        unborn.use(self._now_ms(), surely=False)
-        place.current, place.unborn = unborn, None
-
-    async def _create_again(self, path: str, place: Place) -> None:
-        """What is there already is found, or refused, and not made anew."""
-        living = self._usable(place)
-        if living is None or living.lifetime != FOREVER or living.is_fork:
-            return
-        place.busy += 1
-        try:
-            outcome = await self._engine.create(Create(path, living.content_type), b"")
-        except StreamExists as error:
-            assert living.closed is not Fate.REFUSED, f"it has the same configuration: {error}"
-        else:
-            assert not outcome.created, "made anew"
-            assert outcome.info.id == living.id
-        finally:
-            place.busy -= 1
-
-    async def _fork(self, path: str, place: Place) -> None:
-        source_path = self._random.choice(_PATHS)
-        source_place = self._oracle.place(source_path)
-        source = self._usable(source_place)
-        if source is None or source_path == path or not self._is_free(place):
-            return
-        known = source.known_ends()
-        offset = self._random.choice([*known, None]) if known else None
-        unborn = Incarnation(
-            "", source.content_type, inherited=None, is_fork=True, lifetime=source.lifetime
+    def _is_delicate(self, place: Place) -> bool:
+        """Whether one who may live there is about to go by itself."""
+        now_ms = self._now_ms()
+        return any(
+            i.lifetime != FOREVER and not i.is_expired(now_ms - 1000) for i in place.possible()
         )
-        unborn.surely_used_ms = unborn.used_ms = self._now_ms()
-        place.changing, place.unborn = True, unborn
-        source_place.busy += 1
-        try:
-            command = Create(path, None, fork=ForkRequest(source_path, offset))
-            outcome = await self._engine.create(command, b"")
-            cut = outcome.info.tail
-            self._born(place, unborn, outcome.info.id)
-            found = await contents(self._engine, source_path)
-            source.use(self._now_ms(), surely=self._surely)
-            self._oracle.saw(source, found, self._now_ms())
-            unborn.inherited = tuple(pair for pair in found if pair[1] <= cut)
-            assert offset in (None, cut)
-        except StorageFailed:
-            raise
-        except (StreamNotFound, StreamGone, Conflict):
-            place.unborn = None
-        except (DiskFull, StreamDamaged, Unavailable):
-            place.unborn = None
-            raise
-        finally:
-            place.changing = False
-            source_place.busy -= 1
 
-    async def _delete(self, path: str, place: Place) -> None:
-        living = place.current
-        if living is None or place.busy or place.changing:
+    async def _create(self, place: Place) -> None:
+        if self._is_delicate(place):
             return
-        place.changing = True
-        before, living.deleted = living.deleted, Fate.OPEN
+        possible = place.possible()
+        chance = self._random.random()
+        if possible and chance < 0.8:  # as the one that is there was asked for
+            command = possible[-1].command
+            lifetime, content_type = command.lifetime, possible[-1].content_type
+            if command.fork is not None:
+                return
+        else:
+            lifetime, content_type = (
+                some_lifetime(self._random, self._now_ms()),
+                self._random.choice(_TYPES),
+            )
+            closed = self._random.random() < 0.03
+            command = Create(place.path, content_type, lifetime, closed)
+        clients = 2 if self._random.random() < 0.2 else 1
+        once = self._create_once
+        await asyncio.gather(*(once(place, command, content_type) for _ in range(clients)))
+
+    async def _create_once(self, place: Place, command: Create, content_type: str) -> None:
+        unborn = self._unborn(command, content_type, command.lifetime)
+        body = self._first(unborn, 0.5)
+        with self._visit(place) as visit:
+            place.expect(unborn)
+            outcome = await self._ask_for(unborn, body, visit)
+            if outcome is not None and outcome.created:
+                end = Offset(0, len(unborn.first.wire)) if unborn.first else None
+                self._born(unborn, end, visit)
+                assert outcome.info.id == unborn.id
+
+    def _unborn(self, command: Create, content_type: str, lifetime: Lifetime) -> Incarnation:
+        unborn = Incarnation(command, content_type, lifetime)
+        unborn.surely_used_ms = unborn.used_ms = self._now_ms()
+        unborn.closed = Fate.OPEN if command.closed else Fate.REFUSED
+        return unborn
+
+    def _first(self, unborn: Incarnation, chance: float) -> bytes:
+        """The body of a PUT, if it has one: the stream's first append."""
+        if self._random.random() >= chance:
+            return b""
+        closes = unborn.command.closed
+        attempt, body = self._attempt(unborn.content_type, 20, closes=closes, parts=1)
+        attempt.homes.append(unborn)
+        unborn.first = unborn.attempts[attempt.number] = attempt
+        return body
+
+    async def _ask_for(self, unborn: Incarnation, body: bytes, visit: Visit) -> Created | None:
+        """Send a PUT; None if there is nothing to learn from the answer, or nothing more."""
         try:
-            await self._engine.delete(path)
-        except (StreamNotFound, StreamGone):
-            living.deleted = before
-            assert living.may_be_gone(self._now_ms()), f"{path}: acknowledged, and gone"
+            outcome = await self._ask(self._engine.create(unborn.command, body), unborn)
+        except asyncio.CancelledError:
+            return None
+        except StreamExists as error:
+            self._not_born(unborn)
+            self._check_exists(error, unborn, visit)
+            return None
         except StorageFailed:
             raise
         except (DiskFull, StreamDamaged, Unavailable):
-            living.deleted = before
+            self._not_born(unborn)
             raise
+        if outcome.created:
+            unborn.is_known(outcome.info.content_type, outcome.info.lifetime)
         else:
-            living.deleted, living.deleted_ms = Fate.DONE, self._now_ms()
-        finally:
-            place.changing = False
-        place.former.append(living)
-        place.current = None
+            self._not_born(unborn)
+            living = self._oracle.known(outcome.info.id)
+            visit.met(living, self._now_ms())
+            wanted, found = unborn.command, living.command
+            same = wanted.content_type == found.content_type and wanted.lifetime == found.lifetime
+            assert same, f"{found} is not {wanted}"
+            assert (wanted.fork is None) == (found.fork is None), f"{found} is not {wanted}"
+        return outcome
+
+    def _not_born(self, unborn: Incarnation) -> None:
+        assert unborn.born is not Fate.DONE, "it was refused and is there"
+        unborn.born = Fate.REFUSED
+        for attempt in list(unborn.attempts.values()):
+            if attempt.fate is Fate.OPEN and attempt.homes == [unborn]:
+                attempt.refused()
+            elif attempt.fate is Fate.OPEN:
+                attempt.may_be_in([home for home in attempt.homes if home is not unborn])
+
+    def _check_exists(self, error: StreamExists, unborn: Incarnation, visit: Visit) -> None:
+        """What is there differs from what was asked for, or is gone but for its forks."""
+        others = [i for i in visit.place.lives if i is not unborn and i.born is not Fate.REFUSED]
+        assert others or visit.place.forked, (
+            f"{unborn.command.path}: {error}, and nobody ever was there"
+        )
+        if len(surely := visit.surely(self._now_ms())) == 1:
+            living = surely[0]
+            same = living.command == unborn.command and living.closed is Fate.REFUSED
+            assert not same or unborn.command.closed, f"it has the same configuration: {error}"
+
+    def _born(self, unborn: Incarnation, end: Offset | None, visit: Visit) -> None:
+        """It was made, with its first append, which ends there if that is known."""
+        first = unborn.first
+        now_ms = self._now_ms()
+        visit.met(unborn, now_ms)
+        unborn.use(now_ms, surely=False)
+        if first is not None:
+            assert end is None or first.end in (None, end)
+            first.done(unborn, end, now_ms)
+
+    async def _fork(self, place: Place) -> None:
+        source_place = self._oracle.place(self._random.choice(_PATHS))
+        source = self._living(source_place)
+        if source is None or source.inherited is None or source_place is place:
+            return
+        if self._is_delicate(place):
+            return
+        request, wanted = fork_request(self._random, source_place.path, source)
+        own = (
+            some_lifetime(self._random, self._now_ms()) if self._random.random() < 0.3 else FOREVER
+        )
+        closed = self._random.random() < 0.1
+        command = Create(place.path, None, own, closed, request)
+        unborn = self._unborn(command, source.content_type, fork_lifetime(source.lifetime, own))
+        unborn.inherited, unborn.wanted, unborn.vague = None, wanted, True
+        body = self._first(unborn, 0.3)
+        source_place.forked = True
+        with self._visit(source_place) as source_visit, self._visit(place) as visit:
+            place.expect(unborn)
+            try:
+                outcome = await self._ask_for(unborn, body, visit)
+            except (StreamNotFound, SourceGone) as error:
+                self._not_born(unborn)
+                gone = StreamGone if isinstance(error, SourceGone) else StreamNotFound
+                source_visit.met_nobody(gone(error.path), self._now_ms())
+                return
+            except (Conflict, InvalidRequest) as error:
+                self._not_born(unborn)
+                surely = source_visit.surely(self._now_ms())
+                assert surely != [source], f"{source_place.path}: {wanted}, and {error!r}"
+                return
+            if outcome is None or not outcome.created:
+                return
+            self._born(unborn, None, visit)
+            await self._read_all(place, self._oracle.visit(place.path, self._now_ms()))
+
+    async def _delete(self, place: Place) -> None:
+        if self._living(place) is None:
+            return
+        with self._visit(place) as visit:
+            deletion = place.begin_deletion()
+            try:
+                await self._ask(self._engine.delete(place.path))
+            except asyncio.CancelledError:
+                return
+            except (StreamNotFound, StreamGone) as error:
+                place.deletion_refused(deletion)
+                visit.met_nobody(error, self._now_ms())
+            except StorageFailed:
+                raise
+            except (DiskFull, StreamDamaged, Unavailable):
+                place.deletion_refused(deletion)
+                raise
+            else:
+                visit.deleted(deletion, self._now_ms())
+            finally:
+                place.deletions.remove(deletion)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    _Action = Callable[[Place], Awaitable[None]]

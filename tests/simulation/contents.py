@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.protocol.offsets import Offset, Start
 
 if TYPE_CHECKING:
     from durable_streams.engine.engine import Engine
+    from durable_streams.results import StreamRef
 
-_TOKEN: Final = re.compile(rb'"(\d+):x*"')
+BINARY: Final = "application/octet-stream"
+JSON: Final = "application/json"
+NUMBER: Final = re.compile(rb'"(\d+):')
 
 
 def token(number: int, size: int) -> bytes:
@@ -18,29 +21,50 @@ def token(number: int, size: int) -> bytes:
     return b'"%d:%s"' % (number, b"x" * size)
 
 
-def parse(path: str, content_type: str, data: bytes) -> list[tuple[int, int]]:
-    """Numbers of the tokens in wire bytes, and where each ends; nothing else is there."""
-    found: list[tuple[int, int]] = []
-    position = 0
-    while position < len(data):
-        match = _TOKEN.match(data, position)
-        assert match, (
-            f"{path}: torn or foreign bytes at {position}: {data[position : position + 40]!r}"
-        )
-        position = match.end()
-        if content_type == "application/json":
-            assert data[position : position + 1] == b",", "a message without its comma"
-            position += 1
-        found.append((int(match[1]), position))
-    return found
+def body_and_wire(content_type: str, number: int, size: int, parts: int) -> tuple[bytes, bytes]:
+    """An append as it is sent, of so many messages in a JSON stream, and as it is stored."""
+    if content_type != JSON:
+        data = token(number, size)
+        return data, data
+    messages = [token(number, size // parts)] * parts
+    body = messages[0] if parts == 1 else b"[" + b",".join(messages) + b"]"
+    return body, b"".join(message + b"," for message in messages)
 
 
-async def contents(
-    engine: Engine, path: str, start: Offset | Start = Start.BEGINNING
-) -> list[tuple[int, Offset]]:
-    """All tokens of a stream from an offset on, in order, with the offset each ends at."""
-    stream = await engine.open_stream(path)
-    found: list[tuple[int, Offset]] = []
+def first_messages(wire: bytes, count: int) -> bytes:
+    """So many messages of a JSON append, as they are stored."""
+    return b"".join(wire.split(b",")[n] + b"," for n in range(count))
+
+
+class Run(NamedTuple):
+    """Bytes of a stream that lie in one segment, from ``begin`` on."""
+
+    segment: int
+    begin: int
+    data: bytes
+
+    @property
+    def end(self) -> Offset:
+        """Behind its last byte."""
+        return Offset(self.segment, self.begin + len(self.data))
+
+
+def joined(runs: list[Run]) -> list[Run]:
+    """The same bytes in as few runs as there are segments."""
+    result: list[Run] = []
+    for run in runs:
+        if result and result[-1].end == (run.segment, run.begin):
+            last = result.pop()
+            run = Run(last.segment, last.begin, last.data + run.data)  # noqa: PLW2901
+        result.append(run)
+    return result
+
+
+async def read(
+    engine: Engine, stream: StreamRef, start: Offset | Start = Start.BEGINNING
+) -> tuple[list[Run], Offset]:
+    """All bytes of a stream from an offset on, and its tail."""
+    runs: list[Run] = []
     at = start
     while True:
         chunk = await engine.read(stream, at)
@@ -53,12 +77,12 @@ async def contents(
             )
         finally:
             chunk.release()
-        assert len(data) == chunk.size_bytes, f"{path}: not as many bytes as announced"
-        begin = chunk.end.position - chunk.size_bytes
-        found += [
-            (number, Offset(chunk.end.segment, begin + end))
-            for number, end in parse(path, stream.content_type, data)
-        ]
+        assert len(data) == chunk.size_bytes, f"{stream.path}: not as many bytes as announced"
+        assert isinstance(at, Start) or chunk.end >= at, f"{stream.path}: reading goes back"
+        if data:
+            begin = chunk.end.position - chunk.size_bytes
+            assert isinstance(at, Start) or begin == at.position or not begin, "bytes left out"
+            runs.append(Run(chunk.end.segment, begin, data))
         at = chunk.end
         if chunk.at_tail:
-            return found
+            return joined(runs), at

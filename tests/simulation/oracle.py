@@ -1,7 +1,8 @@
 """What must be true after any crash, told by somebody who watched every request and answer.
 
 Every append carries a token of its own.  From the answers the oracle knows of each token whether
-it has to be there (acknowledged, or seen by a reader), must not be (refused), or may be.
+it has to be there (acknowledged, or seen by a reader), must not be (refused), or may be; and the
+same of each stream (see :mod:`tests.simulation.history`).
 After each recovery :meth:`Oracle.check` reads everything back, compares, and settles what was open:
 from then on it is either there for ever or never.
 
@@ -11,10 +12,8 @@ last recovery (:meth:`Oracle.lose`): each stream may then have ended at any earl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from durable_streams.errors import (
     ProducerGap,
@@ -24,159 +23,199 @@ from durable_streams.errors import (
     StreamGone,
     StreamNotFound,
 )
-from durable_streams.protocol.commands import FOREVER, Append, Lifetime, ProducerClaim
-from durable_streams.protocol.lifetime import deadline_ms
+from durable_streams.protocol.commands import Append, ProducerClaim
 from durable_streams.protocol.offsets import ZERO, Offset
-from tests.simulation.contents import contents, token
+from durable_streams.storage import names
+from durable_streams.storage.format import sidecar as sidecar_format
+from tests.simulation.contents import NUMBER, Run, read, token
+from tests.simulation.history import Attempt, Clock, Fate, Incarnation, Piece, Place, Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from durable_streams.engine.engine import Engine
-
-USE_LAG_MS: Final = 6000  # the last use of a stream is remembered to within so much
-
-
-class Fate(Enum):
-    """What is known of an append, a close or a deletion."""
-
-    OPEN = "open"
-    DONE = "done"
-    REFUSED = "refused"
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One append: ``end`` is where it ends in the stream, once known.
-
-    ``since_ms``: when it was known to be done; 0 once a recovery has made it durable.
-    """
-
-    number: int
-    producer: ProducerClaim | None = None
-    closes: bool = False
-    stream_seq: str | None = None
-    fate: Fate = Fate.OPEN
-    end: Offset | None = None
-    since_ms: int = 0
-
-    def done(self, end: Offset, now_ms: int) -> None:
-        """It is in the stream, for ever."""
-        if self.fate is not Fate.DONE:
-            self.fate, self.end, self.since_ms = Fate.DONE, end, now_ms
-
-
-@dataclass(slots=True)
-class Incarnation:
-    """A stream from one creation to its deletion.
-
-    ``inherited``: what a fork began with, None as long as nobody knows.  ``born_ms``,
-    ``closed_ms``, ``deleted_ms``: as :attr:`Attempt.since_ms`.  ``used_ms``: its last use, and
-    ``surely_used_ms``: one that no crash can have made it forget.
-    """
-
-    id: str
-    content_type: str
-    attempts: dict[int, Attempt] = field(default_factory=dict)
-    inherited: tuple[tuple[int, Offset], ...] | None = ()
-    closed: Fate = Fate.REFUSED
-    deleted: Fate = Fate.REFUSED
-    unborn: bool = False
-    is_fork: bool = False
-    lifetime: Lifetime = FOREVER
-    producers: dict[str, list[ProducerClaim]] = field(default_factory=dict)
-    born_ms: int = 0
-    closed_ms: int = 0
-    deleted_ms: int = 0
-    used_ms: int = 0
-    surely_used_ms: int = 0
-    tail: Offset = ZERO
-
-    def known_ends(self) -> list[Offset]:
-        """Where its appends are known to end."""
-        return [a.end for a in self.attempts.values() if a.fate is Fate.DONE and a.end is not None]
-
-    def use(self, now_ms: int, *, surely: bool) -> None:
-        """It was used; ``surely``: and that cannot be forgotten for long."""
-        self.used_ms = max(self.used_ms, now_ms)
-        if surely:
-            self.surely_used_ms = self.used_ms
-
-    def may_be_gone(self, now_ms: int) -> bool:
-        """Whether nobody may wonder if it is not there."""
-        if self.unborn or self.deleted is not Fate.REFUSED:
-            return True
-        end = deadline_ms(self.lifetime, self.surely_used_ms - USE_LAG_MS)
-        return end is not None and end <= now_ms
-
-    def must_be_gone(self, now_ms: int) -> bool:
-        """Whether it cannot be there any more."""
-        end = deadline_ms(self.lifetime, self.used_ms)
-        return self.deleted is Fate.DONE or (end is not None and end < now_ms)
-
-    def close_is_done(self, now_ms: int) -> None:
-        """It is closed for ever."""
-        if self.closed is not Fate.DONE:
-            self.closed, self.closed_ms = Fate.DONE, now_ms
-
-    def reopen(self) -> None:
-        """A close was refused: it is closed only if another one was done, or still may be."""
-        others = [a for a in self.attempts.values() if a.closes and a.fate is Fate.OPEN]
-        if self.closed is Fate.OPEN and not others:
-            self.closed = Fate.REFUSED
-
-
-@dataclass(slots=True)
-class Place:
-    """A path: who lives there, who did since the last check, and what nobody heard the answer of.
-
-    ``busy``: requests that need the stream to stay.  ``changing``: one that makes or ends it.
-    """
-
-    current: Incarnation | None = None
-    unborn: Incarnation | None = None
-    former: list[Incarnation] = field(default_factory=list)
-    busy: int = 0
-    changing: bool = False
+    from durable_streams.storage.format.sidecar import Sidecar
+    from tests.simulation.disk import SimulatedDisk
 
 
 class Oracle:
-    """The watcher."""
+    """The watcher.
 
-    def __init__(self) -> None:
-        self.places: dict[str, Place] = {}
+    ``disk``: where it looks up what a fork is a fork of.  ``losses``: how often the power took
+    what had been acknowledged unsynced.  ``failures``: what went wrong where nobody else hears
+    of it.
+    """
+
+    def __init__(self, disk: SimulatedDisk, data: Path) -> None:
+        self.disk = disk
         self.checked = 0
+        self.places: dict[str, Place] = {}
+        self.attempts: dict[int, Attempt] = {}
+        self._data = data
+        self._by_id: dict[str, Incarnation] = {}
+        self._clock = Clock()
+        self.losses = 0
+        self.failures: list[BaseException] = []
+        self._lost = False
 
     def place(self, path: str) -> Place:
         """The place at a path."""
-        return self.places.setdefault(path, Place())
+        return self.places.setdefault(path, Place(path))
 
-    def saw(self, incarnation: Incarnation, found: list[tuple[int, Offset]], now_ms: int) -> None:
-        """A reader got these from the beginning: they can never go away again."""
+    def visit(self, path: str, now_ms: int) -> Visit:
+        """A request is sent."""
+        return Visit(self._clock, self.place(path), now_ms)
+
+    def names(self, incarnation: Incarnation, stream_id: str) -> None:
+        """The engine took an id for a stream that is being made."""
+        incarnation.id = stream_id
+        self._by_id[stream_id] = incarnation
+
+    def known(self, stream_id: str) -> Incarnation:
+        """Whose id this is."""
+        return self._by_id[stream_id]
+
+    def gone(self, living: Incarnation, now_ms: int) -> None:
+        """A reader who had it was told that it is no more."""
+        assert living.may_be_gone(now_ms), f"{living.command.path}: acknowledged, and gone"
+        living.was_told_gone(now_ms, self._clock.tick(), "one of its readers was told")
+
+    # -- content ---------------------------------------------------------------------------
+
+    def saw(
+        self, living: Incarnation, runs: list[Run], now_ms: int, tail: Offset | None = None
+    ) -> list[Piece]:
+        """A reader got these bytes: they are right, and can never go away again.
+
+        ``tail``: and it began at the beginning, and this was the end.
+        """
+        if living.inherited is None and tail is not None:
+            self._learn(living, runs, now_ms)
+        if living.inherited is None:  # and was gone before anybody could tell
+            return []
+        found = list(self._pieces(living, runs))
         for before, after in pairwise(found):
-            assert before[1] < after[1], f"offsets go back: {before}, {after}"
-        if incarnation.inherited is None:  # a fork whose beginning nobody saw: what is not its own
-            own = incarnation.attempts
-            incarnation.inherited = tuple(pair for pair in found if pair[0] not in own)
-        known = len(incarnation.inherited)
-        assert tuple(found[:known]) == incarnation.inherited, "not what it inherited"
-        previous: Attempt | None = None
-        for number, end in found[known:]:
-            attempt = incarnation.attempts[number]
-            assert attempt.fate is not Fate.REFUSED, f"{number} was refused and is there"
-            assert attempt.end in (None, end), f"{number} ends at {end}, was told {attempt.end}"
-            assert previous is None or not previous.closes, f"{number} follows the end"
-            attempt.done(end, now_ms)
-            if attempt.closes:
-                incarnation.close_is_done(now_ms)
-            previous = attempt
-        if found:
-            incarnation.tail = max(incarnation.tail, found[-1][1])
+            attempt = self.attempts.get(before.number)
+            own = attempt is not None and living.attempts.get(before.number) is attempt
+            assert before.end < after.end, f"offsets go back: {before}, {after}"
+            assert not (own and attempt and attempt.closes), f"{after.number} follows the end"
+        inherited = set(living.inherited or ())
+        for piece in found:
+            if piece not in inherited:
+                self._saw_own(living, piece, now_ms)
+        if tail is not None and living.inherited:
+            assert set(found) >= inherited, "not all that it inherited"
+        ends = [living.tail, *(piece.end for piece in found)]
+        living.tail = max([*ends, tail] if tail is not None else ends)
+        return found
+
+    def _saw_own(self, living: Incarnation, piece: Piece, now_ms: int) -> None:
+        number = piece.number
+        attempt = living.attempts.get(number)
+        assert attempt is not None, f"{number} was not sent to this stream"
+        assert attempt.fate is not Fate.REFUSED, f"{number} was refused and is there"
+        for end in (attempt.end, attempt.told):
+            assert end in (None, piece.end), f"{number} ends at {piece.end}, was told {end}"
+        attempt.done(living, piece.end, now_ms)
+
+    def _pieces(self, living: Incarnation, runs: list[Run]) -> Iterator[Piece]:
+        """Take bytes apart; nothing else is there than whole appends and what was inherited."""
+        starts = {piece.start: piece for piece in living.inherited or ()}
+        for run in runs:
+            position = 0
+            while position < len(run.data):
+                at = Offset(run.segment, run.begin + position)
+                piece = starts.get(at) or self._append_at(run, position)
+                data = run.data[position : position + len(piece.data)]
+                assert data == piece.data, f"torn or foreign bytes at {at}: {data[:60]!r}"
+                yield piece
+                position += len(piece.data)
+
+    def _append_at(self, run: Run, position: int) -> Piece:
+        match = NUMBER.match(run.data, position)
+        attempt = self.attempts.get(int(match[1])) if match else None
+        assert attempt, f"foreign bytes in {run.segment}: {run.data[position : position + 60]!r}"
+        end = run.begin + position + len(attempt.wire)
+        return Piece(attempt.number, Offset(run.segment, end), attempt.wire)
+
+    def _sidecar(self, living: Incarnation) -> Sidecar | None:
+        """What a stream's files say of it; None if they are gone."""
+        home = self._data / "streams" / names.directory_of(living.command.path)
+        data = self.disk.files(home / names.SIDECAR)
+        sidecar = sidecar_format.unpack(next(iter(data.values()))) if data else None
+        return sidecar if sidecar is not None and sidecar.id == living.id else None
+
+    def _learn(self, fork: Incarnation, runs: list[Run], now_ms: int) -> None:
+        """A fork is seen for the first time: what it began with, and whether that is right."""
+        sidecar = self._sidecar(fork)
+        if sidecar is None:
+            return
+        origin = sidecar.fork
+        assert origin is not None, "it was to be a fork"
+        fork.is_known(sidecar.content_type, sidecar.lifetime())
+        point = Offset.parse(origin.point)
+        source = self._by_id[origin.source_id]
+        # Of what is left of unsynced writes, the source need not know of the fork.
+        fork.source = None if self._lost else source
+        source.forks.append(fork)
+        mine = [
+            Run(run.segment, run.begin, run.data[: point.position])
+            if run.segment == point.segment
+            else run
+            for run in runs
+            if run.segment <= point.segment
+        ]
+        fork.inherited = tuple(self._inherited(source, mine))
+        if self._lost:
+            return
+        for piece in fork.inherited:
+            attempt = source.attempts.get(piece.number)
+            if attempt is not None and piece.data == attempt.wire:
+                self._saw_own(source, piece, now_ms)
+        numbers = {piece.number for piece in fork.inherited}
+        for attempt in source.attempts.values():
+            if attempt.fate is Fate.DONE and attempt.end is not None and attempt.end <= point:
+                assert attempt.number in numbers, f"{attempt.number} is missing in the fork"
+        wanted = fork.wanted
+        if wanted is not None and wanted.source is source:
+            right = point == wanted.point if wanted.exactly else point >= wanted.point
+            assert right, f"forked at {point}, asked for {wanted.point}"
+
+    def _inherited(self, source: Incarnation, runs: list[Run]) -> Iterator[Piece]:
+        """The pieces of a fork: those of its source, the last perhaps cut."""
+        starts = {piece.start: piece for piece in source.inherited or ()}
+        for run in runs:
+            position = 0
+            while position < len(run.data):
+                at = Offset(run.segment, run.begin + position)
+                left = run.data[position:]
+                piece = starts.get(at) or self._whole_or_cut(source, left, at)
+                data = left[: len(piece.data)]
+                assert piece.data.startswith(data), f"foreign bytes at {at}: {left[:60]!r}"
+                yield Piece(piece.number, Offset(at.segment, at.position + len(data)), data)
+                position += len(data)
+
+    def _whole_or_cut(self, source: Incarnation, left: bytes, at: Offset) -> Piece:
+        """The append of a source that these bytes begin."""
+        fits = [
+            attempt
+            for attempt in self.attempts.values()
+            if attempt.number in source.attempts or source.inherited is None
+            if left.startswith(attempt.wire) or attempt.wire.startswith(left)
+        ]
+        assert fits, f"foreign bytes at {at}: {left[:60]!r}"
+        best = max(fits, key=lambda attempt: (left.startswith(attempt.wire), attempt.number))
+        return Piece(best.number, at, best.wire)
+
+    # -- a crash ---------------------------------------------------------------------------
 
     def crash(self) -> None:
         """Requests under way will get no answer."""
         for place in self.places.values():
-            place.busy, place.changing = 0, False
+            place.appends.clear()
+            place.deletions.clear()
+            place.busy = 0
 
     def lose(self, kept_before_ms: int) -> None:
         """The power went, and acknowledgements since did not wait for the disk."""
@@ -184,50 +223,79 @@ class Oracle:
         def lost(since_ms: int) -> bool:
             return since_ms > 0 and since_ms >= kept_before_ms
 
+        self._lost = True
+        self.losses += 1
         for place in self.places.values():
-            for living in (place.current, *place.former):
-                if living is None:
-                    continue
+            for living in place.lives:
                 for attempt in living.attempts.values():
                     if attempt.fate is Fate.DONE and lost(attempt.since_ms):
                         attempt.fate = Fate.OPEN
                 if living.closed is Fate.DONE and lost(living.closed_ms):
                     living.closed = Fate.OPEN
-                if living.deleted is Fate.DONE and lost(living.deleted_ms):
-                    living.deleted = Fate.OPEN
-                living.unborn = living.unborn or lost(living.born_ms)
+                if living.dead_at is not None and lost(living.dead_ms):
+                    living.dead_at, living.deleting = None, living.deleting + 1
+                if living.born is Fate.DONE and lost(living.born_ms):
+                    living.born, living.source = Fate.OPEN, None
                 living.tail = ZERO
+            place.unsettled.clear()
 
     # -- after a recovery ------------------------------------------------------------------
 
     async def check(self, engine: Engine, now_ms: Callable[[], int]) -> None:
         """Compare everything; settle what was open."""
+        missing: list[tuple[str, list[Incarnation]]] = []
         for path in sorted(self.places):
+            place = self.places[path]
+            before = list(place.lives)
             try:
-                await self._check_place(engine, path, self.places[path], now_ms)
+                await self._check_place(engine, path, place, now_ms)
             except AssertionError as error:
                 raise AssertionError(f"{path}: {error}") from error
+            if not place.lives:
+                missing.append((path, before))
+        for path, before in missing:
+            self._check_nobody_needs(path, before, now_ms())
+        self._lost = False
         self.checked += 1
+
+    def _check_nobody_needs(self, path: str, missing: list[Incarnation], now_ms: int) -> None:
+        """A stream that a living fork was made of is deleted at most for its readers."""
+        for source in missing:
+            for fork in source.forks:
+                needed = (
+                    fork.source is source
+                    and fork in self.place(fork.command.path).lives
+                    and not fork.may_be_gone(now_ms)
+                    and source.born is Fate.DONE
+                )
+                assert not needed, f"{path}: 404, and its fork {fork.command.path} lives"
 
     async def _check_place(
         self, engine: Engine, path: str, place: Place, now_ms: Callable[[], int]
     ) -> None:
-        candidates = [known for known in (place.current, *place.former) if known is not None]
+        visit = self.visit(path, now_ms())
         try:
             info = await engine.head(path)
         except (StreamNotFound, StreamGone) as error:
-            for known in candidates:
-                assert known.may_be_gone(now_ms()), f"acknowledged, and {error}"
-            place.current, place.unborn, place.former = None, None, []
+            visit.met_nobody(error, now_ms())
+            needed = isinstance(error, StreamGone)
+            place.lives = [i for i in place.lives if needed and i.born is Fate.DONE]
+            place.unsettled.clear()
+            for living in place.lives:
+                living.dead_ms = living.born_ms = 0
             return
-        living = next((known for known in candidates if known.id == info.id), place.unborn)
-        assert living is not None, "a stream that nobody created"
-        for known in candidates:
-            assert known is living or known.may_be_gone(now_ms()), "replaced by another stream"
-        assert not living.must_be_gone(now_ms()), "deleted or expired, and back"
+        assert info.id in self._by_id, "a stream that nobody created"
+        living = self._by_id[info.id]
+        closed = living.closed
+        visit.met(living, now_ms())
+        if self._lost:  # the close of a stream that was made closed can be lost by itself
+            living.closed = closed
+        for deletion in list(place.unsettled):
+            assert deletion.targets != [living], "deleted, and back"
         assert info.tail >= living.tail, f"it ends at {info.tail}, and did at {living.tail}"
-        living.id, living.deleted, living.unborn, living.born_ms = info.id, Fate.REFUSED, False, 0
-        place.current, place.unborn, place.former = living, None, []
+        living.deleting, living.born_ms = 0, 0
+        place.lives = [living]
+        place.unsettled.clear()
         await self._check_content(engine, path, living, now_ms)
         self._settle_close(living, closed=info.closed)
         await self._check_producers(engine, path, living, now_ms)
@@ -236,22 +304,23 @@ class Oracle:
     async def _check_content(
         self, engine: Engine, path: str, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
-        found = await contents(engine, path)
+        runs, tail = await read(engine, await engine.open_stream(path))
         living.use(now_ms(), surely=False)
-        numbers = [number for number, _ in found]
+        found = self.saw(living, runs, now_ms(), tail)
+        numbers = [piece.number for piece in found]
         assert len(set(numbers)) == len(numbers), f"stored twice: {numbers}"
-        end = found[-1][1] if found else ZERO
-        for attempt in living.attempts.values():
+        for attempt in list(living.attempts.values()):
+            attempt.since_ms = 0
             if attempt.number in numbers:
                 continue
-            assert attempt.fate is not Fate.DONE, f"lost {attempt.number}"
-            assert attempt.fate is Fate.REFUSED or attempt.end is None or attempt.end > end, (
-                f"lost {attempt.number} and kept what came after"
-            )
-            attempt.fate = Fate.REFUSED
-        self.saw(living, found, now_ms())
-        for attempt in living.attempts.values():
-            attempt.since_ms = 0
+            if attempt.fate is Fate.DONE:
+                raise AssertionError(f"lost {attempt.number}")
+            if attempt.fate is Fate.OPEN and len(attempt.homes) == 1:
+                end = attempt.end or attempt.told
+                assert end is None or end > tail, f"lost {attempt.number} and kept what came after"
+                attempt.fate, attempt.end = Fate.REFUSED, None
+            elif attempt.fate is Fate.OPEN:
+                attempt.may_be_in([home for home in attempt.homes if home is not living])
 
     def _settle_close(self, living: Incarnation, *, closed: bool) -> None:
         if living.closed is Fate.DONE:
@@ -265,15 +334,15 @@ class Oracle:
         self, engine: Engine, path: str, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
         """A retry is a duplicate, a gap is one, an old epoch is fenced off; nothing is stored."""
-        for name, claims in living.producers.items():
-            done = [
-                attempt
-                for attempt in living.attempts.values()
-                if attempt.producer in claims and attempt.fate is Fate.DONE
-            ]
-            if not done:
+        latest: dict[str, Attempt] = {}
+        for attempt in living.attempts.values():
+            claim = attempt.producer
+            if claim is None or attempt.fate is not Fate.DONE:
                 continue
-            last = max(done, key=lambda a: (a.producer.epoch, a.producer.seq))  # type: ignore[union-attr]
+            known = latest.get(claim.id)
+            if known is None or _place_of(claim) > _place_of(known.producer):
+                latest[claim.id] = attempt
+        for name, last in latest.items():
             claim = last.producer
             assert claim is not None
             before = (await engine.head(path)).tail
@@ -319,3 +388,8 @@ class Oracle:
             assert error.last == last, f"the last Stream-Seq was {last}, not {error.last}"
         else:
             raise AssertionError(f"Stream-Seq {last} was accepted twice")
+
+
+def _place_of(claim: ProducerClaim | None) -> tuple[int, int]:
+    assert claim is not None
+    return claim.epoch, claim.seq

@@ -10,6 +10,7 @@ import asyncio
 import selectors
 from collections import deque
 from concurrent.futures import Executor, Future
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from durable_streams.engine.runtime import Runtime
@@ -17,6 +18,10 @@ from durable_streams.engine.runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
+
+
+NAMES: ContextVar[Callable[[str], None] | None] = ContextVar("NAMES", default=None)
+"""Who is told of the ids that are drawn for the request of a task."""
 
 
 class Deadlock(Exception):
@@ -127,7 +132,11 @@ class Scheduler(Runtime):
         return 1_800_000_000_000 + int(self.now * 1000)
 
     def new_id(self) -> str:
-        return f"{self._random.getrandbits(96):024x}"
+        drawn = f"{self._random.getrandbits(96):024x}"
+        told = NAMES.get()
+        if told is not None:
+            told(drawn)
+        return drawn
 
     def pause(self, seconds: float) -> None:
         """A worker's pause takes no time here; others may or may not run before it goes on."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 ROOT = Path("/simulated")
-DATA = ROOT / "data"
+DATA = ROOT / "srv" / "data"
 STEPS = 150  # requests in a generation
 GENERATIONS = 4  # crashes of a seed
 SETTINGS: Final = Settings(
@@ -53,11 +53,13 @@ class World:
 
     def __init__(self, seed: int, *, steps: int = STEPS, generations: int = GENERATIONS) -> None:
         self.random = Random(seed)
-        self.oracle = Oracle()
         self.disk = SimulatedDisk(ROOT)
-        self.disk.make_directory(DATA)
-        self.disk.sync_directory(ROOT)
-        self.disk.sync_directory(DATA)
+        if self.random.random() < 0.5:  # else the engine makes its directory, and those above it
+            self.disk.make_directory(DATA.parent)
+            self.disk.make_directory(DATA)
+            for directory in (ROOT, DATA.parent, DATA):
+                self.disk.sync_directory(directory)
+        self.oracle = Oracle(self.disk, DATA)
         self.faults = Faults(self.random)
         self.lossy = False
         self.opened = False
@@ -70,7 +72,7 @@ class World:
     def run(self) -> None:
         """Live through all generations, then check once more in peace."""
         for _ in range(self._generations):
-            self.settings = replace(SETTINGS, durability=self.random.choice(_MODES))
+            self.settings = self._some_settings()
             self.faults = Faults(self.random)
             self._generation(self._live, self.random.randrange(2, 700))
             self._recover_twice()
@@ -80,6 +82,13 @@ class World:
         self.faults.kind = ""
         for _ in range(2):
             self._generation(self._look, None)
+
+    def _some_settings(self) -> Settings:
+        durability = self.random.choice(_MODES)
+        files = self.random.choice((2, 3))
+        chosen = replace(SETTINGS, durability=durability, journal_files=files)
+        small = self.random.choice((None, 2500, 4000, 6000))
+        return chosen if small is None else with_small_journal(chosen, small)
 
     # -- one generation --------------------------------------------------------------------
 
@@ -96,15 +105,19 @@ class World:
             faults.strike(call, path)
 
         disk.before, disk.short, disk.random = before, faults.short, self.random
+        disk.free = lambda: faults.room(scheduler.now_ms())
+        self.oracle.disk = disk
         self.opened = False
         try:
             loop.run_until_complete(live(scheduler))
         except PowerCut:
             pass
         except DataDirectoryError:
-            assert faults.kind, "it does not open"
+            assert faults.fails, "it does not open"
         finally:
             _abandon(loop)
+        if self.oracle.failures:
+            raise self.oracle.failures[0]
         self._now = scheduler.now
         self._crash(scheduler)
 
@@ -122,7 +135,7 @@ class World:
         if (
             not self.opened
             or self.settings.durability is not Durability.INTERVAL
-            or self.faults.kind
+            or self.faults.fails
         ):
             return 0
         return scheduler.now_ms() - int(self.settings.sync_interval_s * 1000) - 600
@@ -136,10 +149,15 @@ class World:
         self.lossy = unsynced
         self.opened = True
         await self.oracle.check(engine, scheduler.now_ms)
+        self._verify()
         return engine
 
     async def _look(self, scheduler: Scheduler) -> None:
         await self._close(await self._open(scheduler))
+        self._verify()
+
+    def _verify(self) -> None:
+        """What recovery and the first look at every stream left is sound, even as it changes."""
         findings: list[Finding] = []
         verify(DATA, findings.append, disk=self.disk)
         damage = [str(finding) for finding in findings if finding.level is Level.DAMAGE]
@@ -176,6 +194,17 @@ class World:
                 _recovered(cut)
             cut = cut.after_kill() if self.lossy else cut.after_power_cut(random)
         assert _recovered(cut) == expected, "recovery that was cut short made a difference"
+
+
+def with_small_journal(settings: Settings, file_bytes: int) -> Settings:
+    """The same with journal files so small that a few appends fill one.
+
+    ``Settings`` refuses them, as they cannot hold the largest append; a batch that is larger than a
+    file gets one of its own.
+    """
+    small = replace(settings)
+    object.__setattr__(small, "journal_file_bytes", file_bytes)
+    return small
 
 
 def _power_cut_at(disk: SimulatedDisk, call: int) -> Callable[[str, Path], None]:
