@@ -170,7 +170,7 @@ class KillingDisk(Disk):
         if self._left < 0:
             raise Killed
 
-    def open_write(self, path: Path) -> int:
+    def open_write(self, path: Path | str) -> int:
         self._change()
         return super().open_write(path)
 
