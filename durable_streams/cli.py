@@ -227,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_run_server)
     _add_options(serve)
+    _add_process_options(serve)
     return parser
 
 
@@ -288,6 +289,11 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         help="connections served at a time; more are answered 503",
     )
     add("--private-caching", action="store_true", help="keep streams out of shared caches")
+
+
+def _add_process_options(serve: argparse.ArgumentParser) -> None:
+    """The flags that change how it runs, not what it answers."""
+    add = serve.add_argument
     add(
         "--loop",
         choices=["auto", "uvloop", "asyncio"],

@@ -8,12 +8,10 @@ thousands of readers.  Everything here runs on the event loop and blocks nowhere
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    import asyncio
-
     from durable_streams.errors import StreamError
     from durable_streams.results import Publication, Subscriber
 
@@ -23,13 +21,12 @@ _SLICE: Final = 64  # deliveries per turn of the loop: about 1 ms
 class Audience:
     """The waiters and subscribers of one stream."""
 
-    __slots__ = ("_loop", "_queue", "_running", "subscribers", "waiters")
+    __slots__ = ("_queue", "_running", "subscribers", "waiters")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self.waiters: dict[asyncio.Future[bool], None] = {}
         self.subscribers: dict[Subscriber, None] = {}
-        self._queue: deque[tuple[Publication, list[Subscriber]]] = deque()
+        self._queue: list[tuple[Publication, list[Subscriber]]] = []  # rarely more than one
         self._running = False
 
     def __bool__(self) -> bool:
@@ -57,10 +54,10 @@ class Audience:
                 subscriber.published(publication)
         del receivers[-_SLICE:]
         if not receivers:
-            self._queue.popleft()
+            del self._queue[0]
         self._running = bool(self._queue)
         if self._running:
-            self._loop.call_soon(self._deliver)
+            asyncio.get_running_loop().call_soon(self._deliver)
 
     def end(self, reason: StreamError) -> None:
         """The stream is no more: everybody leaves."""
@@ -76,3 +73,7 @@ class Audience:
         self.subscribers.clear()
         for subscriber in subscribers:
             subscriber.ended(reason)
+
+
+NOBODY: Final = Audience()
+"""What streams that nobody follows have in common; it stays empty, see ``Stream.followed``."""

@@ -11,12 +11,11 @@ Owned by the event loop; nothing here awaits, so every decision and its reservat
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from durable_streams.engine.live import Audience
+from durable_streams.engine.live import NOBODY, Audience
 from durable_streams.protocol import media_type
 from durable_streams.protocol.append_rules import WriterState
 from durable_streams.protocol.producers import ProducerState
@@ -26,8 +25,6 @@ from durable_streams.storage.format.index import Tail
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
-    import asyncio
-
     from durable_streams.engine.operations import Operation
     from durable_streams.errors import StreamError
     from durable_streams.protocol.commands import Append
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
     from durable_streams.storage.stream_files import LoadedStream
 
 
-STREAM_BYTES: Final = 4096
+STREAM_BYTES: Final = 2560
 """Memory of an open stream without producers, in the cache and all: measured, rounded up."""
 
 _PRODUCER_TEXT: Final = 44  # bytes in the opening of an index beside the id: two numbers, at most
@@ -103,9 +100,7 @@ class Stream:
         "use_written_ms",
     )
 
-    def __init__(
-        self, path: str, loaded: LoadedStream, loop: asyncio.AbstractEventLoop, now_ms: int
-    ) -> None:
+    def __init__(self, path: str, loaded: LoadedStream, now_ms: int) -> None:
         sidecar = loaded.sidecar
         self.path = path
         self.id = sidecar.id
@@ -117,8 +112,8 @@ class Stream:
         self.producers = {name: ProducerState(*state) for name, state in loaded.producers.items()}
         self.producers_bytes = sum(map(producer_bytes, loaded.producers))
         self.counted_bytes = 0
-        self.memory: deque[MemoryChunk] = deque()
-        self.audience = Audience(loop)
+        self.memory: list[MemoryChunk] = []
+        self.audience = NOBODY
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
         self.use_written_ms = self.last_use_ms
         self.last_operation: Operation | None = None
@@ -140,6 +135,12 @@ class Stream:
             + _SIZE_BYTES * len(self.sizes)
             + _FORK_BYTES * len(self.sidecar.forks)
         )
+
+    def followed(self) -> Audience:
+        """The stream's own audience, for somebody to join."""
+        if self.audience is NOBODY:
+            self.audience = Audience()
+        return self.audience
 
     def info(self) -> StreamInfo:
         """The stream's metadata as readers may see it."""
@@ -247,8 +248,10 @@ class Stream:
         """The files have everything up to ``applied``: memory need not."""
         self.applied = applied
         memory = self.memory
-        while memory and (memory[0].segment, memory[0].start) < applied.offset:
-            memory.popleft()
+        known = 0
+        while known < len(memory) and (memory[known].segment, memory[known].start) < applied.offset:
+            known += 1
+        del memory[:known]
 
     def segment_size(self, segment: int) -> int:
         """Durable bytes of a segment."""
