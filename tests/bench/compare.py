@@ -44,11 +44,14 @@ def cores() -> tuple[int, int] | tuple[None, None]:
 
 
 def run_once(
-    workload: Workload, contender: Contender, program: Path, plan: Plan, work: Path = WORK
+    workload: Workload, contender: Contender, program: Path, plan: Plan, work: Path
 ) -> Sample:
-    """One sample; whatever goes wrong with the server becomes an error in it."""
+    """One sample; whatever goes wrong with the server becomes an error in it.
+
+    The data directory stays in ``work``: ext4 does not use the inodes of files that were just
+    removed, and looks for others the longer the more there are; that would be the next one's loss.
+    """
     server_core, client_core = cores()
-    work.mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=f"{contender.name}-", dir=work))
     server = RunningServer(contender, directory, server_core)
     stage = Stage(
@@ -66,7 +69,6 @@ def run_once(
         stage.sample.first_errors.append(f"{type(error).__name__}: {error}"[:500])
     finally:
         server.stop()
-        shutil.rmtree(directory, ignore_errors=True)
     return stage.sample
 
 
@@ -90,6 +92,8 @@ def run_entry(
     """All samples of one workload, as they go into the results."""
     samples: dict[str, list[dict[str, Any]]] = {}
     remarks: dict[str, str] = {}
+    WORK.mkdir(exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{entry.name}-", dir=WORK))
     for repeat in range(plan.repeats):
         for contender in contenders:
             workload, remark = entry.instead.get(contender.name, (entry.workload, ""))
@@ -97,10 +101,11 @@ def run_entry(
                 remarks[contender.name] = remark
             if workload is None:
                 continue
-            sample = run_once(workload, contender, program, plan)
+            sample = run_once(workload, contender, program, plan, work)
             samples.setdefault(contender.name, []).append(asdict(sample))
             turn = f"{entry.name} {repeat + 1}/{plan.repeats} {contender.name}"
             _progress(f"{turn}: {_describe(sample, workload)}")
+    shutil.rmtree(work, ignore_errors=True)
     return {
         "name": entry.name,
         "title": entry.title,

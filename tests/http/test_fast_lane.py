@@ -6,7 +6,6 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
 from aiohttp import web
 
 from durable_streams.engine.engine import Engine
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import pytest
     from aiohttp import web as aiohttp_web
 
     from tests.http.client import Client
