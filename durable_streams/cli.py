@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_server(options: argparse.Namespace) -> int:
     logs.configure(options.log_format)
+    gc.set_threshold(*_GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
         return runner.run(_serve(options))
 
@@ -111,7 +112,6 @@ async def _serve_engine(
     _announce(engine, settings, sockets)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
     await stop.wait()
     await server.stop()
 
