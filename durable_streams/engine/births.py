@@ -26,6 +26,7 @@ from durable_streams.errors import (
     StreamDamaged,
     StreamError,
     StreamExists,
+    StreamGone,
     StreamNotFound,
 )
 from durable_streams.protocol import json_mode, media_type
@@ -62,7 +63,7 @@ class Births:
     async def create(self, command: Create, body: bytes) -> Created:
         """Create the stream, or find that it exists already; durable when this returns."""
         while True:
-            existing = await self._core.catalog.find(command.path)
+            existing = await self._core.catalog.find(command.path, likely=False)
             making = self._making.get(command.path)
             if making is not None:
                 await asyncio.wait([making])
@@ -72,7 +73,7 @@ class Births:
             if not existing.sidecar.soft_deleted and not self._is_expired(existing):
                 return await self._same(existing, command)
             # A crash may have come between the end of the last fork and that of its source.
-            with suppress(StreamNotFound):  # somebody else removed it
+            with suppress(StreamNotFound, StreamGone):  # somebody else removed it, or forks need it
                 await self._remove(existing)
             if existing.ended is None:
                 raise StreamExists(command.path, "it was deleted, and its forks still need it")
@@ -89,7 +90,7 @@ class Births:
         if existing.last_operation is not None:
             await existing.last_operation.wait()
         sidecar = existing.sidecar
-        if sidecar.soft_deleted:
+        if sidecar.soft_deleted and existing not in self._core.catalog.going:
             raise StreamExists(command.path, "it was deleted, and its forks still need it")
         fork = sidecar.fork.request() if sidecar.fork else None
         matches(
@@ -125,7 +126,7 @@ class Births:
             expires_at=command.lifetime.expires_at,
             expires_at_ms=command.lifetime.expires_at_ms,
         )
-        stream = Stream(command.path, LoadedStream(sidecar, Tail(0, 0, 0, root)), core.loop, now_ms)
+        stream = Stream(command.path, LoadedStream(sidecar, Tail(0, 0, 0, root)), now_ms)
         index = b""
         if payload.data or command.closed:
             first = Append(command.path, content_type, close=command.closed)
@@ -176,11 +177,18 @@ class Births:
         source.building += 1
         try:
             plan = await self._plan(command, request, source)
-            await self._core.applied_to(source, plan.cut)
+            await self._in_files(source, plan.cut)
             tail = await self._build(plan)
         finally:
             source.building -= 1
         return self._adopt(command, plan, source, tail, payload)
+
+    async def _in_files(self, source: Stream, offset: Offset) -> None:
+        """Return when a source's files have everything up to an offset, and can be relied on."""
+        await self._core.applied_to(source, offset)
+        fault = self._core.catalog.outages.error(source.path, source.id)
+        if fault is not None:
+            raise fault
 
     async def _discard(self, stream_id: str) -> None:
         """Remove a fork that was built for nothing, unless the journal may say something else."""
@@ -211,6 +219,8 @@ class Births:
         if source is None or self._is_expired(source):
             raise StreamNotFound(request.source)
         if source.sidecar.soft_deleted:
+            if source in self._core.catalog.going:
+                await self._core.catalog.going[source].wait()
             raise SourceGone(request.source)
         if command.content_type not in (None, source.content_type):
             raise ContentTypeMismatch(source.content_type, command.content_type or "")
@@ -223,7 +233,7 @@ class Births:
             raise InvalidOffset(f"the fork offset {anchor.token} is beyond the source's tail")
         cut, last_messages = await core.reader.locate(source, anchor), None
         if request.sub_offset:
-            await core.applied_to(source, source.durable.offset)
+            await self._in_files(source, source.durable.offset)
             cut, last_messages = await self._inside(source, cut, request.sub_offset)
         if cut.segment and not cut.position:
             cut = Offset(cut.segment - 1, source.sizes[cut.segment - 1])
@@ -278,7 +288,6 @@ class Births:
         stream = Stream(
             command.path,
             LoadedStream(plan.sidecar, tail, source.sizes[: plan.cut.segment]),
-            core.loop,
             now_ms,
         )
         before = source.sidecar

@@ -17,6 +17,7 @@ import logging
 from collections import OrderedDict
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from concurrent.futures import Executor
 
+    from durable_streams.engine.operations import Operation
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.stream_files import LoadedStream
 
@@ -50,6 +52,7 @@ class Catalog:
 
     ``outages``: streams whose files cannot be written, until a restart.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
+    ``going``: streams whose soft deletion is not durable yet, and what makes it so.
     ``leaving`` is told of a stream that the cache drops, ``was_cut`` of one that had lost bytes.
     """
 
@@ -66,6 +69,7 @@ class Catalog:
         self.leaving: Callable[[Stream], None] = lambda _: None
         self.was_cut: Callable[[Stream], None] = lambda _: None
         self.outages = Outages()
+        self.going: dict[Stream, Operation] = {}
         self.verifying = verify
         self._verified: set[str] = set()
         self._directory = directory
@@ -78,6 +82,7 @@ class Catalog:
         self._alive: WeakValueDictionary[str, Stream] = WeakValueDictionary()
         self._lines: dict[str, _Line] = {}
         self._opening: dict[str, asyncio.Task[Stream | None]] = {}
+        self._asking: list[tuple[str, asyncio.Future[bool]]] = []
         self._buried: dict[str, Stream] = {}
         self._mortal: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # a set in order
 
@@ -130,8 +135,10 @@ class Catalog:
             if not line.users:
                 del self._lines[path]
 
-    async def find(self, path: str) -> Stream | None:
+    async def find(self, path: str, *, likely: bool = True) -> Stream | None:
         """The stream at a path, opened if need be and born; None if there is none.
+
+        ``likely``: it is; else the disk is first asked whether there is anything at the path.
 
         :class:`StreamDamaged` if its files fail their checksums.  When this returns, nothing has
         happened since the answer was right.
@@ -139,10 +146,10 @@ class Catalog:
         stream = self.ready(path)
         if stream is None:
             async with self.line(path):
-                stream = await self.look(path)
+                stream = await self.look(path, likely=likely)
         return stream
 
-    async def look(self, path: str) -> Stream | None:
+    async def look(self, path: str, *, likely: bool = True) -> Stream | None:
         """:meth:`find` for those who stand in line already."""
         opened: Stream | None = None  # held, lest the cache drops it before we come back to it
         while True:
@@ -162,32 +169,61 @@ class Catalog:
                     return stream
                 await stream.birth.wait()
             else:
-                opened = await self._open(path)
-                if opened is None and self.cached(path) is None:
+                opened = await self._open(path, likely)
+                if opened is None:
                     return None
 
-    async def _open(self, path: str) -> Stream | None:
-        """Open the stream at a path into the cache; None if there is none."""
+    async def _open(self, path: str, likely: bool) -> Stream | None:
+        """Open the stream at a path into the cache; None if there is none.
+
+        The one that is returned may have been dropped again, or even be buried: look again.
+        """
         task = self._opening.get(path)
         if task is None:
-            task = self._loop.create_task(self._open_once(path))
+            task = self._loop.create_task(self._open_once(path, likely))
             self._opening[path] = task
             task.add_done_callback(lambda done: self._opened(path, done))
         await asyncio.wait([task])
         return task.result()
 
+    async def _is_on_disk(self, path: str) -> bool:
+        """Whether there is anything at a path; all who ask in one turn share a call."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._asking.append((path, waiter))
+        if len(self._asking) == 1:
+            self._loop.call_soon(self._ask)
+        return await waiter
+
+    def _ask(self) -> None:
+        asking, self._asking = self._asking, []
+        paths = [path for path, _ in asking]
+        job = self._loop.run_in_executor(self._executor, self._are_on_disk, paths)
+        job.add_done_callback(partial(_tell, [waiter for _, waiter in asking]))
+
+    def _are_on_disk(self, paths: list[str]) -> list[bool]:
+        directory = self._directory
+        found = [directory.disk.is_directory(directory.stream_directory(path)) for path in paths]
+        if not directory.is_there():
+            raise Unavailable("the data directory cannot be reached")
+        return found
+
     def _opened(self, path: str, task: asyncio.Task[Stream | None]) -> None:
         if self._opening.get(path) is task:
             del self._opening[path]
 
-    async def _open_once(self, path: str) -> Stream | None:
-        verify = self.verifying and path not in self._verified
-        loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
-        if loaded is None or path in self._buried or self.cached(path) is not None:
+    async def _open_once(self, path: str, likely: bool) -> Stream | None:
+        loaded = None
+        if likely or await self._is_on_disk(path):
+            verify = self.verifying and path not in self._verified
+            loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
+        if self._opening.get(path) is not asyncio.current_task():  # what was read is of before
+            there = self.cached(path) or self._buried.get(path)
+            return there if there is not None else await self._open(path, likely)
+        if loaded is None:
             return None
         for note in loaded.notes:
             log.warning("stream %s: %s", path, note)
-        stream = Stream(path, loaded, self._loop, self._now_ms())
+        stream = Stream(path, loaded, self._now_ms())
         self.add(stream)
         if loaded.cut:
             log.warning("stream %s: lost unsynced bytes, it ends at %s", path, loaded.tail.offset)
@@ -267,3 +303,15 @@ class Catalog:
         """A deletion failed."""
         self.buried(stream)
         self.add(stream)
+
+
+def _tell(waiters: list[asyncio.Future[bool]], job: asyncio.Future[list[bool]]) -> None:
+    error = job.exception()
+    answers = [False] * len(waiters) if error else job.result()
+    for waiter, answer in zip(waiters, answers, strict=True):
+        if waiter.done():
+            continue
+        if error is None:
+            waiter.set_result(answer)
+        else:
+            waiter.set_exception(error)

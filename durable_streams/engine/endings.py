@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiofiles.os
@@ -37,7 +38,11 @@ class Endings:
         self._removals: set[asyncio.Task[None]] = set()
 
     async def end(self, stream: Stream) -> None:
-        """Delete a stream; soft-delete it while forks need it.  Then the same for its source."""
+        """Delete a stream; soft-delete it while forks need it.  Then the same for its source.
+
+        Raises what it ended with if somebody else deleted it first, durably: ``StreamGone`` if
+        forks need it still.
+        """
         while True:
             known = set(stream.sidecar.forks)
             alive = await self._living_forks(stream)
@@ -48,8 +53,7 @@ class Endings:
             if known == set(stream.sidecar.forks):
                 break
         if alive or stream.building:
-            if not stream.sidecar.soft_deleted:
-                await self._soft_delete(stream, alive)
+            await self._soft_delete(stream, alive)
             return
         operation = self._delete(stream)
         await operation.wait()
@@ -99,9 +103,21 @@ class Endings:
         return operation
 
     async def _soft_delete(self, stream: Stream, forks: dict[str, str]) -> None:
+        reason, going = StreamGone(stream.path), self._core.catalog.going
+        if stream.sidecar.soft_deleted:
+            if stream in going:
+                await going[stream].wait()
+            raise reason
         operation = self.change(stream, soft_deleted=True, forks=forks)
+        going[stream] = operation
+
+        def settled() -> None:
+            del going[stream]
+            if operation.error is None:
+                stream.audience.end(reason)
+
+        operation.when_settled(settled)
         await operation.wait()
-        stream.audience.end(StreamGone(stream.path))
 
     async def _release_source(self, fork: Stream) -> None:
         """A fork is gone: its source need not keep data for it."""
@@ -117,7 +133,8 @@ class Endings:
         forks = {key: path for key, path in source.sidecar.forks.items() if key != fork.id}
         await self.change(source, forks=forks).wait()
         if source.sidecar.soft_deleted and source.ended is None:
-            await self.end(source)
+            with suppress(StreamGone):  # other forks need it
+                await self.end(source)
 
     def change(self, stream: Stream, **changes: object) -> SidecarOperation:
         """Give a stream a new version of its sidecar."""

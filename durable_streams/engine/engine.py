@@ -175,6 +175,8 @@ class Engine:
     ) -> Decided:
         """Check, reserve and send on its way, in one step."""
         self._check_usable(stream)
+        if stream.sidecar.soft_deleted:
+            return Decided(self._core.catalog.going[stream], StreamGone(stream.path))
         try:
             operation = self._reserve(stream, command, body, prepared)
         except StreamError as error:
@@ -271,17 +273,17 @@ class Engine:
     def read_now(self, stream: StreamRef, start: Offset | Start) -> Chunk | None:
         """:meth:`read` of a small chunk if nothing has to be waited for, else None."""
         opened = own(stream)
-        _check_there(opened)
+        self._check_there(opened)
         return self._core.reader.read_now(opened, start)
 
     async def read(self, stream: StreamRef, start: Offset | Start) -> Chunk:
         """A bounded chunk from an offset, empty at the tail; the caller releases it."""
         opened = own(stream)
-        _check_there(opened)
+        self._check_there(opened)
         try:
             return await self._core.reader.read(opened, start)
         except FileNotFoundError as error:
-            _check_there(opened)
+            self._check_there(opened)
             raise StreamDamaged(opened.path, f"{error.filename} is missing") from error
 
     async def append_sizes(self, chunk: Chunk) -> list[int]:
@@ -298,14 +300,14 @@ class Engine:
         False after the timeout, or when the engine drains; raises if the stream ends.
         """
         opened = own(stream)
-        _check_there(opened)
+        self._check_there(opened)
         if opened.durable.offset > at or opened.durable.closed:
             return True
         if self._core.draining:
             return False
         loop = self._core.loop
         waiter: asyncio.Future[bool] = loop.create_future()
-        opened.audience.waiters[waiter] = None
+        opened.followed().waiters[waiter] = None
         timer = loop.call_later(timeout_s, _time_out, waiter)
         try:
             return await waiter
@@ -316,12 +318,12 @@ class Engine:
     def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
         """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
         opened = own(stream)
-        _check_there(opened)
+        self._check_there(opened)
         if self._core.draining:
             raise Draining
         if opened.durable.offset != at or opened.durable.closed:
             return False
-        opened.audience.subscribers[subscriber] = None
+        opened.followed().subscribers[subscriber] = None
         return True
 
     def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
@@ -337,11 +339,18 @@ class Engine:
         return stream
 
     def _check_usable(self, stream: Stream) -> None:
-        _check_there(stream)
+        self._check_there(stream)
         if self._is_expired(stream):
             if stream.sidecar.forks:
                 raise StreamGone(stream.path)
             raise StreamNotFound(stream.path)
+
+    def _check_there(self, stream: Stream) -> None:
+        """Raise if its end is durable."""
+        if stream.ended is not None and stream.last_operation is None:
+            raise stream.ended
+        if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
+            raise StreamGone(stream.path)
 
     def _is_expired(self, stream: Stream) -> bool:
         return is_expired(stream.sidecar.lifetime(), stream.last_use_ms, self._core.now_ms())
@@ -451,13 +460,6 @@ def _open_files(
         directory.close()
         raise
     return directory, journal, recovery
-
-
-def _check_there(stream: Stream) -> None:
-    if stream.ended is not None and stream.last_operation is None:  # its deletion is durable
-        raise stream.ended
-    if stream.sidecar.soft_deleted:
-        raise StreamGone(stream.path)
 
 
 def _time_out(waiter: asyncio.Future[bool]) -> None:

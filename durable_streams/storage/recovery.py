@@ -104,6 +104,7 @@ class _Replay:
         self._writer = StreamWriter(directory, max_files, trim=False, journaled=not self._unsynced)
         self._after: dict[tuple[str, str], _Position] = {}
         self._deleted: set[str] = set()
+        self._ended: set[str] = set()
         self._revived: set[str] = set()
         self._sidecars: dict[tuple[str, str], SidecarRecord] = {}
         self._residents: dict[str, set[str]] = {}
@@ -150,8 +151,9 @@ class _Replay:
                     self._revived.add(record.id)
                 if isinstance(record, fmt.SidecarRecord):
                     self._sidecars[record.path, record.id] = record
+        self._ended = set(deleted)
         self._sidecars = {
-            key: record for key, record in self._sidecars.items() if record.id not in deleted
+            key: record for key, record in self._sidecars.items() if record.id not in self._ended
         }
         self._deleted = {key for key, number in deleted.items() if number > content.applied}
         return content
@@ -173,7 +175,11 @@ class _Replay:
         """Whether a directory without a readable sidecar is that stream's, and no other's."""
         files = map(names.parse_file, self._disk.names(directory))
         owners = {file[1] for file in files if file is not None}
-        return (owners or self._residents[record.path]) == {record.id}
+        if owners:
+            return owners == {record.id}
+        if self._disk.is_directory(self._directory.tmp / record.id):
+            return False  # it is not in its place yet
+        return self._residents[record.path] - self._ended == {record.id}
 
     def _apply(self, record: Record) -> None:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams.engine.engine import Engine
+from durable_streams.engine.stream import Stream
 from durable_streams.errors import (
     DiskFull,
     Overloaded,
@@ -19,7 +20,7 @@ from durable_streams.errors import (
     StreamNotFound,
 )
 from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifetime
-from durable_streams.protocol.offsets import Start
+from durable_streams.protocol.offsets import Offset, Start
 from durable_streams.settings import KIB, MIB, Settings
 from durable_streams.storage import names
 from tests.copying import copy_live
@@ -101,6 +102,29 @@ def directory(data: Path, path: str) -> Path:
 
 
 # -- streams out of service ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sub_offset", [0, 2])
+async def test_no_fork_is_made_of_a_stream_whose_files_miss_something(
+    engine: Engine, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, sub_offset: int
+) -> None:
+    async def late(stream: Stream, offset: Offset) -> None:
+        await out_of_service(engine, "s")
+        while stream.applied.offset < offset:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(engine._core, "applied_to", late)
+    gate = disk.hold("pwrite", "data/streams/s@")
+    await append(engine, "s", b"two.")
+    request = ForkRequest("s", Offset(0, 4), sub_offset) if sub_offset else ForkRequest("s")
+    forking = asyncio.create_task(engine.create(Create("f", None, fork=request), b""))
+    await asyncio.to_thread(gate.reached.wait)
+    disk.fail("pwrite", errno.EIO, "data/streams/s@", times=1)
+    gate.open()
+    with pytest.raises(StreamDamaged):
+        await forking
+    with pytest.raises(StreamNotFound):
+        await engine.head("f")
 
 
 async def test_a_stream_that_replaces_a_vanished_one_is_kept(

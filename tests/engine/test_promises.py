@@ -2,19 +2,25 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 
 import pytest
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import DiskFull, StreamNotFound
-from durable_streams.protocol.commands import Append, Create, ProducerClaim
+from durable_streams.errors import (
+    DiskFull,
+    SourceGone,
+    StreamExists,
+    StreamGone,
+    StreamNotFound,
+)
+from durable_streams.protocol.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.protocol.offsets import Start
 from durable_streams.settings import Durability, Settings
 from durable_streams.storage import names
 from tests.copying import copy_live
-from tests.storage.staged_disk import StagedDisk
+from tests.storage.staged_disk import Gate, StagedDisk
 
 BYTES = "application/octet-stream"
 
@@ -222,3 +228,68 @@ async def test_nobody_is_told_of_a_deletion_that_may_still_fail(
     assert not isinstance(head, BaseException)
     assert deleted is None or isinstance(deleted, StreamNotFound)
     assert not isinstance(created, BaseException)
+
+
+async def soft_deleting(
+    engine: Engine, disk: StagedDisk
+) -> tuple[Gate, asyncio.Task[None], dict[str, asyncio.Task[object]]]:
+    """A DELETE of a source whose record is not in the journal, and what others ask meanwhile."""
+    await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
+    stream = await engine.open_stream("s")
+    tail = (await engine.head("s")).tail
+    gate = disk.hold("pwrite", "data/journal")
+    deleting = asyncio.ensure_future(engine.delete("s"))
+    await asyncio.to_thread(gate.reached.wait)
+    asked: dict[str, Coroutine[object, object, object]] = {
+        "wait": engine.wait(stream, tail, 3600),
+        "append": engine.append(Append("s", BYTES), b"after."),
+        "delete": engine.delete("s"),
+        "create": engine.create(Create("s", BYTES), b"before."),
+        "fork": engine.create(Create("another", None, fork=ForkRequest("s")), b""),
+    }
+    others = {name: asyncio.ensure_future(work) for name, work in asked.items()}
+    await turns()
+
+    assert [name for name, other in others.items() if other.done()] == []
+    assert (await engine.head("s")).tail == tail
+    assert await content(engine) == b"before."
+    return gate, deleting, others
+
+
+async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    gate, deleting, others = await soft_deleting(engine, disk)
+    disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
+    gate.open()
+    with pytest.raises(DiskFull):
+        await deleting
+    waiting = others.pop("wait")
+    for other in others.values():
+        with pytest.raises(DiskFull):
+            await other
+    assert not waiting.done()
+    await append(engine, b"after.")
+    assert await waiting is True
+    assert await content(engine) == b"before.after."
+
+
+async def test_everybody_is_told_of_a_soft_deletion_when_it_is_durable(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    gate, deleting, others = await soft_deleting(engine, disk)
+    gate.open()
+    await deleting
+    told = await asyncio.gather(*others.values(), return_exceptions=True)
+    assert dict(zip(others, map(type, told), strict=True)) == {
+        "wait": StreamGone,
+        "append": StreamGone,
+        "delete": StreamGone,
+        "create": StreamExists,
+        "fork": SourceGone,
+    }
+    with pytest.raises(StreamGone):
+        await engine.head("s")
+    await engine.delete("fork")  # the last that needs it
+    with pytest.raises(StreamNotFound):
+        await engine.head("s")

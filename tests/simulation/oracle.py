@@ -201,7 +201,8 @@ class Oracle:
         fits = [
             attempt
             for attempt in self.attempts.values()
-            if attempt.number in source.attempts or source.inherited is None
+            # A source may have lost unsynced bytes that its fork still has.
+            if attempt.number in source.attempts or source.inherited is None or self._lost
             if left.startswith(attempt.wire) or attempt.wire.startswith(left)
         ]
         assert fits, f"foreign bytes at {at}: {left[:60]!r}"
@@ -234,6 +235,8 @@ class Oracle:
                     living.closed = Fate.OPEN
                 if living.dead_at is not None and lost(living.dead_ms):
                     living.dead_at, living.deleting = None, living.deleting + 1
+                if living.deleting:  # its end may be lost, and not that of its source
+                    living.source = None
                 if living.born is Fate.DONE and lost(living.born_ms):
                     living.born, living.source = Fate.OPEN, None
                 living.tail = ZERO

@@ -245,6 +245,58 @@ def test_a_torn_sidecar_is_not_replaced_by_that_of_the_stream_deleted_there_befo
     assert content(directory) == b"new."
 
 
+def test_the_torn_sidecar_of_an_empty_stream_is_mended_though_another_was_deleted_there_before(
+    directory: DataDirectory,
+) -> None:
+    old, new = History(), History(stream_id=OTHER_ID)
+    creation = new.create()
+    with journal(directory) as opened:
+        opened.checkpointed(opened.write([old.create(b"old."), old.delete(), creation]))
+        opened.write([new.append(b"acknowledged.")])
+        opened.write([new.change(cuts=7)])
+    applied(directory, creation)
+    (home(directory) / names.SIDECAR).write_bytes(b"{")
+
+    recover(directory, FILES)
+
+    assert content(directory) == b"acknowledged."
+
+
+def test_an_empty_fork_in_the_place_of_a_deleted_stream_survives_its_torn_sidecar(
+    directory: DataDirectory,
+) -> None:
+    old, fork = History(), History(stream_id=OTHER_ID)
+    applied(directory, fork.create())
+    journaled(directory, old.delete(), AdoptRecord("s", OTHER_ID), fork.change(cuts=7))
+    (home(directory) / names.SIDECAR).write_bytes(b"{")
+
+    recover(directory, FILES)
+
+    loaded = load(directory.disk, home(directory))
+    assert loaded is not None
+    assert (loaded.sidecar.id, loaded.sidecar.cuts) == (OTHER_ID, 7)
+
+
+def test_what_is_left_of_a_deleted_stream_is_not_taken_for_the_fork_that_takes_its_place(
+    directory: DataDirectory,
+) -> None:
+    old, fork = History(), History(stream_id=OTHER_ID)
+    applied(directory, old.create())
+    (home(directory) / names.SIDECAR).write_bytes(b"{")
+    born = directory.tmp / OTHER_ID
+    born.mkdir()
+    (born / names.SIDECAR).write_bytes(fork.create().sidecar)
+    (born / "inherited").touch()
+    journaled(directory, old.delete(), AdoptRecord("s", OTHER_ID), fork.change(cuts=7))
+
+    recover(directory, FILES)
+
+    assert (home(directory) / "inherited").exists()
+    loaded = load(directory.disk, home(directory))
+    assert loaded is not None
+    assert (loaded.sidecar.id, loaded.sidecar.cuts) == (OTHER_ID, 7)
+
+
 def test_batches_that_a_checkpoint_covered_are_not_looked_at(directory: DataDirectory) -> None:
     history = History()
     with journal(directory) as opened:

@@ -1,0 +1,118 @@
+"""Streams are found whatever happens while the disk is looked at."""
+
+import asyncio
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable_streams.engine.catalog import Catalog
+from durable_streams.engine.stream import Stream
+from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.disk import Disk
+from durable_streams.storage.format.journal import AppendRecord, CreateRecord
+from durable_streams.storage.stream_files import load
+from durable_streams.storage.writer import StreamWriter
+from tests.storage.history import OTHER_ID, TIME_MS, History
+
+
+class LateExecutor(Executor):
+    """Does its jobs at once and tells of them when it is told to."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Future[Any], Any]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.done.append((future, fn(*args, **kwargs)))
+        return future
+
+    async def tell(self) -> None:
+        """Tell of the first job that nobody was told of yet."""
+        await turns()
+        future, result = self.done.pop(0)
+        future.set_result(result)
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_loop() -> None:
+    """The late executor does its jobs on the loop's thread."""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DataDirectory:
+    return DataDirectory.open(Disk(), tmp_path / "data")
+
+
+@pytest.fixture
+def executor() -> LateExecutor:
+    return LateExecutor()
+
+
+async def turns() -> None:
+    """Let everything on the loop happen that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def in_files(directory: DataDirectory, *records: CreateRecord | AppendRecord) -> None:
+    writer = StreamWriter(directory, 64)
+    for record in records:
+        if isinstance(record, CreateRecord):
+            writer.create(record)
+        else:
+            writer.append(record, record.data, record.index)
+    writer.close()
+
+
+def opened(directory: DataDirectory, path: str) -> Stream:
+    loaded = load(directory.disk, directory.stream_directory(path))
+    assert loaded is not None
+    return Stream(path, loaded, TIME_MS)
+
+
+async def searching(catalog: Catalog, executor: LateExecutor) -> asyncio.Task[Stream | None]:
+    """Somebody looks for ``s``; the disk was read, and nobody knows what it said."""
+    finding = asyncio.create_task(catalog.find("s"))
+    await turns()
+    assert executor.done
+    return finding
+
+
+async def test_a_stream_that_the_cache_drops_before_those_who_wait_for_it_come_back_is_found(
+    directory: DataDirectory, executor: LateExecutor
+) -> None:
+    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
+    in_files(directory, History().create(b"one."), History("t", OTHER_ID).create())
+    finding = await searching(catalog, executor)
+    look = catalog._opening["s"]
+    catalog.add(opened(directory, "s"))
+    look.add_done_callback(lambda _: catalog.add(opened(directory, "t")))
+
+    await executor.tell()
+
+    found = await finding
+    assert found is not None
+    assert found.path == "s"
+    directory.close()
+
+
+async def test_what_was_read_before_a_stream_was_opened_by_somebody_else_is_not_used(
+    directory: DataDirectory, executor: LateExecutor
+) -> None:
+    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
+    history = History()
+    in_files(directory, history.create(b"one."), History("t", OTHER_ID).create())
+    finding = await searching(catalog, executor)
+    catalog.add(opened(directory, "s"))
+    in_files(directory, history.append(b"two."))
+    catalog.add(opened(directory, "t"))  # in the place of the other
+
+    await executor.tell()
+    await executor.tell()
+
+    found = await finding
+    assert found is not None
+    assert found.durable.position == len(b"one.two.")
+    directory.close()
