@@ -71,6 +71,10 @@ class _Head(NamedTuple):
     body_bytes: int
 
 
+_Key = bytes | tuple[bytes, bytes]
+"""A head; of a producer's, what is before and behind its number (no head is such a pair)."""
+
+
 class Heads:
     """Reads the heads of requests, those seen before without parsing."""
 
@@ -80,7 +84,7 @@ class Heads:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._protocol = BaseProtocol(self._loop)
-        self._known: dict[bytes, _Head] = {}
+        self._known: dict[_Key, _Head] = {}
 
     def read(self, head: bytes) -> _Head | None:
         """Read a head, empty line included; None if the connection is better left to aiohttp."""
@@ -91,7 +95,7 @@ class Heads:
         number = _SEQ.search(head)
         if number is None:
             return self._learn(head, head)
-        key = head[: number.start(1)] + head[number.end(1) :]
+        key = (head[: number.start(1)], head[number.end(1) :])
         known = self._known.get(key) or self._learn(key, head)
         if known is None or not isinstance(known.command, Append):
             return known
@@ -101,9 +105,9 @@ class Heads:
         append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
         return _Head(append, known.body_bytes)
 
-    def _learn(self, key: bytes, head: bytes) -> _Head | None:
+    def _learn(self, key: _Key, head: bytes) -> _Head | None:
         parsed = self._parse(head)
-        if parsed is not None and parsed.command is not None and len(key) <= MAX_HEAD_BYTES:
+        if parsed is not None and parsed.command is not None and len(head) <= MAX_HEAD_BYTES:
             if len(self._known) >= MAX_HEADS:
                 del self._known[next(iter(self._known))]
             self._known[key] = parsed

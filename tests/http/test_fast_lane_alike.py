@@ -100,6 +100,7 @@ CASES: Final = {
         produce("9" * 16),
         produce("9" * 17),
         produce("x"),
+        produce(""),
         produce(" 3"),
     ],
     "a producer's number twice": [
