@@ -48,7 +48,8 @@ MAX_HEAD_BYTES: Final = KIB
 """How many heads are remembered, and up to which size: 4 MiB or so in all."""
 
 PATIENCE_S: Final = 1.0
-"""How long a body may be on its way; then the request is aiohttp's, with its longer timeout."""
+"""How long a body may be on its way, in one more piece; else the request is aiohttp's, with its
+longer timeout."""
 
 _CHANGES_FRAMING: Final = ("Transfer-Encoding", "Trailer", "TE", "Upgrade", "Expect")
 _LENGTH: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -258,7 +259,8 @@ class LaneConnection(web.RequestHandler):
         super().data_received(data)
 
     def _take(self, lane: FastLane, data: bytes) -> None:
-        if self._pieces:
+        is_second_piece = bool(self._pieces)
+        if is_second_piece:
             data, self._pieces = self._pieces + data, b""
             if self._patience is not None:
                 self._patience.cancel()
@@ -268,7 +270,7 @@ class LaneConnection(web.RequestHandler):
         if head is None or missing < 0:
             self._lane = None
             self.pass_on(data)
-        elif head.command is None or not self._is_idle():
+        elif head.command is None or (missing and is_second_piece) or not self._is_idle():
             self._passing_bytes = missing
             self.pass_on(data)
         elif missing:

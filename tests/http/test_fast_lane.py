@@ -116,6 +116,23 @@ async def test_a_body_that_takes_its_time_gets_the_timeout_of_all_bodies(
     assert await client.ended()
 
 
+async def test_a_body_in_many_pieces_goes_through_aiohttp(server: RunningServer) -> None:
+    await server.create("a", "application/json")
+    client = await server.connect()
+    await idle(client)
+    seen = watch(server)
+    (connection,) = connections(server)
+    client.send(HEAD)
+    while not connection._pieces:
+        await asyncio.sleep(0)
+    client.send(b"1")
+    while not seen:
+        await asyncio.sleep(0)
+    client.send(b"234")
+    assert (await client.answer("POST")).status == 204
+    assert (await client.request("GET", "a")).body == b"[1234]"
+
+
 async def test_an_idle_connection_is_closed_after_its_last_plain_request(serve: Serve) -> None:
     server = await serve(HttpSettings(keepalive_timeout_s=0.2))
     await server.create("a", "text/plain")
