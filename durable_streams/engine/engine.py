@@ -96,8 +96,8 @@ class Engine:
         core.catalog.leaving = self._write_use
         core.catalog.was_cut = self._count_cut
         self._long: set[asyncio.Task[object]] = set()
+        self._ticking = asyncio.create_task(core.tick())
         self._tasks = [
-            asyncio.create_task(core.tick()),
             asyncio.create_task(self._tick()),
             asyncio.create_task(self._reclaimer().run()),
             asyncio.create_task(self._endings.empty_trash()),
@@ -426,13 +426,18 @@ class Engine:
     async def close(self) -> None:
         """Drain, finish, checkpoint, and give up the data directory."""
         self.drain()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _cancel(*self._tasks)
         if self._long:
             await asyncio.wait(self._long)
         await self._endings.finished()
+        await _cancel(self._ticking)  # not before: those above may need it, if the journal is full
         await self._core.close()
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open_files(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams.engine import core
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import (
     DiskFull,
+    Overloaded,
     SourceGone,
     StreamExists,
     StreamGone,
@@ -293,3 +295,19 @@ async def test_everybody_is_told_of_a_soft_deletion_when_it_is_durable(
     await engine.delete("fork")  # the last that needs it
     with pytest.raises(StreamNotFound):
         await engine.head("s")
+
+
+async def test_a_full_journal_does_not_keep_a_server_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "_HELD_UP_S", 0.05)
+    engine = await Engine.open(tmp_path / "other", Settings())
+    await engine.create(Create("s", BYTES), b"")
+    monkeypatch.setattr(engine._core._journal, "has_room", lambda _size: False)
+    deleting = asyncio.ensure_future(engine.delete("s"))
+    await turns()
+    assert not deleting.done()
+    async with asyncio.timeout(30):
+        await engine.close()
+    with pytest.raises(Overloaded):
+        await deleting

@@ -67,6 +67,7 @@ class World:
         self._steps = steps
         self._generations = generations
         self._now = 0.0
+        self._sync_failed = False
         self._actors = Actors(self.random, self.oracle)
 
     def run(self) -> None:
@@ -123,6 +124,7 @@ class World:
 
     def _crash(self, scheduler: Scheduler) -> None:
         self.oracle.crash()
+        self._sync_failed = self.disk.sync_failed
         if self.random.random() < 0.25:
             self.disk = self.disk.after_kill()
             return
@@ -180,6 +182,8 @@ class World:
     def _recover_twice(self) -> None:
         """Recovering again, or after recovery was itself cut short, makes no difference."""
         random = Random(self.random.random())
+        if self.lossy and self._sync_failed:
+            return  # what it was for is in memory, and no later sync brings it to the disk
         # Nothing may be in the balance: what was never synced may go before recovery syncs it.
         start = self.disk.after_kill() if self.lossy else self.disk.after_power_cut(random)
         once = start.after_kill()
