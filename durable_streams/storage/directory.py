@@ -97,6 +97,9 @@ class DataDirectory(Layout):
         _warn_of_remote(disk, root)
         made = disks.make_directories(disk, root, Path(root.anchor))
         _keep_names(disk, root, {root.parent, *made})
+        if fresh:
+            # An earlier first start may have made some of them, and ended before it synced them.
+            _sync_file_system_of(disk, root)
         lock_fd = disk.open_write(root / "LOCK")
         try:
             disk.lock(lock_fd)
@@ -200,11 +203,15 @@ def _keep_names(disk: Disk, root: Path, parents: set[Path]) -> None:
         except FailedSync:
             raise
         except OSError:  # we may not read it: sync the file system that it shares with the root
-            fd = disk.open_read(root)
-            try:
-                disk.sync_file_system(fd)
-            finally:
-                disk.close(fd)
+            _sync_file_system_of(disk, root)
+
+
+def _sync_file_system_of(disk: Disk, root: Path) -> None:
+    fd = disk.open_read(root)
+    try:
+        disk.sync_file_system(fd)
+    finally:
+        disk.close(fd)
 
 
 def _warn_of_remote(disk: Disk, root: Path) -> None:

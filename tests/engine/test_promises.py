@@ -251,6 +251,9 @@ async def soft_deleting(
     }
     others = {name: asyncio.ensure_future(work) for name, work in asked.items()}
     await turns()
+    while engine._core.catalog._opening:  # the fork's path, which the disk is asked about
+        await asyncio.sleep(0)
+    await turns()
 
     assert [name for name, other in others.items() if other.done()] == []
     assert (await engine.head("s")).tail == tail

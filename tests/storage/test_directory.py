@@ -71,6 +71,17 @@ def test_every_directory_on_the_way_to_a_new_one_is_durable_before_it_is_one(
         assert ("sync", made.parent) in disk.events[named:begun]
 
 
+def test_what_an_earlier_first_start_left_unsynced_is_durable_before_it_is_used(
+    data_dir: Path,
+) -> None:
+    root = data_dir / "deep" / "down"
+    root.mkdir(parents=True)  # and that start ended before it had synced the names
+    disk = RecordingDisk()
+    opened(root, disk)
+    begun = disk.events.index(("rename", root / "FORMAT.json"))
+    assert ("sync all", Path()) in disk.events[:begun]
+
+
 def test_the_name_of_a_directory_is_made_durable_at_every_start(data_dir: Path) -> None:
     opened(data_dir)
     disk = RecordingDisk()

@@ -280,6 +280,7 @@ def test_open_files_are_bounded_and_what_is_closed_unsynced_is_synced_with_the_f
     assert len(streams) <= 8
     dirty = writer.take_dirty()
     assert dirty.everything
+    disk.calls.clear()
     sync_dirty(directory, dirty)
     writer.synced(dirty)
     assert disk.calls["sync_file_system"] == 1
@@ -350,6 +351,7 @@ class RecordingDisk(Disk):
 def recorded(data_dir: Path) -> Iterator[tuple[RecordingDisk, DataDirectory]]:
     disk = RecordingDisk()
     directory = DataDirectory.open(disk, data_dir)
+    disk.file_system_syncs = 0  # since it was opened
     yield disk, directory
     directory.close()
 
