@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from durable_streams.storage.format.journal import Batch, FileHeader, Record
 
 _ZEROED_AHEAD: Final = 4 * 1024 * 1024
+_WORTH_GROWING: Final = 512 * 1024
+"""Bytes of a batch that costs more to zero for first than its sync costs on a growing file."""
+
 _SUFFIX: Final = ".journal"
 
 log = logging.getLogger("durable_streams.storage")
@@ -156,24 +159,33 @@ class Journal:
         ``OSError``: nothing was stored and later writes may work; :class:`SyncFailed`: final.
         """
         payload = fmt.pack_records(records)
-        size = fmt.BATCH_HEADER_BYTES + len(payload)
-        if self._must_turn(len(payload)):
+        payload_bytes = sum(map(len, payload))
+        if self._must_turn(payload_bytes):
             self._turn()
         file = self._active
         number = self.last + 1
-        data = fmt.pack_batch(file.header, number, self.synced, self.applied, payload)
+        pieces = fmt.pack_batch(file.header, number, self.synced, self.applied, payload)
+        end = file.position + fmt.BATCH_HEADER_BYTES + payload_bytes
         try:
-            self._zero_ahead(file, file.position + size)
-            self._disk.pwrite(file.fd, data, file.position)
+            if payload_bytes < _WORTH_GROWING:
+                self._zero_ahead(file, end)
+            self._write_pieces(file, pieces)
         except OSError:
             self._abandoned = True
             raise
         if self._sync:
             self.sync()
             self.synced = number
-        file.position += size
+        file.allocated = max(file.allocated, end)
+        file.position = end
         file.last = self.last = number
         return number
+
+    def _write_pieces(self, file: _File, pieces: list[bytes]) -> None:
+        position = file.position
+        for piece in pieces:
+            self._disk.pwrite(file.fd, piece, position)
+            position += len(piece)
 
     def sync(self) -> None:
         """Make everything written so far durable."""

@@ -101,7 +101,7 @@ def _journal(_atheris: Any) -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
         fmt.unpack_header(data)
         fmt.unpack_batch(memoryview(data), 0, header)
-        whole = fmt.pack_batch(header, 1, 0, 0, data)
+        whole = b"".join(fmt.pack_batch(header, 1, 0, 0, [data]))
         batch = fmt.unpack_batch(memoryview(whole), 0, header)
         assert batch is not None
         assert batch.payload == data
@@ -109,7 +109,7 @@ def _journal(_atheris: Any) -> Callable[[bytes], None]:
             records = fmt.unpack_records(data)
         except ValueError:
             return
-        assert fmt.unpack_records(fmt.pack_records(records)) == records
+        assert fmt.unpack_records(b"".join(fmt.pack_records(records))) == records
 
     return read
 

@@ -60,7 +60,7 @@ def quiet() -> Iterator[None]:
 def journal_file(batches: int = 3) -> bytes:
     """A whole journal file."""
     payload = fmt.pack_records(RECORDS)
-    written = [fmt.pack_batch(HEADER, n, n - 1, 0, payload) for n in range(1, batches + 1)]
+    written = [b"".join(fmt.pack_batch(HEADER, n, n - 1, 0, payload)) for n in range(1, batches + 1)]
     return fmt.pack_header(HEADER) + b"".join(written) + bytes(200)
 
 
@@ -98,7 +98,7 @@ def test_a_mutated_header_is_told_from_the_one_written(mutations: list[Mutation]
     assert fmt.unpack_header(data) == (HEADER if data[: len(packed)] == packed else None)
 
 
-@given(st.binary(max_size=300) | st.just(fmt.pack_records(RECORDS)), MUTATIONS)
+@given(st.binary(max_size=300) | st.just(b"".join(fmt.pack_records(RECORDS))), MUTATIONS)
 def test_a_payload_holds_records_or_is_a_value_error(
     payload: bytes, mutations: list[Mutation]
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_payload_holds_records_or_is_a_value_error(
 
 @given(MUTATIONS)
 def test_of_a_mutated_journal_only_what_was_written_is_read(mutations: list[Mutation]) -> None:
-    payload = fmt.pack_records(RECORDS)
+    payload = b"".join(fmt.pack_records(RECORDS))
     with tempfile.TemporaryDirectory() as place:
         layout = Layout(Disk(), Path(place))
         layout.journal.mkdir()
@@ -140,7 +140,7 @@ def test_a_journal_whose_checksums_are_right_and_whose_records_are_not_is_refuse
     """No crash can leave that; a bug of another version might."""
     data = tmp_path / "data"
     shutil.copytree(written, data)
-    batch = fmt.pack_batch(HEADER, 1, 0, 0, b"\xc1 no records")
+    batch = b"".join(fmt.pack_batch(HEADER, 1, 0, 0, [b"\xc1 no records"]))
     (data / "journal" / "9.journal").write_bytes(fmt.pack_header(HEADER) + batch + bytes(100))
     findings: list[str] = []
     verify(data, lambda finding: findings.append(str(finding)))

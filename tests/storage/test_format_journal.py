@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
 )
 PAYLOAD = pack_records([AppendRecord("s", ID, 0, 5, 200, b"8 bytes.", b"line\n", b"data")])
 FILE = FileHeader(generation=3, first=41, salt=0x5EED)
-BATCH = pack_batch(FILE, 41, 40, 12, PAYLOAD)
+BATCH = b"".join(pack_batch(FILE, 41, 40, 12, PAYLOAD))
 
 
 def test_a_file_header_has_the_specified_bytes() -> None:
@@ -52,8 +53,8 @@ def test_a_file_header_has_the_specified_bytes() -> None:
 def test_a_batch_has_the_specified_bytes() -> None:
     assert BATCH[:4] == b"DJSB"
     fields = struct.unpack_from("<QQQQI", BATCH, 8)
-    assert fields == (3, 41, 40, 12, len(PAYLOAD))
-    assert BATCH[BATCH_HEADER_BYTES:] == PAYLOAD
+    assert fields == (3, 41, 40, 12, len(PAYLOAD[0]))
+    assert [BATCH[BATCH_HEADER_BYTES:]] == PAYLOAD
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
@@ -66,11 +67,27 @@ def test_a_file_header_comes_back(generation: int, first: int) -> None:
 def test_a_batch_comes_back_from_anywhere_in_a_file(
     records: list[Record], before: bytes, behind: bytes
 ) -> None:
-    batch = pack_batch(FILE, 41, 40, 12, pack_records(records))
+    batch = b"".join(pack_batch(FILE, 41, 40, 12, pack_records(records)))
     read = unpack_batch(memoryview(before + batch + behind), len(before), FILE)
     assert read is not None
     assert (read.number, read.synced, read.applied, read.size_bytes) == (41, 40, 12, len(batch))
     assert unpack_records(read.payload) == records
+
+
+@given(st.lists(RECORDS, max_size=20), st.integers(0, 20), st.booleans())
+def test_large_data_is_a_piece_of_its_own_and_changes_no_byte(
+    records: list[Record], place: int, first: bool
+) -> None:
+    data = b"x" * 65536
+    large = (
+        CreateRecord("s", ID, b"{}", b"line\n", data)
+        if first
+        else AppendRecord("s", ID, 0, 5, 200, b"8 bytes.", b"line\n", data)
+    )
+    records.insert(place, large)
+    pieces = pack_records(records)
+    assert any(piece is data for piece in pieces)
+    assert b"".join(pieces) == msgspec.msgpack.encode(records)
 
 
 def test_every_flipped_bit_of_a_batch_is_noticed() -> None:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 import msgspec
 
@@ -107,6 +107,9 @@ class Batch(NamedTuple):
     size_bytes: int
 
 
+_MUCH_DATA: Final = 64 * 1024
+_NO_DATA: Final = msgspec.msgpack.encode(b"")
+_BIN_32: Final = 0xC6  # MessagePack: bytes with a length of 4 bytes, big-endian
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decoder: Final = msgspec.msgpack.Decoder(list[Record])
 
@@ -126,9 +129,23 @@ def unpack_header(data: bytes) -> FileHeader | None:
     return header if data[:FILE_HEADER_BYTES] == pack_header(header) else None
 
 
-def pack_records(records: list[Record]) -> bytes:
-    """The payload of a batch."""
-    return _encode(records)
+def pack_records(records: list[Record]) -> list[bytes]:
+    """The payload of a batch, in pieces: large data is a piece of its own, and not copied."""
+    if not any(map(_has_much_data, records)):
+        return [_encode(records)]
+    pieces = [_encode([None] * len(records))[: -len(records)]]  # a None is one byte
+    for record in records:
+        if _has_much_data(record):
+            data = record.data
+            start = _encode(msgspec.structs.replace(record, data=b""))
+            pieces += (start[: -len(_NO_DATA)], struct.pack(">BI", _BIN_32, len(data)), data)
+        else:
+            pieces.append(_encode(record))
+    return pieces
+
+
+def _has_much_data(record: Record) -> TypeGuard[AppendRecord | CreateRecord]:
+    return isinstance(record, AppendRecord | CreateRecord) and len(record.data) >= _MUCH_DATA
 
 
 def unpack_records(payload: bytes) -> list[Record]:
@@ -136,11 +153,17 @@ def unpack_records(payload: bytes) -> list[Record]:
     return _decoder.decode(payload)
 
 
-def pack_batch(file: FileHeader, number: int, synced: int, applied: int, payload: bytes) -> bytes:
-    """A whole batch of a file, header and payload."""
-    rest = struct.pack("<QQQQI", file.generation, number, synced, applied, len(payload))
-    crc = zlib.crc32(payload, zlib.crc32(rest, _seed(file)))
-    return b"".join((BATCH_MAGIC, struct.pack("<I", crc), rest, payload))
+def pack_batch(
+    file: FileHeader, number: int, synced: int, applied: int, payload: list[bytes]
+) -> list[bytes]:
+    """A whole batch of a file, header and payload; in pieces if the payload is."""
+    size = sum(map(len, payload))
+    rest = struct.pack("<QQQQI", file.generation, number, synced, applied, size)
+    crc = zlib.crc32(rest, _seed(file))
+    for piece in payload:
+        crc = zlib.crc32(piece, crc)
+    header = BATCH_MAGIC + struct.pack("<I", crc) + rest
+    return [header + payload[0]] if len(payload) == 1 else [header, *payload]
 
 
 def _seed(file: FileHeader) -> int:
