@@ -173,7 +173,8 @@ class Reader:
             ends = AppendEnds()
         else:
             self._ends.move_to_end(key)
-        path = self._directory.stream_directory(stream.path) / names.index_file(segment, stream.id)
+        _, index = names.files_of(stream.path, segment, stream.id)
+        path = self._directory.streams / index
         sealed = segment < stream.applied.segment
         if ends.complete:
             return ends
@@ -265,9 +266,8 @@ class Reader:
         key = (stream.path, stream.id, segment)
         file = self._open_file(stream, segment, size)
         if file is None:
-            path = self._directory.stream_directory(stream.path)
-            name = names.segment_file(segment, stream.id)
-            fd = await self._open(path / name)
+            name, _ = names.files_of(stream.path, segment, stream.id)
+            fd = await self._open(self._directory.streams / name)
             if self._has_more_than_applied(stream, segment, fd):
                 return OpenSegment(self._directory, fd)
             file = self._files.get(key)

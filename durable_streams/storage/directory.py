@@ -20,7 +20,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -31,6 +30,8 @@ from durable_streams.storage import names
 from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from durable_streams.storage.disk import Disk
 
 FORMAT: Final = 1
@@ -52,6 +53,7 @@ class Layout:
         self.disk = disk
         self.root = root
         self.streams = root / "streams"
+        self._streams_text = str(self.streams)
         self.journal = root / "journal"
         self.tmp = root / "tmp"
         self.trash = root / "trash"
@@ -61,9 +63,9 @@ class Layout:
         """Whether it still is where it was opened: not moved, removed or unmounted."""
         return self.disk.is_directory(self.streams)
 
-    def stream_directory(self, path: str) -> Path:
+    def stream_directory(self, path: str) -> str:
         """The directory of the stream at a URL path."""
-        return self.streams / names.directory_of(path)
+        return f"{self._streams_text}/{names.directory_of(path)}"
 
 
 class DataDirectory(Layout):
@@ -95,8 +97,8 @@ class DataDirectory(Layout):
             raise DataDirectoryError(f"the path of the data directory is too long: {root}")
         fresh = not check_format(disk, root)
         _warn_of_remote(disk, root)
-        made = disks.make_directories(disk, root, Path(root.anchor))
-        _keep_names(disk, root, {root.parent, *made})
+        made = disks.make_directories(disk, root, root.anchor)
+        _keep_names(disk, root, {str(root.parent), *made})
         if fresh:
             # An earlier first start may have made some of them, and ended before it synced them.
             _sync_file_system_of(disk, root)
@@ -192,7 +194,7 @@ def _begin(disk: Disk, root: Path) -> None:
     disk.sync_directory(root)
 
 
-def _keep_names(disk: Disk, root: Path, parents: set[Path]) -> None:
+def _keep_names(disk: Disk, root: Path, parents: set[str]) -> None:
     """The names in the directories above ``root`` are durable when this returns.
 
     That of ``root`` at every start: who made it may have been killed, or be a tool that copies.

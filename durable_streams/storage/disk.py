@@ -15,10 +15,13 @@ import os
 import stat
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Union
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+StrPath = Union["Path", str]
+"""A path; text where many are made: making one of ``pathlib`` costs as much as opening a file."""
 
 _COPY_BYTES: Final = 1024 * 1024
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
@@ -45,15 +48,12 @@ class Disk:
 
     sync_failed = False
 
-    def open_read(self, path: Path) -> int:
+    def open_read(self, path: StrPath) -> int:
         """Open for reading."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def open_write(self, path: Path | str) -> int:
-        """Open for reading and writing, created if missing (the name is not yet durable).
-
-        Takes text as well: making a path costs as much as opening the file.
-        """
+    def open_write(self, path: StrPath) -> int:
+        """Open for reading and writing, created if missing (the name is not yet durable)."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def close(self, fd: int) -> None:
@@ -103,7 +103,7 @@ class Disk:
         except OSError as error:
             raise self.failed_sync(error) from error
 
-    def sync_directory(self, path: Path) -> None:
+    def sync_directory(self, path: StrPath) -> None:
         """The names in a directory are durable when this returns; else :class:`FailedSync`.
 
         Any other ``OSError``: the directory could not be opened, and nothing was tried.
@@ -137,7 +137,7 @@ class Disk:
         self.sync_failed = True
         return FailedSync(*error.args)
 
-    def status(self, path: Path) -> FileStatus | None:
+    def status(self, path: StrPath) -> FileStatus | None:
         """Size and link count; None if there is nothing at the path."""
         try:
             result = os.stat(path)
@@ -150,37 +150,37 @@ class Disk:
         result = os.fstat(fd)
         return FileStatus(result.st_size, result.st_nlink)
 
-    def is_directory(self, path: Path) -> bool:
+    def is_directory(self, path: StrPath) -> bool:
         """Whether a directory is at the path."""
         try:
             return stat.S_ISDIR(os.stat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
-    def names(self, path: Path) -> list[str]:
+    def names(self, path: StrPath) -> list[str]:
         """The names in a directory, in no order; empty if there is none."""
         try:
             return os.listdir(path)
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def make_directory(self, path: Path) -> None:
+    def make_directory(self, path: StrPath) -> None:
         """Make one directory; the name is not yet durable."""
         os.mkdir(path, 0o755)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: StrPath, target: StrPath) -> None:
         """Atomically rename; not durable before both parents are synced."""
         os.rename(source, target)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: StrPath, target: StrPath) -> None:
         """Give a file a second name; not durable before the parent is synced."""
         os.link(source, target, follow_symlinks=False)
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: StrPath) -> None:
         """Remove a file's name."""
         os.unlink(path)
 
-    def remove_directory(self, path: Path) -> None:
+    def remove_directory(self, path: StrPath) -> None:
         """Remove an empty directory."""
         os.rmdir(path)
 
@@ -204,13 +204,13 @@ class Disk:
         self.pwrite(target, data, position)
         return len(data)
 
-    def room(self, path: Path) -> tuple[int, int]:
+    def room(self, path: StrPath) -> tuple[int, int]:
         """Free bytes and free inodes for an unprivileged user, where known."""
         result = os.statvfs(path)
         inodes = result.f_favail if result.f_files else 1 << 62
         return result.f_bavail * result.f_frsize, inodes
 
-    def file_system(self, path: Path) -> str:
+    def file_system(self, path: StrPath) -> str:
         """The kind of file system a path is on (``ext4``, ``nfs4``); empty if not known."""
         try:
             with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
@@ -225,11 +225,11 @@ class Disk:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _is_below(path: Path, mount_point: str) -> bool:
+def _is_below(path: StrPath, mount_point: str) -> bool:
     return f"{path}/".startswith(mount_point.rstrip("/") + "/")
 
 
-def read_file(disk: Disk, path: Path) -> bytes | None:
+def read_file(disk: Disk, path: StrPath) -> bytes | None:
     """The whole content of a small file, None if it is missing."""
     try:
         fd = disk.open_read(path)
@@ -241,7 +241,7 @@ def read_file(disk: Disk, path: Path) -> bytes | None:
         disk.close(fd)
 
 
-def write_file(disk: Disk, path: Path, data: bytes, *, sync: bool = False) -> None:
+def write_file(disk: Disk, path: StrPath, data: bytes, *, sync: bool = False) -> None:
     """Write a whole new file; its bytes are durable if ``sync``, its name never is."""
     fd = disk.open_write(path)
     try:
@@ -253,7 +253,7 @@ def write_file(disk: Disk, path: Path, data: bytes, *, sync: bool = False) -> No
         disk.close(fd)
 
 
-def own_copy(disk: Disk, path: Path, fd: int, size: int, fresh: Path) -> int:
+def own_copy(disk: Disk, path: StrPath, fd: int, size: int, fresh: StrPath) -> int:
     """Put a copy of our own in the place of a file that has another name; open for writing.
 
     Its bytes are durable, its name is not; made at ``fresh`` first.
@@ -270,21 +270,27 @@ def own_copy(disk: Disk, path: Path, fd: int, size: int, fresh: Path) -> int:
     return copy
 
 
-def make_directories(disk: Disk, path: Path, top: Path) -> list[Path]:
+def parent_of(path: str) -> str:
+    """The directory that an absolute path, given as text, is in."""
+    return path.rpartition("/")[0] or "/"
+
+
+def make_directories(disk: Disk, path: StrPath, top: StrPath) -> list[str]:
     """Make ``path`` and its missing parents below ``top``; the directories that got a new name."""
-    missing: list[Path] = []
-    while path != top and not disk.is_directory(path):
-        missing.append(path)
-        path = path.parent
+    name, end = str(path), str(top)
+    missing: list[str] = []
+    while name != end and not disk.is_directory(name):
+        missing.append(name)
+        name = parent_of(name)
     for directory in reversed(missing):
         disk.make_directory(directory)
-    return [directory.parent for directory in missing]
+    return [parent_of(directory) for directory in missing]
 
 
-def remove_tree(disk: Disk, path: Path) -> None:
+def remove_tree(disk: Disk, path: StrPath) -> None:
     """Remove a directory and all below it; missing parts are no error."""
     for name in disk.names(path):
-        child = path / name
+        child = f"{path}/{name}"
         try:
             disk.unlink(child)
         except FileNotFoundError:

@@ -78,7 +78,7 @@ class _Builder:
 
     def _take(self, source_name: str, name: str) -> None:
         """Link a sealed file that is durable, or copy it."""
-        source = self._source / source_name
+        source = f"{self._source}/{source_name}"
         fd = self._disk.open_read(source)
         try:
             self._disk.sync(fd)
@@ -103,7 +103,8 @@ class _Builder:
         """Copy the last piece and rewrite its index up to the cut."""
         plan = self._plan
         segment, position = plan.cut
-        fd = self._disk.open_read(self._source / names.segment_file(segment, plan.source_id))
+        source = names.segment_file(segment, plan.source_id)
+        fd = self._disk.open_read(f"{self._source}/{source}")
         try:
             self._copy(fd, names.segment_file(segment, plan.sidecar.id), position)
             index, tail = self._rewrite_index(fd)
@@ -116,8 +117,8 @@ class _Builder:
     def _rewrite_index(self, segment_fd: int) -> tuple[bytes, Tail]:
         plan = self._plan
         segment, cut = plan.cut
-        path = self._source / names.index_file(segment, plan.source_id)
-        lines = (disks.read_file(self._disk, path) or b"").split(b"\n")
+        name = names.index_file(segment, plan.source_id)
+        lines = (disks.read_file(self._disk, f"{self._source}/{name}") or b"").split(b"\n")
         try:
             opening, old_chain = index_format.unpack_opening(lines[0])
             text, chain = index_format.pack_opening(
@@ -140,8 +141,8 @@ class _Builder:
                     rewritten.append(text)
                 position = end
         except BadLine as error:
-            raise DamagedFiles(f"{path.name}: {error}") from None
+            raise DamagedFiles(f"{name}: {error}") from None
         if position != cut:
-            raise DamagedFiles(f"{path.name}: its lines end before position {cut}")
+            raise DamagedFiles(f"{name}: its lines end before position {cut}")
         index = b"".join(rewritten)
         return index, Tail(segment, cut, len(index), chain)

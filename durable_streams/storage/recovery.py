@@ -25,14 +25,15 @@ No stream becomes shorter, no sidecar older.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from durable_streams.errors import DataDirectoryError
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.format.index import Tail
 from durable_streams.storage.journal import JournalContent, read_journal, set_aside, sync_journal
 from durable_streams.storage.stream_files import (
     DamagedFiles,
@@ -44,10 +45,13 @@ from durable_streams.storage.stream_files import (
 from durable_streams.storage.writer import FilesLost, StreamWriter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.format.journal import AppendRecord, Record, SidecarRecord
+    from durable_streams.storage.format.journal import (
+        AppendRecord,
+        CreateRecord,
+        Record,
+        SidecarRecord,
+    )
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -78,14 +82,11 @@ class Recovery:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
+class _Place(NamedTuple):
     """Where the next append of a stream continues; ``ahead``: nothing in the files does."""
 
-    segment: int
-    index_position: int
-    chain: bytes
-    ahead: bool = field(default=False, compare=False)
+    end: Tail
+    ahead: bool
 
 
 def recover(directory: DataDirectory, max_files: int) -> Recovery:
@@ -102,7 +103,8 @@ class _Replay:
         self._disk = directory.disk
         self._unsynced = directory.is_marked_unsynced()
         self._writer = StreamWriter(directory, max_files, trim=False, journaled=not self._unsynced)
-        self._after: dict[tuple[str, str], _Position] = {}
+        self._writer.sync_everything()
+        self._after: dict[tuple[str, str], _Place] = {}
         self._deleted: set[str] = set()
         self._ended: set[str] = set()
         self._revived: set[str] = set()
@@ -171,7 +173,7 @@ class _Replay:
             if self._is_home_of(directory, record):
                 self._writer.replace_sidecar(record)
 
-    def _is_home_of(self, directory: Path, record: SidecarRecord) -> bool:
+    def _is_home_of(self, directory: str, record: SidecarRecord) -> bool:
         """Whether a directory without a readable sidecar is that stream's, and no other's."""
         files = map(names.parse_file, self._disk.names(directory))
         owners = {file[1] for file in files if file is not None}
@@ -198,7 +200,8 @@ class _Replay:
                 return self._append(record)
             case fmt.CreateRecord():
                 self._writer.create(record)
-                self._know(record.path, record.id, 0, 0, record.index)
+                if record.index:
+                    self._know(record, 0, 0, 0)
             case fmt.AdoptRecord():
                 if not self._disk.is_directory(self._directory.tmp / record.id):
                     return self._holds(record.path, record.id)
@@ -220,12 +223,8 @@ class _Replay:
         return sidecar is not None and sidecar.id == stream_id
 
     def _append(self, record: AppendRecord) -> bool:
-        key = (record.path, record.id)
-        known = self._after.get(key)
-        place = _Position(record.segment, record.index_position, record.chain)
-        follows = known is not None and (
-            known == place or (record.index_position == 0 and known.chain == record.chain)
-        )
+        known = self._after.get((record.path, record.id))
+        follows = known is not None and _follows(record, known.end)
         if not follows and not self._continues_files(record):
             return False
         ahead = follows and known is not None and known.ahead
@@ -236,25 +235,24 @@ class _Replay:
                 return False
             ahead = proved is None
         self._writer.append(record, record.data, record.index)
-        self._know(*key, record.segment, record.index_position, record.index, ahead=ahead)
+        self._know(record, record.segment, record.position, record.index_position, ahead=ahead)
         return True
 
     def _know(
         self,
-        path: str,
-        stream_id: str,
+        record: AppendRecord | CreateRecord,
         segment: int,
         position: int,
-        index: bytes,
+        index_position: int,
         *,
         ahead: bool = False,
     ) -> None:
-        """Remember where the lines just written leave a stream."""
-        if index:
-            chain = index_format.chain_at_end(index)
-            if chain is None:
-                raise DamagedFiles("a journal record without a running checksum")
-            self._after[path, stream_id] = _Position(segment, position + len(index), chain, ahead)
+        """Remember where what was just written at a place leaves a stream."""
+        chain = index_format.chain_at_end(record.index)
+        if chain is None:
+            raise DamagedFiles("a journal record without a running checksum")
+        end = Tail(segment, position + len(record.data), index_position + len(record.index), chain)
+        self._after[record.path, record.id] = _Place(end, ahead)
 
     def _continues_files(self, record: AppendRecord) -> bool:
         directory = self._directory.stream_directory(record.path)
@@ -271,17 +269,14 @@ class _Replay:
             directory, record.id, end.segment, end.position
         )
 
-    def _has_bytes(self, directory: Path, stream_id: str, segment: int, size: int) -> bool:
-        status = self._disk.status(directory / names.segment_file(segment, stream_id))
+    def _has_bytes(self, directory: str, stream_id: str, segment: int, size: int) -> bool:
+        status = self._disk.status(f"{directory}/{names.segment_file(segment, stream_id)}")
         return (status.size_bytes if status else 0) >= size
 
     def _trim(self) -> None:
         """Move aside what lies behind the last record of a stream and does not continue it."""
         for (path, stream_id), place in self._after.items():
-            directory = self._directory.stream_directory(path)
-            self._writer.trim(
-                directory, stream_id, place.segment, place.index_position, place.chain
-            )
+            self._writer.trim(path, stream_id, place.end)
 
     def _clear_tmp(self, *, directories: bool) -> None:
         for name in self._disk.names(self._directory.tmp):
@@ -290,3 +285,11 @@ class _Replay:
                 self._disk.unlink(path)
             elif directories:
                 disks.remove_tree(self._disk, path)
+
+
+def _follows(record: AppendRecord, end: Tail) -> bool:
+    """Whether a record continues what was just written, there or in the segment that follows."""
+    if not record.index_position:
+        return record.chain == end.chain
+    here = (record.segment, record.index_position, record.chain)
+    return here == (end.segment, end.index_position, end.chain)

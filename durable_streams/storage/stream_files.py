@@ -24,9 +24,7 @@ from durable_streams.storage.format.index import BadLine, Line, Opening, Tail
 from durable_streams.storage.format.sidecar import BadSidecar, Sidecar
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from durable_streams.storage.disk import Disk
+    from durable_streams.storage.disk import Disk, StrPath
     from durable_streams.storage.format.journal import AppendRecord
 
 _CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
@@ -58,18 +56,18 @@ class LoadedStream:
     notes: list[str] = field(default_factory=list)
 
 
-def load_sidecar(disk: Disk, directory: Path) -> Sidecar | None:
+def load_sidecar(disk: Disk, directory: StrPath) -> Sidecar | None:
     """The sidecar, None if the directory holds no stream; :class:`DamagedSidecar`."""
-    data = disks.read_file(disk, directory / names.SIDECAR)
+    data = disks.read_file(disk, f"{directory}/{names.SIDECAR}")
     if data is None:
         return None
     try:
         return sidecar_format.unpack(data)
     except BadSidecar as error:
-        raise DamagedSidecar(f"{directory / names.SIDECAR}: {error}") from None
+        raise DamagedSidecar(f"{directory}/{names.SIDECAR}: {error}") from None
 
 
-def load(disk: Disk, directory: Path, *, verify: bool = False) -> LoadedStream | None:
+def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStream | None:
     """Read a stream's state; None if the directory holds no stream.
 
     ``verify``: writes may have been lost that were acknowledged unsynced, so the bytes of the last
@@ -90,7 +88,7 @@ def load(disk: Disk, directory: Path, *, verify: bool = False) -> LoadedStream |
 
 
 def _continued(
-    disk: Disk, directory: Path, loaded: LoadedStream, verify: bool
+    disk: Disk, directory: StrPath, loaded: LoadedStream, verify: bool
 ) -> tuple[Opening, bytes] | None:
     """The opening of the last index that continues those before it; fills ``sizes``."""
     present = {
@@ -119,11 +117,11 @@ def _continued(
 
 
 def _opening(
-    disk: Disk, directory: Path, loaded: LoadedStream, number: int, *, verify: bool
+    disk: Disk, directory: StrPath, loaded: LoadedStream, number: int, *, verify: bool
 ) -> tuple[Opening, bytes] | None:
     stream_id = loaded.sidecar.id
-    path = directory / names.index_file(number, stream_id)
-    line = _line_at(disk, path)
+    name = names.index_file(number, stream_id)
+    line = _line_at(disk, f"{directory}/{name}")
     if line is None:
         return None
     try:
@@ -132,14 +130,14 @@ def _opening(
         if verify:
             loaded.cut = True
             return None
-        raise DamagedFiles(f"{path.name}, line 1: {error}") from None
+        raise DamagedFiles(f"{name}, line 1: {error}") from None
     if opening.segment != number:
-        raise DamagedFiles(f"{path.name}, line 1: is of segment {opening.segment}")
+        raise DamagedFiles(f"{name}, line 1: is of segment {opening.segment}")
     if number == 0:
         return (opening, chain) if opening.continues == loaded.sidecar.root else None
     if opening.previous is None:
-        raise DamagedFiles(f"{path.name}, line 1: names no previous segment")
-    before = directory / names.segment_file(number - 1, stream_id)
+        raise DamagedFiles(f"{name}, line 1: names no previous segment")
+    before = f"{directory}/{names.segment_file(number - 1, stream_id)}"
     status = disk.status(before)
     if status is None or status.size_bytes < opening.previous[0]:
         return None
@@ -150,7 +148,7 @@ def _opening(
     return opening, chain
 
 
-def _line_at(disk: Disk, path: Path, position: int = 0) -> bytes | None:
+def _line_at(disk: Disk, path: StrPath, position: int = 0) -> bytes | None:
     """The line that begins at a position, without its newline; None if it is not all there."""
     try:
         fd = disk.open_read(path)
@@ -169,11 +167,11 @@ def _line_at(disk: Disk, path: Path, position: int = 0) -> bytes | None:
 
 
 def chain_at(
-    disk: Disk, directory: Path, stream_id: str, segment: int, index_position: int
+    disk: Disk, directory: StrPath, stream_id: str, segment: int, index_position: int
 ) -> bytes | None:
     """The chain that an index states right before a position; None if no line ends there."""
     try:
-        fd = disk.open_read(directory / names.index_file(segment, stream_id))
+        fd = disk.open_read(f"{directory}/{names.index_file(segment, stream_id)}")
     except FileNotFoundError:
         return None
     try:
@@ -194,7 +192,7 @@ def end_before(record: AppendRecord) -> Tail:
     return Tail(record.segment - 1, *opening.previous, record.chain)
 
 
-def continuation(disk: Disk, directory: Path, stream_id: str, end: Tail) -> bytes | None:
+def continuation(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
     """The index text of the append that the files prove right behind a place; None without one.
 
     Its line is whole, continues the chain at ``end`` and has its bytes.  If it begins a segment,
@@ -207,10 +205,10 @@ def continuation(disk: Disk, directory: Path, stream_id: str, end: Tail) -> byte
 
 
 def _begun_behind(
-    disk: Disk, directory: Path, stream_id: str, end: Tail, segment: int
+    disk: Disk, directory: StrPath, stream_id: str, end: Tail, segment: int
 ) -> bytes | None:
     """The opening and first line of a segment, if they continue a place so."""
-    text = _line_at(disk, directory / names.index_file(segment, stream_id))
+    text = _line_at(disk, f"{directory}/{names.index_file(segment, stream_id)}")
     if text is None:
         return None
     try:
@@ -224,42 +222,43 @@ def _begun_behind(
     return text + line if line is not None else None
 
 
-def _line_behind(disk: Disk, directory: Path, stream_id: str, end: Tail) -> bytes | None:
+def _line_behind(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
     """The line behind one in the same index, if it is whole, continues it and has its bytes."""
-    text = _line_at(disk, directory / names.index_file(end.segment, stream_id), end.index_position)
+    index = f"{directory}/{names.index_file(end.segment, stream_id)}"
+    text = _line_at(disk, index, end.index_position)
     if text is None:
         return None
     try:
         line, _ = index_format.unpack_line(text, end.chain)
     except BadLine:
         return None
-    status = disk.status(directory / names.segment_file(end.segment, stream_id))
+    status = disk.status(f"{directory}/{names.segment_file(end.segment, stream_id)}")
     return text + b"\n" if (status.size_bytes if status else 0) >= line.end else None
 
 
-def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream, verify: bool) -> None:
+def _follow_lines(disk: Disk, directory: StrPath, loaded: LoadedStream, verify: bool) -> None:
     """Follow the lines of the last index as far as they and their bytes are there."""
     stream_id, number = loaded.sidecar.id, loaded.tail.segment
-    path = directory / names.index_file(number, stream_id)
-    data = disks.read_file(disk, path) or b""
-    status = disk.status(directory / names.segment_file(number, stream_id))
+    name = names.index_file(number, stream_id)
+    data = disks.read_file(disk, f"{directory}/{name}") or b""
+    status = disk.status(f"{directory}/{names.segment_file(number, stream_id)}")
     size = status.size_bytes if status else 0
     lines = data.split(b"\n")
     position = len(lines[0]) + 1
     tail = msgspec.structs.replace(loaded.tail, index_position=position)
     if lines[-1]:
-        loaded.notes.append(f"{path.name}: its last line is torn")
+        loaded.notes.append(f"{name}: its last line is torn")
     for row in range(1, len(lines) - 1):
         text = lines[row]
         try:
             line, chain = index_format.unpack_line(text, tail.chain)
         except BadLine as error:
             if not verify:
-                raise DamagedFiles(f"{path.name}, line {row + 1}: {error}") from None
+                raise DamagedFiles(f"{name}, line {row + 1}: {error}") from None
             loaded.cut = True
             break
         if line.end > size:
-            loaded.notes.append(f"{path.name}: its segment ends before line {row + 1}")
+            loaded.notes.append(f"{name}: its segment ends before line {row + 1}")
             loaded.cut = verify
             break
         if verify and not _has_checksum(disk, directory, loaded, tail.position, line):
@@ -277,7 +276,7 @@ def _follow_lines(disk: Disk, directory: Path, loaded: LoadedStream, verify: boo
 
 def _is_sound(
     disk: Disk,
-    directory: Path,
+    directory: StrPath,
     loaded: LoadedStream,
     found: tuple[Opening, bytes],
     following: Opening,
@@ -290,12 +289,12 @@ def _is_sound(
 
 
 def _has_checksum(
-    disk: Disk, directory: Path, loaded: LoadedStream, begin: int, line: Line
+    disk: Disk, directory: StrPath, loaded: LoadedStream, begin: int, line: Line
 ) -> bool:
     """Whether the bytes of an append are those its line was written for."""
     if line.end == begin:  # there may be no file yet
         return line.crc32 == "00000000"
-    path = directory / names.segment_file(loaded.tail.segment, loaded.sidecar.id)
+    path = f"{directory}/{names.segment_file(loaded.tail.segment, loaded.sidecar.id)}"
     fd = disk.open_read(path)
     try:
         data = disk.pread(fd, line.end - begin, begin)
@@ -349,7 +348,7 @@ class AppendEnds:
         self.scanned += len(text)
 
 
-def scan_ends(disk: Disk, path: Path, ends: AppendEnds, index_position: int) -> None:
+def scan_ends(disk: Disk, path: StrPath, ends: AppendEnds, index_position: int) -> None:
     """Read an index up to ``index_position`` (the end of a line) into ``ends``."""
     fd = disk.open_read(path)
     try:

@@ -16,21 +16,21 @@ import errno
 import logging
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.disk import FailedSync
-from durable_streams.storage.format.index import BadLine, Tail, unpack_end, unpack_line
+from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
 from durable_streams.storage.open_pairs import OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from durable_streams.storage.directory import DataDirectory, Layout
-    from durable_streams.storage.disk import Disk
+    from durable_streams.storage.disk import Disk, StrPath
+    from durable_streams.storage.format.index import Tail
     from durable_streams.storage.format.journal import (
         AdoptRecord,
         CreateRecord,
@@ -47,7 +47,7 @@ class Dirty:
 
     pairs: list[Pair] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
-    directories: set[Path] = field(default_factory=set)
+    directories: set[str] = field(default_factory=set)
     everything: bool = False
 
     def __bool__(self) -> bool:
@@ -79,6 +79,8 @@ class StreamWriter:
         self._directory = directory
         self._disk = directory.disk
         self._streams = str(directory.streams)
+        self._tmp = str(directory.tmp)
+        self._trash = str(directory.trash)
         self._max_new = max_files // 4
         self._trim = trim
         self._journaled = journaled
@@ -102,20 +104,20 @@ class StreamWriter:
         if self._disk.is_directory(target):
             self._restore(record, target)
             return
-        born = self._directory.tmp / record.id
+        born = f"{self._tmp}/{record.id}"
         try:
             self._disk.make_directory(born)
         except FileExistsError:  # an earlier try did not get further
             disks.remove_tree(self._disk, born)
             self._disk.make_directory(born)
-        self._write_new(born / names.SIDECAR, record.sidecar)
+        self._write_new(f"{born}/{names.SIDECAR}", record.sidecar)
         if record.index:
-            self._write_new(born / names.segment_file(0, record.id), record.data)
-            self._write_new(born / names.index_file(0, record.id), record.index)
+            self._write_new(f"{born}/{names.segment_file(0, record.id)}", record.data)
+            self._write_new(f"{born}/{names.index_file(0, record.id)}", record.index)
         self._dirty.directories.add(born)
         self._move_in(born, target)
 
-    def _restore(self, record: CreateRecord, target: Path) -> None:
+    def _restore(self, record: CreateRecord, target: str) -> None:
         try:
             sidecar = load_sidecar(self._disk, target)
         except DamagedFiles:
@@ -139,14 +141,14 @@ class StreamWriter:
             move_aside(self._directory, target)
         # The journal does not hold the fork's bytes: the way to it has to last before it goes.
         # All of it: what was there already may have been made a moment ago, for another stream.
-        disks.make_directories(self._disk, target.parent, self._directory.streams)
-        above = target.parent
-        while above != self._directory.streams:
-            above = above.parent
+        above = disks.parent_of(target)
+        disks.make_directories(self._disk, above, self._streams)
+        while above != self._streams:
+            above = disks.parent_of(above)
             self._disk.sync_directory(above)
-        self._move_in(self._directory.tmp / record.id, target)
+        self._move_in(f"{self._tmp}/{record.id}", target)
 
-    def _was_adopted(self, target: Path, stream_id: str) -> bool:
+    def _was_adopted(self, target: str, stream_id: str) -> bool:
         try:
             sidecar = load_sidecar(self._disk, target)
         except DamagedFiles:  # torn when it was replaced: the other files tell
@@ -155,12 +157,13 @@ class StreamWriter:
             raise FilesLost(f"{target} belongs to another stream")
         return sidecar is not None
 
-    def _move_in(self, born: Path, target: Path) -> None:
-        changed = disks.make_directories(self._disk, target.parent, self._directory.streams)
+    def _move_in(self, born: str, target: str) -> None:
+        parent = disks.parent_of(target)
+        changed = disks.make_directories(self._disk, parent, self._streams)
         self._disk.rename(born, target)
         dirty = self._dirty.directories
         dirty.discard(born)
-        dirty.update((*changed, target, target.parent, self._directory.tmp))
+        dirty.update((*changed, target, parent, self._tmp))
 
     def append(self, first: AppendRecord, data: bytes, index: bytes) -> None:
         """Write bytes to a segment, then their lines to its index, from ``first``'s place on."""
@@ -177,23 +180,24 @@ class StreamWriter:
         fd = self._pair(record).index_fd
         return self._disk.pread(fd, len(record.index), record.index_position) == record.index
 
-    def trim(
-        self, directory: Path, stream_id: str, segment: int, index_position: int, chain: bytes
-    ) -> None:
+    def trim(self, path: str, stream_id: str, end: Tail) -> None:
         """Cut a segment's files behind a line, unless what follows continues it."""
-        path = directory / names.index_file(segment, stream_id)
-        text = disks.read_file(self._disk, path)
-        if text is None:
+        directory = self._directory.stream_directory(path)
+        index = f"{directory}/{names.index_file(end.segment, stream_id)}"
+        status = self._disk.status(index)
+        if status is None:
             return
-        rest, newline, _ = text[index_position:].partition(b"\n")
-        try:
-            if newline:
-                unpack_line(rest, chain)
-                return
-        except BadLine:
-            log.warning("%s: what follows byte %d does not continue it", path, index_position)
-        end = unpack_end(text[:index_position])
-        cut_files(self._directory, directory, stream_id, Tail(segment, end, index_position, chain))
+        if status.size_bytes > end.index_position:
+            text = disks.read_file(self._disk, index) or b""
+            rest, newline, _ = text[end.index_position :].partition(b"\n")
+            try:
+                if newline:
+                    unpack_line(rest, end.chain)
+                    return
+            except BadLine:
+                at = end.index_position
+                log.warning("%s: what follows byte %d does not continue it", index, at)
+        cut_files(self._directory, directory, stream_id, end)
 
     def replace_sidecar(self, record: SidecarRecord) -> None:
         """Replace a sidecar by a higher version; a lower one changes nothing.
@@ -212,18 +216,19 @@ class StreamWriter:
                 return
         self._put_sidecar(record.id, target, record.sidecar)
 
-    def _put_sidecar(self, stream_id: str, target: Path, data: bytes) -> None:
-        present = target / names.SIDECAR
+    def _put_sidecar(self, stream_id: str, target: str, data: bytes) -> None:
+        present = f"{target}/{names.SIDECAR}"
         if disks.read_file(self._disk, present) == data:  # but perhaps not durable
-            self._keep_open(self._disk.open_write(present))
+            if not self._dirty.everything:
+                self._keep_open(self._disk.open_write(present))
             return
-        fresh = self._directory.tmp / f"{stream_id}.{names.SIDECAR}"
+        fresh = f"{self._tmp}/{stream_id}.{names.SIDECAR}"
         if self._journaled:
             self._write_new(fresh, data)
         else:
             disks.write_file(self._disk, fresh, data, sync=True)
         self._disk.rename(fresh, present)
-        self._dirty.directories.update((target, self._directory.tmp))
+        self._dirty.directories.update((target, self._tmp))
 
     def delete(self, record: DeleteRecord) -> None:
         """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty."""
@@ -231,20 +236,20 @@ class StreamWriter:
         if not self._is_of(source, record.id):
             return
         self._pairs.drop_path(record.path, record.id)
-        target = self._directory.trash / record.id
+        target = f"{self._trash}/{record.id}"
         disks.remove_tree(self._disk, target)
         self._disk.rename(source, target)
+        parent = disks.parent_of(source)
         dirty = self._dirty.directories
-        dirty.update((source.parent, self._directory.trash))
+        dirty.update((parent, self._trash))
         dirty.discard(source)
-        parent = source.parent
-        while parent != self._directory.streams and not self._disk.names(parent):
+        while parent != self._streams and not self._disk.names(parent):
             self._disk.remove_directory(parent)
             dirty.discard(parent)
-            parent = parent.parent
+            parent = disks.parent_of(parent)
             dirty.add(parent)
 
-    def _is_of(self, directory: Path, stream_id: str) -> bool:
+    def _is_of(self, directory: str, stream_id: str) -> bool:
         """Whether a directory is a stream's, even if its sidecar was lost in a power cut."""
         try:
             sidecar = load_sidecar(self._disk, directory)
@@ -259,7 +264,7 @@ class StreamWriter:
 
     # -- files -----------------------------------------------------------------------------
 
-    def _write_new(self, path: Path, data: bytes) -> None:
+    def _write_new(self, path: str, data: bytes) -> None:
         fd = self._disk.open_write(path)
         try:
             self._disk.pwrite(fd, data, 0)
@@ -272,11 +277,13 @@ class StreamWriter:
 
     def _keep_open(self, fd: int) -> None:
         """Have a file synced by the next checkpoint."""
-        if len(self._dirty.files) + self._waiting_files < self._max_new:
-            self._dirty.files.append(fd)
-        else:
+        dirty = self._dirty
+        if len(dirty.files) + self._waiting_files >= self._max_new:
+            dirty.everything = True
+        if dirty.everything:
             self._disk.close(fd)
-            self._dirty.everything = True
+        else:
+            dirty.files.append(fd)
 
     def _pair(self, first: AppendRecord) -> Pair:
         """The open files that a record goes to."""
@@ -311,19 +318,19 @@ class StreamWriter:
 
     def _open(self, name: str, size: int) -> int:
         """Open a file below ``streams/`` that has so many bytes and no other name."""
-        fd = self._disk.open_write(f"{self._streams}/{name}")
+        file = f"{self._streams}/{name}"
+        fd = self._disk.open_write(file)
         try:
             status = self._disk.file_status(fd)
             if status.size_bytes == size and status.links == 1:
                 return fd
-            file = self._directory.streams / name
             if status.size_bytes < size:
                 raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
             if status.links > 1:
-                fresh = self._directory.tmp / file.name
+                fresh = f"{self._tmp}/{Path(file).name}"
                 linked, fd = fd, disks.own_copy(self._disk, file, fd, status.size_bytes, fresh)
                 self._disk.close(linked)
-                self._dirty.directories.update((file.parent, self._directory.tmp))
+                self._dirty.directories.update((disks.parent_of(file), self._tmp))
             if self._trim and status.size_bytes > size:
                 set_aside(self._directory, file, fd, size)
         except BaseException:
@@ -332,6 +339,10 @@ class StreamWriter:
         return fd
 
     # -- checkpoints -----------------------------------------------------------------------
+
+    def sync_everything(self) -> None:
+        """Have the next checkpoint sync the file system, so that it needs no open file."""
+        self._dirty.everything = True
 
     def take_dirty(self) -> Dirty:
         """Everything not durable yet; hand it to :func:`sync_dirty`, then to :meth:`synced`."""
@@ -356,36 +367,36 @@ class StreamWriter:
 
 
 def set_aside(
-    directory: DataDirectory, file: Path, fd: int, begin: int, target: Path | None = None
+    directory: DataDirectory, file: StrPath, fd: int, begin: int, target: StrPath | None = None
 ) -> None:
     """Move the bytes of a file from ``begin`` on to ``target``, a file in ``aside/``."""
     disk = directory.disk
-    target = target or _new_aside(directory, f"{file.name}.{begin}")
+    target = target or _new_aside(directory, f"{Path(file).name}.{begin}")
     end = disk.file_status(fd).size_bytes
     disks.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
-    disk.sync_directory(target.parent)
+    disk.sync_directory(Path(target).parent)
     disk.truncate(fd, begin)
     disk.sync(fd)  # or else a power cut brings it back, behind what is written next
     log.warning("moved %d torn bytes of %s to %s", end - begin, file, target)
 
 
-def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: Path) -> None:
+def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: StrPath) -> None:
     """Cut a stream's files to what was proved, durably; what is behind goes to ``aside/``."""
     disk, stream_id, tail = directory.disk, loaded.sidecar.id, loaded.tail
     cut_files(directory, stream_directory, stream_id, tail)
     for name in disk.names(stream_directory):
         parsed = names.parse_file(name)
         if parsed and parsed[1] == stream_id and parsed[0] > tail.segment:
-            move_aside(directory, stream_directory / name)
+            move_aside(directory, f"{stream_directory}/{name}")
 
 
-def move_aside(directory: DataDirectory, path: Path) -> Path:
+def move_aside(directory: DataDirectory, path: StrPath) -> Path:
     """Move a file or directory out of the way, whole and durably; where to."""
     disk = directory.disk
-    target = _new_aside(directory, path.name)
+    target = _new_aside(directory, Path(path).name)
     disk.rename(path, target)
     disk.sync_directory(directory.aside)
-    disk.sync_directory(path.parent)
+    disk.sync_directory(Path(path).parent)
     return target
 
 
@@ -394,16 +405,18 @@ def _new_aside(directory: Layout, name: str) -> Path:
     return directory.aside / f"{name}.{time.time_ns()}"
 
 
-def cut_files(directory: DataDirectory, stream: Path, stream_id: str, tail: Tail) -> None:
+def cut_files(directory: DataDirectory, stream: StrPath, stream_id: str, tail: Tail) -> None:
     """Cut one segment and its index to a tail, durably; nothing happens where they end there."""
     for file, size in (
-        (stream / names.index_file(tail.segment, stream_id), tail.index_position),
-        (stream / names.segment_file(tail.segment, stream_id), tail.position),
+        (names.index_file(tail.segment, stream_id), tail.index_position),
+        (names.segment_file(tail.segment, stream_id), tail.position),
     ):
-        cut_file(directory, file, size)
+        cut_file(directory, f"{stream}/{file}", size)
 
 
-def cut_file(directory: DataDirectory, file: Path, size: int, target: Path | None = None) -> None:
+def cut_file(
+    directory: DataDirectory, file: StrPath, size: int, target: StrPath | None = None
+) -> None:
     """Cut one file, durably, and keep what is behind ``size`` in ``target`` (in ``aside/``)."""
     disk = directory.disk
     status = disk.status(file)
@@ -412,10 +425,10 @@ def cut_file(directory: DataDirectory, file: Path, size: int, target: Path | Non
     fd = disk.open_write(file)
     try:
         if status.links > 1:
-            fresh = directory.tmp / file.name
+            fresh = directory.tmp / Path(file).name
             linked, fd = fd, disks.own_copy(disk, file, fd, status.size_bytes, fresh)
             disk.close(linked)
-            disk.sync_directory(file.parent)
+            disk.sync_directory(Path(file).parent)
         set_aside(directory, file, fd, size, target)
     finally:
         disk.close(fd)

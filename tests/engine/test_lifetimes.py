@@ -14,7 +14,7 @@ from durable_streams.errors import DiskFull, StreamGone, StreamNotFound
 from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.settings import Settings
 from durable_streams.storage import names
-from durable_streams.storage.disk import Disk
+from durable_streams.storage.disk import Disk, StrPath
 from tests.simulation.scheduler import Scheduler, SimulatedLoop
 
 BYTES = "application/octet-stream"
@@ -33,11 +33,11 @@ class CountingDisk(Disk):
         self.refusal: OSError | None = None
         self.full = False
 
-    def room(self, path: Path) -> tuple[int, int]:
+    def room(self, path: StrPath) -> tuple[int, int]:
         return (0, 0) if self.full else super().room(path)
 
-    def open_read(self, path: Path) -> int:
-        if path.name == names.SIDECAR:
+    def open_read(self, path: StrPath) -> int:
+        if Path(path).name == names.SIDECAR:
             self.sidecars_read += 1
             if self.refusal is not None:
                 raise self.refusal

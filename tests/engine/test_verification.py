@@ -13,7 +13,7 @@ from durable_streams.protocol.commands import Append, Create
 from durable_streams.protocol.offsets import Start
 from durable_streams.settings import Durability, Settings
 from durable_streams.storage import names
-from durable_streams.storage.disk import Disk
+from durable_streams.storage.disk import Disk, StrPath
 from tests.copying import copy_live
 
 BYTES = "application/octet-stream"
@@ -164,8 +164,8 @@ class Unreadable(Disk):
 
     refuses = True
 
-    def names(self, path: Path) -> list[str]:
-        if self.refuses and path.name == "far":
+    def names(self, path: StrPath) -> list[str]:
+        if self.refuses and Path(path).name == "far":
             raise OSError(errno.EIO, "refused")
         return super().names(path)
 

@@ -60,7 +60,9 @@ def quiet() -> Iterator[None]:
 def journal_file(batches: int = 3) -> bytes:
     """A whole journal file."""
     payload = fmt.pack_records(RECORDS)
-    written = [b"".join(fmt.pack_batch(HEADER, n, n - 1, 0, payload)) for n in range(1, batches + 1)]
+    written = [
+        b"".join(fmt.pack_batch(HEADER, n, n - 1, 0, payload)) for n in range(1, batches + 1)
+    ]
     return fmt.pack_header(HEADER) + b"".join(written) + bytes(200)
 
 

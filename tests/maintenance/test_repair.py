@@ -11,7 +11,7 @@ from durable_streams.errors import DataDirectoryError, StreamDamaged
 from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
 from durable_streams.storage import names
-from durable_streams.storage.disk import Disk
+from durable_streams.storage.disk import Disk, StrPath
 from tests.maintenance.conftest import SETTINGS
 
 
@@ -182,11 +182,11 @@ class KillingDisk(Disk):
         self._change()
         super().truncate(fd, size)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: StrPath, target: StrPath) -> None:
         self._change()
         super().rename(source, target)
 
-    def make_directory(self, path: Path) -> None:
+    def make_directory(self, path: StrPath) -> None:
         self._change()
         super().make_directory(path)
 

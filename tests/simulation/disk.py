@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from durable_streams.storage.disk import Disk, FileStatus
+from durable_streams.storage.disk import Disk, FileStatus, StrPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,10 +145,10 @@ class SimulatedDisk(Disk):
 
     # -- names -----------------------------------------------------------------------------
 
-    def _parts(self, path: Path) -> list[str]:
-        return list(path.relative_to(self.root).parts)
+    def _parts(self, path: StrPath) -> list[str]:
+        return list(Path(path).relative_to(self.root).parts)
 
-    def _lookup(self, path: Path) -> File | Directory | None:
+    def _lookup(self, path: StrPath) -> File | Directory | None:
         node: File | Directory | None = self.top
         for part in self._parts(path):
             if not isinstance(node, Directory):
@@ -156,7 +156,7 @@ class SimulatedDisk(Disk):
             node = node.names.get(part)
         return node
 
-    def _directory(self, path: Path) -> Directory:
+    def _directory(self, path: StrPath) -> Directory:
         node = self._lookup(path)
         if not isinstance(node, Directory):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -185,14 +185,15 @@ class SimulatedDisk(Disk):
 
     # -- the seam --------------------------------------------------------------------------
 
-    def open_read(self, path: Path) -> int:
+    def open_read(self, path: StrPath) -> int:
+        path = Path(path)
         self.before("open", path)
         node = self._lookup(path)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         return self._fd(node, path)
 
-    def open_write(self, path: Path | str) -> int:
+    def open_write(self, path: StrPath) -> int:
         path = Path(path)
         node = self._lookup(path)
         self.before("open", path)
@@ -243,7 +244,8 @@ class SimulatedDisk(Disk):
             raise self.failed_sync(error) from error
         file.sync()
 
-    def sync_directory(self, path: Path) -> None:
+    def sync_directory(self, path: StrPath) -> None:
+        path = Path(path)
         self.before("open", path)
         directory = self._directory(path)
         try:
@@ -268,7 +270,7 @@ class SimulatedDisk(Disk):
                 waiting.extend(node.names.values())
             node.sync()
 
-    def status(self, path: Path) -> FileStatus | None:
+    def status(self, path: StrPath) -> FileStatus | None:
         node = self._lookup(path)
         if node is None:
             return None
@@ -280,22 +282,25 @@ class SimulatedDisk(Disk):
         file = self._file(fd)
         return FileStatus(len(file.data), file.links)
 
-    def is_directory(self, path: Path) -> bool:
+    def is_directory(self, path: StrPath) -> bool:
         return isinstance(self._lookup(path), Directory)
 
-    def names(self, path: Path) -> list[str]:
+    def names(self, path: StrPath) -> list[str]:
+        path = Path(path)
         self.before("open", path)
         node = self._lookup(path)
         return list(node.names) if isinstance(node, Directory) else []
 
-    def make_directory(self, path: Path) -> None:
+    def make_directory(self, path: StrPath) -> None:
+        path = Path(path)
         self._call("make_directory", path)
         parent = self._directory(path.parent)
         if path.name in parent.names:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         self._change((parent, path.name, Directory()))
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: StrPath, target: StrPath) -> None:
+        source, target = Path(source), Path(target)
         self._call("rename", target)
         origin, goal = self._directory(source.parent), self._directory(target.parent)
         node = origin.names.get(source.name)
@@ -303,13 +308,15 @@ class SimulatedDisk(Disk):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         self._change((origin, source.name, None), (goal, target.name, node))
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: StrPath, target: StrPath) -> None:
+        target = Path(target)
         self._call("link", target)
         node = self._lookup(source)
         assert isinstance(node, File)
         self._change((self._directory(target.parent), target.name, node))
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: StrPath) -> None:
+        path = Path(path)
         node = self._lookup(path)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -318,7 +325,8 @@ class SimulatedDisk(Disk):
         self._call("unlink", path)
         self._change((self._directory(path.parent), path.name, None))
 
-    def remove_directory(self, path: Path) -> None:
+    def remove_directory(self, path: StrPath) -> None:
+        path = Path(path)
         node = self._lookup(path)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -331,10 +339,10 @@ class SimulatedDisk(Disk):
     def copy(self, source: int, target: int, size: int) -> None:
         self.pwrite(target, self.pread(source, size, 0), 0)
 
-    def room(self, path: Path) -> tuple[int, int]:
+    def room(self, path: StrPath) -> tuple[int, int]:
         return self.free()
 
-    def file_system(self, path: Path) -> str:
+    def file_system(self, path: StrPath) -> str:
         return "simulated"
 
     def lock(self, fd: int) -> None:

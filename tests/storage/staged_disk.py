@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from durable_streams.storage.disk import Disk
+from durable_streams.storage.disk import Disk, StrPath
 
 
 @dataclass
@@ -63,7 +63,7 @@ class StagedDisk(Disk):
     def open_files(self) -> list[Path]:
         return sorted(self._paths.values())
 
-    def _stage(self, call: str, path: Path | None) -> None:
+    def _stage(self, call: str, path: StrPath | None) -> None:
         text = str(path)
         for gate in list(self._gates):
             if gate.call == call and gate.where in text:
@@ -75,7 +75,7 @@ class StagedDisk(Disk):
                 fault.times -= 1
                 raise OSError(fault.number, os.strerror(fault.number), text)
 
-    def _stage_sync(self, call: str, path: Path | None) -> None:
+    def _stage_sync(self, call: str, path: StrPath | None) -> None:
         try:
             self._stage(call, path)
         except OSError as error:
@@ -85,11 +85,11 @@ class StagedDisk(Disk):
         self._paths[fd] = path
         return fd
 
-    def open_read(self, path: Path) -> int:
+    def open_read(self, path: StrPath) -> int:
         self._stage("open_read", path)
-        return self._opened(super().open_read(path), path)
+        return self._opened(super().open_read(path), Path(path))
 
-    def open_write(self, path: Path | str) -> int:
+    def open_write(self, path: StrPath) -> int:
         path = Path(path)
         self._stage("open_write", path)
         return self._opened(super().open_write(path), path)
@@ -110,7 +110,7 @@ class StagedDisk(Disk):
         self._stage_sync("sync", self._paths.get(fd))
         super().sync(fd)
 
-    def sync_directory(self, path: Path) -> None:
+    def sync_directory(self, path: StrPath) -> None:
         self._stage_sync("sync_directory", path)
         super().sync_directory(path)
 
@@ -118,18 +118,18 @@ class StagedDisk(Disk):
         self._stage_sync("sync_file_system", None)
         super().sync_file_system(fd)
 
-    def make_directory(self, path: Path) -> None:
+    def make_directory(self, path: StrPath) -> None:
         self._stage("make_directory", path)
         super().make_directory(path)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: StrPath, target: StrPath) -> None:
         self._stage("rename", target)
         super().rename(source, target)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: StrPath, target: StrPath) -> None:
         self._stage("link", target)
         super().link(source, target)
 
-    def room(self, path: Path) -> tuple[int, int]:
+    def room(self, path: StrPath) -> tuple[int, int]:
         self._stage("room", path)
         return super().room(path)

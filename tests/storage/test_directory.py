@@ -8,7 +8,7 @@ import pytest
 
 from durable_streams.errors import DataDirectoryError
 from durable_streams.storage.directory import LONGEST_DIRECTORY, DataDirectory
-from durable_streams.storage.disk import Disk
+from durable_streams.storage.disk import Disk, StrPath
 
 
 class RemoteDisk(Disk):
@@ -17,7 +17,7 @@ class RemoteDisk(Disk):
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
-    def file_system(self, path: Path) -> str:
+    def file_system(self, path: StrPath) -> str:
         return self.kind
 
 
@@ -28,19 +28,19 @@ class RecordingDisk(Disk):
         self.events: list[tuple[str, Path]] = []
         self.unreadable = unreadable
 
-    def make_directory(self, path: Path) -> None:
+    def make_directory(self, path: StrPath) -> None:
         super().make_directory(path)
-        self.events.append(("make", path))
+        self.events.append(("make", Path(path)))
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: StrPath, target: StrPath) -> None:
         super().rename(source, target)
-        self.events.append(("rename", target))
+        self.events.append(("rename", Path(target)))
 
-    def sync_directory(self, path: Path) -> None:
-        if path == self.unreadable:
+    def sync_directory(self, path: StrPath) -> None:
+        if Path(path) == self.unreadable:
             raise PermissionError(errno.EACCES, "Permission denied")
         super().sync_directory(path)
-        self.events.append(("sync", path))
+        self.events.append(("sync", Path(path)))
 
     def sync_file_system(self, fd: int) -> None:
         super().sync_file_system(fd)

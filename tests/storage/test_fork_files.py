@@ -33,7 +33,7 @@ def source(directory: DataDirectory) -> Path:
     dirty = writer.take_dirty()
     writer.synced(dirty)
     writer.close()
-    return directory.stream_directory("s")
+    return Path(directory.stream_directory("s"))
 
 
 def plan(directory: DataDirectory, cut: tuple[int, int], messages: int | None = None) -> ForkPlan:

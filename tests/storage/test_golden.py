@@ -97,8 +97,8 @@ def test_it_was_to_verify_its_streams_and_had_cut_one(killed: Layout) -> None:
     assert cut is not None
     assert source is not None
     assert (cut.cuts, source.soft_deleted, list(source.forks.values())) == (1, True, ["fork"])
-    assert list(killed.stream_directory("pending").glob("*.seg")) == []
-    [torn] = killed.stream_directory("torn").glob("*.idx")
+    assert list(Path(killed.stream_directory("pending")).glob("*.seg")) == []
+    [torn] = Path(killed.stream_directory("torn")).glob("*.idx")
     assert not torn.read_bytes().endswith(b"\n")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from durable_streams.storage import names
 from durable_streams.storage.directory import DataDirectory
-from durable_streams.storage.disk import Disk, FailedSync
+from durable_streams.storage.disk import Disk, FailedSync, StrPath
 from durable_streams.storage.format.journal import AdoptRecord, AppendRecord
 from durable_streams.storage.stream_files import load, load_sidecar
 from durable_streams.storage.writer import FilesLost, StreamWriter, cut, sync_dirty
@@ -31,7 +31,7 @@ def apply(writer: StreamWriter, record: AppendRecord) -> None:
 
 
 def home(directory: DataDirectory, path: str = "s") -> Path:
-    return directory.stream_directory(path)
+    return Path(directory.stream_directory(path))
 
 
 def segment(directory: DataDirectory, number: int = 0) -> Path:
@@ -321,7 +321,7 @@ def test_a_checkpoint_syncs_every_file_and_name_that_was_touched(
     dirty = writer.take_dirty()
     sync_dirty(directory, dirty)
     writer.synced(dirty)
-    touched = {path.relative_to(directory.root).parts[0] for path in dirty.directories}
+    touched = {Path(path).relative_to(directory.root).parts[0] for path in dirty.directories}
     assert touched == {"streams", "tmp"}
     assert disk.calls["sync"] == 5  # the sidecar, and both files as made and as appended to
     assert disk.calls["sync_directory"] == len(dirty.directories)
@@ -336,10 +336,10 @@ class RecordingDisk(Disk):
         self.file_system_syncs = 0
         self.refusal: OSError | None = None
 
-    def sync_directory(self, path: Path) -> None:
+    def sync_directory(self, path: StrPath) -> None:
         if self.refusal is not None:
             raise self.refusal
-        self.synced.append(path)
+        self.synced.append(Path(path))
         super().sync_directory(path)
 
     def sync_file_system(self, fd: int) -> None:
