@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from durable_streams.storage.disk import Disk
     from durable_streams.storage.format.journal import Batch, FileHeader, Record
 
-_ZEROED_AHEAD: Final = 4 * 1024 * 1024
+_ZEROED_AHEAD: Final = 1024 * 1024
 _WORTH_GROWING: Final = 512 * 1024
 """Bytes of a batch that costs more to zero for first than its sync costs on a growing file."""
 
