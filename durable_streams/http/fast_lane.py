@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 64 * KIB
 """Of an append: beyond that, copying and checking weigh more than aiohttp does."""
 
-MAX_HEADS: Final = 8192
+MAX_HEADS: Final = 16384
 MAX_HEAD_BYTES: Final = KIB
-"""How many heads are remembered, and up to which size: 4 MiB or so in all."""
+"""How many heads are remembered, and up to which size: 8 MiB or so in all."""
 
 PATIENCE_S: Final = 1.0
 """How long a body may be on its way, in one more piece; else the request is aiohttp's, with its
