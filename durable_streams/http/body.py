@@ -134,9 +134,9 @@ async def _receive(
 
 
 class _Pieces:
-    """A body on its way: large pieces as they came, small ones together.
+    """A body on its way: large pieces as they came, and small ones joined at once.
 
-    Each small one by itself would cost forty times what comes byte by byte.
+    A list of small ones would take up to forty times as much memory as the body.
     """
 
     def __init__(self) -> None:
@@ -150,15 +150,15 @@ class _Pieces:
         if len(piece) < _LARGE_PIECE_BYTES:
             self._small += piece
         else:
-            self._close_small()
+            self._seal_small()
             self._pieces.append(piece)
 
     def join(self) -> bytes:
         """Everything taken."""
-        self._close_small()
+        self._seal_small()
         return b"".join(self._pieces)
 
-    def _close_small(self) -> None:
+    def _seal_small(self) -> None:
         if self._small:
             self._pieces.append(bytes(self._small))
             self._small.clear()

@@ -192,15 +192,6 @@ def unpack_line(line: bytes, chain: bytes) -> tuple[Line, bytes]:
     return decoded, _check(line, chain)
 
 
-def unpack_end(text: bytes) -> int:
-    """Where the last of whole lines ends in the segment; 0 if there is only the opening."""
-    last = text.rstrip(b"\n").rpartition(b"\n")[2]
-    try:
-        return _line_decoder.decode(last).end
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return 0
-
-
 def chain_at_end(text: bytes) -> bytes | None:
     """The chain that the last line of ``text`` states, unchecked; None if it ends in no line."""
     if not text.endswith(b'"}\n'):
