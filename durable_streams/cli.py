@@ -16,6 +16,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -74,8 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_server(options: argparse.Namespace) -> int:
     logs.configure(options.log_format)
     gc.set_threshold(*_GC_THRESHOLDS)
+    _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
         return runner.run(_serve(options))
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as the process may have: connections and open files need them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # a system may allow less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(options: argparse.Namespace) -> int:

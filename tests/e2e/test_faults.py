@@ -112,6 +112,16 @@ def test_a_full_disk_is_507_reads_go_on_and_room_brings_writing_back(
     assert stream(server, "GET", "b") == (200, b"first again")
 
 
+def test_the_server_takes_as_many_descriptors_as_it_may(start_server: StartServer) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        server = start_server()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
 @contextmanager
 def lowered(server: ServerProcess, limit: int, value: int) -> Iterator[None]:
     soft, hard = resource.prlimit(server.pid, limit)
