@@ -115,7 +115,7 @@ _decoder: Final = msgspec.msgpack.Decoder(list[Record])
 
 
 def pack_header(header: FileHeader) -> bytes:
-    """The first 32 bytes of a file."""
+    """The first 40 bytes of a file."""
     rest = struct.pack("<QQQ", *header)
     crc = zlib.crc32(rest, zlib.crc32(struct.pack("<8sI", _MAGIC, FORMAT)))
     return struct.pack("<8sII", _MAGIC, FORMAT, crc) + rest
