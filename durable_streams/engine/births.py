@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from durable_streams.errors import (
     StreamNotFound,
 )
 from durable_streams.protocol import json_mode, media_type
-from durable_streams.protocol.commands import Append, Lifetime
+from durable_streams.protocol.commands import Append
 from durable_streams.protocol.create_rules import Identity, fork_lifetime, matches
 from durable_streams.protocol.lifetime import is_expired
 from durable_streams.protocol.offsets import Offset
@@ -40,7 +41,7 @@ from durable_streams.storage.fork_files import ForkPlan, build
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.format.index import Tail, root_of
-from durable_streams.storage.format.sidecar import ForkOrigin, Requested, Sidecar
+from durable_streams.storage.format.sidecar import NO_FORKS, ForkOrigin, Sidecar, requested
 from durable_streams.storage.stream_files import DamagedFiles, LoadedStream
 
 if TYPE_CHECKING:
@@ -117,11 +118,12 @@ class Births:
         sidecar = Sidecar(
             id=stream_id,
             path=command.path,
-            content_type=content_type,
+            content_type=sys.intern(content_type),
             created_ms=now_ms,
             last_use_ms=now_ms,
             root=root.hex(),
-            requested=_requested(command.lifetime),
+            requested=requested(command.lifetime),
+            forks=NO_FORKS,
             ttl_s=command.lifetime.ttl_s,
             expires_at=command.lifetime.expires_at,
             expires_at_ms=command.lifetime.expires_at_ms,
@@ -246,7 +248,7 @@ class Births:
             created_ms=now_ms,
             last_use_ms=now_ms,
             root=source.sidecar.root,
-            requested=_requested(command.lifetime),
+            requested=requested(command.lifetime),
             fork=ForkOrigin(
                 source=request.source,
                 source_id=source.id,
@@ -287,7 +289,7 @@ class Births:
         now_ms = core.now_ms()
         stream = Stream(
             command.path,
-            LoadedStream(plan.sidecar, tail, source.sizes[: plan.cut.segment]),
+            LoadedStream(plan.sidecar, tail, list(source.sizes[: plan.cut.segment])),
             now_ms,
         )
         before = source.sidecar
@@ -313,7 +315,3 @@ def sidecar_record(stream: Stream) -> fmt.SidecarRecord:
     """The journal record of a stream's present sidecar."""
     sidecar = stream.sidecar
     return fmt.SidecarRecord(stream.path, stream.id, sidecar.version, sidecar_format.pack(sidecar))
-
-
-def _requested(lifetime: Lifetime) -> Requested:
-    return Requested(lifetime.ttl_s, lifetime.expires_at, lifetime.expires_at_ms)

@@ -79,7 +79,7 @@ class Catalog:
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
         self._cached: OrderedDict[str, Stream] = OrderedDict()
-        self._alive: WeakValueDictionary[str, Stream] = WeakValueDictionary()
+        self._dropped: WeakValueDictionary[str, Stream] = WeakValueDictionary()
         self._lines: dict[str, _Line] = {}
         self._opening: dict[str, asyncio.Task[Stream | None]] = {}
         self._asking: list[tuple[str, asyncio.Future[bool]]] = []
@@ -91,7 +91,7 @@ class Catalog:
 
     def streams(self) -> list[Stream]:
         """The streams in memory, now."""
-        return list(self._alive.values())
+        return [*self._cached.values(), *self._dropped.values()]
 
     def mortal(self) -> list[Stream]:
         """Those that may expire."""
@@ -103,7 +103,7 @@ class Catalog:
         if stream is not None:
             self._cached.move_to_end(path)
             return stream
-        stream = self._alive.get(path)
+        stream = self._dropped.get(path)
         if stream is not None and stream.ended is None:
             self.add(stream)
             return stream
@@ -253,8 +253,8 @@ class Catalog:
         """Put a stream into the cache; others may have to leave it."""
         # Whoever asks from now on must not share a look at the disk that began earlier.
         self._opening.pop(stream.path, None)
-        self._drop(stream.path)
-        self._cached[stream.path] = self._alive[stream.path] = stream
+        self.remove(stream)
+        self._cached[stream.path] = stream
         if stream.sidecar.lifetime() != FOREVER:
             self._mortal[stream] = None
         if self.verifying:
@@ -270,6 +270,7 @@ class Catalog:
         while self._bytes > self._max_bytes and len(self._cached) > 1:
             oldest = self._cached[next(iter(self._cached))]
             self._drop(oldest.path)
+            self._dropped[oldest.path] = oldest
             self.leaving(oldest)
 
     def _drop(self, path: str) -> None:
@@ -285,9 +286,9 @@ class Catalog:
         self._verified.clear()
 
     def remove(self, stream: Stream) -> None:
-        """Forget a stream that was never made."""
+        """Forget the stream at a path, in the cache or dropped from it."""
         self._drop(stream.path)
-        self._alive.pop(stream.path, None)
+        self._dropped.pop(stream.path, None)
 
     def bury(self, stream: Stream) -> None:
         """The stream is deleted, its directory not yet gone."""

@@ -95,7 +95,7 @@ class AppendOperation(Operation):
         stream, record = self.stream, self.record
         stream.durable = self.tail
         if record.data:
-            stream.memory.append(MemoryChunk(record.segment, record.position, record.data))
+            stream.remember(MemoryChunk(record.segment, record.position, record.data))
 
     def undo(self) -> None:
         """Take it back."""
@@ -130,7 +130,7 @@ class BirthOperation(Operation):
         self.stream.birth = None
         self.stream.durable = self.tail
         if self.first_data:
-            self.stream.memory.append(MemoryChunk(0, 0, self.first_data))
+            self.stream.remember(MemoryChunk(0, 0, self.first_data))
 
     def undo(self) -> None:
         """Take it back."""

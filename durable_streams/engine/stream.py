@@ -25,6 +25,8 @@ from durable_streams.storage.format.index import Tail
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from durable_streams.engine.operations import Operation
     from durable_streams.errors import StreamError
     from durable_streams.protocol.commands import Append
@@ -34,13 +36,16 @@ if TYPE_CHECKING:
     from durable_streams.storage.stream_files import LoadedStream
 
 
-STREAM_BYTES: Final = 2560
+STREAM_BYTES: Final = 1280
 """Memory of an open stream without producers, in the cache and all: measured, rounded up."""
 
 _PRODUCER_TEXT: Final = 44  # bytes in the opening of an index beside the id: two numbers, at most
 _PRODUCER_SHARE: Final = 3  # what a producer takes in memory, as a multiple of that text: measured
 _SIZE_BYTES: Final = 40
 _FORK_BYTES: Final = 256
+
+_NO_PRODUCERS: Final[dict[str, ProducerState]] = {}
+"""Of every stream that never had one, and never written to: most streams are idle and small."""
 
 _quote: Final = msgspec.json.Encoder().encode
 
@@ -102,17 +107,17 @@ class Stream:
 
     def __init__(self, path: str, loaded: LoadedStream, now_ms: int) -> None:
         sidecar = loaded.sidecar
-        self.path = path
+        self.path = sidecar.path if sidecar.path == path else path  # one text, not two
         self.id = sidecar.id
         self.sidecar: Sidecar = sidecar
         self.content_type = sidecar.content_type
         self.is_json = media_type.is_json(sidecar.content_type)
         self.decided = self.durable = self.applied = loaded.tail
-        self.sizes = loaded.sizes
-        self.producers = {name: ProducerState(*state) for name, state in loaded.producers.items()}
+        self.sizes = tuple(loaded.sizes)
+        self.producers = _states(loaded.producers) if loaded.producers else _NO_PRODUCERS
         self.producers_bytes = sum(map(producer_bytes, loaded.producers))
         self.counted_bytes = 0
-        self.memory: list[MemoryChunk] = []
+        self.memory: Sequence[MemoryChunk] = ()
         self.audience = NOBODY
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
         self.use_written_ms = self.last_use_ms
@@ -129,12 +134,12 @@ class Stream:
     @property
     def cost_bytes(self) -> int:
         """About what it takes in memory, beside what is on its way to its files."""
-        return (
-            STREAM_BYTES
-            + _PRODUCER_SHARE * self.producers_bytes
+        more = (
+            _PRODUCER_SHARE * self.producers_bytes
             + _SIZE_BYTES * len(self.sizes)
             + _FORK_BYTES * len(self.sidecar.forks)
         )
+        return STREAM_BYTES + more if more else STREAM_BYTES  # one number for all idle streams
 
     def followed(self) -> Audience:
         """The stream's own audience, for somebody to join."""
@@ -178,7 +183,7 @@ class Stream:
         previous: tuple[int, int] | None = None
         if payload.data and index_position and self._is_full(len(payload.data), settings):
             previous = (position, index_position)
-            self.sizes.append(position)
+            self.sizes += (position,)
             segment, position, index_position = segment + 1, 0, 0
         if not index_position:
             opening, chain = index_format.pack_opening(
@@ -217,6 +222,8 @@ class Stream:
         if claim is not None:
             if before.producer is None:
                 self.producers_bytes += producer_bytes(claim.id)
+            if self.producers is _NO_PRODUCERS:
+                self.producers = {}
             self.producers[claim.id] = ProducerState(claim.epoch, claim.seq)
         return record, before
 
@@ -236,13 +243,20 @@ class Stream:
     def take_back(self, before: Before) -> None:
         """Undo the latest reservation."""
         self.decided = before.tail
-        del self.sizes[before.segments :]
+        self.sizes = self.sizes[: before.segments]
         if before.producer_id is not None:
             if before.producer is None:
                 del self.producers[before.producer_id]
                 self.producers_bytes -= producer_bytes(before.producer_id)
             else:
                 self.producers[before.producer_id] = before.producer
+
+    def remember(self, chunk: MemoryChunk) -> None:
+        """An append is durable, and not yet in the files."""
+        if isinstance(self.memory, list):
+            self.memory.append(chunk)
+        else:
+            self.memory = [chunk]
 
     def forget_applied(self, applied: Tail) -> None:
         """The files have everything up to ``applied``: memory need not."""
@@ -251,11 +265,16 @@ class Stream:
         known = 0
         while known < len(memory) and (memory[known].segment, memory[known].start) < applied.offset:
             known += 1
-        del memory[:known]
+        if known:
+            self.memory = memory[known:] or ()
 
     def segment_size(self, segment: int) -> int:
         """Durable bytes of a segment."""
         return self.durable.position if segment == self.durable.segment else self.sizes[segment]
+
+
+def _states(loaded: Mapping[str, tuple[int, int]]) -> dict[str, ProducerState]:
+    return {name: ProducerState(*state) for name, state in loaded.items()}
 
 
 def producer_bytes(producer_id: str) -> int:

@@ -53,6 +53,16 @@ class Dirty:
     def __bool__(self) -> bool:
         return bool(self.pairs or self.files or self.directories or self.everything)
 
+    def note(self, *directories: str) -> None:
+        """Names were added to or taken from directories."""
+        if not self.everything:
+            self.directories.update(directories)
+
+    def note_everything(self) -> None:
+        """It became too much to name."""
+        self.everything = True
+        self.directories.clear()
+
 
 class FilesLost(Exception):
     """A stream's files are shorter than what was written: somebody took them away."""
@@ -114,7 +124,7 @@ class StreamWriter:
         if record.index:
             self._write_new(f"{born}/{names.segment_file(0, record.id)}", record.data)
             self._write_new(f"{born}/{names.index_file(0, record.id)}", record.index)
-        self._dirty.directories.add(born)
+        self._dirty.note(born)
         self._move_in(born, target)
 
     def _restore(self, record: CreateRecord, target: str) -> None:
@@ -161,9 +171,8 @@ class StreamWriter:
         parent = disks.parent_of(target)
         changed = disks.make_directories(self._disk, parent, self._streams)
         self._disk.rename(born, target)
-        dirty = self._dirty.directories
-        dirty.discard(born)
-        dirty.update((*changed, target, parent, self._tmp))
+        self._dirty.directories.discard(born)
+        self._dirty.note(*changed, target, parent, self._tmp)
 
     def append(self, first: AppendRecord, data: bytes, index: bytes) -> None:
         """Write bytes to a segment, then their lines to its index, from ``first``'s place on."""
@@ -228,7 +237,7 @@ class StreamWriter:
         else:
             disks.write_file(self._disk, fresh, data, sync=True)
         self._disk.rename(fresh, present)
-        self._dirty.directories.update((target, self._tmp))
+        self._dirty.note(target, self._tmp)
 
     def delete(self, record: DeleteRecord) -> None:
         """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty."""
@@ -240,14 +249,14 @@ class StreamWriter:
         disks.remove_tree(self._disk, target)
         self._disk.rename(source, target)
         parent = disks.parent_of(source)
-        dirty = self._dirty.directories
-        dirty.update((parent, self._trash))
-        dirty.discard(source)
+        dirty = self._dirty
+        dirty.note(parent, self._trash)
+        dirty.directories.discard(source)
         while parent != self._streams and not self._disk.names(parent):
             self._disk.remove_directory(parent)
-            dirty.discard(parent)
+            dirty.directories.discard(parent)
             parent = disks.parent_of(parent)
-            dirty.add(parent)
+            dirty.note(parent)
 
     def _is_of(self, directory: str, stream_id: str) -> bool:
         """Whether a directory is a stream's, even if its sidecar was lost in a power cut."""
@@ -279,7 +288,7 @@ class StreamWriter:
         """Have a file synced by the next checkpoint."""
         dirty = self._dirty
         if len(dirty.files) + self._waiting_files >= self._max_new:
-            dirty.everything = True
+            dirty.note_everything()
         if dirty.everything:
             self._disk.close(fd)
         else:
@@ -299,7 +308,7 @@ class StreamWriter:
             if first.segment:
                 # Nothing may be left behind the end of the segment that this one seals.
                 cut_files(self._directory, directory, first.id, end_before(first))
-            self._dirty.directories.add(directory)
+            self._dirty.note(directory)
         segment, index = names.files_of(first.path, first.segment, first.id)
         segment_fd = self._open(segment, first.position)
         try:
@@ -330,7 +339,7 @@ class StreamWriter:
                 fresh = f"{self._tmp}/{Path(file).name}"
                 linked, fd = fd, disks.own_copy(self._disk, file, fd, status.size_bytes, fresh)
                 self._disk.close(linked)
-                self._dirty.directories.update((disks.parent_of(file), self._tmp))
+                self._dirty.note(disks.parent_of(file), self._tmp)
             if self._trim and status.size_bytes > size:
                 set_aside(self._directory, file, fd, size)
         except BaseException:
@@ -342,7 +351,7 @@ class StreamWriter:
 
     def sync_everything(self) -> None:
         """Have the next checkpoint sync the file system, so that it needs no open file."""
-        self._dirty.everything = True
+        self._dirty.note_everything()
 
     def take_dirty(self) -> Dirty:
         """Everything not durable yet; hand it to :func:`sync_dirty`, then to :meth:`synced`."""

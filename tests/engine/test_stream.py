@@ -74,10 +74,10 @@ async def test_streams_with_many_producers_take_the_place_of_others(engine: Engi
         await engine.create(Create(path, BYTES), b"")
     catalog = engine._core.catalog
     assert len(catalog) == 4
-    for producer in range(5):
+    for producer in range(2):
         await append(engine, producer)
     assert len(catalog) == 2
-    for producer in range(5, 50):
+    for producer in range(2, 50):
         await append(engine, producer)
     assert len(catalog) == 1
     for path in ("a", "b", "c"):

@@ -46,7 +46,7 @@ _CHAIN_FIELD: Final = b',"chain":"'
 _ENDING: Final = len(_CHAIN_FIELD) + 2 * CHAIN_BYTES + len(b'"}')
 
 
-class Tail(msgspec.Struct, frozen=True):
+class Tail(msgspec.Struct, frozen=True, gc=False):
     """The end of a stream, as its last index line proves it.
 
     ``segment`` and ``position``: the tail offset.  ``index_position``: bytes of the index used.

@@ -7,12 +7,13 @@ rename, and only by a higher ``version``.
 
 from __future__ import annotations
 
+import sys
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
-from durable_streams.protocol.commands import ForkRequest, Lifetime
+from durable_streams.protocol.commands import FOREVER, ForkRequest, Lifetime
 from durable_streams.protocol.offsets import Offset
 
 FORMAT: Final = 1
@@ -33,7 +34,7 @@ class ForkOrigin(msgspec.Struct, frozen=True):
         return ForkRequest(self.source, offset, self.sub_offset)
 
 
-class Requested(msgspec.Struct, frozen=True):
+class Requested(msgspec.Struct, frozen=True, gc=False):
     """The lifetime as the PUT asked for it (a fork may inherit another); repeats must match it."""
 
     ttl_s: int | None = None
@@ -45,7 +46,12 @@ class Requested(msgspec.Struct, frozen=True):
         return Lifetime(self.ttl_s, self.expires_at, self.expires_at_ms)
 
 
-class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
+NOTHING_REQUESTED: Final = Requested()
+NO_FORKS: Final[dict[str, str]] = {}
+"""What most sidecars hold, once for all of them; so is every content type (:func:`sys.intern`)."""
+
+
+class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Identity and configuration of a stream.
 
     ``cuts``: how often unsynced bytes were lost and cut off; part of ETags, as offsets repeat then.
@@ -66,7 +72,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     requested: Requested
     fork: ForkOrigin | None = None
-    forks: dict[str, str] = {}
+    forks: dict[str, str] = NO_FORKS
     soft_deleted: bool = False
     cuts: int = 0
 
@@ -75,8 +81,15 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
         return Lifetime(self.ttl_s, self.expires_at, self.expires_at_ms)
 
 
-class _Stored(Sidecar, frozen=True, kw_only=True):
+class _Stored(Sidecar, frozen=True, kw_only=True, gc=False):
     checksum: str
+
+
+def requested(lifetime: Lifetime) -> Requested:
+    """The lifetime that a PUT asked for, as sidecars hold it."""
+    if lifetime == FOREVER:
+        return NOTHING_REQUESTED
+    return Requested(lifetime.ttl_s, lifetime.expires_at, lifetime.expires_at_ms)
 
 
 class BadSidecar(ValueError):
@@ -106,6 +119,9 @@ def unpack(data: bytes) -> Sidecar:
     if stored.format != FORMAT:
         raise BadSidecar(f"format {stored.format} is unknown to this version")
     fields = {name: getattr(stored, name) for name in Sidecar.__struct_fields__}
+    fields["content_type"] = sys.intern(stored.content_type)
+    fields["requested"] = requested(stored.requested.lifetime())
+    fields["forks"] = stored.forks or NO_FORKS
     sidecar = Sidecar(**fields)
     if _digest(sidecar) != stored.checksum:
         raise BadSidecar("its checksum does not match")
