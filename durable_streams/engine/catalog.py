@@ -83,6 +83,7 @@ class Catalog:
         self._lines: dict[str, _Line] = {}
         self._opening: dict[str, asyncio.Task[Stream | None]] = {}
         self._asking: list[tuple[str, asyncio.Future[bool]]] = []
+        self._asked: set[str] = set()
         self._buried: dict[str, Stream] = {}
         self._mortal: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # a set in order
 
@@ -168,31 +169,42 @@ class Catalog:
                 if stream.birth is None:
                     return stream
                 await stream.birth.wait()
+            elif not likely:
+                if not await self._is_on_disk(path):
+                    return None
+                likely = True
             else:
-                opened = await self._open(path, likely)
+                opened = await self._open(path)
                 if opened is None:
                     return None
 
-    async def _open(self, path: str, likely: bool) -> Stream | None:
+    async def _open(self, path: str) -> Stream | None:
         """Open the stream at a path into the cache; None if there is none.
 
         The one that is returned may have been dropped again, or even be buried: look again.
         """
         task = self._opening.get(path)
         if task is None:
-            task = self._loop.create_task(self._open_once(path, likely))
+            task = self._loop.create_task(self._open_once(path))
             self._opening[path] = task
             task.add_done_callback(lambda done: self._opened(path, done))
         await asyncio.wait([task])
         return task.result()
 
     async def _is_on_disk(self, path: str) -> bool:
-        """Whether there is anything at a path; all who ask in one turn share a call."""
+        """Whether there is anything at a path, or something came there meanwhile.
+
+        All who ask in one turn share a call.
+        """
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._asking.append((path, waiter))
+        self._asked.add(path)
         if len(self._asking) == 1:
             self._loop.call_soon(self._ask)
-        return await waiter
+        try:
+            return await waiter or path not in self._asked
+        finally:
+            self._asked.discard(path)
 
     def _ask(self) -> None:
         asking, self._asking = self._asking, []
@@ -211,14 +223,12 @@ class Catalog:
         if self._opening.get(path) is task:
             del self._opening[path]
 
-    async def _open_once(self, path: str, likely: bool) -> Stream | None:
-        loaded = None
-        if likely or await self._is_on_disk(path):
-            verify = self.verifying and path not in self._verified
-            loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
+    async def _open_once(self, path: str) -> Stream | None:
+        verify = self.verifying and path not in self._verified
+        loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
         if self._opening.get(path) is not asyncio.current_task():  # what was read is of before
             there = self.cached(path) or self._buried.get(path)
-            return there if there is not None else await self._open(path, likely)
+            return there if there is not None else await self._open(path)
         if loaded is None:
             return None
         for note in loaded.notes:
@@ -253,6 +263,7 @@ class Catalog:
         """Put a stream into the cache; others may have to leave it."""
         # Whoever asks from now on must not share a look at the disk that began earlier.
         self._opening.pop(stream.path, None)
+        self._asked.discard(stream.path)
         self.remove(stream)
         self._cached[stream.path] = stream
         if stream.sidecar.lifetime() != FOREVER:

@@ -134,6 +134,14 @@ class Engine:
         await self._core.admit()
         return await self._finish(self._births.create(command, body))
 
+    def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
+        """Begin :meth:`create`, which goes on whatever its caller does; None if it has to wait."""
+        self._check_size(body)
+        core = self._core
+        if core.refusal() or core.held_up():
+            return None
+        return self._begin(self._births.create(command, body))
+
     async def append(self, command: Append, body: bytes) -> Appended:
         """POST: append, close, or both in one step; durable when this returns."""
         decided = self.append_now(command, body)
@@ -237,11 +245,16 @@ class Engine:
         if len(body) > self.settings.max_append_bytes:
             raise PayloadTooLarge(self.settings.max_append_bytes)
 
-    async def _finish(self, work: Coroutine[None, None, _T]) -> _T:
-        """Do several steps that belong together, even if the caller goes away meanwhile."""
+    def _begin(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
+        """Begin several steps that belong together; closing waits for them."""
         task = asyncio.create_task(work)
         self._long.add(task)
         task.add_done_callback(self._long.discard)
+        return task
+
+    async def _finish(self, work: Coroutine[None, None, _T]) -> _T:
+        """Do several steps that belong together, even if the caller goes away meanwhile."""
+        task = self._begin(work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

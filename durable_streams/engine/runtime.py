@@ -11,10 +11,13 @@ import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_ID_BYTES: Final = 12
+_IDS: Final = 64
 
 
 class Worker(Protocol):
@@ -52,6 +55,9 @@ class ThreadWorker:
 class Runtime:
     """The real machine."""
 
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+
     def worker(self, name: str) -> Worker:
         """A new worker."""
         return ThreadWorker(f"durable-streams-{name}")
@@ -66,7 +72,12 @@ class Runtime:
 
     def new_id(self) -> str:
         """An id that no stream ever had: 24 hex digits."""
-        return secrets.token_hex(12)
+        if not self._ids:  # asking the system for chance costs the same for one as for many
+            chance = secrets.token_hex(_ID_BYTES * _IDS)
+            self._ids = [
+                chance[at : at + 2 * _ID_BYTES] for at in range(0, len(chance), 2 * _ID_BYTES)
+            ]
+        return self._ids.pop()
 
     def pause(self, seconds: float) -> None:
         """Let time pass, in a worker."""

@@ -1,9 +1,10 @@
-"""The fast lane: plain small appends and reads, answered where their bytes arrive.
+"""The fast lane: plain small writes and reads, answered where their bytes arrive.
 
 aiohttp spends a task, a request and a response on every message, which costs several times what
 the append itself does.  The lane answers without them what is *plain*: one whole request and
-nothing behind it, HTTP/1.1, a POST with a small body or a GET that is not live, no header that
-changes the framing, and everything it needs in memory.  All else goes to aiohttp as it came.
+nothing behind it, HTTP/1.1, a POST or PUT with a small body or a GET that is not live, no header
+that changes the framing, and all that a POST or GET needs in memory.  All else goes to aiohttp as
+it came.
 
 Nothing here reads HTTP.  A head is taken apart by aiohttp's own parser and by the ``parse_command``
 that everybody uses, and remembered by its bytes; the engine and the replies are the same as well.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 from aiohttp import HttpVersion11, web
@@ -29,19 +31,22 @@ from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from durable_streams.errors import StreamError
-from durable_streams.http.urls import split_target
+from durable_streams.http.urls import split_target, stream_url
 from durable_streams.protocol import replies
-from durable_streams.protocol.commands import Append, Live, ProducerClaim, Read
+from durable_streams.protocol.commands import Append, Create, Live, ProducerClaim, Read
 from durable_streams.protocol.requests import parse_command
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from durable_streams.engine.engine import Decided
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.protocol.replies import Reply
+    from durable_streams.results import Created
 
 MAX_BODY_BYTES: Final = 64 * KIB
-"""Of an append: beyond that, copying and checking weigh more than aiohttp does."""
+"""Of a write: beyond that, copying and checking weigh more than aiohttp does."""
 
 MAX_HEADS: Final = 16384
 MAX_HEAD_BYTES: Final = KIB
@@ -66,11 +71,17 @@ class ParserLimits(TypedDict):
 
 
 class _Head(NamedTuple):
-    """What the head of a request says; ``command`` is None if the request is not plain."""
+    """What the head of a request says; ``command`` is None if the request is not plain.
 
-    command: Append | Read | None
+    ``headers``: of a PUT, whose answer depends on them.
+    """
+
+    command: Append | Create | Read | None
     body_bytes: int
+    headers: Mapping[str, str] | None = None
 
+
+_METHODS: Final = {Append: "POST", Create: "PUT", Read: "GET"}
 
 _Key = bytes | tuple[bytes, bytes]
 """A head; of a producer's, what is before and behind its number (no head is such a pair)."""
@@ -80,7 +91,7 @@ class Heads:
     """Reads the heads of requests, those seen before without parsing."""
 
     def __init__(self, prefix: str, max_body_bytes: int, limits: ParserLimits) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         self._max_body_bytes = min(max_body_bytes, MAX_BODY_BYTES)
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -108,7 +119,9 @@ class Heads:
 
     def _learn(self, key: _Key, head: bytes) -> _Head | None:
         parsed = self._parse(head)
-        if parsed is not None and parsed.command is not None and len(head) <= MAX_HEAD_BYTES:
+        if parsed is None or isinstance(parsed.command, Create):  # of which each comes once
+            return parsed
+        if parsed.command is not None and len(head) <= MAX_HEAD_BYTES:
             if len(self._known) >= MAX_HEADS:
                 del self._known[next(iter(self._known))]
             self._known[key] = parsed
@@ -142,7 +155,7 @@ class Heads:
         return self._classify(message.method, message.path, headers, int(length[0]))
 
     def _classify(self, method: str, target: str, headers: Any, body_bytes: int) -> _Head:  # noqa: ANN401 - a multidict
-        prefix = self._prefix
+        prefix = self.prefix
         path, query = split_target(target)
         if path.startswith(f"{prefix}/"):
             try:
@@ -152,6 +165,8 @@ class Heads:
             match command:
                 case Append() if body_bytes <= self._max_body_bytes:
                     return _Head(command, body_bytes)
+                case Create() if body_bytes <= self._max_body_bytes:
+                    return _Head(command, body_bytes, headers)
                 case Read(live=Live.NO) if not body_bytes:
                     return _Head(command, 0)
                 case _:
@@ -165,16 +180,24 @@ class FastLane:
     def __init__(self, handler: StreamsHandler, prefix: str, limits: ParserLimits) -> None:
         self.handler = handler
         self.heads = Heads(prefix, handler.settings.max_body_bytes, limits)
-        self.answering: set[LaneConnection] = set()
+        self._answering: set[LaneConnection] = set()
+        self._finished: asyncio.Future[None] | None = None
 
     async def finish(self) -> None:
-        """Return when the appends under way now have been answered."""
-        waits = [
-            connection.decided.after.wait()
-            for connection in self.answering
-            if connection.decided is not None and connection.decided.after is not None
-        ]
-        await asyncio.gather(*waits, return_exceptions=True)
+        """Return when the writes under way have been answered; no more may begin."""
+        if self._answering:
+            self._finished = asyncio.get_running_loop().create_future()
+            await self._finished
+
+    def begin(self, connection: LaneConnection) -> None:
+        """A write begins whose answer has to wait."""
+        self._answering.add(connection)
+
+    def end(self, connection: LaneConnection) -> None:
+        """It is durable or has failed."""
+        self._answering.discard(connection)
+        if self._finished is not None and not self._answering and not self._finished.done():
+            self._finished.set_result(None)
 
     def read_now(self, command: Read) -> Reply | None:
         """Answer a read from memory; None if that cannot be done."""
@@ -193,19 +216,19 @@ class FastLane:
 class LaneConnection(web.RequestHandler):
     """A connection of aiohttp's with a fast lane.
 
-    ``decided``: the append that is being answered.  ``_pieces``: what came of a request that is
-    not whole yet, or behind the one that is being answered.  ``_passing_bytes``: how much of a
-    request that aiohttp has begun is still to come.
+    ``_outcome``: makes the answer of the write that is under way; raises what that failed with.
+    ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
+    answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
     """
 
     __slots__ = (
+        "_command",
         "_lane",
+        "_outcome",
         "_passing_bytes",
         "_patience",
         "_pieces",
         "_stalled",
-        "_target",
-        "decided",
     )
 
     def __init__(
@@ -215,11 +238,11 @@ class LaneConnection(web.RequestHandler):
         **settings: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         super().__init__(server, **settings)
-        self.decided: Decided | None = None
+        self._outcome: Callable[[], Reply] | None = None
         self._lane = lane
         self._pieces = b""
         self._passing_bytes = 0
-        self._target = ""
+        self._command: Append | Create | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
 
@@ -230,7 +253,7 @@ class LaneConnection(web.RequestHandler):
         lane = self._lane
         if lane is None or not data:  # without data aiohttp calls itself, to go on parsing
             self.pass_on(data)
-        elif self.decided is not None:  # behind a request that is being answered
+        elif self._outcome is not None:  # behind a request that is being answered
             self._pieces += data
             self._pause_reading()
         elif self._passing_bytes:
@@ -239,7 +262,7 @@ class LaneConnection(web.RequestHandler):
             self._take(lane, data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget what has not come whole; an append under way goes on."""
+        """Forget what has not come whole; a write under way goes on."""
         for timer in (self._patience, self._stalled):
             if timer is not None:
                 timer.cancel()
@@ -276,7 +299,7 @@ class LaneConnection(web.RequestHandler):
         elif missing:
             self._pieces = data
             self._patience = self._loop.call_later(PATIENCE_S, self._hand_over, missing)
-        elif not self._answer(lane, head.command, data, end):
+        elif not self._answer(lane, head, data[end:]):
             self.pass_on(data)
 
     def _is_idle(self) -> bool:
@@ -303,45 +326,55 @@ class LaneConnection(web.RequestHandler):
         self._passing_bytes = missing
         self.pass_on(data)
 
-    def _answer(self, lane: FastLane, command: Append | Read, data: bytes, body_at: int) -> bool:
+    def _answer(self, lane: FastLane, head: _Head, body: bytes) -> bool:
         """Answer a plain request, now or when it is durable; False if aiohttp has to."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        handler = lane.handler
-        reply: Reply | None
+        engine, command = lane.handler.engine, head.command
+        reply: Reply | None = None
+        assert command is not None
         try:
-            if isinstance(command, Append):
-                decided = handler.engine.append_now(command, data[body_at:])
-                if decided is None:
-                    return False
-                if decided.after is not None and decided.after.pending:
-                    self.decided = decided
-                    self._target = command.path
-                    lane.answering.add(self)
+            if isinstance(command, Read):
+                reply = lane.read_now(command)
+            elif isinstance(command, Create):
+                location = stream_url(head.headers or {}, self, lane.heads.prefix, command.path)
+                task = engine.begin_create(command, body)
+                if task is not None:
+                    self._wait(lane, command, partial(_created, task, location))
+                    task.add_done_callback(self._settled)
+                    return True
+            else:
+                decided = engine.append_now(command, body)
+                if decided is not None and decided.after is not None and decided.after.pending:
+                    self._wait(lane, command, partial(_appended, decided))
                     decided.after.when_settled(self._settled)
                     return True
-                reply = replies.appended(decided.outcome())
-            else:
-                reply = lane.read_now(command)
+                if decided is not None:
+                    reply = _appended(decided)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = handler.failure(error, _method(command), command.path)
+            reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
         if reply is None:
             return False
         self._send(lane, reply)
         return True
 
-    def _settled(self) -> None:
-        """The append is durable or has failed."""
-        lane, decided = self._lane, self.decided
+    def _wait(self, lane: FastLane, command: Append | Create, outcome: Callable[[], Reply]) -> None:
+        self._outcome, self._command = outcome, command
+        lane.begin(self)
+
+    def _settled(self, _: object = None) -> None:
+        """The write is durable or has failed."""
+        lane, outcome, command = self._lane, self._outcome, self._command
         assert lane is not None
-        assert decided is not None
-        self.decided = None
-        lane.answering.discard(self)
+        assert outcome is not None
+        assert command is not None
+        self._outcome = self._command = None
+        lane.end(self)
+        try:
+            reply = outcome()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
         if self.transport is None:
             return
-        try:
-            reply = replies.appended(decided.outcome())
-        except StreamError as error:
-            reply = lane.handler.failure(error, "POST", self._target)
         self._send(lane, reply)
         if self._pieces:
             data, self._pieces = self._pieces, b""
@@ -372,5 +405,9 @@ class LaneConnection(web.RequestHandler):
             self.transport.resume_reading()
 
 
-def _method(command: Append | Read) -> str:
-    return "POST" if isinstance(command, Append) else "GET"
+def _appended(decided: Decided) -> Reply:
+    return replies.appended(decided.outcome())
+
+
+def _created(task: asyncio.Task[Created], location: str) -> Reply:
+    return replies.created(task.result(), location)

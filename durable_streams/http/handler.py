@@ -127,7 +127,7 @@ class StreamsHandler:
             case Read():
                 return await self._read(request, command)
             case Create():
-                location = stream_url(request, prefix, command.path)
+                location = stream_url(request.headers, request.protocol, prefix, command.path)
                 with self.bodies.share() as share:
                     body = await self._writable_body(request, share)
                     reply = replies.created(await self.engine.create(command, body), location)

@@ -39,23 +39,27 @@ def split_target(target: str) -> tuple[str, str]:
     return path, query
 
 
-def stream_url(request: web.BaseRequest, prefix: str, path: str) -> str:
-    """Return the URL of the stream at the canonical ``path`` below ``prefix``."""
-    return f"{_origin(request)}{prefix}/{quote_stream_path(path)}"
+def stream_url(
+    headers: Mapping[str, str], connection: web.RequestHandler, prefix: str, path: str
+) -> str:
+    """Return the URL of the stream at the canonical ``path`` below ``prefix``.
+
+    ``headers`` are those of the request, ``connection`` is the one that it came in on.
+    """
+    return f"{_origin(headers, connection)}{prefix}/{quote_stream_path(path)}"
 
 
-def _origin(request: web.BaseRequest) -> str:
-    headers = request.headers
+def _origin(headers: Mapping[str, str], connection: web.RequestHandler) -> str:
     forwarded = _forwarded(headers)
     scheme = _first(headers, "X-Forwarded-Proto") or forwarded.get("proto", "")
     if scheme.lower() not in _SCHEMES:
-        scheme = "http" if request.protocol.ssl_context is None else "https"
+        scheme = "http" if connection.ssl_context is None else "https"
     hosts = (
         _first(headers, "X-Forwarded-Host"),
         forwarded.get("host", ""),
         headers.get("Host", ""),
     )
-    host = next((host for host in hosts if _HOST.fullmatch(host)), None) or _own_host(request)
+    host = next((host for host in hosts if _HOST.fullmatch(host)), None) or _own_host(connection)
     return f"{scheme.lower()}://{host}"
 
 
@@ -72,9 +76,9 @@ def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     return {pair[1].lower(): pair[2] or pair[3] or "" for pair in pairs}
 
 
-def _own_host(request: web.BaseRequest) -> str:
+def _own_host(connection: web.RequestHandler) -> str:
     """Return the address the request came in on."""
-    name = request.protocol.sockname
+    name = connection.sockname
     if not isinstance(name, tuple):
         return "localhost"
     address, port = name[:2]

@@ -72,9 +72,11 @@ def opened(directory: DataDirectory, path: str) -> Stream:
     return Stream(path, loaded, TIME_MS)
 
 
-async def searching(catalog: Catalog, executor: LateExecutor) -> asyncio.Task[Stream | None]:
+async def searching(
+    catalog: Catalog, executor: LateExecutor, *, likely: bool = True
+) -> asyncio.Task[Stream | None]:
     """Somebody looks for ``s``; the disk was read, and nobody knows what it said."""
-    finding = asyncio.create_task(catalog.find("s"))
+    finding = asyncio.create_task(catalog.find("s", likely=likely))
     await turns()
     assert executor.done
     return finding
@@ -115,4 +117,38 @@ async def test_what_was_read_before_a_stream_was_opened_by_somebody_else_is_not_
     found = await finding
     assert found is not None
     assert found.durable.position == len(b"one.two.")
+    directory.close()
+
+
+async def test_a_stream_that_came_while_the_disk_said_there_was_none_is_found(
+    directory: DataDirectory, executor: LateExecutor
+) -> None:
+    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
+    in_files(directory, History("t", OTHER_ID).create())
+    finding = await searching(catalog, executor, likely=False)
+    in_files(directory, History().create(b"one."))
+    catalog.add(opened(directory, "s"))
+    catalog.add(opened(directory, "t"))  # in the place of the other
+
+    await executor.tell()  # nothing is there
+    await executor.tell()
+
+    found = await finding
+    assert found is not None
+    assert found.durable.position == len(b"one.")
+    assert not catalog._asked
+    directory.close()
+
+
+async def test_those_who_ask_for_nothing_in_one_turn_share_a_look(
+    directory: DataDirectory, executor: LateExecutor
+) -> None:
+    catalog = Catalog(directory, executor, 9, lambda: TIME_MS, verify=False)
+    in_files(directory, History().create(b"one."))
+    finding = [asyncio.create_task(catalog.find(path, likely=False)) for path in "sab"]
+    await executor.tell()  # what is at the three of them
+    await executor.tell()  # what "s" holds
+    found = [await task for task in finding]
+    assert [stream and stream.path for stream in found] == ["s", None, None]
+    assert not executor.done
     directory.close()

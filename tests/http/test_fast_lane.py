@@ -78,6 +78,9 @@ async def test_plain_requests_do_not_go_through_aiohttp(server: RunningServer) -
         await asyncio.sleep(0)
     client.send(b"1234")
     assert (await client.answer("POST")).status == 204
+    assert (await client.request("PUT", "b", b"[1]", JSON)).status == 201
+    assert (await client.request("PUT", "b", b"", JSON)).status == 200
+    assert (await client.request("PUT", "b", b"", TEXT)).status == 409
     assert seen == []
 
 
@@ -230,42 +233,45 @@ async def test_requests_behind_an_append_under_way_are_answered_in_order(tmp_pat
         assert (await client.answer("HEAD")).status == 200
 
 
-async def test_an_append_whose_client_left_is_kept(tmp_path: Path) -> None:
-    async with held(tmp_path / "data") as staged:
-        client = await staged.client()
-        gate = staged.disk.hold("sync", "journal")
-        client.ask("POST", "a", b"kept", TEXT)
-        await asyncio.to_thread(gate.reached.wait)
-        await client.close()
-        gate.open()
-        other = await staged.client()
-        assert (await other.request("POST", "a", b".", TEXT)).status == 204
-        assert (await other.request("GET", "a")).body == b"kept."
+async def test_a_write_whose_client_left_is_kept(tmp_path: Path) -> None:
+    for method, path in (("POST", "a"), ("PUT", "b")):
+        async with held(tmp_path / method) as staged:
+            client = await staged.client()
+            gate = staged.disk.hold("sync", "journal")
+            client.ask(method, path, b"kept", TEXT)
+            await asyncio.to_thread(gate.reached.wait)
+            await client.close()
+            gate.open()
+            other = await staged.client()
+            assert (await other.request("POST", path, b".", TEXT)).status == 204
+            assert (await other.request("GET", path)).body == b"kept."
 
 
-async def test_a_stop_waits_for_appends_under_way_and_ends_their_connections(
+async def test_a_stop_waits_for_writes_under_way_and_ends_their_connections(
     tmp_path: Path,
 ) -> None:
-    async with held(tmp_path / "data") as staged:
-        client = await staged.client()
-        gate = staged.disk.hold("sync", "journal")
-        client.ask("POST", "a", b"x", TEXT)
-        await asyncio.to_thread(gate.reached.wait)
-        stopping = asyncio.ensure_future(staged.server.stop())
-        await asyncio.sleep(0)
-        gate.open()
-        answer = await client.answer("POST")
-        assert (answer.status, answer.headers["connection"]) == (204, "close")
-        assert await client.ended()
-        await stopping
+    for method, path, status in (("POST", "a", 204), ("PUT", "b", 201)):
+        async with held(tmp_path / method) as staged:
+            client = await staged.client()
+            gate = staged.disk.hold("sync", "journal")
+            client.ask(method, path, b"x", TEXT)
+            await asyncio.to_thread(gate.reached.wait)
+            stopping = asyncio.ensure_future(staged.server.stop())
+            await asyncio.sleep(0)
+            gate.open()
+            answer = await client.answer(method)
+            assert (answer.status, answer.headers["connection"]) == (status, "close")
+            assert await client.ended()
+            await stopping
 
 
 async def test_a_failed_sync_is_answered_503(tmp_path: Path) -> None:
-    async with held(tmp_path / "data") as staged:
-        client = await staged.client()
-        staged.disk.fail("sync", 5, "journal")
-        assert (await client.request("POST", "a", b"x", TEXT)).status == 503
-        assert (await client.request("GET", "a")).body == b""
+    for method, path in (("POST", "a"), ("PUT", "b")):
+        async with held(tmp_path / method) as staged:
+            client = await staged.client()
+            staged.disk.fail("sync", 5, "journal")
+            assert (await client.request(method, path, b"x", TEXT)).status == 503
+            assert (await client.request("GET", "a")).body == b""
 
 
 async def test_few_heads_are_remembered(server: RunningServer) -> None:
@@ -277,6 +283,9 @@ async def test_few_heads_are_remembered(server: RunningServer) -> None:
         assert parsed is not None
         assert parsed.command is not None
     assert len(lane.heads._known) == fast_lane.MAX_HEADS
+    assert lane.heads.read(b"PUT /v1/stream/new HTTP/1.1\r\nHost: a\r\n\r\n") is not None
+    assert len(lane.heads._known) == fast_lane.MAX_HEADS
+    assert not any(b"PUT" in key for key in lane.heads._known)
     long = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 2000 + b"\r\n\r\n"
     assert lane.heads.read(long) is not None
     assert long not in lane.heads._known

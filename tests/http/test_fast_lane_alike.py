@@ -51,6 +51,14 @@ def read(query: str = "", *lines: str) -> bytes:
     return request("GET", None, target=f"PATH{query}", lines=lines)
 
 
+def create(
+    body: bytes | None = b"first",
+    lines: Iterable[str] = ("Content-Type: text/plain",),
+    name: str = "NAME",
+) -> bytes:
+    return request("PUT", body, target=f"/v1/stream/new/{name}", lines=lines)
+
+
 CASES: Final = {
     "appends and reads": [request(), read(), request(body=b"more"), read("?offset=-1"), read()],
     "a read from the middle": [request(body=b"abcdef"), read(f"?offset={0:016d}_{3:016d}")],
@@ -81,6 +89,50 @@ CASES: Final = {
         request("DELETE", None, lines=()),
         request(),
         read(),
+    ],
+    "creates": [
+        create(),
+        create(b"more"),
+        create(None),
+        create(lines=("Content-Type: image/png",)),
+        request(target="/v1/stream/new/NAME"),
+        create(lines=("Content-Type: text/plain", "Stream-Closed: true")),
+        create(b"x" * 70_000),
+        create(lines=("Content-Type: text/plain",), name="b%2Fc"),
+        read().replace(b"PATH", b"/v1/stream/new/NAME"),
+    ],
+    "creates with a lifetime": [
+        create(lines=("Content-Type: text/plain", f"Stream-TTL: {ttl}"), name=f"NAME-{number}")
+        for number, ttl in enumerate(("60", "0", "-1", "x", "00", "1.0"))
+    ],
+    "creates of JSON": [
+        create(body, lines=("Content-Type: application/json",), name=f"NAME-{number}")
+        for number, body in enumerate((b"[1,2]", b"[]", b"{", b"", b"nul"))
+    ],
+    "creates closed": [
+        create(body, lines=("Content-Type: text/plain", "Stream-Closed: true"), name=f"NAME-{at}")
+        for at, body in enumerate((b"", b"all", b"", b""))
+    ],
+    "creates behind a proxy": [
+        create(None, lines=lines, name=f"NAME-{number}")
+        for number, lines in enumerate(
+            (
+                ("X-Forwarded-Proto: https", "X-Forwarded-Host: public.test:8443, inner"),
+                ('Forwarded: proto=https;host="public.test"',),
+                ("X-Forwarded-Host: a/b", "X-Forwarded-Proto: gopher"),
+            )
+        )
+    ],
+    "creates without a usable host": [
+        create(None).replace(b"Host: a", b"Host: <a>"),
+        create(None, name="NAME-b").replace(b"Host: a\r\n", b""),
+        create(None, name="NAME-c").replace(b"Host: a", b"Host: a\r\nHost: b"),
+    ],
+    "forks": [
+        create(None, lines=("Stream-Forked-From: PATH",)),
+        create(None, lines=("Stream-Forked-From: /v1/stream/none",), name="NAME-b"),
+        create(b"x", lines=("Stream-Forked-From: PATH",), name="NAME-c"),
+        read().replace(b"PATH", b"/v1/stream/new/NAME-c"),
     ],
     "a producer": [
         produce("0"),
@@ -168,6 +220,7 @@ async def said(server: RunningServer, name: str, pieces: list[bytes]) -> bytes:
         text += await silence(client)
     await client.close()
     text = re.sub(rb"Date: [^\r]*", b"Date: now", text)
+    text = re.sub(rb"http://127.0.0.1:[0-9]+/", b"http://own/", text)
     # What is wrong with a request that ends in nonsense depends on how much came at once.
     text = NO_HTTP.sub(b"(no HTTP)", text)
     return re.sub(rb'"[0-9a-f]{24}', b'"id', text)
@@ -239,7 +292,7 @@ async def test_the_same_answers_to_pipelined_requests(pair: Pair) -> None:
 
 async def test_the_same_answers_to_mutated_requests(pair: Pair) -> None:
     chance = random.Random(4)
-    plain = [produce("0"), request(), read(), read("?offset=-1"), produce("1")]
+    plain = [produce("0"), request(), read(), read("?offset=-1"), produce("1"), create()]
 
     def mutated(piece: bytes) -> bytes:
         at = chance.randrange(len(piece))
