@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from durable_streams.storage.writer import Dirty, StreamWriter
 
 _GATHER_S: Final = 0.02
-_GATHER_BYTES: Final = 8 * 1024 * 1024
+_SHARE_BYTES: Final = 8 * 1024 * 1024
+_SHARE_WRITES: Final = 512
+"""What is applied before the loop is told: the less, the sooner; the more, the fewer writes."""
+
 _PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 _FULL_DISK_PAUSE_S: Final = 0.2
 
@@ -131,42 +134,43 @@ class Applier:
 
     def _apply_share(self) -> None:
         """In the worker: a share of what is pending; a checkpoint has its turn between shares."""
-        batches: list[_Batch] = []
-        size = 0
-        while self._pending and size < _GATHER_BYTES:
-            batches.append(self._pending.popleft())
-            size += sum(operation.size_bytes for operation in batches[-1].operations)
-        if batches:
-            self._apply(batches)
+        if self._pending:
+            self._apply()
             self._worker.do(self._apply_share)
 
     def _apply_rest(self) -> None:
-        """In the worker: everything pending, at once."""
+        """In the worker: everything pending."""
         while self._pending:
-            self._apply([self._pending.popleft()])
+            self._apply()
 
-    def _apply(self, batches: list[_Batch]) -> None:
-        for batch in batches:
-            for operation in batch.operations:
-                for record in operation.records:
-                    self._take(record)
+    def _apply(self) -> None:
+        """Apply a share of what is pending."""
+        taken: list[Operation] = []
+        number, size, writes = self._number, 0, 0
+        while self._pending and size < _SHARE_BYTES and writes < _SHARE_WRITES:
+            number, operations = self._pending.popleft()
+            for operation in operations:
+                size += operation.size_bytes
+                writes += sum(map(self._take, operation.records))
+            taken += operations
         self._flush()
-        self._number = batches[-1].number
-        operations = [operation for batch in batches for operation in batch.operations]
-        self._loop.call_soon_threadsafe(self._applied, self._number, operations)
+        self._number = number
+        self._loop.call_soon_threadsafe(self._applied, number, taken)
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: Record) -> int:
+        """Write a record, or keep it for a run; how many more writes there are for that."""
         if isinstance(record, fmt.AppendRecord):
             key = (record.path, record.id, record.segment)
             run = self._runs.get(key)
             if run is None:
                 self._runs[key] = _Run(record)
-            else:
-                run.add(record)
-            return
+                return 1
+            run.add(record)
+            return 0
         if isinstance(record, fmt.DeleteRecord):
             self._flush()
         self._guard(record, partial(self._structural, record))
+        return 1
 
     def _structural(self, record: Record) -> None:
         match record:

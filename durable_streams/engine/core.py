@@ -188,6 +188,11 @@ class Core:
                 raise fault
             await self._next_progress(self.loop.time() + _HELD_UP_S)
 
+    def drain(self) -> None:
+        """Admit no more writes, and none of those that wait to be."""
+        self.draining = True
+        self._wake_progress()
+
     # -- the way of an operation -----------------------------------------------------------
 
     def submit(self, operation: Operation) -> None:

@@ -130,17 +130,16 @@ class Engine:
 
     async def create(self, command: Create, body: bytes) -> Created:
         """PUT; durable when this returns."""
-        self._check_size(body)
-        await self._core.admit()
-        return await self._finish(self._births.create(command, body))
+        return await self._finish(self.begin_create(command, body))
 
-    def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
-        """Begin :meth:`create`, which goes on whatever its caller does; None if it has to wait."""
+    def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created]:
+        """Begin :meth:`create`, which goes on whatever its caller does."""
         self._check_size(body)
-        core = self._core
-        if core.refusal() or core.held_up():
-            return None
-        return self._begin(self._births.create(command, body))
+        return self._begin(self._create(command, body))
+
+    async def _create(self, command: Create, body: bytes) -> Created:
+        await self._core.admit()
+        return await self._births.create(command, body)
 
     async def append(self, command: Append, body: bytes) -> Appended:
         """POST: append, close, or both in one step; durable when this returns."""
@@ -239,7 +238,7 @@ class Engine:
         await self._core.admit()
         stream = await self._find(path)
         self._check_usable(stream)
-        await self._finish(self._endings.end(stream))
+        await self._finish(self._begin(self._endings.end(stream)))
 
     def _check_size(self, body: bytes) -> None:
         if len(body) > self.settings.max_append_bytes:
@@ -252,9 +251,8 @@ class Engine:
         task.add_done_callback(self._long.discard)
         return task
 
-    async def _finish(self, work: Coroutine[None, None, _T]) -> _T:
-        """Do several steps that belong together, even if the caller goes away meanwhile."""
-        task = self._begin(work)
+    async def _finish(self, task: asyncio.Task[_T]) -> _T:
+        """Wait for what was begun; it goes on even if the caller goes away meanwhile."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -430,7 +428,7 @@ class Engine:
             return
         for stream in self._core.catalog.mortal():
             self._write_use(stream)
-        self._core.draining = True
+        self._core.drain()
         for stream in self._core.catalog.streams():
             for waiter in list(stream.audience.waiters):
                 _time_out(waiter)

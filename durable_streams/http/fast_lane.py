@@ -2,9 +2,8 @@
 
 aiohttp spends a task, a request and a response on every message, which costs several times what
 the append itself does.  The lane answers without them what is *plain*: one whole request and
-nothing behind it, HTTP/1.1, a POST or PUT with a small body or a GET that is not live, no header
-that changes the framing, and all that a POST or GET needs in memory.  All else goes to aiohttp as
-it came.
+nothing behind it, HTTP/1.1, no header that changes the framing, a POST or PUT with a small body,
+or a GET that is not live and whose answer is in memory.  All else goes to aiohttp as it came.
 
 Nothing here reads HTTP.  A head is taken apart by aiohttp's own parser and by the ``parse_command``
 that everybody uses, and remembered by its bytes; the engine and the replies are the same as well.
@@ -22,8 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, assert_never
 
 from aiohttp import HttpVersion11, web
 from aiohttp.base_protocol import BaseProtocol
@@ -40,10 +38,8 @@ from durable_streams.settings import KIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from durable_streams.engine.engine import Decided
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.protocol.replies import Reply
-    from durable_streams.results import Created
 
 MAX_BODY_BYTES: Final = 64 * KIB
 """Of a write: beyond that, copying and checking weigh more than aiohttp does."""
@@ -333,31 +329,53 @@ class LaneConnection(web.RequestHandler):
         reply: Reply | None = None
         assert command is not None
         try:
-            if isinstance(command, Read):
-                reply = lane.read_now(command)
-            elif isinstance(command, Create):
-                location = stream_url(head.headers or {}, self, lane.heads.prefix, command.path)
-                task = engine.begin_create(command, body)
-                if task is not None:
-                    self._wait(lane, command, partial(_created, task, location))
-                    task.add_done_callback(self._settled)
-                    return True
-            else:
-                decided = engine.append_now(command, body)
-                if decided is not None and decided.after is not None and decided.after.pending:
-                    self._wait(lane, command, partial(_appended, decided))
-                    decided.after.when_settled(self._settled)
-                    return True
-                if decided is not None:
-                    reply = _appended(decided)
+            match command:
+                case Read():
+                    reply = lane.read_now(command)
+                    if reply is None:
+                        return False
+                case Append():
+                    reply = self._append(lane, command, body)
+                case Create():
+                    location = stream_url(head.headers or {}, self, lane.heads.prefix, command.path)
+                    task = engine.begin_create(command, body)
+                    self._wait_for(
+                        lane, command, task, lambda: replies.created(task.result(), location)
+                    )
+                case _:
+                    assert_never(command)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
-        if reply is None:
-            return False
-        self._send(lane, reply)
+        if reply is not None:
+            self._send(lane, reply)
         return True
 
-    def _wait(self, lane: FastLane, command: Append | Create, outcome: Callable[[], Reply]) -> None:
+    def _append(self, lane: FastLane, command: Append, body: bytes) -> Reply | None:
+        """Answer an append, now or, with None, when it is durable."""
+        decided = lane.handler.engine.append_now(command, body)
+        if decided is None:
+            task = self._loop.create_task(lane.handler.engine.append(command, body))
+            self._wait_for(lane, command, task, lambda: replies.appended(task.result()))
+        elif decided.after is None or not decided.after.pending:
+            return replies.appended(decided.outcome())
+        else:
+            self._begin(lane, command, lambda: replies.appended(decided.outcome()))
+            decided.after.when_settled(self._settled)
+        return None
+
+    def _wait_for(
+        self,
+        lane: FastLane,
+        command: Append | Create,
+        task: asyncio.Task[Any],
+        outcome: Callable[[], Reply],
+    ) -> None:
+        self._begin(lane, command, outcome)
+        task.add_done_callback(self._settled)
+
+    def _begin(
+        self, lane: FastLane, command: Append | Create, outcome: Callable[[], Reply]
+    ) -> None:
         self._outcome, self._command = outcome, command
         lane.begin(self)
 
@@ -403,11 +421,3 @@ class LaneConnection(web.RequestHandler):
     def _resume_reading(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
-
-
-def _appended(decided: Decided) -> Reply:
-    return replies.appended(decided.outcome())
-
-
-def _created(task: asyncio.Task[Created], location: str) -> Reply:
-    return replies.created(task.result(), location)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.engine import core
+from durable_streams.engine import apply, core
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import (
     DiskFull,
@@ -204,6 +204,24 @@ async def test_files_that_lag_behind_are_told_of_once(
     gate.open()
     await in_files(engine)
     assert caplog.text.count("lag behind") == 1
+
+
+async def test_what_is_in_files_counts_before_all_that_waits_is(
+    engine: Engine, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply, "_SHARE_WRITES", 2)
+    for path in "abcd":
+        await engine.create(Create(path, BYTES), b"")
+    await in_files(engine)
+    last = disk.hold("open_write", names.directory_of("d") + "/")
+    for path in "abcd":  # a batch each
+        await engine.append(Append(path, BYTES), b"x")
+    await asyncio.to_thread(last.reached.wait)
+    for path in "ab":
+        stream = await engine._find(path)
+        await engine._core.applied_to(stream, stream.durable.offset)
+    stream = await engine._find("d")
+    assert stream.applied.offset < stream.durable.offset
 
 
 async def test_nobody_is_told_of_a_deletion_that_may_still_fail(

@@ -233,6 +233,30 @@ async def test_requests_behind_an_append_under_way_are_answered_in_order(tmp_pat
         assert (await client.answer("HEAD")).status == 200
 
 
+async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path) -> None:
+    async with held(tmp_path / "data") as staged:
+        await staged.server.create("b", "text/plain")
+        core = staged.server.engine._core
+        client, seen = await staged.client(), watch(staged.server)
+        while core._unapplied:
+            await asyncio.sleep(0.01)
+        gate = staged.disk.hold("pwrite", ".idx")
+        await client.request("POST", "a", b"one,", TEXT)
+        await asyncio.to_thread(gate.reached.wait)
+        while not core.held_up():
+            await asyncio.sleep(0.01)
+        client.ask("POST", "a", b"two", TEXT)
+        while not core._progress:
+            await asyncio.sleep(0)
+        gate.open()
+        assert (await client.answer("POST")).status == 204
+        core.catalog.remove(await staged.server.engine._find("b"))  # as if nobody had used it
+        assert (await client.request("POST", "b", b"x", TEXT)).status == 204
+        assert (await client.request("POST", "none", b"x", TEXT)).status == 404
+        assert seen == []
+        assert (await client.request("GET", "a?offset=-1")).body == b"one,two"
+
+
 async def test_a_write_whose_client_left_is_kept(tmp_path: Path) -> None:
     for method, path in (("POST", "a"), ("PUT", "b")):
         async with held(tmp_path / method) as staged:
