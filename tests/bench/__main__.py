@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.catalog import ENTRIES, select
 from tests.bench.client import WORK, ClientFailed, build
@@ -25,6 +27,9 @@ from tests.bench.servers import (
     our_server,
     raise_file_limit,
 )
+
+if TYPE_CHECKING:
+    from tests.bench.catalog import Entry
 
 
 def parse_options() -> argparse.Namespace:
@@ -88,8 +93,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "machine": machine,
         "plan": asdict(plan),
         "servers": [asdict(contender) for contender in taking_part],
-        "workloads": [run_entry(entry, taking_part, program, plan) for entry in entries],
+        "workloads": _run_entries(entries, taking_part, program, plan),
     }
+
+
+def _run_entries(
+    entries: list[Entry], taking_part: list[Contender], program: Path, plan: Plan
+) -> list[dict[str, Any]]:
+    work = Path(tempfile.mkdtemp(prefix="run-", dir=WORK))
+    try:
+        return [run_entry(entry, taking_part, program, plan, work) for entry in entries]
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def main() -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.bench.client import WORK, Client, ClientFailed
+from tests.bench.client import Client, ClientFailed
 from tests.bench.servers import Contender, RunningServer, ServerFailed
 from tests.bench.workloads import Sample, Stage, Workload
 
@@ -23,6 +22,7 @@ SERVER_CORE: Final = 0
 CLIENT_CORE: Final = 1
 WARMUP_SHARE: Final = 0.2
 MAX_WARMUP_S: Final = 1.0
+_LARGE_FILE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ def run_once(
 ) -> Sample:
     """One sample; whatever goes wrong with the server becomes an error in it.
 
-    The data directory stays in ``work``: ext4 does not use the inodes of files that were just
-    removed, and looks for others the longer the more there are; that would be the next one's loss.
+    The data directory stays in ``work``, but for large files: ext4 does not use the inodes of
+    files that were just removed, and looks for others the longer the more there are; that would be
+    the next one's loss.
     """
     server_core, client_core = cores()
     directory = Path(tempfile.mkdtemp(prefix=f"{contender.name}-", dir=work))
@@ -69,7 +70,17 @@ def run_once(
         stage.sample.first_errors.append(f"{type(error).__name__}: {error}"[:500])
     finally:
         server.stop()
+        _remove_large_files(directory)
     return stage.sample
+
+
+def _remove_large_files(root: Path) -> None:
+    """Give back most of the room, but few inodes."""
+    for directory, _, names in os.walk(root):
+        for name in names:
+            path = Path(directory, name)
+            if path.stat().st_size >= _LARGE_FILE_BYTES:
+                path.unlink()
 
 
 def _progress(text: str) -> None:
@@ -87,13 +98,11 @@ def _describe(sample: Sample, workload: Workload) -> str:
 
 
 def run_entry(
-    entry: Entry, contenders: Sequence[Contender], program: Path, plan: Plan
+    entry: Entry, contenders: Sequence[Contender], program: Path, plan: Plan, work: Path
 ) -> dict[str, Any]:
-    """All samples of one workload, as they go into the results."""
+    """All samples of one workload, as they go into the results; small files stay in ``work``."""
     samples: dict[str, list[dict[str, Any]]] = {}
     remarks: dict[str, str] = {}
-    WORK.mkdir(exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"{entry.name}-", dir=WORK))
     for repeat in range(plan.repeats):
         for contender in contenders:
             workload, remark = entry.instead.get(contender.name, (entry.workload, ""))
@@ -105,7 +114,6 @@ def run_entry(
             samples.setdefault(contender.name, []).append(asdict(sample))
             turn = f"{entry.name} {repeat + 1}/{plan.repeats} {contender.name}"
             _progress(f"{turn}: {_describe(sample, workload)}")
-    shutil.rmtree(work, ignore_errors=True)
     return {
         "name": entry.name,
         "title": entry.title,

@@ -239,12 +239,12 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
         core = staged.server.engine._core
         client, seen = await staged.client(), watch(staged.server)
         while core._unapplied:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
         await asyncio.to_thread(gate.reached.wait)
         while not core.held_up():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
         client.ask("POST", "a", b"two", TEXT)
         while not core._progress:
             await asyncio.sleep(0)
