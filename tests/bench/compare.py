@@ -79,7 +79,7 @@ def _remove_large_files(root: Path) -> None:
     for directory, _, names in os.walk(root):
         for name in names:
             path = Path(directory, name)
-            if path.stat().st_size >= _LARGE_FILE_BYTES:
+            if path.lstat().st_size >= _LARGE_FILE_BYTES:
                 path.unlink()
 
 
