@@ -130,16 +130,16 @@ class Engine:
 
     async def create(self, command: Create, body: bytes) -> Created:
         """PUT; durable when this returns."""
-        return await self._finish(self.begin_create(command, body))
-
-    def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created]:
-        """Begin :meth:`create`, which goes on whatever its caller does."""
         self._check_size(body)
-        return self._begin(self._create(command, body))
-
-    async def _create(self, command: Create, body: bytes) -> Created:
         await self._core.admit()
-        return await self._births.create(command, body)
+        return await self._finish(self._begin(self._births.create(command, body)))
+
+    def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
+        """Begin :meth:`create`, which goes on whatever its caller does; None before its turn."""
+        self._check_size(body)
+        if self._core.refusal() or self._core.held_up():
+            return None
+        return self._begin(self._births.create(command, body))
 
     async def append(self, command: Append, body: bytes) -> Appended:
         """POST: append, close, or both in one step; durable when this returns."""

@@ -212,6 +212,7 @@ class FastLane:
 class LaneConnection(web.RequestHandler):
     """A connection of aiohttp's with a fast lane.
 
+    ``_turn``: the write that waits for its turn, and need not be made if the client leaves.
     ``_outcome``: makes the answer of the write that is under way; raises what that failed with.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
     answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
@@ -225,6 +226,7 @@ class LaneConnection(web.RequestHandler):
         "_patience",
         "_pieces",
         "_stalled",
+        "_turn",
     )
 
     def __init__(
@@ -241,6 +243,7 @@ class LaneConnection(web.RequestHandler):
         self._command: Append | Create | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._turn: asyncio.Task[Any] | None = None
 
     # -- from the transport ----------------------------------------------------------------
 
@@ -258,10 +261,10 @@ class LaneConnection(web.RequestHandler):
             self._take(lane, data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget what has not come whole; a write under way goes on."""
-        for timer in (self._patience, self._stalled):
-            if timer is not None:
-                timer.cancel()
+        """Forget what has not come whole or waits for its turn; a write under way goes on."""
+        for waiting in (self._patience, self._stalled, self._turn):
+            if waiting is not None:
+                waiting.cancel()
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
@@ -339,6 +342,8 @@ class LaneConnection(web.RequestHandler):
                 case Create():
                     location = stream_url(head.headers or {}, self, lane.heads.prefix, command.path)
                     task = engine.begin_create(command, body)
+                    if task is None:
+                        task = self._turn = self._loop.create_task(engine.create(command, body))
                     self._wait_for(
                         lane, command, task, lambda: replies.created(task.result(), location)
                     )
@@ -355,6 +360,7 @@ class LaneConnection(web.RequestHandler):
         decided = lane.handler.engine.append_now(command, body)
         if decided is None:
             task = self._loop.create_task(lane.handler.engine.append(command, body))
+            self._turn = task
             self._wait_for(lane, command, task, lambda: replies.appended(task.result()))
         elif decided.after is None or not decided.after.pending:
             return replies.appended(decided.outcome())
@@ -385,10 +391,12 @@ class LaneConnection(web.RequestHandler):
         assert lane is not None
         assert outcome is not None
         assert command is not None
-        self._outcome = self._command = None
+        self._outcome = self._command = self._turn = None
         lane.end(self)
         try:
             reply = outcome()
+        except asyncio.CancelledError:  # the client left before the write had its turn
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
         if self.transport is None:

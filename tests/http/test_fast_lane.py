@@ -257,6 +257,61 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
         assert (await client.request("GET", "a?offset=-1")).body == b"one,two"
 
 
+@asynccontextmanager
+async def held_up(data_dir: Path) -> AsyncIterator[Held]:
+    """A server whose files lag behind until its disk heals."""
+    async with held(data_dir) as staged:
+        core = staged.server.engine._core
+        client = await staged.client()
+        while core._unapplied:
+            await asyncio.sleep(0)
+        gate = staged.disk.hold("pwrite", ".idx")
+        await client.request("POST", "a", b"one,", TEXT)
+        await asyncio.to_thread(gate.reached.wait)
+        while not core.held_up():
+            await asyncio.sleep(0)
+        yield staged
+
+
+async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_streams.engine.core._HELD_UP_S", 3600)
+    for method, path in (("POST", "a"), ("PUT", "b")):
+        async with held_up(tmp_path / method) as staged:
+            lane = staged.server._server._server.lane
+            assert lane is not None
+            client = await staged.client()
+            client.ask(method, path, b"two", TEXT)
+            while not lane._answering:
+                await asyncio.sleep(0)
+            await client.close()
+            while lane._answering:  # or else for an hour
+                await asyncio.sleep(0)
+            staged.disk.heal()
+            other = await staged.client()
+            assert (await other.request("GET", "a")).body == b"one,"
+            assert (await other.request("HEAD", "b")).status == 404
+
+
+async def test_writes_that_wait_for_their_turn_are_refused_when_the_server_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_streams.engine.core._TICK_S", 3600)
+    monkeypatch.setattr("durable_streams.engine.core._HELD_UP_S", 3600)
+    for method, path in (("POST", "a"), ("PUT", "b")):
+        async with held_up(tmp_path / method) as staged:
+            client = await staged.client()
+            client.ask(method, path, b"two", TEXT)
+            while not staged.server.engine._core._progress:
+                await asyncio.sleep(0)
+            stopping = asyncio.ensure_future(staged.server.stop())
+            answer = await client.answer(method)
+            assert (answer.status, answer.headers["connection"]) == (503, "close")
+            staged.disk.heal()
+            await stopping
+
+
 async def test_a_write_whose_client_left_is_kept(tmp_path: Path) -> None:
     for method, path in (("POST", "a"), ("PUT", "b")):
         async with held(tmp_path / method) as staged:
