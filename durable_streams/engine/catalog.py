@@ -155,16 +155,16 @@ class Catalog:
         opened: Stream | None = None  # held, lest the cache drops it before we come back to it
         while True:
             stream = self.cached(path)
-            if stream is None and path in self._buried:
-                deletion = self._buried[path].last_operation
-                if deletion is None:
-                    return None
+            buried = None if stream else self._buried.get(path)
+            if buried is not None and buried.last_operation is not None:
                 with suppress(StreamError):  # then it is here again
-                    await deletion.wait()
+                    await buried.last_operation.wait()
                 continue
             fault = self.outages.error(path, stream.id if stream else None)
             if fault is not None:
                 raise fault
+            if buried is not None:
+                return None
             if stream is not None:
                 if stream.birth is None:
                     return stream

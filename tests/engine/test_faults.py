@@ -151,7 +151,7 @@ async def test_a_deletion_that_failed_in_the_files_is_done_by_the_next_start(
     data: Path, disk: StagedDisk
 ) -> None:
     engine = await started(data, disk)
-    disk.fail("rename", errno.EIO, "data/trash/", times=1)
+    disk.fail("rename", errno.EIO, "data/trash/")
     await engine.delete("s")
     await out_of_service(engine, "s")
     with pytest.raises(StreamDamaged):
@@ -162,6 +162,24 @@ async def test_a_deletion_that_failed_in_the_files_is_done_by_the_next_start(
     with pytest.raises(StreamNotFound):
         await engine.head("s")
     await engine.close()
+
+
+async def test_nothing_is_made_where_a_deletion_has_just_failed(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    await put(engine, "other")
+    busy = disk.hold("pwrite", ".seg")
+    await append(engine, "other", b"the applier is busy, ")
+    await asyncio.to_thread(busy.reached.wait)
+    await engine.delete("s")
+    await append(engine, "other", b"and has more to do in the same go")
+    disk.fail("rename", errno.EIO, "data/trash/")
+    unfinished = disk.hold("pwrite", ".seg")
+    busy.open()
+    await asyncio.to_thread(unfinished.reached.wait)
+    await out_of_service(engine, "s")
+    with pytest.raises(StreamDamaged):
+        await put(engine, "s", b"it would be acknowledged, and then damaged")
 
 
 async def fill_the_journal(engine: Engine) -> None:
