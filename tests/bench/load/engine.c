@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RECEIVE_BYTES (256 * 1024)
+#define RECEIVE_BYTES (128 * 1024)
 #define EVENTS_AT_A_TIME 256
 #define REOPEN_AFTER_NS 20000000u /* a server that refuses is not asked in a tight loop */
 #define MAX_SETTLE_S 20.0 /* some servers tell a reader nothing before the first event */
