@@ -88,6 +88,11 @@ class _Place(NamedTuple):
     end: Tail
     ahead: bool
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is an append before it, or the stream was just created."""
+        return self.end.index_position > 0
+
 
 def recover(directory: DataDirectory, max_files: int) -> Recovery:
     """Do all steps but the last."""
@@ -202,6 +207,9 @@ class _Replay:
                 self._writer.create(record)
                 if record.index:
                     self._know(record, 0, 0, 0)
+                else:
+                    root = Tail(0, 0, 0, index_format.root_of(record.id))
+                    self._after[record.path, record.id] = _Place(root, ahead=False)
             case fmt.AdoptRecord():
                 if not self._disk.is_directory(self._directory.tmp / record.id):
                     return self._holds(record.path, record.id)
@@ -228,13 +236,15 @@ class _Replay:
         if not follows and not self._continues_files(record):
             return False
         ahead = follows and known is not None and known.ahead
-        if not ahead and not (follows and self._writer.has_line(record)):
-            directory = self._directory.stream_directory(record.path)
-            proved = continuation(self._disk, directory, record.id, end_before(record))
-            if proved is not None and proved != record.index:
-                return False
-            ahead = proved is None
-        self._writer.append(record, record.data, record.index)
+        is_first = known is None or not known.begun
+        if not (is_first and self._writer.holds(record)):
+            if not ahead and not (follows and self._writer.has_line(record)):
+                directory = self._directory.stream_directory(record.path)
+                proved = continuation(self._disk, directory, record.id, end_before(record))
+                if proved is not None and proved != record.index:
+                    return False
+                ahead = proved is None
+            self._writer.append(record, record.data, record.index)
         self._know(record, record.segment, record.position, record.index_position, ahead=ahead)
         return True
 
@@ -276,7 +286,8 @@ class _Replay:
     def _trim(self) -> None:
         """Move aside what lies behind the last record of a stream and does not continue it."""
         for (path, stream_id), place in self._after.items():
-            self._writer.trim(path, stream_id, place.end)
+            if place.begun:
+                self._writer.trim(path, stream_id, place.end)
 
     def _clear_tmp(self, *, directories: bool) -> None:
         for name in self._disk.names(self._directory.tmp):

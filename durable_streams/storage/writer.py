@@ -128,18 +128,20 @@ class StreamWriter:
         self._move_in(born, target)
 
     def _restore(self, record: CreateRecord, target: str) -> None:
-        try:
-            sidecar = load_sidecar(self._disk, target)
-        except DamagedFiles:
-            sidecar = None
-        if sidecar is not None and sidecar.id != record.id:
-            raise FilesLost(f"{target} belongs to another stream")
-        if sidecar is None or sidecar.version == 1:
-            self._put_sidecar(record.id, target, record.sidecar)
+        if not self._has_sidecar(target, record.sidecar):
+            try:
+                sidecar = load_sidecar(self._disk, target)
+            except DamagedFiles:
+                sidecar = None
+            if sidecar is not None and sidecar.id != record.id:
+                raise FilesLost(f"{target} belongs to another stream")
+            if sidecar is None or sidecar.version == 1:
+                self._put_sidecar(record.id, target, record.sidecar)
         if record.index:
             root = b""
             first = AppendRecord(record.path, record.id, 0, 0, 0, root, record.index, record.data)
-            self.append(first, record.data, record.index)
+            if not self.holds(first):
+                self.append(first, record.data, record.index)
 
     def adopt(self, record: AdoptRecord) -> None:
         """Rename a fork that was built, durably, in ``tmp/`` into place."""
@@ -181,6 +183,26 @@ class StreamWriter:
             self._disk.pwrite(pair.segment_fd, data, first.position)
         self._disk.pwrite(pair.index_fd, index, first.index_position)
         pair.dirty = True
+
+    def holds(self, record: AppendRecord) -> bool:
+        """Whether the files have a record's bytes at their places; opens nothing for writing.
+
+        They need not be durable.
+        """
+        segment, index = names.files_of(record.path, record.segment, record.id)
+        return self._has_bytes(index, record.index, record.index_position) and (
+            not record.data or self._has_bytes(segment, record.data, record.position)
+        )
+
+    def _has_bytes(self, name: str, data: bytes, position: int) -> bool:
+        try:
+            fd = self._disk.open_read(f"{self._streams}/{name}")
+        except FileNotFoundError:
+            return False
+        try:
+            return self._disk.pread(fd, len(data), position) == data
+        finally:
+            self._disk.close(fd)
 
     def has_line(self, record: AppendRecord) -> bool:
         """Whether the index has a record's line already, behind others."""
@@ -225,12 +247,19 @@ class StreamWriter:
                 return
         self._put_sidecar(record.id, target, record.sidecar)
 
-    def _put_sidecar(self, stream_id: str, target: str, data: bytes) -> None:
+    def _has_sidecar(self, target: str, data: bytes) -> bool:
+        """Whether a sidecar is there byte for byte; the next checkpoint makes it durable."""
         present = f"{target}/{names.SIDECAR}"
-        if disks.read_file(self._disk, present) == data:  # but perhaps not durable
-            if not self._dirty.everything:
-                self._keep_open(self._disk.open_write(present))
+        if disks.read_file(self._disk, present) != data:
+            return False
+        if not self._dirty.everything:
+            self._keep_open(self._disk.open_write(present))
+        return True
+
+    def _put_sidecar(self, stream_id: str, target: str, data: bytes) -> None:
+        if self._has_sidecar(target, data):
             return
+        present = f"{target}/{names.SIDECAR}"
         fresh = f"{self._tmp}/{stream_id}.{names.SIDECAR}"
         if self._journaled:
             self._write_new(fresh, data)

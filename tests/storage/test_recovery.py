@@ -125,17 +125,36 @@ def test_recovering_again_changes_nothing(directory: DataDirectory) -> None:
     assert (second.last, second.generation) == (first.last, first.generation)
 
 
-def test_every_torn_state_of_the_files_is_completed(directory: DataDirectory) -> None:
+@pytest.mark.parametrize("first", [b"", b"one."])
+def test_what_files_hold_already_is_not_written_again(
+    directory: DataDirectory, disk: StagedDisk, first: bytes
+) -> None:
     history = History()
-    records: list[Record] = [history.create(b"one."), history.append(b"two.")]
+    records: list[Record] = [history.create(first)]
+    if not first:
+        records.append(history.append(b"one."))
+    applied(directory, *records)
+    journaled(directory, *records)
+    before = disk.calls["pwrite"], disk.calls["rename"]
+    recover(directory, FILES)
+    assert (disk.calls["pwrite"], disk.calls["rename"]) == before
+
+
+@pytest.mark.parametrize("first", [b"", b"one."])
+def test_every_torn_state_of_the_files_is_completed(directory: DataDirectory, first: bytes) -> None:
+    history = History()
+    records: list[Record] = [history.create(first), history.append(b"two.")]
     journaled(directory, *records)
     applied(directory, *records)
     whole = {path: path.read_bytes() for path in home(directory).iterdir()}
-    for torn in home(directory).iterdir():
-        for size in range(len(whole[torn])):
-            torn.write_bytes(whole[torn][:size])
+    for torn, data in whole.items():
+        cut = [data[:size] for size in range(len(data))]
+        unwritten = [begin + bytes(len(data) - len(begin)) for begin in cut[::8]]
+        for state in (*cut, *unwritten):
+            torn.write_bytes(state)
             recover(directory, FILES)
-            assert content(directory) == b"one.two.", (torn.name, size)
+            assert content(directory) == first + b"two.", (torn.name, state)
+            assert torn.read_bytes() == data, (torn.name, state)
 
 
 def test_a_sidecar_that_a_power_cut_left_unreadable_is_taken_from_the_journal(
