@@ -131,6 +131,9 @@ class Core:
             done=self._on_checkpoint,
             failed=self._on_sync_fault,
         )
+        if journal.full_files():  # recovery has left it to us to sync what it applied
+            self._writer.sync_everything()
+            self.checkpoint()
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Do something that may wait for the disk, off the loop."""

@@ -457,8 +457,13 @@ def _open_files(
     """Lock, recover, and begin the journal; blocks."""
     directory = DataDirectory.open(disk, data_dir)
     try:
-        recovery = recover(directory, settings.max_open_files // 2)
-        if settings.durability is not Durability.FSYNC:
+        in_sync = settings.durability is Durability.FSYNC
+        recovery = recover(
+            directory,
+            settings.max_open_files // 2,
+            max_journal_files=settings.journal_files if in_sync else 0,
+        )
+        if not in_sync:
             directory.mark_unsynced()
         journal = Journal(
             directory,
@@ -466,7 +471,8 @@ def _open_files(
             max_files=settings.journal_files,
             generation=recovery.generation,
             number=recovery.last,
-            sync=settings.durability is Durability.FSYNC,
+            applied=recovery.applied,
+            sync=in_sync,
         )
     except (OSError, SyncFailed) as error:
         directory.close()

@@ -69,9 +69,14 @@ class Journal:
         max_files: int,
         generation: int,
         number: int,
+        applied: int,
         sync: bool,
     ) -> None:
-        """Begin to write behind batch ``number`` with a ``generation`` never used before."""
+        """Begin to write behind batch ``number`` with a ``generation`` never used before.
+
+        Batches up to ``applied`` are durable in the streams' files.  If those up to ``number`` are
+        not, the files that are there wait for a checkpoint.
+        """
         self._disk = directory.disk
         self._path = directory.journal
         self._file_bytes = file_bytes
@@ -83,11 +88,12 @@ class Journal:
         self._sealed: deque[_File] = deque()
         self.last = number
         self.synced = number
-        self.applied = number
+        self.applied = applied
+        there = self._free if applied == number else self._sealed
         # Oldest first: what can still be read is then always the end of the history.
         for path in _by_age(self._disk, self._path):
             fd = self._disk.open_write(path)
-            self._free.append(_File(path, fd, self._disk.file_status(fd).size_bytes))
+            there.append(_File(path, fd, self._disk.file_status(fd).size_bytes, last=number))
         self._active = self._begin()
         self.write([])
         self.sync()  # in every mode: what was recovered is not to be recovered again
@@ -225,6 +231,7 @@ class Journal:
 class JournalContent:
     """What a journal held at start: where writing goes on, and what was unreadable."""
 
+    files: int = 0
     generation: int = 0
     last: int = 0
     applied: int = 0
@@ -261,6 +268,7 @@ def read_journal(directory: Layout, content: JournalContent) -> Iterator[Batch]:
         if header is not None:
             headers.append((header, path))
     headers.sort()
+    content.files = len(headers)
     content.generation = headers[-1][0].generation if headers else 0
     for index, (header, path) in enumerate(headers):
         following = headers[index + 1][0] if index + 1 < len(headers) else None

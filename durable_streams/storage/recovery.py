@@ -14,8 +14,9 @@ Runs before anything is served, alone, and may be repeated from any point:
    else does (the stream has lived on elsewhere), and count it.
 5. Remove what is left in ``tmp/``: it was never acknowledged.
 6. Sync the file system if there was anything to apply: what a record asks for may have been done
-   by a server that was killed, and be in memory only.  A damaged journal is moved to ``aside/``,
-   whole.
+   by a server that was killed, and be in memory only.  With room for one more journal file that is
+   left to the first checkpoint, before which the journal keeps what it has: reading it again, all
+   of which was applied, changes nothing.  A damaged journal is moved to ``aside/``, whole.
 7. The journal begins a new generation behind the last batch (the caller's step).
 
 Streams that the journal does not mention are not looked at: they are checked when first opened.
@@ -60,6 +61,9 @@ log = logging.getLogger("durable_streams.storage")
 class Recovery:
     """What recovery did; ``str()`` is one line for people.
 
+    ``applied``: batches up to this one are durable in the streams' files; all of them, up to
+    ``last``, unless the first checkpoint has to see to that.
+
     ``unsynced``: a run that acknowledged writes before they were durable did not end properly,
     so streams' files may have less than their indexes say: they are to be verified.
     """
@@ -68,6 +72,7 @@ class Recovery:
     left_out: int = 0
     damage: int = 0
     last: int = 0
+    applied: int = 0
     generation: int = 0
     unsynced: bool = False
 
@@ -94,17 +99,21 @@ class _Place(NamedTuple):
         return self.end.index_position > 0
 
 
-def recover(directory: DataDirectory, max_files: int) -> Recovery:
-    """Do all steps but the last."""
+def recover(directory: DataDirectory, max_files: int, *, max_journal_files: int = 0) -> Recovery:
+    """Do all steps but the last.
+
+    ``max_journal_files``: with fewer than these, what was applied is not synced.
+    """
     try:
-        return _Replay(directory, max_files).run()
+        return _Replay(directory, max_files, max_journal_files).run()
     except OSError as error:
         raise DataDirectoryError(f"recovery of {directory.root} failed: {error}") from error
 
 
 class _Replay:
-    def __init__(self, directory: DataDirectory, max_files: int) -> None:
+    def __init__(self, directory: DataDirectory, max_files: int, max_journal_files: int) -> None:
         self._directory = directory
+        self._max_journal_files = max_journal_files
         self._disk = directory.disk
         self._unsynced = directory.is_marked_unsynced()
         self._writer = StreamWriter(directory, max_files, trim=False, journaled=not self._unsynced)
@@ -130,7 +139,10 @@ class _Replay:
                         self._apply(record)
         self._trim()
         self._clear_tmp(directories=True)
-        if self._result.records or self._result.left_out:
+        applied = content.last
+        if self._may_leave_unsynced(content):
+            applied = content.applied
+        elif self._result.records or self._result.left_out:
             self._directory.disk.sync_file_system(self._directory.root_fd)
         self._writer.synced(self._writer.take_dirty())
         self._writer.close()
@@ -141,8 +153,19 @@ class _Replay:
         result = self._result
         result.damage = len(content.damage)
         result.unsynced = self._unsynced
-        result.last, result.generation = content.last, content.generation + 1
+        result.last, result.applied = content.last, applied
+        result.generation = content.generation + 1
         return result
+
+    def _may_leave_unsynced(self, content: JournalContent) -> bool:
+        """Whether the journal can stay as it is, and to read it again would change nothing."""
+        return (
+            self._result.records > 0
+            and not self._result.left_out
+            and not content.damage
+            and not self._unsynced
+            and content.files < self._max_journal_files
+        )
 
     def _survey(self) -> JournalContent:
         """Read the journal once to learn how far it was applied and which streams it deletes."""

@@ -190,8 +190,8 @@ class StreamWriter:
         They need not be durable.
         """
         segment, index = names.files_of(record.path, record.segment, record.id)
-        return self._has_bytes(index, record.index, record.index_position) and (
-            not record.data or self._has_bytes(segment, record.data, record.position)
+        return self._has_bytes(index, record.index, record.index_position) and self._has_bytes(
+            segment, record.data, record.position
         )
 
     def _has_bytes(self, name: str, data: bytes, position: int) -> bool:

@@ -164,6 +164,27 @@ async def test_a_deletion_that_failed_in_the_files_is_done_by_the_next_start(
     await engine.close()
 
 
+async def test_a_start_does_not_wait_until_what_it_recovered_is_durable(
+    engine: Engine, data: Path
+) -> None:
+    image, again = data.with_name("image"), data.with_name("again")
+    copy_live(data, image)
+    disk = StagedDisk()
+    syncing = disk.hold("sync_file_system")
+    survivor = await Engine.open(image, SMALL_JOURNAL, disk)
+    await asyncio.to_thread(syncing.reached.wait)
+    assert await content(survivor, "s") == b"one."
+    await append(survivor, "s", b"two.")
+    shutil.rmtree(directory(copy_live(image, again), "s"))  # a power cut before it is
+    restored = await Engine.open(again, SMALL_JOURNAL)
+    assert await content(restored, "s") == b"one.two."
+    await restored.close()
+    syncing.open()
+    await survivor._core._checkpointer.finished()
+    assert survivor._core._journal.full_files() == 0
+    await survivor.close()
+
+
 async def test_nothing_is_made_where_a_deletion_has_just_failed(
     engine: Engine, disk: StagedDisk
 ) -> None:

@@ -59,9 +59,9 @@ class History:
         """The tail, as segment and position."""
         return self.segment, len(self.segments[-1])
 
-    def create(self, data: bytes = b"") -> CreateRecord:
+    def create(self, data: bytes = b"", *, closed: bool = False) -> CreateRecord:
         sidecar = sidecar_format.pack(self.sidecar)
-        index = self.append(data).index if data else b""
+        index = self.append(data, close=closed).index if data or closed else b""
         return CreateRecord(self.path, self.id, sidecar, index, data)
 
     def append(

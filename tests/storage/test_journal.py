@@ -53,6 +53,7 @@ def journal_of(
         max_files=max_files,
         generation=generation,
         number=number,
+        applied=number,
         sync=sync,
     )
     try:

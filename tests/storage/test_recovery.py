@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ def journal(directory: DataDirectory, recovery: Recovery | None = None) -> Itera
         max_files=3,
         generation=at.generation,
         number=at.last,
+        applied=at.applied,
         sync=True,
     )
     try:
@@ -140,6 +142,18 @@ def test_what_files_hold_already_is_not_written_again(
     assert (disk.calls["pwrite"], disk.calls["rename"]) == before
 
 
+def test_a_closed_stream_without_content_gets_the_segment_that_a_power_cut_took(
+    directory: DataDirectory,
+) -> None:
+    record = History().create(b"", closed=True)
+    journaled(directory, record)
+    applied(directory, record)
+    segment = home(directory) / names.segment_file(0, ID)
+    segment.unlink()
+    recover(directory, FILES)
+    assert segment.read_bytes() == b""
+
+
 @pytest.mark.parametrize("first", [b"", b"one."])
 def test_every_torn_state_of_the_files_is_completed(directory: DataDirectory, first: bytes) -> None:
     history = History()
@@ -216,6 +230,49 @@ def test_what_a_killed_server_did_in_memory_only_is_durable_before_its_journal_i
     assert disk.calls["sync_file_system"] == 1
     journal_files = len(list(directory.journal.iterdir()))
     assert disk.calls["sync"] >= journal_files
+
+
+@pytest.mark.parametrize("cause", ["a file too many", "left out", "damage", "unsynced"])
+def test_the_first_checkpoint_has_to_sync_only_what_the_journal_can_do_again(
+    directory: DataDirectory, disk: StagedDisk, cause: str
+) -> None:
+    history = History()
+    journaled(directory, history.create(b"one."), history.append(b"two."))
+    before = disk.calls["sync_file_system"]
+    recovery = recover(directory, FILES, max_journal_files=2)
+    assert (recovery.last, recovery.applied) == (3, 0)
+    assert disk.calls["sync_file_system"] == before
+    if cause == "left out":
+        shutil.rmtree(home(directory))
+        applied(directory, History(stream_id=OTHER_ID).create(b"another"))
+    elif cause == "damage":
+        path = directory.journal / "0.journal"
+        data = bytearray(path.read_bytes())
+        data[data.index(b"one.")] ^= 1
+        path.write_bytes(data)
+    elif cause == "unsynced":
+        directory.mark_unsynced()
+    recovery = recover(directory, FILES, max_journal_files=1 if cause == "a file too many" else 2)
+    assert recovery.applied == recovery.last
+    assert disk.calls["sync_file_system"] == before + 1
+
+
+def test_a_journal_that_was_applied_and_not_synced_is_kept_for_another_start(
+    directory: DataDirectory,
+) -> None:
+    history = History()
+    journaled(directory, history.create(b"one."), history.append(b"two."))
+    recovery = recover(directory, FILES, max_journal_files=2)
+    with journal(directory, recovery) as opened:
+        assert opened.full_files() == 1
+        opened.write([history.append(b"three.")])
+    shutil.rmtree(home(directory))  # a power cut
+    recovery = recover(directory, FILES, max_journal_files=3)
+    assert content(directory) == b"one.two.three."
+    with journal(directory, recovery) as opened:
+        assert opened.full_files() == 2
+        opened.checkpointed(opened.last)
+        assert opened.full_files() == 0
 
 
 def test_a_torn_sidecar_is_not_replaced_by_that_of_its_successor(directory: DataDirectory) -> None:
