@@ -10,12 +10,12 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.bench.catalog import ENTRIES, select
 from tests.bench.client import WORK, ClientFailed, build
 from tests.bench.compare import Plan, cores, run_entry
-from tests.bench.machine import describe
+from tests.bench.machine import describe, speeds
 from tests.bench.plot import draw
 from tests.bench.report import our_errors, plain_table, publish, rst_tables
 from tests.bench.servers import (
@@ -27,9 +27,6 @@ from tests.bench.servers import (
     our_server,
     raise_file_limit,
 )
-
-if TYPE_CHECKING:
-    from tests.bench.catalog import Entry
 
 
 def parse_options() -> argparse.Namespace:
@@ -88,21 +85,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if machine["load_before"] > 0.5:
         print(f"This machine is busy (load {machine['load_before']}): do not trust the figures.",
               file=sys.stderr)  # fmt: skip
-    return {
-        "began": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "machine": machine,
-        "plan": asdict(plan),
-        "servers": [asdict(contender) for contender in taking_part],
-        "workloads": _run_entries(entries, taking_part, program, plan),
-    }
-
-
-def _run_entries(
-    entries: list[Entry], taking_part: list[Contender], program: Path, plan: Plan
-) -> list[dict[str, Any]]:
     work = Path(tempfile.mkdtemp(prefix="run-", dir=WORK))
     try:
-        return [run_entry(entry, taking_part, program, plan, work) for entry in entries]
+        return {
+            "began": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "machine": {**machine, "speeds": speeds(work)},
+            "plan": asdict(plan),
+            "servers": [asdict(contender) for contender in taking_part],
+            "workloads": [run_entry(entry, taking_part, program, plan, work) for entry in entries],
+        }
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

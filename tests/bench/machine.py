@@ -7,11 +7,21 @@ import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.server_process import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BLOCK: Final = bytes(4096)
+_BLOCKS: Final = 256
+_DIRECTORIES: Final = 256
+_SUMS: Final = 5
 
 _VERSIONS = """
 import importlib.metadata, json, platform
@@ -69,3 +79,45 @@ def describe(python: str, directory: Path) -> dict[str, Any]:
         "commit_is_clean": not changed,
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def speeds(directory: Path) -> dict[str, float]:
+    """How fast the machine is just now, without any server; medians.
+
+    Microseconds for a write of 4 KiB to a file that is there and its ``fdatasync``, and for a
+    directory with a file in it; milliseconds for a million additions in this Python.  What is made
+    in ``directory`` is the caller's to remove.
+    """
+    fd = os.open(directory / "speed", os.O_RDWR | os.O_CREAT)
+    try:
+        os.pwrite(fd, _BLOCK * _BLOCKS, 0)
+        os.fsync(fd)
+        synced_s = _median_s(lambda turn: _write_synced(fd, turn), _BLOCKS)
+    finally:
+        os.close(fd)
+    made_s = _median_s(lambda turn: _make(directory / f"speed-{turn}"), _DIRECTORIES)
+    sum_s = _median_s(lambda _: sum(range(1_000_000)), _SUMS)
+    return {
+        "synced_write_us": round(synced_s * 1e6),
+        "directory_us": round(made_s * 1e6),
+        "additions_ms": round(sum_s * 1e3, 1),
+    }
+
+
+def _median_s(work: Callable[[int], object], times: int) -> float:
+    took: list[float] = []
+    for turn in range(times):
+        begin = time.perf_counter()
+        work(turn)
+        took.append(time.perf_counter() - begin)
+    return statistics.median(took)
+
+
+def _write_synced(fd: int, turn: int) -> None:
+    os.pwrite(fd, _BLOCK, turn * len(_BLOCK))
+    os.fdatasync(fd)
+
+
+def _make(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "file").write_bytes(_BLOCK)

@@ -114,8 +114,19 @@ def _machine_lines(results: dict[str, Any]) -> list[str]:
         f"{hardware}; {system}",
         f"{ours}; Node {machine['node'] or 'none'}; commit {machine['commit']}{clean}",
         f"{results['began']}; {samples}; load of the machine before: {machine['load_before']}",
+        *_speed_lines(machine),
         *(f"{server['name']}: {server['version']}" for server in results["servers"]),
     ]
+
+
+def _speed_lines(machine: dict[str, Any]) -> Iterator[str]:
+    speeds = machine.get("speeds")
+    if speeds is not None:
+        yield (
+            f"just then: a synced write of 4 KiB in {speeds['synced_write_us']} us, a directory "
+            f"with a file in it in {speeds['directory_us']} us, a million additions in Python "
+            f"in {speeds['additions_ms']} ms"
+        )
 
 
 def plain_table(results: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.bench import client, compare, pattern, readback, report
+from tests.bench import client, compare, machine, pattern, readback, report
 from tests.bench.catalog import ENTRIES, select
 from tests.bench.client import Client, Report, group
 from tests.bench.fake_server import Lie, fake_server
@@ -227,9 +227,10 @@ def results_of(samples: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     workload = {"name": entry.name, "title": entry.title, "metrics": metrics, "remarks": {}}
     keys = ("processor", "cores", "memory_gib", "kernel", "file_system", "python", "aiohttp")
     more = ("uvloop", "node", "commit", "commit_is_clean", "load_before")
+    speeds = {"synced_write_us": 140, "directory_us": 60, "additions_ms": 12.5}
     return {
         "began": "today",
-        "machine": dict.fromkeys((*keys, *more), "x"),
+        "machine": {**dict.fromkeys((*keys, *more), "x"), "speeds": speeds},
         "plan": {"repeats": 3, "seconds": 1.0},
         "servers": [{"name": name, "version": "1"} for name in samples],
         "workloads": [{**workload, "samples": samples}],
@@ -248,6 +249,16 @@ def test_tables_tell_medians_ratios_and_errors() -> None:
     ours, node = report.rows(json.loads(json.dumps(results)))
     assert (ours.result, ours.ratio, ours.errors) == ("200 /s", "1.00", "0")
     assert (node.result, node.ratio, node.errors) == ("50.0 /s", "0.25", "7")
-    assert "append-1, node: oh" in report.plain_table(results)
+    table = report.plain_table(results)
+    assert "append-1, node: oh" in table
+    assert "a directory with a file in it in 60 us" in table
     assert "     - 0.25" in report.rst_tables(results)
+
+
+def test_the_machine_is_measured_without_any_server(tmp_path: Path) -> None:
+    results = results_of({OURS: []})
+    results["machine"]["speeds"] = machine.speeds(tmp_path)
+
+    assert "just then: a synced write of 4 KiB in " in report.plain_table(results)
+    assert (tmp_path / "speed").stat().st_size == 1024 * 1024
     assert report.our_errors(results, OURS) == 0
