@@ -8,7 +8,8 @@ sees only durable bytes.
 
 A full disk is waited out (writing again changes nothing), and a directory that somebody removed
 beside the streams is made again.  Any other error of a stream's files puts that stream out of
-service (``failed``): what comes for it is not written, but for its deletion.
+service (``failed``): what comes for it is not written, but for its deletion.  An exception that is
+no such error is a bug: nothing more is written (``gave_up``), and the journal keeps what it has.
 """
 
 from __future__ import annotations
@@ -78,12 +79,13 @@ class Applier:
         applied: Callable[[int, list[Operation]], None],
         failed: Callable[[Record, str, bool], None],
         ended: Callable[[Record], None],
+        gave_up: Callable[[list[Operation]], None],
     ) -> None:
         """``number``: the last batch before the first one given.
 
         Called on the loop, in this order: ``failed`` (what could not be written, why, and whether
         the stream's files are gone), ``ended`` (the deletion of a stream that had failed) and
-        ``applied``.
+        ``applied``; or ``gave_up``, with operations that are not in the files.
         """
         self._loop = loop
         self._directory = directory
@@ -93,6 +95,8 @@ class Applier:
         self._applied = applied
         self._failed = failed
         self._ended = ended
+        self._gave_up = gave_up
+        self._has_given_up = False
         self._number = number
         self._stopping = False
         self._pending: deque[_Batch] = deque()
@@ -144,15 +148,28 @@ class Applier:
             self._apply()
 
     def _apply(self) -> None:
-        """Apply a share of what is pending."""
+        """Apply a share of what is pending, unless there was a bug."""
         taken: list[Operation] = []
+        try:
+            if not self._has_given_up:
+                self._apply_to(taken)
+                return
+        except Exception:
+            log.critical("bug: no more is written to the streams' files", exc_info=True)
+            self._has_given_up = True
+        while self._pending:
+            taken += self._pending.popleft().operations
+        self._loop.call_soon_threadsafe(self._gave_up, taken)
+
+    def _apply_to(self, taken: list[Operation]) -> None:
+        """Apply a share of what is pending; ``taken`` gets its operations."""
         number, size, writes = self._number, 0, 0
         while self._pending and size < _SHARE_BYTES and writes < _SHARE_WRITES:
             number, operations = self._pending.popleft()
+            taken += operations
             for operation in operations:
                 size += operation.size_bytes
                 writes += sum(map(self._take, operation.records))
-            taken += operations
         self._flush()
         self._number = number
         self._loop.call_soon_threadsafe(self._applied, number, taken)
@@ -252,7 +269,7 @@ class Checkpointer:
         applier: Applier,
         *,
         done: Callable[[int], None],
-        failed: Callable[[OSError], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         """``done`` (up to which batch) and ``failed`` (final) are called on the loop."""
         self._loop = loop
@@ -274,15 +291,18 @@ class Checkpointer:
 
     def _sync(self, dirty: Dirty, number: int) -> None:
         """In the worker."""
-        failure: OSError | None = None
+        failure: Exception | None = None
         try:
             sync_dirty(self._directory, dirty)
         except OSError as error:
             failure = error
+        except Exception as error:
+            log.critical("bug: nothing is known to be synced", exc_info=True)
+            failure = error
         self._applier.synced(dirty)  # a failure is known now: closing hides nothing
         self._loop.call_soon_threadsafe(self._finish, number, failure)
 
-    def _finish(self, number: int, error: OSError | None) -> None:
+    def _finish(self, number: int, error: Exception | None) -> None:
         self._busy = False
         if error is not None:
             self._failed(error)

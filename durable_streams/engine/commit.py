@@ -3,12 +3,13 @@
 The event loop owns the queue and hands whole batches over.  In the completion the next batch
 starts before the last one is acknowledged.  A batch waits while the journal has no free file
 (``stalled``).  If a batch fails, everything gathered after it was decided on top of it and fails
-too, latest first; if the failure was a sync, for good.
+too, latest first; if the failure was a sync (or a bug), for good.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.errors import DiskFull, StorageFailed
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from durable_streams.errors import StreamError
     from durable_streams.storage.format.journal import Record
     from durable_streams.storage.journal import Journal
+
+log = logging.getLogger("durable_streams.engine")
 
 _BATCH_BYTES: Final = 8 * 1024 * 1024  # a larger operation is a batch of its own
 
@@ -99,6 +102,9 @@ class Committer:
             number = self._journal.write(records)
         except (OSError, SyncFailed) as error:
             self._loop.call_soon_threadsafe(self._fail, error)
+        except Exception as error:
+            log.critical("bug: no more is written to the journal", exc_info=True)
+            self._loop.call_soon_threadsafe(self._fail, error)
         else:
             self._loop.call_soon_threadsafe(self._complete, number)
 
@@ -110,7 +116,7 @@ class Committer:
         self._durable(number, batch)
         self._wake_idle()
 
-    def _fail(self, cause: OSError | SyncFailed) -> None:
+    def _fail(self, cause: Exception) -> None:
         error: StreamError
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             error = DiskFull("no space is left for the journal; nothing was stored")
@@ -119,7 +125,7 @@ class Committer:
         failed = [*self.writing, *self._first, *self._gathering]
         self.writing, self._first, self._gathering, self.waiting_bytes = [], [], [], 0
         _refuse(failed, error)
-        if isinstance(error, StorageFailed) and isinstance(cause, SyncFailed):
+        if isinstance(error, StorageFailed) and not isinstance(cause, OSError):
             self._failed(error)
         self._wake_idle()
 

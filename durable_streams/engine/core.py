@@ -82,6 +82,7 @@ class Core:
         self.now_ms = runtime.now_ms
         self.executor = runtime.executor()
         self.fault: StorageFailed | None = None
+        self._given_up: StorageFailed | None = None
         self.draining = False
         self._closing = False
         self._full: DiskFull | Unavailable | None = None
@@ -122,6 +123,7 @@ class Core:
             applied=self._on_applied,
             failed=self._on_stream_fault,
             ended=self._on_stream_fault_ended,
+            gave_up=self._on_given_up,
         )
         self._checkpointer = Checkpointer(
             self.loop,
@@ -186,7 +188,7 @@ class Core:
     async def applied_to(self, stream: Stream, offset: Offset) -> None:
         """Return when a stream's files have everything up to an offset."""
         while stream.applied.offset < offset:
-            fault = self.catalog.outages.error(stream.path, stream.id)
+            fault = self._given_up or self.catalog.outages.error(stream.path, stream.id)
             if fault is not None:
                 raise fault
             await self._next_progress(self.loop.time() + _HELD_UP_S)
@@ -291,8 +293,19 @@ class Core:
             self._committer.end(error)
             log.critical("%s; writes are refused until a restart, reads go on", error)
 
-    def _on_sync_fault(self, error: OSError) -> None:
+    def _on_sync_fault(self, error: Exception) -> None:
         self._on_fault(StorageFailed(f"syncing the streams' files failed: {error}"))
+
+    def _on_given_up(self, operations: list[Operation]) -> None:
+        """Nothing comes to the streams' files any more: end those who wait for that."""
+        error = StorageFailed("writing the streams' files failed for a reason that is a bug")
+        self._on_fault(error)
+        self._given_up = error
+        for operation in reversed(operations):
+            if operation.pending:
+                operation.undo()
+                operation.settle(error)
+        self._wake_progress()
 
     def look_for_failed_sync(self) -> None:
         """A sync that failed anywhere, in building a fork for one, is final for all."""

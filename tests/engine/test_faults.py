@@ -185,6 +185,36 @@ async def test_a_start_does_not_wait_until_what_it_recovered_is_durable(
     await survivor.close()
 
 
+@pytest.mark.parametrize("place", ["StreamWriter.append", "sync_dirty", "Journal.write"])
+async def test_a_bug_in_a_thread_ends_writing_and_nothing_else(
+    data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    engine = await started(data, disk)
+
+    def buggy(*_: object) -> None:
+        raise KeyError("a bug")
+
+    modules = {"Journal.write": "storage.journal", "sync_dirty": "engine.apply"}
+    with monkeypatch.context() as patch:
+        patch.setattr(f"durable_streams.{modules.get(place, 'storage.writer')}.{place}", buggy)
+        with suppress(StorageFailed):  # where it was on its way to the journal
+            await append(engine, "s", b"two.")
+        forking = asyncio.create_task(fork(engine, "f", "s"))  # waits for the files
+        engine._core.checkpoint()
+        while engine._core.fault is None:
+            await asyncio.sleep(0)
+        with suppress(StorageFailed):
+            await forking
+        with pytest.raises(StorageFailed):
+            await append(engine, "s", b"refused")
+        expected = b"one." if place == "Journal.write" else b"one.two."
+        assert await content(engine, "s") == expected
+        await engine.close()
+    survivor = await Engine.open(data, SMALL_JOURNAL)
+    assert await content(survivor, "s") == expected
+    await survivor.close()
+
+
 async def test_nothing_is_made_where_a_deletion_has_just_failed(
     engine: Engine, disk: StagedDisk
 ) -> None:

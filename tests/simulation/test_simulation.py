@@ -1,11 +1,16 @@
 """What was acknowledged survives every power cut: seeded, on the real engine."""
 
-import logging
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 
+from durable_streams.storage.writer import StreamWriter
 from tests.simulation.world import run
+
+if TYPE_CHECKING:
+    from durable_streams.storage.format.journal import AppendRecord
 
 SEEDS_A_TEST = 25
 
@@ -21,14 +26,6 @@ FOUND = {
 }
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Thousands of crashes report thousands of torn tails."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
 @pytest.mark.parametrize("first", range(0, 300, SEEDS_A_TEST))
 def test_what_was_acknowledged_survives(first: int) -> None:
     for seed in range(first, first + SEEDS_A_TEST):
@@ -42,3 +39,12 @@ def test_what_was_acknowledged_survives(first: int) -> None:
 @pytest.mark.parametrize("seed", FOUND, ids=lambda seed: f"seed-{seed}")
 def test_seeds_that_once_found_a_bug(seed: int) -> None:
     assert run(seed) > 0
+
+
+def test_a_bug_in_a_thread_of_the_engine_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def append(_self: StreamWriter, _first: AppendRecord, _data: bytes, _index: bytes) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(StreamWriter, "append", append)
+    with pytest.raises(AssertionError, match="bug: no more is written to the streams' files"):
+        run(1)
