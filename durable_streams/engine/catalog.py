@@ -25,8 +25,8 @@ from durable_streams.engine.outages import Outages
 from durable_streams.engine.stream import STREAM_BYTES, Stream
 from durable_streams.errors import StreamDamaged, StreamError, Unavailable
 from durable_streams.protocol.commands import FOREVER
+from durable_streams.storage.aside import cut, move_aside
 from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, load
-from durable_streams.storage.writer import cut, move_aside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -133,7 +133,10 @@ class Core:
             done=self._on_checkpoint,
             failed=self._on_sync_fault,
         )
-        if journal.full_files():  # recovery has left it to us to sync what it applied
+        self._sync_what_recovery_left()
+
+    def _sync_what_recovery_left(self) -> None:
+        if self._journal.full_files():
             self._writer.sync_everything()
             self.checkpoint()
 

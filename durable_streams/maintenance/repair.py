@@ -17,11 +17,11 @@ from durable_streams.maintenance.findings import Checked
 from durable_streams.maintenance.verify import check_stream, layout_of, stream_directories
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.aside import cut_file
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
 from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.recovery import recover
-from durable_streams.storage.writer import cut_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

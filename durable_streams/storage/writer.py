@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import errno
 import logging
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.aside import cut_files, move_aside, move_bytes_aside
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
@@ -28,15 +28,14 @@ from durable_streams.storage.open_pairs import OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
 if TYPE_CHECKING:
-    from durable_streams.storage.directory import DataDirectory, Layout
-    from durable_streams.storage.disk import Disk, StrPath
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.disk import Disk
     from durable_streams.storage.format.index import Tail
     from durable_streams.storage.format.journal import (
         AdoptRecord,
         CreateRecord,
         DeleteRecord,
     )
-    from durable_streams.storage.stream_files import LoadedStream
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -370,7 +369,7 @@ class StreamWriter:
                 self._disk.close(linked)
                 self._dirty.note(disks.parent_of(file), self._tmp)
             if self._trim and status.size_bytes > size:
-                set_aside(self._directory, file, fd, size)
+                move_bytes_aside(self._directory, file, fd, size)
         except BaseException:
             self._disk.close(fd)
             raise
@@ -402,74 +401,6 @@ class StreamWriter:
         self._pairs.close()
         for fd in self._dirty.files:
             self._disk.close(fd)
-
-
-def set_aside(
-    directory: DataDirectory, file: StrPath, fd: int, begin: int, target: StrPath | None = None
-) -> None:
-    """Move the bytes of a file from ``begin`` on to ``target``, a file in ``aside/``."""
-    disk = directory.disk
-    target = target or _new_aside(directory, f"{Path(file).name}.{begin}")
-    end = disk.file_status(fd).size_bytes
-    disks.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
-    disk.sync_directory(Path(target).parent)
-    disk.truncate(fd, begin)
-    disk.sync(fd)  # or else a power cut brings it back, behind what is written next
-    log.warning("moved %d torn bytes of %s to %s", end - begin, file, target)
-
-
-def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: StrPath) -> None:
-    """Cut a stream's files to what was proved, durably; what is behind goes to ``aside/``."""
-    disk, stream_id, tail = directory.disk, loaded.sidecar.id, loaded.tail
-    cut_files(directory, stream_directory, stream_id, tail)
-    for name in disk.names(stream_directory):
-        parsed = names.parse_file(name)
-        if parsed and parsed[1] == stream_id and parsed[0] > tail.segment:
-            move_aside(directory, f"{stream_directory}/{name}")
-
-
-def move_aside(directory: DataDirectory, path: StrPath) -> Path:
-    """Move a file or directory out of the way, whole and durably; where to."""
-    disk = directory.disk
-    target = _new_aside(directory, Path(path).name)
-    disk.rename(path, target)
-    disk.sync_directory(directory.aside)
-    disk.sync_directory(Path(path).parent)
-    return target
-
-
-def _new_aside(directory: Layout, name: str) -> Path:
-    """A name in ``aside/`` that nothing kept there has."""
-    return directory.aside / f"{name}.{time.time_ns()}"
-
-
-def cut_files(directory: DataDirectory, stream: StrPath, stream_id: str, tail: Tail) -> None:
-    """Cut one segment and its index to a tail, durably; nothing happens where they end there."""
-    for file, size in (
-        (names.index_file(tail.segment, stream_id), tail.index_position),
-        (names.segment_file(tail.segment, stream_id), tail.position),
-    ):
-        cut_file(directory, f"{stream}/{file}", size)
-
-
-def cut_file(
-    directory: DataDirectory, file: StrPath, size: int, target: StrPath | None = None
-) -> None:
-    """Cut one file, durably, and keep what is behind ``size`` in ``target`` (in ``aside/``)."""
-    disk = directory.disk
-    status = disk.status(file)
-    if status is None or status.size_bytes <= size:
-        return
-    fd = disk.open_write(file)
-    try:
-        if status.links > 1:
-            fresh = directory.tmp / Path(file).name
-            linked, fd = fd, disks.own_copy(disk, file, fd, status.size_bytes, fresh)
-            disk.close(linked)
-            disk.sync_directory(Path(file).parent)
-        set_aside(directory, file, fd, size, target)
-    finally:
-        disk.close(fd)
 
 
 def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:
