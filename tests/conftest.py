@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from typing import TYPE_CHECKING, Final, Protocol
 
 import pytest
@@ -32,6 +33,11 @@ _NONBLOCKING_BY_DESIGN: Final = (
 
 _MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = ()
 """(watched call, file, function): the listed few that may block; say why beside each."""
+
+
+def pytest_configure() -> None:
+    """What tests start can be interrupted, even where a shell runs them in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StartServer(Protocol):

@@ -1,9 +1,13 @@
 """Group commit: while one batch is written and synced in a thread, the next one gathers.
 
-The event loop owns the queue and hands whole batches over.  In the completion the next batch
-starts before the last one is acknowledged.  A batch waits while the journal has no free file
-(``stalled``).  If a batch fails, everything gathered after it was decided on top of it and fails
-too, latest first; if the failure was a sync (or a bug), for good.
+The event loop owns the queue and hands whole batches over.  When a batch is durable, it is
+acknowledged first, and the next one starts when the loop has read what came meanwhile: writers that
+were answered together then write together again.  Started at once, it would hold what little had
+come before, and every second batch would be one of one or two.
+
+A batch waits while the journal has no free file (``stalled``).  If a batch fails, everything
+gathered after it was decided on top of it and fails too, latest first; if the failure was a sync
+(or a bug), for good.
 """
 
 from __future__ import annotations
@@ -57,6 +61,7 @@ class Committer:
         self._gathering: list[Operation] = []
         self.writing: list[Operation] = []
         self._idle: list[asyncio.Future[None]] = []
+        self._is_starting = False
         self.waiting_bytes = 0
         self.stalled = False
         self._ended: StorageFailed | None = None
@@ -68,13 +73,23 @@ class Committer:
             return
         self._gathering.append(operation)
         self.waiting_bytes += operation.size_bytes
-        if not self.writing:
-            self.start()
+        self._start_soon()
 
     def put_first(self, operation: Operation) -> None:
         """Queue an operation that frees the journal: it comes next, into the room kept for it."""
         self._first.append(operation)
         self.waiting_bytes += operation.size_bytes
+        self.start()
+
+    def _start_soon(self) -> None:
+        """Start when the loop has read from every connection that has something to read now."""
+        if not self.writing and not self._is_starting:
+            self._is_starting = True
+            # Called next, it would come before what the loop finds when it looks for events.
+            self._loop.call_soon(self._loop.call_soon, self._start_gathered)
+
+    def _start_gathered(self) -> None:
+        self._is_starting = False
         self.start()
 
     def start(self) -> None:
@@ -112,8 +127,8 @@ class Committer:
         batch, self.writing = self.writing, []
         for operation in batch:
             self.waiting_bytes -= operation.size_bytes
-        self.start()
         self._durable(number, batch)
+        self._start_soon()
         self._wake_idle()
 
     def _fail(self, cause: Exception) -> None:

@@ -94,6 +94,16 @@ async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
     assert await content(engine) == b"before.after."
 
 
+async def test_writers_that_are_answered_together_write_together_again(engine: Engine) -> None:
+    async def write(times: int) -> None:
+        for _ in range(times):
+            await engine.append(Append("s", BYTES), b"x")
+
+    before = engine._core._journal.last
+    await asyncio.gather(*(write(5) for _ in range(16)))
+    assert engine._core._journal.last - before == 5
+
+
 async def test_a_retry_is_answered_when_the_original_is_durable(
     engine: Engine, disk: StagedDisk
 ) -> None:
