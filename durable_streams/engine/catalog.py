@@ -200,7 +200,7 @@ class Catalog:
         self._asking.append((path, waiter))
         self._asked.add(path)
         if len(self._asking) == 1:
-            self._loop.call_soon(self._ask)
+            self._loop.call_soon(self._loop.call_soon, self._ask)
         try:
             return await waiter or path not in self._asked
         finally:
