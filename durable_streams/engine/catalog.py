@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from durable_streams.engine.outages import Outages
+from durable_streams.engine.runtime import call_after_reading
 from durable_streams.engine.stream import STREAM_BYTES, Stream
 from durable_streams.errors import StreamDamaged, StreamError, Unavailable
 from durable_streams.protocol.commands import FOREVER
@@ -194,13 +195,13 @@ class Catalog:
     async def _is_on_disk(self, path: str) -> bool:
         """Whether there is anything at a path, or something came there meanwhile.
 
-        All who ask in one turn share a call.
+        Those who ask together share a call.
         """
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._asking.append((path, waiter))
         self._asked.add(path)
         if len(self._asking) == 1:
-            self._loop.call_soon(self._loop.call_soon, self._ask)
+            call_after_reading(self._loop, self._ask)
         try:
             return await waiter or path not in self._asked
         finally:

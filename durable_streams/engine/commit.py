@@ -16,6 +16,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.engine.runtime import call_after_reading
 from durable_streams.errors import DiskFull, StorageFailed
 from durable_streams.storage.journal import SyncFailed
 
@@ -82,11 +83,9 @@ class Committer:
         self.start()
 
     def _start_soon(self) -> None:
-        """Start when the loop has read from every connection that has something to read now."""
         if not self.writing and not self._is_starting:
             self._is_starting = True
-            # Called next, it would come before what the loop finds when it looks for events.
-            self._loop.call_soon(self._loop.call_soon, self._start_gathered)
+            call_after_reading(self._loop, self._start_gathered)
 
     def _start_gathered(self) -> None:
         self._is_starting = False

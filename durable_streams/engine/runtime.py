@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 _ID_BYTES: Final = 12
@@ -82,3 +83,12 @@ class Runtime:
     def pause(self, seconds: float) -> None:
         """Let time pass, in a worker."""
         time.sleep(seconds)
+
+
+def call_after_reading(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Call back when the loop has read what has come on all connections by now.
+
+    So that requests which came together are dealt with together.
+    """
+    # Called next, it would come before what the loop finds when it looks for events.
+    loop.call_soon(loop.call_soon, callback)
