@@ -5,8 +5,9 @@ A read is *described* here (which bytes of which files) and sent elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset
 
 
-@dataclass(frozen=True, slots=True)
-class StreamInfo:
+class StreamInfo(msgspec.Struct, frozen=True):
     """The metadata of a stream; times are milliseconds since 1970."""
 
     path: str
@@ -29,16 +29,14 @@ class StreamInfo:
     created_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(msgspec.Struct, frozen=True):
     """Outcome of a create; ``created`` is False if the same stream existed already."""
 
     created: bool
     info: StreamInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """Outcome of an append or close, durable when it is returned.
 
     ``duplicate``: the data was there already.  ``wrote_data``: this request appended bytes.
@@ -59,8 +57,7 @@ class ReadableFile(Protocol):
         """The descriptor, valid until the chunk that holds the slice is released."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileSlice:
+class FileSlice(msgspec.Struct, frozen=True):
     """``size`` bytes of a file from ``position``."""
 
     file: ReadableFile
@@ -92,8 +89,7 @@ class StreamRef(Protocol):
         """Whether it is in JSON mode."""
 
 
-@dataclass(slots=True)
-class Chunk:
+class Chunk(msgspec.Struct):
     """A described read: the stream's wire bytes in [start, end), in ``parts``.
 
     In a JSON stream every message of the wire bytes ends in a comma, so the whole does too.
@@ -108,7 +104,7 @@ class Chunk:
     size_bytes: int
     at_tail: bool
     closed: bool
-    _held: list[_Releasable] = field(default_factory=list)
+    _held: list[_Releasable] = msgspec.field(default_factory=list)
 
     def hold(self, file: _Releasable) -> None:
         """Keep a file until the release."""
@@ -125,8 +121,7 @@ class _Releasable(Protocol):
     def release(self) -> None: ...
 
 
-@dataclass(slots=True)
-class Publication:
+class Publication(msgspec.Struct):
     """Bytes that just became durable: wire bytes [start, end) of a stream, and maybe its close.
 
     All bytes are in one segment, that of ``end``.
@@ -137,7 +132,7 @@ class Publication:
     end: Offset
     data: bytes
     closed: bool
-    encoded: dict[object, object] = field(default_factory=dict)
+    encoded: dict[object, object] = msgspec.field(default_factory=dict)
 
 
 class Subscriber(Protocol):

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
 
 from durable_streams.engine.births import Births
 from durable_streams.engine.core import Core
@@ -33,6 +35,7 @@ from durable_streams.errors import (
     StreamNotFound,
 )
 from durable_streams.protocol.append_rules import Repeat, check_syntax, decide_append
+from durable_streams.protocol.commands import FOREVER
 from durable_streams.protocol.lifetime import is_expired
 from durable_streams.results import Appended
 from durable_streams.settings import MIB, Durability
@@ -63,7 +66,7 @@ _USE_TICK_S: Final = 0.5
 log = logging.getLogger("durable_streams.engine")
 
 
-class Decided(NamedTuple):
+class Decided(msgspec.Struct, frozen=True):
     """An append that was decided: ``result`` is the answer as soon as ``after`` is durable.
 
     ``after`` is None if nothing the answer depends on is under way; if it fails, its error is the
@@ -364,7 +367,10 @@ class Engine:
             raise StreamGone(stream.path)
 
     def _is_expired(self, stream: Stream) -> bool:
-        return is_expired(stream.sidecar.lifetime(), stream.last_use_ms, self._core.now_ms())
+        lifetime = stream.sidecar.lifetime()
+        return lifetime is not FOREVER and is_expired(
+            lifetime, stream.last_use_ms, self._core.now_ms()
+        )
 
     # -- time ------------------------------------------------------------------------------
 

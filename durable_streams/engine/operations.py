@@ -81,14 +81,18 @@ class Operation:
 class AppendOperation(Operation):
     """Bytes, a close, or both."""
 
-    __slots__ = ("before", "record", "start", "tail")
+    __slots__ = ("before", "record", "tail")
 
     def __init__(self, stream: Stream, record: AppendRecord, before: Before) -> None:
         super().__init__(stream, (record,))
         self.record = record
         self.before = before
-        self.start: Offset = before.tail.offset
         self.tail: Tail = stream.decided
+
+    @property
+    def start(self) -> Offset:
+        """Where the stream ended before."""
+        return self.before.tail.offset
 
     def durable(self) -> None:
         """Let readers see it."""

@@ -158,11 +158,10 @@ class Reader:
         # Not in the files yet: the appends in memory, which are in order.
         last = begin
         for chunk in stream.memory:
-            end = chunk.start + len(chunk.data)
-            if chunk.segment == segment and end > begin:
-                if last > begin and end > limit:
+            if chunk.segment == segment and chunk.end > begin:
+                if last > begin and chunk.end > limit:
                     break
-                last = end
+                last = chunk.end
         return last if last > begin else size
 
     async def append_ends(self, stream: Stream, segment: int) -> AppendEnds:
@@ -211,7 +210,7 @@ class Reader:
         stream = own(chunk.stream)
         segment, end = chunk.end
         begin = end - chunk.size_bytes
-        bounds = {start + len(data) for number, start, data in stream.memory if number == segment}
+        bounds = {chunk.end for chunk in stream.memory if chunk.segment == segment}
         if chunk.size_bytes:
             bounds.update((await self.append_ends(stream, segment)).ends)
         inside = sorted(bound for bound in bounds if begin < bound <= end)
@@ -330,9 +329,9 @@ def _from_memory(stream: Stream, segment: int, begin: int, end: int) -> bytes:
     """Those bytes before ``end`` that are in memory: a run that ends there, or nothing."""
     return b"".join(
         [
-            data[max(0, begin - start) : end - start]
-            for number, start, data in stream.memory
-            if number == segment and start < end and start + len(data) > begin
+            chunk.data[max(0, begin - chunk.start) : end - chunk.start]
+            for chunk in stream.memory
+            if chunk.segment == segment and chunk.start < end and chunk.end > begin
         ]
     )
 

@@ -11,7 +11,7 @@ Owned by the event loop; nothing here awaits, so every decision and its reservat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -50,7 +50,7 @@ _NO_PRODUCERS: Final[dict[str, ProducerState]] = {}
 _quote: Final = msgspec.json.Encoder().encode
 
 
-class Payload(NamedTuple):
+class Payload(msgspec.Struct, frozen=True, gc=False):
     """The wire bytes of an append, with what its index line says of them."""
 
     data: bytes
@@ -61,15 +61,20 @@ class Payload(NamedTuple):
 NO_DATA = Payload(b"", 0, 0)
 
 
-class MemoryChunk(NamedTuple):
+class MemoryChunk(msgspec.Struct, frozen=True, gc=False):
     """An append that is durable and not yet in the files."""
 
     segment: int
     start: int
     data: bytes
 
+    @property
+    def end(self) -> int:
+        """Position in the segment behind its last byte."""
+        return self.start + len(self.data)
 
-class Before(NamedTuple):
+
+class Before(msgspec.Struct, frozen=True, gc=False):
     """The decided state before an append, to go back to if it fails."""
 
     tail: Tail
@@ -261,12 +266,14 @@ class Stream:
     def forget_applied(self, applied: Tail) -> None:
         """The files have everything up to ``applied``: memory need not."""
         self.applied = applied
-        memory = self.memory
+        segment, position = applied.segment, applied.position
         known = 0
-        while known < len(memory) and (memory[known].segment, memory[known].start) < applied.offset:
+        for chunk in self.memory:
+            if chunk.segment > segment or (chunk.segment == segment and chunk.start >= position):
+                break
             known += 1
         if known:
-            self.memory = memory[known:] or ()
+            self.memory = self.memory[known:] or ()
 
     def segment_size(self, segment: int) -> int:
         """Durable bytes of a segment."""

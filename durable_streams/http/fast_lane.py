@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, assert_never
+from typing import TYPE_CHECKING, Any, Final, TypedDict, assert_never
 
+import msgspec
 from aiohttp import HttpVersion11, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
@@ -66,7 +67,7 @@ class ParserLimits(TypedDict):
     max_headers: int
 
 
-class _Head(NamedTuple):
+class _Head(msgspec.Struct, frozen=True):
     """What the head of a request says; ``command`` is None if the request is not plain.
 
     ``headers``: of a PUT, whose answer depends on them.

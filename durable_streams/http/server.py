@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
@@ -118,7 +118,7 @@ def _probe(request: web.BaseRequest, refusal: StreamError | None) -> Reply:
     if request.method not in {"GET", "HEAD"}:
         reply = replies.errors(MethodNotAllowed("health checks are read by GET or HEAD"))
         others = tuple(header for header in reply.headers if header[0] != "Allow")
-        return replace(reply, headers=(*others, ("Allow", "GET, HEAD")))
+        return msgspec.structs.replace(reply, headers=(*others, ("Allow", "GET, HEAD")))
     if refusal is not None:
         return Reply(503, (*COMMON, *_TEXT), f"not ready: {refusal}\n".encode())
     return Reply(200, (*COMMON, *_TEXT), b"ok\n")

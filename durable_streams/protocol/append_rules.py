@@ -15,8 +15,9 @@ no trace, no sequence number included.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from durable_streams.errors import (
     ContentTypeMismatch,
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from durable_streams.protocol.producers import ProducerState
 
 
-@dataclass(frozen=True, slots=True)
-class WriterState:
+class WriterState(msgspec.Struct, frozen=True, gc=False):
     """What a stream remembers for its writers.
 
     ``closed_by``: the producer headers of the request that closed it, None if it had none.
@@ -47,16 +47,14 @@ class WriterState:
     stream_seq: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True, gc=False):
     """Append the body (``has_data``), close the stream (``closes``), or both as one."""
 
     closes: bool
     has_data: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(msgspec.Struct, frozen=True, gc=False):
     """Done before, nothing to write; ``producer`` is (epoch, highest seq) to echo."""
 
     producer: tuple[int, int] | None

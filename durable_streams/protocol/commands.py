@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset, Start
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(msgspec.Struct, frozen=True, gc=False):
     """When a stream ends by itself: after ``ttl_s`` idle seconds, at an instant, or never.
 
     ``expires_at`` is the text the client configured (sent back on HEAD), ``expires_at_ms`` the
@@ -26,8 +26,7 @@ class Lifetime:
 FOREVER = Lifetime()
 
 
-@dataclass(frozen=True, slots=True)
-class ForkRequest:
+class ForkRequest(msgspec.Struct, frozen=True, gc=False):
     """The fork headers of a PUT, as requested (``offset`` omitted: the source's tail)."""
 
     source: str
@@ -35,8 +34,7 @@ class ForkRequest:
     sub_offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ProducerClaim:
+class ProducerClaim(msgspec.Struct, frozen=True, gc=False):
     """The three ``Producer-*`` headers."""
 
     id: str
@@ -44,8 +42,7 @@ class ProducerClaim:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(msgspec.Struct, frozen=True, gc=False):
     """PUT. ``content_type`` is normalised; None: the header was missing or junk."""
 
     path: str
@@ -55,8 +52,7 @@ class Create:
     fork: ForkRequest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True, gc=False):
     """POST. ``content_type`` is normalised; None: the header was missing or junk."""
 
     path: str
@@ -66,15 +62,13 @@ class Append:
     stream_seq: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True, gc=False):
     """DELETE."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """HEAD."""
 
     path: str
@@ -88,8 +82,7 @@ class Live(Enum):
     SSE = "sse"
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, gc=False):
     """GET. ``cursor`` is the client's, None if absent or no number."""
 
     path: str
@@ -99,8 +92,7 @@ class Read:
     if_none_match: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Preflight:
+class Preflight(msgspec.Struct, frozen=True, gc=False):
     """OPTIONS."""
 
 

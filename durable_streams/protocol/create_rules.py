@@ -7,8 +7,9 @@ even after the source has gone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from durable_streams.errors import StreamExists
 from durable_streams.protocol.commands import FOREVER, Lifetime
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from durable_streams.protocol.commands import Create, ForkRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """What an existing stream is compared by.
 
     ``requested_lifetime`` and ``fork`` are those of the PUT that created the stream;

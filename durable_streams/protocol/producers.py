@@ -15,8 +15,9 @@ What a closed stream answers comes before this, see :mod:`.append_rules`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from durable_streams.errors import EpochWithoutStart, ProducerGap, StaleEpoch
 
@@ -31,13 +32,11 @@ class ProducerState(NamedTuple):
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(msgspec.Struct, frozen=True, gc=False):
     """The request is the next one: once it is done, the claim is the producer's state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(msgspec.Struct, frozen=True, gc=False):
     """The request was accepted before; nothing is to be written."""
 
     epoch: int

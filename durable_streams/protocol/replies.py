@@ -7,8 +7,9 @@ Content-Length and Connection, and leaves the body out for HEAD, 204 and 304.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from durable_streams import errors as e
 from durable_streams.protocol.media_type import is_text
@@ -86,8 +87,7 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A complete response; ``headers`` begin with ``COMMON``."""
 
     status: int
@@ -95,8 +95,7 @@ class Reply:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class BodyPlan:
+class BodyPlan(msgspec.Struct, frozen=True):
     """A body to be sent: ``prefix``, then ``parts``, then ``suffix``; ``size_bytes`` in all."""
 
     prefix: bytes

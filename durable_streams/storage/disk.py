@@ -14,8 +14,9 @@ import fcntl
 import os
 import stat
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Union
+
+import msgspec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,7 @@ _COPY_BYTES: Final = 1024 * 1024
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class FileStatus:
+class FileStatus(msgspec.Struct, frozen=True, gc=False):
     """What ``stat`` said: size in bytes, number of names."""
 
     size_bytes: int

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from durable_streams.errors import (
@@ -24,8 +23,8 @@ from durable_streams.protocol.producers import ProducerState
 
 OPEN = WriterState("text/plain", Offset(0, 5))
 CLAIM = ProducerClaim("p", 0, 3)
-CLOSED = dataclasses.replace(OPEN, closed=True)
-CLOSED_BY_CLAIM = dataclasses.replace(CLOSED, closed_by=CLAIM)
+CLOSED = msgspec.structs.replace(OPEN, closed=True)
+CLOSED_BY_CLAIM = msgspec.structs.replace(CLOSED, closed_by=CLAIM)
 TEXT = Append("s", "text/plain")
 CLOSE = Append("s", close=True)
 
@@ -47,7 +46,7 @@ def test_a_body_needs_a_content_type() -> None:
     [
         (TEXT, True, Write(closes=False, has_data=True)),
         (CLOSE, False, Write(closes=True, has_data=False)),
-        (dataclasses.replace(TEXT, close=True), True, Write(closes=True, has_data=True)),
+        (msgspec.structs.replace(TEXT, close=True), True, Write(closes=True, has_data=True)),
         (Append("s", "image/png", close=True), False, Write(closes=True, has_data=False)),
     ],
 )
@@ -110,7 +109,7 @@ def test_the_content_type_comes_before_the_producer() -> None:
 
 
 def test_the_producer_comes_before_stream_seq() -> None:
-    state = dataclasses.replace(OPEN, stream_seq="b")
+    state = msgspec.structs.replace(OPEN, stream_seq="b")
     command = Append("s", "text/plain", producer=CLAIM, stream_seq="a")
     assert decide_append(state, ProducerState(0, 3), command, has_body=True) == Repeat((0, 3))
     with pytest.raises(ProducerGap):
@@ -118,17 +117,19 @@ def test_the_producer_comes_before_stream_seq() -> None:
 
 
 def test_an_accepted_producer_still_has_to_increase_stream_seq() -> None:
-    state = dataclasses.replace(OPEN, stream_seq="b")
+    state = msgspec.structs.replace(OPEN, stream_seq="b")
     producer = ProducerState(0, 2)
     command = Append("s", "text/plain", producer=CLAIM, stream_seq="c")
     expected = Write(closes=False, has_data=True)
     assert decide_append(state, producer, command, has_body=True) == expected
     with pytest.raises(SequenceConflict):
-        decide_append(state, producer, dataclasses.replace(command, stream_seq="b"), has_body=True)
+        decide_append(
+            state, producer, msgspec.structs.replace(command, stream_seq="b"), has_body=True
+        )
 
 
 def test_a_duplicate_that_asks_for_a_close_does_not_close() -> None:
-    command = dataclasses.replace(CLOSE, producer=ProducerClaim("p", 0, 1))
+    command = msgspec.structs.replace(CLOSE, producer=ProducerClaim("p", 0, 1))
     assert decide_append(OPEN, ProducerState(0, 3), command, has_body=False) == Repeat((0, 3))
 
 
@@ -136,17 +137,17 @@ def test_a_duplicate_that_asks_for_a_close_does_not_close() -> None:
     ("last", "received"), [("1", "2"), ("09", "10"), ("B", "a"), ("a", "aa"), ("é", "\U0001f600")]
 )
 def test_stream_seq_increases_byte_by_byte(last: str, received: str) -> None:
-    state = dataclasses.replace(OPEN, stream_seq=last)
-    command = dataclasses.replace(TEXT, stream_seq=received)
+    state = msgspec.structs.replace(OPEN, stream_seq=last)
+    command = msgspec.structs.replace(TEXT, stream_seq=received)
     assert decide_append(state, None, command, has_body=True) == Write(closes=False, has_data=True)
-    state = dataclasses.replace(OPEN, stream_seq=received)
+    state = msgspec.structs.replace(OPEN, stream_seq=received)
     for again in (last, received):
-        command = dataclasses.replace(TEXT, stream_seq=again)
+        command = msgspec.structs.replace(TEXT, stream_seq=again)
         with pytest.raises(SequenceConflict) as caught:
             decide_append(state, None, command, has_body=True)
         assert "sequence" in str(caught.value)
 
 
 def test_the_first_stream_seq_and_appends_without_one_are_taken() -> None:
-    decide_append(OPEN, None, dataclasses.replace(TEXT, stream_seq="z"), has_body=True)
-    decide_append(dataclasses.replace(OPEN, stream_seq="z"), None, TEXT, has_body=True)
+    decide_append(OPEN, None, msgspec.structs.replace(TEXT, stream_seq="z"), has_body=True)
+    decide_append(msgspec.structs.replace(OPEN, stream_seq="z"), None, TEXT, has_body=True)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from durable_streams.errors import StreamExists
@@ -19,7 +18,7 @@ LATER = Lifetime(expires_at="2031-01-01T00:00:00Z", expires_at_ms=1_924_992_000_
 
 PLAIN = Identity(DEFAULT, FOREVER, closed=False, fork=None)
 FORK = Identity("text/plain", FOREVER, closed=False, fork=ForkRequest("source", Offset(0, 9), 3))
-FORK_AT_TAIL = dataclasses.replace(FORK, fork=ForkRequest("source"))
+FORK_AT_TAIL = msgspec.structs.replace(FORK, fork=ForkRequest("source"))
 
 
 @pytest.mark.parametrize(
@@ -27,10 +26,10 @@ FORK_AT_TAIL = dataclasses.replace(FORK, fork=ForkRequest("source"))
     [
         (PLAIN, Create("s")),
         (PLAIN, Create("s", DEFAULT)),
-        (dataclasses.replace(PLAIN, closed=True), Create("s", closed=True)),
-        (dataclasses.replace(PLAIN, requested_lifetime=TTL), Create("s", lifetime=TTL)),
+        (msgspec.structs.replace(PLAIN, closed=True), Create("s", closed=True)),
+        (msgspec.structs.replace(PLAIN, requested_lifetime=TTL), Create("s", lifetime=TTL)),
         (
-            dataclasses.replace(PLAIN, requested_lifetime=MIDNIGHT),
+            msgspec.structs.replace(PLAIN, requested_lifetime=MIDNIGHT),
             Create("s", lifetime=MIDNIGHT_ELSEWHERE),
         ),
         (FORK, Create("s", fork=FORK.fork)),
@@ -48,16 +47,16 @@ def test_the_same_request_finds_the_same_stream(existing: Identity, command: Cre
     [
         (PLAIN, Create("s", "text/plain"), "content type is 'application/octet-stream', not 'text"),
         (FORK, Create("s", "image/png", fork=FORK.fork), "content type is 'text/plain'"),
-        (dataclasses.replace(FORK, fork=None), Create("s"), "not 'application/octet-stream'"),
+        (msgspec.structs.replace(FORK, fork=None), Create("s"), "not 'application/octet-stream'"),
         (PLAIN, Create("s", lifetime=TTL), "no TTL or expiry, not Stream-TTL 60"),
-        (dataclasses.replace(PLAIN, requested_lifetime=TTL), Create("s"), "with Stream-TTL 60"),
+        (msgspec.structs.replace(PLAIN, requested_lifetime=TTL), Create("s"), "with Stream-TTL 60"),
         (
-            dataclasses.replace(PLAIN, requested_lifetime=MIDNIGHT),
+            msgspec.structs.replace(PLAIN, requested_lifetime=MIDNIGHT),
             Create("s", lifetime=LATER),
             "not Stream-Expires-At '2031-01-01T00:00:00Z'",
         ),
         (PLAIN, Create("s", closed=True), "it is open"),
-        (dataclasses.replace(PLAIN, closed=True), Create("s"), "it is closed"),
+        (msgspec.structs.replace(PLAIN, closed=True), Create("s"), "it is closed"),
         (PLAIN, Create("s", fork=ForkRequest("source")), "it is no fork"),
         (FORK, Create("s", "text/plain"), "it is a fork of 'source'"),
         (FORK, Create("s", fork=ForkRequest("other", Offset(0, 9), 3)), "not of 'other'"),

@@ -78,6 +78,8 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def lifetime(self) -> Lifetime:
         """The lifetime in force as the protocol's type."""
+        if self.ttl_s is None and self.expires_at_ms is None:
+            return FOREVER
         return Lifetime(self.ttl_s, self.expires_at, self.expires_at_ms)
 
 
