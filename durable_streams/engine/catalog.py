@@ -15,8 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -30,8 +29,9 @@ from durable_streams.storage.aside import cut, move_aside
 from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from concurrent.futures import Executor
+    from contextlib import AbstractAsyncContextManager
 
     from durable_streams.engine.operations import Operation
     from durable_streams.storage.directory import DataDirectory
@@ -40,12 +40,34 @@ if TYPE_CHECKING:
 log = logging.getLogger("durable_streams.engine")
 
 
-@dataclass(slots=True)
 class _Line:
-    """Those who wait for a path, in order."""
+    """Those who wait for a path, in order; it is among ``lines`` while there are any."""
 
-    lock: asyncio.Lock
-    users: int = 0
+    __slots__ = ("_lines", "_lock", "_path", "_users")
+
+    def __init__(self, lines: dict[str, _Line], path: str) -> None:
+        self._lines = lines
+        self._path = path
+        self._lock = asyncio.Lock()
+        self._users = 0
+
+    async def __aenter__(self) -> None:
+        self._lines[self._path] = self
+        self._users += 1
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._users -= 1
+        if not self._users:
+            del self._lines[self._path]
 
 
 class Catalog:
@@ -118,24 +140,13 @@ class Catalog:
         stream = self.cached(path)
         return stream if stream is not None and stream.birth is None else None
 
-    @asynccontextmanager
-    async def line(self, path: str) -> AsyncIterator[None]:
+    def line(self, path: str) -> AbstractAsyncContextManager[None]:
         """Wait for one's turn at a path: requests go on in the order in which they came.
 
         The body may wait for the disk; what follows the block without an await comes before
         whatever those behind do.
         """
-        line = self._lines.get(path)
-        if line is None:
-            line = self._lines[path] = _Line(asyncio.Lock())
-        line.users += 1
-        try:
-            async with line.lock:
-                yield
-        finally:
-            line.users -= 1
-            if not line.users:
-                del self._lines[path]
+        return self._lines.get(path) or _Line(self._lines, path)
 
     async def find(self, path: str, *, likely: bool = True) -> Stream | None:
         """The stream at a path, opened if need be and born; None if there is none.

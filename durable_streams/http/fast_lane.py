@@ -1,13 +1,12 @@
 """The fast lane: plain small writes and reads, answered where their bytes arrive.
 
 aiohttp spends a task, a request and a response on every message, which costs several times what
-the append itself does.  The lane answers without them what is *plain*: one whole request and
-nothing behind it, HTTP/1.1, no header that changes the framing, a POST or PUT with a small body,
-or a GET that is not live and whose answer is in memory.  All else goes to aiohttp as it came.
+the append itself does.  The lane answers without them what is *plain* (``heads``), one whole
+request with nothing behind it, if it is a write or its answer is in memory.  All else goes to
+aiohttp as it came.
 
-Nothing here reads HTTP.  A head is taken apart by aiohttp's own parser and by the ``parse_command``
-that everybody uses, and remembered by its bytes; the engine and the replies are the same as well.
-So both ways give the same answers, and ``HttpSettings.fast_lane`` may switch this one off.
+Nothing here reads HTTP: the parser, the engine and the replies are those of the other way.  So both
+ways give the same answers, and ``HttpSettings.fast_lane`` may switch this one off.
 
 One rule keeps the two apart: aiohttp's parser is given whole requests only, so that it is between
 two of them whenever the lane looks at what comes next.  A connection on which that is not certain
@@ -20,155 +19,27 @@ held to one minor series.
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import TYPE_CHECKING, Any, Final, TypedDict, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
-import msgspec
-from aiohttp import HttpVersion11, web
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpRequestParser
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 
-from durable_streams.errors import StreamError
-from durable_streams.http.urls import split_target, stream_url
+from durable_streams.http.heads import Heads
+from durable_streams.http.urls import stream_url
 from durable_streams.protocol import replies
-from durable_streams.protocol.commands import Append, Create, Live, ProducerClaim, Read
-from durable_streams.protocol.requests import parse_command
-from durable_streams.settings import KIB
+from durable_streams.protocol.commands import Append, Create, Read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from durable_streams.http.handler import StreamsHandler
+    from durable_streams.http.heads import ParserLimits, RequestHead
     from durable_streams.protocol.replies import Reply
-
-MAX_BODY_BYTES: Final = 64 * KIB
-"""Of a write: beyond that, copying and checking weigh more than aiohttp does."""
-
-MAX_HEADS: Final = 16384
-MAX_HEAD_BYTES: Final = KIB
-"""How many heads are remembered, and up to which size: 8 MiB or so in all."""
 
 PATIENCE_S: Final = 1.0
 """How long a body may be on its way, in one more piece; else the request is aiohttp's, with its
 longer timeout."""
 
-_CHANGES_FRAMING: Final = ("Transfer-Encoding", "Trailer", "TE", "Upgrade", "Expect")
-_LENGTH: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
-_SEQ: Final = re.compile(rb"\r\nproducer-seq: ([0-9]{1,15})\r\n", re.IGNORECASE)
-_MIN_READ_BUFFER: Final = 64 * KIB
-
-
-class ParserLimits(TypedDict):
-    """How much aiohttp's parser takes, by the names of its arguments; sizes in bytes."""
-
-    max_line_size: int
-    max_field_size: int
-    max_headers: int
-
-
-class _Head(msgspec.Struct, frozen=True):
-    """What the head of a request says; ``command`` is None if the request is not plain.
-
-    ``headers``: of a PUT, whose answer depends on them.
-    """
-
-    command: Append | Create | Read | None
-    body_bytes: int
-    headers: Mapping[str, str] | None = None
-
-
 _METHODS: Final = {Append: "POST", Create: "PUT", Read: "GET"}
-
-_Key = bytes | tuple[bytes, bytes]
-"""A head; of a producer's, what is before and behind its number (no head is such a pair)."""
-
-
-class Heads:
-    """Reads the heads of requests, those seen before without parsing."""
-
-    def __init__(self, prefix: str, max_body_bytes: int, limits: ParserLimits) -> None:
-        self.prefix = prefix
-        self._max_body_bytes = min(max_body_bytes, MAX_BODY_BYTES)
-        self._limits = limits
-        self._loop = asyncio.get_running_loop()
-        self._protocol = BaseProtocol(self._loop)
-        self._known: dict[_Key, _Head] = {}
-
-    def read(self, head: bytes) -> _Head | None:
-        """Read a head, empty line included; None if the connection is better left to aiohttp."""
-        known = self._known.get(head)
-        if known is not None:
-            return known
-        # A producer's heads differ in the one number only.
-        number = _SEQ.search(head)
-        if number is None:
-            return self._learn(head, head)
-        key = (head[: number.start(1)], head[number.end(1) :])
-        known = self._known.get(key) or self._learn(key, head)
-        if known is None or not isinstance(known.command, Append):
-            return known
-        seen = known.command
-        assert seen.producer is not None
-        claim = ProducerClaim(seen.producer.id, seen.producer.epoch, int(number[1]))
-        append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
-        return _Head(append, known.body_bytes)
-
-    def _learn(self, key: _Key, head: bytes) -> _Head | None:
-        parsed = self._parse(head)
-        if parsed is None or isinstance(parsed.command, Create):  # of which each comes once
-            return parsed
-        if parsed.command is not None and len(head) <= MAX_HEAD_BYTES:
-            if len(self._known) >= MAX_HEADS:
-                del self._known[next(iter(self._known))]
-            self._known[key] = parsed
-        return parsed
-
-    def _parse(self, head: bytes) -> _Head | None:
-        parser = HttpRequestParser(
-            self._protocol, self._loop, _MIN_READ_BUFFER, auto_decompress=False, **self._limits
-        )
-        try:
-            messages, upgraded, tail = parser.feed_data(head)
-        except HttpProcessingError:
-            return None
-        if len(messages) != 1 or upgraded or tail:
-            return None
-        message = messages[0][0]
-        headers = message.headers
-        if (
-            message.version != HttpVersion11
-            or message.should_close
-            or message.upgrade
-            or message.chunked
-            or message.compression
-            or not headers.keys().isdisjoint(_CHANGES_FRAMING)
-            or headers.get("Connection", "keep-alive").lower() != "keep-alive"
-        ):
-            return None
-        length = headers.getall("Content-Length", ["0"])
-        if len(length) != 1 or not _LENGTH.fullmatch(length[0]):
-            return None
-        return self._classify(message.method, message.path, headers, int(length[0]))
-
-    def _classify(self, method: str, target: str, headers: Any, body_bytes: int) -> _Head:  # noqa: ANN401 - a multidict
-        prefix = self.prefix
-        path, query = split_target(target)
-        if path.startswith(f"{prefix}/"):
-            try:
-                command = parse_command(method, path[len(prefix) + 1 :], query, headers, prefix)
-            except StreamError:
-                return _Head(None, body_bytes)
-            match command:
-                case Append() if body_bytes <= self._max_body_bytes:
-                    return _Head(command, body_bytes)
-                case Create() if body_bytes <= self._max_body_bytes:
-                    return _Head(command, body_bytes, headers)
-                case Read(live=Live.NO) if not body_bytes:
-                    return _Head(command, 0)
-                case _:
-                    pass
-        return _Head(None, body_bytes)
 
 
 class FastLane:
@@ -326,7 +197,7 @@ class LaneConnection(web.RequestHandler):
         self._passing_bytes = missing
         self.pass_on(data)
 
-    def _answer(self, lane: FastLane, head: _Head, body: bytes) -> bool:
+    def _answer(self, lane: FastLane, head: RequestHead, body: bytes) -> bool:
         """Answer a plain request, now or when it is durable; False if aiohttp has to."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         engine, command = lane.handler.engine, head.command

@@ -27,8 +27,9 @@ from durable_streams.errors import (
     StreamNotFound,
     TargetTooLong,
 )
-from durable_streams.http.fast_lane import FastLane, LaneConnection, ParserLimits
+from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.handler import StreamsHandler
+from durable_streams.http.heads import ParserLimits
 from durable_streams.http.logs import AccessLog, Throttle, access_logger
 from durable_streams.http.sending import bound_buffers, send_unasked
 from durable_streams.http.urls import split_target

@@ -9,6 +9,7 @@ the ``Location`` of the sender's own answer and nothing else.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.protocol.paths import quote_stream_path
@@ -50,29 +51,37 @@ def stream_url(
 
 
 def _origin(headers: Mapping[str, str], connection: web.RequestHandler) -> str:
-    forwarded = _forwarded(headers)
-    scheme = _first(headers, "X-Forwarded-Proto") or forwarded.get("proto", "")
-    if scheme.lower() not in _SCHEMES:
-        scheme = "http" if connection.ssl_context is None else "https"
-    hosts = (
-        _first(headers, "X-Forwarded-Host"),
-        forwarded.get("host", ""),
+    scheme, host = _said(
+        headers.get("X-Forwarded-Proto", ""),
+        headers.get("X-Forwarded-Host", ""),
+        headers.get("Forwarded", ""),
         headers.get("Host", ""),
     )
-    host = next((host for host in hosts if _HOST.fullmatch(host)), None) or _own_host(connection)
-    return f"{scheme.lower()}://{host}"
+    if not scheme:
+        scheme = "http" if connection.ssl_context is None else "https"
+    return f"{scheme}://{host or _own_host(connection)}"
 
 
-def _first(headers: Mapping[str, str], name: str) -> str:
+@lru_cache(64)  # most clients of a server say the same
+def _said(proto: str, forwarded_host: str, forwarded: str, host: str) -> tuple[str, str]:
+    """Return the scheme and the host that a request's headers name; "" if none that can be."""
+    pairs = _forwarded(forwarded)
+    scheme = (_first(proto) or pairs.get("proto", "")).lower()
+    hosts = (_first(forwarded_host), pairs.get("host", ""), host)
+    return (
+        scheme if scheme in _SCHEMES else "",
+        next((host for host in hosts if _HOST.fullmatch(host)), ""),
+    )
+
+
+def _first(values: str) -> str:
     """Return the first value of a list header: what the proxy nearest to the client said."""
-    return headers.get(name, "").partition(",")[0].strip()
+    return values.partition(",")[0].strip()
 
 
-def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+def _forwarded(values: str) -> dict[str, str]:
     """Return the pairs of the first element of ``Forwarded``."""
-    if "Forwarded" not in headers:
-        return {}
-    pairs = _FORWARDED_PAIR.finditer(_first(headers, "Forwarded"))
+    pairs = _FORWARDED_PAIR.finditer(_first(values))
     return {pair[1].lower(): pair[2] or pair[3] or "" for pair in pairs}
 
 

@@ -353,23 +353,6 @@ async def test_a_failed_sync_is_answered_503(tmp_path: Path) -> None:
             assert (await client.request("GET", "a")).body == b""
 
 
-async def test_few_heads_are_remembered(server: RunningServer) -> None:
-    lane = server._server._server.lane
-    assert lane is not None
-    for number in range(fast_lane.MAX_HEADS + 10):
-        head = f"GET /v1/stream/{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-        parsed = lane.heads.read(head)
-        assert parsed is not None
-        assert parsed.command is not None
-    assert len(lane.heads._known) == fast_lane.MAX_HEADS
-    assert lane.heads.read(b"PUT /v1/stream/new HTTP/1.1\r\nHost: a\r\n\r\n") is not None
-    assert len(lane.heads._known) == fast_lane.MAX_HEADS
-    assert not any(b"PUT" in key for key in lane.heads._known)
-    long = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 2000 + b"\r\n\r\n"
-    assert lane.heads.read(long) is not None
-    assert long not in lane.heads._known
-
-
 def test_aiohttp_has_the_attributes_that_the_lane_uses() -> None:
     used = {
         "_waiter",

@@ -1,0 +1,183 @@
+"""The heads of plain requests, read without parsing what was seen before.
+
+A request is *plain* that the fast lane may answer: HTTP/1.1, no header that changes the framing, a
+POST or PUT with a small body, or a GET that is not live.
+
+aiohttp's own parser takes a head apart, and the ``parse_command`` that everybody uses reads it.
+What they said is remembered by the head's bytes.  Of a producer's heads, which differ in one number
+only, it is remembered by what is around the number.  What the parser said of the fields is
+remembered by their bytes as well, for heads that differ in the target only, and whose request line
+leaves nothing to interpret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+
+import msgspec
+from aiohttp import HttpVersion11
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser
+from aiohttp.http_exceptions import HttpProcessingError
+
+from durable_streams.errors import StreamError
+from durable_streams.http.urls import split_target
+from durable_streams.protocol.commands import Append, Create, Live, ProducerClaim, Read
+from durable_streams.protocol.requests import parse_command
+from durable_streams.settings import KIB
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+MAX_BODY_BYTES: Final = 64 * KIB
+"""Of a write: beyond that, copying and checking weigh more than aiohttp does."""
+
+MAX_HEADS: Final = 16384
+MAX_FIELDS: Final = 512
+MAX_HEAD_BYTES: Final = KIB
+"""How many heads and fields are remembered, and up to which size: 10 MiB or so in all."""
+
+_CHANGES_FRAMING: Final = ("Transfer-Encoding", "Trailer", "TE", "Upgrade", "Expect")
+_LENGTH: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+_SEQ: Final = re.compile(rb"\r\nproducer-seq: ([0-9]{1,15})\r\n", re.IGNORECASE)
+_PLAIN_LINE: Final = re.compile(rb"(GET|POST|PUT) (/[A-Za-z0-9/._?&=-]*) HTTP/1\.1\r\n")
+_MIN_READ_BUFFER: Final = 64 * KIB
+
+
+class ParserLimits(TypedDict):
+    """How much aiohttp's parser takes, by the names of its arguments; sizes in bytes."""
+
+    max_line_size: int
+    max_field_size: int
+    max_headers: int
+
+
+class RequestHead(msgspec.Struct, frozen=True):
+    """What the head of a request says; ``command`` is None if the request is not plain.
+
+    ``headers``: of a PUT, whose answer depends on them.
+    """
+
+    command: Append | Create | Read | None
+    body_bytes: int
+    headers: Mapping[str, str] | None = None
+
+
+_Fields = tuple[Any, int]
+"""The headers (a multidict), and the length of the body."""
+
+_Key = bytes | tuple[bytes, bytes]
+"""A head; of a producer's, what is before and behind its number (no head is such a pair)."""
+
+
+class Heads:
+    """Reads the heads of requests, those seen before without parsing."""
+
+    def __init__(self, prefix: str, max_body_bytes: int, limits: ParserLimits) -> None:
+        self.prefix = prefix
+        self._max_body_bytes = min(max_body_bytes, MAX_BODY_BYTES)
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._protocol = BaseProtocol(self._loop)
+        self._known: dict[_Key, RequestHead] = {}
+        self._known_fields: dict[tuple[bytes, bytes], _Fields] = {}
+
+    def read(self, head: bytes) -> RequestHead | None:
+        """Read a head, empty line included; None if the connection is better left to aiohttp."""
+        known = self._known.get(head)
+        if known is not None:
+            return known
+        number = _SEQ.search(head)
+        if number is None:
+            return self._learn(head, head)
+        key = (head[: number.start(1)], head[number.end(1) :])
+        known = self._known.get(key) or self._learn(key, head)
+        if known is None or not isinstance(known.command, Append):
+            return known
+        seen = known.command
+        assert seen.producer is not None
+        claim = ProducerClaim(seen.producer.id, seen.producer.epoch, int(number[1]))
+        append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
+        return RequestHead(append, known.body_bytes)
+
+    def _learn(self, key: _Key, head: bytes) -> RequestHead | None:
+        parsed = self._parse(head)
+        if parsed is None or isinstance(parsed.command, Create):  # of which each comes once
+            return parsed
+        if parsed.command is not None and len(head) <= MAX_HEAD_BYTES:
+            _remember(self._known, key, parsed, MAX_HEADS)
+        return parsed
+
+    def _parse(self, head: bytes) -> RequestHead | None:
+        line = _PLAIN_LINE.match(head) if len(head) <= MAX_HEAD_BYTES else None
+        if line is None:
+            request = self._request(head)
+            return self._classify(*request) if request is not None else None
+        key = (line[1], head[line.end() :])
+        fields = self._known_fields.get(key)
+        if fields is None:
+            request = self._request(head)
+            if request is None:
+                return None
+            fields = request[2:]
+            _remember(self._known_fields, key, fields, MAX_FIELDS)
+        return self._classify(line[1].decode(), line[2].decode(), *fields)
+
+    def _request(self, head: bytes) -> tuple[str, str, Any, int] | None:
+        """Method, target, headers (a multidict) and length of the body, as aiohttp reads them."""
+        parser = HttpRequestParser(
+            self._protocol, self._loop, _MIN_READ_BUFFER, auto_decompress=False, **self._limits
+        )
+        try:
+            messages, upgraded, tail = parser.feed_data(head)
+        except HttpProcessingError:
+            return None
+        if len(messages) != 1 or upgraded or tail:
+            return None
+        message = messages[0][0]
+        headers = message.headers
+        if (
+            message.version != HttpVersion11
+            or message.should_close
+            or message.upgrade
+            or message.chunked
+            or message.compression
+            or not headers.keys().isdisjoint(_CHANGES_FRAMING)
+            or headers.get("Connection", "keep-alive").lower() != "keep-alive"
+        ):
+            return None
+        length = headers.getall("Content-Length", ["0"])
+        if len(length) != 1 or not _LENGTH.fullmatch(length[0]):
+            return None
+        return message.method, message.path, headers, int(length[0])
+
+    def _classify(self, method: str, target: str, headers: Any, body_bytes: int) -> RequestHead:  # noqa: ANN401 - a multidict
+        prefix = self.prefix
+        path, query = split_target(target)
+        if path.startswith(f"{prefix}/"):
+            try:
+                command = parse_command(method, path[len(prefix) + 1 :], query, headers, prefix)
+            except StreamError:
+                return RequestHead(None, body_bytes)
+            match command:
+                case Append() if body_bytes <= self._max_body_bytes:
+                    return RequestHead(command, body_bytes)
+                case Create() if body_bytes <= self._max_body_bytes:
+                    return RequestHead(command, body_bytes, headers)
+                case Read(live=Live.NO) if not body_bytes:
+                    return RequestHead(command, 0)
+                case _:
+                    pass
+        return RequestHead(None, body_bytes)
+
+
+def _remember(known: dict[_K, _V], key: _K, value: _V, most: int) -> None:
+    """Remember one more, and forget the oldest if there are too many."""
+    if len(known) >= most:
+        del known[next(iter(known))]
+    known[key] = value

@@ -1,0 +1,135 @@
+"""Heads that were seen before are read as if they had not been."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams.http import heads
+from durable_streams.http.heads import Heads, ParserLimits, RequestHead
+from durable_streams.protocol.commands import Append, Create, ProducerClaim
+
+LIMITS: Final = ParserLimits(max_line_size=8190, max_field_size=8190, max_headers=128)
+
+METHODS: Final = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "get", "BREW", ""]
+TARGETS: Final = [
+    "/v1/stream/a",
+    "/v1/stream/b",
+    "/v1/stream/a/b-c_d.e",
+    "/v1/stream/a?offset=-1",
+    "/v1/stream/a?offset=now&live=sse",
+    "/v1/stream/a?x=/../",
+    "/v1/stream/a%20b",
+    "/v1/stream/a%zz",
+    "/v1/stream/a#b",
+    "/v1/stream/ä",
+    "/v1/stream/",
+    "/v1/stream/../a",
+    "//v1/stream/a",
+    "/v1/streams",
+    "http://a/v1/stream/a",
+    "*",
+    "",
+]
+VERSIONS: Final = ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/1.1 ", "http/1.1"]
+FIELDS: Final = [
+    "Host: a",
+    "Content-Type: text/plain",
+    "content-type:application/json",
+    "Content-Length: 3",
+    "Content-Length: 70000",
+    "Content-Length: +3",
+    "Transfer-Encoding: chunked",
+    "Expect: 100-continue",
+    "Upgrade: h2c",
+    "Connection: close",
+    "Connection: keep-alive",
+    "Producer-Id: p",
+    "Producer-Epoch: 0",
+    "Producer-Seq: 0",
+    "Producer-Seq: 17",
+    "producer-seq: 5",
+    "Stream-Closed: true",
+    "Stream-Forked-From: /v1/stream/a",
+    "X-Forwarded-Host: b",
+    " folded",
+    "no colon",
+    "X: \x00",
+]
+
+
+@st.composite
+def a_head(draw: st.DrawFn) -> bytes:
+    """Mostly one that the lane takes."""
+    method = draw(st.sampled_from(["GET", "POST", "PUT"]) | st.sampled_from(METHODS))
+    target = draw(st.sampled_from(TARGETS))
+    version = draw(st.just("HTTP/1.1") | st.sampled_from(VERSIONS))
+    fields = draw(st.lists(st.sampled_from(FIELDS), max_size=6))
+    return "\r\n".join([f"{method} {target} {version}", *fields, "", ""]).encode()
+
+
+def heads_of_one_server() -> Heads:
+    return Heads("/v1/stream", 1 << 20, LIMITS)
+
+
+@given(st.lists(a_head(), min_size=1, max_size=8))
+def test_what_was_remembered_is_what_a_parser_says(seen: list[bytes]) -> None:
+    async def read() -> None:
+        remembering = heads_of_one_server()
+        for head in [*seen, *seen]:
+            assert remembering.read(head) == heads_of_one_server().read(head), head
+
+    asyncio.run(read())
+
+
+async def test_the_fields_of_another_target_are_not_parsed_again() -> None:
+    server = heads_of_one_server()
+    first = b"PUT /v1/stream/a HTTP/1.1\r\nHost: b\r\nContent-Type: text/plain\r\n\r\n"
+    known = server.read(first)
+    assert known is not None
+    assert known.command == Create("a", "text/plain")
+    assert known.headers is not None
+    server._request = None  # type: ignore[assignment,method-assign]
+    again = server.read(first.replace(b"/a ", b"/c "))
+    assert again == RequestHead(Create("c", "text/plain"), 0, known.headers)
+
+
+async def test_a_producers_next_number_is_not_parsed_again() -> None:
+    server = heads_of_one_server()
+    head = (
+        b"POST /v1/stream/a HTTP/1.1\r\nHost: b\r\nContent-Type: text/plain\r\n"
+        b"Content-Length: 1\r\nProducer-Id: p\r\nProducer-Epoch: 3\r\nProducer-Seq: 4\r\n\r\n"
+    )
+    assert server.read(head) is not None
+    server._parse = None  # type: ignore[assignment,method-assign]
+    again = server.read(head.replace(b"Seq: 4", b"Seq: 15"))
+    claim = ProducerClaim("p", 3, 15)
+    assert again == RequestHead(Append("a", "text/plain", producer=claim), 1)
+
+
+async def test_few_heads_are_remembered() -> None:
+    server = heads_of_one_server()
+    for number in range(heads.MAX_HEADS + 10):
+        head = f"GET /v1/stream/{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        parsed = server.read(head)
+        assert parsed is not None
+        assert parsed.command is not None
+    assert len(server._known) == heads.MAX_HEADS
+    assert len(server._known_fields) == 1
+    assert server.read(b"PUT /v1/stream/new HTTP/1.1\r\nHost: a\r\n\r\n") is not None
+    assert not any(b"PUT" in key for key in server._known)
+    for number in range(heads.MAX_FIELDS + 10):
+        assert server.read(b"GET /v1/stream/a HTTP/1.1\r\nHost: %d\r\n\r\n" % number) is not None
+    assert len(server._known) == heads.MAX_HEADS
+    assert len(server._known_fields) == heads.MAX_FIELDS
+
+
+async def test_long_heads_are_not_remembered() -> None:
+    server = heads_of_one_server()
+    long = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 2000 + b"\r\n\r\n"
+    assert server.read(long) is not None
+    assert not server._known
+    assert not server._known_fields
