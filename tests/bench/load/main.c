@@ -134,6 +134,8 @@ static void parse(struct run *run, int count, char **arguments)
         const struct options *options = &run->groups[i].options;
         if (options->size < SMALLEST_RECORD || options->connections == 0 || options->batch == 0)
             usage("too small", "--size, --connections or --batch");
+        if (options->json && options->size > LARGEST_JSON_RECORD)
+            usage("too large for --json", "--size");
         if (options->streams == 0 && run->groups[i].role != &fill_role)
             usage("needed", "--streams");
     }

@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#define NUMBER_AT 9
+#define NUMBER_DIGITS 16
+
 static char filler[PATTERN_PAGE];
 
 void pattern_prepare(void)
@@ -41,10 +44,21 @@ static void put_stamp(char *out, uint32_t owner, uint64_t number, size_t page)
 {
     put_hex(out, owner, 8);
     out[8] = ':';
-    put_hex(out + 9, number, 16);
+    put_hex(out + NUMBER_AT, number, NUMBER_DIGITS);
     out[25] = ':';
     put_hex(out + 26, page, 5);
     out[31] = '|';
+}
+
+void pattern_next(char *record)
+{
+    for (char *digit = record + NUMBER_AT + NUMBER_DIGITS - 1; digit >= record + NUMBER_AT; digit--) {
+        if (*digit != 'f') {
+            *digit = *digit == '9' ? 'a' : (char)(*digit + 1);
+            return;
+        }
+        *digit = '0';
+    }
 }
 
 static size_t smaller(size_t a, size_t b)

@@ -21,6 +21,9 @@ void pattern_prepare(void);
 
 void pattern_fill(char *out, size_t size, uint32_t owner, uint64_t number);
 
+/* Make the first page of a record that of the next number. */
+void pattern_next(char *record);
+
 /* Are these the bytes from `at` on of the record? */
 bool pattern_matches(const char *data, size_t length, uint32_t owner, uint64_t number, size_t at);
 

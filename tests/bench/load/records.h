@@ -7,7 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pattern.h"
+
 #define JSON_RECORD_OVERHEAD 8 /* {"m":" and "} */
+#define LARGEST_JSON_RECORD PATTERN_PAGE
 
 struct records_check {
     bool json;
@@ -16,6 +19,7 @@ struct records_check {
     uint64_t number; /* of the record that is due */
     size_t at;       /* how much of it was there */
     enum { BEFORE_ARRAY, BEFORE_RECORD, IN_RECORD, AFTER_RECORD, AFTER_ARRAY } place; /* JSON */
+    char due[LARGEST_JSON_RECORD]; /* JSON: the record that is due */
 };
 
 void record_fill(char *out, size_t size, bool json, uint32_t owner, uint64_t number);
