@@ -102,14 +102,15 @@ _encode: Final = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder(_Stored)
 
 
-def _digest(sidecar: Sidecar) -> str:
-    return blake2b(_encode(sidecar), digest_size=8).hexdigest()
+def _digest(text: bytes) -> str:
+    return blake2b(text, digest_size=8).hexdigest()
 
 
 def pack(sidecar: Sidecar) -> bytes:
     """The bytes of ``meta.json``."""
-    text = _encode(sidecar)[:-1] + b',"checksum":"' + _digest(sidecar).encode() + b'"}'
-    return msgspec.json.format(text, indent=2) + b"\n"
+    text = _encode(sidecar)
+    sealed = text[:-1] + b',"checksum":"' + _digest(text).encode() + b'"}'
+    return msgspec.json.format(sealed, indent=2) + b"\n"
 
 
 def unpack(data: bytes) -> Sidecar:
@@ -125,6 +126,6 @@ def unpack(data: bytes) -> Sidecar:
     fields["requested"] = requested(stored.requested.lifetime())
     fields["forks"] = stored.forks or NO_FORKS
     sidecar = Sidecar(**fields)
-    if _digest(sidecar) != stored.checksum:
+    if _digest(_encode(sidecar)) != stored.checksum:
         raise BadSidecar("its checksum does not match")
     return sidecar
