@@ -72,8 +72,8 @@ def contenders(options: argparse.Namespace) -> list[Contender]:
     return found
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Run everything that was asked for."""
+def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Run everything that was asked for; ``work``: an empty directory on the disk to measure."""
     plan = Plan(options.seconds, options.repeats, options.read_back)
     entries = select([name for name in options.workloads.split(",") if name], full=options.full)
     taking_part = contenders(options)
@@ -85,17 +85,27 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if machine["load_before"] > 0.5:
         print(f"This machine is busy (load {machine['load_before']}): do not trust the figures.",
               file=sys.stderr)  # fmt: skip
-    work = Path(tempfile.mkdtemp(prefix="run-", dir=WORK))
-    try:
-        return {
-            "began": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "machine": {**machine, "speeds": speeds(work)},
-            "plan": asdict(plan),
-            "servers": [asdict(contender) for contender in taking_part],
-            "workloads": [run_entry(entry, taking_part, program, plan, work) for entry in entries],
-        }
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    return {
+        "began": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "machine": {**machine, "speeds": speeds(work)},
+        "plan": asdict(plan),
+        "servers": [asdict(contender) for contender in taking_part],
+        "workloads": [run_entry(entry, taking_part, program, plan, work) for entry in entries],
+    }
+
+
+def report(results: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write down and print what came out."""
+    out = options.out or WORK / "results" / time.strftime("%Y%m%d-%H%M%S")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (out / "table.txt").write_text(plain_table(results))
+    (out / "tables.rst").write_text(rst_tables(results))
+    plots = draw(results, out)
+    print(rst_tables(results) if options.rst else plain_table(results), flush=True)
+    print(f"results: {out}", file=sys.stderr)
+    if options.publish:
+        print(f"published: {publish(results, plots)}", file=sys.stderr)
 
 
 def main() -> int:
@@ -104,21 +114,16 @@ def main() -> int:
         for entry in ENTRIES:
             print(f"{entry.name:22} {entry.title}{' (--full)' if entry.full else ''}")
         return 0
+    WORK.mkdir(exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="run-", dir=WORK))
     try:
-        results = json.loads(options.results.read_text()) if options.results else run(options)
+        results = json.loads(options.results.read_text()) if options.results else run(options, work)
+        report(results, options)
     except (ValueError, ClientFailed, ServerFailed) as error:
         print(f"scripts/bench: {error}", file=sys.stderr)
         return 2
-    out = options.out or WORK / "results" / time.strftime("%Y%m%d-%H%M%S")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (out / "table.txt").write_text(plain_table(results))
-    (out / "tables.rst").write_text(rst_tables(results))
-    plots = draw(results, out)
-    print(rst_tables(results) if options.rst else plain_table(results))
-    print(f"results: {out}", file=sys.stderr)
-    if options.publish:
-        print(f"published: {publish(results, plots)}", file=sys.stderr)
+    finally:  # after the report: it takes minutes to remove a million files
+        shutil.rmtree(work, ignore_errors=True)
     return 1 if our_errors(results, OURS) else 0
 
 
