@@ -48,7 +48,7 @@ class SyncFailed(Exception):
     """The journal could not be synced; what it holds is unknown from here on."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _File:
     path: Path
     fd: int
@@ -84,19 +84,37 @@ class Journal:
         self._generation = generation
         self._sync = sync
         self._abandoned = False
+        self._files: list[_File] = []
         self._free: deque[_File] = deque()
         self._sealed: deque[_File] = deque()
         self.last = number
         self.synced = number
         self.applied = applied
-        there = self._free if applied == number else self._sealed
         # Oldest first: what can still be read is then always the end of the history.
-        for path in _by_age(self._disk, self._path):
+        for header, path in _by_age(self._disk, self._path):
             fd = self._disk.open_write(path)
-            there.append(_File(path, fd, self._disk.file_status(fd).size_bytes, last=number))
-        self._active = self._begin()
-        self.write([])
-        self.sync()  # in every mode: what was recovered is not to be recovered again
+            file = self._opened(_File(path, fd, self._disk.file_status(fd).size_bytes, last=number))
+            (self._sealed if header is not None and applied < number else self._free).append(file)
+        try:
+            self._active = self._begin_anywhere(directory)
+            self.write([])
+            self.sync()  # in every mode: what was recovered is not to be recovered again
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin_anywhere(self, directory: DataDirectory) -> _File:
+        """Make a file the first one to write to: one that waits for a checkpoint on a full disk."""
+        try:
+            return self._begin()
+        except OSError:
+            if not self._sealed:
+                raise
+        self._disk.sync_file_system(directory.root_fd)
+        self._free.extendleft(reversed(self._sealed))
+        self._sealed.clear()
+        self.applied = self.last
+        return self._begin()
 
     def _create(self) -> None:
         """Make one more free file."""
@@ -113,13 +131,19 @@ class Journal:
             self._disk.close(fd)
             self._disk.unlink(path)
             raise
-        self._free.append(_File(path, fd, 0))
+        self._free.append(self._opened(_File(path, fd, 0)))
+
+    def _opened(self, file: _File) -> _File:
+        self._files.append(file)
+        return file
 
     def _begin(self) -> _File:
         """Make a free file, or a new one, the one to write to."""
         while self._free and self._is_linked(self._free[0]):
-            self._disk.unlink(self._free[0].path)
-            self._disk.close(self._free.popleft().fd)
+            linked = self._free.popleft()
+            self._files.remove(linked)
+            self._disk.close(linked.fd)
+            self._disk.unlink(linked.path)
         if not self._free:
             self._create()
         file = self._free[0]
@@ -223,8 +247,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._active, *self._sealed, *self._free):
-            self._disk.close(file.fd)
+        while self._files:
+            self._disk.close(self._files.pop().fd)
 
 
 @dataclass(slots=True)
@@ -242,13 +266,10 @@ def _paths(disk: Disk, directory: Path) -> list[Path]:
     return sorted(directory / name for name in disk.names(directory) if name.endswith(_SUFFIX))
 
 
-def _by_age(disk: Disk, directory: Path) -> list[Path]:
-    """The journal's files, oldest use first."""
-    aged: list[tuple[int, Path]] = []
-    for path in _paths(disk, directory):
-        header = _read_header(disk, path)
-        aged.append((header.generation if header else 0, path))
-    return [path for _, path in sorted(aged)]
+def _by_age(disk: Disk, directory: Path) -> list[tuple[FileHeader | None, Path]]:
+    """The journal's files with their headers, oldest use first; last those that hold nothing."""
+    headers = [(_read_header(disk, path), path) for path in _paths(disk, directory)]
+    return sorted(headers, key=lambda entry: (entry[0] is None, entry))
 
 
 def _read_header(disk: Disk, path: Path) -> FileHeader | None:
@@ -262,12 +283,8 @@ def _read_header(disk: Disk, path: Path) -> FileHeader | None:
 def read_journal(directory: Layout, content: JournalContent) -> Iterator[Batch]:
     """Yield the batches in order; ``content`` is complete when the iteration ends."""
     disk = directory.disk
-    headers: list[tuple[FileHeader, Path]] = []
-    for path in _paths(disk, directory.journal):
-        header = _read_header(disk, path)
-        if header is not None:
-            headers.append((header, path))
-    headers.sort()
+    aged = _by_age(disk, directory.journal)
+    headers = [(header, path) for header, path in aged if header is not None]
     content.files = len(headers)
     content.generation = headers[-1][0].generation if headers else 0
     for index, (header, path) in enumerate(headers):

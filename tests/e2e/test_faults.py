@@ -83,6 +83,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(mounted)], check=True)
 
 
+def fill(filler: Path, leaving: int) -> None:
+    status = os.statvfs(filler)
+    with (filler / "0").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - leaving)
+
+
 @pytest.mark.parametrize("exhausted", ["bytes", "inodes"])
 def test_a_full_disk_is_507_reads_go_on_and_room_brings_writing_back(
     start_server: StartServer, small_disk: Path, exhausted: str
@@ -92,9 +98,7 @@ def test_a_full_disk_is_507_reads_go_on_and_room_brings_writing_back(
     filler = small_disk / "filler"
     filler.mkdir()
     if exhausted == "bytes":
-        status = os.statvfs(small_disk)
-        with (filler / "0").open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - 16 * MIB)
+        fill(filler, leaving=16 * MIB)
     else:
         for number in range(os.statvfs(small_disk).f_favail - 500):
             (filler / str(number)).touch()
@@ -110,6 +114,27 @@ def test_a_full_disk_is_507_reads_go_on_and_room_brings_writing_back(
     everything_is_there_and_works(server)
     server.restart()
     assert stream(server, "GET", "b") == (200, b"first again")
+
+
+def test_a_killed_server_starts_on_a_disk_without_a_byte_left(
+    start_server: StartServer, small_disk: Path
+) -> None:
+    server = start_server(data_dir=small_disk / "data")
+    first_streams(server)
+    applied = server.data_dir / "streams" / "a@"
+    while b"second" not in b"".join(path.read_bytes() for path in applied.glob("*.seg")):
+        pass  # what is in the journal only could not be brought to its files
+    filler = small_disk / "filler"
+    filler.mkdir()
+    fill(filler, leaving=0)
+    server.restart()
+    server.restart()
+    assert stream(server, "GET", "a") == (200, b"first second")
+    assert b"full" in wait_until_ready_is(server, 503)
+    assert stream(server, "PUT", "refused", b"x")[0] == 507
+    (filler / "0").unlink()
+    wait_until_ready_is(server, 200)
+    everything_is_there_and_works(server)
 
 
 def test_the_server_takes_as_many_descriptors_as_it_may(start_server: StartServer) -> None:

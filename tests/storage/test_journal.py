@@ -44,6 +44,7 @@ def journal_of(
     *,
     generation: int = 1,
     number: int = 0,
+    applied: int | None = None,
     sync: bool = True,
     max_files: int = 3,
 ) -> Iterator[Journal]:
@@ -53,7 +54,7 @@ def journal_of(
         max_files=max_files,
         generation=generation,
         number=number,
-        applied=number,
+        applied=number if applied is None else applied,
         sync=sync,
     )
     try:
@@ -387,6 +388,29 @@ def test_a_disk_without_room_for_another_file_can_be_tried_again(
         write_until_turned(journal, "b")
         assert sorted(files(directory)) == ["0.journal", "1.journal"]
         assert written(directory)[last + 1] == f"b{last + 1}"
+
+
+def test_a_full_disk_does_not_keep_a_journal_that_waits_for_a_checkpoint_from_beginning(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    with journal_of(directory) as journal:
+        journal.write([record("a")])
+    syncs = disk.calls["sync_file_system"]
+    disk.fail("pwrite", errno.ENOSPC, where="1.journal")
+    disk.fail("sync_file_system", errno.EIO, times=1)
+    with pytest.raises(OSError, match="Input/output"):  # the streams' files may not be durable
+        journal_left_unsynced(directory)
+    journal_left_unsynced(directory)
+    assert disk.calls["sync_file_system"] == syncs + 2
+    assert sorted(files(directory)) == ["0.journal", "1.journal"]
+    assert written(directory) == {4: "b"}
+
+
+def journal_left_unsynced(directory: DataDirectory) -> None:
+    """Write behind two batches that were applied, and need not be durable in the files."""
+    with journal_of(directory, generation=2, number=2, applied=0) as journal:
+        assert (journal.applied, journal.full_files()) == (2, 0)
+        journal.write([record("b")])
 
 
 def test_a_new_file_whose_name_cannot_be_made_durable_is_final(
