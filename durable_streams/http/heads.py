@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 import msgspec
@@ -40,7 +41,10 @@ MAX_BODY_BYTES: Final = 64 * KIB
 MAX_HEADS: Final = 16384
 MAX_FIELDS: Final = 512
 MAX_HEAD_BYTES: Final = KIB
-"""How many heads and fields are remembered, and up to which size: 10 MiB or so in all."""
+"""How many heads and fields are remembered, and up to which size.
+
+Some 10 MiB in all where heads are as long as clients make them, 36 MiB at most.
+"""
 
 _CHANGES_FRAMING: Final = ("Transfer-Encoding", "Trailer", "TE", "Upgrade", "Expect")
 _LENGTH: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -84,8 +88,8 @@ class Heads:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._protocol = BaseProtocol(self._loop)
-        self._known: dict[_Key, RequestHead] = {}
-        self._known_fields: dict[tuple[bytes, bytes], _Fields] = {}
+        self._known: OrderedDict[_Key, RequestHead] = OrderedDict()
+        self._known_fields: OrderedDict[tuple[bytes, bytes], _Fields] = OrderedDict()
 
     def read(self, head: bytes) -> RequestHead | None:
         """Read a head, empty line included; None if the connection is better left to aiohttp."""
@@ -176,8 +180,8 @@ class Heads:
         return RequestHead(None, body_bytes)
 
 
-def _remember(known: dict[_K, _V], key: _K, value: _V, most: int) -> None:
+def _remember(known: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:
     """Remember one more, and forget the oldest if there are too many."""
     if len(known) >= most:
-        del known[next(iter(known))]
+        known.popitem(last=False)  # a dict would look for its first key among those it lost
     known[key] = value
