@@ -24,6 +24,7 @@ from durable_streams.engine.commit import Committer
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.outages import KEPT_SHARE
 from durable_streams.engine.reads import Reader
+from durable_streams.engine.runtime import cancel
 from durable_streams.errors import (
     DiskFull,
     Draining,
@@ -133,6 +134,7 @@ class Core:
             done=self._on_checkpoint,
             failed=self._on_sync_fault,
         )
+        self._ticking = asyncio.create_task(self._tick())
         self._sync_what_recovery_left()
 
     def _sync_what_recovery_left(self) -> None:
@@ -325,7 +327,7 @@ class Core:
     def _on_stream_fault_ended(self, record: Record) -> None:
         self.catalog.outages.end(record.path, record.id)
 
-    async def tick(self) -> None:
+    async def _tick(self) -> None:
         """Regular work of the core: room on the disk, checkpoints, syncs; runs for ever."""
         last_sync, lags = self.loop.time(), False
         while True:
@@ -377,6 +379,7 @@ class Core:
         if self._committer.stalled or not self._can_keep():
             self._committer.refuse(Draining())
         await self._committer.settled()
+        await cancel(self._ticking)  # not before: it ends what a full journal holds up
         self._closing = True  # the last checkpoint is our own
         await self._checkpointer.finished()
         await self.run(self._stop_threads)

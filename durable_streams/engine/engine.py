@@ -20,7 +20,7 @@ from durable_streams.engine.endings import Endings
 from durable_streams.engine.lifetimes import Reclaimer, unwritten_too_long
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import prepare, try_prepare
-from durable_streams.engine.runtime import Runtime
+from durable_streams.engine.runtime import Runtime, cancel
 from durable_streams.engine.stream import own, producer_bytes
 from durable_streams.engine.verification import Verifier
 from durable_streams.errors import (
@@ -99,7 +99,6 @@ class Engine:
         core.catalog.leaving = self._write_use
         core.catalog.was_cut = self._count_cut
         self._long: set[asyncio.Task[object]] = set()
-        self._ticking = asyncio.create_task(core.tick())
         self._tasks = [
             asyncio.create_task(self._tick()),
             asyncio.create_task(self._reclaimer().run()),
@@ -443,18 +442,11 @@ class Engine:
     async def close(self) -> None:
         """Drain, finish, checkpoint, and give up the data directory."""
         self.drain()
-        await _cancel(*self._tasks)
+        await cancel(*self._tasks)
         if self._long:
             await asyncio.wait(self._long)
         await self._endings.finished()
-        await _cancel(self._ticking)  # not before: those above may need it, if the journal is full
         await self._core.close()
-
-
-async def _cancel(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open_files(

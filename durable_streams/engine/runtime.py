@@ -6,6 +6,7 @@ that one seed decides everything.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import threading
 import time
@@ -14,7 +15,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 _ID_BYTES: Final = 12
@@ -92,3 +92,10 @@ def call_after_reading(loop: asyncio.AbstractEventLoop, callback: Callable[[], N
     """
     # Called next, it would come before what the loop finds when it looks for events.
     loop.call_soon(loop.call_soon, callback)
+
+
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks; they have ended when this returns, whatever they raised."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -311,6 +311,26 @@ async def test_more_than_the_journal_can_keep_stops_writing_rather_than_be_lost(
     await survivor.close()
 
 
+async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_it_up(
+    data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_streams.engine.core._HELD_UP_S", 0.05)
+    engine = await started(data, disk)
+    journal = disk.hold("pwrite", "data/journal")
+    written = asyncio.ensure_future(append(engine, "s", b"two."))
+    await asyncio.to_thread(journal.reached.wait)
+    refused = asyncio.ensure_future(append(engine, "s", b"three."))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(engine.close())
+    await asyncio.sleep(0)
+    monkeypatch.setattr(engine._core._journal, "has_room", lambda _: False)
+    journal.open()
+    await closing
+    await written
+    with pytest.raises(Overloaded):
+        await refused
+
+
 async def test_what_still_has_to_reach_its_files_counts_against_the_room_on_the_disk(
     data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
