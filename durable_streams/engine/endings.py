@@ -166,7 +166,12 @@ class Endings:
     async def empty_trash(self) -> None:
         """Remove what an earlier run left."""
         core = self._core
-        for name in await core.run(core.directory.disk.names, core.directory.trash):
+        try:
+            left = await core.run(core.directory.disk.names, core.directory.trash)
+        except OSError as error:
+            log.warning("cannot remove what is left of deleted streams: %s", error)
+            return
+        for name in left:
             await self._remove(name)
 
     async def finished(self) -> None:

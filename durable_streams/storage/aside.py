@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from durable_streams.storage.disk import StrPath
     from durable_streams.storage.format.index import Tail
     from durable_streams.storage.stream_files import LoadedStream
+
+_NAME_LENGTH: Final = 200  # the file systems' limit is 255 bytes; room for a time
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -58,7 +60,7 @@ def move_aside(directory: DataDirectory, path: StrPath) -> Path:
 
 def _new_aside(directory: Layout, name: str) -> Path:
     """A name in ``aside/`` that nothing kept there has."""
-    return directory.aside / f"{name}.{time.time_ns()}"
+    return directory.aside / f"{name[:_NAME_LENGTH]}.{time.time_ns()}"
 
 
 def cut_files(directory: DataDirectory, stream: StrPath, stream_id: str, tail: Tail) -> None:

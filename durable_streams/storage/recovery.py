@@ -200,6 +200,7 @@ class _Replay:
         except DamagedFiles:
             if self._is_home_of(directory, record):
                 self._writer.replace_sidecar(record)
+                self._result.records += 1
 
     def _is_home_of(self, directory: str, record: SidecarRecord) -> bool:
         """Whether a directory without a readable sidecar is that stream's, and no other's."""

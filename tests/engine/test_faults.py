@@ -371,6 +371,17 @@ async def test_a_directory_beside_the_streams_that_was_removed_is_made_again(
     await survivor.close()
 
 
+async def test_what_cannot_be_listed_of_deleted_streams_is_told_and_stops_nothing(
+    data: Path, disk: StagedDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    await (await started(data, disk)).close()
+    disk.fail("names", errno.EACCES, "data/trash")
+    engine = await started(data, disk)
+    await engine.delete("s")
+    await engine.close()
+    assert "cannot remove what is left of deleted streams: [Errno 13]" in caplog.text
+
+
 async def test_a_fork_whose_directory_was_removed_before_it_was_in_place_is_not_acknowledged(
     engine: Engine, data: Path, disk: StagedDisk
 ) -> None:

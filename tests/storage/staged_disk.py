@@ -118,6 +118,10 @@ class StagedDisk(Disk):
         self._stage_sync("sync_file_system", None)
         super().sync_file_system(fd)
 
+    def names(self, path: StrPath) -> list[str]:
+        self._stage("names", path)
+        return super().names(path)
+
     def make_directory(self, path: StrPath) -> None:
         self._stage("make_directory", path)
         super().make_directory(path)

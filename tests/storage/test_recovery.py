@@ -121,6 +121,22 @@ def test_a_sidecar_that_a_power_cut_left_unreadable_is_taken_from_the_journal(
     assert loaded.sidecar.cuts == 3
 
 
+def test_a_sidecar_taken_from_what_was_applied_before_is_to_be_synced(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    history = History()
+    records: list[Record] = [history.create(b"one."), history.change(cuts=3)]
+    applied(directory, records[0])
+    with journal(directory) as opened:
+        opened.write(records)
+        opened.checkpointed(opened.last)
+        opened.write([])
+    (home(directory) / names.SIDECAR).write_bytes(bytes(200))
+    syncs = disk.calls["sync_file_system"]
+    recovery = recover(directory, FILES)
+    assert (recovery.records, disk.calls["sync_file_system"]) == (1, syncs + 1)
+
+
 def test_the_torn_sidecar_of_a_fork_whose_rename_was_lost_is_taken_from_the_journal(
     directory: DataDirectory,
 ) -> None:

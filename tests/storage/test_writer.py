@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams.storage import names
-from durable_streams.storage.aside import cut
+from durable_streams.storage.aside import cut, move_aside
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk, FailedSync, StrPath
 from durable_streams.storage.format.journal import AdoptRecord, AppendRecord
@@ -117,6 +117,14 @@ def test_what_was_moved_aside_before_stays_as_it_is(directory: DataDirectory) ->
         applier.close()
     kept = sorted(path.read_bytes() for path in directory.aside.glob("*.seg*"))
     assert kept == [b"first evidence", b"second"]
+
+
+def test_the_longest_name_can_be_moved_aside(directory: DataDirectory) -> None:
+    longest = Path(directory.stream_directory("s" * 240))
+    longest.mkdir()
+    target = move_aside(directory, longest)
+    assert target.is_dir()
+    assert not longest.exists()
 
 
 def test_a_torn_end_is_moved_aside_before_a_new_segment_seals_it(
