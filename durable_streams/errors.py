@@ -17,7 +17,6 @@ other place chooses a status, and nobody reads the message to find out what happ
     ├── PayloadTooLarge           the body exceeds the limit
     ├── StreamNotFound            no such stream, or it expired
     ├── StreamGone                deleted, but forks still need its data
-    ├── OffsetGone                older than what retention kept
     ├── Conflict
     │   ├── StreamExists          … with another configuration
     │   ├── SourceGone            the fork's source is deleted
@@ -29,9 +28,12 @@ other place chooses a status, and nobody reads the message to find out what happ
     ├── Unavailable               try again later
     │   ├── Overloaded            the server is behind, or full of connections
     │   ├── Draining              the server is shutting down
-    │   └── StorageFailed         the disk failed; only a restart helps
+    │   ├── WriteFailed           the system refused this one
+    │   └── StorageFailed         a sync failed; writes need a restart
     ├── DiskFull
-    └── StreamDamaged             the stream's files fail their checksums
+    └── StreamUnusable
+        ├── StreamOutOfService    … its files cannot be written
+        └── StreamDamaged         … its files fail their checksums
 
     DataDirectoryError            the data directory cannot be opened (no request is involved)
 """
@@ -106,10 +108,6 @@ class StreamGone(StreamError):
     def __init__(self, path: str) -> None:
         super().__init__(f"the stream {path!r} was deleted")
         self.path = path
-
-
-class OffsetGone(StreamError):
-    """The offset is older than what retention kept (410)."""
 
 
 class Conflict(StreamError):
@@ -195,21 +193,48 @@ class Draining(Unavailable):
         super().__init__("the server is shutting down", retry_after_s)
 
 
+class WriteFailed(Unavailable):
+    """The system refused a write, and nothing was stored; another may work (503)."""
+
+
 class StorageFailed(Unavailable):
-    """The disk failed a write or an fsync: reads go on, writes need a restart (503)."""
+    """A sync failed: reads go on, all writes need a restart of the server (503).
+
+    A write that was under way may be stored or not.  The restart decides that for good, so a
+    client finds out by trying again as an idempotent producer, or by reading.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"{cause}; no more is written until the server is restarted", retry_after_s=60
+        )
 
 
 class DiskFull(StreamError):
     """There is no room for the write; nothing was stored (507)."""
 
 
-class StreamDamaged(StreamError):
-    """The files of a stream fail their checksums; nothing was changed (500)."""
+class StreamUnusable(StreamError):
+    """Something is wrong with the files of the stream at ``path``; ``detail`` says what (500)."""
+
+    _STATE = "unusable"
 
     def __init__(self, path: str, detail: str) -> None:
-        super().__init__(f"the stream {path!r} is damaged: {detail}")
+        super().__init__(f"the stream {path!r} is {self._STATE}: {detail}")
         self.path = path
         self.detail = detail
+
+
+class StreamOutOfService(StreamUnusable):
+    """Writing the stream's files failed; a restart has what was acknowledged (500)."""
+
+    _STATE = "out of service until the server is restarted"
+
+
+class StreamDamaged(StreamUnusable):
+    """The files of a stream fail their checksums; nothing was changed (500)."""
+
+    _STATE = "damaged"
 
 
 class DataDirectoryError(Exception):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import InvalidRequest
 from durable_streams.protocol import json_mode, media_type
+from durable_streams.protocol.append_rules import check_producer, check_stream_seq
 from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifetime, ProducerClaim
 from durable_streams.protocol.lifetime import parse_lifetime
 from durable_streams.protocol.offsets import Offset, parse_start
@@ -164,7 +165,7 @@ class Streams:
         ``StreamNotFound``, ``SourceGone``, ``InvalidOffset``, ``StreamExists``.
         """
         if sub_offset < 0 or (sub_offset and offset is None):
-            raise InvalidRequest("a fork sub-offset counts from a given offset, and is positive")
+            raise InvalidRequest("a fork sub-offset counts from a given offset, and is not negative")
         at = None if offset is None else Offset.parse(offset)
         request = ForkRequest(_path(source), at, sub_offset)
         lifetime = _lifetime(ttl_s, expires_at)
@@ -202,6 +203,10 @@ class Streams:
         """
         path = _path(path)
         given = _content_type(content_type)
+        if producer is not None:
+            check_producer(producer)
+        if stream_seq is not None:
+            check_stream_seq(stream_seq)
         if given is None:
             given = (await self.engine.head(path)).content_type
         return await self._append(Append(path, given, close, producer, stream_seq), data)

@@ -260,3 +260,18 @@ async def test_what_is_given_is_checked_like_a_request(streams: Streams) -> None
         await streams.read("s", "nowhere")
     with pytest.raises(InvalidRequest):
         await streams.append("s", b"")
+
+
+@pytest.mark.parametrize("text", ["", "a" * 257, "é" * 129, "line\nbreak", "\ud800"])
+async def test_an_append_that_no_client_could_send_changes_nothing(
+    streams: Streams, text: str
+) -> None:
+    await streams.create("s")
+    with pytest.raises(InvalidRequest, match="Producer-Id must"):
+        await streams.append("s", b"x", producer=ProducerClaim(text, 0, 0))
+    with pytest.raises(InvalidRequest, match="Stream-Seq must"):
+        await streams.append("s", b"x", stream_seq=text)
+    for epoch, seq in ((-1, 0), (0, -1), (2**53, 0), (0, 2**53)):
+        with pytest.raises(InvalidRequest, match="integer from 0"):
+            await streams.append("s", b"x", producer=ProducerClaim("p", epoch, seq))
+    assert (await streams.read("s")).data == b""

@@ -23,12 +23,12 @@ from durable_streams.errors import (
     InvalidOffset,
     InvalidRequest,
     SourceGone,
-    StorageFailed,
     StreamDamaged,
     StreamError,
     StreamExists,
     StreamGone,
     StreamNotFound,
+    WriteFailed,
 )
 from durable_streams.protocol import json_mode, media_type
 from durable_streams.protocol.commands import Append
@@ -169,8 +169,9 @@ class Births:
             await self._let_go(source)
             raise
         stream = operation.stream
-        if self._core.catalog.outages.error(stream.path, stream.id) is not None:
-            raise StorageFailed("the fork could not be brought into place")
+        fault = self._core.catalog.outages.error(stream.path, stream.id)
+        if fault is not None:
+            raise fault
         return Created(created=True, info=stream.info())
 
     async def _build_and_adopt(
@@ -214,7 +215,7 @@ class Births:
             self._core.look_for_failed_sync()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull("no space is left for the fork; nothing was stored") from error
-            raise StorageFailed(f"building the fork failed: {error}") from error
+            raise self._core.fault or WriteFailed(f"building the fork failed: {error}") from error
 
     async def _source(self, command: Create, request: ForkRequest) -> Stream:
         source = await self._core.catalog.find(request.source)

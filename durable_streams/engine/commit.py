@@ -17,7 +17,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.runtime import call_after_reading
-from durable_streams.errors import DiskFull, StorageFailed
+from durable_streams.errors import DiskFull, StorageFailed, WriteFailed
 from durable_streams.storage.journal import SyncFailed
 
 if TYPE_CHECKING:
@@ -134,12 +134,14 @@ class Committer:
         error: StreamError
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             error = DiskFull("no space is left for the journal; nothing was stored")
+        elif isinstance(cause, OSError):
+            error = WriteFailed(f"writing the journal failed, nothing was stored: {cause}")
         else:
             error = StorageFailed(f"writing the journal failed: {cause}")
         failed = [*self.writing, *self._first, *self._gathering]
         self.writing, self._first, self._gathering, self.waiting_bytes = [], [], [], 0
         _refuse(failed, error)
-        if isinstance(error, StorageFailed) and not isinstance(cause, OSError):
+        if isinstance(error, StorageFailed):
             self._failed(error)
         self._wake_idle()
 

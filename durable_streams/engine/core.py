@@ -30,8 +30,8 @@ from durable_streams.errors import (
     Draining,
     Overloaded,
     StorageFailed,
-    StreamDamaged,
     StreamError,
+    StreamOutOfService,
     Unavailable,
 )
 from durable_streams.results import Publication
@@ -296,7 +296,7 @@ class Core:
         if self.fault is None:
             self.fault = error
             self._committer.end(error)
-            log.critical("%s; writes are refused until a restart, reads go on", error)
+            log.critical("%s; reads go on", error)
 
     def _on_sync_fault(self, error: Exception) -> None:
         self._on_fault(StorageFailed(f"syncing the streams' files failed: {error}"))
@@ -319,7 +319,7 @@ class Core:
 
     def _on_stream_fault(self, record: Record, reason: str, gone: bool) -> None:
         self.look_for_failed_sync()
-        error = StreamDamaged(record.path, reason)
+        error = StreamOutOfService(record.path, reason)
         last = self._unapplied[-1][0] if self._unapplied else 0
         self.catalog.outages.begin(record.path, record.id, error, gone=gone, last=last)
         self._wake_progress()

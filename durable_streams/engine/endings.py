@@ -16,7 +16,7 @@ import msgspec
 
 from durable_streams.engine.births import sidecar_record
 from durable_streams.engine.operations import DeleteOperation, SidecarOperation
-from durable_streams.errors import StreamDamaged, StreamError, StreamGone, StreamNotFound
+from durable_streams.errors import StreamError, StreamGone, StreamNotFound, StreamUnusable
 from durable_streams.settings import Durability
 from durable_streams.storage import disk as disks
 from durable_streams.storage.format import journal as fmt
@@ -70,7 +70,7 @@ class Endings:
         for fork_id, path in list(stream.sidecar.forks.items()):
             try:
                 fork = await self._core.catalog.find(path)
-            except StreamDamaged:
+            except StreamUnusable:
                 alive[fork_id] = path
                 continue
             if fork is not None and fork.id == fork_id:
@@ -126,7 +126,7 @@ class Endings:
             return
         try:
             source = await self._core.catalog.find(origin.source)
-        except StreamDamaged:
+        except StreamUnusable:
             return
         if source is None or fork.id not in source.sidecar.forks:
             return

@@ -185,10 +185,10 @@ class Stream:
         )
         segment, position, index_position = tail.segment, tail.position, tail.index_position
         chain, opening = tail.chain, b""
-        previous: tuple[int, int] | None = None
+        sizes, previous = self.sizes, None
         if payload.data and index_position and self._is_full(len(payload.data), settings):
             previous = (position, index_position)
-            self.sizes += (position,)
+            sizes += (position,)
             segment, position, index_position = segment + 1, 0, 0
         if not index_position:
             opening, chain = index_format.pack_opening(
@@ -215,6 +215,7 @@ class Stream:
             opening + line,
             payload.data,
         )
+        self.sizes = sizes
         self.decided = Tail(
             segment,
             end,

@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.lifetimes import stream_directories
-from durable_streams.errors import StreamDamaged, StreamError
+from durable_streams.errors import StreamError, StreamUnusable
 from durable_streams.settings import Durability
 from durable_streams.storage import names
 
@@ -65,7 +65,7 @@ class Verifier:
             began = loop.time()
             try:
                 await self._core.catalog.find(path)
-            except StreamDamaged:  # whoever asks for it is told the same
+            except StreamUnusable:  # whoever asks for it is told the same
                 pass
             except (StreamError, OSError) as error:
                 self._not_listed(path, error)

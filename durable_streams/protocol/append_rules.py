@@ -15,7 +15,8 @@ no trace, no sequence number included.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -25,12 +26,18 @@ from durable_streams.errors import (
     SequenceConflict,
     StreamClosed,
 )
+from durable_streams.protocol.lifetime import MAX_INTEGER
 from durable_streams.protocol.producers import Duplicate, decide
 
 if TYPE_CHECKING:
     from durable_streams.protocol.commands import Append, ProducerClaim
     from durable_streams.protocol.offsets import Offset
     from durable_streams.protocol.producers import ProducerState
+
+MAX_TEXT_BYTES: Final = 256
+"""Of ``Producer-Id`` and ``Stream-Seq``: they are kept in memory and in every index line."""
+
+_CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class WriterState(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +65,32 @@ class Repeat(msgspec.Struct, frozen=True, gc=False):
     """Done before, nothing to write; ``producer`` is (epoch, highest seq) to echo."""
 
     producer: tuple[int, int] | None
+
+
+def check_producer(claim: ProducerClaim) -> ProducerClaim:
+    """Refuse a producer's id or numbers that no client can send (400)."""
+    _check_text("Producer-Id", claim.id)
+    for name, number in (("Producer-Epoch", claim.epoch), ("Producer-Seq", claim.seq)):
+        if not 0 <= number <= MAX_INTEGER:
+            raise InvalidRequest(f"{name} must be an integer from 0 to {MAX_INTEGER}")
+    return claim
+
+
+def check_stream_seq(value: str) -> str:
+    """Refuse a ``Stream-Seq`` that is empty, too long or no text (400)."""
+    return _check_text("Stream-Seq", value)
+
+
+def _check_text(name: str, value: str) -> str:
+    try:
+        size_bytes = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{name} must be valid Unicode") from None
+    if not 0 < size_bytes <= MAX_TEXT_BYTES:
+        raise InvalidRequest(f"{name} must have 1 to {MAX_TEXT_BYTES} bytes")
+    if _CONTROL_CHARACTER.search(value):
+        raise InvalidRequest(f"{name} must not hold control characters")
+    return value
 
 
 def check_syntax(command: Append, has_body: bool) -> None:

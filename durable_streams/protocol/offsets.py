@@ -33,7 +33,7 @@ class Offset(NamedTuple):
         """Read a token; :class:`InvalidOffset` if it is not exactly one."""
         if not _TOKEN.fullmatch(token):
             raise InvalidOffset(
-                f"malformed offset {token[:64]!r}: expected digits_digits, -1 or now"
+                f"malformed offset {token[:64]!r}: use a Stream-Next-Offset unchanged"
             )
         return cls(int(token[:16]), int(token[17:]))
 

@@ -69,7 +69,6 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.PayloadTooLarge: 413,
     e.StreamNotFound: 404,
     e.StreamGone: 410,
-    e.OffsetGone: 410,
     e.Conflict: 409,
     e.StreamExists: 409,
     e.SourceGone: 409,
@@ -81,8 +80,11 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.Unavailable: 503,
     e.Overloaded: 503,
     e.Draining: 503,
+    e.WriteFailed: 503,
     e.StorageFailed: 503,
     e.DiskFull: 507,
+    e.StreamUnusable: 500,
+    e.StreamOutOfService: 500,
     e.StreamDamaged: 500,
 }
 

@@ -7,7 +7,6 @@ method may come at most once; other headers and parameters are ignored.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote_plus
 
@@ -17,6 +16,7 @@ from durable_streams.errors import (
     MethodNotAllowed,
     UnsupportedEncoding,
 )
+from durable_streams.protocol.append_rules import check_producer, check_stream_seq
 from durable_streams.protocol.commands import (
     Append,
     Create,
@@ -38,11 +38,7 @@ if TYPE_CHECKING:
 
     from durable_streams.protocol.commands import Command
 
-MAX_TEXT_BYTES: Final = 256
-"""Of ``Producer-Id`` and ``Stream-Seq``: they are kept in memory and in every index line."""
-
 _MAX_INTEGER_DIGITS: Final = len(str(MAX_INTEGER))
-_CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LIVE: Final = {"long-poll": Live.LONG_POLL, "true": Live.LONG_POLL, "sse": Live.SSE}
 _READ_PARAMETERS: Final = frozenset({"offset", "live", "cursor"})
 
@@ -182,7 +178,7 @@ def _parse_closed(headers: Headers) -> bool:
 
 def _parse_stream_seq(headers: Headers) -> str | None:
     value = _header(headers, "Stream-Seq")
-    return None if value is None else _check_text("Stream-Seq", value)
+    return None if value is None else check_stream_seq(value)
 
 
 def _parse_producer(headers: Headers) -> ProducerClaim | None:
@@ -193,10 +189,12 @@ def _parse_producer(headers: Headers) -> ProducerClaim | None:
         return None
     if producer_id is None or epoch is None or seq is None:
         raise InvalidRequest("Producer-Id, Producer-Epoch and Producer-Seq go together")
-    return ProducerClaim(
-        _check_text("Producer-Id", producer_id),
-        _parse_number("Producer-Epoch", epoch),
-        _parse_number("Producer-Seq", seq),
+    return check_producer(
+        ProducerClaim(
+            producer_id,
+            _parse_number("Producer-Epoch", epoch),
+            _parse_number("Producer-Seq", seq),
+        )
     )
 
 
@@ -220,15 +218,6 @@ def _parse_fork(headers: Headers, prefix: str) -> ForkRequest | None:
     if fork.sub_offset and fork.offset is None:
         raise InvalidRequest("a Stream-Fork-Sub-Offset above 0 needs a Stream-Fork-Offset")
     return fork
-
-
-def _check_text(name: str, value: str) -> str:
-    size_bytes = len(value) if value.isascii() else len(value.encode())
-    if not 0 < size_bytes <= MAX_TEXT_BYTES:
-        raise InvalidRequest(f"{name} must have 1 to {MAX_TEXT_BYTES} bytes")
-    if _CONTROL_CHARACTER.search(value):
-        raise InvalidRequest(f"{name} must not hold control characters")
-    return value
 
 
 def _parse_number(name: str, text: str) -> int:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.engine.engine import Engine
+from durable_streams.errors import StorageFailed
+from durable_streams.protocol.commands import Append, Create, ProducerClaim
 from durable_streams.protocol.offsets import Start
 from durable_streams.settings import MIB, HttpSettings, Settings
 from tests.http.conftest import RunningServer
@@ -252,7 +254,9 @@ async def test_a_failed_sync_is_503_for_good_and_reads_go_on(data_dir: Path) -> 
     client = await server.connect()
     text = {"Content-Type": "text/plain"}
     assert (await client.request("POST", "a", b"lost", text)).status == 503
-    assert (await client.request("POST", "a", b"lost", text)).status == 503  # the disk is well
+    answer = await client.request("POST", "a", b"lost", text)  # the disk is well
+    assert (answer.status, answer.headers["retry-after"]) == (503, "60")
+    assert b"until the server is restarted" in answer.body
     assert (await client.request("PUT", "b", b"lost", text)).status == 503
     assert (await client.request("DELETE", "a")).status == 503
     assert (await client.request("GET", "/readyz")).status == 503
@@ -260,6 +264,23 @@ async def test_a_failed_sync_is_503_for_good_and_reads_go_on(data_dir: Path) -> 
     assert (answer.status, answer.body) == (200, b"first")
     await server.finish()
     assert engine.fault is not None
+
+
+async def test_a_producer_retries_what_a_failed_sync_left_open_and_it_is_stored_once(
+    data_dir: Path,
+) -> None:
+    disk = StagedDisk()
+    engine = await Engine.open(data_dir, Settings(), disk)
+    await engine.create(Create("a", "text/plain"), b"first")
+    disk.fail("sync", errno.EIO, times=1)
+    command = Append("a", "text/plain", producer=ProducerClaim("p", 0, 0))
+    with pytest.raises(StorageFailed):
+        await engine.append(command, b" and second")
+    await engine.close()
+    engine = await Engine.open(data_dir, Settings())
+    await engine.append(command, b" and second")
+    await engine.close()
+    assert await again(data_dir, "a") == b"first and second"
 
 
 # -- one stream's files, and the disk below it -----------------------------------------------

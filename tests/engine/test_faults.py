@@ -15,9 +15,10 @@ from durable_streams.errors import (
     DiskFull,
     Overloaded,
     StorageFailed,
-    StreamDamaged,
     StreamExists,
     StreamNotFound,
+    StreamOutOfService,
+    WriteFailed,
 )
 from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.protocol.offsets import Offset, Start
@@ -121,7 +122,7 @@ async def test_no_fork_is_made_of_a_stream_whose_files_miss_something(
     await asyncio.to_thread(gate.reached.wait)
     disk.fail("pwrite", errno.EIO, "data/streams/s@", times=1)
     gate.open()
-    with pytest.raises(StreamDamaged):
+    with pytest.raises(StreamOutOfService):
         await forking
     with pytest.raises(StreamNotFound):
         await engine.head("f")
@@ -154,7 +155,7 @@ async def test_a_deletion_that_failed_in_the_files_is_done_by_the_next_start(
     disk.fail("rename", errno.EIO, "data/trash/")
     await engine.delete("s")
     await out_of_service(engine, "s")
-    with pytest.raises(StreamDamaged):
+    with pytest.raises(StreamOutOfService):
         await put(engine, "s", b"new")
     await fill_the_journal(engine)
     await engine.close()
@@ -229,7 +230,7 @@ async def test_nothing_is_made_where_a_deletion_has_just_failed(
     busy.open()
     await asyncio.to_thread(unfinished.reached.wait)
     await out_of_service(engine, "s")
-    with pytest.raises(StreamDamaged):
+    with pytest.raises(StreamOutOfService):
         await put(engine, "s", b"it would be acknowledged, and then damaged")
 
 
@@ -247,7 +248,7 @@ async def test_a_file_that_cannot_be_written_does_not_stop_other_streams(
     await append(engine, "s", b"acknowledged.")
     await out_of_service(engine, "s")
     for use in (content(engine, "s"), append(engine, "s", b"refused")):
-        with pytest.raises(StreamDamaged):
+        with pytest.raises(StreamOutOfService):
             await use
     await fill_the_journal(engine)
     survivor = await after_a_kill(engine, data)
@@ -390,7 +391,7 @@ async def test_a_fork_whose_directory_was_removed_before_it_was_in_place_is_not_
     await asyncio.to_thread(gate.reached.wait)
     shutil.rmtree(data / "tmp")
     gate.open()
-    with pytest.raises(StorageFailed):
+    with pytest.raises(StreamOutOfService):
         await forking
 
 
@@ -427,7 +428,7 @@ async def test_a_source_deleted_while_a_fork_was_built_that_failed_is_gone(
     await engine.delete("s")
     disk.fail("make_directory", errno.EIO, "data/tmp/", times=1)
     building.open()
-    with pytest.raises(StorageFailed):
+    with pytest.raises(WriteFailed):
         await forking
     with pytest.raises(StreamNotFound):
         await engine.head("s")

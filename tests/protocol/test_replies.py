@@ -277,6 +277,8 @@ ARGUMENTS: dict[type[errors.StreamError], tuple[Any, ...]] = {
     errors.ProducerGap: (3, 5),
     errors.StaleEpoch: (7,),
     errors.Draining: (4,),
+    errors.StreamUnusable: ("s", "why"),
+    errors.StreamOutOfService: ("s", "file and reason"),
     errors.StreamDamaged: ("s", "file and offset"),
 }
 EXAMPLES = {name: kind(*ARGUMENTS.get(kind, ("text",))) for name, kind in ERRORS.items()}
@@ -313,6 +315,7 @@ def test_every_error_is_a_line_of_text_that_no_cache_keeps(name: str) -> None:
         (errors.StaleEpoch(7), 403, {"Producer-Epoch": "7"}),
         (errors.Draining(4), 503, {"Retry-After": "4"}),
         (errors.Overloaded("busy"), 503, {"Retry-After": "1"}),
+        (errors.StorageFailed("a sync failed"), 503, {"Retry-After": "60"}),
         (
             errors.MethodNotAllowed("PATCH"),
             405,

@@ -9,6 +9,7 @@ from durable_streams.errors import (
     MethodNotAllowed,
     UnsupportedEncoding,
 )
+from durable_streams.protocol.append_rules import MAX_TEXT_BYTES
 from durable_streams.protocol.commands import (
     FOREVER,
     Append,
@@ -23,7 +24,7 @@ from durable_streams.protocol.commands import (
     Read,
 )
 from durable_streams.protocol.offsets import ZERO, Offset, Start
-from durable_streams.protocol.requests import MAX_TEXT_BYTES, parse_command
+from durable_streams.protocol.requests import parse_command
 
 PREFIX = "/v1/stream"
 

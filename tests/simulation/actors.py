@@ -24,6 +24,8 @@ from durable_streams.errors import (
     StreamExists,
     StreamGone,
     StreamNotFound,
+    StreamOutOfService,
+    StreamUnusable,
     Unavailable,
 )
 from durable_streams.protocol.commands import FOREVER, Append, Create
@@ -96,7 +98,7 @@ class Actors:
         except DiskFull as error:
             assert self._faults.explain_full(self._now_ms()), f"there is room, and {error!r}"
             await asyncio.sleep(0.5)
-        except (StreamDamaged, Unavailable, OSError) as error:
+        except (StreamUnusable, Unavailable, OSError) as error:
             assert self._faults.fails, f"nothing failed, and {error!r}"
             await asyncio.sleep(0.5)
 
@@ -195,7 +197,7 @@ class Actors:
             self._refused(attempt)
             visit.met_nobody(error, self._now_ms())
             return
-        except (DiskFull, Unavailable, StreamDamaged):
+        except (DiskFull, Unavailable, StreamUnusable):
             self._refused(attempt)
             raise
         if outcome.duplicate:
@@ -384,8 +386,8 @@ class Actors:
             self._not_born(unborn)
             self._check_exists(error, unborn, visit)
             return None
-        except StorageFailed:
-            raise
+        except (StorageFailed, StreamOutOfService):
+            raise  # a fork that was on its way to its place may come into it
         except (DiskFull, StreamDamaged, Unavailable):
             self._not_born(unborn)
             raise
@@ -483,7 +485,7 @@ class Actors:
                 visit.met_nobody(error, self._now_ms())
             except StorageFailed:
                 raise
-            except (DiskFull, StreamDamaged, Unavailable):
+            except (DiskFull, StreamUnusable, Unavailable):
                 place.deletion_refused(deletion)
                 raise
             else:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.errors import (
     DiskFull,
     Draining,
-    StreamDamaged,
     StreamGone,
     StreamNotFound,
+    StreamUnusable,
     Unavailable,
 )
 from durable_streams.protocol.offsets import Offset, Start
@@ -130,7 +130,7 @@ class Followers:
         except (StreamNotFound, StreamGone):
             follower.over = True
             self._oracle.gone(follower.living, self._now_ms())
-        except (DiskFull, StreamDamaged, Unavailable, OSError):
+        except (DiskFull, StreamUnusable, Unavailable, OSError):
             pass  # it comes back to the next server
         except AssertionError as error:
             self._oracle.failures.append(error)
