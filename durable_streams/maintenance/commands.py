@@ -82,13 +82,17 @@ def _as_json(finding: Finding) -> str:
 
 
 def _repair(options: argparse.Namespace) -> int:
-    count = repair(options.directory, print, apply=options.apply)
-    if not count:
+    outcome = repair(options.directory, print, apply=options.apply)
+    if not outcome.repaired and not outcome.left:
         print("nothing has to be repaired")
         return 0
     if options.apply:
-        return 0
-    print(f"{_count(count, 'stream')}; nothing was changed: stop the server and say --apply")
+        print(f"{_count(outcome.repaired, 'stream')} repaired, {outcome.left} left as they are")
+        return EXIT_DAMAGE if outcome.left else 0
+    print(
+        f"{_count(outcome.repaired, 'stream')} to repair; nothing was changed: stop the server and "
+        "say --apply, which recovers the journal first"
+    )
     return EXIT_DAMAGE
 
 

@@ -48,13 +48,33 @@ class Repair:
     files: tuple[tuple[Path, int], ...] = ()
     whole: bool = False
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether anything can be done: the disk lets the stream be read."""
+        return self.check.refusal is None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How many streams were (or are to be) repaired, and how many are left as they are."""
+
+    repaired: int = 0
+    left: int = 0
+
+    def count(self, step: Repair) -> None:
+        """Count one stream."""
+        if step.is_possible:
+            self.repaired += 1
+        else:
+            self.left += 1
+
 
 def plan(layout: Layout) -> Iterator[Repair]:
     """What :func:`repair` would do, one stream at a time; blocks for long, changes nothing."""
     for home in stream_directories(layout, _ignore):
         check = check_stream(layout, home, Checked(), _ignore)
         if check.refusal is not None:
-            text = f"{home}: cannot be read ({check.refusal}): copy what can be saved by hand"
+            text = f"{home}: left, it cannot be read ({check.refusal}): copy by hand what can be"
             yield Repair(home, text, check)
         elif check.is_damaged:
             yield _repair_of(layout, home, check)
@@ -62,8 +82,8 @@ def plan(layout: Layout) -> Iterator[Repair]:
 
 def repair(
     directory: Path, told: Callable[[str], None], *, apply: bool, disk: Disk | None = None
-) -> int:
-    """Say with ``told`` what has to be done and, if ``apply``, do it; how many streams it concerns.
+) -> Outcome:
+    """Say with ``told`` what has to be done and, if ``apply``, do it.
 
     Raises :class:`~durable_streams.errors.DataDirectoryError` if it is no data directory, or if it
     is to be changed and a server has it open.
@@ -71,12 +91,12 @@ def repair(
     disk = disk or Disk()
     root = directory.absolute()
     layout = layout_of(disk, root)
+    outcome = Outcome()
     if not apply:
-        found = 0
         for step in plan(layout):
             told(step.text)
-            found += 1
-        return found
+            outcome.count(step)
+        return outcome
     opened = DataDirectory.open(disk, root)
     try:
         told(str(recover(opened, _FILES)))
@@ -85,9 +105,10 @@ def repair(
         for step in steps:
             told(step.text)
             _apply(opened, step, aside)
-        if steps:
+            outcome.count(step)
+        if disk.is_directory(aside):
             told(f"what was taken out is in {aside}")
-        return len(steps)
+        return outcome
     finally:
         opened.close()
 

@@ -8,11 +8,12 @@ import pytest
 
 import durable_streams
 from durable_streams.errors import DataDirectoryError, StreamDamaged
-from durable_streams.maintenance.repair import repair
+from durable_streams.maintenance.repair import Outcome, repair
 from durable_streams.maintenance.verify import verify
 from durable_streams.storage import names
 from durable_streams.storage.disk import Disk, StrPath
 from tests.maintenance.conftest import SETTINGS
+from tests.maintenance.unreadable import UnreadableDisk
 
 
 def home(data: Path, path: str) -> Path:
@@ -53,21 +54,32 @@ async def read(data: Path, path: str) -> bytes:
 
 def test_a_sound_directory_needs_no_repair(data: Path) -> None:
     before = tree(data)
-    assert repair(data, lambda _text: None, apply=False) == 0
+    assert repair(data, lambda _text: None, apply=False) == Outcome()
     assert tree(data) == before
-    assert repair(data, lambda _text: None, apply=True) == 0
+    assert repair(data, lambda _text: None, apply=True) == Outcome()
 
 
 def test_without_apply_nothing_is_changed(data: Path) -> None:
     flip(max(home(data, "bytes").glob("*.seg")), 7)
     before, told = tree(data), list[str]()
-    assert repair(data, told.append, apply=False) == 1
+    assert repair(data, told.append, apply=False) == Outcome(repaired=1)
     assert tree(data) == before
     [text] = told
     assert text == (
         "stream bytes: keep everything up to offset 0000000000000000_0000000000000006, "
         "move aside the 7 bytes behind it"
     )
+
+
+def test_what_the_disk_refuses_to_read_is_left_and_said_to_be(data: Path) -> None:
+    flip(max(home(data, "chat/room").glob("*.seg")), 7)
+    before = {path: path.read_bytes() for path in home(data, "bytes").iterdir()}
+    for expected in (Outcome(repaired=1, left=1), Outcome(left=1)):
+        told: list[str] = []
+        assert repair(data, told.append, apply=True, disk=UnreadableDisk("bytes@")) == expected
+        assert any("bytes@: left, it cannot be read" in text for text in told)
+        assert any("aside" in text for text in told) == bool(expected.repaired)
+    assert {path: path.read_bytes() for path in home(data, "bytes").iterdir()} == before
 
 
 async def test_a_damaged_stream_serves_its_sound_beginning_and_can_be_written(data: Path) -> None:

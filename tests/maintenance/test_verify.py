@@ -9,8 +9,8 @@ from durable_streams.errors import DataDirectoryError
 from durable_streams.maintenance.findings import Checked, Finding, Level
 from durable_streams.maintenance.verify import verify
 from durable_streams.storage import names
-from durable_streams.storage.disk import Disk
 from durable_streams.storage.format import sidecar as sidecar_format
+from tests.maintenance.unreadable import UnreadableDisk
 from tests.storage.test_golden import GOLDEN
 
 
@@ -139,14 +139,8 @@ def test_strange_files_are_noted(data: Path) -> None:
 
 
 def test_what_the_disk_refuses_to_read_is_damage_and_the_rest_is_checked(data: Path) -> None:
-    class BadDisk(Disk):
-        def pread(self, fd: int, size: int, position: int) -> bytes:
-            if Path(f"/proc/self/fd/{fd}").readlink().parent.name == "bytes@":
-                raise OSError(5, "Input/output error")
-            return super().pread(fd, size, position)
-
     found: list[Finding] = []
-    checked = verify(data, found.append, disk=BadDisk())
+    checked = verify(data, found.append, disk=UnreadableDisk("bytes@"))
     assert [finding.stream for finding in found] == ["bytes"]
     assert not checked.is_sound
     assert checked.streams == 4
