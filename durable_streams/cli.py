@@ -1,12 +1,15 @@
-"""The command line: ``python -m durable_streams serve``, and ``verify``, ``repair``, ``dump``.
+"""The command line: ``durable-streams serve``, and ``verify``, ``repair``, ``dump``.
 
 Exit status of ``serve``: 0 after a clean stop; 1 if the disk failed while serving; 2 if the server
 could not start (bad flag, taken port, data directory in use or unreadable), with one line on stderr
-and nothing touched; 128 + n when a second signal n cuts a stop short.  The other verbs are in
+that says why; 128 + n when a second signal n cuts a stop short.  The other verbs are in
 :mod:`durable_streams.maintenance.commands`.
 
-Starting: bind the port, then open the data directory, then accept connections.  Stopping, on
-SIGTERM or SIGINT: see :mod:`durable_streams.http.server`; then the engine writes its checkpoint.
+Starting: read the flags, bind the port, open the data directory, accept connections.  What fails
+before the data directory is opened leaves it as it was, and so does a directory that is in use or
+is not one of ours.  What fails later may have made directories and recovered streams from the
+journal, as the next start does again.  Stopping, on SIGTERM or SIGINT: see
+:mod:`durable_streams.http.server`; then the engine writes its checkpoint.
 """
 
 from __future__ import annotations
@@ -38,6 +41,13 @@ if TYPE_CHECKING:
 DEFAULT_PORT: Final = 4437
 """Assigned by the protocol (§13.1)."""
 
+PROGRAM: Final = "durable-streams"
+"""What messages call us, however we were started."""
+
+MAX_PORT: Final = 65_535
+MAX_DIGITS: Final = 18
+"""Of a number on the command line: beyond every size there is, and not worth reading."""
+
 EXIT_FAULT: Final = 1
 EXIT_NO_START: Final = 2
 
@@ -62,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         sys.stdout.flush()
     except (StartError, DataDirectoryError) as error:
-        sys.stderr.write(f"durable_streams: error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
         return EXIT_NO_START
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -106,7 +116,7 @@ async def _serve(options: argparse.Namespace) -> int:
 async def _open(data_dir: Path, settings: Settings) -> Engine:
     try:
         return await Engine.open(data_dir, settings)
-    except OSError as error:
+    except OSError as error:  # such as: the current directory, which the path begins at, is gone
         raise StartError(f"cannot open the data directory: {error}") from error
 
 
@@ -130,7 +140,7 @@ def _announce(engine: Engine, settings: HttpSettings, sockets: list[socket.socke
     host, port = sockets[0].getsockname()[:2]
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     line = (
-        f"durable_streams {_version()}: listening on http://{authority}{settings.prefix}, "
+        f"{PROGRAM} {_version()}: listening on http://{authority}{settings.prefix}, "
         f"{engine.recovery}, durability {engine.settings.durability.value}\n"
     )
     with suppress(OSError):  # nobody may be listening any more
@@ -182,7 +192,10 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop  # noqa: PLC0415 - it need not be there
     except ImportError:
         if name == "uvloop":
-            raise StartError("uvloop is not installed") from None
+            raise StartError(
+                "uvloop is not installed: install it (pip install uvloop) or leave out --loop"
+            ) from None
+        logger.info("uvloop is not installed; going on with asyncio's event loop, which is slower")
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
@@ -221,12 +234,12 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, where argparse repeats the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_NO_START, f"durable_streams: error: {message}\n")
+        self.exit(EXIT_NO_START, f"{PROGRAM}: error: {message}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="durable_streams", description="A Durable Streams server.")
-    parser.add_argument("--version", action="version", version=f"durable_streams {_version()}")
+    parser = _Parser(prog=PROGRAM, description="A Durable Streams server.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     maintenance.add_to(commands.add_parser)
     serve = commands.add_parser(
@@ -244,7 +257,7 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
     """The flags of ``serve``; what they mean for users is in docs/operations.rst."""
     http, engine = HttpSettings(), Settings()
     add = serve.add_argument
-    add("--version", action="version", version=f"durable_streams {_version()}")
+    add("--version", action="version", version=f"{PROGRAM} {_version()}")
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=_port, default=DEFAULT_PORT, help="0: any free port")
     add("--data-dir", type=Path, default=Path("data"), metavar="PATH", help="where streams live")
@@ -319,15 +332,27 @@ def _add_process_options(serve: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: expected 0 to 65535")
-    return int(text)
+    port = _whole_number(text)
+    if port is None or port > MAX_PORT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a port: give a whole number from 0 (any free port) to {MAX_PORT}"
+        )
+    return port
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
+    count = _whole_number(text)
+    if not count:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a count: give a whole number from 1 on, in digits only"
+        )
+    return count
+
+
+def _whole_number(text: str) -> int | None:
+    """Read digits; None if there is anything else, or more of them than any limit has."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
+    return int(text) if is_number else None
 
 
 def _seconds(text: str) -> float:
@@ -336,7 +361,9 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time: give seconds greater than 0, such as 30 or 0.5"
+        )
     return value
 
 
@@ -348,5 +375,7 @@ def _prefix(text: str) -> str:
         or not _PREFIX_CHARACTERS.issuperset(prefix)
         or not {"", ".", ".."}.isdisjoint(segments)
     ):
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL path like /v1/stream")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a prefix: give a URL path such as /v1/stream"
+        )
     return prefix

@@ -7,7 +7,8 @@
             ...
 
 The same engine that the HTTP server runs on: every rule of the protocol holds, and whatever a write
-returned for is on disk.  Errors are those of :mod:`durable_streams.errors`.
+returned for is on disk.  Errors are those of :mod:`durable_streams.errors`; :class:`Streams` says
+which.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ async def open_streams(
 ) -> AsyncIterator[Streams]:
     """Open a data directory, made if missing; closed, with everything in its files, at the end.
 
-    Raises :class:`~durable_streams.errors.DataDirectoryError` if the directory is in use, or is
-    not a data directory.
+    Raises :class:`~durable_streams.errors.DataDirectoryError` if the directory is in use, is not a
+    data directory or one of another version, or cannot be read, written or recovered.
     """
     engine = await Engine.open(Path(data_dir), settings or Settings())
     try:
@@ -123,7 +124,18 @@ async def open_streams(
 
 
 class Streams:
-    """The streams of an open data directory."""
+    """The streams of an open data directory.
+
+    Beside what each method names, every method raises ``InvalidRequest`` if an argument is
+    malformed, ``StreamUnusable`` if the stream's files are damaged or could not be written
+    (``StreamDamaged``, ``StreamOutOfService``), ``Unavailable`` if the data directory cannot be
+    reached, and ``OSError`` if the system refuses to open or read a file.
+
+    A method that writes (``create``, ``fork``, ``append``, ``close``, ``delete``) also raises
+    ``DiskFull``, and ``Unavailable`` as one of these: ``Overloaded`` if writes outrun the disk,
+    ``Draining`` if the data directory is being closed, ``WriteFailed`` if the system refused this
+    write, ``StorageFailed`` if a sync failed.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -142,7 +154,8 @@ class Streams:
 
         ``content_type`` defaults to ``application/octet-stream``.  ``ttl_s``: idle seconds after
         which the stream expires; ``expires_at``: an instant (aware datetime or RFC 3339) instead.
-        Raises ``StreamExists`` for another configuration, ``InvalidRequest`` for bad values.
+        Raises ``StreamExists`` if there is one with another configuration, or one that was deleted
+        and that forks still need; ``InvalidJson`` and ``PayloadTooLarge`` for ``data``.
         """
         command = Create(
             _path(path), _content_type(content_type), _lifetime(ttl_s, expires_at), closed
@@ -162,10 +175,14 @@ class Streams:
         """Create a stream that begins with another's content up to ``offset`` (its tail if None).
 
         ``sub_offset``: messages (JSON) or bytes to take beyond it, within one append.  Raises
-        ``StreamNotFound``, ``SourceGone``, ``InvalidOffset``, ``StreamExists``.
+        ``StreamNotFound`` if there is no source, ``SourceGone`` if it was deleted (and other forks
+        need it still), ``InvalidOffset`` if it has no such offset, ``InvalidRequest`` if the append
+        there has less than ``sub_offset``, ``StreamExists`` as :meth:`create` does.
         """
         if sub_offset < 0 or (sub_offset and offset is None):
-            raise InvalidRequest("a fork sub-offset counts from a given offset, and is not negative")
+            raise InvalidRequest(
+                "a fork sub-offset counts from a given offset, and is not negative"
+            )
         at = None if offset is None else Offset.parse(offset)
         request = ForkRequest(_path(source), at, sub_offset)
         lifetime = _lifetime(ttl_s, expires_at)
@@ -199,7 +216,12 @@ class Streams:
 
         ``content_type``, if given, must be the stream's.  ``close``: these are the last bytes, in
         one step.  ``producer``: makes retries safe.  ``stream_seq``: must grow from append to
-        append.  Raises ``StreamNotFound``, ``StreamClosed``, the other conflicts, ``DiskFull``.
+        append.
+
+        Raises ``StreamNotFound``; ``StreamGone``; ``StreamClosed``; ``ContentTypeMismatch``; for a
+        producer ``StaleEpoch``, ``ProducerGap`` and ``EpochWithoutStart``; ``SequenceConflict`` for
+        ``stream_seq``; ``InvalidJson``, ``PayloadTooLarge``, and ``InvalidRequest`` if there is
+        neither data nor ``close``, or no room for one more producer.
         """
         path = _path(path)
         given = _content_type(content_type)
@@ -214,7 +236,8 @@ class Streams:
     async def close(self, path: str, data: bytes = b"") -> AppendResult:
         """Close a stream, perhaps with last bytes; closing again changes nothing.
 
-        Raises ``StreamNotFound``; ``StreamClosed`` if there are last bytes and it was closed.
+        Raises ``StreamNotFound``, ``StreamGone``; with last bytes also ``StreamClosed`` if it was
+        closed, ``InvalidJson`` and ``PayloadTooLarge``.
         """
         if data:
             return await self.append(path, data, close=True)
@@ -225,11 +248,20 @@ class Streams:
         return AppendResult(outcome.tail.token, outcome.closed, outcome.duplicate)
 
     async def delete(self, path: str) -> None:
-        """Delete a stream and its data, for good on return; ``StreamNotFound`` if there is none."""
+        """Delete a stream and its data, for good on return.
+
+        While forks need the data it is kept for them: until the last of them is deleted, every
+        other use of the path raises ``StreamGone``, and :meth:`create` raises ``StreamExists``.
+
+        Raises ``StreamNotFound``; ``StreamGone`` if that is so already.
+        """
         await self.engine.delete(_path(path))
 
     async def get_metadata(self, path: str) -> Metadata:
-        """The stream's metadata; does not count as a use.  ``StreamNotFound``, ``StreamGone``."""
+        """The stream's metadata; does not count as a use.
+
+        Raises ``StreamNotFound``, ``StreamGone``.
+        """
         info = await self.engine.head(_path(path))
         return Metadata(
             info.path,
@@ -268,7 +300,10 @@ class Streams:
         live: bool = False,
         timeout_s: float = 30.0,
     ) -> MessagesResult:
-        """Like :meth:`read`, but one entry a message, byte for byte as it was appended."""
+        """Like :meth:`read`, but one entry a message, byte for byte as it was appended.
+
+        Raises what :meth:`read` does.
+        """
         chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
         sizes = await self.engine.append_sizes(chunk)
         data = await self._bytes(chunk)
@@ -288,8 +323,10 @@ class Streams:
     async def tail(self, path: str, offset: str = BEGINNING) -> AsyncIterator[Message]:
         """All messages from an offset on, then new ones as they come; ends when the stream closes.
 
-        Raises ``StreamNotFound`` or ``StreamGone`` if the stream is deleted meanwhile, and
-        ``Draining`` if the data directory is closed.
+        Raises what :meth:`read` does, ``StreamNotFound`` or ``StreamGone`` also if the stream is
+        deleted or expires meanwhile; and, once there is nothing more to read, what a write would
+        be refused with: ``Draining`` if the data directory is being closed, ``StorageFailed``,
+        ``DiskFull``, ``Unavailable``.
         """
         while True:
             result = await self.read_messages(path, offset, live=True)

@@ -29,21 +29,50 @@ def least_journal_file_bytes(max_append_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Settings of the engine (the HTTP server has its own, :class:`HttpSettings`)."""
+    """Settings of the engine (the HTTP server has its own, :class:`HttpSettings`).
+
+    Names end in the unit: ``_bytes``, or ``_s`` for seconds.  A value below a limit named here
+    raises ``ValueError``.
+    """
 
     durability: Durability = Durability.FSYNC
+    """What an acknowledgement means."""
+
     sync_interval_s: float = 1.0
+    """Between two syncs of the journal, in the mode ``INTERVAL`` only; looked at every 0.5 s."""
+
     max_append_bytes: int = 16 * MIB
+    """The largest body of one append or create, at least 1; a larger one: ``PayloadTooLarge``."""
+
     segment_bytes: int = 16 * MIB
+    """Size, at least 1, of a segment file; it is larger only if one append is."""
+
     index_bytes: int = 4 * MIB
+    """Size, at least 1, of an index that ends its segment; producers may make it larger."""
+
     max_read_bytes: int = 4 * MIB
+    """The most that one read returns; an append that is larger is returned whole."""
+
     journal_file_bytes: int = 64 * MIB
+    """Size of each journal file, at least twice ``max_append_bytes`` plus 1 MiB."""
+
     journal_files: int = 4
+    """The most journal files there are, at least 2; when all are full, writes wait."""
+
     max_open_streams: int = 100_000
+    """Streams kept open in memory though nobody uses them; fewer if they have many producers."""
+
     max_open_files: int = 8_192
+    """Descriptors kept open for streams' files: half of them for reading, half for writing."""
+
     max_lag_s: float = 0.25
+    """How long the streams' files may lag behind the journal before new writes wait for them."""
+
     reclaim_delay_s: float = 3600.0
+    """From a start, or a jump of the clock, until the files of expired streams may be removed."""
+
     reclaim_interval_s: float = 3600.0
+    """Between two searches for expired streams whose files can be removed."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with a ``ValueError`` that says what can."""
@@ -61,23 +90,57 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
-    """Settings of the HTTP layer; sizes in bytes, times in seconds."""
+    """Settings of the HTTP layer.
+
+    Names end in the unit: ``_bytes``, or ``_s`` for seconds.  ``max_bodies_bytes`` below
+    ``max_body_bytes`` raises ``ValueError``.  Those marked *server only* mean nothing to ``mount``:
+    there they are up to the application.
+    """
 
     prefix: str = "/v1/stream"
+    """URL path below which the streams are."""
+
     long_poll_timeout_s: float = 30.0
+    """How long a long-poll waits for data before it is answered 204."""
+
     sse_lifetime_s: float = 60.0
+    """After which an event stream is ended, to be reopened; a random 0 to 10 % earlier."""
+
     sse_keepalive_s: float = 15.0
+    """Silence in an event stream after which a comment is sent."""
+
     stall_timeout_s: float = 30.0
+    """How long a client may take nothing of an answer before its connection is cut off."""
+
     body_timeout_s: float = 30.0
+    """How long a request body may take, and 1 s more for each 16 KiB of it; then 408."""
+
     keepalive_timeout_s: float = 75.0
+    """How long a connection may be idle between two requests (server only)."""
+
     shutdown_grace_s: float = 5.0
+    """How long requests under way may take when the server stops (server only)."""
+
     max_connections: int = 10_000
+    """Connections served at a time; one more is answered 503 (server only)."""
+
     max_body_bytes: int = 16 * MIB
+    """The largest request body, else 413; the engine's ``max_append_bytes`` holds as well."""
+
     max_bodies_bytes: int = 256 * MIB
+    """All request bodies in memory, without the first 64 KiB of each; what exceeds it gets 503."""
+
     private_caching: bool = False
+    """Whether answers say ``private``, which keeps them out of shared caches."""
+
     immutable_max_age_s: int = 60
+    """How long caches may keep an answer that ends before the tail; longer if no path is reused."""
+
     access_log: bool = False
+    """Whether every request is logged; turns the fast lane off (server only)."""
+
     fast_lane: bool = True
+    """Whether plain small requests are answered without aiohttp (server only)."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with a ``ValueError`` that says what can."""

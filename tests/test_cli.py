@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -48,7 +50,7 @@ def test_it_announces_itself_in_one_line_serves_and_stops(
     start_server: StartServer, loop: str
 ) -> None:
     server = start_server("--loop", loop)
-    assert server.announcement.startswith("durable_streams ")
+    assert server.announcement.startswith("durable-streams ")
     assert f"listening on http://127.0.0.1:{server.port}/v1/stream, " in server.announcement
     assert server.announcement.endswith(", durability fsync\n")
     assert request("PUT", server.url("a"), b"hello")[0] == 201
@@ -106,8 +108,28 @@ def test_a_bad_flag_is_one_line_on_stderr_exit_2_and_nothing_touched(
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("durable_streams: error: ")
+    assert done.stderr.startswith("durable-streams: error: ")
     assert not data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "wanted"),
+    [
+        ("--port", "65536", "give a whole number from 0 (any free port) to 65535"),
+        ("--port", "-1", "give a whole number from 0 (any free port) to 65535"),
+        ("--segment-bytes", "16M", "give a whole number from 1 on, in digits only"),
+        ("--max-connections", "0", "give a whole number from 1 on, in digits only"),
+        ("--max-append-bytes", "9" * 5000, "give a whole number from 1 on, in digits only"),
+        ("--sse-lifetime", "1min", "give seconds greater than 0, such as 30 or 0.5"),
+        ("--long-poll-timeout", "inf", "give seconds greater than 0, such as 30 or 0.5"),
+        ("--prefix", "streams", "give a URL path such as /v1/stream"),
+    ],
+)
+def test_a_bad_value_is_quoted_and_told_what_is_wanted(flag: str, value: str, wanted: str) -> None:
+    done = run("serve", f"{flag}={value}")
+    assert done.returncode == 2
+    assert f"argument {flag}: {value!r} is not " in done.stderr
+    assert done.stderr.endswith(f": {wanted}\n")
 
 
 def test_a_taken_port_is_one_line_on_stderr_exit_2_and_nothing_touched(data_dir: Path) -> None:
@@ -144,13 +166,52 @@ def test_a_directory_that_is_none_of_ours_is_one_line_on_stderr_and_exit_2(
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_current_directory_that_is_gone_is_one_line_on_stderr_and_exit_2(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    serve = f"{shlex.quote(sys.executable)} -m durable_streams serve --port 0"
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir {shlex.quote(str(gone))}; exec {serve}"],
+        cwd=gone,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("durable-streams: error: cannot open the data directory: ")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.fixture
+def without_uvloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of this test find no uvloop."""
+    (tmp_path / "uvloop.py").write_text("raise ImportError\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("without_uvloop")
+def test_without_uvloop_it_says_that_it_goes_on_without(start_server: StartServer) -> None:
+    server = start_server()
+    assert request("PUT", server.url("a"), b"hello")[0] == 201
+    assert "uvloop is not installed" in server.stderr
+
+
+@pytest.mark.usefixtures("without_uvloop")
+def test_uvloop_that_is_asked_for_and_not_there_is_one_line_on_stderr_and_exit_2() -> None:
+    done = run("serve", "--loop", "uvloop")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "pip install uvloop" in done.stderr
+
+
 def test_without_a_command_it_says_so_and_with_version_it_says_which() -> None:
     done = run()
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     for arguments in (["--version"], ["serve", "--version"]):
         done = run(*arguments)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith("durable_streams ")
+        assert done.stdout.startswith("durable-streams ")
 
 
 def test_the_prefix_and_the_limits_are_those_of_the_flags(start_server: StartServer) -> None:

@@ -20,7 +20,10 @@ REASON: Final = re.compile(r"\b(?:long|one module|one function) because\b", re.I
 """A docstring that gives this reason may stand over more lines than the limits."""
 
 UNFINISHED: Final = re.compile(r"\b(?:TO[D]O|FIX[M]E|XX[X]|HAC[K]|not implemente[d])\b")
-TIME: Final = re.compile(r"\b(?:time\.sleep|asyncio\.sleep\((?!0\))|perf_counter|monotonic)\b")
+TIME: Final = re.compile(
+    r"\b(?:time\.sleep|asyncio\.sleep\((?!0\))|perf_counter|monotonic)\b"
+    r"|\.time(?:_ns)?\(|\bprocess_time\b"
+)
 
 PACKAGE: Final = sorted((ROOT / "durable_streams").rglob("*.py"))
 TESTS: Final = sorted(

@@ -9,12 +9,12 @@ import socket
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.settings import MIB, HttpSettings
+from durable_streams.settings import MIB
 from tests.hostile.fast_clients import FAST_CLIENTS, run_fast_clients
 
 if TYPE_CHECKING:
@@ -320,35 +320,39 @@ def test_paused_readers_of_a_gibibyte_take_little_memory_and_fast_clients_finish
         pipelined.settimeout(60)
         pipelined.sendall(
             b"".join(
-                b"GET /v1/stream/big?offset=%016d_%016d HTTP/1.1\r\nHost: a\r\n\r\n" % (segment, 0)
+                b"GET /v1/stream/big?offset=%016d_%016d&pipelined HTTP/1.1\r\nHost: a\r\n\r\n"
+                % (segment, 0)
                 for segment in range(segments)
             )
         )
-        paused_s = run_fast_clients(server, "among-paused-readers")
+        run_fast_clients(server, "among-paused-readers")
         growth = server.peak_rss_bytes() - before
         bound = (segments + 9 + FAST_CLIENTS) * CONNECTION_BYTES
         print(f"the server grew by {growth / MIB:.1f} MiB, of {bound / MIB:.1f} MiB it may")
         assert growth < bound
-        if paused_s < HttpSettings().stall_timeout_s / 2:  # else it was cut off, as it should be
-            assert skip_bodies(pipelined, segments) == GIBIBYTE, "it goes on where it was"
+        received = skip_bodies(pipelined, segments)
+        # It goes on where it was, unless the others took so long that it was dropped, as it should.
+        was_dropped = re.search("dropped a reader .*&pipelined", server.stderr) is not None
+        assert (received == GIBIBYTE) is not was_dropped, received
     assert server.peak_rss_bytes() - before < bound
 
 
 def skip_bodies(client: socket.socket, count: int) -> int:
-    """Read so many answers in a row; the bytes of their bodies."""
-    total, buffered = 0, b""
-    with client.makefile("rb", buffering=MIB) as stream:
+    """Read so many answers in a row, or until they are cut off; the bytes of their bodies."""
+    total = 0
+    with client.makefile("rb", buffering=MIB) as stream, suppress(ConnectionResetError):
         for _ in range(count):
-            assert stream.readline().startswith(b"HTTP/1.1 200")
+            status_line = stream.readline()
+            if not status_line:
+                break
+            assert status_line.startswith(b"HTTP/1.1 200")
             left = 0
             while (line := stream.readline().strip().lower()) != b"":
                 if line.startswith(b"content-length:"):
                     left = int(line.partition(b":")[2])
-            total += left
-            while left:
-                buffered = stream.read(min(left, MIB))
-                assert buffered, "cut off"
-                left -= len(buffered)
+            while left and (piece := stream.read(min(left, MIB))):
+                total += len(piece)
+                left -= len(piece)
     return total
 
 
