@@ -7,7 +7,6 @@ damage.  It stops at the first of them, as nothing behind it can be told from ch
 
 from __future__ import annotations
 
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
@@ -17,6 +16,7 @@ from durable_streams.protocol.offsets import Offset
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.format import index as index_format
+from durable_streams.storage.format.checksum import crc32
 from durable_streams.storage.format.index import BadLine, Line, Opening
 from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
 
@@ -285,6 +285,6 @@ class _Segment:
             piece = self._disk.pread(self._fd, min(_PIECE, end - begin), begin)
             if not piece:
                 break
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             begin += len(piece)
         return crc

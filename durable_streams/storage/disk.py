@@ -12,6 +12,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import stat
 import sys
 from typing import TYPE_CHECKING, Final, Union
@@ -26,6 +27,22 @@ StrPath = Union["Path", str]
 
 _COPY_BYTES: Final = 1024 * 1024
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+_UNWRITTEN: Final = re.compile(rb"^(?:Dirty|Writeback): *([0-9]+) kB$", re.MULTILINE)
+
+
+_MANY_SYNCS: Final = 32
+_LITTLE_UNWRITTEN_BYTES: Final = 512 * 1024 * 1024
+
+
+def _syncfs_reports_failed_writes() -> bool:
+    """Linux 5.8 and later."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if sys.platform != "linux" or release is None:
+        return False
+    return (int(release[1]), int(release[2])) >= (5, 8)
+
+
+_REPORTS_FAILED_WRITES: Final = _syncfs_reports_failed_writes()
 
 
 class FileStatus(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +148,26 @@ class Disk:
         if libc.syncfs(fd) != 0:
             number = ctypes.get_errno()
             raise self.failed_sync(OSError(number, os.strerror(number)))
+
+    def syncs_sooner_as_a_whole(self, syncs: int) -> bool:
+        """Whether :meth:`sync_file_system` is better than so many syncs one by one.
+
+        Each of a file that grew is a commit of the file system's own journal; together they are
+        one.  But it waits for what others have yet to write, too.
+        """
+        if syncs <= _MANY_SYNCS or not _REPORTS_FAILED_WRITES:
+            return False
+        unwritten = self.unwritten_bytes()
+        return unwritten is not None and unwritten <= _LITTLE_UNWRITTEN_BYTES
+
+    def unwritten_bytes(self) -> int | None:
+        """What the system has yet to write, on all file systems together; None if not known."""
+        try:
+            with open("/proc/meminfo", "rb") as file:
+                found = _UNWRITTEN.findall(file.read())
+        except OSError:
+            return None
+        return 1024 * sum(map(int, found)) if found else None
 
     def failed_sync(self, error: OSError) -> FailedSync:
         """Remember that a sync failed; the error to raise."""

@@ -52,6 +52,11 @@ class Dirty:
     def __bool__(self) -> bool:
         return bool(self.pairs or self.files or self.directories or self.everything)
 
+    @property
+    def syncs(self) -> int:
+        """How many it takes, one by one."""
+        return 2 * len(self.pairs) + len(self.files) + len(self.directories)
+
     def note(self, *directories: str) -> None:
         """Names were added to or taken from directories."""
         if not self.everything:
@@ -406,6 +411,8 @@ class StreamWriter:
 def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:
     """Make a dirty set durable; an ``OSError`` is as final as a failed fsync."""
     disk = directory.disk
+    if disk.syncs_sooner_as_a_whole(dirty.syncs):
+        dirty.everything = True
     try:
         if not dirty.everything:
             _sync_each(disk, dirty)

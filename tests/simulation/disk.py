@@ -129,7 +129,7 @@ class SimulatedDisk(Disk):
 
     ``calls`` counts those that change or sync something.  ``short``: how many of so many bytes a
     write takes.  ``random`` decides what a failed sync leaves.  ``free``: how many bytes and inodes
-    there are.
+    there are.  ``syncs_as_a_whole``: whether that is sooner.
     """
 
     def __init__(self, root: Path) -> None:
@@ -140,6 +140,7 @@ class SimulatedDisk(Disk):
         self.short: Callable[[int], int] = lambda size: size
         self.random = Random(0)
         self.free: Callable[[], tuple[int, int]] = lambda: (1 << 40, 1 << 30)
+        self.syncs_as_a_whole = False
         self._fds: dict[int, tuple[File | Directory, Path]] = {}
         self._next_fd = 1000
 
@@ -338,6 +339,9 @@ class SimulatedDisk(Disk):
 
     def copy(self, source: int, target: int, size: int) -> None:
         self.pwrite(target, self.pread(source, size, 0), 0)
+
+    def syncs_sooner_as_a_whole(self, syncs: int) -> bool:
+        return self.syncs_as_a_whole
 
     def room(self, path: StrPath) -> tuple[int, int]:
         return self.free()

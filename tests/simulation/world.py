@@ -76,6 +76,7 @@ class World:
         for _ in range(self._generations):
             self.settings = self._some_settings()
             self.faults = Faults(self.random)
+            self.disk.syncs_as_a_whole = self.random.random() < 0.3
             self._generation(self._live, self.random.randrange(2, 700))
             self._recover_twice()
             if self.random.random() < 0.3:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -377,6 +378,37 @@ def test_the_way_to_a_fork_is_durable_before_it_is_moved_there(
     writer.adopt(AdoptRecord("a/b/fork", OTHER_ID))
     assert {directory.streams, directory.streams / "a"} <= set(disk.synced)
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("unwritten", "at_once"), [(0, True), (1 << 28, True), (1 << 30, False), (None, False)]
+)
+def test_a_large_checkpoint_syncs_the_file_system_at_once_unless_others_write_much_there(
+    directory: DataDirectory,
+    disk: StagedDisk,
+    monkeypatch: pytest.MonkeyPatch,
+    unwritten: int | None,
+    at_once: bool,
+) -> None:
+    monkeypatch.setattr(disk, "unwritten_bytes", lambda: unwritten)
+    writer = StreamWriter(directory, 10 * FILES)
+    for number in range(12):
+        history = History(f"s{number}", f"{number:024x}")
+        writer.create(history.create(b"one"))
+    dirty = writer.take_dirty()
+    disk.calls.clear()
+    sync_dirty(directory, dirty)
+    writer.synced(dirty)
+    syncs = (disk.calls["sync_file_system"], disk.calls["sync"], disk.calls["sync_directory"])
+    assert syncs == ((1, 0, 0) if at_once else (0, 36, 14))
+    writer.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_the_system_tells_what_it_has_yet_to_write() -> None:
+    unwritten = Disk().unwritten_bytes()
+    assert unwritten is not None
+    assert unwritten >= 0
 
 
 def test_a_checkpoint_without_descriptors_syncs_the_file_system(

@@ -26,7 +26,6 @@ read without knowing whose it is: a hard link of it is as good as the original.
 
 from __future__ import annotations
 
-import zlib
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +33,7 @@ import msgspec
 
 from durable_streams.protocol.commands import ProducerClaim
 from durable_streams.protocol.offsets import Offset
+from durable_streams.storage.format.checksum import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +111,7 @@ def root_of(stream_id: str) -> bytes:
 
 def checksum(data: bytes) -> int:
     """The checksum of an append's bytes."""
-    return zlib.crc32(data)
+    return crc32(data)
 
 
 def _seal(chain: bytes, text: bytes) -> tuple[bytes, bytes]:

@@ -30,10 +30,11 @@ what an earlier use of the file left.  All records of a batch happen, or none.
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import Final, NamedTuple, TypeGuard
 
 import msgspec
+
+from durable_streams.storage.format.checksum import crc32
 
 FORMAT: Final = 1
 _FILE: Final = struct.Struct("<8sII QQQ")
@@ -117,7 +118,7 @@ _decoder: Final = msgspec.msgpack.Decoder(list[Record])
 def pack_header(header: FileHeader) -> bytes:
     """The first 40 bytes of a file."""
     rest = struct.pack("<QQQ", *header)
-    crc = zlib.crc32(rest, zlib.crc32(struct.pack("<8sI", _MAGIC, FORMAT)))
+    crc = crc32(rest, crc32(struct.pack("<8sI", _MAGIC, FORMAT)))
     return struct.pack("<8sII", _MAGIC, FORMAT, crc) + rest
 
 
@@ -159,15 +160,15 @@ def pack_batch(
     """A whole batch of a file, header and payload; in pieces if the payload is."""
     size = sum(map(len, payload))
     rest = struct.pack("<QQQQI", file.generation, number, synced, applied, size)
-    crc = zlib.crc32(rest, _seed(file))
+    crc = crc32(rest, _seed(file))
     for piece in payload:
-        crc = zlib.crc32(piece, crc)
+        crc = crc32(piece, crc)
     header = BATCH_MAGIC + struct.pack("<I", crc) + rest
     return [header + payload[0]] if len(payload) == 1 else [header, *payload]
 
 
 def _seed(file: FileHeader) -> int:
-    return zlib.crc32(struct.pack("<Q", file.salt))
+    return crc32(struct.pack("<Q", file.salt))
 
 
 def unpack_batch(data: memoryview, position: int, file: FileHeader) -> Batch | None:
@@ -179,6 +180,6 @@ def unpack_batch(data: memoryview, position: int, file: FileHeader) -> Batch | N
     if magic != 0x42534A44 or written_by != file.generation or begin + length > len(data):
         return None
     payload = bytes(data[begin : begin + length])
-    if zlib.crc32(payload, zlib.crc32(data[position + 8 : begin], _seed(file))) != crc:
+    if crc32(payload, crc32(data[position + 8 : begin], _seed(file))) != crc:
         return None
     return Batch(number, synced, applied, payload, BATCH_HEADER_BYTES + length)
