@@ -26,7 +26,7 @@ _SUMS: Final = 5
 _VERSIONS = """
 import importlib.metadata, json, platform
 found = {"python": platform.python_version()}
-for name in ("aiohttp", "uvloop"):
+for name in ("aiohttp", "uvloop", "isal"):
     try:
         found[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

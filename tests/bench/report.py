@@ -108,11 +108,14 @@ def _machine_lines(results: dict[str, Any]) -> list[str]:
     clean = "" if machine["commit_is_clean"] else ", with changes"
     hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
     system = f"Linux {machine['kernel']}, {machine['file_system']}"
-    ours = f"Python {machine['python']}, aiohttp {machine['aiohttp']}, uvloop {machine['uvloop']}"
+    packages = ", ".join(
+        f"{name} {machine.get(name, 'none')}" for name in ("aiohttp", "uvloop", "isal")
+    )
+    programs = f"Python {machine['python']}, {packages}; Node {machine['node'] or 'none'}"
     samples = f"{plan['repeats']} samples of {plan['seconds']:g} s, medians"
     return [
         f"{hardware}; {system}",
-        f"{ours}; Node {machine['node'] or 'none'}; commit {machine['commit']}{clean}",
+        f"{programs}; commit {machine['commit']}{clean}",
         f"{results['began']}; {samples}; load of the machine before: {machine['load_before']}",
         *_speed_lines(machine),
         *(f"{server['name']}: {server['version']}" for server in results["servers"]),

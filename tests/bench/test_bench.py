@@ -226,7 +226,7 @@ def results_of(samples: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     metrics = [{"key": m.key, "title": m.title, "unit": m.unit} for m in entry.workload.metrics]
     workload = {"name": entry.name, "title": entry.title, "metrics": metrics, "remarks": {}}
     keys = ("processor", "cores", "memory_gib", "kernel", "file_system", "python", "aiohttp")
-    more = ("uvloop", "node", "commit", "commit_is_clean", "load_before")
+    more = ("uvloop", "isal", "node", "commit", "commit_is_clean", "load_before")
     speeds = {"synced_write_us": 140, "directory_us": 60, "additions_ms": 12.5}
     return {
         "began": "today",

@@ -1,102 +1,35 @@
 from __future__ import annotations
 
 import errno
-import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
 from durable_streams.storage.format.journal import (
     BATCH_HEADER_BYTES,
     FILE_HEADER_BYTES,
-    DeleteRecord,
     unpack_header,
-    unpack_records,
 )
 from durable_streams.storage.journal import (
-    Journal,
     JournalContent,
     SyncFailed,
     read_journal,
     set_aside,
 )
+from tests.storage.journals import (
+    FILE_BYTES,
+    files,
+    journal_of,
+    read,
+    record,
+    reopened,
+    write_until_turned,
+    written,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.format.journal import Record
     from tests.storage.staged_disk import StagedDisk
-
-FILE_BYTES: Final = 1000
-
-
-def record(name: str) -> Record:
-    """A record of 100 bytes, more or less."""
-    return DeleteRecord(name, "0" * 90)
-
-
-@contextmanager
-def journal_of(
-    directory: DataDirectory,
-    *,
-    generation: int = 1,
-    number: int = 0,
-    applied: int | None = None,
-    sync: bool = True,
-    max_files: int = 3,
-) -> Iterator[Journal]:
-    journal = Journal(
-        directory,
-        file_bytes=FILE_BYTES,
-        max_files=max_files,
-        generation=generation,
-        number=number,
-        applied=number if applied is None else applied,
-        sync=sync,
-    )
-    try:
-        yield journal
-    finally:
-        journal.close()
-
-
-@contextmanager
-def reopened(directory: DataDirectory) -> Iterator[Journal]:
-    """Go on as the next start does, with everything applied."""
-    content, _ = read(directory)
-    with journal_of(directory, generation=content.generation + 1, number=content.last) as journal:
-        yield journal
-
-
-def read(directory: DataDirectory) -> tuple[JournalContent, dict[int, list[str]]]:
-    """What the journal holds: the paths in the records of each batch."""
-    content = JournalContent()
-    batches = {
-        batch.number: [record.path for record in unpack_records(batch.payload)]
-        for batch in read_journal(directory, content)
-    }
-    return content, batches
-
-
-def written(directory: DataDirectory) -> dict[int, str]:
-    """The one record of each batch that has any."""
-    return {number: paths[0] for number, paths in read(directory)[1].items() if paths}
-
-
-def files(directory: DataDirectory) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(directory.journal.iterdir())}
-
-
-def write_until_turned(journal: Journal, name: str) -> list[int]:
-    """Fill the journal's present file and begin another; the numbers written."""
-    full = journal.full_files()
-    numbers = []
-    while journal.full_files() == full:
-        numbers.append(journal.write([record(f"{name}{journal.last + 1}")]))
-    return numbers
 
 
 def test_batches_come_back_in_order(directory: DataDirectory) -> None:
@@ -432,74 +365,3 @@ def test_a_damaged_journal_is_moved_aside_whole(directory: DataDirectory) -> Non
     assert read(directory) == (JournalContent(), {})
     with journal_of(directory, generation=2, number=2):
         assert list(files(directory)) == ["0.journal"]
-
-
-def link_all(directory: DataDirectory, target: Path) -> dict[str, bytes]:
-    """Give every file of the journal another name, as ``cp -al`` does; what is in them."""
-    target.mkdir()
-    for path in directory.journal.iterdir():
-        os.link(path, target / path.name)
-    return files(directory)
-
-
-def linked(target: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(target.iterdir())}
-
-
-def test_the_next_start_writes_to_no_file_with_another_name(
-    directory: DataDirectory, tmp_path: Path
-) -> None:
-    with journal_of(directory) as journal:
-        write_until_turned(journal, "a")
-    before = link_all(directory, tmp_path / "linked")
-    with reopened(directory) as journal:
-        journal.write([record("b")])
-        assert linked(tmp_path / "linked") == before
-        assert [path.stat().st_nlink for path in directory.journal.iterdir()] == [1]
-        assert list(written(directory).values()) == ["b"]
-
-
-def test_writing_goes_on_in_another_file_when_one_gets_another_name(
-    directory: DataDirectory, tmp_path: Path
-) -> None:
-    with journal_of(directory) as journal:
-        journal.write([record("a")])
-        before = link_all(directory, tmp_path / "linked")
-        journal.write([record("b")])
-        journal.write([record("c")])
-        assert linked(tmp_path / "linked") == before
-        assert written(directory) == {2: "a", 3: "b", 4: "c"}
-        assert sorted(files(directory)) == ["0.journal", "1.journal"]
-
-
-def test_a_file_with_another_name_is_not_used_again(
-    directory: DataDirectory, tmp_path: Path
-) -> None:
-    with journal_of(directory, max_files=2) as journal:
-        write_until_turned(journal, "a")
-        before = link_all(directory, tmp_path / "linked")
-        assert not journal.has_room(1)
-        journal.checkpointed(journal.last)
-        assert journal.has_room(1)
-        last = journal.write([record("b")])
-        assert linked(tmp_path / "linked") == before
-        assert written(directory)[last] == "b"
-        assert (directory.journal / "0.journal").stat().st_nlink == 1
-
-
-def test_other_files_beside_the_journal_are_left_alone(directory: DataDirectory) -> None:
-    (directory.journal / "notes.txt").write_text("mine")
-    with journal_of(directory) as journal:
-        journal.write([record("a")])
-    assert written(directory) == {2: "a"}
-    assert (directory.journal / "notes.txt").read_text() == "mine"
-
-
-def test_a_file_of_another_kind_with_a_journals_name_is_used_as_a_free_one(
-    directory: DataDirectory, tmp_path: Path
-) -> None:
-    (directory.journal / "0.journal").write_bytes(b"x" * 2 * FILE_BYTES)
-    with journal_of(directory) as journal:
-        journal.write([record("a")])
-        assert list(files(directory)) == ["0.journal"]
-    assert written(directory) == {2: "a"}
