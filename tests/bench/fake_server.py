@@ -29,6 +29,9 @@ class Lie(Enum):
     LOST_APPEND = "every tenth append is acknowledged and not kept"
     DOUBLED_APPEND = "every tenth append is kept twice"
     OTHER_PRODUCER = "the echoed producer sequence is another"
+    NO_PRODUCER = "the echoed producer sequence is empty"
+    EXTRA_COMMA = "a comma follows the last element of an array"
+    DOUBLED_COMMA = "two commas are between the elements of an array"
     WRONG_BYTE = "a byte in the middle of a body is another"
     CUT_READ = "reads lack the last record and say that they are up to date"
     ENDLESS_READ = "reads bring nothing and do not say that they are up to date"
@@ -127,6 +130,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self.wfile.write(body)
 
+    def array(self, elements: list[bytes]) -> bytes:
+        match self.server.lie:
+            case Lie.EXTRA_COMMA:
+                return b"[" + b"".join(element + b"," for element in elements) + b"]"
+            case Lie.DOUBLED_COMMA:
+                return b"[" + b",,".join(elements) + b"]"
+            case _:
+                return b"[" + b",".join(elements) + b"]"
+
     def offset(self, tail: int) -> str:
         return f"{0 if self.server.lie is Lie.SAME_OFFSET else tail:016d}"
 
@@ -140,9 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"stream-next-offset": self.offset(self.server.append(self.stream, data))}
         status = 204
         if self.headers["producer-id"]:
-            other = "7" if self.server.lie is Lie.OTHER_PRODUCER else None
+            others = {Lie.OTHER_PRODUCER: "7", Lie.NO_PRODUCER: ""}
             headers["producer-epoch"] = self.headers["producer-epoch"]
-            headers["producer-seq"] = other or self.headers["producer-seq"]
+            headers["producer-seq"] = others.get(self.server.lie, self.headers["producer-seq"])
             status = 200
         self.answer(202 if self.server.lie is Lie.STATUS else status, headers)
 
@@ -161,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         stream = self.server.streams[self.stream]
         records = stream[offset:]
         headers = {"stream-next-offset": self.offset(len(stream)), "STREAM-UP-TO-DATE": "true"}
-        body = b"".join(records)
+        body = self.array(records) if stream[0].startswith(b"{") else b"".join(records)
         match self.server.lie:
             case Lie.WRONG_BYTE:
                 middle = len(body) // 2
@@ -179,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
         events, tail = self.server.live(self.stream, offset)
         headers = {"stream-next-offset": f"{tail:016d}", "stream-cursor": "1"}
         if events:
-            self.answer(200, headers, b"[" + b",".join(events) + b"]")
+            self.answer(200, headers, self.array(events))
         else:
             self.answer(204, headers)
 
@@ -194,7 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.chunk(control.encode())
                 events, offset = self.server.live(self.stream, offset)
                 for event in events:
-                    self.chunk(b"event: data\r\ndata: [\r\ndata: " + event + b"]\r\n\r\n")
+                    lines = self.array([event]).replace(b"[", b"[\r\ndata: ", 1)
+                    self.chunk(b"event: data\r\ndata: " + lines + b"\r\n\r\n")
         self.close_connection = True
 
     def chunk(self, data: bytes) -> None:

@@ -105,6 +105,12 @@ def read(program: Path, port: int) -> list[Report]:
     return filled(program, port) + load(program, port, reading)
 
 
+def read_json(program: Path, port: int) -> list[Report]:
+    filling = group("fill", name="j", streams=2, records=20, json=True)
+    reading = group("read", name="j", streams=2, records=20, connections=2, json=True)
+    return load(program, port, filling) + load(program, port, reading)
+
+
 def followed(program: Path, port: int, role: str) -> list[Report]:
     reports = load(program, port, group("fill", name="live", streams=1))
     readers = group(role, name="live", connections=3)
@@ -119,7 +125,7 @@ def long_poll(program: Path, port: int) -> list[Report]:
     return followed(program, port, "long-poll")
 
 
-@pytest.mark.parametrize("act", [filled, appended, read, sse, long_poll])
+@pytest.mark.parametrize("act", [filled, appended, read, read_json, sse, long_poll])
 def test_a_server_that_tells_the_truth_is_believed(act: Any, program: Path) -> None:
     with fake_server(Lie.NONE) as port:
         reports = act(program, port)
@@ -138,6 +144,11 @@ def test_a_server_that_tells_the_truth_is_believed(act: Any, program: Path) -> N
         (Lie.SAME_OFFSET, filled, "does not come after"),
         (Lie.SAME_OFFSET, appended, "does not come after"),
         (Lie.OTHER_PRODUCER, appended, 'sequence "7"'),
+        (Lie.NO_PRODUCER, appended, 'sequence ""'),
+        (Lie.EXTRA_COMMA, read_json, "is not what was written"),
+        (Lie.DOUBLED_COMMA, read_json, "is not what was written"),
+        (Lie.EXTRA_COMMA, sse, "is not what came"),
+        (Lie.EXTRA_COMMA, long_poll, "is not what came"),
         (Lie.LOST_APPEND, filled, "does not come after"),
         (Lie.LOST_APPEND, read, "is not what was written"),
         (Lie.DOUBLED_APPEND, read, "is not what was written"),

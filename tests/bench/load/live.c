@@ -109,16 +109,18 @@ static void take_array(struct connection *c, const char *data, size_t length)
     const char *end = data + length;
     if (f->broken)
         return; /* one report for a reader */
-    bool good = length >= 2 && *data++ == '[' && end[-1] == ']';
-    while (good && data < end - 1) {
-        if (strchr(" ,\r\n\t", *data) != NULL)
-            data++;
-        else if ((size_t)(end - data) > size && take_event(c, data, size))
+    enum array_place place = BEFORE_ARRAY;
+    while (data < end) {
+        if (array_record_is_due(place) && (size_t)(end - data) > size && take_event(c, data, size)) {
             data += size;
-        else
-            good = false;
+            place = AFTER_RECORD;
+        } else if (array_step(&place, *data)) {
+            data++;
+        } else {
+            break;
+        }
     }
-    if (!good) {
+    if (place != AFTER_ARRAY || data < end) {
         fault(c, "event %llu of %llu is not what came: %.60s", (unsigned long long)f->expected,
               (unsigned long long)c->group->run->events, length > 0 ? data : "nothing");
         f->broken = true;

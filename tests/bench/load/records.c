@@ -47,43 +47,34 @@ static bool is_space(char c)
     return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-/* A byte between records; true if it may stand there. */
-static bool separator(struct records_check *check, char c)
+bool array_step(enum array_place *place, char c)
 {
-    switch (check->place) {
-    case BEFORE_ARRAY:
-        if (c == '[') {
-            check->place = BEFORE_RECORD;
-            return true;
-        }
-        break;
-    case BEFORE_RECORD: /* also right after the bracket: an array may be empty */
-        if (c == ']') {
-            check->place = AFTER_ARRAY;
-            return true;
-        }
-        break;
-    case AFTER_RECORD:
-        if (c == ',' || c == ']') {
-            check->place = c == ',' ? BEFORE_RECORD : AFTER_ARRAY;
-            return true;
-        }
-        break;
-    default:
-        break;
-    }
-    return is_space(c);
+    enum array_place before = *place;
+    if (before == BEFORE_ARRAY && c == '[')
+        *place = FIRST_DUE;
+    else if (before == AFTER_RECORD && c == ',')
+        *place = NEXT_DUE;
+    else if ((before == AFTER_RECORD || before == FIRST_DUE) && c == ']')
+        *place = AFTER_ARRAY;
+    else
+        return is_space(c);
+    return true;
+}
+
+bool array_record_is_due(enum array_place place)
+{
+    return place == FIRST_DUE || place == NEXT_DUE;
 }
 
 bool records_feed(struct records_check *check, const char *data, size_t length)
 {
     while (length > 0) {
         if (check->json && check->place != IN_RECORD) {
-            if (check->place == BEFORE_RECORD && *data == '{') {
+            if (array_record_is_due(check->place) && *data == '{') {
                 check->place = IN_RECORD;
                 continue;
             }
-            if (!separator(check, *data))
+            if (!array_step(&check->place, *data))
                 return false;
             data++;
             length--;

@@ -12,13 +12,21 @@
 #define JSON_RECORD_OVERHEAD 8 /* {"m":" and "} */
 #define LARGEST_JSON_RECORD PATTERN_PAGE
 
+/* Where one is in an array of records; a record begins where one is due. */
+enum array_place { BEFORE_ARRAY, FIRST_DUE, NEXT_DUE, IN_RECORD, AFTER_RECORD, AFTER_ARRAY };
+
+/* Go over a byte that is not part of a record; true if it may stand there. */
+bool array_step(enum array_place *place, char c);
+
+bool array_record_is_due(enum array_place place);
+
 struct records_check {
     bool json;
     uint32_t owner;
     size_t size;     /* of each record */
     uint64_t number; /* of the record that is due */
     size_t at;       /* how much of it was there */
-    enum { BEFORE_ARRAY, BEFORE_RECORD, IN_RECORD, AFTER_RECORD, AFTER_ARRAY } place; /* JSON */
+    enum array_place place;        /* JSON */
     char due[LARGEST_JSON_RECORD]; /* JSON: the record that is due */
 };
 

@@ -220,11 +220,13 @@ static void append_failed(struct connection *c)
 
 static bool producer_is_echoed(struct connection *c, uint64_t sequence)
 {
+    char expected[HTTP_MAX_VALUE];
+    snprintf(expected, sizeof expected, "%llu", (unsigned long long)sequence);
     if (strcmp(c->response.producer_epoch, "0") == 0
-        && strtoull(c->response.producer_seq, NULL, 10) == sequence)
+        && strcmp(c->response.producer_seq, expected) == 0)
         return true;
-    fault(c, "producer epoch \"%s\" and sequence \"%s\" instead of 0 and %llu",
-          c->response.producer_epoch, c->response.producer_seq, (unsigned long long)sequence);
+    fault(c, "producer epoch \"%s\" and sequence \"%s\" instead of 0 and %s",
+          c->response.producer_epoch, c->response.producer_seq, expected);
     return false;
 }
 
