@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import InvalidRequest
+from durable_streams.errors import Draining, InvalidRequest, StorageFailed
 from durable_streams.protocol import json_mode, media_type
 from durable_streams.protocol.append_rules import check_producer, check_stream_seq
 from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifetime, ProducerClaim
@@ -324,9 +324,8 @@ class Streams:
         """All messages from an offset on, then new ones as they come; ends when the stream closes.
 
         Raises what :meth:`read` does, ``StreamNotFound`` or ``StreamGone`` also if the stream is
-        deleted or expires meanwhile; and, once there is nothing more to read, what a write would
-        be refused with: ``Draining`` if the data directory is being closed, ``StorageFailed``,
-        ``DiskFull``, ``Unavailable``.
+        deleted or expires meanwhile; and, once there is nothing more to read, ``Draining`` if the
+        data directory is being closed, or ``StorageFailed``: nothing will be written any more.
         """
         while True:
             result = await self.read_messages(path, offset, live=True)
@@ -336,7 +335,7 @@ class Streams:
             if result.closed:
                 return
             refusal = self.engine.write_refusal()
-            if not result.messages and refusal is not None:
+            if not result.messages and isinstance(refusal, (Draining, StorageFailed)):
                 raise refusal
 
     async def _chunk(self, path: str, offset: str, *, live: bool, timeout_s: float) -> Chunk:

@@ -92,9 +92,8 @@ class Settings:
 class HttpSettings:
     """Settings of the HTTP layer.
 
-    Names end in the unit: ``_bytes``, or ``_s`` for seconds.  ``max_bodies_bytes`` below
-    ``max_body_bytes`` raises ``ValueError``.  Those marked *server only* mean nothing to ``mount``:
-    there they are up to the application.
+    Names end in the unit: ``_bytes``, or ``_s`` for seconds.  Those marked *server only* mean
+    nothing to ``mount``: there they are up to the application.
     """
 
     prefix: str = "/v1/stream"
@@ -124,11 +123,11 @@ class HttpSettings:
     max_connections: int = 10_000
     """Connections served at a time; one more is answered 503 (server only)."""
 
-    max_body_bytes: int = 16 * MIB
-    """The largest request body, else 413; the engine's ``max_append_bytes`` holds as well."""
-
     max_bodies_bytes: int = 256 * MIB
-    """All request bodies in memory, without the first 64 KiB of each; what exceeds it gets 503."""
+    """All request bodies in memory, without the first 64 KiB of each; what exceeds it gets 503.
+
+    At least ``Settings.max_append_bytes``, the largest body, if this is less.
+    """
 
     private_caching: bool = False
     """Whether answers say ``private``, which keeps them out of shared caches."""
@@ -141,11 +140,3 @@ class HttpSettings:
 
     fast_lane: bool = True
     """Whether plain small requests are answered without aiohttp (server only)."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot work, with a ``ValueError`` that says what can."""
-        if self.max_bodies_bytes < self.max_body_bytes:
-            raise ValueError(
-                "all request bodies together need room for the largest: at least "
-                f"{self.max_body_bytes} bytes, not {self.max_bodies_bytes}"
-            )

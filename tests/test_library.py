@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import durable_streams
-from durable_streams import ProducerClaim, Settings, Streams
+from durable_streams import MessagesResult, ProducerClaim, Settings, Streams
 from durable_streams.errors import (
     ContentTypeMismatch,
     DataDirectoryError,
+    DiskFull,
     Draining,
     InvalidJson,
     InvalidOffset,
@@ -150,6 +151,25 @@ async def test_a_tail_ends_with_an_error_when_there_is_nothing_to_follow(tmp_pat
             await deleted
     with pytest.raises(Draining):
         await shut_down
+
+
+async def test_a_tail_waits_while_the_disk_is_full(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_messages, full = streams.read_messages, asyncio.Event()
+
+    async def impatient(path: str, offset: str, *, live: bool) -> MessagesResult:
+        result = await read_messages(path, offset, live=live, timeout_s=0.0)
+        full.set()
+        return result
+
+    monkeypatch.setattr(streams, "read_messages", impatient)
+    monkeypatch.setattr(streams.engine, "write_refusal", lambda: DiskFull("full"))
+    await streams.create("s")
+    following = asyncio.ensure_future(anext(streams.tail("s")))
+    await full.wait()
+    await streams.append("s", b"later")
+    assert (await following).data == b"later"
 
 
 async def test_closing_is_for_good_and_may_be_repeated(streams: Streams) -> None:

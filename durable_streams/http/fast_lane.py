@@ -47,7 +47,7 @@ class FastLane:
 
     def __init__(self, handler: StreamsHandler, prefix: str, limits: ParserLimits) -> None:
         self.handler = handler
-        self.heads = Heads(prefix, handler.settings.max_body_bytes, limits)
+        self.heads = Heads(prefix, handler.max_body_bytes, limits)
         self._answering: set[LaneConnection] = set()
         self._finished: asyncio.Future[None] | None = None
 

@@ -63,7 +63,8 @@ class StreamsHandler:
             random=random or random_module.Random(),  # noqa: S311 - it guards no secret
         )
         self.active: set[asyncio.Task[object]] = set()
-        self.bodies = BodyBudget(settings.max_bodies_bytes)
+        self.max_body_bytes = engine.settings.max_append_bytes
+        self.bodies = BodyBudget(max(settings.max_bodies_bytes, self.max_body_bytes))
         self._throttle = Throttle()
 
     def drain(self) -> None:
@@ -147,8 +148,8 @@ class StreamsHandler:
         refusal = self.engine.write_refusal()
         if refusal is not None:
             raise refusal
-        settings = self.settings
-        return await read_body(request, settings.max_body_bytes, settings.body_timeout_s, share)
+        timeout_s = self.settings.body_timeout_s
+        return await read_body(request, self.max_body_bytes, timeout_s, share)
 
     async def _read(self, request: web.BaseRequest, command: Read) -> web.StreamResponse:
         stream = await self.engine.open_stream(command.path)

@@ -101,7 +101,7 @@ def _dump(options: argparse.Namespace) -> int:
         for line in dump(options.path, full=options.full):
             print(line)
     except NotDumpable as error:
-        sys.stderr.write(f"durable_streams: error: {error}\n")
+        sys.stderr.write(f"durable-streams: error: {error}\n")
         return EXIT_NOTHING
     return 0
 

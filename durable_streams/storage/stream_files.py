@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from durable_streams.storage.format.journal import AppendRecord
 
 _CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
-_ENDS: Final = re.compile(rb'^\{"end":([0-9]+),"messages":([0-9]+)', re.MULTILINE)
+_ENDS: Final = re.compile(rb'^\{"end":([0-9]+),', re.MULTILINE)
 
 
 class DamagedFiles(Exception):
@@ -316,35 +316,32 @@ def _after(tail: Tail, line: Line, chain: bytes, index_position: int) -> Tail:
 
 
 class AppendEnds:
-    """Where each append of one segment ends, and how many messages it held; in stream order.
+    """Where each append of one segment ends, in stream order.
 
     Grows with the index: :meth:`extend` reads what was added since, until it is ``complete``.
     """
 
-    __slots__ = ("complete", "ends", "messages", "scanned")
+    __slots__ = ("complete", "ends", "scanned")
 
     def __init__(self) -> None:
         self.ends: array[int] = array("Q")
-        self.messages: array[int] = array("Q")
         self.scanned = 0
         self.complete = False
 
     def copy(self) -> AppendEnds:
         """A copy to extend in another thread."""
         other = AppendEnds()
-        other.ends, other.messages, other.scanned = self.ends[:], self.messages[:], self.scanned
+        other.ends, other.scanned = self.ends[:], self.scanned
         return other
 
     @property
     def size_bytes(self) -> int:
         """Memory in use."""
-        return sys.getsizeof(self.ends) + sys.getsizeof(self.messages)
+        return sys.getsizeof(self.ends)
 
     def extend(self, text: bytes) -> None:
         """Take over whole index lines that follow those scanned before."""
-        for end, messages in _ENDS.findall(text):
-            self.ends.append(int(end))
-            self.messages.append(int(messages))
+        self.ends.extend(map(int, _ENDS.findall(text)))
         self.scanned += len(text)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.http.body import FREE_BYTES
-from durable_streams.settings import HttpSettings
+from durable_streams.settings import HttpSettings, Settings
 
 if TYPE_CHECKING:
     from tests.http.client import Client
@@ -23,7 +23,7 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 @pytest.fixture
 async def small(serve: Serve) -> RunningServer:
     """A server that takes bodies up to LIMIT, and has little patience."""
-    server = await serve(HttpSettings(max_body_bytes=LIMIT, body_timeout_s=0.2))
+    server = await serve(HttpSettings(body_timeout_s=0.2), Settings(max_append_bytes=LIMIT))
     await server.create("a", "text/plain")
     return server
 
@@ -162,7 +162,7 @@ async def test_a_compressed_body_is_415_and_never_unpacked(small: RunningServer)
 async def test_bodies_beyond_what_all_of_them_may_hold_are_503_and_small_ones_go_on(
     serve: Serve,
 ) -> None:
-    server = await serve(HttpSettings(max_body_bytes=LIMIT, max_bodies_bytes=LIMIT))
+    server = await serve(HttpSettings(max_bodies_bytes=LIMIT - 1), Settings(max_append_bytes=LIMIT))
     await server.create("a", "text/plain")
     slow = [await server.connect() for _ in range(2)]
     for client in slow:
@@ -185,15 +185,10 @@ async def test_bodies_beyond_what_all_of_them_may_hold_are_503_and_small_ones_go
 
 
 async def test_a_body_holds_its_share_until_it_is_answered_and_no_longer(serve: Serve) -> None:
-    server = await serve(HttpSettings(max_body_bytes=LIMIT, max_bodies_bytes=LIMIT))
+    server = await serve(HttpSettings(max_bodies_bytes=LIMIT - 1), Settings(max_append_bytes=LIMIT))
     await server.create("a", "text/plain")
     client = await server.connect()
     for _ in range(5):
         answer = await client.request("POST", "a", b"x" * LIMIT, {"Content-Type": "text/plain"})
         assert answer.status == 204
         assert server.handler.bodies.used_bytes == 0
-
-
-def test_room_for_less_than_one_body_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 10 bytes"):
-        HttpSettings(max_body_bytes=10, max_bodies_bytes=9)

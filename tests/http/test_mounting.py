@@ -240,6 +240,9 @@ async def test_mount_says_what_it_cannot_take(data_dir: Path) -> None:
     app = web.Application()
     with pytest.raises(TypeError, match="either data_dir or streams"):
         durable_streams.mount(app)
+    async with durable_streams.open(data_dir) as streams:
+        with pytest.raises(TypeError, match="with data_dir only"):
+            durable_streams.mount(app, streams=streams, settings=durable_streams.Settings())
     for prefix in ("streams", "/{a}"):
         with pytest.raises(ValueError, match="no URL path"):
             durable_streams.mount(app, prefix, data_dir=data_dir)

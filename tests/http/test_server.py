@@ -353,7 +353,7 @@ async def test_stopping_does_not_wait_for_ever(serve: Serve) -> None:
 
 
 async def test_the_largest_append_is_taken_and_one_byte_more_is_413(serve: Serve) -> None:
-    server = await serve(HttpSettings(max_body_bytes=1000), Settings(max_append_bytes=1000))
+    server = await serve(HttpSettings(), Settings(max_append_bytes=1000))
     await server.create("a", "text/plain")
     client = await server.connect()
     assert (await client.request("POST", "a", b"x" * 1000, TEXT)).status == 204

@@ -102,7 +102,7 @@ def test_what_is_no_data_directory_is_one_line_and_exit_2(tmp_path: Path) -> Non
     for verb in ("verify", "repair", "dump"):
         code, out, error = run(verb, tmp_path / "missing")
         assert (code, out) == (2, "")
-        assert error.startswith("durable_streams: error: ")
+        assert error.startswith("durable-streams: error: ")
         assert len(error.splitlines()) == 1
 
 
