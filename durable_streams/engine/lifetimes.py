@@ -14,7 +14,6 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.protocol.lifetime import is_expired
-from durable_streams.storage import names
 from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from durable_streams.engine.stream import Stream
     from durable_streams.settings import Settings
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.disk import Disk
 
 _LONGEST_UNWRITTEN_MS: Final = 4000
 _CLOCK_JUMP_S: Final = 60.0
@@ -88,7 +86,7 @@ class Reclaimer:
 
     async def _walk(self) -> None:
         loop = asyncio.get_running_loop()
-        walk = stream_directories(self._directory.disk, self._directory.streams, _not_listed)
+        walk = self._directory.stream_directories(_not_listed)
         while batch := await loop.run_in_executor(self._executor, self._expired_among, walk):
             for path in batch:
                 if path:
@@ -112,34 +110,12 @@ class Reclaimer:
         except OSError as error:  # the next walk comes by again
             log.warning("whether %s has expired cannot be told: %s", directory, error)
             return ""
-        path = names.path_of(str(directory.relative_to(self._directory.streams)))
+        path = self._directory.stream_path(directory)
         if sidecar is None or path is None:
             return ""
         if is_expired(sidecar.lifetime(), sidecar.last_use_ms, self._runtime.now_ms()):
             return path
         return path if sidecar.soft_deleted else ""  # do its forks still live?
-
-
-def stream_directories(
-    disk: Disk, top: Path, failed: Callable[[Path, OSError], None]
-) -> Iterator[Path]:
-    """Every stream's directory below ``streams/``, lazily; blocks.
-
-    ``failed`` is told of what cannot be listed.
-    """
-    waiting = [top]
-    while waiting:
-        current = waiting.pop()
-        try:
-            found = sorted(disk.names(current))
-        except OSError as error:
-            failed(current, error)
-            continue
-        for name in found:
-            if names.is_stream_directory(name):
-                yield current / name
-            else:
-                waiting.append(current / name)
 
 
 def _not_listed(directory: Path, error: OSError) -> None:

@@ -13,10 +13,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.engine.lifetimes import stream_directories
 from durable_streams.errors import StreamError, StreamUnusable
 from durable_streams.settings import Durability
-from durable_streams.storage import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,9 +56,7 @@ class Verifier:
         """Have every stream opened that can be; counts problems."""
         self._problems = 0
         loop = self._core.loop
-        walk = stream_directories(
-            self._core.directory.disk, self._core.directory.streams, self._not_listed
-        )
+        walk = self._core.directory.stream_directories(self._not_listed)
         while (path := await self._core.run(self._next, walk)) is not None:
             began = loop.time()
             try:
@@ -73,9 +69,8 @@ class Verifier:
 
     def _next(self, walk: Iterator[Path]) -> str | None:
         """The path of the next stream, None at the end; blocks."""
-        streams = self._core.directory.streams
         for directory in walk:
-            path = names.path_of(str(directory.relative_to(streams)))
+            path = self._core.directory.stream_path(directory)
             if path is not None:
                 return path
         return None

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from durable_streams.errors import DataDirectoryError
 from durable_streams.maintenance.findings import Checked
-from durable_streams.maintenance.verify import check_stream, layout_of, stream_directories
+from durable_streams.maintenance.verify import check_stream, layout_of
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.aside import cut_file
@@ -71,7 +72,7 @@ class Outcome:
 
 def plan(layout: Layout) -> Iterator[Repair]:
     """What :func:`repair` would do, one stream at a time; blocks for long, changes nothing."""
-    for home in stream_directories(layout, _ignore):
+    for home in layout.stream_directories(_give_up):
         check = check_stream(layout, home, Checked(), _ignore)
         if check.refusal is not None:
             text = f"{home}: left, it cannot be read ({check.refusal}): copy by hand what can be"
@@ -113,12 +114,16 @@ def repair(
         opened.close()
 
 
+def _give_up(directory: Path, error: OSError) -> None:
+    raise DataDirectoryError(f"{directory} cannot be listed: {error}") from error
+
+
 def _ignore(_finding: Finding) -> None:
     """``verify`` tells of findings; a plan is about what to do."""
 
 
 def _repair_of(layout: Layout, home: Path, check: StreamCheck) -> Repair:
-    stream = names.path_of(str(home.relative_to(layout.streams))) or home.name
+    stream = layout.stream_path(home) or home.name
     if check.sidecar is None:
         text = f"stream {stream}: no sidecar tells what it is; move it aside whole"
         return Repair(home, text, check, whole=True)

@@ -18,7 +18,7 @@ from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.journal import JournalContent, read_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     Report = Callable[[Finding], None]
@@ -50,7 +50,14 @@ def verify(
         return checked
     layout = layout_of(disk, root)
     _check_journal(layout, count)
-    for home in stream_directories(layout, count):
+
+    def unlisted(path: Path, error: OSError) -> None:
+        count(Finding(Level.DAMAGE, path, f"it cannot be listed: {error}", meaning="not checked"))
+
+    def stranger(path: Path) -> None:
+        count(Finding(Level.NOTE, path, "it is no stream's directory"))
+
+    for home in layout.stream_directories(unlisted, stranger):
         check_stream(layout, home, checked, count)
         progress(checked)
     return checked
@@ -65,27 +72,12 @@ def layout_of(disk: Disk, root: Path) -> Layout:
 
 def check_stream(layout: Layout, home: Path, checked: Checked, report: Report) -> StreamCheck:
     """Check the stream whose directory is ``home``."""
-    path = names.path_of(str(home.relative_to(layout.streams)))
+    path = layout.stream_path(home)
     if path is None:
         report(Finding(Level.WARNING, home, "its name is no stream's path", meaning="not served"))
     check = StreamCheck(layout.disk, home, path or "", report)
     check.run(checked)
     return check
-
-
-def stream_directories(layout: Layout, report: Report) -> Iterator[Path]:
-    """Every stream's directory, one at a time; what is none is reported."""
-    waiting = [layout.streams]
-    while waiting:
-        current = waiting.pop()
-        for name in sorted(layout.disk.names(current)):
-            path = current / name
-            if not layout.disk.is_directory(path):
-                report(Finding(Level.NOTE, path, "it is no stream's directory"))
-            elif names.is_stream_directory(name):
-                yield path
-            else:
-                waiting.append(path)
 
 
 def _check_journal(layout: Layout, report: Report) -> None:

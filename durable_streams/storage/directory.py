@@ -30,6 +30,7 @@ from durable_streams.storage import names
 from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from durable_streams.storage.disk import Disk
@@ -66,6 +67,35 @@ class Layout:
     def stream_directory(self, path: str) -> str:
         """The directory of the stream at a URL path."""
         return f"{self._streams_text}/{names.directory_of(path)}"
+
+    def stream_path(self, directory: Path) -> str | None:
+        """The URL path of the stream in a directory below ``streams/``; None if it is no name."""
+        return names.path_of(str(directory.relative_to(self.streams)))
+
+    def stream_directories(
+        self,
+        unlisted: Callable[[Path, OSError], None],
+        stranger: Callable[[Path], None] | None = None,
+    ) -> Iterator[Path]:
+        """Every stream's directory, lazily; blocks.
+
+        ``unlisted`` is told of directories that cannot be listed, ``stranger`` of what is none.
+        """
+        waiting = [self.streams]
+        while waiting:
+            current = waiting.pop()
+            try:
+                found = sorted(self.disk.names(current))
+            except OSError as error:
+                unlisted(current, error)
+                continue
+            for path in (current / name for name in found):
+                if stranger is not None and not self.disk.is_directory(path):
+                    stranger(path)
+                elif names.is_stream_directory(path.name):
+                    yield path
+                else:
+                    waiting.append(path)
 
 
 class DataDirectory(Layout):

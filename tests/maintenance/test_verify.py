@@ -7,6 +7,7 @@ import pytest
 
 from durable_streams.errors import DataDirectoryError
 from durable_streams.maintenance.findings import Checked, Finding, Level
+from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
 from durable_streams.storage import names
 from durable_streams.storage.format import sidecar as sidecar_format
@@ -144,6 +145,16 @@ def test_what_the_disk_refuses_to_read_is_damage_and_the_rest_is_checked(data: P
     assert [finding.stream for finding in found] == ["bytes"]
     assert not checked.is_sound
     assert checked.streams == 4
+
+
+def test_what_cannot_be_listed_is_damage_and_nothing_is_repaired_then(data: Path) -> None:
+    found: list[Finding] = []
+    disk = UnreadableDisk("chat")
+    checked = verify(data, found.append, disk=disk)
+    assert [(finding.level, finding.file.name) for finding in found] == [(Level.DAMAGE, "chat")]
+    assert checked.streams == 3
+    with pytest.raises(DataDirectoryError, match="chat cannot be listed"):
+        repair(data, lambda _text: None, apply=False, disk=disk)
 
 
 @pytest.mark.parametrize("name", ["missing", "file", "other"])

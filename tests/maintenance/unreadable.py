@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from durable_streams.storage.disk import Disk
+from durable_streams.storage.disk import Disk, StrPath
 
 
 class UnreadableDisk(Disk):
-    """Refuses to read the files of one directory, given by its name."""
+    """Refuses to read the files of one directory, given by its name, or to list it."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -15,3 +15,8 @@ class UnreadableDisk(Disk):
         if Path(f"/proc/self/fd/{fd}").readlink().parent.name == self._directory:
             raise OSError(5, "Input/output error")
         return super().pread(fd, size, position)
+
+    def names(self, path: StrPath) -> list[str]:
+        if Path(path).name == self._directory:
+            raise OSError(5, "Input/output error")
+        return super().names(path)
