@@ -20,6 +20,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from durable_streams.engine.waiters import Waiters
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.stream_files import DamagedFiles
 from durable_streams.storage.writer import FilesLost, sync_dirty
@@ -279,7 +280,7 @@ class Checkpointer:
         self._done = done
         self._failed = failed
         self._busy = False
-        self._idle: list[asyncio.Future[None]] = []
+        self._changes = Waiters(loop)
 
     def request(self) -> None:
         """Begin a checkpoint, unless one is under way."""
@@ -308,17 +309,12 @@ class Checkpointer:
             self._failed(error)
         else:
             self._done(number)
-        for waiter in self._idle:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._idle.clear()
+        self._changes.wake()
 
     async def finished(self) -> None:
         """Return when no checkpoint is under way."""
         while self._busy:
-            waiter = self._loop.create_future()
-            self._idle.append(waiter)
-            await waiter
+            await self._changes.wait()
 
     def stop(self) -> None:
         """End the worker; blocks until it has."""

@@ -17,6 +17,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.runtime import call_after_reading
+from durable_streams.engine.waiters import Waiters
 from durable_streams.errors import DiskFull, StorageFailed, WriteFailed
 from durable_streams.storage.journal import SyncFailed
 
@@ -61,7 +62,7 @@ class Committer:
         self._first: list[Operation] = []
         self._gathering: list[Operation] = []
         self.writing: list[Operation] = []
-        self._idle: list[asyncio.Future[None]] = []
+        self._changes = Waiters(loop)
         self._is_starting = False
         self.waiting_bytes = 0
         self.stalled = False
@@ -128,7 +129,7 @@ class Committer:
             self.waiting_bytes -= operation.size_bytes
         self._durable(number, batch)
         self._start_soon()
-        self._wake_idle()
+        self._changes.wake()
 
     def _fail(self, cause: Exception) -> None:
         error: StreamError
@@ -143,7 +144,7 @@ class Committer:
         _refuse(failed, error)
         if isinstance(error, StorageFailed):
             self._failed(error)
-        self._wake_idle()
+        self._changes.wake()
 
     def refuse(self, error: StreamError) -> None:
         """Fail what was not handed over yet."""
@@ -151,7 +152,7 @@ class Committer:
         self.waiting_bytes = sum(operation.size_bytes for operation in self.writing)
         self.stalled = False
         _refuse(failed, error)
-        self._wake_idle()
+        self._changes.wake()
 
     def end(self, error: StorageFailed) -> None:
         """Fail what was not handed over yet, and everything that still comes."""
@@ -171,20 +172,10 @@ class Committer:
     def _is_idle(self) -> bool:
         return not (self.writing or self._first or self._gathering)
 
-    def _wake_idle(self) -> None:
-        if not self._is_idle():
-            return
-        for waiter in self._idle:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._idle.clear()
-
     async def settled(self) -> None:
         """Return when nothing waits any more."""
         while not self._is_idle():
-            waiter = self._loop.create_future()
-            self._idle.append(waiter)
-            await waiter
+            await self._changes.wait()
 
     def stop(self) -> None:
         """End the worker; blocks until it has."""

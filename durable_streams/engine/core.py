@@ -25,6 +25,7 @@ from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.outages import KEPT_SHARE
 from durable_streams.engine.reads import Reader
 from durable_streams.engine.runtime import cancel
+from durable_streams.engine.waiters import Waiters
 from durable_streams.errors import (
     DiskFull,
     Draining,
@@ -89,7 +90,7 @@ class Core:
         self._full: DiskFull | Unavailable | None = None
         self._unapplied: deque[tuple[int, float]] = deque()
         self._unapplied_bytes = 0
-        self._progress: list[asyncio.Future[None]] = []
+        self._progress = Waiters(self.loop)
         self._last_checkpoint = self._last_start = self.loop.time()
         self.catalog = Catalog(
             directory,
@@ -179,16 +180,7 @@ class Core:
                 return
             if self.loop.time() >= deadline:
                 raise Overloaded("writes outrun the disk")
-            await self._next_progress(deadline)
-
-    async def _next_progress(self, deadline: float) -> None:
-        waiter = self.loop.create_future()
-        self._progress.append(waiter)
-        timer = self.loop.call_at(deadline, _resolve, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
+            await self._progress.wait(deadline)
 
     async def applied_to(self, stream: Stream, offset: Offset) -> None:
         """Return when a stream's files have everything up to an offset."""
@@ -196,12 +188,12 @@ class Core:
             fault = self._given_up or self.catalog.outages.error(stream.path, stream.id)
             if fault is not None:
                 raise fault
-            await self._next_progress(self.loop.time() + _HELD_UP_S)
+            await self._progress.wait(self.loop.time() + _HELD_UP_S)
 
     def drain(self) -> None:
         """Admit no more writes, and none of those that wait to be."""
         self.draining = True
-        self._wake_progress()
+        self._progress.wake()
 
     # -- the way of an operation -----------------------------------------------------------
 
@@ -225,7 +217,7 @@ class Core:
             for _, run in groupby(appends, lambda append: append.record.segment):
                 stream.audience.publish(_publication(list(run)))
         self._free_journal()
-        self._wake_progress()
+        self._progress.wake()
 
     def _on_applied(self, number: int, operations: list[Operation]) -> None:
         while self._unapplied and self._unapplied[0][0] <= number:
@@ -235,12 +227,7 @@ class Core:
             operation.applied()
         self.catalog.outages.keep(operations)
         self._free_journal()
-        self._wake_progress()
-
-    def _wake_progress(self) -> None:
-        waiters, self._progress = self._progress, []
-        for waiter in waiters:
-            _resolve(waiter)
+        self._progress.wake()
 
     def _on_checkpoint(self, number: int) -> None:
         """Free the journal up to a batch, having put behind it what streams out of service need."""
@@ -262,7 +249,7 @@ class Core:
         self._journal.checkpointed(number)
         self._committer.start()
         self._free_journal()
-        self._wake_progress()
+        self._progress.wake()
 
     def _has_settled(self, number: int) -> bool:
         """Whether nothing of streams out of service was or is written behind a batch."""
@@ -310,7 +297,7 @@ class Core:
             if operation.pending:
                 operation.undo()
                 operation.settle(error)
-        self._wake_progress()
+        self._progress.wake()
 
     def look_for_failed_sync(self) -> None:
         """A sync that failed anywhere, in building a fork for one, is final for all."""
@@ -322,7 +309,7 @@ class Core:
         error = StreamOutOfService(record.path, reason)
         last = self._unapplied[-1][0] if self._unapplied else 0
         self.catalog.outages.begin(record.path, record.id, error, gone=gone, last=last)
-        self._wake_progress()
+        self._progress.wake()
 
     def _on_stream_fault_ended(self, record: Record) -> None:
         self.catalog.outages.end(record.path, record.id)
@@ -348,7 +335,7 @@ class Core:
                 self._last_start = now
             lagged, lags = lags, self.held_up()
             if lags:
-                self._wake_progress()
+                self._progress.wake()
                 if not lagged:
                     log.warning("the streams' files lag behind the journal; writes are held up")
 
@@ -420,8 +407,3 @@ def _publication(appends: list[AppendOperation]) -> Publication:
     last = appends[-1].tail
     data = b"".join([append.record.data for append in appends])
     return Publication(appends[0].start, last.offset, data, last.closed)
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

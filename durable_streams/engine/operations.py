@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.stream import MemoryChunk
+from durable_streams.engine.waiters import resolve
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Operation:
         """Return when durable, raise if it failed.  Any number may wait; cancelling harms none."""
         if self.pending:
             waiter = asyncio.get_running_loop().create_future()
-            self.when_settled(partial(_resolve, waiter))
+            self.when_settled(partial(resolve, waiter))
             await waiter
         if self.error is not None:
             raise self.error
@@ -228,11 +229,6 @@ class DeleteOperation(Operation):
     def applied(self) -> None:
         """The files have it."""
         self._buried()
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _size(record: Record) -> int:
