@@ -48,7 +48,9 @@ def mount(
     if (data_dir is None) == (streams is None):
         raise TypeError("mount() takes either data_dir or streams")
     if streams is not None and settings is not None:
-        raise TypeError("mount() takes settings with data_dir only: streams were opened with theirs")
+        raise TypeError(
+            "mount() takes settings with data_dir only: streams were opened with theirs"
+        )
     http_settings = http_settings or HttpSettings()
     prefix = http_settings.prefix if prefix is None else prefix
     if not prefix.startswith("/") or not {"{", "}"}.isdisjoint(prefix):
