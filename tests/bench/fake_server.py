@@ -29,9 +29,11 @@ class Lie(Enum):
     LOST_APPEND = "every tenth append is acknowledged and not kept"
     DOUBLED_APPEND = "every tenth append is kept twice"
     OTHER_PRODUCER = "the echoed producer sequence is another"
-    NO_PRODUCER = "the echoed producer sequence is empty"
+    NO_PRODUCER = "the echoed producer sequence is empty where it should be 0"
     EXTRA_COMMA = "a comma follows the last element of an array"
     DOUBLED_COMMA = "two commas are between the elements of an array"
+    LEADING_COMMA = "a comma precedes the first element of an array"
+    LEADING_NUL = "a NUL byte precedes the first element of an array"
     WRONG_BYTE = "a byte in the middle of a body is another"
     CUT_READ = "reads lack the last record and say that they are up to date"
     ENDLESS_READ = "reads bring nothing and do not say that they are up to date"
@@ -136,8 +138,21 @@ class _Handler(BaseHTTPRequestHandler):
                 return b"[" + b"".join(element + b"," for element in elements) + b"]"
             case Lie.DOUBLED_COMMA:
                 return b"[" + b",,".join(elements) + b"]"
+            case Lie.LEADING_COMMA:
+                return b"[," + b",".join(elements) + b"]"
+            case Lie.LEADING_NUL:
+                return b"[\0" + b",".join(elements) + b"]"
             case _:
                 return b"[" + b",".join(elements) + b"]"
+
+    def echo(self, sequence: str) -> str:
+        match self.server.lie:
+            case Lie.OTHER_PRODUCER:
+                return "7"
+            case Lie.NO_PRODUCER if sequence == "0":
+                return ""
+            case _:
+                return sequence
 
     def offset(self, tail: int) -> str:
         return f"{0 if self.server.lie is Lie.SAME_OFFSET else tail:016d}"
@@ -152,9 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"stream-next-offset": self.offset(self.server.append(self.stream, data))}
         status = 204
         if self.headers["producer-id"]:
-            others = {Lie.OTHER_PRODUCER: "7", Lie.NO_PRODUCER: ""}
             headers["producer-epoch"] = self.headers["producer-epoch"]
-            headers["producer-seq"] = others.get(self.server.lie, self.headers["producer-seq"])
+            headers["producer-seq"] = self.echo(self.headers["producer-seq"])
             status = 200
         self.answer(202 if self.server.lie is Lie.STATUS else status, headers)
 

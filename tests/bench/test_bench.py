@@ -145,10 +145,16 @@ def test_a_server_that_tells_the_truth_is_believed(act: Any, program: Path) -> N
         (Lie.SAME_OFFSET, appended, "does not come after"),
         (Lie.OTHER_PRODUCER, appended, 'sequence "7"'),
         (Lie.NO_PRODUCER, appended, 'sequence ""'),
-        (Lie.EXTRA_COMMA, read_json, "is not what was written"),
         (Lie.DOUBLED_COMMA, read_json, "is not what was written"),
-        (Lie.EXTRA_COMMA, sse, "is not what came"),
-        (Lie.EXTRA_COMMA, long_poll, "is not what came"),
+        *(
+            (lie, act, complaint)
+            for lie in (Lie.EXTRA_COMMA, Lie.LEADING_COMMA, Lie.LEADING_NUL)
+            for act, complaint in (
+                (read_json, "is not what was written"),
+                (sse, "is not what came"),
+                (long_poll, "is not what came"),
+            )
+        ),
         (Lie.LOST_APPEND, filled, "does not come after"),
         (Lie.LOST_APPEND, read, "is not what was written"),
         (Lie.DOUBLED_APPEND, read, "is not what was written"),
