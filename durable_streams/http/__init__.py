@@ -1,9 +1,9 @@
 """The HTTP layer: requests in, answers out; everything in between is the engine's.
 
-``handler`` turns a request into a command and an outcome into an answer, ``body`` reads
-request bodies, ``live`` holds long-polls and event streams, ``sending`` is the one module that
-touches a transport.  ``server`` runs them as a process of its own, ``mounting`` inside an
-aiohttp application.
+``handler`` turns a request into a command and an outcome into an answer.  ``body`` reads request
+bodies, ``live`` holds long-polls and event streams.  ``sending``, ``event_stream`` and ``sendfile``
+put answers on the wire, within the bounds of ``flow_control``.  ``server`` runs them as a process
+of its own, with ``fast_lane`` before them, ``mounting`` inside an aiohttp application.
 """
 
 from durable_streams.http.mounting import Mount, mount

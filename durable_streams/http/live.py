@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.errors import Draining, StreamError
 from durable_streams.http import files
+from durable_streams.http.event_stream import EventStream
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.protocol import replies, sse
 from durable_streams.protocol.cursor import MAX_JITTER_S, next_cursor
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from durable_streams.engine.engine import Engine
-    from durable_streams.http.sending import Answer, EventStream, Sender
+    from durable_streams.http.sending import Answer, Sender
     from durable_streams.protocol.commands import Read
     from durable_streams.results import Chunk, Publication, StreamRef
     from durable_streams.settings import HttpSettings
@@ -129,7 +130,7 @@ class LiveReads:
         chunk = await self.engine.read(stream, command.start)
         reply = replies.Reply(200, replies.sse_headers(stream.content_type))
         try:
-            events = await self._sender.open_events(request, reply)
+            events = await EventStream.open(self._sender, request, reply)
         except BaseException:
             chunk.release()
             raise

@@ -28,10 +28,11 @@ from durable_streams.errors import (
     TargetTooLong,
 )
 from durable_streams.http.fast_lane import FastLane, LaneConnection
+from durable_streams.http.flow_control import bound_buffers
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.heads import ParserLimits
 from durable_streams.http.logs import AccessLog, Throttle, access_logger
-from durable_streams.http.sending import bound_buffers, send_unasked
+from durable_streams.http.sending import send_unasked
 from durable_streams.http.urls import split_target
 from durable_streams.protocol import replies
 from durable_streams.protocol.replies import COMMON, Reply

@@ -6,8 +6,6 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web
-
 from durable_streams.engine.engine import Engine
 from durable_streams.http import fast_lane
 from durable_streams.http.fast_lane import LaneConnection
@@ -351,16 +349,3 @@ async def test_a_failed_sync_is_answered_503(tmp_path: Path) -> None:
             staged.disk.fail("sync", 5, "journal")
             assert (await client.request(method, path, b"x", TEXT)).status == 503
             assert (await client.request("GET", "a")).body == b""
-
-
-def test_aiohttp_has_the_attributes_that_the_lane_uses() -> None:
-    used = {
-        "_waiter",
-        "_messages",
-        "_close",
-        "_force_close",
-        "_keepalive_timeout",
-        "_next_keepalive_close_time",
-    }
-    assert used <= set(web.RequestHandler.__slots__)
-    assert issubclass(LaneConnection, web.RequestHandler)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from durable_streams.http import files, sending
+from durable_streams.http import files, sendfile
 from durable_streams.http.sending import Sender
 from durable_streams.protocol.replies import BodyPlan, Reply
 from durable_streams.results import FileSlice
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-SIZE = 5 * sending.MAX_SENDFILE_BYTES + 12_345
+SIZE = 5 * sendfile.MAX_SENDFILE_BYTES + 12_345
 HEADERS = (("Content-Type", "text/plain"),)
 
 
@@ -162,7 +162,7 @@ async def test_what_the_page_cache_lacks_is_read_by_a_thread(
         client = await Client.connect(port)
         assert (await client.request("GET", "/")).body == expected(blob)
         await client.close()
-    assert read_ahead[0] == (1, sending.MAX_SENDFILE_BYTES)
+    assert read_ahead[0] == (1, sendfile.MAX_SENDFILE_BYTES)
     assert sum(size for _, size in read_ahead) == SIZE - 1 + 10
 
 
@@ -295,21 +295,21 @@ async def test_many_small_answers_to_a_client_that_takes_none_are_bounded() -> N
 
 
 async def test_few_slices_go_per_turn_of_the_loop_and_in_order() -> None:
-    turns = sending._Turns()
+    turns = sendfile.Turns()
     served: list[int] = []
 
     async def reader(number: int) -> None:
         await turns.take()
         served.append(number)
 
-    count = 3 * sending.SENDFILES_PER_TURN
+    count = 3 * sendfile.SENDFILES_PER_TURN
     readers = [asyncio.create_task(reader(number)) for number in range(count)]
-    readers[sending.SENDFILES_PER_TURN].cancel()
+    readers[sendfile.SENDFILES_PER_TURN].cancel()
     sizes = []
     while not all(task.done() for task in readers):
         before = len(served)
         await asyncio.sleep(0)
         sizes.append(len(served) - before)
-    assert max(sizes) <= sending.SENDFILES_PER_TURN
-    assert served == [n for n in range(count) if n != sending.SENDFILES_PER_TURN]
+    assert max(sizes) <= sendfile.SENDFILES_PER_TURN
+    assert served == [n for n in range(count) if n != sendfile.SENDFILES_PER_TURN]
     await asyncio.gather(*(turns.take() for _ in range(count)))

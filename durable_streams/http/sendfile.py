@@ -1,0 +1,164 @@
+"""Slices of files, sent past the transport by ``sendfile``.
+
+A slice goes out on a duplicate of the socket's descriptor, at most 1 MiB per call, and only once
+the transport's own buffer is empty.  Plain copying replaces that on TLS and where there is no
+``sendfile``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.http import files
+from durable_streams.http.flow_control import bound_buffers
+from durable_streams.settings import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from durable_streams.http.flow_control import Connection
+    from durable_streams.results import FileSlice
+
+MAX_SENDFILE_BYTES: Final = MIB
+"""Of one ``sendfile`` call, which copies on the event loop: about 0.3 ms."""
+
+SENDFILES_PER_TURN: Final = 4
+"""Of all readers together, in one turn of the event loop, which they hold up for about 1 ms."""
+
+_NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+
+class Turns:
+    """Lets a few slices go per turn of the event loop: hundreds of readers hold up nobody else."""
+
+    def __init__(self) -> None:
+        self._left = SENDFILES_PER_TURN
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._counting = False
+
+    async def take(self) -> None:
+        """Return when it is the caller's turn; first come, first served."""
+        loop = asyncio.get_running_loop()
+        if not self._counting:
+            self._counting = True
+            loop.call_soon(self._next, loop)
+        if self._left and not self._waiting:
+            self._left -= 1
+            return
+        waiter = loop.create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._left = SENDFILES_PER_TURN
+        while self._left and self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self._left -= 1
+        self._counting = self._left < SENDFILES_PER_TURN
+        if self._counting:
+            loop.call_soon(self._next, loop)
+
+
+async def send_parts(
+    connection: Connection, parts: Iterable[bytes | FileSlice], turns: Turns
+) -> None:
+    """Send bytes and slices in their order; the last may wait in the transport's buffer."""
+    pipe: _FilePipe | None = None
+    try:
+        for part in parts:
+            if isinstance(part, bytes):
+                connection.write(part)
+                await connection.drain()
+            else:
+                pipe = pipe or _FilePipe(connection, turns)
+                await pipe.send(part)
+    finally:
+        if pipe is not None:
+            pipe.close()
+
+
+class _FilePipe:
+    """Sends file slices into one connection, past the transport where that is possible."""
+
+    def __init__(self, connection: Connection, turns: Turns) -> None:
+        self._connection = connection
+        self._turns = turns
+        self._loop = asyncio.get_running_loop()
+        transport = connection.transport
+        socket = transport.get_extra_info("socket")
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        usable = hasattr(os, "sendfile") and socket is not None and not encrypted
+        self._socket: int | None = os.dup(socket.fileno()) if usable else None
+        if usable:
+            # Lowest marks: a drain now means that the buffer is empty, and the slice is next.
+            transport.set_write_buffer_limits(high=0, low=0)
+
+    def close(self) -> None:
+        """Give the duplicate back; what was sent stays sent."""
+        if self._socket is not None:
+            os.close(self._socket)
+            self._socket = None
+        transport = self._connection.request.transport
+        if transport is not None:
+            bound_buffers(transport)
+
+    async def send(self, part: FileSlice) -> None:
+        """Send one slice; :class:`EOFError` if the file is shorter than that."""
+        position, end = part.position, part.position + part.size
+        warm_until = position
+        file = part.file.fileno()
+        while position < end:
+            size = min(end - position, MAX_SENDFILE_BYTES)
+            if position >= warm_until:
+                await files.warm(file, position, size)
+                warm_until = position + size
+            await self._connection.drain()
+            await self._turns.take()
+            sent = await self._send_some(file, position, min(size, warm_until - position))
+            if sent is not None:
+                position += sent
+
+    async def _send_some(self, file: int, position: int, size: int) -> int | None:
+        """Send up to ``size`` bytes and return how many; None: nothing yet, try again."""
+        if self._socket is None:
+            data = os.pread(file, min(size, files.READ_BYTES), position)
+            self._connection.write(data)
+            sent = len(data)
+        else:
+            try:
+                self._connection.check()  # the duplicate outlives the connection
+                sent = os.sendfile(self._socket, file, position, size)
+            except BlockingIOError:
+                await self._writable(self._socket)
+                return None
+            except OSError as error:
+                if error.errno not in _NO_SENDFILE:
+                    raise
+                os.close(self._socket)
+                self._socket = None
+                return None
+        if not sent:
+            raise EOFError(f"a file ends at {position}, before the slice to be sent does")
+        return sent
+
+    async def _writable(self, socket: int) -> None:
+        ready = self._loop.create_future()
+        self._loop.add_writer(socket, _resolve, ready)
+        try:
+            async with asyncio.timeout(self._connection.stall_timeout_s):
+                await ready
+        except TimeoutError:
+            raise self._connection.stalled() from None
+        finally:
+            self._loop.remove_writer(socket)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
