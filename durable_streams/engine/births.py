@@ -180,7 +180,7 @@ class Births:
         source.building += 1
         try:
             plan = await self._plan(command, request, source)
-            await self._in_files(source, plan.cut)
+            await self._in_files(source, plan.point)
             tail = await self._build(plan)
         finally:
             source.building -= 1
@@ -234,12 +234,12 @@ class Births:
         anchor = source.durable.offset if request.offset is None else request.offset
         if anchor > source.durable.offset:
             raise InvalidOffset(f"the fork offset {anchor.token} is beyond the source's tail")
-        cut, last_messages = await core.reader.locate(source, anchor), None
+        point, last_messages = await core.reader.locate(source, anchor), None
         if request.sub_offset:
             await self._in_files(source, source.durable.offset)
-            cut, last_messages = await self._inside(source, cut, request.sub_offset)
-        if cut.segment and not cut.position:
-            cut = Offset(cut.segment - 1, source.sizes[cut.segment - 1])
+            point, last_messages = await self._inside(source, point, request.sub_offset)
+        if point.segment and not point.position:
+            point = Offset(point.segment - 1, source.sizes[point.segment - 1])
         now_ms = core.now_ms()
         lifetime = fork_lifetime(source.sidecar.lifetime(), command.lifetime)
         sidecar = Sidecar(
@@ -255,13 +255,13 @@ class Births:
                 source_id=source.id,
                 offset=None if request.offset is None else request.offset.token,
                 sub_offset=request.sub_offset,
-                point=cut.token,
+                point=point.token,
             ),
             ttl_s=lifetime.ttl_s,
             expires_at=lifetime.expires_at,
             expires_at_ms=lifetime.expires_at_ms,
         )
-        return ForkPlan(source.path, source.id, sidecar, cut, last_messages)
+        return ForkPlan(source.path, source.id, sidecar, point, last_messages)
 
     async def _inside(self, source: Stream, at: Offset, count: int) -> tuple[Offset, int | None]:
         """The position ``count`` messages or bytes into the append that holds ``at``."""
@@ -290,7 +290,7 @@ class Births:
         now_ms = core.now_ms()
         stream = Stream(
             command.path,
-            LoadedStream(plan.sidecar, tail, list(source.sizes[: plan.cut.segment])),
+            LoadedStream(plan.sidecar, tail, list(source.sizes[: plan.point.segment])),
             now_ms,
         )
         before = source.sidecar

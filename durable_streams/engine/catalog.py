@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("durable_streams.engine")
 
 
-class _Line:
-    """Those who wait for a path, in order; it is among ``lines`` while there are any."""
+class _PathLock:
+    """Those who wait for a path, in order; it is among ``locks`` while there are any."""
 
-    __slots__ = ("_lines", "_lock", "_path", "_users")
+    __slots__ = ("_lock", "_locks", "_path", "_users")
 
-    def __init__(self, lines: dict[str, _Line], path: str) -> None:
-        self._lines = lines
+    def __init__(self, locks: dict[str, _PathLock], path: str) -> None:
+        self._locks = locks
         self._path = path
         self._lock = asyncio.Lock()
         self._users = 0
 
     async def __aenter__(self) -> None:
-        self._lines[self._path] = self
+        self._locks[self._path] = self
         self._users += 1
         try:
             await self._lock.acquire()
@@ -67,7 +67,7 @@ class _Line:
     def _leave(self) -> None:
         self._users -= 1
         if not self._users:
-            del self._lines[self._path]
+            del self._locks[self._path]
 
 
 class Catalog:
@@ -103,7 +103,7 @@ class Catalog:
         self._loop = asyncio.get_running_loop()
         self._cached: OrderedDict[str, Stream] = OrderedDict()
         self._dropped: WeakValueDictionary[str, Stream] = WeakValueDictionary()
-        self._lines: dict[str, _Line] = {}
+        self._locks: dict[str, _PathLock] = {}
         self._opening: dict[str, asyncio.Task[Stream | None]] = {}
         self._asking: list[tuple[str, asyncio.Future[bool]]] = []
         self._asked: set[str] = set()
@@ -135,18 +135,18 @@ class Catalog:
 
     def ready(self, path: str) -> Stream | None:
         """The open stream at a path, if it is usable now and nobody came first and waits."""
-        if path in self._lines or path in self.outages.errors:
+        if path in self._locks or path in self.outages.errors:
             return None
         stream = self.cached(path)
         return stream if stream is not None and stream.birth is None else None
 
-    def line(self, path: str) -> AbstractAsyncContextManager[None]:
+    def path_lock(self, path: str) -> AbstractAsyncContextManager[None]:
         """Wait for one's turn at a path: requests go on in the order in which they came.
 
         The body may wait for the disk; what follows the block without an await comes before
         whatever those behind do.
         """
-        return self._lines.get(path) or _Line(self._lines, path)
+        return self._locks.get(path) or _PathLock(self._locks, path)
 
     async def find(self, path: str, *, likely: bool = True) -> Stream | None:
         """The stream at a path, opened if need be and born; None if there is none.
@@ -158,12 +158,12 @@ class Catalog:
         """
         stream = self.ready(path)
         if stream is None:
-            async with self.line(path):
+            async with self.path_lock(path):
                 stream = await self.look(path, likely=likely)
         return stream
 
     async def look(self, path: str, *, likely: bool = True) -> Stream | None:
-        """:meth:`find` for those who stand in line already."""
+        """:meth:`find` for those who hold the lock of the path already."""
         opened: Stream | None = None  # held, lest the cache drops it before we come back to it
         while True:
             stream = self.cached(path)

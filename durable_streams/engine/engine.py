@@ -166,7 +166,7 @@ class Engine:
         """Decide after those who came before at the same path."""
         core = self._core
         prepared: Payload | InvalidJson | None = None
-        async with core.catalog.line(command.path):
+        async with core.catalog.path_lock(command.path):
             await core.admit()
             if len(body) > _LARGE_BODY:
                 prepared = await core.run(try_prepare, command.content_type or "", body)

@@ -28,8 +28,6 @@ StrPath = Union["Path", str]
 _COPY_BYTES: Final = 1024 * 1024
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _UNWRITTEN: Final = re.compile(rb"^(?:Dirty|Writeback): *([0-9]+) kB$", re.MULTILINE)
-
-
 _MANY_SYNCS: Final = 32
 _LITTLE_UNWRITTEN_BYTES: Final = 512 * 1024 * 1024
 

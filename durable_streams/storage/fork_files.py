@@ -30,15 +30,15 @@ _NO_LINKS: Final = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, er
 
 @dataclass(frozen=True, slots=True)
 class ForkPlan:
-    """What to build: ``cut`` is in segment files of the source that are applied up to there.
+    """What to build: ``point`` is in segment files of the source that are applied up to there.
 
-    ``last_messages``: messages of the append that the cut shortens, None if it ends one.
+    ``last_messages``: messages of the append that ``point`` shortens, None if it ends one.
     """
 
     source_path: str
     source_id: str
     sidecar: Sidecar
-    cut: Offset
+    point: Offset
     last_messages: int | None
 
 
@@ -65,8 +65,8 @@ class _Builder:
         disks.remove_tree(disk, self._target)
         disk.make_directory(self._target)
         tail = Tail(0, 0, 0, bytes.fromhex(plan.sidecar.root))
-        if plan.cut.segment or plan.cut.position:
-            for segment in range(plan.cut.segment):
+        if plan.point.segment or plan.point.position:
+            for segment in range(plan.point.segment):
                 for name in (names.segment_file, names.index_file):
                     self._take(name(segment, plan.source_id), name(segment, plan.sidecar.id))
             tail = self._cut()
@@ -102,7 +102,7 @@ class _Builder:
     def _cut(self) -> Tail:
         """Copy the last piece and rewrite its index up to the cut."""
         plan = self._plan
-        segment, position = plan.cut
+        segment, position = plan.point
         source = names.segment_file(segment, plan.source_id)
         fd = self._disk.open_read(f"{self._source}/{source}")
         try:
@@ -116,7 +116,7 @@ class _Builder:
 
     def _rewrite_index(self, segment_fd: int) -> tuple[bytes, Tail]:
         plan = self._plan
-        segment, cut = plan.cut
+        segment, to = plan.point
         name = names.index_file(segment, plan.source_id)
         lines = (disks.read_file(self._disk, f"{self._source}/{name}") or b"").split(b"\n")
         try:
@@ -126,13 +126,13 @@ class _Builder:
             )
             rewritten, position = [text], 0
             for old in lines[1:]:
-                if position >= cut:
+                if position >= to:
                     break
                 line, old_chain = index_format.unpack_line(old, old_chain)
                 end, messages, crc = line.end, line.messages, int(line.crc32, 16)
-                if end > cut:
-                    data = self._disk.pread(segment_fd, cut - position, position)
-                    end, messages = cut, plan.last_messages or 1
+                if end > to:
+                    data = self._disk.pread(segment_fd, to - position, position)
+                    end, messages = to, plan.last_messages or 1
                     crc = index_format.checksum(data)
                 if end > position:
                     text, chain = index_format.pack_line(
@@ -142,7 +142,7 @@ class _Builder:
                 position = end
         except BadLine as error:
             raise DamagedFiles(f"{name}: {error}") from None
-        if position != cut:
-            raise DamagedFiles(f"{name}: its lines end before position {cut}")
+        if position != to:
+            raise DamagedFiles(f"{name}: its lines end before position {to}")
         index = b"".join(rewritten)
-        return index, Tail(segment, cut, len(index), chain)
+        return index, Tail(segment, to, len(index), chain)

@@ -372,6 +372,23 @@ async def test_a_directory_beside_the_streams_that_was_removed_is_made_again(
     await survivor.close()
 
 
+async def test_torn_bytes_are_kept_though_the_directory_for_them_was_removed(
+    data: Path, disk: StagedDisk
+) -> None:
+    await (await started(data, disk)).close()
+    (segment,) = directory(data, "s").glob("*.seg*")
+    with segment.open("ab") as file:
+        file.write(b"torn")
+    engine = await Engine.open(data, SMALL_JOURNAL, disk)
+    shutil.rmtree(data / "aside")
+    await append(engine, "s", b"two.")
+    await in_files(engine, "s")
+    assert await content(engine, "s") == b"one.two."
+    await engine.close()
+    (torn,) = (data / "aside").iterdir()
+    assert torn.read_bytes() == b"torn"
+
+
 async def test_what_cannot_be_listed_of_deleted_streams_is_told_and_stops_nothing(
     data: Path, disk: StagedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
