@@ -94,7 +94,8 @@ class Chunk(msgspec.Struct):
 
     In a JSON stream every message of the wire bytes ends in a comma, so the whole does too.
     ``at_tail``: ``end`` was the durable tail.  ``closed``: at_tail, and the stream is closed.
-    ``parts`` with files stay valid until :meth:`release`, which must be called exactly once.
+    ``parts`` with files stay valid until :meth:`release`, which must be called; an empty chunk has
+    none.
     """
 
     stream: StreamRef

@@ -1,9 +1,9 @@
-"""The fast lane: plain small writes and reads, answered where their bytes arrive.
+"""The fast lane: plain small writes and reads, long-polls too, answered where their bytes arrive.
 
 aiohttp spends a task, a request and a response on every message, which costs several times what
 the append itself does.  The lane answers without them what is *plain* (``heads``), one whole
 request with nothing behind it, if it is a write or its answer is in memory.  All else goes to
-aiohttp as it came.
+aiohttp as it came, or once a long-poll has found that its answer is in a file.
 
 Nothing here reads HTTP: the parser, the engine and the replies are those of the other way.  So both
 ways give the same answers, and ``HttpSettings.fast_lane`` may switch this one off.
@@ -26,13 +26,13 @@ from aiohttp import web
 from durable_streams.http.heads import Heads
 from durable_streams.http.urls import stream_url
 from durable_streams.protocol import replies
-from durable_streams.protocol.commands import Append, Create, Read
+from durable_streams.protocol.commands import Append, Create, Live, Read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.http.handler import StreamsHandler
-    from durable_streams.http.heads import ParserLimits, RequestHead
+    from durable_streams.http.heads import ParserLimits, PlainCommand, RequestHead
     from durable_streams.protocol.replies import Reply
 
 PATIENCE_S: Final = 1.0
@@ -52,17 +52,17 @@ class FastLane:
         self._finished: asyncio.Future[None] | None = None
 
     async def finish(self) -> None:
-        """Return when the writes under way have been answered; no more may begin."""
+        """Return when the requests under way have been answered; no more may begin."""
         if self._answering:
             self._finished = asyncio.get_running_loop().create_future()
             await self._finished
 
     def begin(self, connection: LaneConnection) -> None:
-        """A write begins whose answer has to wait."""
+        """A request begins whose answer has to wait."""
         self._answering.add(connection)
 
     def end(self, connection: LaneConnection) -> None:
-        """It is durable or has failed."""
+        """Its answer is there."""
         self._answering.discard(connection)
         if self._finished is not None and not self._answering and not self._finished.done():
             self._finished.set_result(None)
@@ -75,7 +75,18 @@ class FastLane:
         if stream is None or chunk is None:
             return None
         try:
-            reply, plan = self.handler.describe_chunk(command, stream, chunk, cursor=None)
+            reply, plan = self.handler.describe_chunk(command, stream, chunk)
+        finally:
+            chunk.release()
+        return reply if plan is None else None
+
+    async def poll(self, command: Read) -> Reply | None:
+        """Answer a long-poll, from memory; None if that cannot be done."""
+        handler = self.handler
+        stream = await handler.engine.open_stream(command.path)
+        chunk = await handler.live.poll(stream, command.start)
+        try:
+            reply, plan = handler.describe_chunk(command, stream, chunk)
         finally:
             chunk.release()
         return reply if plan is None else None
@@ -84,8 +95,9 @@ class FastLane:
 class LaneConnection(web.RequestHandler):
     """A connection of aiohttp's with a fast lane.
 
-    ``_turn``: the write that waits for its turn, and need not be made if the client leaves.
-    ``_outcome``: makes the answer of the write that is under way; raises what that failed with.
+    ``_turn``: the long-poll, or the write that waits for its turn, which end if the client leaves.
+    ``_outcome``: makes the answer of the request that is under way; raises what that failed with.
+    ``_request``: the bytes of the long-poll that is under way.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
     answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
     """
@@ -97,6 +109,7 @@ class LaneConnection(web.RequestHandler):
         "_passing_bytes",
         "_patience",
         "_pieces",
+        "_request",
         "_stalled",
         "_turn",
     )
@@ -108,12 +121,13 @@ class LaneConnection(web.RequestHandler):
         **settings: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         super().__init__(server, **settings)
-        self._outcome: Callable[[], Reply] | None = None
+        self._outcome: Callable[[], Reply | None] | None = None
         self._lane = lane
         self._pieces = b""
         self._passing_bytes = 0
-        self._command: Append | Create | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._command: PlainCommand | None = None
+        self._request = b""
+        self._patience: asyncio.Handle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._turn: asyncio.Task[Any] | None = None
 
@@ -138,6 +152,12 @@ class LaneConnection(web.RequestHandler):
             if waiting is not None:
                 waiting.cancel()
         super().connection_lost(exc)
+
+    def _process_keepalive(self) -> None:
+        """Close the connection if it was idle for long; aiohttp does not see what waits here."""
+        if self._outcome is not None:
+            self._stay()
+        super()._process_keepalive()
 
     def resume_writing(self) -> None:
         """The client takes what it was sent."""
@@ -164,25 +184,42 @@ class LaneConnection(web.RequestHandler):
         if head is None or missing < 0:
             self._lane = None
             self.pass_on(data)
-        elif head.command is None or (missing and is_second_piece) or not self._is_idle():
+        elif head.command is None or (missing and is_second_piece):
             self._passing_bytes = missing
             self.pass_on(data)
+        elif not self._is_idle():
+            if is_second_piece or not self._may_be_idle_soon():
+                self._passing_bytes = missing
+                self.pass_on(data)
+            else:
+                self._pieces = data
+                self._patience = self._loop.call_soon(self._take, lane, b"")
         elif missing:
             self._pieces = data
             self._patience = self._loop.call_later(PATIENCE_S, self._hand_over, missing)
-        elif not self._answer(lane, head, data[end:]):
+        elif not self._answer(lane, head, data, data[end:]):
             self.pass_on(data)
+
+    def _stay(self) -> None:
+        """Count the time of an idle connection from now on."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
     def _is_idle(self) -> bool:
         """Whether aiohttp waits for a request, and the client takes answers."""
         waiter = self._waiter
-        return (
-            waiter is not None
-            and not waiter.done()
-            and not self._messages
-            and not self._close
-            and not self._force_close
-            and not self.writing_paused
+        return waiter is not None and not waiter.done() and self._has_nothing_to_do()
+
+    def _may_be_idle_soon(self) -> bool:
+        """Whether aiohttp's task may have yet to learn that it answered, or that it is to wait."""
+        return self._waiter is None and self._has_nothing_to_do()
+
+    def _has_nothing_to_do(self) -> bool:
+        return not (
+            self._messages
+            or self._request_in_progress
+            or self._close
+            or self._force_close
+            or self.writing_paused
         )
 
     def _pass_rest(self, data: bytes) -> None:
@@ -197,14 +234,18 @@ class LaneConnection(web.RequestHandler):
         self._passing_bytes = missing
         self.pass_on(data)
 
-    def _answer(self, lane: FastLane, head: RequestHead, body: bytes) -> bool:
-        """Answer a plain request, now or when it is durable; False if aiohttp has to."""
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+    def _answer(self, lane: FastLane, head: RequestHead, data: bytes, body: bytes) -> bool:
+        """Answer a plain request, now or when its answer is there; False if aiohttp has to."""
+        self._stay()
         engine, command = lane.handler.engine, head.command
         reply: Reply | None = None
         assert command is not None
         try:
             match command:
+                case Read(live=Live.LONG_POLL):
+                    self._request = data
+                    self._turn = self._loop.create_task(lane.poll(command))
+                    self._wait_for(lane, command, self._turn, self._turn.result)
                 case Read():
                     reply = lane.read_now(command)
                     if reply is None:
@@ -244,21 +285,21 @@ class LaneConnection(web.RequestHandler):
     def _wait_for(
         self,
         lane: FastLane,
-        command: Append | Create,
+        command: PlainCommand,
         task: asyncio.Task[Any],
-        outcome: Callable[[], Reply],
+        outcome: Callable[[], Reply | None],
     ) -> None:
         self._begin(lane, command, outcome)
         task.add_done_callback(self._settled)
 
     def _begin(
-        self, lane: FastLane, command: Append | Create, outcome: Callable[[], Reply]
+        self, lane: FastLane, command: PlainCommand, outcome: Callable[[], Reply | None]
     ) -> None:
         self._outcome, self._command = outcome, command
         lane.begin(self)
 
     def _settled(self, _: object = None) -> None:
-        """The write is durable or has failed."""
+        """The write is durable or has failed, the long-poll has something or its time is over."""
         lane, outcome, command = self._lane, self._outcome, self._command
         assert lane is not None
         assert outcome is not None
@@ -267,13 +308,17 @@ class LaneConnection(web.RequestHandler):
         lane.end(self)
         try:
             reply = outcome()
-        except asyncio.CancelledError:  # the client left before the write had its turn
+        except asyncio.CancelledError:  # the client left
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
         if self.transport is None:
             return
-        self._send(lane, reply)
+        self._stay()
+        if reply is None:
+            self.pass_on(self._request)
+        else:
+            self._send(lane, reply)
         if self._pieces:
             data, self._pieces = self._pieces, b""
             self._resume_reading()

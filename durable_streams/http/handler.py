@@ -20,6 +20,7 @@ from durable_streams.errors import Draining, Overloaded, StreamError
 from durable_streams.http.body import BodyBudget, BodyShare, read_body
 from durable_streams.http.live import LiveReads
 from durable_streams.http.logs import Throttle
+from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.http.sending import Sender
 from durable_streams.http.urls import stream_url
 from durable_streams.protocol import caching, replies
@@ -156,30 +157,15 @@ class StreamsHandler:
         match command.live:
             case Live.NO:
                 chunk = await self.engine.read(stream, command.start)
-                return await self._send_chunk(request, command, stream, chunk, cursor=None)
             case Live.LONG_POLL:
-                chunk = await self.engine.read(stream, command.start)
-                chunk = await self.live.wait_for_data(request, stream, chunk)
-                cursor = self.live.cursor(command.cursor)
-                if chunk.size_bytes:
-                    return await self._send_chunk(request, command, stream, chunk, cursor=cursor)
-                return self.sender.answer(replies.long_poll_empty(chunk.end, chunk.closed, cursor))
+                with cancelled_when_gone(request):
+                    chunk = await self.live.poll(stream, command.start)
             case Live.SSE:
                 return await self.live.serve_events(request, stream, command)
             case _:
                 assert_never(command.live)
-
-    async def _send_chunk(
-        self,
-        request: web.BaseRequest,
-        command: Read,
-        stream: StreamRef,
-        chunk: Chunk,
-        *,
-        cursor: int | None,
-    ) -> web.StreamResponse:
         try:
-            reply, plan = self.describe_chunk(command, stream, chunk, cursor=cursor)
+            reply, plan = self.describe_chunk(command, stream, chunk)
             if plan is None:
                 return self.sender.answer(reply)
             return await self.sender.send_plan(request, reply, plan)
@@ -187,9 +173,14 @@ class StreamsHandler:
             chunk.release()
 
     def describe_chunk(
-        self, command: Read, stream: StreamRef, chunk: Chunk, *, cursor: int | None
+        self, command: Read, stream: StreamRef, chunk: Chunk
     ) -> tuple[Reply, BodyPlan | None]:
         """Describe the answer with a chunk; a body that is not in memory is planned."""
+        cursor = None
+        if command.live is Live.LONG_POLL:
+            cursor = self.live.cursor(command.cursor)
+            if not chunk.size_bytes:
+                return replies.long_poll_empty(chunk.end, chunk.closed, cursor), None
         from_now = command.start is Start.NOW
         tag = None
         if not from_now:

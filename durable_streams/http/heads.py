@@ -1,7 +1,7 @@
 """The heads of plain requests, read without parsing what was seen before.
 
 A request is *plain* that the fast lane may answer: HTTP/1.1, no header that changes the framing, a
-POST or PUT with a small body, or a GET that is not live.
+POST or PUT with a small body, or a GET, but not of an event stream.
 
 aiohttp's own parser takes a head apart, and the ``parse_command`` that everybody uses reads it.
 What they said is remembered by the head's bytes.  Of a producer's heads, which differ in one number
@@ -61,13 +61,16 @@ class ParserLimits(TypedDict):
     max_headers: int
 
 
+PlainCommand = Append | Create | Read
+
+
 class RequestHead(msgspec.Struct, frozen=True):
     """What the head of a request says; ``command`` is None if the request is not plain.
 
     ``headers``: of a PUT, whose answer depends on them.
     """
 
-    command: Append | Create | Read | None
+    command: PlainCommand | None
     body_bytes: int
     headers: Mapping[str, str] | None = None
 
@@ -173,7 +176,7 @@ class Heads:
                     return RequestHead(command, body_bytes)
                 case Create() if body_bytes <= self._max_body_bytes:
                     return RequestHead(command, body_bytes, headers)
-                case Read(live=Live.NO) if not body_bytes:
+                case Read(live=Live.NO | Live.LONG_POLL) if not body_bytes:
                     return RequestHead(command, 0)
                 case _:
                     pass

@@ -22,7 +22,7 @@ from durable_streams.http.event_stream import EventStream
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.protocol import replies, sse
 from durable_streams.protocol.cursor import MAX_JITTER_S, next_cursor
-from durable_streams.protocol.offsets import Offset
+from durable_streams.protocol.offsets import Offset, Start
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
@@ -93,31 +93,26 @@ class LiveReads:
         for reader in tuple(self._readers):
             reader.ended(Draining())
 
-    async def wait_for_data(
-        self, request: web.BaseRequest, stream: StreamRef, chunk: Chunk
-    ) -> Chunk:
-        """Return ``chunk``, or if it is empty the first one that is not, until the timeout."""
+    async def poll(self, stream: StreamRef, start: Offset | Start) -> Chunk:
+        """Return the first chunk from ``start`` on, an empty one at the timeout."""
+        chunk = await self.engine.read(stream, start)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.settings.long_poll_timeout_s
         while not chunk.size_bytes and not chunk.closed:
-            chunk.release()
             left_s = deadline_s - loop.time()
-            if left_s <= 0 or not await self._wait(request, stream, chunk.end, left_s):
+            if left_s <= 0 or not await self._wait(stream, chunk.end, left_s):
                 return chunk
             chunk = await self.engine.read(stream, chunk.end)
         return chunk
 
-    async def _wait(
-        self, request: web.BaseRequest, stream: StreamRef, at: Offset, timeout_s: float
-    ) -> bool:
+    async def _wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
         if self.draining:
             return False
         poll = asyncio.timeout(None)  # no timeout of its own: drain() sets one
         try:
             async with poll:
                 self._polls.add(poll)
-                with cancelled_when_gone(request):
-                    return await self.engine.wait(stream, at, timeout_s)
+                return await self.engine.wait(stream, at, timeout_s)
         except TimeoutError:
             return False
         finally:

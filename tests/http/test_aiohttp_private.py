@@ -1,7 +1,7 @@
 """What of aiohttp we use that is not public: all of it, named here, and still there.
 
-aiohttp may rename these in any minor version, so pyproject.toml holds it to one; this is the list to
-go through before the next.
+aiohttp may rename these in any minor version, so pyproject.toml holds it to one; this is the list
+to go through before the next.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ INHERITED: Final = {
         "_loop",
         "_messages",
         "_next_keepalive_close_time",
+        "_request_in_progress",
         "_waiter",
     },
     _Connection: {"_current_request", "_force_close", "_loop", "_messages"},
@@ -43,10 +44,11 @@ INHERITED: Final = {
 """Private attributes of aiohttp's classes, by the class of ours that derives from one."""
 
 FOREIGN: Final = {
+    "fast_lane.py": {"_process_keepalive"},
     "presence.py": {"_cancel", "_manager"},
     "sending.py": {"_prepare_hook"},
 }
-"""Private attributes of other objects: of a request and of its protocol."""
+"""Private attributes of other objects: of a request, of its protocol, and of ``super()``."""
 
 THEIRS: Final = (BaseProtocol, web.BaseRequest, web.RequestHandler, web.Server, web.StreamResponse)
 

@@ -58,6 +58,13 @@ def connections(server: RunningServer) -> list[LaneConnection]:
     return [connection for connection in found if isinstance(connection, LaneConnection)]
 
 
+async def applied(server: RunningServer, path: str) -> None:
+    """Wait until all of a stream is in its files."""
+    stream = server.engine._core.catalog.ready(path)
+    assert stream is not None
+    await server.engine._core.applied_to(stream, stream.durable.offset)
+
+
 async def test_plain_requests_do_not_go_through_aiohttp(server: RunningServer) -> None:
     await server.create("a", "application/json", b"[1]")
     client = await server.connect()
@@ -79,6 +86,7 @@ async def test_plain_requests_do_not_go_through_aiohttp(server: RunningServer) -
     assert (await client.request("PUT", "b", b"[1]", JSON)).status == 201
     assert (await client.request("PUT", "b", b"", JSON)).status == 200
     assert (await client.request("PUT", "b", b"", TEXT)).status == 409
+    assert (await client.request("GET", "b?offset=-1&live=long-poll")).body == b"[1]"
     assert seen == []
 
 
@@ -89,6 +97,21 @@ async def test_after_a_request_for_aiohttp_the_lane_is_open_again(server: Runnin
     await idle(client)
     seen = watch(server)
     assert (await client.request("POST", "a", b"x", TEXT)).status == 204
+    assert seen == []
+
+
+async def test_a_request_waits_a_moment_until_aiohttp_is_done_with_the_last(
+    server: RunningServer,
+) -> None:
+    await server.create("a", "text/plain", b"x")
+    client = await server.connect()
+    await idle(client)
+    seen = watch(server)
+    (connection,) = connections(server)
+    waiter, connection._waiter = connection._waiter, None  # as between answering and waiting
+    connection.data_received(b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    connection._waiter = waiter
+    assert (await client.answer()).body == b"x"
     assert seen == []
 
 
@@ -150,9 +173,7 @@ async def test_a_client_that_takes_no_answers_is_dropped(
     await server.create("a", "text/plain", b"x" * 60_000)
     client = await server.connect(receive_buffer_bytes=4096)
     await idle(client)
-    stream = server.engine._core.catalog.ready("a")
-    assert stream is not None
-    await server.engine._core.applied_to(stream, stream.durable.offset)
+    await applied(server, "a")
     assert (await client.request("GET", "a")).status == 200  # the file is open now
     await idle(client)
     seen = watch(server)
@@ -175,6 +196,69 @@ async def test_a_client_that_takes_no_answers_is_dropped(
     with suppress(ConnectionResetError):  # if it did not end, neither would this test
         while await client.reader.read(65_536):
             pass
+
+
+async def test_a_long_poll_whose_answer_is_in_a_file_goes_on_to_aiohttp(
+    server: RunningServer,
+) -> None:
+    await server.create("a", "text/plain", b"x" * 300_000)
+    await applied(server, "a")
+    reader, writer = await server.connect(), await server.connect()
+    await idle(reader)
+    await idle(writer)
+    seen = watch(server)
+    answer = await reader.request("GET", "a?offset=-1&live=long-poll")
+    assert answer.body == b"x" * 300_000
+    assert seen == ["GET a?offset=-1&live=long-poll"]
+    await idle(reader)
+    seen.clear()
+    tail = answer.headers["stream-next-offset"]
+    reader.ask("GET", f"a?offset={tail}&live=long-poll")
+    while not server.handler.live._polls:
+        await asyncio.sleep(0)
+    assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
+    assert (await reader.answer()).body == b"y"
+    assert seen == []
+
+
+async def test_requests_behind_a_long_poll_are_answered_in_order(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b"x" * 300_000
+    await server.create("a", "text/plain", body)
+    await applied(server, "a")
+    gate, poll = asyncio.Event(), server.handler.live.poll
+
+    async def held(*arguments: Any) -> Any:
+        await gate.wait()
+        return await poll(*arguments)
+
+    monkeypatch.setattr(server.handler.live, "poll", held)
+    writer = await server.connect()
+    for target, answered in (("a?offset=-1", body), ("a?offset=now", b"y")):
+        gate.clear()
+        reader = await server.connect()
+        await idle(reader)
+        reader.ask("GET", f"{target}&live=long-poll")
+        while not any(connection._outcome for connection in connections(server)):
+            await asyncio.sleep(0)
+        (connection,) = (found for found in connections(server) if found._outcome)
+        reader.ask("HEAD", "a")
+        while not connection._pieces:
+            await asyncio.sleep(0)
+        gate.set()
+        assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
+        assert (await reader.answer()).body == answered
+        assert (await reader.answer("HEAD")).status == 200
+
+
+async def test_an_idle_connection_is_not_closed_while_it_polls(serve: Serve) -> None:
+    server = await serve(HttpSettings(keepalive_timeout_s=0.05, long_poll_timeout_s=0.3))
+    await server.create("a", "text/plain")
+    client = await server.connect()
+    client.ask("GET", "a?offset=-1&live=long-poll")
+    assert (await client.answer()).status == 204
+    assert await client.ended()
 
 
 class Held:

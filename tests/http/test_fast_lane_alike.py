@@ -68,6 +68,25 @@ CASES: Final = {
         read("?offset=1&offset=2"),
         read(f"?offset={9:016d}_{0:016d}"),
     ],
+    "long-polls": [
+        read("?offset=-1&live=long-poll"),
+        read(f"?offset={0:016d}_{6:016d}&live=long-poll&cursor=5"),
+        read("?offset=now&live=long-poll"),
+        read("?live=long-poll"),
+        read("?offset=-1&live=true", "If-None-Match: *"),
+        read(f"?offset={9:016d}_{0:016d}&live=long-poll"),
+        read("?offset=-1&live=long-poll").replace(b"PATH", b"/v1/stream/none"),
+    ],
+    "long-polls of a closed stream": [
+        request(lines=("Content-Type: text/plain", "Stream-Closed: true")),
+        read("?offset=-1&live=long-poll"),
+        read("?offset=now&live=long-poll"),
+    ],
+    "a long-poll of much": [
+        request(body=b"x" * 300_000),
+        read("?offset=-1&live=long-poll"),
+        read("?offset=now&live=long-poll"),
+    ],
     "a read that is not modified": [request(), read("", "If-None-Match: *")],
     "a wrong content type": [request(lines=("Content-Type: image/png",)), request(lines=())],
     "an empty body": [request(body=b""), request(body=None)],
@@ -208,7 +227,12 @@ class Pair:
 
 @pytest.fixture
 async def pair(serve: Serve) -> Pair:
-    return Pair([await serve(HttpSettings(fast_lane=fast)) for fast in (True, False)])
+    return Pair(
+        [
+            await serve(HttpSettings(fast_lane=fast, long_poll_timeout_s=0.05))
+            for fast in (True, False)
+        ]
+    )
 
 
 async def said(server: RunningServer, name: str, pieces: list[bytes]) -> bytes:
@@ -220,6 +244,7 @@ async def said(server: RunningServer, name: str, pieces: list[bytes]) -> bytes:
         text += await silence(client)
     await client.close()
     text = re.sub(rb"Date: [^\r]*", b"Date: now", text)
+    text = re.sub(rb"Stream-Cursor: [0-9]+", b"Stream-Cursor: next", text)
     text = re.sub(rb"http://127.0.0.1:[0-9]+/", b"http://own/", text)
     # What is wrong with a request that ends in nonsense depends on how much came at once.
     text = NO_HTTP.sub(b"(no HTTP)", text)
@@ -292,7 +317,8 @@ async def test_the_same_answers_to_pipelined_requests(pair: Pair) -> None:
 
 async def test_the_same_answers_to_mutated_requests(pair: Pair) -> None:
     chance = random.Random(4)
-    plain = [produce("0"), request(), read(), read("?offset=-1"), produce("1"), create()]
+    reads = [read(), read("?offset=-1"), read("?offset=-1&live=long-poll")]
+    plain = [produce("0"), request(), *reads, produce("1"), create()]
 
     def mutated(piece: bytes) -> bytes:
         at = chance.randrange(len(piece))

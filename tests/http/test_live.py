@@ -65,27 +65,33 @@ def last_control(wire: bytes) -> dict[str, object]:
 
 async def no_reader_left(server: RunningServer) -> None:
     """Wait until every live read has been freed."""
-    while server.handler.active or server.handler.live._readers:
+    live = server.handler.live
+    while server.handler.active or live._readers or live._polls:
         await asyncio.sleep(0)
 
 
 # Long-polls
 
 
-async def test_a_long_poll_with_data_is_answered_at_once(server: RunningServer) -> None:
-    await server.create("a", "text/plain", b"hello")
-    client = await server.connect()
+@pytest.fixture(params=[True, False], ids=["lane", "aiohttp"])
+async def either(serve: Serve, request: pytest.FixtureRequest) -> RunningServer:
+    return await serve(HttpSettings(fast_lane=request.param))
+
+
+async def test_a_long_poll_with_data_is_answered_at_once(either: RunningServer) -> None:
+    await either.create("a", "text/plain", b"hello")
+    client = await either.connect()
     answer = await client.request("GET", "a?offset=-1&live=long-poll")
     assert (answer.status, answer.body) == (200, b"hello")
     assert answer.headers["stream-cursor"].isdigit()
     assert answer.headers["stream-up-to-date"] == "true"
 
 
-async def test_a_long_poll_waits_for_data(server: RunningServer) -> None:
-    await server.create("a", "text/plain", b"hello")
-    reader, writer = await server.connect(), await server.connect()
+async def test_a_long_poll_waits_for_data(either: RunningServer) -> None:
+    await either.create("a", "text/plain", b"hello")
+    reader, writer = await either.connect(), await either.connect()
     reader.ask("GET", "a?offset=now&live=true")
-    while not server.handler.active:
+    while not either.handler.live._polls:
         await asyncio.sleep(0)
     await append(writer, "a", b" world")
     answer = await reader.answer()
@@ -93,22 +99,23 @@ async def test_a_long_poll_waits_for_data(server: RunningServer) -> None:
 
 
 async def test_a_long_poll_without_data_ends_in_204(serve: Serve) -> None:
-    server = await serve(HttpSettings(long_poll_timeout_s=0.05))
-    await server.create("a", "text/plain", b"hello")
-    client = await server.connect()
-    tail = "0000000000000000_0000000000000005"
-    answer = await client.request("GET", f"a?offset={tail}&live=long-poll")
-    assert answer.status == 204
-    assert answer.headers["stream-next-offset"] == tail
-    assert answer.headers["stream-up-to-date"] == "true"
-    assert answer.headers["stream-cursor"].isdigit()
+    for fast_lane in (True, False):
+        server = await serve(HttpSettings(long_poll_timeout_s=0.05, fast_lane=fast_lane))
+        await server.create("a", "text/plain", b"hello")
+        client = await server.connect()
+        tail = "0000000000000000_0000000000000005"
+        answer = await client.request("GET", f"a?offset={tail}&live=long-poll")
+        assert answer.status == 204
+        assert answer.headers["stream-next-offset"] == tail
+        assert answer.headers["stream-up-to-date"] == "true"
+        assert answer.headers["stream-cursor"].isdigit()
 
 
-async def test_a_closed_stream_ends_a_long_poll_at_once(server: RunningServer) -> None:
-    await server.create("a", "text/plain")
-    reader, writer = await server.connect(), await server.connect()
+async def test_a_closed_stream_ends_a_long_poll_at_once(either: RunningServer) -> None:
+    await either.create("a", "text/plain")
+    reader, writer = await either.connect(), await either.connect()
     reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not server.handler.active:
+    while not either.handler.live._polls:
         await asyncio.sleep(0)
     await append(writer, "a", b"", CLOSE)
     for _ in range(2):
@@ -118,11 +125,11 @@ async def test_a_closed_stream_ends_a_long_poll_at_once(server: RunningServer) -
         reader.ask("GET", "a?offset=-1&live=long-poll")
 
 
-async def test_a_last_append_reaches_a_long_poll_with_the_close(server: RunningServer) -> None:
-    await server.create("a", "text/plain")
-    reader, writer = await server.connect(), await server.connect()
+async def test_a_last_append_reaches_a_long_poll_with_the_close(either: RunningServer) -> None:
+    await either.create("a", "text/plain")
+    reader, writer = await either.connect(), await either.connect()
     reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not server.handler.active:
+    while not either.handler.live._polls:
         await asyncio.sleep(0)
     await append(writer, "a", b"last", CLOSE | TEXT)
     answer = await reader.answer()
@@ -130,34 +137,34 @@ async def test_a_last_append_reaches_a_long_poll_with_the_close(server: RunningS
     assert answer.headers["stream-closed"] == "true"
 
 
-async def test_a_deleted_stream_ends_a_long_poll_with_404(server: RunningServer) -> None:
-    await server.create("a", "text/plain")
-    reader, writer = await server.connect(), await server.connect()
+async def test_a_deleted_stream_ends_a_long_poll_with_404(either: RunningServer) -> None:
+    await either.create("a", "text/plain")
+    reader, writer = await either.connect(), await either.connect()
     reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not server.handler.active:
+    while not either.handler.live._polls:
         await asyncio.sleep(0)
     assert (await writer.request("DELETE", "a")).status == 204
     assert (await reader.answer()).status == 404
 
 
-async def test_a_client_with_a_future_cursor_gets_a_greater_one(server: RunningServer) -> None:
-    await server.create("a", "text/plain", b"x")
-    client = await server.connect()
-    ahead = next_cursor(None, server.handler.live.clock(), 1) + 1000
+async def test_a_client_with_a_future_cursor_gets_a_greater_one(either: RunningServer) -> None:
+    await either.create("a", "text/plain", b"x")
+    client = await either.connect()
+    ahead = next_cursor(None, either.handler.live.clock(), 1) + 1000
     answer = await client.request("GET", f"a?offset=-1&live=long-poll&cursor={ahead}")
     assert int(answer.headers["stream-cursor"]) > ahead
 
 
 async def test_a_long_poll_whose_client_leaves_is_freed_at_once(
-    server: RunningServer, caplog: pytest.LogCaptureFixture
+    either: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await server.create("a", "text/plain")
-    reader = await server.connect()
+    await either.create("a", "text/plain")
+    reader = await either.connect()
     reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not server.handler.active:
+    while not either.handler.live._polls:
         await asyncio.sleep(0)
     reader.writer.transport.abort()
-    await no_reader_left(server)
+    await no_reader_left(either)
     assert not caplog.records
 
 
