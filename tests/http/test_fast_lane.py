@@ -247,7 +247,8 @@ async def test_requests_behind_a_long_poll_are_answered_in_order(
         while not connection._pieces:
             await asyncio.sleep(0)
         gate.set()
-        assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
+        if answered == b"y":
+            assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
         assert (await reader.answer()).body == answered
         assert (await reader.answer("HEAD")).status == 200
 
