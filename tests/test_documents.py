@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 import tomllib
 import urllib.request
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from durable_streams.maintenance.verify import verify
 from durable_streams.protocol import replies
 from tests.node import running_in_ci
 from tests.server_process import ROOT, ServerProcess
@@ -34,6 +36,7 @@ from tests.server_process import ROOT, ServerProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from durable_streams.maintenance.findings import Finding
     from tests.conftest import StartServer
 
 DOCUMENTS: Final = [
@@ -108,11 +111,23 @@ def follow(command: str, expected: list[str], directory: Path) -> None:
     assert_printed(expected, printed)
 
 
+def wait_for_files(data: Path) -> None:
+    """Wait until everything is in the streams' files, as it is a moment after its answer."""
+    found: list[Finding] = []
+    verify(data, found.append)
+    while any(finding.text.endswith("here only") for finding in found):
+        time.sleep(0.01)
+        found.clear()
+        verify(data, found.append)
+
+
 def run_shell(block: Block, server: ServerProcess, directory: Path) -> None:
     code = block.code.replace(SERVER, f"127.0.0.1:{server.port}")
     if "live=sse" in code:
         follow(code, block.output, directory)
         return
+    if "durable-streams verify" in code:
+        wait_for_files(server.data_dir)
     (directory / ".curlrc").write_text("fail\nsilent\nshow-error\n")
     run = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],

@@ -82,11 +82,15 @@ def check_stream(layout: Layout, home: Path, checked: Checked, report: Report) -
 
 def _check_journal(layout: Layout, report: Report) -> None:
     content = JournalContent()
+    ends: dict[tuple[str, str], tuple[int, int]] = {}
     for batch in read_journal(layout, content):
         try:
-            fmt.unpack_records(batch.payload)
+            records = fmt.unpack_records(batch.payload)
         except ValueError as error:
             content.damage.append(f"batch {batch.number} holds no records: {error}")
+            continue
+        for record in records:
+            _note_end(record, ends)
     for text in content.damage:
         report(
             Finding(
@@ -97,3 +101,38 @@ def _check_journal(layout: Layout, report: Report) -> None:
                 "that had not reached their streams' files",
             )
         )
+    behind = sum(not _is_in_files(layout, *key, *end) for key, end in ends.items())
+    if behind:
+        report(
+            Finding(
+                Level.NOTE,
+                layout.journal,
+                f"{behind} stream{'s have' if behind > 1 else ' has'} writes that are here only",
+                meaning="a start puts them into the streams' files",
+            )
+        )
+
+
+def _note_end(record: fmt.Record, ends: dict[tuple[str, str], tuple[int, int]]) -> None:
+    """Note the segment and the position in it at which a stream ends behind a record."""
+    key = record.path, record.id
+    match record:
+        case fmt.CreateRecord():
+            ends[key] = 0, len(record.data)
+        case fmt.AppendRecord():
+            ends[key] = record.segment, record.position + len(record.data)
+        case fmt.DeleteRecord():
+            ends.pop(key, None)
+        case _:
+            pass
+
+
+def _is_in_files(layout: Layout, path: str, stream_id: str, segment: int, end: int) -> bool:
+    home = layout.stream_directory(path)
+    try:
+        if not end:
+            return layout.disk.is_directory(home)
+        status = layout.disk.status(f"{home}/{names.segment_file(segment, stream_id)}")
+    except OSError:
+        return True  # the check of the stream tells
+    return status is not None and status.size_bytes >= end

@@ -1,17 +1,23 @@
 """Verifying: every byte that carries data is covered, and what is normal is no damage."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
+from durable_streams.engine.engine import Engine
 from durable_streams.errors import DataDirectoryError
 from durable_streams.maintenance.findings import Checked, Finding, Level
 from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
+from durable_streams.protocol.commands import Append, Create
+from durable_streams.settings import Settings
 from durable_streams.storage import names
 from durable_streams.storage.format import sidecar as sidecar_format
+from tests.copying import copy_live
 from tests.maintenance.unreadable import UnreadableDisk
+from tests.storage.staged_disk import StagedDisk
 from tests.storage.test_golden import GOLDEN
 
 
@@ -128,6 +134,29 @@ def test_files_of_different_moments_are_normal(data: Path) -> None:
     checked, found = findings_of(data)
     assert checked.is_sound
     assert [finding.file for finding in found] == [first]
+
+
+async def test_what_is_in_the_journal_only_is_noted_until_a_start_has_put_it_in_place(
+    data: Path, tmp_path: Path
+) -> None:
+    disk = StagedDisk()
+    engine = await Engine.open(data, Settings(), disk)
+    disk.hold("pwrite", ".idx")
+    bytes_type = "application/octet-stream"
+    for path in ("new", "other", "deleted"):
+        await engine.create(Create(path, bytes_type), b"first")
+    await engine.create(Create("nothing-in-it", bytes_type), b"")
+    await engine.append(Append("new", bytes_type), b"second")
+    await engine.delete("deleted")
+    copy = copy_live(data, tmp_path / "copy")
+    disk.heal()
+    await engine.close()
+
+    (note,) = (await asyncio.to_thread(findings_of, copy))[1]
+    assert note.level is Level.NOTE
+    assert note.text == "3 streams have writes that are here only"
+    await (await Engine.open(copy, Settings())).close()
+    assert (await asyncio.to_thread(findings_of, copy))[1] == []
 
 
 def test_strange_files_are_noted(data: Path) -> None:
