@@ -12,8 +12,8 @@ One rule keeps the two apart: aiohttp's parser is given whole requests only, so 
 two of them whenever the lane looks at what comes next.  A connection on which that is not certain
 (a head in pieces, pipelining, ``Transfer-Encoding``) is aiohttp's for the rest of its life.
 
-Uses private attributes of ``web.RequestHandler``, named in ``LaneConnection``; hence aiohttp is
-held to one minor series.
+Uses private attributes of ``web.RequestHandler``, listed in ``tests/http/test_aiohttp_private.py``;
+hence aiohttp is held to one minor series.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from durable_streams.http.heads import Heads
 from durable_streams.http.urls import stream_url
 from durable_streams.protocol import replies
 from durable_streams.protocol.commands import Append, Create, Live, Read
+from durable_streams.protocol.offsets import ZERO, Start
+from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 1.0
 """How long a body may be on its way, in one more piece; else the request is aiohttp's, with its
 longer timeout."""
+
+MAX_BEHIND_BYTES: Final = 16 * KIB
+"""What may come behind a request that is being answered before no more is read; until then it shows
+if the client leaves."""
 
 _METHODS: Final = {Append: "POST", Create: "PUT", Read: "GET"}
 
@@ -52,7 +58,7 @@ class FastLane:
         self._finished: asyncio.Future[None] | None = None
 
     async def finish(self) -> None:
-        """Return when the requests under way have been answered; no more may begin."""
+        """Return when no request is under way here."""
         if self._answering:
             self._finished = asyncio.get_running_loop().create_future()
             await self._finished
@@ -81,11 +87,18 @@ class FastLane:
         return reply if plan is None else None
 
     async def poll(self, command: Read) -> Reply | None:
-        """Answer a long-poll, from memory; None if that cannot be done."""
+        """Answer a long-poll from memory; None if that cannot be done, and it is to be made again.
+
+        That is so at once where it begins at the tail, whatever that is just now (``now``, or an
+        offset beyond it): made again it would miss what came meanwhile.
+        """
         handler = self.handler
         stream = await handler.engine.open_stream(command.path)
-        chunk = await handler.live.poll(stream, command.start)
+        chunk = await handler.engine.read(stream, command.start)
         try:
+            if chunk.start != (ZERO if command.start is Start.BEGINNING else command.start):
+                return None
+            chunk = await handler.live.wait_for_data(stream, chunk)
             reply, plan = handler.describe_chunk(command, stream, chunk)
         finally:
             chunk.release()
@@ -97,7 +110,7 @@ class LaneConnection(web.RequestHandler):
 
     ``_turn``: the long-poll, or the write that waits for its turn, which end if the client leaves.
     ``_outcome``: makes the answer of the request that is under way; raises what that failed with.
-    ``_request``: the bytes of the long-poll that is under way.
+    ``_poll``: the bytes of the long-poll that is under way.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
     answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
     """
@@ -109,7 +122,7 @@ class LaneConnection(web.RequestHandler):
         "_passing_bytes",
         "_patience",
         "_pieces",
-        "_request",
+        "_poll",
         "_stalled",
         "_turn",
     )
@@ -126,7 +139,7 @@ class LaneConnection(web.RequestHandler):
         self._pieces = b""
         self._passing_bytes = 0
         self._command: PlainCommand | None = None
-        self._request = b""
+        self._poll = b""
         self._patience: asyncio.Handle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._turn: asyncio.Task[Any] | None = None
@@ -140,7 +153,8 @@ class LaneConnection(web.RequestHandler):
             self.pass_on(data)
         elif self._outcome is not None:  # behind a request that is being answered
             self._pieces += data
-            self._pause_reading()
+            if len(self._pieces) > MAX_BEHIND_BYTES:
+                self._pause_reading()
         elif self._passing_bytes:
             self._pass_rest(data)
         else:
@@ -155,7 +169,7 @@ class LaneConnection(web.RequestHandler):
 
     def _process_keepalive(self) -> None:
         """Close the connection if it was idle for long; aiohttp does not see what waits here."""
-        if self._outcome is not None:
+        if self._outcome is not None or self._pieces:
             self._stay()
         super()._process_keepalive()
 
@@ -243,7 +257,7 @@ class LaneConnection(web.RequestHandler):
         try:
             match command:
                 case Read(live=Live.LONG_POLL):
-                    self._request = data
+                    self._poll = data
                     self._turn = self._loop.create_task(lane.poll(command))
                     self._wait_for(lane, command, self._turn, self._turn.result)
                 case Read():
@@ -304,6 +318,7 @@ class LaneConnection(web.RequestHandler):
         assert lane is not None
         assert outcome is not None
         assert command is not None
+        poll, self._poll = self._poll, b""
         self._outcome = self._command = self._turn = None
         lane.end(self)
         try:
@@ -316,7 +331,7 @@ class LaneConnection(web.RequestHandler):
             return
         self._stay()
         if reply is None:
-            self.pass_on(self._request)
+            self.pass_on(poll)
         else:
             self._send(lane, reply)
         if self._pieces:

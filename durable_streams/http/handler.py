@@ -158,8 +158,9 @@ class StreamsHandler:
             case Live.NO:
                 chunk = await self.engine.read(stream, command.start)
             case Live.LONG_POLL:
+                chunk = await self.engine.read(stream, command.start)
                 with cancelled_when_gone(request):
-                    chunk = await self.live.poll(stream, command.start)
+                    chunk = await self.live.wait_for_data(stream, chunk)
             case Live.SSE:
                 return await self.live.serve_events(request, stream, command)
             case _:

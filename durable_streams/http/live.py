@@ -22,7 +22,7 @@ from durable_streams.http.event_stream import EventStream
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.protocol import replies, sse
 from durable_streams.protocol.cursor import MAX_JITTER_S, next_cursor
-from durable_streams.protocol.offsets import Offset, Start
+from durable_streams.protocol.offsets import Offset
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
@@ -93,9 +93,8 @@ class LiveReads:
         for reader in tuple(self._readers):
             reader.ended(Draining())
 
-    async def poll(self, stream: StreamRef, start: Offset | Start) -> Chunk:
-        """Return the first chunk from ``start`` on, an empty one at the timeout."""
-        chunk = await self.engine.read(stream, start)
+    async def wait_for_data(self, stream: StreamRef, chunk: Chunk) -> Chunk:
+        """Return ``chunk``, or if it is empty the first one that is not, until the timeout."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.settings.long_poll_timeout_s
         while not chunk.size_bytes and not chunk.closed:

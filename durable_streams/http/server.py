@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -62,6 +63,9 @@ _PARSER_LIMITS: Final = ParserLimits(
 LINGER_S: Final = 1.0
 """How long the rest of a refused body is read and dropped, so that the answer gets through."""
 
+TURNS_TO_BEGIN: Final = 3
+"""Of the event loop, until a request that aiohttp was given has begun."""
+
 BACKLOG: Final = 1024
 """Connections the kernel holds while the loop is busy: thousands of readers may come at once."""
 
@@ -91,14 +95,23 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Drain, wait for requests under way, close every connection."""
-        under_way = set(self._handler.active)
         self._engine.drain()
         self._handler.drain()
-        if self._server.lane is not None:
-            under_way.add(asyncio.create_task(self._server.lane.finish()))
-        if under_way:
-            await asyncio.wait(under_way, timeout=self._settings.shutdown_grace_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.shutdown_grace_s):
+                await self._finish()
         await self._runner.cleanup()
+
+    async def _finish(self) -> None:
+        """Return when no request is under way."""
+        while True:
+            if self._server.lane is not None:
+                await self._server.lane.finish()
+            for _ in range(TURNS_TO_BEGIN):
+                await asyncio.sleep(0)
+            if not self._handler.active:
+                return
+            await asyncio.wait(self._handler.active)
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         path, query = split_target(request.raw_path)

@@ -1,13 +1,15 @@
-"""What of aiohttp we use that is not public: all of it, named here, and still there.
+"""The private attributes of aiohttp that we use: all of them, named here, and still there.
 
-aiohttp may rename these in any minor version, so pyproject.toml holds it to one; this is the list
-to go through before the next.
+aiohttp may rename them in any minor version, so pyproject.toml holds it to one; this is the list to
+go through before the next.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,8 @@ from aiohttp.base_protocol import BaseProtocol
 
 from durable_streams import http
 from durable_streams.http.fast_lane import LaneConnection
+from durable_streams.http.handler import _Nothing
+from durable_streams.http.logs import AccessLog
 from durable_streams.http.sending import Answer
 from durable_streams.http.server import _Connection, _Server
 
@@ -32,6 +36,8 @@ INHERITED: Final = {
     },
     _Connection: {"_current_request", "_force_close", "_loop", "_messages"},
     _Server: {"_connections", "_kwargs", "_loop"},
+    _Nothing: set(),
+    AccessLog: set(),
     Answer: {
         "_body_length",
         "_eof_sent",
@@ -66,6 +72,17 @@ def private_attributes(code: ast.AST, *, of_self: bool) -> set[str]:
 
 def of_class(cls: type) -> set[str]:
     return private_attributes(ast.parse(inspect.getsource(cls)), of_self=True) | set(vars(cls))
+
+
+def test_every_class_that_derives_from_one_of_aiohttp_s_is_listed() -> None:
+    derived = {
+        item
+        for module in pkgutil.iter_modules(http.__path__, f"{http.__name__}.")
+        for item in vars(importlib.import_module(module.name)).values()
+        if isinstance(item, type) and item.__module__.startswith(http.__name__)
+        if any(base.__module__.startswith("aiohttp.") for base in item.__mro__)
+    }
+    assert derived == set(INHERITED)
 
 
 def test_what_we_inherit_is_listed_and_there() -> None:

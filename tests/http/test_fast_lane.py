@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TEXT: Final = {"Content-Type": "text/plain"}
 JSON: Final = {"Content-Type": "application/json"}
+BEGIN: Final = f"{0:016d}_{0:016d}"
+BEYOND: Final = f"{9:016d}_{0:016d}"
+TAIL: Final = f"{0:016d}_{300_000:016d}"
 HEAD: Final = (
     b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
     b"Content-Length: 4\r\n\r\n"
@@ -221,25 +224,104 @@ async def test_a_long_poll_whose_answer_is_in_a_file_goes_on_to_aiohttp(
     assert seen == []
 
 
+def hold_polls(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Hold long-polls behind their first read until the event."""
+    gate, wait_for_data = asyncio.Event(), server.handler.live.wait_for_data
+
+    async def held(*arguments: Any) -> Any:
+        await gate.wait()
+        return await wait_for_data(*arguments)
+
+    monkeypatch.setattr(server.handler.live, "wait_for_data", held)
+    return gate
+
+
+async def test_a_long_poll_from_the_tail_on_gets_what_came_while_it_waited(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for offset in ("now", BEYOND):
+        server = await serve(HttpSettings(long_poll_timeout_s=0.2))
+        await server.create("a", "text/plain", b"x")
+        reader, writer = await server.connect(), await server.connect()
+        await idle(reader)
+        gate = hold_polls(server, monkeypatch)
+        reader.ask("GET", f"a?offset={offset}&live=long-poll")
+        while not gate._waiters:
+            await asyncio.sleep(0)
+        assert (await writer.request("POST", "a", b"y" * 300_000, TEXT)).status == 204
+        await applied(server, "a")  # so that the answer is in a file
+        gate.set()
+        assert (await reader.answer()).body == b"y" * 300_000
+
+
+async def test_a_client_that_leaves_is_noticed_though_it_sent_more(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader = await server.connect()
+    await idle(reader)
+    reader.ask("GET", f"a?offset={BEGIN}&live=long-poll")
+    while not server.handler.live._polls:
+        await asyncio.sleep(0)
+    (connection,) = connections(server)
+    reader.send(b"G")
+    while not connection._pieces:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):  # the poll's own is longer
+        await reader.close()
+        while server.handler.live._polls or connections(server):
+            await asyncio.sleep(0)
+
+
+async def test_no_more_is_read_behind_a_request_than_has_to_be(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader = await server.connect()
+    await idle(reader)
+    reader.ask("GET", f"a?offset={BEGIN}&live=long-poll")
+    while not server.handler.live._polls:
+        await asyncio.sleep(0)
+    (connection,) = connections(server)
+    assert connection.transport is not None
+    connection.data_received(b"G" * fast_lane.MAX_BEHIND_BYTES)
+    assert connection.transport.is_reading()
+    connection.data_received(b"G")
+    assert not connection.transport.is_reading()
+
+
+async def test_a_stop_waits_for_a_long_poll_that_goes_on_to_aiohttp(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_streams.http.server.LINGER_S", 0.01)
+    body = b"x" * 4_000_000
+    server = await serve(HttpSettings(shutdown_grace_s=600))
+    await server.create("a", "text/plain", body)
+    await applied(server, "a")
+    reader = await server.connect(receive_buffer_bytes=4096)
+    await idle(reader)
+    gate = hold_polls(server, monkeypatch)
+    reader.ask("GET", "a?offset=-1&live=long-poll")
+    while not gate._waiters:
+        await asyncio.sleep(0)
+    stopping = asyncio.ensure_future(server.stop())
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.sleep(0.1)  # the answer is under way, and its client takes its time
+    assert not stopping.done()
+    assert (await reader.answer()).body == body
+    await stopping
+
+
 async def test_requests_behind_a_long_poll_are_answered_in_order(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = b"x" * 300_000
     await server.create("a", "text/plain", body)
     await applied(server, "a")
-    gate, poll = asyncio.Event(), server.handler.live.poll
-
-    async def held(*arguments: Any) -> Any:
-        await gate.wait()
-        return await poll(*arguments)
-
-    monkeypatch.setattr(server.handler.live, "poll", held)
+    gate = hold_polls(server, monkeypatch)
     writer = await server.connect()
-    for target, answered in (("a?offset=-1", body), ("a?offset=now", b"y")):
+    for offset, answered in (("-1", body), (TAIL, b"y")):
         gate.clear()
         reader = await server.connect()
         await idle(reader)
-        reader.ask("GET", f"{target}&live=long-poll")
+        reader.ask("GET", f"a?offset={offset}&live=long-poll")
         while not any(connection._outcome for connection in connections(server)):
             await asyncio.sleep(0)
         (connection,) = (found for found in connections(server) if found._outcome)
@@ -254,11 +336,21 @@ async def test_requests_behind_a_long_poll_are_answered_in_order(
 
 
 async def test_an_idle_connection_is_not_closed_while_it_polls(serve: Serve) -> None:
-    server = await serve(HttpSettings(keepalive_timeout_s=0.05, long_poll_timeout_s=0.3))
-    await server.create("a", "text/plain")
+    server = await serve(HttpSettings(keepalive_timeout_s=0.2, long_poll_timeout_s=0.5))
+    await server.create("a", "application/json")
     client = await server.connect()
-    client.ask("GET", "a?offset=-1&live=long-poll")
-    assert (await client.answer()).status == 204
+    await idle(client)
+    seen = watch(server)
+    (connection,) = connections(server)
+    began_s = asyncio.get_running_loop().time()
+    assert (await client.request("GET", "a?offset=-1&live=long-poll")).status == 204
+    assert connection._next_keepalive_close_time >= began_s + 0.5 + 0.2
+    assert (await client.request("POST", "a", b"1", JSON)).status == 204
+    assert seen == []
+    client.send(HEAD)
+    await asyncio.sleep(0.3)  # longer than a connection may be idle
+    client.send(b"1234")
+    assert (await client.answer("POST")).status == 204
     assert await client.ended()
 
 

@@ -66,7 +66,8 @@ def last_control(wire: bytes) -> dict[str, object]:
 async def no_reader_left(server: RunningServer) -> None:
     """Wait until every live read has been freed."""
     live = server.handler.live
-    while server.handler.active or live._readers or live._polls:
+    lane = server._server._server.lane
+    while server.handler.active or live._readers or live._polls or (lane and lane._answering):
         await asyncio.sleep(0)
 
 
