@@ -19,7 +19,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 import tomllib
 import urllib.request
 from dataclasses import dataclass
@@ -116,7 +115,6 @@ def wait_for_files(data: Path) -> None:
     found: list[Finding] = []
     verify(data, found.append)
     while any(finding.text.endswith("here only") for finding in found):
-        time.sleep(0.01)
         found.clear()
         verify(data, found.append)
 

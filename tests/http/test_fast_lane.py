@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from durable_streams.engine.engine import Engine
 from durable_streams.http import fast_lane
-from durable_streams.http.fast_lane import LaneConnection
 from durable_streams.settings import HttpSettings, Settings
 from tests.http.conftest import RunningServer
+from tests.http.lanes import HEAD, JSON, TEXT, applied, connections, idle, watch
 from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
@@ -18,54 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
-    from aiohttp import web as aiohttp_web
 
     from tests.http.client import Client
     from tests.http.conftest import Serve
-
-TEXT: Final = {"Content-Type": "text/plain"}
-JSON: Final = {"Content-Type": "application/json"}
-BEGIN: Final = f"{0:016d}_{0:016d}"
-BEYOND: Final = f"{9:016d}_{0:016d}"
-TAIL: Final = f"{0:016d}_{300_000:016d}"
-HEAD: Final = (
-    b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-    b"Content-Length: 4\r\n\r\n"
-)
-
-
-def watch(server: RunningServer) -> list[str]:
-    """Note the requests that go through aiohttp."""
-    seen: list[str] = []
-    handle = server.handler.handle
-
-    async def noted(
-        request: aiohttp_web.BaseRequest, prefix: str, raw_path: str, raw_query: str
-    ) -> aiohttp_web.StreamResponse:
-        seen.append(f"{request.method} {raw_path}?{raw_query}")
-        return await handle(request, prefix, raw_path, raw_query)
-
-    server.handler.handle = noted  # type: ignore[method-assign]
-    return seen
-
-
-async def idle(client: Client) -> None:
-    """Give the server the moment it needs after a connection was made, or answered by aiohttp."""
-    assert (await client.request("OPTIONS", "a")).status == 204
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def connections(server: RunningServer) -> list[LaneConnection]:
-    found = server._server._server.connections
-    return [connection for connection in found if isinstance(connection, LaneConnection)]
-
-
-async def applied(server: RunningServer, path: str) -> None:
-    """Wait until all of a stream is in its files."""
-    stream = server.engine._core.catalog.ready(path)
-    assert stream is not None
-    await server.engine._core.applied_to(stream, stream.durable.offset)
 
 
 async def test_plain_requests_do_not_go_through_aiohttp(server: RunningServer) -> None:
@@ -199,159 +154,6 @@ async def test_a_client_that_takes_no_answers_is_dropped(
     with suppress(ConnectionResetError):  # if it did not end, neither would this test
         while await client.reader.read(65_536):
             pass
-
-
-async def test_a_long_poll_whose_answer_is_in_a_file_goes_on_to_aiohttp(
-    server: RunningServer,
-) -> None:
-    await server.create("a", "text/plain", b"x" * 300_000)
-    await applied(server, "a")
-    reader, writer = await server.connect(), await server.connect()
-    await idle(reader)
-    await idle(writer)
-    seen = watch(server)
-    answer = await reader.request("GET", "a?offset=-1&live=long-poll")
-    assert answer.body == b"x" * 300_000
-    assert seen == ["GET a?offset=-1&live=long-poll"]
-    await idle(reader)
-    seen.clear()
-    tail = answer.headers["stream-next-offset"]
-    reader.ask("GET", f"a?offset={tail}&live=long-poll")
-    while not server.handler.live._polls:
-        await asyncio.sleep(0)
-    assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
-    assert (await reader.answer()).body == b"y"
-    assert seen == []
-
-
-def hold_polls(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Hold long-polls behind their first read until the event."""
-    gate, wait_for_data = asyncio.Event(), server.handler.live.wait_for_data
-
-    async def held(*arguments: Any) -> Any:
-        await gate.wait()
-        return await wait_for_data(*arguments)
-
-    monkeypatch.setattr(server.handler.live, "wait_for_data", held)
-    return gate
-
-
-async def test_a_long_poll_from_the_tail_on_gets_what_came_while_it_waited(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for offset in ("now", BEYOND):
-        server = await serve(HttpSettings(long_poll_timeout_s=0.2))
-        await server.create("a", "text/plain", b"x")
-        reader, writer = await server.connect(), await server.connect()
-        await idle(reader)
-        gate = hold_polls(server, monkeypatch)
-        reader.ask("GET", f"a?offset={offset}&live=long-poll")
-        while not gate._waiters:
-            await asyncio.sleep(0)
-        assert (await writer.request("POST", "a", b"y" * 300_000, TEXT)).status == 204
-        await applied(server, "a")  # so that the answer is in a file
-        gate.set()
-        assert (await reader.answer()).body == b"y" * 300_000
-
-
-async def test_a_client_that_leaves_is_noticed_though_it_sent_more(server: RunningServer) -> None:
-    await server.create("a", "text/plain")
-    reader = await server.connect()
-    await idle(reader)
-    reader.ask("GET", f"a?offset={BEGIN}&live=long-poll")
-    while not server.handler.live._polls:
-        await asyncio.sleep(0)
-    (connection,) = connections(server)
-    reader.send(b"G")
-    while not connection._pieces:
-        await asyncio.sleep(0)
-    async with asyncio.timeout(10):  # the poll's own is longer
-        await reader.close()
-        while server.handler.live._polls or connections(server):
-            await asyncio.sleep(0)
-
-
-async def test_no_more_is_read_behind_a_request_than_has_to_be(server: RunningServer) -> None:
-    await server.create("a", "text/plain")
-    reader = await server.connect()
-    await idle(reader)
-    reader.ask("GET", f"a?offset={BEGIN}&live=long-poll")
-    while not server.handler.live._polls:
-        await asyncio.sleep(0)
-    (connection,) = connections(server)
-    assert connection.transport is not None
-    connection.data_received(b"G" * fast_lane.MAX_BEHIND_BYTES)
-    assert connection.transport.is_reading()
-    connection.data_received(b"G")
-    assert not connection.transport.is_reading()
-
-
-async def test_a_stop_waits_for_a_long_poll_that_goes_on_to_aiohttp(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("durable_streams.http.server.LINGER_S", 0.01)
-    body = b"x" * 4_000_000
-    server = await serve(HttpSettings(shutdown_grace_s=600))
-    await server.create("a", "text/plain", body)
-    await applied(server, "a")
-    reader = await server.connect(receive_buffer_bytes=4096)
-    await idle(reader)
-    gate = hold_polls(server, monkeypatch)
-    reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not gate._waiters:
-        await asyncio.sleep(0)
-    stopping = asyncio.ensure_future(server.stop())
-    await asyncio.sleep(0)
-    gate.set()
-    await asyncio.sleep(0.1)  # the answer is under way, and its client takes its time
-    assert not stopping.done()
-    assert (await reader.answer()).body == body
-    await stopping
-
-
-async def test_requests_behind_a_long_poll_are_answered_in_order(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = b"x" * 300_000
-    await server.create("a", "text/plain", body)
-    await applied(server, "a")
-    gate = hold_polls(server, monkeypatch)
-    writer = await server.connect()
-    for offset, answered in (("-1", body), (TAIL, b"y")):
-        gate.clear()
-        reader = await server.connect()
-        await idle(reader)
-        reader.ask("GET", f"a?offset={offset}&live=long-poll")
-        while not any(connection._outcome for connection in connections(server)):
-            await asyncio.sleep(0)
-        (connection,) = (found for found in connections(server) if found._outcome)
-        reader.ask("HEAD", "a")
-        while not connection._pieces:
-            await asyncio.sleep(0)
-        gate.set()
-        if answered == b"y":
-            assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
-        assert (await reader.answer()).body == answered
-        assert (await reader.answer("HEAD")).status == 200
-
-
-async def test_an_idle_connection_is_not_closed_while_it_polls(serve: Serve) -> None:
-    server = await serve(HttpSettings(keepalive_timeout_s=0.2, long_poll_timeout_s=0.5))
-    await server.create("a", "application/json")
-    client = await server.connect()
-    await idle(client)
-    seen = watch(server)
-    (connection,) = connections(server)
-    began_s = asyncio.get_running_loop().time()
-    assert (await client.request("GET", "a?offset=-1&live=long-poll")).status == 204
-    assert connection._next_keepalive_close_time >= began_s + 0.5 + 0.2
-    assert (await client.request("POST", "a", b"1", JSON)).status == 204
-    assert seen == []
-    client.send(HEAD)
-    await asyncio.sleep(0.3)  # longer than a connection may be idle
-    client.send(b"1234")
-    assert (await client.answer("POST")).status == 204
-    assert await client.ended()
 
 
 class Held:

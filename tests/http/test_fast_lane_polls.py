@@ -1,0 +1,193 @@
+"""Long-polls in the fast lane: none is lost, mixed up or left behind on its way to aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from durable_streams.http import fast_lane
+from durable_streams.settings import HttpSettings
+from tests.http.lanes import HEAD, JSON, TEXT, applied, connections, idle, watch
+
+if TYPE_CHECKING:
+    import pytest
+
+    from durable_streams.http.fast_lane import LaneConnection
+    from tests.http.conftest import RunningServer, Serve
+
+BEGIN: Final = f"{0:016d}_{0:016d}"
+BEYOND: Final = f"{9:016d}_{0:016d}"
+TAIL: Final = f"{0:016d}_{300_000:016d}"
+
+
+async def test_a_long_poll_whose_answer_is_in_a_file_goes_on_to_aiohttp(
+    server: RunningServer,
+) -> None:
+    await server.create("a", "text/plain", b"x" * 300_000)
+    await applied(server, "a")
+    reader, writer = await server.connect(), await server.connect()
+    await idle(reader)
+    await idle(writer)
+    seen = watch(server)
+    answer = await reader.request("GET", "a?offset=-1&live=long-poll")
+    assert answer.body == b"x" * 300_000
+    assert seen == ["GET a?offset=-1&live=long-poll"]
+    await idle(reader)
+    seen.clear()
+    tail = answer.headers["stream-next-offset"]
+    reader.ask("GET", f"a?offset={tail}&live=long-poll")
+    while not server.handler.live._polls:
+        await asyncio.sleep(0)
+    assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
+    assert (await reader.answer()).body == b"y"
+    assert seen == []
+
+
+def hold_polls(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Hold long-polls behind their first read until the event."""
+    gate, wait_for_data = asyncio.Event(), server.handler.live.wait_for_data
+
+    async def held(*arguments: Any) -> Any:
+        await gate.wait()
+        return await wait_for_data(*arguments)
+
+    monkeypatch.setattr(server.handler.live, "wait_for_data", held)
+    return gate
+
+
+async def test_a_long_poll_from_the_tail_on_gets_what_came_while_it_waited(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for offset in ("now", BEYOND):
+        server = await serve(HttpSettings(long_poll_timeout_s=0.2))
+        await server.create("a", "text/plain", b"x")
+        reader, writer = await server.connect(), await server.connect()
+        await idle(reader)
+        gate = hold_polls(server, monkeypatch)
+        reader.ask("GET", f"a?offset={offset}&live=long-poll")
+        while not gate._waiters:
+            await asyncio.sleep(0)
+        assert (await writer.request("POST", "a", b"y" * 300_000, TEXT)).status == 204
+        await applied(server, "a")  # so that the answer is in a file
+        gate.set()
+        assert (await reader.answer()).body == b"y" * 300_000
+
+
+async def test_a_client_that_leaves_is_noticed_though_it_sent_more(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader = await server.connect()
+    await idle(reader)
+    reader.ask("GET", f"a?offset={BEGIN}&live=long-poll")
+    while not server.handler.live._polls:
+        await asyncio.sleep(0)
+    (connection,) = connections(server)
+    reader.send(b"G")
+    while not connection._pieces:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):  # the poll's own is longer
+        await reader.close()
+        while server.handler.live._polls or connections(server):
+            await asyncio.sleep(0)
+
+
+async def test_no_more_is_read_behind_a_request_than_has_to_be(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    reader = await server.connect()
+    await idle(reader)
+    reader.ask("GET", f"a?offset={BEGIN}&live=long-poll")
+    while not server.handler.live._polls:
+        await asyncio.sleep(0)
+    (connection,) = connections(server)
+    assert connection.transport is not None
+    connection.data_received(b"G" * fast_lane.MAX_BEHIND_BYTES)
+    assert connection.transport.is_reading()
+    connection.data_received(b"G")
+    assert not connection.transport.is_reading()
+
+
+async def test_a_stop_waits_for_a_long_poll_that_goes_on_to_aiohttp(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_streams.http.server.LINGER_S", 0)
+    body = b"x" * 4_000_000
+    server = await serve(HttpSettings(shutdown_grace_s=600))
+    await server.create("a", "text/plain", body)
+    await applied(server, "a")
+    reader = await server.connect(receive_buffer_bytes=4096)
+    await idle(reader)
+    gate = hold_polls(server, monkeypatch)
+    reader.ask("GET", "a?offset=-1&live=long-poll")
+    while not gate._waiters:
+        await asyncio.sleep(0)
+    stopping = asyncio.ensure_future(server.stop())
+    await asyncio.sleep(0)
+    gate.set()
+    assert (await reader.head()).status == 200
+    for _ in range(1000):  # the client takes its time
+        await asyncio.sleep(0)
+    assert await reader.reader.readexactly(len(body)) == body
+    await stopping
+
+
+async def test_requests_behind_a_long_poll_are_answered_in_order(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b"x" * 300_000
+    await server.create("a", "text/plain", body)
+    await applied(server, "a")
+    gate = hold_polls(server, monkeypatch)
+    writer = await server.connect()
+    for offset, answered in (("-1", body), (TAIL, b"y")):
+        gate.clear()
+        reader = await server.connect()
+        await idle(reader)
+        reader.ask("GET", f"a?offset={offset}&live=long-poll")
+        while not any(connection._outcome for connection in connections(server)):
+            await asyncio.sleep(0)
+        (connection,) = (found for found in connections(server) if found._outcome)
+        reader.ask("HEAD", "a")
+        while not connection._pieces:
+            await asyncio.sleep(0)
+        gate.set()
+        if answered == b"y":
+            assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
+        assert (await reader.answer()).body == answered
+        assert (await reader.answer("HEAD")).status == 200
+
+
+def run_out(connection: LaneConnection) -> None:
+    """Let the time run out for which a connection may be idle."""
+    connection._next_keepalive_close_time = 0
+    connection._process_keepalive()
+
+
+async def test_a_connection_that_polls_is_not_idle(server: RunningServer) -> None:
+    await server.create("a", "application/json")
+    client = await server.connect()
+    await idle(client)
+    (connection,) = connections(server)
+    writer = await server.connect()
+    client.ask("GET", f"a?offset={BEGIN}&live=long-poll")
+    while not server.handler.live._polls:
+        await asyncio.sleep(0)
+    run_out(connection)
+    connection._next_keepalive_close_time = 0
+    assert (await writer.request("POST", "a", b"1", JSON)).status == 204
+    assert (await client.answer()).body == b"[1]"
+    assert connection._next_keepalive_close_time > 0
+    assert (await client.request("GET", "a")).body == b"[1]"
+    run_out(connection)
+    assert await client.ended()
+
+
+async def test_a_connection_whose_request_is_half_here_is_not_idle(server: RunningServer) -> None:
+    await server.create("a", "application/json")
+    client = await server.connect()
+    await idle(client)
+    (connection,) = connections(server)
+    client.send(HEAD)
+    while not connection._pieces:
+        await asyncio.sleep(0)
+    run_out(connection)
+    client.send(b"1234")
+    assert (await client.answer("POST")).status == 204
