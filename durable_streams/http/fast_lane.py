@@ -3,7 +3,7 @@
 aiohttp spends a task, a request and a response on every message, which costs several times what
 the append itself does.  The lane answers without them what is *plain* (``heads``), one whole
 request with nothing behind it, if it is a write or its answer is in memory.  All else goes to
-aiohttp as it came, or once a long-poll has found that its answer is in a file.
+aiohttp as it came, or once a long-poll has found that memory does not answer it.
 
 Nothing here reads HTTP: the parser, the engine and the replies are those of the other way.  So both
 ways give the same answers, and ``HttpSettings.fast_lane`` may switch this one off.
@@ -161,7 +161,7 @@ class LaneConnection(web.RequestHandler):
             self._take(lane, data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget what has not come whole or waits for its turn; a write under way goes on."""
+        """Forget what has not come whole, polls or waits its turn; a write under way goes on."""
         for waiting in (self._patience, self._stalled, self._turn):
             if waiting is not None:
                 waiting.cancel()

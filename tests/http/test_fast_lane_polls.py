@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pytest
 
     from durable_streams.http.fast_lane import LaneConnection
+    from tests.http.client import Client
     from tests.http.conftest import RunningServer, Serve
 
 BEGIN: Final = f"{0:016d}_{0:016d}"
@@ -75,31 +76,31 @@ async def test_a_long_poll_from_the_tail_on_gets_what_came_while_it_waited(
         assert (await reader.answer()).body == b"y" * 300_000
 
 
-async def test_a_client_that_leaves_is_noticed_though_it_sent_more(server: RunningServer) -> None:
-    await server.create("a", "text/plain")
-    reader = await server.connect()
-    await idle(reader)
-    reader.ask("GET", f"a?offset={BEGIN}&live=long-poll")
+async def polling(server: RunningServer) -> tuple[Client, LaneConnection]:
+    """The only client, which waits for an empty stream in the lane, and its connection."""
+    await server.create("a", "application/json")
+    client = await server.connect()
+    await idle(client)
+    (connection,) = connections(server)
+    client.ask("GET", f"a?offset={BEGIN}&live=long-poll")
     while not server.handler.live._polls:
         await asyncio.sleep(0)
-    (connection,) = connections(server)
+    return client, connection
+
+
+async def test_a_client_that_leaves_is_noticed_though_it_sent_more(serve: Serve) -> None:
+    server = await serve(HttpSettings(long_poll_timeout_s=3600))
+    reader, connection = await polling(server)
     reader.send(b"G")
     while not connection._pieces:
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):  # the poll's own is longer
-        await reader.close()
-        while server.handler.live._polls or connections(server):
-            await asyncio.sleep(0)
+    await reader.close()
+    while server.handler.live._polls or connections(server):  # or else for an hour
+        await asyncio.sleep(0)
 
 
 async def test_no_more_is_read_behind_a_request_than_has_to_be(server: RunningServer) -> None:
-    await server.create("a", "text/plain")
-    reader = await server.connect()
-    await idle(reader)
-    reader.ask("GET", f"a?offset={BEGIN}&live=long-poll")
-    while not server.handler.live._polls:
-        await asyncio.sleep(0)
-    (connection,) = connections(server)
+    _, connection = await polling(server)
     assert connection.transport is not None
     connection.data_received(b"G" * fast_lane.MAX_BEHIND_BYTES)
     assert connection.transport.is_reading()
@@ -169,14 +170,8 @@ def run_out(connection: LaneConnection) -> None:
 
 
 async def test_a_connection_that_polls_is_not_idle(server: RunningServer) -> None:
-    await server.create("a", "application/json")
-    client = await server.connect()
-    await idle(client)
-    (connection,) = connections(server)
+    client, connection = await polling(server)
     writer = await server.connect()
-    client.ask("GET", f"a?offset={BEGIN}&live=long-poll")
-    while not server.handler.live._polls:
-        await asyncio.sleep(0)
     run_out(connection)
     connection._next_keepalive_close_time = 0
     assert (await writer.request("POST", "a", b"1", JSON)).status == 204
