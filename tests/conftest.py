@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -10,6 +9,7 @@ import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
 from tests.node import node_problem, running_in_ci
+from tests.programs import TESTED_WITH, find_program
 from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -101,10 +101,12 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out what needs Node where there is none; in CI that is a failure."""
-    if item.get_closest_marker("node") is None:
-        return
-    problem = node_problem()
+    """Leave out what needs Node or a program that is missing; in CI that is a failure."""
+    problem = node_problem() if item.get_closest_marker("node") else None
+    for marker in item.iter_markers("needs"):
+        missing = [program for program in marker.args if find_program(program) is None]
+        if missing:
+            problem = f"{' and '.join(missing)} not found: run scripts/setup programs"
     if problem is None:
         return
     if running_in_ci():
@@ -119,10 +121,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if problem is not None:
         missing += [
             problem,
-            "The official conformance suite and the JavaScript client did not run.",
+            "The official conformance suite, the JavaScript client and Yjs did not run.",
         ]
-    if shutil.which("rsync") is None:
-        missing.append("rsync is missing: backups with it were not tested. Run scripts/setup dev.")
+    missing += [
+        f"{program} is missing: {tested} not tested. Run scripts/setup programs."
+        for program, tested in TESTED_WITH.items()
+        if find_program(program) is None
+    ]
     if missing:
         terminalreporter.section("NOT EVERYTHING WAS TESTED", sep="!", red=True, bold=True)
     for line in missing:
