@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from typing import Final
 
 TESTED_WITH: Final = {
@@ -18,3 +19,11 @@ TESTED_WITH: Final = {
 def find_program(name: str) -> str | None:
     """Where a program is, also one that only root's ``PATH`` has."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -15,13 +15,10 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import textwrap
 import tomllib
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +26,9 @@ import pytest
 
 from durable_streams.maintenance.verify import verify
 from durable_streams.protocol import replies
+from tests.documents import blocks_of
 from tests.node import running_in_ci
+from tests.programs import free_port
 from tests.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from durable_streams.maintenance.findings import Finding
     from tests.conftest import StartServer
+    from tests.documents import Block
 
 DOCUMENTS: Final = [
     "README.rst",
@@ -53,28 +53,6 @@ SERVER: Final = "localhost:4437"
 APPLICATION_PORT: Final = "8080"
 LEFT_OUT: Final = "…"
 _PATH: Final = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-_BLOCK: Final = re.compile(
-    r"^\.\. code-block:: (?P<language>\w+)\n\n(?P<code>(?:(?: {4}.*)?\n)+)", re.MULTILINE
-)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A code block, and what the document says it prints."""
-
-    language: str
-    code: str
-    output: list[str]
-
-
-def blocks_of(document: str) -> list[Block]:
-    text = (ROOT / document).read_text() + "\n"
-    found = [(m["language"], textwrap.dedent(m["code"]).strip()) for m in _BLOCK.finditer(text)]
-    following = [*found[1:], ("", "")]
-    return [
-        Block(language, code, after_code.splitlines() if after == "text" else [])
-        for (language, code), (after, after_code) in zip(found, following, strict=True)
-    ]
 
 
 def is_as_told(expected: list[str], printed: str) -> bool:
@@ -142,13 +120,6 @@ def run_shell(block: Block, server: ServerProcess, directory: Path) -> None:
 def has_rsync() -> bool:
     """Whether it is there; in CI it has to be."""
     return shutil.which("rsync") is not None or running_in_ci()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def use_application(process: subprocess.Popen[str], port: int) -> None:
