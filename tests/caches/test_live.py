@@ -1,0 +1,143 @@
+"""Live reads through a cache: nobody waits longer than without it, and nothing is held back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.caches.streams import CLOSE, append, create, create_long, read, read_piece
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.http.client import Answer, Client
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_held_back() -> AsyncIterator[None]:
+    """Live reads end by themselves, long after a client should have had its answer."""
+    async with asyncio.timeout(20):
+        yield
+
+
+async def poll(client: Client, path: str, offset: str, cursor: str | None = None) -> Answer:
+    cursor = "" if cursor is None else f"&cursor={cursor}"
+    return await client.request("GET", f"{path}?offset={offset}&live=long-poll{cursor}")
+
+
+async def open_events(client: Client, path: str, last_event_id: str | None = None) -> None:
+    """Listen from the beginning, or from behind an event."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    client.ask("GET", f"{path}?offset=-1&live=sse", headers=headers)
+    head = await client.head()
+    assert (head.status, head.headers["content-type"]) == (200, "text/event-stream"), head
+
+
+async def test_an_append_wakes_all_who_poll_with_the_same_cursor(
+    origin: Client, reader: Client, another_reader: Client, stream: str
+) -> None:
+    await create(origin, stream, b"zero")
+    offset = (await read(reader, stream)).headers["stream-next-offset"]
+    cursor = None
+    for word in (b"one", b"two", b"three"):
+        polls = [
+            asyncio.create_task(poll(client, stream, offset, cursor))
+            for client in (reader, another_reader)
+        ]
+        await append(origin, stream, word)
+
+        answers = await asyncio.gather(*polls)
+
+        assert [(answer.status, answer.body) for answer in answers] == [(200, word)] * 2
+        offset, cursor = (
+            answers[0].headers[f"stream-{name}"] for name in ("next-offset", "cursor")
+        )
+
+
+async def test_who_polls_from_an_offset_gets_all_that_came_since(
+    origin: Client, reader: Client, stream: str
+) -> None:
+    await create(origin, stream)
+    content = b""
+    for word in (b"one ", b"two "):
+        await append(origin, stream, word)
+        content += word
+        assert (await poll(reader, stream, "-1")).body == content
+
+
+async def test_who_polls_a_long_stream_gets_its_pieces(
+    origin: Client, reader: Client, another_reader: Client, stream: str
+) -> None:
+    content = await create_long(origin, stream)
+    piece = await read_piece(reader, stream)
+    for client in (reader, another_reader):
+        polled = await poll(client, stream, "-1")
+        assert polled.body == piece.body
+        assert polled.headers["stream-cursor"]
+
+    rest = await poll(reader, stream, piece.headers["stream-next-offset"])
+
+    assert piece.body + rest.body == content
+
+
+async def test_a_close_wakes_who_polls(origin: Client, reader: Client, stream: str) -> None:
+    await create(origin, stream, b"all")
+    offset = (await read(reader, stream)).headers["stream-next-offset"]
+    polling = asyncio.create_task(poll(reader, stream, offset))
+
+    await append(origin, stream, b"", CLOSE)
+
+    answer = await polling
+    assert (answer.status, answer.headers["stream-closed"]) == (204, "true")
+    assert (await poll(reader, stream, offset)).status == 204
+
+
+async def test_events_arrive_one_by_one_at_all_who_listen(
+    origin: Client, reader: Client, another_reader: Client, stream: str
+) -> None:
+    await create(origin, stream, b"zero")
+    listeners = (reader, another_reader)
+    for client in listeners:
+        await open_events(client, stream)
+        await client.events_until(b"data:zero")
+
+    for word in (b"one", b"two", b"three"):
+        await append(origin, stream, word)
+        for client in listeners:
+            assert await client.events_until(b"data:" + word)
+
+    await append(origin, stream, b"", CLOSE)
+    for client in listeners:
+        assert b'"streamClosed":true' in b"".join([chunk async for chunk in client.chunks()])
+
+
+async def test_who_listens_again_goes_on_behind_the_last_event(
+    origin: Client, reader: Client, another_reader: Client, stream: str
+) -> None:
+    await create(origin, stream, b"one")
+    last = (await origin.request("HEAD", stream)).headers["stream-next-offset"]
+    await open_events(reader, stream)
+    await reader.events_until(b"data:one")
+    await append(origin, stream, b"two", CLOSE)
+    await reader.events_until(b"data:two")
+
+    await open_events(another_reader, stream, last_event_id=last)
+
+    events = await another_reader.events_until(b"streamClosed")
+    assert b"data:two" in events
+    assert b"data:one" not in events
+
+
+async def test_who_has_the_last_event_of_all_is_told_so_and_nobody_else_is(
+    origin: Client, reader: Client, stream: str
+) -> None:
+    await create(origin, stream, b"all", CLOSE)
+    last = (await origin.request("HEAD", stream)).headers["stream-next-offset"]
+    target = f"{stream}?offset=-1&live=sse"
+
+    for _ in range(2):
+        resumed = await reader.request("GET", target, headers={"Last-Event-ID": last})
+        assert (resumed.status, resumed.headers["stream-closed"]) == (204, "true")
+        assert b"data:all" in (await reader.request("GET", target)).body
