@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from durable_streams.settings import HttpSettings
+from tests.caches.conftest import PROGRAMS
+from tests.caches.running import running
 from tests.caches.streams import CLOSE, append, create, create_long, read, read_piece
+from tests.http.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from tests.http.client import Answer, Client
+    from tests.http.client import Answer
+    from tests.http.conftest import Serve
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +60,25 @@ async def test_an_append_wakes_all_who_poll_with_the_same_cursor(
         offset, cursor = (
             answers[0].headers[f"stream-{name}"] for name in ("next-offset", "cursor")
         )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_who_polls_does_not_wait_for_another_who_does(
+    program: str, serve: Serve, tmp_path: Path, stream: str
+) -> None:
+    server = await serve(HttpSettings(fast_lane=False))
+    await server.create(stream, "text/plain")
+    with running(program, tmp_path / "cache", server.port) as port:
+        clients = [await Client.connect(port) for _ in range(3)]
+        polls = [asyncio.create_task(poll(client, stream, "-1")) for client in clients]
+        while len(server.handler.active) < len(polls):
+            await asyncio.sleep(0)
+        await append(await server.connect(), stream, b"data")
+        answers = await asyncio.gather(*polls)
+        for client in clients:
+            await client.close()
+
+    assert [answer.body for answer in answers] == [b"data"] * 3
 
 
 async def test_who_polls_from_an_offset_gets_all_that_came_since(
