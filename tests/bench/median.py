@@ -1,8 +1,9 @@
-"""The median, and between which samples it lies: nothing is supposed of how they are distributed.
+"""The median, and between which samples it lies.
 
-Each sample is below the true median or above it, like the sides of a coin.  So with the samples in
-order, the true median lies between the k-th from below and the k-th from above unless fewer than k
-fell on one side, which has a probability of 2 P(B(n, 1/2) < k).
+Nothing is supposed of how the samples are distributed, but that they do not depend on each other.
+Each is below the true median or above it, like the sides of a coin.  So with the samples in order,
+the true median lies between the k-th from below and the k-th from above unless fewer than k fell on
+one side, which has a probability of 2 P(B(n, 1/2) < k).
 """
 
 from __future__ import annotations
