@@ -10,7 +10,7 @@ import pytest
 from durable_streams.settings import HttpSettings
 from tests.caches.conftest import PROGRAMS
 from tests.caches.running import running
-from tests.caches.streams import CLOSE, append, create, create_long, read, read_piece
+from tests.caches.streams import CLOSE, TEXT, append, create, create_long, read, read_piece
 from tests.http.client import Client
 
 if TYPE_CHECKING:
@@ -33,12 +33,16 @@ async def poll(client: Client, path: str, offset: str, cursor: str | None = None
     return await client.request("GET", f"{path}?offset={offset}&live=long-poll{cursor}")
 
 
-async def open_events(client: Client, path: str, last_event_id: str | None = None) -> None:
-    """Listen from the beginning, or from behind an event."""
-    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-    client.ask("GET", f"{path}?offset=-1&live=sse", headers=headers)
+async def open_events(client: Client, path: str) -> None:
+    client.ask("GET", f"{path}?offset=-1&live=sse")
     head = await client.head()
     assert (head.status, head.headers["content-type"]) == (200, "text/event-stream"), head
+
+
+async def listen_to_the_end(client: Client, path: str, last_event_id: str | None = None) -> Answer:
+    """Get all events of a closed stream, or those behind one."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    return await client.request("GET", f"{path}?offset=-1&live=sse", headers=headers)
 
 
 async def test_an_append_wakes_all_who_poll_with_the_same_cursor(
@@ -145,24 +149,22 @@ async def test_who_listens_again_goes_on_behind_the_last_event(
     last = (await origin.request("HEAD", stream)).headers["stream-next-offset"]
     await open_events(reader, stream)
     await reader.events_until(b"data:one")
-    await append(origin, stream, b"two", CLOSE)
+    await append(origin, stream, b"two", TEXT | CLOSE)
     await reader.events_until(b"data:two")
 
-    await open_events(another_reader, stream, last_event_id=last)
+    again = await listen_to_the_end(another_reader, stream, last)
 
-    events = await another_reader.events_until(b"streamClosed")
-    assert b"data:two" in events
-    assert b"data:one" not in events
+    assert b"data:two" in again.body
+    assert b"data:one" not in again.body
 
 
 async def test_who_has_the_last_event_of_all_is_told_so_and_nobody_else_is(
     origin: Client, reader: Client, stream: str
 ) -> None:
-    await create(origin, stream, b"all", CLOSE)
+    await create(origin, stream, b"all", TEXT | CLOSE)
     last = (await origin.request("HEAD", stream)).headers["stream-next-offset"]
-    target = f"{stream}?offset=-1&live=sse"
 
     for _ in range(2):
-        resumed = await reader.request("GET", target, headers={"Last-Event-ID": last})
+        resumed = await listen_to_the_end(reader, stream, last)
         assert (resumed.status, resumed.headers["stream-closed"]) == (204, "true")
-        assert b"data:all" in (await reader.request("GET", target)).body
+        assert b"data:all" in (await listen_to_the_end(reader, stream)).body
