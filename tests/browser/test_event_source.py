@@ -17,7 +17,7 @@ from tests.documents import SERVER, blocks_of
 from tests.e2e.clients import Outages, Producer
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Page, Request
 
     from tests.browser.conftest import OpenPage, StartProxy
     from tests.browser.nginx import Proxy
@@ -85,6 +85,18 @@ class Writer:
         await wait_for_printed(page, self.count + 2)  # one may be on its way
 
 
+def requests_begun(page: Page) -> list[str]:
+    """The page's requests for the stream, noted as each begins; the proxy notes their ends."""
+    begun: list[str] = []
+
+    def note(request: Request) -> None:
+        if PATH in request.url:
+            begun.append(request.url)
+
+    page.on("request", note)
+    return begun
+
+
 async def printed(page: Page) -> Any:
     return await page.evaluate("printed.flat()")
 
@@ -109,8 +121,7 @@ async def test_the_readme_example_gives_every_message_once_whatever_ends_its_con
     await create(server)
     proxy = await start_proxy(server.port)
     page = await open_page(proxy.page_url)
-    begun: list[str] = []
-    page.on("request", lambda request: begun.append(request.url))
+    begun = requests_begun(page)
     outages = Outages(server)
 
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
@@ -121,8 +132,9 @@ async def test_the_readme_example_gives_every_message_once_whatever_ends_its_con
 
         async with outages.stopped():
             server.options = (*LONG_LIFE, *options)
-        await writer.wait_for_page(page)  # its event stream is a long one now
-        async with outages.stopped():
+        await writer.wait_for_page(page)
+
+        async with outages.stopped():  # which ends an event stream that had long to live
             pass
         await writer.wait_for_page(page)
 
@@ -137,7 +149,7 @@ async def test_the_readme_example_gives_every_message_once_whatever_ends_its_con
 
     assert await printed(page) == list(range(writer.count))
     assert await page.evaluate("sources.at(-1).readyState === EventSource.CLOSED")
-    await proxy.wait_for(PATH, lambda statuses: len(statuses) == sum(PATH in url for url in begun))
+    await proxy.wait_for(PATH, lambda statuses: len(statuses) == len(begun))
 
 
 @both_ways
@@ -151,6 +163,7 @@ async def test_a_plain_event_source_gets_a_closed_stream_once_and_gives_up(
     await create(server, 0, 1, 2, closed=True)
     proxy = await start_proxy(server.port)
     page = await open_page(proxy.page_url)
+    begun = requests_begun(page)
 
     await page.add_script_tag(content=PLAIN % (proxy.authority, PATH))
     await wait_for_closed(page)
@@ -160,6 +173,7 @@ async def test_a_plain_event_source_gets_a_closed_stream_once_and_gives_up(
     assert await printed(page) == [0, 1, 2]
     assert first.last_event_id == ""
     assert second.last_event_id.endswith("_0000000000000006")
+    assert len(begun) == 2
 
 
 @both_ways
@@ -178,6 +192,7 @@ async def test_a_page_of_another_origin_reconnects_where_it_was(
     await proxy.wait_for(PATH, lambda statuses: statuses == [200])
     await append(server, 1)
     await proxy.wait_for(PATH, lambda statuses: statuses[1:] == [200])
+    await wait_for_printed(page, 2)
 
     first, second = proxy.requests_for(PATH)
     assert await printed(page) == [0, 1]
@@ -193,11 +208,11 @@ async def test_who_follows_from_now_on_gets_what_is_written_while_the_connection
     await create(server, 0)
     proxy = await start_proxy(server.port)
     page = await open_page(proxy.page_url)
-    code = readme_example(proxy).removesuffix(");") + ', "now");'
+    code = readme_example(proxy).removesuffix(");") + ', "now");'  # the call's last argument
 
     await page.add_script_tag(content=code)
     await page.wait_for_function("controls > 0")
-    await page.clock.pause_at("2100-01-01")
+    await page.clock.pause_at("2100-01-01")  # no reopening before there is a message to miss
     async with Outages(server).stopped():
         await wait_for_closed(page)  # by a 502
     await append(server, 1)
