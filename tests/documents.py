@@ -1,4 +1,4 @@
-"""The code blocks of the README and of the documentation, for the tests that run them."""
+"""The code blocks of the README and the documentation, for tests that run them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.server_process import ROOT
+
+SERVER: Final = "localhost:4437"
+"""Where the documents take the server to be."""
 
 _BLOCK: Final = re.compile(
     r"^\.\. code-block:: (?P<language>\w+)\n\n(?P<code>(?:(?: {4}.*)?\n)+)", re.MULTILINE

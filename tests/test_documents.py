@@ -2,6 +2,7 @@
 
 A ``sh`` block runs in a shell beside the data directory of a real server.  A ``python`` block runs
 as a program of its own; one that listens on port 8080 is asked for an answer and then interrupted.
+A ``javascript`` block is run in a browser, by ``tests/browser``.
 A ``text`` block is what the block before it printed, to the letter but for ``…``: a line of nothing
 else stands for any lines, and within a line it stands for any text.
 """
@@ -26,7 +27,7 @@ import pytest
 
 from durable_streams.maintenance.verify import verify
 from durable_streams.protocol import replies
-from tests.documents import blocks_of
+from tests.documents import SERVER, blocks_of
 from tests.node import running_in_ci
 from tests.programs import free_port
 from tests.server_process import ROOT, ServerProcess
@@ -49,7 +50,6 @@ DOCUMENTS: Final = [
 THERE_ALREADY: Final = {"docs/backup.rst": "chat/room-1"}
 """The stream that a document takes for granted."""
 
-SERVER: Final = "localhost:4437"
 APPLICATION_PORT: Final = "8080"
 LEFT_OUT: Final = "…"
 _PATH: Final = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -237,13 +237,12 @@ def test_the_readme_opens_with_two_commands_that_exist() -> None:
     assert "exec scripts/test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_browser_line_follows_the_stream_that_the_shell_follows() -> None:
+def test_the_browser_follows_the_stream_that_the_shell_follows() -> None:
     blocks = blocks_of("README.rst")
     (browser,) = (block.code for block in blocks if block.language == "javascript")
-    url = re.findall(r'EventSource\("(.*?)"\)', browser)
+    (shell,) = (block.code for block in blocks if "curl -N" in block.code)
 
-    assert [url[0] in block.code for block in blocks if "curl -N" in block.code] == [True]
-    assert 'addEventListener("data"' in browser
+    assert re.findall(r'follow\("(.*?)"', browser) == re.findall(r"'(.*?)\?offset=-1", shell)
 
 
 @pytest.mark.parametrize("document", ["README.rst", "docs/quickstart.rst", "docs/operations.rst"])
