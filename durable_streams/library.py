@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"
+
+_TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,7 @@ class ReadResult:
 class Message:
     """One message: an element of a JSON stream, one append of any other.
 
-    ``offset``: where to read on after it.  Messages appended together share the offset behind
-    them all, as a stream cannot be entered between them.
+    ``offset``: where to read on after it, also between messages that were appended together.
     """
 
     data: bytes
@@ -158,7 +160,7 @@ class Streams:
         and that forks still need; ``InvalidJson`` and ``PayloadTooLarge`` for ``data``.
         """
         command = Create(
-            _path(path), _content_type(content_type), _lifetime(ttl_s, expires_at), closed
+            _path(path), media_type.parse(content_type), _lifetime(ttl_s, expires_at), closed
         )
         return await self._create(command, data)
 
@@ -224,7 +226,7 @@ class Streams:
         neither data nor ``close``, or no room for one more producer.
         """
         path = _path(path)
-        given = _content_type(content_type)
+        given = media_type.parse(content_type)
         if producer is not None:
             check_producer(producer)
         if stream_seq is not None:
@@ -305,19 +307,21 @@ class Streams:
         Raises what :meth:`read` does.
         """
         chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
-        sizes = await self.engine.append_sizes(chunk)
+        return await self._messages(chunk)
+
+    async def _messages(self, chunk: Chunk) -> MessagesResult:
         data = await self._bytes(chunk)
+        if chunk.stream.is_json:
+            parts = json_mode.split_messages(b"[" + data[:-1] + b"]")
+            sizes = [len(part) + 1 for part in parts]  # and its comma
+        else:
+            sizes = await self.engine.append_sizes(chunk)
+            parts = [data[begin:end] for begin, end in pairwise([0, *accumulate(sizes)])]
+        segment, position = chunk.end.segment, chunk.end.position - chunk.size_bytes
         messages: list[Message] = []
-        position, at = 0, chunk.end.position - chunk.size_bytes
-        for size in sizes:
-            piece, position, at = data[position : position + size], position + size, at + size
-            token = Offset(chunk.end.segment, at).token
-            parts = (
-                json_mode.split_messages(b"[" + piece[:-1] + b"]")
-                if (chunk.stream.is_json)
-                else [piece]
-            )
-            messages.extend(Message(part, token) for part in parts)
+        for part, size in zip(parts, sizes, strict=True):
+            position += size
+            messages.append(Message(part, Offset(segment, position).token))
         return MessagesResult(messages, chunk.end.token, chunk.at_tail, chunk.closed)
 
     async def tail(self, path: str, offset: str = BEGINNING) -> AsyncIterator[Message]:
@@ -327,24 +331,31 @@ class Streams:
         deleted or expires meanwhile; and, once there is nothing more to read, ``Draining`` if the
         data directory is being closed, or ``StorageFailed``: nothing will be written any more.
         """
-        while True:
-            result = await self.read_messages(path, offset, live=True)
-            for message in result.messages:
-                yield message
-            offset = result.next_offset
-            if result.closed:
-                return
-            refusal = self.engine.write_refusal()
-            if not result.messages and isinstance(refusal, (Draining, StorageFailed)):
-                raise refusal
+        start = parse_start(offset)
+        stream = await self.engine.open_stream(_path(path))
+        with self.engine.following(stream):
+            chunk = await self.engine.read(stream, start)
+            while True:
+                result = await self._messages(chunk)
+                for message in result.messages:
+                    yield message
+                if chunk.closed:
+                    return
+                refusal = self.engine.write_refusal()
+                if not result.messages and isinstance(refusal, (Draining, StorageFailed)):
+                    raise refusal
+                if chunk.at_tail:
+                    await self.engine.wait(stream, chunk.end, _TAIL_WAIT_S)
+                chunk = await self.engine.read_on(stream, chunk.end)
 
     async def _chunk(self, path: str, offset: str, *, live: bool, timeout_s: float) -> Chunk:
         start = parse_start(offset)
         stream = await self.engine.open_stream(_path(path))
         chunk = await self.engine.read(stream, start)
         if live and not chunk.size_bytes and not chunk.closed:
-            await self.engine.wait(stream, chunk.end, timeout_s)
-            chunk = await self.engine.read(stream, chunk.end)
+            with self.engine.following(stream):
+                await self.engine.wait(stream, chunk.end, timeout_s)
+                chunk = await self.engine.read_on(stream, chunk.end)
         return chunk
 
     async def _bytes(self, chunk: Chunk) -> bytes:
@@ -362,15 +373,6 @@ class Streams:
 def _path(path: str) -> str:
     """The engine's form of a stream path, by the rules that URLs have to obey."""
     return parse_stream_path(quote_stream_path(path))
-
-
-def _content_type(text: str | None) -> str | None:
-    if text is None:
-        return None
-    normal = media_type.normalise(text)
-    if normal is None:
-        raise InvalidRequest(f"{text!r} is no content type")
-    return normal
 
 
 def _lifetime(ttl_s: int | None, expires_at: datetime | str | None) -> Lifetime:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import durable_streams
-from durable_streams import MessagesResult, ProducerClaim, Settings, Streams
+from durable_streams import ProducerClaim, Settings, Streams
 from durable_streams.errors import (
     ContentTypeMismatch,
     DataDirectoryError,
@@ -24,6 +24,8 @@ from durable_streams.errors import (
     StreamExists,
     StreamNotFound,
 )
+from durable_streams.protocol.offsets import Offset
+from durable_streams.results import StreamRef
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -76,8 +78,9 @@ async def test_json_is_split_into_messages_byte_for_byte(streams: Streams) -> No
     assert read.data == b'[{"a": 1.0},"\\u00e4",3e2]'
     assert [message.data for message in result.messages] == [b'{"a": 1.0}', b'"\\u00e4"', b"3e2"]
     offsets = [message.offset for message in result.messages]
-    assert offsets == [first.next_offset, first.next_offset, last.next_offset]
-    assert (await streams.read_messages("j", first.next_offset)).messages == result.messages[2:]
+    assert offsets[1:] == [first.next_offset, last.next_offset]
+    for number, offset in enumerate(offsets, 1):
+        assert (await streams.read_messages("j", offset)).messages == result.messages[number:]
     with pytest.raises(InvalidJson):
         await streams.append("j", b"{")
 
@@ -156,14 +159,13 @@ async def test_a_tail_ends_with_an_error_when_there_is_nothing_to_follow(tmp_pat
 async def test_a_tail_waits_while_the_disk_is_full(
     streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_messages, full = streams.read_messages, asyncio.Event()
+    wait, full = streams.engine.wait, asyncio.Event()
 
-    async def impatient(path: str, offset: str, *, live: bool) -> MessagesResult:
-        result = await read_messages(path, offset, live=live, timeout_s=0.0)
+    async def impatient(stream: StreamRef, at: Offset, timeout_s: float) -> bool:
         full.set()
-        return result
+        return await wait(stream, at, 0.0)
 
-    monkeypatch.setattr(streams, "read_messages", impatient)
+    monkeypatch.setattr(streams.engine, "wait", impatient)
     monkeypatch.setattr(streams.engine, "write_refusal", lambda: DiskFull("full"))
     await streams.create("s")
     following = asyncio.ensure_future(anext(streams.tail("s")))

@@ -33,7 +33,6 @@ from durable_streams.errors import (
 from durable_streams.protocol import json_mode, media_type
 from durable_streams.protocol.commands import Append
 from durable_streams.protocol.create_rules import Identity, fork_lifetime, matches
-from durable_streams.protocol.lifetime import is_expired
 from durable_streams.protocol.offsets import Offset
 from durable_streams.results import Created
 from durable_streams.storage import disk as disks
@@ -71,7 +70,7 @@ class Births:
                 continue
             if existing is None:
                 break
-            if not existing.sidecar.soft_deleted and not self._is_expired(existing):
+            if not existing.sidecar.soft_deleted and not existing.is_expired(self._core.now_ms()):
                 return await self._same(existing, command)
             # A crash may have come between the end of the last fork and that of its source.
             with suppress(StreamNotFound, StreamGone):  # somebody else removed it, or forks need it
@@ -81,11 +80,6 @@ class Births:
         if command.fork is not None:
             return await self._fork(command, command.fork, body)
         return await self._fresh(command, body)
-
-    def _is_expired(self, stream: Stream) -> bool:
-        return not stream.sidecar.soft_deleted and is_expired(
-            stream.sidecar.lifetime(), stream.last_use_ms, self._core.now_ms()
-        )
 
     async def _same(self, existing: Stream, command: Create) -> Created:
         if existing.last_operation is not None:
@@ -219,14 +213,17 @@ class Births:
 
     async def _source(self, command: Create, request: ForkRequest) -> Stream:
         source = await self._core.catalog.find(request.source)
-        if source is None or self._is_expired(source):
+        if source is None or (
+            not source.sidecar.soft_deleted and source.is_expired(self._core.now_ms())
+        ):
             raise StreamNotFound(request.source)
         if source.sidecar.soft_deleted:
             if source in self._core.catalog.going:
                 await self._core.catalog.going[source].wait()
             raise SourceGone(request.source)
-        if command.content_type not in (None, source.content_type):
-            raise ContentTypeMismatch(source.content_type, command.content_type or "")
+        requested = command.content_type
+        if requested is not None and not media_type.same(requested, source.content_type):
+            raise ContentTypeMismatch(source.content_type, requested)
         return source
 
     async def _plan(self, command: Create, request: ForkRequest, source: Stream) -> ForkPlan:
@@ -235,8 +232,7 @@ class Births:
         if anchor > source.durable.offset:
             raise InvalidOffset(f"the fork offset {anchor.token} is beyond the source's tail")
         point, last_messages = await core.reader.locate(source, anchor), None
-        if request.sub_offset:
-            await self._in_files(source, source.durable.offset)
+        if request.sub_offset or (source.is_json and anchor < source.durable.offset):
             point, last_messages = await self._inside(source, point, request.sub_offset)
         if point.segment and not point.position:
             point = Offset(point.segment - 1, source.sizes[point.segment - 1])
@@ -264,24 +260,28 @@ class Births:
         return ForkPlan(source.path, source.id, sidecar, point, last_messages)
 
     async def _inside(self, source: Stream, at: Offset, count: int) -> tuple[Offset, int | None]:
-        """The position ``count`` messages or bytes into the append that holds ``at``."""
-        segment, begin = at
-        ends = (
-            (await self._core.reader.append_ends(source, segment)).ends
-            if (at < source.durable.offset)
-            else ()
-        )
-        end = next((end for end in ends if end > begin), begin)
+        """The position ``count`` messages or bytes behind ``at``, within the append there.
+
+        And of a JSON stream how many messages the append has up to there, None if it is whole.
+        """
+        segment, position = at
+        reader = self._core.reader
+        begin = end = position
+        if at < source.durable.offset:
+            begin, end = await reader.boundaries.append_at(source, at)
         if not source.is_json:
-            if begin + count > end:
+            if position + count > end:
                 raise InvalidRequest("the fork sub-offset is past the end of the append")
-            return Offset(segment, begin + count), None
-        wire = await self._core.reader.bytes_of(source, segment, begin, end) if end > begin else b""
-        messages = json_mode.split_messages(b"[" + wire[:-1] + b"]")
+            return Offset(segment, position + count), None
+        if begin == position and not count:
+            return at, None
+        wire = await reader.bytes_of(source, segment, begin, end) if end > begin else b""
+        before, behind = wire[: position - begin], wire[position - begin :]
+        messages = _messages(behind)
         if count > len(messages):
             raise InvalidRequest("the fork sub-offset is past the messages of the append")
         size = len(json_mode.encode_messages(messages[:count]))
-        return Offset(segment, begin + size), count
+        return Offset(segment, position + size), len(_messages(before)) + count
 
     def _adopt(
         self, command: Create, plan: ForkPlan, source: Stream, tail: Tail, payload: Payload
@@ -310,6 +310,11 @@ class Births:
         core.catalog.add(stream)
         core.submit(operation)
         return operation
+
+
+def _messages(wire: bytes) -> list[bytes]:
+    """The messages in wire bytes of a JSON stream."""
+    return json_mode.split_messages(b"[" + wire[:-1] + b"]")
 
 
 def sidecar_record(stream: Stream) -> fmt.SidecarRecord:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -17,11 +18,12 @@ import msgspec
 from durable_streams.engine.births import Births
 from durable_streams.engine.core import Core
 from durable_streams.engine.endings import Endings
-from durable_streams.engine.lifetimes import Reclaimer, unwritten_too_long
+from durable_streams.engine.lifetimes import Reclaimer
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import prepare, try_prepare
 from durable_streams.engine.runtime import Runtime, cancel
 from durable_streams.engine.stream import own, producer_bytes
+from durable_streams.engine.uses import Following, Uses
 from durable_streams.engine.verification import Verifier
 from durable_streams.errors import (
     DataDirectoryError,
@@ -36,7 +38,6 @@ from durable_streams.errors import (
 )
 from durable_streams.protocol.append_rules import Repeat, check_syntax, decide_append
 from durable_streams.protocol.commands import FOREVER
-from durable_streams.protocol.lifetime import is_expired
 from durable_streams.results import Appended
 from durable_streams.settings import MIB, Durability
 from durable_streams.storage.directory import DataDirectory
@@ -45,7 +46,8 @@ from durable_streams.storage.journal import Journal, SyncFailed
 from durable_streams.storage.recovery import Recovery, recover
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from durable_streams.engine.operations import Operation
@@ -61,7 +63,6 @@ _T = TypeVar("_T")
 _LARGE_BODY: Final = 64 * 1024  # parsing and checksumming more than this leaves the loop
 _PRODUCERS_BYTES: Final = 4 * MIB  # of their table, which every index opens with
 _PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
-_USE_TICK_S: Final = 0.5
 
 log = logging.getLogger("durable_streams.engine")
 
@@ -96,11 +97,12 @@ class Engine:
         self._core = core
         self._endings = Endings(core)
         self._births = Births(core, self._endings.end)
-        core.catalog.leaving = self._write_use
+        self._uses = Uses(core, self._endings)
+        core.catalog.leaving = self._uses.write
         core.catalog.was_cut = self._count_cut
         self._long: set[asyncio.Task[object]] = set()
         self._tasks = [
-            asyncio.create_task(self._tick()),
+            asyncio.create_task(self._uses.run()),
             asyncio.create_task(self._reclaimer().run()),
             asyncio.create_task(self._endings.empty_trash()),
         ]
@@ -213,7 +215,7 @@ class Engine:
         decision = decide_append(stream.writer_state(), known, command, bool(body))
         now_ms = self._core.now_ms()
         if isinstance(decision, Repeat):
-            stream.last_use_ms = max(stream.last_use_ms, now_ms)
+            stream.use(now_ms)
             return decision
         payload = prepare(stream.content_type, body) if prepared is None else prepared
         if isinstance(payload, InvalidJson):
@@ -223,7 +225,8 @@ class Engine:
         record, before = stream.reserve(command, payload, now_ms, self.settings)
         if claim is not None and known is None:
             self._core.catalog.weigh(stream)
-        stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
+        stream.use(now_ms)
+        stream.use_written_ms = stream.last_use_ms
         return AppendOperation(stream, record, before)
 
     def _check_room(self, stream: Stream, producer_id: str) -> None:
@@ -280,24 +283,69 @@ class Engine:
 
     def _use(self, stream: Stream) -> Stream:
         self._check_usable(stream)
-        stream.last_use_ms = max(stream.last_use_ms, self._core.now_ms())
+        stream.use(self._core.now_ms())
         return stream
+
+    def following(self, stream: StreamRef) -> AbstractContextManager[None]:
+        """A context that a live reader is in: meanwhile a TTL does not end the stream."""
+        return Following(self._core, own(stream))
+
+    def left_s(self, stream: StreamRef) -> int | None:
+        """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""
+        now_ms = self._core.now_ms()
+        end_ms = own(stream).ends_at_ms(now_ms)
+        return None if end_ms is None else max(0, end_ms - now_ms) // 1000
 
     def read_now(self, stream: StreamRef, start: Offset | Start) -> Chunk | None:
         """:meth:`read` of a small chunk if nothing has to be waited for, else None."""
         opened = own(stream)
-        self._check_there(opened)
+        self._check_usable(opened)
         return self._core.reader.read_now(opened, start)
 
-    async def read(self, stream: StreamRef, start: Offset | Start) -> Chunk:
-        """A bounded chunk from an offset, empty at the tail; the caller releases it."""
+    async def read(
+        self, stream: StreamRef, start: Offset | Start, *, max_bytes: int | None = None
+    ) -> Chunk:
+        """A bounded chunk from an offset, empty at the tail; the caller releases it.
+
+        ``max_bytes``: less than ``max_read_bytes``, but an append that has more comes whole.
+        """
         opened = own(stream)
-        self._check_there(opened)
+        self._check_usable(opened)
+        with self._missing_files(opened):
+            return await self._core.reader.read(opened, start, max_bytes=max_bytes)
+
+    async def read_on(
+        self, stream: StreamRef, end: Offset, *, max_bytes: int | None = None
+    ) -> Chunk:
+        """:meth:`read` from where a chunk or publication ended, which needs no looking up."""
+        opened = own(stream)
+        self._check_usable(opened)
+        with self._missing_files(opened):
+            return await self._core.reader.read(opened, end, is_end=True, max_bytes=max_bytes)
+
+    async def pieces(self, chunk: Chunk, size: int) -> AsyncIterator[bytes]:
+        """The bytes of a chunk, so many at a time, each read when it is asked for.
+
+        The chunk's parts are given up: a reader that takes its time keeps nothing in memory.
+        """
+        stream = own(chunk.stream)
+        chunk.release()
+        chunk.parts = ()
+        segment, end = chunk.end
+        for begin in range(end - chunk.size_bytes, end, size):
+            stop = min(begin + size, end)
+            with self._missing_files(stream):
+                piece = await self._core.reader.bytes_of(stream, segment, begin, stop)
+            yield piece
+
+    @contextmanager
+    def _missing_files(self, stream: Stream) -> Iterator[None]:
+        """Tell why a file is missing: the stream has ended, or it is damaged."""
         try:
-            return await self._core.reader.read(opened, start)
+            yield
         except FileNotFoundError as error:
-            self._check_there(opened)
-            raise StreamDamaged(opened.path, f"{error.filename} is missing") from error
+            self._check_there(stream)
+            raise StreamDamaged(stream.path, f"{error.filename} is missing") from error
 
     async def append_sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""
@@ -313,7 +361,7 @@ class Engine:
         False after the timeout, or when the engine drains; raises if the stream ends.
         """
         opened = own(stream)
-        self._check_there(opened)
+        self._check_usable(opened)
         if opened.durable.offset > at or opened.durable.closed:
             return True
         if self._core.draining:
@@ -331,7 +379,7 @@ class Engine:
     def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
         """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
         opened = own(stream)
-        self._check_there(opened)
+        self._check_usable(opened)
         if self._core.draining:
             raise Draining
         if opened.durable.offset != at or opened.durable.closed:
@@ -353,7 +401,7 @@ class Engine:
 
     def _check_usable(self, stream: Stream) -> None:
         self._check_there(stream)
-        if self._is_expired(stream):
+        if stream.sidecar.lifetime() is not FOREVER and stream.is_expired(self._core.now_ms()):
             if stream.sidecar.forks:
                 raise StreamGone(stream.path)
             raise StreamNotFound(stream.path)
@@ -365,56 +413,15 @@ class Engine:
         if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
             raise StreamGone(stream.path)
 
-    def _is_expired(self, stream: Stream) -> bool:
-        lifetime = stream.sidecar.lifetime()
-        return lifetime is not FOREVER and is_expired(
-            lifetime, stream.last_use_ms, self._core.now_ms()
-        )
-
-    # -- time ------------------------------------------------------------------------------
-
-    async def _tick(self) -> None:
-        """Remember uses, and send readers of expired streams away; runs for ever."""
-        while True:
-            await asyncio.sleep(_USE_TICK_S)
-            for stream in self._core.catalog.mortal():
-                if stream.audience and self._is_expired(stream):
-                    gone = bool(stream.sidecar.forks)
-                    reason = StreamGone if gone else StreamNotFound
-                    stream.audience.end(reason(stream.path))
-                elif unwritten_too_long(stream):
-                    self._write_use(stream)
-
     def _count_cut(self, stream: Stream) -> None:
         """Offsets of this stream may repeat with other bytes: let its ETags differ."""
         self._endings.change(stream, cuts=stream.sidecar.cuts + 1)
 
-    def _write_use(self, stream: Stream) -> None:
-        """Let a stream's sidecar know when it was last used."""
-        if (
-            stream.sidecar.ttl_s is None
-            or stream.use_written_ms >= stream.last_use_ms
-            or stream.ended is not None
-            or not self._core.takes_sidecars()
-        ):
-            return
-        stream.use_written_ms = stream.last_use_ms
-        self._endings.change(stream)
-
     def _reclaimer(self) -> Reclaimer:
         core = self._core
-        return Reclaimer(core.directory, core.executor, core.settings, core.runtime, self._reclaim)
-
-    async def _reclaim(self, path: str) -> None:
-        """Delete a stream that is expired, or soft-deleted and needed by no fork."""
-        try:
-            stream = await self._core.catalog.find(path)
-            if stream is None or self._core.refusal() is not None:
-                return
-            if stream.sidecar.soft_deleted or self._is_expired(stream):
-                await self._endings.end(stream)
-        except (StreamError, OSError):  # the next walk comes by again
-            return
+        return Reclaimer(
+            core.directory, core.executor, core.settings, core.runtime, self._uses.reclaim
+        )
 
     # -- going down ------------------------------------------------------------------------
 
@@ -431,8 +438,7 @@ class Engine:
         """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
         if self._core.draining:
             return
-        for stream in self._core.catalog.mortal():
-            self._write_use(stream)
+        self._uses.write_all()
         self._core.drain()
         for stream in self._core.catalog.streams():
             for waiter in list(stream.audience.waiters):

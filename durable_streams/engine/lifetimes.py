@@ -1,10 +1,8 @@
-"""Time: sliding TTLs that survive restarts, and expired streams that go by themselves.
+"""Expired streams that nobody touches are found, and go by themselves.
 
-A use renews a stream's TTL in memory; the engine writes the time of the last use to the sidecar
-when it has moved by a noticeable part of the TTL (:func:`unwritten_too_long`).  Expired streams are
-gone for everybody at once (the engine looks before it serves); those nobody touches are found by a
-slow walk over the directories, which begins only ``reclaim_delay_s`` after the start or a jump of
-the clock: a backup that was just restored, or a wrong clock, costs no data at once.
+Expired streams are gone for everybody at once (the engine looks before it serves); their files are
+found by a slow walk over the directories, which begins only ``reclaim_delay_s`` after the start or
+a jump of the clock: a backup that was just restored, or a wrong clock, costs no data at once.
 """
 
 from __future__ import annotations
@@ -22,25 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.engine.runtime import Runtime
-    from durable_streams.engine.stream import Stream
     from durable_streams.settings import Settings
     from durable_streams.storage.directory import DataDirectory
 
-_LONGEST_UNWRITTEN_MS: Final = 4000
 _CLOCK_JUMP_S: Final = 60.0
 _WALK_BATCH: Final = 64  # sidecars read in one go; then a pause, so that a walk costs little
 _WALK_PAUSE_S: Final = 0.2
 
 log = logging.getLogger("durable_streams.engine")
-
-
-def unwritten_too_long(stream: Stream) -> bool:
-    """Whether the last use of a stream has to go to its sidecar."""
-    ttl_s = stream.sidecar.ttl_s
-    if ttl_s is None or stream.ended is not None:
-        return False
-    limit = min(_LONGEST_UNWRITTEN_MS, ttl_s * 1000 // 8)
-    return stream.last_use_ms - stream.use_written_ms > limit
 
 
 class Reclaimer:

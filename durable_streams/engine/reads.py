@@ -3,22 +3,26 @@
 A chunk lies within one segment and is bounded.  It ends at the end of an append, chosen so that
 the same offset gives the same bytes once they are no longer the tail.  Small chunks are read here,
 on the loop where the page cache has them; larger ones are described as slices of open files.
+
+Where a chunk begins depends on what the stream holds.  Text can be entered at every byte, JSON
+between two messages.  Of anything else a client can only use whole appends, so an offset inside one
+reads that append from its beginning, as in the reference server.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections import OrderedDict
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from durable_streams.engine.boundaries import Boundaries
 from durable_streams.engine.stream import own
 from durable_streams.errors import InvalidOffset
+from durable_streams.protocol.json_borders import ends_message
+from durable_streams.protocol.media_type import Unit
 from durable_streams.protocol.offsets import ZERO, Offset, Start
 from durable_streams.results import Chunk, FileSlice
 from durable_streams.storage import names
-from durable_streams.storage.stream_files import AppendEnds, scan_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _SMALL_BYTES: Final = 64 * 1024
-_ENDS_BYTES: Final = 16 * 1024 * 1024  # memory for the append ends of segments being read
 
 _FileKey = tuple[str, str, int]
 
@@ -72,11 +75,15 @@ class Reader:
         self._max_read_bytes = max_read_bytes
         self._max_files = max_files
         self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
-        self._ends: OrderedDict[_FileKey, AppendEnds] = OrderedDict()
-        self._ends_bytes = 0
+        self.boundaries = Boundaries(directory, self._run)
 
-    def read_now(self, stream: Stream, start: Offset | Start) -> Chunk | None:
-        """The chunk that begins at an offset if it is small and nothing has to be waited for."""
+    def read_now(
+        self, stream: Stream, start: Offset | Start, *, is_end: bool = False
+    ) -> Chunk | None:
+        """The chunk that begins at an offset if it is small and nothing has to be waited for.
+
+        ``is_end``: a chunk ended there, so it is known to be a place to begin at.
+        """
         tail = stream.durable
         if start is Start.NOW:
             return _empty(stream, tail.offset)
@@ -85,7 +92,9 @@ class Reader:
             return _empty(stream, tail.offset)
         segment, begin = offset
         end = stream.segment_size(segment)
-        if not begin < end <= begin + _SMALL_BYTES or (begin and stream.is_json):
+        if not begin < end <= begin + _SMALL_BYTES:
+            return None
+        if not (is_end or self._is_entry(stream, offset)):
             return None
         from_memory = _from_memory(stream, segment, begin, end)
         parts: tuple[bytes, ...] = (from_memory,)
@@ -100,14 +109,26 @@ class Reader:
             parts = (cached, from_memory) if from_memory else (cached,)
         return _chunk(stream, offset, Offset(segment, end), parts, end - begin)
 
-    async def read(self, stream: Stream, start: Offset | Start) -> Chunk:
-        """The chunk that begins at an offset; empty at the tail and beyond it."""
-        chunk = self.read_now(stream, start)
+    async def read(
+        self,
+        stream: Stream,
+        start: Offset | Start,
+        *,
+        is_end: bool = False,
+        max_bytes: int | None = None,
+    ) -> Chunk:
+        """The chunk that begins at an offset; empty at the tail and beyond it.
+
+        ``is_end`` as for :meth:`read_now`; ``max_bytes``: less than reads usually return.
+        """
+        chunk = self.read_now(stream, start, is_end=is_end)
         if chunk is not None:
             return chunk
         offset = ZERO if isinstance(start, Start) else start
-        segment, begin = await self._locate(stream, offset)
-        end = await self._end(stream, segment, begin)
+        segment, begin = await self._begin(stream, offset, is_end)
+        end = await self.boundaries.end_of_read(
+            stream, segment, begin, max_bytes or self._max_read_bytes
+        )
         chunk = _chunk(
             stream,
             Offset(segment, begin) if begin else offset,
@@ -118,103 +139,54 @@ class Reader:
         await self._describe(stream, chunk, segment, begin, end)
         return chunk
 
-    async def locate(self, stream: Stream, offset: Offset) -> Offset:
-        """Check that an offset up to the tail is a position; where its bytes begin."""
-        if offset == stream.durable.offset:
-            return offset
-        return Offset(*await self._locate(stream, offset))
+    def _is_entry(self, stream: Stream, offset: Offset) -> bool:
+        """Whether a read may begin at an offset, as far as that is known without the disk."""
+        return stream.unit is Unit.BYTE or self.boundaries.is_known(stream, offset)
 
-    async def _locate(self, stream: Stream, offset: Offset) -> tuple[int, int]:
+    async def _begin(self, stream: Stream, offset: Offset, is_end: bool) -> Offset:
+        """Where the bytes begin that answer an offset below the tail."""
         segment, position = offset
         size = stream.segment_size(segment)
         if position > size:
+            if stream.unit is Unit.APPEND:  # behind the last one there, before the next
+                return Offset(segment + 1, 0)
             raise InvalidOffset(f"{offset.token} is past the end of its segment")
         if position == size:
-            return segment + 1, 0
-        if stream.is_json and position and not await self._is_end(stream, segment, position):
-            raise InvalidOffset(f"{offset.token} lies inside an append")
-        return segment, position
+            return Offset(segment + 1, 0)
+        if is_end or self._is_entry(stream, offset):
+            return offset
+        begin = (await self.boundaries.append_at(stream, offset)).begin
+        if begin == position:
+            return offset
+        if stream.unit is Unit.APPEND:
+            return Offset(segment, begin)
+        wire = await self.bytes_of(stream, segment, begin, position)
+        if not wire.endswith(b",") or not await self._run(ends_message, wire):
+            raise InvalidOffset(f"{offset.token} lies inside a message")
+        return offset
 
-    async def _is_end(self, stream: Stream, segment: int, position: int) -> bool:
-        memory = stream.memory
-        if any(chunk.segment == segment and chunk.start == position for chunk in memory):
-            return True
-        ends = (await self.append_ends(stream, segment)).ends
-        at = bisect_right(ends, position)
-        return at > 0 and ends[at - 1] == position
+    async def locate(self, stream: Stream, offset: Offset) -> Offset:
+        """Check that an offset up to the tail is a position to fork at; where it is.
 
-    async def _end(self, stream: Stream, segment: int, begin: int) -> int:
-        """Where the chunk that begins here ends: the last append within the limit, or the first."""
-        size = stream.segment_size(segment)
-        limit = begin + self._max_read_bytes
-        if size <= limit:
-            return size
-        ends = (await self.append_ends(stream, segment)).ends
-        at = bisect_right(ends, limit)
-        if at and ends[at - 1] > begin:
-            return ends[at - 1]
-        if at < len(ends):
-            return ends[at]
-        # Not in the files yet: the appends in memory, which are in order.
-        last = begin
-        for chunk in stream.memory:
-            if chunk.segment == segment and chunk.end > begin:
-                if last > begin and chunk.end > limit:
-                    break
-                last = chunk.end
-        return last if last > begin else size
-
-    async def append_ends(self, stream: Stream, segment: int) -> AppendEnds:
-        """Where the applied appends of a segment end."""
-        key = (stream.path, stream.id, segment)
-        ends = self._ends.get(key)
-        if ends is None:
-            ends = AppendEnds()
-        else:
-            self._ends.move_to_end(key)
-        _, index = names.files_of(stream.path, segment, stream.id)
-        path = self._directory.streams / index
-        sealed = segment < stream.applied.segment
-        if ends.complete:
-            return ends
-        if sealed:
-            limit = await self._run(self._size_of, path)
-        else:
-            limit = stream.applied.index_position if segment == stream.applied.segment else 0
-        if ends.scanned < limit or sealed:
-            ends = ends.copy()
-            await self._run(scan_ends, self._disk, path, ends, limit)
-            ends.complete = sealed
-            self._keep(key, ends)
-        return ends
+        Unlike a read, a fork is cut exactly there, also inside an append of bytes.
+        """
+        segment, position = offset
+        if offset == stream.durable.offset:
+            return offset
+        if position > stream.segment_size(segment):
+            raise InvalidOffset(f"{offset.token} is past the end of its segment")
+        return await self._begin(stream, offset, is_end=not stream.is_json)
 
     async def _run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Do something that may wait for the disk."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, function, *arguments)
 
-    def _size_of(self, path: Path) -> int:
-        status = self._disk.status(path)
-        return status.size_bytes if status else 0
-
-    def _keep(self, key: _FileKey, ends: AppendEnds) -> None:
-        old = self._ends.pop(key, None)
-        self._ends_bytes += ends.size_bytes - (old.size_bytes if old else 0)
-        self._ends[key] = ends
-        while self._ends_bytes > _ENDS_BYTES and len(self._ends) > 1:
-            _, oldest = self._ends.popitem(last=False)
-            self._ends_bytes -= oldest.size_bytes
-
     async def append_sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has."""
-        stream = own(chunk.stream)
         segment, end = chunk.end
         begin = end - chunk.size_bytes
-        bounds = {chunk.end for chunk in stream.memory if chunk.segment == segment}
-        if chunk.size_bytes:
-            bounds.update((await self.append_ends(stream, segment)).ends)
-        inside = sorted(bound for bound in bounds if begin < bound <= end)
-        return [after - before for before, after in pairwise([begin, *inside])]
+        return await self.boundaries.sizes(own(chunk.stream), segment, begin, end)
 
     async def _describe(
         self, stream: Stream, chunk: Chunk, segment: int, begin: int, end: int
@@ -238,7 +210,8 @@ class Reader:
         chunk.parts = parts
 
     async def _pread(self, file: OpenSegment, size: int, position: int) -> bytes:
-        data = self._disk.pread_cached(file.fileno(), size, position)
+        is_small = size <= _SMALL_BYTES
+        data = self._disk.pread_cached(file.fileno(), size, position) if is_small else None
         if data is None:
             data = await self._run(self._disk.pread, file.fileno(), size, position)
         if len(data) != size:
@@ -253,10 +226,14 @@ class Reader:
         return data
 
     async def bytes_of(self, stream: Stream, segment: int, begin: int, end: int) -> bytes:
-        """Applied bytes of a segment, read off the loop."""
-        file = await self._file(stream, segment, end)
+        """Durable bytes of a segment, wherever they are now."""
+        from_memory = _from_memory(stream, segment, begin, end)
+        split = end - len(from_memory)
+        if split == begin:
+            return from_memory
+        file = await self._file(stream, segment, split)
         try:
-            return await self._run(self._disk.pread, file.fileno(), end - begin, begin)
+            return await self._pread(file, split - begin, begin) + from_memory
         finally:
             file.release()
 

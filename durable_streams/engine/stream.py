@@ -18,6 +18,8 @@ import msgspec
 from durable_streams.engine.live import NOBODY, Audience
 from durable_streams.protocol import media_type
 from durable_streams.protocol.append_rules import WriterState
+from durable_streams.protocol.commands import FOREVER
+from durable_streams.protocol.lifetime import deadline_ms
 from durable_streams.protocol.producers import ProducerState
 from durable_streams.results import StreamInfo
 from durable_streams.storage.format import index as index_format
@@ -97,6 +99,7 @@ class Stream:
         "decided",
         "durable",
         "ended",
+        "followers",
         "id",
         "is_json",
         "last_operation",
@@ -107,6 +110,7 @@ class Stream:
         "producers_bytes",
         "sidecar",
         "sizes",
+        "unit",
         "use_written_ms",
     )
 
@@ -117,6 +121,7 @@ class Stream:
         self.sidecar: Sidecar = sidecar
         self.content_type = sidecar.content_type
         self.is_json = media_type.is_json(sidecar.content_type)
+        self.unit = media_type.unit(sidecar.content_type)
         self.decided = self.durable = self.applied = loaded.tail
         self.sizes = tuple(loaded.sizes)
         self.producers = _states(loaded.producers) if loaded.producers else _NO_PRODUCERS
@@ -124,6 +129,7 @@ class Stream:
         self.counted_bytes = 0
         self.memory: Sequence[MemoryChunk] = ()
         self.audience = NOBODY
+        self.followers = 0
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
         self.use_written_ms = self.last_use_ms
         self.last_operation: Operation | None = None
@@ -145,6 +151,27 @@ class Stream:
             + _FORK_BYTES * len(self.sidecar.forks)
         )
         return STREAM_BYTES + more if more else STREAM_BYTES  # one number for all idle streams
+
+    def use(self, now_ms: int) -> None:
+        """Somebody uses the stream: a sliding TTL begins anew."""
+        self.last_use_ms = max(self.last_use_ms, now_ms)
+
+    def ends_at_ms(self, now_ms: int) -> int | None:
+        """When the stream ends if nobody uses it any more; None: never.
+
+        A TTL counts from the end of the last who follows it (protocol §5.1).
+        """
+        lifetime = self.sidecar.lifetime()
+        if lifetime is FOREVER:
+            return None
+        return deadline_ms(lifetime, now_ms if self.followers else self.last_use_ms)
+
+    def is_expired(self, now_ms: int) -> bool:
+        """Whether the stream has ended by itself."""
+        if self.followers and self.sidecar.ttl_s is not None:
+            return False
+        end_ms = self.ends_at_ms(now_ms)
+        return end_ms is not None and now_ms >= end_ms
 
     def followed(self) -> Audience:
         """The stream's own audience, for somebody to join."""

@@ -96,7 +96,8 @@ class FastLane:
         stream = await handler.engine.open_stream(command.path)
         chunk = await handler.engine.read(stream, command.start)
         try:
-            if chunk.start != (ZERO if command.start is Start.BEGINNING else command.start):
+            begin = ZERO if command.start is Start.BEGINNING else command.start
+            if not chunk.size_bytes and chunk.start != begin:
                 return None
             chunk = await handler.live.wait_for_data(stream, chunk)
             reply, plan = handler.describe_chunk(command, stream, chunk)

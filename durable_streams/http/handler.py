@@ -191,6 +191,7 @@ class StreamsHandler:
             from_now=from_now,
             max_age_s=self.settings.immutable_max_age_s,
             private=self.settings.private_caching,
+            left_s=None if chunk.at_tail else self.engine.left_s(stream),
         )
         headers = replies.chunk_reply_headers(chunk, cache_control, tag, cursor)
         if tag and command.if_none_match and caching.matches(command.if_none_match, tag):

@@ -17,16 +17,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.errors import Draining, StreamError
-from durable_streams.http import files
 from durable_streams.http.event_stream import EventStream
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.protocol import replies, sse
 from durable_streams.protocol.cursor import MAX_JITTER_S, next_cursor
-from durable_streams.protocol.offsets import Offset
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable, Iterator
     from random import Random
 
     from aiohttp import web
@@ -34,15 +32,16 @@ if TYPE_CHECKING:
     from durable_streams.engine.engine import Engine
     from durable_streams.http.sending import Answer, Sender
     from durable_streams.protocol.commands import Read
+    from durable_streams.protocol.offsets import Offset
     from durable_streams.results import Chunk, Publication, StreamRef
     from durable_streams.settings import HttpSettings
 
-PIECE_BYTES: Final = 48 * KIB
-"""Encoded and written at once: a reader that catches up holds no more than this in memory."""
+BATCH_BYTES: Final = 64 * KIB
+"""Of appends that share an event: written to every reader at once, or read by one that catches up.
+A larger append is an event of its own, which each reader is sent piece by piece."""
 
-MAX_SHARED_BYTES: Final = 64 * KIB
-"""The largest publication written to every reader at once; larger ones are read from the files,
-so that what fills a thousand slow transports is small."""
+PIECE_BYTES: Final = 48 * KIB
+"""Of such an event: so much of it a slow reader holds in memory."""
 
 SHORTEST_LIFETIME: Final = 0.9
 """Event streams end at 90 to 100 % of their lifetime, lest all of them reconnect together."""
@@ -97,12 +96,13 @@ class LiveReads:
         """Return ``chunk``, or if it is empty the first one that is not, until the timeout."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.settings.long_poll_timeout_s
-        while not chunk.size_bytes and not chunk.closed:
-            left_s = deadline_s - loop.time()
-            if left_s <= 0 or not await self._wait(stream, chunk.end, left_s):
-                return chunk
-            chunk = await self.engine.read(stream, chunk.end)
-        return chunk
+        with self.engine.following(stream):
+            while not chunk.size_bytes and not chunk.closed:
+                left_s = deadline_s - loop.time()
+                if left_s <= 0 or not await self._wait(stream, chunk.end, left_s):
+                    return chunk
+                chunk = await self.engine.read_on(stream, chunk.end)
+            return chunk
 
     async def _wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
         if self.draining:
@@ -121,7 +121,15 @@ class LiveReads:
         self, request: web.BaseRequest, stream: StreamRef, command: Read
     ) -> Answer:
         """Answer with the stream's events until it, the client or the lifetime ends."""
-        chunk = await self.engine.read(stream, command.start)
+        with self.engine.following(stream):
+            chunk = await self.engine.read(stream, command.start, max_bytes=BATCH_BYTES)
+            if command.resumed and chunk.closed and chunk.end == command.start:
+                return self._sender.answer(replies.nothing_follows(chunk.end))
+            return await self._send_events(request, stream, command, chunk)
+
+    async def _send_events(
+        self, request: web.BaseRequest, stream: StreamRef, command: Read, chunk: Chunk
+    ) -> Answer:
         reply = replies.Reply(200, replies.sse_headers(stream.content_type))
         try:
             events = await EventStream.open(self._sender, request, reply)
@@ -201,7 +209,7 @@ class EventReader:
                 if not await self._follow():
                     return
                 await self._events.drain()
-            chunk = await self._engine.read(self._stream, self._end)
+            chunk = await self._engine.read_on(self._stream, self._end, max_bytes=BATCH_BYTES)
             if chunk.size_bytes or chunk.closed:
                 await self._catch_up(chunk)
             else:
@@ -224,7 +232,7 @@ class EventReader:
         """Write what was published, or fall behind; see :class:`~durable_streams.results`."""
         if self._wake is None or publication.start < self._end:
             return
-        if len(publication.data) > MAX_SHARED_BYTES:
+        if len(publication.data) > BATCH_BYTES:
             self._stop_following()
             return
         batch = publication.encoded.get(self._group) if not self._held else None
@@ -255,7 +263,7 @@ class EventReader:
         if known is not None:
             assert isinstance(known, _Batch)
             return known
-        wire, held, at = sse.encode_publication(
+        wire, held, at = sse.encode_batch(
             self._encoding,
             self._held,
             self._at,
@@ -294,69 +302,44 @@ class EventReader:
     # Catching up
 
     async def _catch_up(self, chunk: Chunk) -> None:
-        """Send a chunk in bounded pieces, and release it."""
+        """Send a chunk as one batch, and release it."""
         try:
-            if self._encoding is sse.Encoding.JSON and not _is_one_piece(chunk):
-                await self._send_long_array(chunk)
+            batch = sse.Batch(self._encoding, self._held, self._at)
+            if chunk.size_bytes <= BATCH_BYTES:
+                wire = batch.part(b"".join(_in_memory(chunk)))
             else:
-                await self._send_batches(chunk)
+                wire = await self._send_all_but_last(batch, chunk)
+            ended = batch.end(
+                chunk.end,
+                closed=chunk.closed,
+                cursor=max(self._cursor, self._live.cursor(None)),
+                up_to_date=chunk.at_tail,
+            )
+            self._held, self._at, self._end = ended.held, ended.next_offset, chunk.end
+            await self._events.write(self._events.frame(wire + ended.wire))
         finally:
             chunk.release()
         self._written_s = self._loop.time()
 
-    async def _send_batches(self, chunk: Chunk) -> None:
-        """Send a chunk as batches; in a byte stream each piece may be one, with its own offset."""
-        segment, position = chunk.end.segment, chunk.end.position - chunk.size_bytes
-        async for piece in _pieces(chunk):
-            position += len(piece)
-            end = Offset(segment, position)
-            is_last = end == chunk.end
-            wire, self._held, self._at = sse.encode_publication(
-                self._encoding,
-                self._held,
-                self._at,
-                piece,
-                end,
-                closed=chunk.closed and is_last,
-                cursor=max(self._cursor, self._live.cursor(None)),
-                up_to_date=chunk.at_tail and is_last,
-            )
-            self._end = end
-            await self._events.write(self._events.frame(wire))
-            if self._over and not is_last:
-                return
+    async def _send_all_but_last(self, batch: sse.Batch, chunk: Chunk) -> bytes:
+        """Send what a batch begins with, piece by piece, whenever there is room; the rest of it.
 
-    async def _send_long_array(self, chunk: Chunk) -> None:
-        """Send a chunk of JSON as one event, piece by piece: its array must parse alone."""
-        events = self._events
-        left = chunk.size_bytes
-        await events.write(events.frame(sse.JSON_EVENT_BEGIN))
-        async for piece in _pieces(chunk):
-            left -= len(piece)
-            values = piece if left else piece[:-1]
-            if values:
-                await events.write(events.frame(sse.json_event_part(values)))
-        cursor = max(self._cursor, self._live.cursor(None))
-        control = sse.control_event(chunk.end, cursor, chunk.at_tail, chunk.closed)
-        self._at = self._end = chunk.end
-        await events.write(events.frame(sse.JSON_EVENT_END + control))
+        It is sent to its end although the reader's time may be over.  If its stream ends, the
+        connection is cut off: clients would take half an event for a whole one.
+        """
+        wire = b""
+        try:
+            async for piece in self._engine.pieces(chunk, PIECE_BYTES):
+                if wire:
+                    await self._events.write(self._events.frame(wire))
+                wire = batch.part(piece)
+        except StreamError as error:
+            raise ConnectionResetError("the stream ended in the middle of an event") from error
+        return wire
 
 
-def _is_one_piece(chunk: Chunk) -> bool:
-    in_memory = all(isinstance(part, bytes) for part in chunk.parts)
-    return in_memory and chunk.size_bytes <= PIECE_BYTES
-
-
-async def _pieces(chunk: Chunk) -> AsyncIterator[bytes]:
-    """Read a chunk in pieces of at most ``PIECE_BYTES``; an empty chunk is one empty piece."""
-    if _is_one_piece(chunk):
-        yield b"".join(part for part in chunk.parts if isinstance(part, bytes))
-        return
+def _in_memory(chunk: Chunk) -> Iterator[bytes]:
+    """The parts of a chunk that is small enough to have been read."""
     for part in chunk.parts:
-        size = len(part) if isinstance(part, bytes) else part.size
-        for position in range(0, size, PIECE_BYTES):
-            piece_size = min(PIECE_BYTES, size - position)
-            if isinstance(part, bytes):
-                yield part[position : position + piece_size]
-            else:
-                yield await files.read(part.file.fileno(), part.position + position, piece_size)
+        assert isinstance(part, bytes)
+        yield part

@@ -26,6 +26,7 @@ from durable_streams.errors import (
     SequenceConflict,
     StreamClosed,
 )
+from durable_streams.protocol import media_type
 from durable_streams.protocol.lifetime import MAX_INTEGER
 from durable_streams.protocol.producers import Duplicate, decide
 
@@ -113,7 +114,7 @@ def decide_append(
     """
     if state.closed:
         return _decide_closed(state, command, has_body)
-    if has_body and command.content_type != state.content_type:
+    if has_body and not media_type.same(command.content_type or "", state.content_type):
         raise ContentTypeMismatch(state.content_type, command.content_type or "")
     if command.producer is not None:
         decision = decide(producer, command.producer)

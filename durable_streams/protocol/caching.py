@@ -3,7 +3,7 @@
 An answer that ends before the tail can never change and is cached by everybody.  One at the
 tail changes with the next append or close, so it is revalidated by its ETag each time (the
 protocol would allow a minute; then browsers show stale data).  Where the tail is now is never
-cached.
+cached.  No cache may keep an answer for longer than the stream lives.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NO_STORE: Final = "no-store"
 NO_CACHE: Final = "no-cache"
 STALE_WHILE_REVALIDATE_S: Final = 300
+ON_THE_WAY_S: Final = 1
+"""From a lifetime: an answer's age begins to count when it arrives."""
 
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
@@ -37,16 +39,28 @@ def matches(if_none_match: str, etag: str) -> bool:
 
 
 def cache_control(
-    *, sealed: bool, from_now: bool, max_age_s: int = 60, private: bool = False
+    *,
+    sealed: bool,
+    from_now: bool,
+    max_age_s: int = 60,
+    private: bool = False,
+    left_s: int | None = None,
 ) -> str:
     """Return ``Cache-Control`` for a read.
 
     ``sealed``: the answer ends before the tail.  ``from_now``: the client asked for
-    ``offset=now``.  ``private``: shared caches must not keep confidential streams.
+    ``offset=now``.  ``private``: shared caches must not keep confidential streams.  ``left_s``:
+    how many seconds the stream has to live if nobody uses it, None if it has no end.
     """
     if from_now:
         return NO_STORE
-    if not sealed:
+    stale_s = STALE_WHILE_REVALIDATE_S
+    if left_s is not None:
+        left_s = max(0, left_s - ON_THE_WAY_S)
+        max_age_s = min(max_age_s, left_s)
+        stale_s = min(stale_s, left_s - max_age_s)
+    if not sealed or not max_age_s:
         return "private, no-cache" if private else NO_CACHE
     scope = "private" if private else "public"
-    return f"{scope}, max-age={max_age_s}, stale-while-revalidate={STALE_WHILE_REVALIDATE_S}"
+    stale = f", stale-while-revalidate={stale_s}" if stale_s else ""
+    return f"{scope}, max-age={max_age_s}{stale}"

@@ -43,7 +43,7 @@ class ProducerClaim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Create(msgspec.Struct, frozen=True, gc=False):
-    """PUT. ``content_type`` is normalised; None: the header was missing or junk."""
+    """PUT. ``content_type`` is normalised; None: the header was missing or empty."""
 
     path: str
     content_type: str | None = None
@@ -53,7 +53,10 @@ class Create(msgspec.Struct, frozen=True, gc=False):
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """POST. ``content_type`` is normalised; None: the header was missing or junk."""
+    """POST. ``content_type`` is normalised; None: missing, empty or malformed.
+
+    That is refused as soon as there is a body; a close without one has no use for it.
+    """
 
     path: str
     content_type: str | None = None
@@ -83,13 +86,17 @@ class Live(Enum):
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
-    """GET. ``cursor`` is the client's, None if absent or no number."""
+    """GET. ``cursor`` is the client's, None if absent or no number.
+
+    ``resumed``: ``start`` is the ``Last-Event-ID`` of an event stream.
+    """
 
     path: str
     start: Offset | Start
     live: Live = Live.NO
     cursor: int | None = None
     if_none_match: str | None = None
+    resumed: bool = False
 
 
 class Preflight(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ import msgspec
 
 from durable_streams.errors import StreamExists
 from durable_streams.protocol.commands import FOREVER, Lifetime
-from durable_streams.protocol.media_type import DEFAULT
+from durable_streams.protocol.media_type import DEFAULT, same
 
 if TYPE_CHECKING:
     from durable_streams.protocol.commands import Create, ForkRequest
@@ -55,7 +55,7 @@ def _content_type_difference(existing: Identity, command: Create) -> str | None:
         if command.fork is not None:
             return None  # a fork has its source's type, so leaving it out cannot differ
         requested = DEFAULT
-    if requested == existing.content_type:
+    if same(requested, existing.content_type):
         return None
     return f"its content type is {existing.content_type!r}, not {requested!r}"
 

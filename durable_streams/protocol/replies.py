@@ -54,6 +54,7 @@ COMMON: Final[HeaderList] = (
 _CLOSED: Final[HeaderList] = (("Stream-Closed", "true"),)
 _UP_TO_DATE: Final[HeaderList] = (("Stream-Up-To-Date", "true"),)
 _NO_STORE: Final[HeaderList] = (("Cache-Control", "no-store"),)
+_BY_LAST_EVENT_ID: Final[HeaderList] = (("Vary", "Last-Event-ID"),)
 
 STATUS: Final[dict[type[e.StreamError], int]] = {
     e.StreamError: 500,
@@ -202,6 +203,15 @@ def sse_headers(content_type: str) -> HeaderList:
     return _SSE_TEXT if is_text(content_type) else _SSE_BASE64
 
 
+def nothing_follows(tail: Offset) -> Reply:
+    """Answer a browser that has all events of a closed stream: 204 ends its reconnecting.
+
+    The protocol would have a control event, after which an ``EventSource`` asks again for ever.
+    """
+    headers = (*COMMON, ("Stream-Next-Offset", tail.token), *_UP_TO_DATE, *_CLOSED, *_NO_STORE)
+    return Reply(204, headers + _BY_LAST_EVENT_ID)
+
+
 def plain_body(chunk: Chunk) -> BodyPlan:
     """Describe the body of a byte stream's chunk: its bytes."""
     return BodyPlan(b"", tuple(chunk.parts), b"", chunk.size_bytes)
@@ -276,8 +286,10 @@ def _error_reply(status: int, message: str, headers: HeaderList) -> Reply:
 _SSE_TEXT: Final[HeaderList] = (
     *COMMON,
     ("Content-Type", "text/event-stream"),
-    ("Cache-Control", "no-cache"),
+    # Compressing proxies hold every event back; those that obey no-transform do not.
+    ("Cache-Control", "no-cache, no-transform"),
     ("X-Accel-Buffering", "no"),
+    *_BY_LAST_EVENT_ID,
 )
 _SSE_BASE64: Final[HeaderList] = (*_SSE_TEXT, ("stream-sse-data-encoding", "base64"))
 _DELETED: Final = Reply(204, COMMON)

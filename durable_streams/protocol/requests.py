@@ -16,6 +16,7 @@ from durable_streams.errors import (
     MethodNotAllowed,
     UnsupportedEncoding,
 )
+from durable_streams.protocol import media_type
 from durable_streams.protocol.append_rules import check_producer, check_stream_seq
 from durable_streams.protocol.commands import (
     Append,
@@ -28,8 +29,8 @@ from durable_streams.protocol.commands import (
     ProducerClaim,
     Read,
 )
+from durable_streams.protocol.cursor import MAX_DIGITS
 from durable_streams.protocol.lifetime import MAX_INTEGER, parse_count, parse_lifetime
-from durable_streams.protocol.media_type import normalise
 from durable_streams.protocol.offsets import Offset, Start, parse_start
 from durable_streams.protocol.paths import parse_stream_path
 
@@ -81,7 +82,7 @@ def _parse_append(raw_path: str, headers: Headers) -> Append:
     _refuse_encoding(headers)
     return Append(
         parse_stream_path(raw_path),
-        normalise(_header(headers, "Content-Type")),
+        media_type.normalise(_header(headers, "Content-Type")),
         _parse_closed(headers),
         _parse_producer(headers),
         _parse_stream_seq(headers),
@@ -92,7 +93,7 @@ def _parse_create(raw_path: str, headers: Headers, prefix: str) -> Create:
     _refuse_encoding(headers)
     return Create(
         parse_stream_path(raw_path),
-        normalise(_header(headers, "Content-Type")),
+        media_type.parse(_header(headers, "Content-Type")),
         parse_lifetime(_header(headers, "Stream-TTL"), _header(headers, "Stream-Expires-At")),
         _parse_closed(headers),
         _parse_fork(headers, prefix),
@@ -112,7 +113,25 @@ def _parse_read(raw_path: str, raw_query: str, headers: Headers) -> Read:
         if offset is None:
             raise InvalidOffset("a live read needs an offset")
         live = chosen
-    return Read(path, start, live, _parse_cursor(query.get("cursor")), _if_none_match(headers))
+    last_event_id = _header(headers, "Last-Event-ID") if live is Live.SSE else None
+    if last_event_id:
+        start = _parse_last_event_id(last_event_id)
+    return Read(
+        path,
+        start,
+        live,
+        _parse_cursor(query.get("cursor")),
+        _if_none_match(headers),
+        resumed=bool(last_event_id),
+    )
+
+
+def _parse_last_event_id(text: str) -> Offset | Start:
+    """Read what a browser sends to go on behind the last event that it got: an offset of ours."""
+    start = parse_start(text)
+    if start is Start.NOW:
+        raise InvalidOffset("Last-Event-ID must be the id of an event, not 'now'")
+    return start
 
 
 def _parse_query(raw_query: str) -> dict[str, str]:
@@ -132,7 +151,7 @@ def _parse_query(raw_query: str) -> dict[str, str]:
 
 def _parse_cursor(text: str | None) -> int | None:
     """A cursor that is no number of ours is ignored: it only ever helps caches."""
-    if text is None or not _is_digits(text) or len(text) > _MAX_INTEGER_DIGITS:
+    if text is None or not _is_digits(text) or len(text) > MAX_DIGITS:
         return None
     return int(text)
 

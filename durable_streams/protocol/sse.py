@@ -1,8 +1,10 @@
 r"""Server-sent events: data and control events as bytes (protocol §5.8).
 
 Each batch of a stream's bytes is one ``data`` event directly followed by one ``control`` event
-that says where the reader is then.  Text is sent as lines, a JSON batch as an array, everything
-else as base64.
+that says where the reader is then.  A batch is whole appends, as clients take an event for a
+message.  Text is sent as lines, a JSON batch as an array with a line for each message, everything
+else as base64.  Both events have that offset as their ``id``, which browsers send back as
+``Last-Event-ID``.
 
 A client joins the lines of an event with LF and strips one space from the beginning of each, so
 CRLF, CR and LF all arrive as LF.  It then concatenates the events.  Two things must not be cut
@@ -10,6 +12,8 @@ by the border between two events, and are held back until what follows arrives o
 closed: a character of UTF-8, and CRLF (else its halves would arrive as two line breaks).  The
 offset in the control event stays before the held bytes, so a reader that reconnects gets them
 whole; there are never more than ``MAX_HELD_BYTES``.
+
+A large batch is encoded piece by piece; a piece may end anywhere.
 """
 
 from __future__ import annotations
@@ -17,20 +21,24 @@ from __future__ import annotations
 import codecs
 from binascii import b2a_base64
 from enum import Enum
+from itertools import pairwise
 from typing import Final, NamedTuple, assert_never
 
+from durable_streams.protocol.json_borders import Borders
 from durable_streams.protocol.media_type import is_json, is_text
-from durable_streams.protocol.offsets import Offset
+from durable_streams.protocol.offsets import ZERO, Offset
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 """A comment: it keeps proxies from closing a quiet connection, and clients ignore it."""
 
 MAX_HELD_BYTES: Final = 3
 
-JSON_EVENT_BEGIN: Final = b"event: data\ndata:["
-JSON_EVENT_END: Final = b"]\n\n"
-"""Around the parts of a data event that is too large to be encoded in one go."""
+BASE64_LINE_BYTES: Final = 24 * 1024
+"""Of a line, before encoding: a multiple of 3, and short enough for readers of lines that take
+64 KiB at most (Go's scanner does)."""
 
+_EVENT: Final = b"event: data\ndata:"
+_JSON_EVENT: Final = _EVENT + b"["
 _FIRST_SURROGATE_BYTES: Final = b"\xed\xa0"
 
 
@@ -60,7 +68,126 @@ class Encoded(NamedTuple):
     next_offset: Offset
 
 
-def encode_publication(
+class Batch:
+    """The next batch of a reader: its data event, made piece by piece, and its control event.
+
+    :meth:`part` for each piece of the wire bytes, then :meth:`end`; what comes out is sent in this
+    order.  There is no data event if there is nothing to send.
+    """
+
+    __slots__ = (
+        "_at",
+        "_before",
+        "_begun",
+        "_borders",
+        "_encoding",
+        "_line_begins",
+        "_rest",
+        "_taken",
+    )
+
+    def __init__(self, encoding: Encoding, held: bytes = b"", at: Offset = ZERO) -> None:
+        """``held``, ``at``: ``held`` and ``next_offset`` of the batch before.
+
+        At first nothing, and where the reader begins.
+        """
+        self._encoding = encoding
+        self._before = len(held)
+        self._at = at
+        self._taken = len(held)
+        self._rest = held  # taken, and to be encoded with what follows
+        self._borders = Borders() if encoding is Encoding.JSON else None
+        self._begun = False
+        self._line_begins = True
+
+    def part(self, data: bytes) -> bytes:
+        """Encode the wire bytes that follow; they lie in the segment that the batch ends in."""
+        self._taken += len(data)
+        match self._encoding:
+            case Encoding.TEXT:
+                text, self._rest = hold_back(self._rest + data)
+                return self._event(self._text(text))
+            case Encoding.JSON:
+                return self._event(self._messages(data))
+            case Encoding.BASE64:
+                return self._event(self._base64(self._rest + data))
+            case _:
+                assert_never(self._encoding)
+
+    def end(self, end: Offset, *, closed: bool, cursor: int | None, up_to_date: bool) -> Encoded:
+        """Encode the rest, and the control event of a reader that is at ``end`` then.
+
+        ``closed``: the stream is closed there, so nothing is held back.
+        """
+        held, next_offset = b"", end
+        match self._encoding:
+            case Encoding.TEXT if not closed:
+                held, rest = self._rest, b""
+            case Encoding.TEXT:
+                rest = self._text(self._rest)
+            case Encoding.JSON:
+                rest = b"]" if self._begun else b""
+            case Encoding.BASE64:
+                rest = b2a_base64(self._rest, newline=False)
+            case _:
+                assert_never(self._encoding)
+        sent = self._taken - len(held)
+        if held and sent <= self._before:  # nothing was sent, or just what was held before
+            next_offset = Offset(self._at.segment, self._at.position + sent)
+        elif held:
+            next_offset = Offset(end.segment, end.position - len(held))
+        wire = self._event(rest)
+        if self._begun:
+            wire += f"\nid: {next_offset.token}\n\n".encode("ascii")
+        wire += control_event(next_offset, cursor, up_to_date, closed)
+        return Encoded(wire, held, next_offset)
+
+    def _event(self, lines: bytes) -> bytes:
+        """Some of the event's lines, the first of them with what begins it."""
+        if self._begun or not lines:
+            return lines
+        self._begun = True
+        return _JSON_EVENT + lines if self._encoding is Encoding.JSON else _EVENT + lines
+
+    def _text(self, text: bytes) -> bytes:
+        if not text:
+            return b""
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        text = _valid_utf8(text)
+        if self._line_begins and text.startswith(b" "):
+            text = b" " + text
+        self._line_begins = text.endswith(b"\n")
+        return _as_data_lines(text)
+
+    def _messages(self, data: bytes) -> bytes:
+        """Messages on a line each, without the last comma; line breaks are white space there."""
+        assert self._borders is not None
+        borders = self._borders.feed(data)
+        if self._rest and data:
+            lead, self._rest = b",\n", b""
+        else:
+            lead = b""
+        if borders and borders[-1] == len(data):
+            data, self._rest = data[:-1], b","
+            del borders[-1]
+        if borders:
+            data = b"\n".join([data[begin:end] for begin, end in pairwise([0, *borders, None])])
+        return _as_data_lines(lead + data.replace(b"\r", b"\n"))
+
+    def _base64(self, data: bytes) -> bytes:
+        whole = len(data) - len(data) % 3
+        self._rest = data[whole:]
+        lines = [
+            b2a_base64(data[begin : min(begin + BASE64_LINE_BYTES, whole)], newline=False)
+            for begin in range(0, whole, BASE64_LINE_BYTES)
+        ]
+        if self._begun:
+            lines[:0] = [b""]
+        return b"\ndata:".join(lines)
+
+
+def encode_batch(
     encoding: Encoding,
     held: bytes,
     at: Offset,
@@ -71,47 +198,11 @@ def encode_publication(
     cursor: int,
     up_to_date: bool,
 ) -> Encoded:
-    """Encode the next batch of a reader: a data event, if there is anything to send, and control.
-
-    ``held`` and ``at`` are the ``held`` and ``next_offset`` of the batch before (at first: nothing
-    and where the reader begins).  ``data`` are the wire bytes that follow, up to ``end``; all of
-    them lie in ``end``'s segment.  ``closed``: the stream is closed at ``end``, so nothing is
-    held back.  Without ``data`` only a control event comes out, unless a close flushes ``held``.
-    """
-    next_offset = end
-    if encoding is Encoding.TEXT:
-        text = held + data
-        before = len(held)
-        data, held = (text, b"") if closed else hold_back(text)
-        if held and len(data) <= before:  # nothing was sent, or just what was held before
-            next_offset = Offset(at.segment, at.position + len(data))
-        elif held:
-            next_offset = Offset(end.segment, end.position - len(held))
-    control = control_event(next_offset, cursor, up_to_date, closed)
-    return Encoded(data_event(encoding, data) + control, held, next_offset)
-
-
-def data_event(encoding: Encoding, data: bytes) -> bytes:
-    """Encode wire bytes as one data event; nothing if there are none."""
-    if not data:
-        return b""
-    match encoding:
-        case Encoding.TEXT:
-            return _lines_event(_valid_utf8(data))
-        case Encoding.JSON:
-            return _lines_event(b"[" + data[:-1] + b"]")
-        case Encoding.BASE64:
-            return b"event: data\ndata:" + b2a_base64(data, newline=False) + b"\n\n"
-        case _:
-            assert_never(encoding)
-
-
-def json_event_part(values: bytes) -> bytes:
-    """Encode some of the wire bytes between ``JSON_EVENT_BEGIN`` and ``JSON_EVENT_END``.
-
-    Line breaks are white space between tokens there, so parts may be cut anywhere.
-    """
-    return _as_data_lines(values.replace(b"\r", b"\n"))
+    """Encode a batch in one go, see :class:`Batch`; ``data`` are its wire bytes, up to ``end``."""
+    batch = Batch(encoding, held, at)
+    wire = batch.part(data)
+    ended = batch.end(end, closed=closed, cursor=cursor, up_to_date=up_to_date)
+    return Encoded(wire + ended.wire, ended.held, ended.next_offset)
 
 
 def control_event(next_offset: Offset, cursor: int | None, up_to_date: bool, closed: bool) -> bytes:
@@ -124,7 +215,7 @@ def control_event(next_offset: Offset, cursor: int | None, up_to_date: bool, clo
             fields += f',"streamCursor":"{cursor}"'
         if up_to_date:
             fields += ',"upToDate":true'
-    return f"event: control\ndata:{{{fields}}}\n\n".encode("ascii")
+    return f"event: control\ndata:{{{fields}}}\nid: {next_offset.token}\n\n".encode("ascii")
 
 
 def hold_back(data: bytes) -> tuple[bytes, bytes]:
@@ -151,14 +242,6 @@ def _valid_utf8(text: bytes) -> bytes:
     if text.isascii():
         return text
     return text.decode(errors="replace").encode()
-
-
-def _lines_event(text: bytes) -> bytes:
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if text.startswith(b" "):
-        text = b" " + text
-    return b"event: data\ndata:" + _as_data_lines(text) + b"\n\n"
 
 
 def _as_data_lines(text: bytes) -> bytes:

@@ -174,6 +174,13 @@ def _entries() -> list[Entry]:
 ENTRIES: Final = tuple(_entries())
 
 
+PAIR: Final = "append-64,append-json,append-producers,read-small,catchup-json,sse-1000"
+"""What two builds are compared with unless other workloads are named.
+
+Catching up is on JSON: that takes the way that bytes take, and the one around the elements.
+"""
+
+
 def select(patterns: list[str], *, full: bool) -> list[Entry]:
     """The entries that match one of the patterns; without any, the usual ones or all."""
     if not patterns:
@@ -182,3 +189,13 @@ def select(patterns: list[str], *, full: bool) -> list[Entry]:
         if not fnmatch.filter([entry.name for entry in ENTRIES], pattern):
             raise ValueError(f"no workload is called {pattern!r}")
     return [entry for entry in ENTRIES if any(fnmatch.fnmatch(entry.name, p) for p in patterns)]
+
+
+def paired(patterns: list[str]) -> list[Entry]:
+    """The entries for the comparison of two builds: their load is all of one kind of request."""
+    entries = select(patterns or PAIR.split(","), full=False)
+    alike = Appends | Creates | Reads | Live
+    unfit = [entry.name for entry in entries if not isinstance(entry.workload, alike)]
+    if unfit:
+        raise ValueError(f"there is no CPU time for each request in {', '.join(unfit)}")
+    return entries

@@ -1,4 +1,8 @@
-"""Running the workloads: the servers take turns, each time on a new and empty directory."""
+"""Running the workloads: the servers take turns, each time on a new and empty directory.
+
+Who was first is last in the next round, as what one leaves behind is the next one's loss: a queue
+at the disk, a warm processor.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.client import Client, ClientFailed
+from tests.bench.cpu import CPU_US
 from tests.bench.servers import Contender, RunningServer, ServerFailed
 from tests.bench.workloads import Sample, Stage, Workload
 
@@ -93,8 +98,15 @@ def _describe(sample: Sample, workload: Workload) -> str:
         for metric in workload.metrics
         if metric.key in sample.metrics
     ]
+    if CPU_US in sample.metrics:
+        figures.append(f"CPU {sample.metrics[CPU_US]:,.2f} us")
     errors = f", {sample.errors:,} ERRORS: {sample.first_errors[:1]}" if sample.errors else ""
     return ", ".join(figures) + errors
+
+
+def in_turn(contenders: Sequence[Contender], repeat: int) -> list[Contender]:
+    """Their order in this round."""
+    return list(contenders if repeat % 2 == 0 else reversed(contenders))
 
 
 def run_entry(
@@ -104,7 +116,7 @@ def run_entry(
     samples: dict[str, list[dict[str, Any]]] = {}
     remarks: dict[str, str] = {}
     for repeat in range(plan.repeats):
-        for contender in contenders:
+        for contender in in_turn(contenders, repeat):
             workload, remark = entry.instead.get(contender.name, (entry.workload, ""))
             if remark:
                 remarks[contender.name] = remark

@@ -51,8 +51,8 @@ class FakeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, lie: Lie) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, lie: Lie, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.lie = lie
         self.streams: dict[str, list[bytes]] = {}
         self.appends = 0
@@ -173,6 +173,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(202 if self.server.lie is Lie.STATUS else status, headers)
 
     def do_GET(self) -> None:
+        if self.stream not in self.server.streams:
+            self.answer(404, {})
+            return
         parameters = dict(_PARAMETER.findall(self.path))
         offset = max(0, int(parameters["offset"]))
         match parameters.get("live"):

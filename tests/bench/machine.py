@@ -35,11 +35,11 @@ print(json.dumps(found))
 """
 
 
-def _output(*command: str) -> str:
+def _output(*command: str, directory: Path = ROOT) -> str:
     """What a command prints; nothing if it cannot be run."""
     if shutil.which(command[0]) is None:
         return ""
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     return run.stdout.strip()
 
 
@@ -62,9 +62,22 @@ def _file_system(path: Path) -> str:
     return max(around, default=(0, ""))[1]
 
 
+def versions(python: str) -> dict[str, str]:
+    """Of an interpreter, and of the packages in its environment that matter for speed."""
+    found: dict[str, str] = json.loads(_output(python, "-c", _VERSIONS))
+    return found
+
+
+def commit_of(checkout: Path) -> tuple[str, bool]:
+    """What is checked out, and whether the package is as it was committed."""
+    commit = _output("git", "rev-parse", "--short=12", "HEAD", directory=checkout)
+    status = ("git", "status", "--porcelain", "--untracked-files=no", "durable_streams")
+    return commit, not _output(*status, directory=checkout)
+
+
 def describe(python: str, directory: Path) -> dict[str, Any]:
     """The machine, its system, and the versions of what takes part."""
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "durable_streams")
+    commit, is_clean = commit_of(ROOT)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": _processor(),
@@ -72,11 +85,11 @@ def describe(python: str, directory: Path) -> dict[str, Any]:
         "memory_gib": round(memory / 2**30, 1),
         "kernel": platform.release(),
         "file_system": _file_system(directory.resolve()),
-        **json.loads(_output(python, "-c", _VERSIONS)),
+        **versions(python),
         "node": _output("node", "--version"),
         "compiler": _output(os.environ.get("CC", "cc"), "--version").partition("\n")[0],
-        "commit": _output("git", "rev-parse", "--short=12", "HEAD"),
-        "commit_is_clean": not changed,
+        "commit": commit,
+        "commit_is_clean": is_clean,
         "load_before": round(os.getloadavg()[0], 2),
     }
 

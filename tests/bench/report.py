@@ -11,7 +11,7 @@ from tests.bench.servers import OURS
 from tests.server_process import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 DOCUMENT: Final = ROOT / "docs" / "benchmarks-last.rst"
@@ -103,7 +103,8 @@ def _errors(results: dict[str, Any]) -> Iterator[str]:
                     yield f"{workload['name']}, {server}: {error}"
 
 
-def _machine_lines(results: dict[str, Any]) -> list[str]:
+def machine_lines(results: dict[str, Any]) -> list[str]:
+    """What it was measured on and with, and how."""
     machine, plan = results["machine"], results["plan"]
     clean = "" if machine["commit_is_clean"] else ", with changes"
     hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
@@ -132,33 +133,47 @@ def _speed_lines(machine: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def plain_table(results: dict[str, Any]) -> str:
-    """For the terminal."""
-    lines = [COLUMNS, *(row.cells for row in rows(results))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines for the terminal."""
+    lines = [columns, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
     text.insert(1, "  ".join("-" * width for width in widths))
+    return text
+
+
+def error_lines(results: dict[str, Any]) -> list[str]:
+    """The first errors, to stand below a table; none, no lines."""
     errors = list(dict.fromkeys(_errors(results)))[:40]
-    if errors:
-        text += ["", "The first errors:", *errors]
-    return "\n".join([*_machine_lines(results), "", *text]) + "\n"
+    return ["", "The first errors:", *errors] if errors else []
+
+
+def plain_table(results: dict[str, Any]) -> str:
+    """For the terminal."""
+    table = text_table(COLUMNS, [row.cells for row in rows(results)])
+    return "\n".join([*machine_lines(results), "", *table, *error_lines(results)]) + "\n"
 
 
 def _literal(cell: str) -> str:
     return f"``{cell}``" if cell else ""
 
 
+def list_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of reStructuredText."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    lines += [f"   * - {columns[0]}", *(f"     - {title}" for title in columns[1:])]
+    for name, *cells in rows:
+        lines += [f"   * - {_literal(name)}", *(f"     - {cell}".rstrip() for cell in cells)]
+    return lines
+
+
 def rst_tables(results: dict[str, Any]) -> str:
     """For the documentation: the machine, and one table."""
-    lines = [f"- {line}" for line in _machine_lines(results)]
-    lines += ["", ".. list-table::", "   :header-rows: 1", ""]
-    lines += ["   * - workload", *(f"     - {title}" for title in COLUMNS[1:])]
-    for row in rows(results):
-        name, *cells = row.cells
-        lines += [f"   * - {_literal(name)}", *(f"     - {cell}".rstrip() for cell in cells)]
+    lines = [f"- {line}" for line in machine_lines(results)]
+    lines += ["", *list_table(COLUMNS, [row.cells for row in rows(results)])]
     return "\n".join(lines) + "\n"
 
 

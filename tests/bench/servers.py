@@ -36,28 +36,32 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True)
 class Contender:
-    """A server as it can be started; its command has ``{port}`` and ``{data_dir}`` in it."""
+    """A server as it can be started; its command has ``{port}`` and ``{data_dir}`` in it.
+
+    ``directory``: where it is started, which is where Python finds our package first.
+    """
 
     name: str
     command: tuple[str, ...]
     version: str = ""
+    directory: str = str(ROOT)
 
 
-def our_server(python: str, options: str) -> Contender:
+def our_server(python: str, options: str, *, name: str = OURS, checkout: Path = ROOT) -> Contender:
     """This project's server, with its default settings unless options say otherwise."""
     serve = (python, "-m", "durable_streams", "serve")
     flags = ("--port", "{port}", "--data-dir", "{data_dir}", *shlex.split(options))
     asked = subprocess.run(
         [python, "-m", "durable_streams", "--version"],
-        cwd=ROOT,
+        cwd=checkout,
         capture_output=True,
         text=True,
         check=False,
     )
     if asked.returncode != 0:
-        raise ServerFailed(f"our server does not run:\n{asked.stderr}")
-    version = asked.stdout.split()
-    return Contender(OURS, serve + flags, " ".join([*version[-1:], options]).strip())
+        raise ServerFailed(f"our server does not run in {checkout}:\n{asked.stderr}")
+    version = " ".join([*asked.stdout.split()[-1:], options]).strip()
+    return Contender(name, serve + flags, version, str(checkout))
 
 
 def node_server() -> Contender | None:
@@ -122,7 +126,7 @@ class RunningServer:
         with self._log_path.open("ab") as log, pinned(self._core):
             self._process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=self.contender.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

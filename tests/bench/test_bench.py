@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.bench import client, compare, machine, pattern, readback, report
+from tests.bench import compare, machine, pattern, readback, report
 from tests.bench.catalog import ENTRIES, select
 from tests.bench.client import Client, Report, group
 from tests.bench.fake_server import Lie, fake_server
@@ -24,7 +24,6 @@ from tests.bench.workloads import (
     Restart,
     Workload,
 )
-from tests.node import running_in_ci
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,16 +49,6 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "restart": Restart(50),
 }
 NOT_READ_BACK: Final = (Reads, Live, Memory)
-
-
-@pytest.fixture(scope="module")
-def program() -> Path:
-    """Compile the load client."""
-    if client.find_compiler() is None:
-        if running_in_ci():
-            pytest.fail("There is no C compiler.", pytrace=False)
-        pytest.skip("There is no C compiler: run scripts/setup bench.")
-    return client.build()
 
 
 @pytest.mark.parametrize("kind", WORKLOADS)

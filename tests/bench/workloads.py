@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tests.bench.client import group
+from tests.bench.cpu import cpu_metrics
 from tests.bench.readback import (
     Appended,
     Findings,
@@ -109,12 +110,27 @@ class Stage:
         self.sample.note(report)
         return report
 
-    def run(self, *groups: list[str], settle_s: float = 0.0, seconds: float = 0.0) -> list[Report]:
-        """Run groups of connections for the usual time, or longer."""
-        seconds = max(seconds, self.seconds)
-        reports = self.client.run(*groups, seconds=seconds, warmup=self.warmup_s, settle=settle_s)
+    def run(
+        self,
+        *groups: list[str],
+        settle_s: float = 0.0,
+        seconds: float = 0.0,
+        more_warmup_s: float = 0.0,
+    ) -> list[Report]:
+        """Run groups of connections for the usual time, or longer.
+
+        The server's CPU time is that of the first group's requests, whatever else goes on.
+        """
+        reports = self.client.run(
+            *groups,
+            seconds=max(seconds, self.seconds),
+            warmup=self.warmup_s + more_warmup_s,
+            settle=settle_s,
+            watch=self.server.pid,
+        )
         for report in reports:
             self.sample.note(report)
+        self.sample.metrics |= cpu_metrics(reports[0])
         return reports
 
 
@@ -267,7 +283,9 @@ class Live:
         stage.fill("live", 1, as_json=True)
         readers = group(self.role, name="live", connections=self.readers, size=EVENT_BYTES)
         writer = group("writer", name="live", rate=EVENTS_PER_S, size=EVENT_BYTES)
-        followed, written = stage.run(readers, writer, settle_s=0.5)
+        # Begin and end to measure between two events, not while one is being delivered.
+        half = 0.5 / EVENTS_PER_S
+        followed, written = stage.run(readers, writer, settle_s=0.5, more_warmup_s=half)
         stage.sample.metrics |= {**_latencies(followed), **_latencies(written, "writer_")}
 
 

@@ -126,7 +126,7 @@ def _events(atheris: Any) -> Callable[[bytes], None]:
             position += len(piece)
             text += piece
             end = Offset(0, position)
-            encoded, held, at = sse.encode_publication(
+            encoded, held, at = sse.encode_batch(
                 sse.Encoding.TEXT, held, at, piece, end, closed=not left, cursor=1, up_to_date=True
             )
             wire += encoded

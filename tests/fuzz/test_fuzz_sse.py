@@ -39,6 +39,9 @@ def events(wire: bytes) -> Iterator[tuple[str, str]]:
             kind = value
         elif name == "data":
             data.append(value)
+        elif name == "id":
+            assert data, "an id before its event's data"
+            Offset.parse(value)
         else:
             raise AssertionError(f"an unknown field: {line!r}")
 
@@ -64,7 +67,7 @@ def sent(encoding: sse.Encoding, pieces: list[bytes]) -> tuple[bytes, list[Offse
     for number, piece in enumerate(pieces):
         position += len(piece)
         last = number == len(pieces) - 1
-        encoded, held, at = sse.encode_publication(
+        encoded, held, at = sse.encode_batch(
             encoding,
             held,
             at,
@@ -121,7 +124,8 @@ def test_json_messages_arrive_as_they_were_written(
     found = [json.loads(data) for kind, data in events(wire) if kind == "data"]
     wanted = [json.loads(b"[" + batch[:-1] + b"]") for batch in batches]
     assert found == wanted
-    parts = [sse.json_event_part(batches[0][:-1][at : at + 5]) for at in range(0, 500, 5)]
-    long = sse.JSON_EVENT_BEGIN + b"".join(parts) + sse.JSON_EVENT_END
-    if len(batches[0]) <= 500:
-        assert [json.loads(data) for _, data in events(long)] == [wanted[0]]
+    batch = sse.Batch(sse.Encoding.JSON)
+    parts = [batch.part(batches[0][at : at + 5]) for at in range(0, len(batches[0]), 5)]
+    end = batch.end(Offset(0, 0), closed=True, cursor=None, up_to_date=True)
+    [(_, data), _] = events(b"".join(parts) + end.wire)
+    assert json.loads(data) == wanted[0]

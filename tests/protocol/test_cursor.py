@@ -14,7 +14,7 @@ def test_intervals_are_counted_from_the_epoch_of_the_protocol() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after_s", "cursor"), [(0.0, 0), (19.999, 0), (20.0, 1), (86_400.0, 4320), (-1.0, -1)]
+    ("after_s", "cursor"), [(0.0, 0), (19.999, 0), (20.0, 1), (86_400.0, 4320), (-1.0, 0)]
 )
 def test_a_cursor_is_the_number_of_the_interval(after_s: float, cursor: int) -> None:
     assert next_cursor(None, EPOCH_S + after_s, 1) == cursor
@@ -34,6 +34,6 @@ def test_a_client_that_caught_up_gets_a_greater_one(
     assert next_cursor(client, EPOCH_S + 2000.0, jitter_s) == cursor
 
 
-@given(st.integers(0, 2**53), st.floats(EPOCH_S, EPOCH_S * 2), st.integers(1, MAX_JITTER_S))
+@given(st.integers(0, 10**64), st.floats(0, EPOCH_S * 2), st.integers(1, MAX_JITTER_S))
 def test_cursors_never_go_back_nor_stand_still(client: int, now_s: float, jitter_s: int) -> None:
     assert next_cursor(client, now_s, jitter_s) > client

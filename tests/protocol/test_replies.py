@@ -177,7 +177,7 @@ def test_every_response_header_is_exposed() -> None:
     ]
     sent = {name.lower() for headers in answers for name in own(headers)}
     exposed = names(dict(replies.COMMON)["Access-Control-Expose-Headers"])
-    assert sent - {"x-accel-buffering", "allow", "accept-encoding"} <= exposed
+    assert sent - {"x-accel-buffering", "allow", "accept-encoding", "vary"} <= exposed
 
 
 # Reads
@@ -229,12 +229,25 @@ def test_sse_names_its_encoding_only_if_it_is_base64() -> None:
     text = own(replies.sse_headers("text/plain"))
     assert text == {
         "Content-Type": "text/event-stream",
-        "Cache-Control": "no-cache",
+        "Cache-Control": "no-cache, no-transform",
         "X-Accel-Buffering": "no",
+        "Vary": "Last-Event-ID",
     }
     assert own(replies.sse_headers("application/json")) == text
     for binary in ("application/octet-stream", "application/problem+json"):
         assert own(replies.sse_headers(binary)) == text | {"stream-sse-data-encoding": "base64"}
+
+
+def test_a_browser_that_has_all_of_a_closed_stream_is_told_to_stop() -> None:
+    reply = replies.nothing_follows(TAIL)
+    assert reply.status == 204
+    assert own(reply.headers) == {
+        "Stream-Next-Offset": TAIL_TOKEN,
+        "Stream-Up-To-Date": "true",
+        "Stream-Closed": "true",
+        "Cache-Control": "no-store",
+        "Vary": "Last-Event-ID",
+    }
 
 
 def test_a_plain_body_is_the_parts() -> None:

@@ -9,7 +9,7 @@ from durable_streams.errors import (
     MethodNotAllowed,
     UnsupportedEncoding,
 )
-from durable_streams.protocol.append_rules import MAX_TEXT_BYTES
+from durable_streams.protocol.append_rules import MAX_TEXT_BYTES, check_syntax
 from durable_streams.protocol.commands import (
     FOREVER,
     Append,
@@ -92,9 +92,23 @@ def test_a_post_takes_its_headers() -> None:
     assert command == Append("s", "text/plain", True, ProducerClaim("p", 1, 2), "a")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["junk", "a/b, a/b", "text/plain; charset", "text/plain;charset=a;charset=b", "text/plain;=x"],
+)
+def test_a_malformed_content_type_is_refused_unless_it_is_of_a_close(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="Content-Type"):
+        parse("PUT", ("Content-Type", text))
+    append = parse("POST", ("Content-Type", text))
+    assert isinstance(append, Append)
+    with pytest.raises(InvalidRequest, match="Content-Type"):
+        check_syntax(append, has_body=True)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t "])
 @pytest.mark.parametrize("method", ["PUT", "POST"])
-def test_a_junk_content_type_is_as_good_as_none(method: str) -> None:
-    assert parse(method, ("Content-Type", "junk")) == parse(method)
+def test_an_empty_content_type_is_none(method: str, text: str) -> None:
+    assert parse(method, ("Content-Type", text)) == parse(method)
 
 
 @pytest.mark.parametrize(("value", "closed"), [("true", True), ("TRUE", True), ("tRuE", True)])
@@ -329,11 +343,51 @@ def test_a_live_read_needs_an_offset() -> None:
 @pytest.mark.parametrize(
     ("cursor", "number"),
     [("0", 0), ("1234", 1234), ("", None), ("abc", None), ("-1", None), ("1.5", None),
-     ("%D9%A3", None), ("9" * 5000, None)],
+     ("%D9%A3", None), ("9" * 64, 10**64 - 1), ("9" * 65, None), ("9" * 5000, None)],
 )  # fmt: skip
 def test_a_cursor_that_is_no_number_is_ignored(cursor: str, number: int | None) -> None:
     command = parse("GET", query=f"offset=-1&live=sse&cursor={cursor}")
     assert command == Read("s", Start.BEGINNING, Live.SSE, number)
+
+
+ID = "0000000000000003_0000000000000007"
+
+
+@pytest.mark.parametrize(
+    ("last_event_id", "start"),
+    [(ID, Offset(3, 7)), (ZERO.token, ZERO), ("-1", Start.BEGINNING)],
+)
+def test_a_last_event_id_wins_over_the_offset_of_an_event_stream(
+    last_event_id: str, start: Offset | Start
+) -> None:
+    header = ("Last-Event-ID", last_event_id)
+    command = parse("GET", header, query="offset=now&live=sse")
+    assert command == Read("s", start, Live.SSE, resumed=True)
+    for query in ("offset=now", "offset=now&live=long-poll"):
+        assert parse("GET", header, ("Last-Event-ID", "junk"), query=query) == parse(
+            "GET", query=query
+        )
+    with pytest.raises(InvalidRequest):
+        parse("GET", header, query="live=sse")
+    with pytest.raises(InvalidRequest):
+        parse("GET", header, query="offset=junk&live=sse")
+
+
+def test_an_empty_last_event_id_is_none() -> None:
+    query = "offset=-1&live=sse"
+    assert parse("GET", ("Last-Event-ID", ""), query=query) == parse("GET", query=query)
+
+
+@pytest.mark.parametrize("text", ["junk", "now", "0", f"{ID} ", f"{ID},{ID}", "\udcff"])
+def test_a_last_event_id_that_is_no_id_of_ours_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse("GET", ("Last-Event-ID", text), query="offset=-1&live=sse")
+
+
+def test_a_repeated_last_event_id_is_refused() -> None:
+    twice = (("Last-Event-ID", ID), ("last-event-id", ID))
+    with pytest.raises(InvalidRequest):
+        parse("GET", *twice, query="offset=-1&live=sse")
 
 
 def test_if_none_match_is_one_list_even_in_two_lines() -> None:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from durable_streams.protocol.offsets import ZERO, Offset
 from durable_streams.protocol.sse import (
+    BASE64_LINE_BYTES,
     KEEP_ALIVE,
     MAX_HELD_BYTES,
+    Batch,
     Encoded,
     Encoding,
     control_event,
-    data_event,
-    encode_publication,
+    encode_batch,
     hold_back,
 )
 
@@ -36,6 +37,22 @@ def parse_events(wire: bytes) -> list[tuple[str, str]]:
         if fields["event"]:
             events.append((fields["event"][-1], "\n".join(fields["data"])))
     return events
+
+
+ID = f"\nid: {TAIL.token}\n\n".encode()
+
+
+def encode_pieces(encoding: Encoding, pieces: list[bytes]) -> Encoded:
+    """One batch from its pieces, closed at ``TAIL``."""
+    batch = Batch(encoding)
+    wire = b"".join([batch.part(piece) for piece in pieces])
+    ended = batch.end(TAIL, closed=True, cursor=1, up_to_date=True)
+    return Encoded(wire + ended.wire, ended.held, ended.next_offset)
+
+
+def data_event(encoding: Encoding, data: bytes) -> bytes:
+    """The data event of a batch, without the control event behind it."""
+    return encode_pieces(encoding, [data]).wire.removesuffix(control_event(TAIL, None, True, True))
 
 
 def as_client_sees(text: bytes) -> str:
@@ -59,7 +76,7 @@ def test_a_control_event_tells_where_the_reader_is(
     cursor: int | None, up_to_date: bool, closed: bool, fields: str
 ) -> None:
     offset = '"streamNextOffset":"0000000000000000_0000000000000005"'
-    expected = f"event: control\ndata:{{{offset}{fields}}}\n\n".encode()
+    expected = f"event: control\ndata:{{{offset}{fields}}}".encode() + ID
     assert control_event(TAIL, cursor, up_to_date, closed) == expected
 
 
@@ -101,7 +118,7 @@ def test_the_content_type_decides_how_data_travels(content_type: str, encoding: 
     ],
 )
 def test_text_is_sent_as_lines(text: bytes, lines: list[bytes]) -> None:
-    expected = b"event: data\n" + b"".join(b"data:" + line + b"\n" for line in lines) + b"\n"
+    expected = b"event: data" + b"".join(b"\ndata:" + line for line in lines) + ID
     assert data_event(Encoding.TEXT, text) == expected
 
 
@@ -112,9 +129,10 @@ def test_no_text_can_forge_an_event(line_break: str) -> None:
     assert events == [("data", as_client_sees(attack.encode()))]
 
 
-def test_json_is_sent_as_one_array() -> None:
+def test_json_is_sent_as_one_array_with_a_line_for_each_message() -> None:
     wire = data_event(Encoding.JSON, b'{"a":1},{\r\n "b": 2\n},"\xc3\xa9",')
-    assert wire == b'event: data\ndata:[{"a":1},{\ndata:  "b": 2\ndata:},"\xc3\xa9"]\n\n'
+    lines = [b'[{"a":1},', b"{", b"", b'  "b": 2', b"},", b'"\xc3\xa9"]']
+    assert wire == b"event: data" + b"".join(b"\ndata:" + line for line in lines) + ID
     [(_, payload)] = parse_events(wire)
     assert json.loads(payload) == [{"a": 1}, {"b": 2}, "é"]
 
@@ -125,6 +143,55 @@ def test_anything_else_is_sent_as_base64(data: bytes) -> None:
     assert wire.startswith(b"event: data\ndata:")
     [(_, payload)] = parse_events(wire)
     assert b64decode(payload, validate=True) == data
+
+
+def test_no_line_of_base64_is_too_long_for_readers_of_lines() -> None:
+    data = bytes(range(256)) * 1024
+    for pieces in ([data], [data[:1000], data[1000:]], [bytes([byte]) for byte in data[:999]]):
+        wire = encode_pieces(Encoding.BASE64, pieces).wire
+        assert max(map(len, wire.split(b"\n"))) <= 64 * 1024
+        [(_, payload), _] = parse_events(wire)
+        assert b64decode(payload.replace("\n", ""), validate=True) == b"".join(pieces)
+    assert BASE64_LINE_BYTES % 3 == 0
+
+
+def cut(whole: bytes, data: st.DataObject) -> list[bytes]:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    return [whole[start:end] for start, end in pairwise([0, *cuts, len(whole)])]
+
+
+JSON_MESSAGES = st.lists(
+    st.sampled_from(
+        [b"1", b'"a,b"', b'"\\"],["', b"[]", b'[[1,"]"],{"a":[{}]}]', b'{\n "a":\r\n 1}', b"null"]
+    ),
+    min_size=1,
+)
+
+
+@given(JSON_MESSAGES, st.data())
+def test_an_array_is_the_same_however_its_pieces_are_cut(
+    messages: list[bytes], data: st.DataObject
+) -> None:
+    pieces = cut(b"".join(message + b"," for message in messages), data)
+    [(_, payload), _] = parse_events(encode_pieces(Encoding.JSON, pieces).wire)
+    assert json.loads(payload) == [json.loads(message) for message in messages]
+    if not any(b"\n" in message for message in messages):
+        assert payload.encode() == b"[" + b",\n".join(messages) + b"]"
+
+
+@given(st.binary(), st.data())
+def test_an_event_of_text_is_the_same_however_its_pieces_are_cut(
+    text: bytes, data: st.DataObject
+) -> None:
+    assert encode_pieces(Encoding.TEXT, cut(text, data)) == encode_pieces(Encoding.TEXT, [text])
+
+
+@given(st.text(st.sampled_from("a \r\né\U0001f600")), st.data())
+def test_an_event_of_lines_is_the_same_however_its_pieces_are_cut(
+    text: str, data: st.DataObject
+) -> None:
+    whole = encode_pieces(Encoding.TEXT, [text.encode()])
+    assert encode_pieces(Encoding.TEXT, cut(text.encode(), data)) == whole
 
 
 @pytest.mark.parametrize("encoding", Encoding)
@@ -188,7 +255,7 @@ def encode_all(encoding: Encoding, batches: list[bytes], start: Offset = ZERO) -
     for number, data in enumerate(batches, 1):
         end = Offset(end.segment, end.position + len(data))
         closed = number == len(batches)
-        encoded = encode_publication(
+        encoded = encode_batch(
             encoding, held, at, data, end, closed=closed, cursor=1, up_to_date=True
         )
         results.append(encoded)
@@ -204,20 +271,25 @@ def texts(results: list[Encoded]) -> list[str]:
 
 
 def test_a_batch_is_one_data_and_one_control_event() -> None:
-    encoded = encode_publication(
+    encoded = encode_batch(
         Encoding.TEXT, b"", ZERO, b"hello", TAIL, closed=False, cursor=3, up_to_date=False
     )
     assert encoded == Encoded(
-        b"event: data\ndata:hello\n\n" + control_event(TAIL, 3, False, False), b"", TAIL
+        b"event: data\ndata:hello" + ID + control_event(TAIL, 3, False, False), b"", TAIL
     )
 
 
 @pytest.mark.parametrize("encoding", Encoding)
 def test_a_batch_without_data_is_a_control_event(encoding: Encoding) -> None:
-    encoded = encode_publication(
-        encoding, b"", TAIL, b"", TAIL, closed=True, cursor=3, up_to_date=True
-    )
+    encoded = encode_batch(encoding, b"", TAIL, b"", TAIL, closed=True, cursor=3, up_to_date=True)
     assert encoded == Encoded(control_event(TAIL, None, True, True), b"", TAIL)
+
+
+def test_both_events_have_the_offset_behind_them_as_their_id() -> None:
+    for encoded in encode_all(Encoding.TEXT, [b"a\xc3", b"\xa9b", b"c"]):
+        ids = re.findall(rb"^id: (.*)$", encoded.wire, re.MULTILINE)
+        assert ids == [encoded.next_offset.token.encode()] * 2
+        assert re.search(rb"^event: control\ndata:", encoded.wire, re.MULTILINE)
 
 
 def test_a_character_split_over_batches_arrives_whole_and_the_offset_waits() -> None:
@@ -239,17 +311,17 @@ def test_a_line_break_split_over_batches_is_one() -> None:
 
 def test_offsets_of_held_bytes_stay_right_across_segments() -> None:
     before, full = Offset(0, 9), Offset(0, 10)
-    held = encode_publication(
+    held = encode_batch(
         Encoding.TEXT, b"", before, b"\r", full, closed=False, cursor=1, up_to_date=True
     )
     assert (held.held, held.next_offset) == (b"\r", before)
     # All of the next segment's bytes are held back: the reader is at the end of the full one.
-    again = encode_publication(
+    again = encode_batch(
         Encoding.TEXT, held.held, held.next_offset, b"\xf0\x9f", Offset(1, 2),
         closed=False, cursor=1, up_to_date=True,
     )  # fmt: skip
     assert (again.held, again.next_offset) == (b"\xf0\x9f", full)
-    more = encode_publication(
+    more = encode_batch(
         Encoding.TEXT, again.held, again.next_offset, b"\x98\x80!\xc3", Offset(1, 6),
         closed=False, cursor=1, up_to_date=True,
     )  # fmt: skip
@@ -263,9 +335,7 @@ def test_only_text_is_held_back() -> None:
 @given(st.lists(st.text(st.sampled_from("a \r\né\U0001f600"))).map("".join), st.data())
 def test_however_text_is_cut_its_readers_see_the_same(text: str, data: st.DataObject) -> None:
     whole = text.encode()
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
-    borders = [0, *cuts, len(whole)]
-    batches = [whole[start:end] for start, end in pairwise(borders)]
+    batches = cut(whole, data)
     assert "".join(texts(encode_all(Encoding.TEXT, batches))) == as_client_sees(whole)
 
 

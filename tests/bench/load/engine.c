@@ -316,12 +316,16 @@ static void enter(struct run *run, enum phase phase, double seconds)
 {
     run->phase = phase;
     run->phase_end_ns = run->now_ns + (uint64_t)(seconds * 1e9);
-    if (phase == MEASURING)
+    if (phase == MEASURING) {
         run->measure_begin_ns = run->now_ns;
-    if (phase == DRAINING)
+        run->cpu_known = run->watched != 0 && cpu_time_of(run->watched, &run->cpu_begin);
+    }
+    if (phase == DRAINING) {
         run->measure_end_ns = run->now_ns;
-    else
+        run->cpu_known = run->cpu_known && cpu_time_of(run->watched, &run->cpu_end);
+    } else {
         each(run, pump_visit, NULL);
+    }
 }
 
 static bool ends_by_itself(const struct run *run)

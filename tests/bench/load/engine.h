@@ -13,6 +13,7 @@
 #include "buffer.h"
 #include "histogram.h"
 #include "http.h"
+#include "watch.h"
 
 #define MAX_GROUPS 4
 #define MAX_KEPT_ERRORS 5
@@ -98,6 +99,9 @@ struct run {
     bool hold; /* until standard input ends, in the phase of settling */
     enum phase phase;
     uint64_t now_ns, phase_end_ns, measure_begin_ns, measure_end_ns;
+    pid_t watched; /* whose CPU time is read as measuring begins and ends; 0: nobody's */
+    bool cpu_known; /* both times */
+    struct cpu_time cpu_begin, cpu_end;
     int epoll_fd;
     bool any_closed;
     uint64_t events; /* that writers had acknowledged, for those who wait for them */

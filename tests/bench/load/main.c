@@ -1,11 +1,12 @@
 /* The load client of scripts/bench: one process, one thread, epoll.
  *
  *   load --port PORT [--prefix /v1/stream] [--seconds S] [--warmup S] [--settle S] [--grace S]
- *        [--hold] ROLE [option...] [ROLE [option...]]...
+ *        [--watch PID] [--hold] ROLE [option...] [ROLE [option...]]...
  *
  * Roles are listed in roles.h, their options below; `struct options` says what they mean. Prints
- * one line of JSON with a report for each group. Ends with 0 even if answers were wrong: that is
- * what the report says; 2 if it could not be run.
+ * one line of JSON with a report for each group; with --watch each tells what CPU time that process
+ * used, all its threads together, while the run was measured (watch.c). Ends with 0 even if answers
+ * were wrong: that is what the report says; 2 if it could not be run.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,8 @@ static bool run_option(struct run *run, const char *name, const char *value)
         run->settle_s = number(value);
     else if (strcmp(name, "--grace") == 0)
         run->grace_s = number(value);
+    else if (strcmp(name, "--watch") == 0)
+        run->watched = (pid_t)number(value);
     else
         return false;
     return true;
@@ -163,6 +166,15 @@ static void print_text(const char *text)
     putchar('"');
 }
 
+static void print_cpu(const struct run *run)
+{
+    const struct cpu_time *begin = &run->cpu_begin, *end = &run->cpu_end;
+    printf(", \"cpu_s\": %.9f, \"user_ticks\": %llu, \"system_ticks\": %llu",
+           (double)(end->total_ns - begin->total_ns) / 1e9,
+           (unsigned long long)(end->user_ticks - begin->user_ticks),
+           (unsigned long long)(end->system_ticks - begin->system_ticks));
+}
+
 static void print_group(const struct group *group, double seconds)
 {
     const struct report *report = &group->report;
@@ -185,6 +197,8 @@ static void print_group(const struct group *group, double seconds)
         print_text(report->first_errors[i]);
     }
     printf("]");
+    if (group->run->cpu_known)
+        print_cpu(group->run);
     if (group->role->print != NULL)
         group->role->print(group, stdout);
     printf("}");
