@@ -175,5 +175,5 @@ async def test_everybody_has_every_character_once_over_killed_servers_and_compac
     assert all(text == texts[0] for text in texts)
     assert [typed[:40] for typed in writing.typed if texts[0].count(typed) != 1] == []
     assert len(texts[0]) == sum(map(len, writing.typed))
-    assert stored == sorted(set(stored))
+    assert stored == sorted(stored)  # one may be there twice: its append was repeated after a kill
     assert set(snapshots) <= set(writing.yjs.snapshots) <= set(stored)
