@@ -30,7 +30,7 @@ from durable_streams.errors import (
     StreamNotFound,
     WriteFailed,
 )
-from durable_streams.protocol import json_mode, media_type
+from durable_streams.protocol import json_borders, media_type
 from durable_streams.protocol.commands import Append
 from durable_streams.protocol.create_rules import Identity, fork_lifetime, matches
 from durable_streams.protocol.offsets import Offset
@@ -276,12 +276,7 @@ class Births:
         if begin == position and not count:
             return at, None
         wire = await reader.bytes_of(source, segment, begin, end) if end > begin else b""
-        before, behind = wire[: position - begin], wire[position - begin :]
-        messages = _messages(behind)
-        if count > len(messages):
-            raise InvalidRequest("the fork sub-offset is past the messages of the append")
-        size = len(json_mode.encode_messages(messages[:count]))
-        return Offset(segment, position + size), len(_messages(before)) + count
+        return await self._core.run(_behind_messages, wire, at, position - begin, count)
 
     def _adopt(
         self, command: Create, plan: ForkPlan, source: Stream, tail: Tail, payload: Payload
@@ -312,9 +307,22 @@ class Births:
         return operation
 
 
-def _messages(wire: bytes) -> list[bytes]:
-    """The messages in wire bytes of a JSON stream."""
-    return json_mode.split_messages(b"[" + wire[:-1] + b"]")
+def _behind_messages(wire: bytes, at: Offset, inside: int, count: int) -> tuple[Offset, int]:
+    """The offset ``count`` messages behind ``at``, and how many its append has up to there.
+
+    ``wire``: the append, ``inside``: where in it ``at`` is.
+    """
+    messages, offset = 0, at
+    for end in json_borders.positions(wire):
+        if end > inside:
+            if not count:
+                break
+            count -= 1
+            offset = Offset(at.segment, at.position + end - inside)
+        messages += 1
+    if count:
+        raise InvalidRequest("the fork sub-offset is past the messages of the append")
+    return offset, messages
 
 
 def sidecar_record(stream: Stream) -> fmt.SidecarRecord:

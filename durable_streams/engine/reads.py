@@ -78,11 +78,17 @@ class Reader:
         self.boundaries = Boundaries(directory, self._run)
 
     def read_now(
-        self, stream: Stream, start: Offset | Start, *, is_end: bool = False
+        self,
+        stream: Stream,
+        start: Offset | Start,
+        *,
+        is_end: bool = False,
+        max_bytes: int | None = None,
     ) -> Chunk | None:
         """The chunk that begins at an offset if it is small and nothing has to be waited for.
 
-        ``is_end``: a chunk ended there, so it is known to be a place to begin at.
+        ``is_end``: a chunk ended there, so it is known to be a place to begin at.  ``max_bytes``:
+        less than reads usually return.
         """
         tail = stream.durable
         if start is Start.NOW:
@@ -92,7 +98,7 @@ class Reader:
             return _empty(stream, tail.offset)
         segment, begin = offset
         end = stream.segment_size(segment)
-        if not begin < end <= begin + _SMALL_BYTES:
+        if not begin < end <= begin + min(_SMALL_BYTES, max_bytes or self._max_read_bytes):
             return None
         if not (is_end or self._is_entry(stream, offset)):
             return None
@@ -119,9 +125,9 @@ class Reader:
     ) -> Chunk:
         """The chunk that begins at an offset; empty at the tail and beyond it.
 
-        ``is_end`` as for :meth:`read_now`; ``max_bytes``: less than reads usually return.
+        ``is_end`` and ``max_bytes`` as for :meth:`read_now`; an append that has more comes whole.
         """
-        chunk = self.read_now(stream, start, is_end=is_end)
+        chunk = self.read_now(stream, start, is_end=is_end, max_bytes=max_bytes)
         if chunk is not None:
             return chunk
         offset = ZERO if isinstance(start, Start) else start
@@ -129,13 +135,11 @@ class Reader:
         end = await self.boundaries.end_of_read(
             stream, segment, begin, max_bytes or self._max_read_bytes
         )
-        chunk = _chunk(
-            stream,
-            Offset(segment, begin) if begin else offset,
-            Offset(segment, end),
-            (),
-            end - begin,
-        )
+        # One position, one offset: the beginning of a segment is the end of the one before.
+        at = Offset(segment, begin)
+        if segment > offset.segment:
+            at = Offset(offset.segment, stream.segment_size(offset.segment))
+        chunk = _chunk(stream, at, Offset(segment, end), (), end - begin)
         await self._describe(stream, chunk, segment, begin, end)
         return chunk
 

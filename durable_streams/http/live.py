@@ -40,7 +40,7 @@ BATCH_BYTES: Final = 64 * KIB
 """Of appends that share an event: written to every reader at once, or read by one that catches up.
 A larger append is an event of its own, which each reader is sent piece by piece."""
 
-PIECE_BYTES: Final = 48 * KIB
+PIECE_BYTES: Final = 24 * KIB
 """Of such an event: so much of it a slow reader holds in memory."""
 
 SHORTEST_LIFETIME: Final = 0.9

@@ -8,7 +8,11 @@ parsed into objects, no nesting recurses, and each byte is looked at a bounded n
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _STRING_REST: Final = rb'[^"\\]*+(?:\\.[^"\\]*+)*'
 _STRING: Final = rb'"' + _STRING_REST + rb'"'
@@ -25,6 +29,7 @@ _inside: Final = re.compile(
     rb'[^"\[\]{}]*+(?:(?:' + _STRING + rb"|" + _FLAT + rb')[^"\[\]{}]*+)*', re.DOTALL
 )
 
+_SLICE_BYTES: Final = 64 * 1024  # so that there are never many positions at a time
 _QUOTE, _COMMA = b'",'
 _OPENING: Final = frozenset(b"[{")
 
@@ -76,7 +81,15 @@ class Borders:
         return position + 1
 
 
+def positions(wire: bytes) -> Iterator[int]:
+    """Yield where each message of wire bytes ends, its comma included."""
+    borders = Borders()
+    for begin in range(0, len(wire), _SLICE_BYTES):
+        for position in borders.feed(wire[begin : begin + _SLICE_BYTES]):
+            yield begin + position
+
+
 def ends_message(wire: bytes) -> bool:
     """Whether wire bytes that begin with a message end behind one."""
-    borders = Borders().feed(wire)
-    return bool(borders) and borders[-1] == len(wire)
+    last = deque(positions(wire), maxlen=1)
+    return bool(last) and last[0] == len(wire)

@@ -90,3 +90,8 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 @pytest.fixture
 async def server(serve: Serve) -> RunningServer:
     return await serve()
+
+
+@pytest.fixture(params=[True, False], ids=["lane", "aiohttp"])
+async def either(serve: Serve, request: pytest.FixtureRequest) -> RunningServer:
+    return await serve(HttpSettings(fast_lane=request.param))

@@ -14,53 +14,22 @@ from durable_streams.http import live
 from durable_streams.protocol import sse
 from durable_streams.protocol.cursor import next_cursor
 from durable_streams.settings import HttpSettings, Settings
+from tests.http.event_client import (
+    CLOSE,
+    JSON,
+    TEXT,
+    append,
+    data_of,
+    events,
+    last_control,
+    open_events,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from durable_streams.results import Chunk
-    from tests.http.client import Client
     from tests.http.conftest import RunningServer, Serve
-
-TEXT = {"Content-Type": "text/plain"}
-JSON = {"Content-Type": "application/json"}
-CLOSE = {"Stream-Closed": "true"}
-
-
-async def append(client: Client, path: str, body: bytes, headers: dict[str, str] = TEXT) -> None:
-    answer = await client.request("POST", path, body, headers)
-    assert answer.status in {200, 204}, answer
-
-
-async def open_events(client: Client, target: str, *, version: str = "1.1") -> dict[str, str]:
-    client.ask("GET", target, version=version)
-    head = await client.head()
-    assert head.status == 200, head
-    assert head.headers["content-type"] == "text/event-stream"
-    return head.headers
-
-
-def events(wire: bytes) -> list[tuple[str, bytes]]:
-    """Parse an event stream as a client does: (event, lines joined by LF)."""
-    found: list[tuple[str, bytes]] = []
-    for block in wire.split(b"\n\n"):
-        lines = [line.partition(b":")[::2] for line in block.split(b"\n")]
-        names = [value.strip().decode() for field, value in lines if field == b"event"]
-        data = [value.removeprefix(b" ") for field, value in lines if field == b"data"]
-        if names:
-            found.append((names[0], b"\n".join(data)))
-    return found
-
-
-def data_of(wire: bytes) -> bytes:
-    return b"".join(data for name, data in events(wire) if name == "data")
-
-
-def last_control(wire: bytes) -> dict[str, object]:
-    control: dict[str, object] = json.loads(
-        [data for name, data in events(wire) if name == "control"][-1]
-    )
-    return control
 
 
 async def no_reader_left(server: RunningServer) -> None:
@@ -72,11 +41,6 @@ async def no_reader_left(server: RunningServer) -> None:
 
 
 # Long-polls
-
-
-@pytest.fixture(params=[True, False], ids=["lane", "aiohttp"])
-async def either(serve: Serve, request: pytest.FixtureRequest) -> RunningServer:
-    return await serve(HttpSettings(fast_lane=request.param))
 
 
 async def test_a_long_poll_with_data_is_answered_at_once(either: RunningServer) -> None:

@@ -43,6 +43,31 @@ def test_an_answer_before_the_tail_is_kept() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("left_s", "value"),
+    [
+        (None, "public, max-age=60, stale-while-revalidate=300"),
+        (361, "public, max-age=60, stale-while-revalidate=300"),
+        (360, "public, max-age=60, stale-while-revalidate=299"),
+        (62, "public, max-age=60, stale-while-revalidate=1"),
+        (61, "public, max-age=60"),
+        (60, "public, max-age=59"),
+        (2, "public, max-age=1"),
+        (1, "no-cache"),
+        (0, "no-cache"),
+    ],
+)
+def test_no_cache_keeps_an_answer_for_longer_than_the_stream_lives(
+    left_s: int | None, value: str
+) -> None:
+    assert cache_control(sealed=True, from_now=False, left_s=left_s) == value
+
+
+def test_nothing_is_kept_for_no_time() -> None:
+    assert cache_control(sealed=True, from_now=False, max_age_s=0) == "no-cache"
+    assert cache_control(sealed=True, from_now=False, left_s=1, private=True) == "private, no-cache"
+
+
 def test_an_answer_at_the_tail_is_revalidated() -> None:
     assert cache_control(sealed=False, from_now=False) == "no-cache"
     assert cache_control(sealed=False, from_now=False, private=True) == "private, no-cache"

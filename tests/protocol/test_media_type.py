@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable_streams.errors import InvalidRequest
 from durable_streams.protocol.media_type import (
     DEFAULT,
     MAX_LENGTH,
     is_json,
     is_text,
     normalise,
+    parse,
+    same,
 )
 
 
@@ -93,3 +98,58 @@ def test_only_application_json_is_json_and_only_it_and_text_are_text(
 ) -> None:
     assert is_json(content_type) is json
     assert is_text(content_type) is text
+
+
+UTF_8 = ["text/plain", "text/plain;charset=utf-8", 'Text/Plain; Charset="UTF8"',
+         "text/plain; charset=us-ascii", "text/plain;charset=ASCII;format=flowed"]  # fmt: skip
+
+
+def canonical(text: str) -> str:
+    found = parse(text)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("one", "other"), list(product(UTF_8, UTF_8)))
+def test_names_of_utf_8_and_other_parameters_make_no_other_type(one: str, other: str) -> None:
+    assert same(canonical(one), canonical(other))
+    assert same(
+        canonical(one.lower().replace("text/plain", "application/json")), "application/json"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("text/plain;charset=iso-8859-1", "text/plain", False),
+        ("text/plain;charset=iso-8859-1", "text/plain; charset=ISO-8859-1; x=y", True),
+        ("text/plain;charset=iso-8859-1", "text/plain;charset=latin1", False),
+        ('text/plain;charset=""', "text/plain", False),
+        ("application/json;charset=utf-16", "application/json", False),
+        ('text/plain;a=";charset=x"', "text/plain", True),
+        ("image/png;charset=x", "image/png;charset=y", True),
+        ("application/xml;charset=latin1", "application/xml", True),
+        ("multipart/mixed;boundary=a", "multipart/mixed;boundary=b", True),
+        ("text/plain", "text/html", False),
+        ("application/json", "application/problem+json", False),
+    ],
+)
+def test_only_the_charset_of_text_makes_another_type(one: str, other: str, equal: bool) -> None:
+    assert same(canonical(one), canonical(other)) is equal
+    assert same(canonical(other), canonical(one)) is equal
+
+
+def test_a_type_that_an_older_version_stored_is_itself() -> None:
+    assert same("no type", "no type")
+    assert not same("no type", "text/plain")
+
+
+@pytest.mark.parametrize("text", [None, "", " ", "\t"])
+def test_what_is_absent_or_empty_is_none(text: str | None) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize("text", ["junk", "a/b,c/d", "a/b;c", "a/b;c=d;c=e", "a/b" * 100, "ä/b"])
+def test_what_is_malformed_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="Content-Type"):
+        parse(text)
