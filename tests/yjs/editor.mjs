@@ -9,6 +9,7 @@
 //
 //   open             the document is here
 //   sees NAME        another editor is there
+//   reads N          it asked for the document or its updates, for the Nth time
 //   length N         the text has N characters now
 //   stored N         the first N texts of this editor were acknowledged
 //   lost N           the document was opened and lacks the text N, which was acknowledged
@@ -29,7 +30,16 @@ let stored = 0
 let doc = new Y.Doc()
 let provider = null // null: what is typed stays in doc
 
+let reads = 0
+
 const say = (...words) => console.log(words.join(" "))
+
+const { fetch } = globalThis
+globalThis.fetch = (url, options) => {
+  const { searchParams } = new URL(url)
+  if (searchParams.has("offset") && !searchParams.has("awareness")) say("reads", ++reads)
+  return fetch(url, options)
+}
 
 // The provider drops what it cannot send, and what it sends after a reconnect is taken for
 // repetitions, for the producer is named after the document's client and counts from 0 again. So

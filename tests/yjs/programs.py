@@ -161,6 +161,7 @@ class Editor(Program):
         self.live_mode = live_mode
         self.typed: list[str] = []
         self.sees: set[str] = set()
+        self.reads = 0
         self.is_open = False
         self.failed = False
         self.length = 0
@@ -206,6 +207,8 @@ class Editor(Program):
                 self.is_open = True
             case "sees":
                 self.sees.add(rest)
+            case "reads":
+                self.reads = int(rest)
             case "length":
                 self.length = int(rest)
             case "stored":

@@ -67,6 +67,14 @@ class Writing:
             )
         )
 
+    async def paste_into_event_stream(self) -> None:
+        """Paste on both sides; whoever follows by event stream can read on in the one it has."""
+        reads = self.left.reads
+        for editor in (self.left, self.right):  # it gets its own paste back, before the other
+            editor.paste(PASTE_CHARACTERS)
+            await self.arrived()
+        assert self.left.reads == reads
+
     @asynccontextmanager
     async def outage(self, server: ServerProcess | YjsServer) -> AsyncIterator[None]:
         """One of the servers is killed, and started again afterwards."""
@@ -145,6 +153,7 @@ async def test_everybody_has_every_character_once_over_killed_servers_and_compac
     writing = Writing(programs, ours)
     try:
         await writing.start()
+        await writing.paste_into_event_stream()
         snapshots = [await writing.snapshot_of_all()]
         for server in (ours, writing.yjs, ours, writing.yjs):
             await writing.kill_amid_edits(server)
