@@ -9,7 +9,7 @@ from typing import Final
 TESTED_WITH: Final = {
     "rsync": "backups with it were",
     "chromium": "browsers were",
-    "nginx": "it as a cache was",
+    "nginx": "browsers behind it, and it as a cache, were",
     "varnishd": "it as a cache was",
 }
 """What is left out without each of them."""

@@ -2,6 +2,7 @@
 
 A ``sh`` block runs in a shell beside the data directory of a real server.  A ``python`` block runs
 as a program of its own; one that listens on port 8080 is asked for an answer and then interrupted.
+A ``javascript`` block is run in a browser, by ``tests/browser``.
 A ``text`` block is what the block before it printed, to the letter but for ``…``: a line of nothing
 else stands for any lines, and within a line it stands for any text.
 """
@@ -18,10 +19,8 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import tomllib
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +28,7 @@ import pytest
 
 from durable_streams.maintenance.verify import verify
 from durable_streams.protocol import replies
+from tests.documents import SERVER, blocks_of
 from tests.node import running_in_ci
 from tests.server_process import ROOT, ServerProcess
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from durable_streams.maintenance.findings import Finding
     from tests.conftest import StartServer
+    from tests.documents import Block
 
 DOCUMENTS: Final = [
     "README.rst",
@@ -49,32 +50,9 @@ DOCUMENTS: Final = [
 THERE_ALREADY: Final = {"docs/backup.rst": "chat/room-1"}
 """The stream that a document takes for granted."""
 
-SERVER: Final = "localhost:4437"
 APPLICATION_PORT: Final = "8080"
 LEFT_OUT: Final = "…"
 _PATH: Final = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-_BLOCK: Final = re.compile(
-    r"^\.\. code-block:: (?P<language>\w+)\n\n(?P<code>(?:(?: {4}.*)?\n)+)", re.MULTILINE
-)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A code block, and what the document says it prints."""
-
-    language: str
-    code: str
-    output: list[str]
-
-
-def blocks_of(document: str) -> list[Block]:
-    text = (ROOT / document).read_text() + "\n"
-    found = [(m["language"], textwrap.dedent(m["code"]).strip()) for m in _BLOCK.finditer(text)]
-    following = [*found[1:], ("", "")]
-    return [
-        Block(language, code, after_code.splitlines() if after == "text" else [])
-        for (language, code), (after, after_code) in zip(found, following, strict=True)
-    ]
 
 
 def is_as_told(expected: list[str], printed: str) -> bool:
@@ -266,13 +244,12 @@ def test_the_readme_opens_with_two_commands_that_exist() -> None:
     assert "exec scripts/test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_browser_line_follows_the_stream_that_the_shell_follows() -> None:
+def test_the_browser_follows_the_stream_that_the_shell_follows() -> None:
     blocks = blocks_of("README.rst")
     (browser,) = (block.code for block in blocks if block.language == "javascript")
-    url = re.findall(r'EventSource\("(.*?)"\)', browser)
+    (shell,) = (block.code for block in blocks if "curl -N" in block.code)
 
-    assert [url[0] in block.code for block in blocks if "curl -N" in block.code] == [True]
-    assert 'addEventListener("data"' in browser
+    assert re.findall(r'follow\("(.*?)"', browser) == re.findall(r"'(.*?)\?offset=-1", shell)
 
 
 @pytest.mark.parametrize("document", ["README.rst", "docs/quickstart.rst", "docs/operations.rst"])

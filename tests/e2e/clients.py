@@ -12,6 +12,7 @@ import asyncio
 import base64
 import hashlib
 import json
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
@@ -48,6 +49,17 @@ class Outages:
         await asyncio.to_thread(self._server.kill)
         for after_s in false_starts_s:
             await asyncio.to_thread(self._server.start_and_kill, after_s)
+        await asyncio.to_thread(self._server.start)
+        self._up.set()
+
+    @asynccontextmanager
+    async def stopped(self) -> AsyncIterator[None]:
+        """Stop the server as an operator does, SIGTERM, and start it again at the end."""
+        self._up.clear()
+        self.count += 1
+        code = await asyncio.to_thread(self._server.stop)
+        assert code == 0, self._server.stderr
+        yield
         await asyncio.to_thread(self._server.start)
         self._up.set()
 
@@ -107,6 +119,8 @@ class Producer:
 
         async def attempt() -> None:
             async with self._session.post(self._url, data=body, headers=headers) as response:
+                if response.status == 503:  # the server is stopping
+                    response.raise_for_status()
                 assert response.status in {200, 204}, await response.text()
 
         await self._outages.get_over(attempt)

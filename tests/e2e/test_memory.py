@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
+import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -53,3 +56,42 @@ async def test_reading_a_big_stream_takes_at_most_32_mib(server: ServerProcess) 
 
     assert sizes == [STREAM_BYTES] * READERS
     assert server.peak_rss_bytes() - before <= MAX_GROWTH_BYTES
+
+
+SLOW_READERS: Final = 200
+LARGEST_BYTES: Final = 16 * MIB
+READER_BYTES: Final = MIB // 4
+WRITES_BYTES: Final = 160 * MIB
+"""Of the queue between the journal and the files, and the bodies that wait for it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "text/plain"])
+def test_slow_readers_of_events_of_any_size_cost_a_bounded_buffer_each(
+    server: ServerProcess, content_type: str
+) -> None:
+    """All follow a stream whose every append is as large as can be, and take nothing of it."""
+
+    def write(method: str, body: bytes | None) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request(method, "/v1/stream/a", body, {"Content-Type": content_type})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    assert write("PUT", None) == 201
+    request = b"GET /v1/stream/a?offset=-1&live=sse HTTP/1.1\r\nHost: a\r\n\r\n"
+    with ExitStack() as readers:
+        for _ in range(SLOW_READERS):
+            reader = readers.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(("127.0.0.1", server.port))
+            reader.sendall(request)
+            assert reader.recv(4096)
+        before = server.rss_bytes()
+        server.reset_peak_rss()
+        for _ in range(3):
+            assert write("POST", bytes(LARGEST_BYTES)) == 204
+        assert write("HEAD", None) == 200
+        growth = server.peak_rss_bytes() - before
+    assert growth <= SLOW_READERS * READER_BYTES + WRITES_BYTES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,7 +41,7 @@ async def live_read(engine: Engine) -> None:
 async def tail(engine: Engine) -> None:
     messages = Streams(engine).tail("s")
     await anext(messages)
-    await asyncio.sleep(3 * TTL_S)  # its consumer is busy with the first message
+    await passes(3 * TTL_S)  # its consumer is busy with the first message
     await messages.aclose()  # type: ignore[attr-defined]
 
 
