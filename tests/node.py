@@ -1,4 +1,4 @@
-"""Node and the packages of ``tests/conformance``: there or not, and how to run them."""
+"""Node and the packages of ``tests/conformance`` and ``tests/yjs``: where, and there or not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 CONFORMANCE: Final = Path(__file__).resolve().parent / "conformance"
+YJS: Final = Path(__file__).resolve().parent / "yjs"
 OLDEST_NODE: Final = 20
 
 
@@ -27,6 +28,7 @@ def node_problem() -> str | None:
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").split(".")[0]) < OLDEST_NODE:
         return f"Node {version.strip()} is too old; {OLDEST_NODE} or newer is needed."
-    if not (CONFORMANCE / "node_modules" / ".package-lock.json").exists():
-        return "The packages of tests/conformance are missing: run scripts/setup node."
+    for packages in (CONFORMANCE, YJS):
+        if not (packages / "node_modules" / ".package-lock.json").exists():
+            return f"The packages of tests/{packages.name} are missing: run scripts/setup node."
     return None
