@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 NO_STORE: Final = "no-store"
 NO_CACHE: Final = "no-cache"
 STALE_WHILE_REVALIDATE_S: Final = 300
-ON_THE_WAY_S: Final = 1
-"""From a lifetime: an answer's age begins to count when it arrives."""
+ON_THE_WAY_S: Final = 2
+"""From a lifetime: an answer's age begins to count when it arrives, and some caches (nginx) count
+whole seconds."""
 
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
@@ -62,5 +63,5 @@ def cache_control(
     if not sealed or not max_age_s:
         return "private, no-cache" if private else NO_CACHE
     scope = "private" if private else "public"
-    stale = f", stale-while-revalidate={stale_s}" if stale_s else ""
-    return f"{scope}, max-age={max_age_s}{stale}"
+    # Also if it is 0: a cache that is not told has a time of its own (Varnish 10 s).
+    return f"{scope}, max-age={max_age_s}, stale-while-revalidate={stale_s}"

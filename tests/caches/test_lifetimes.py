@@ -48,7 +48,7 @@ async def test_a_stream_is_gone_from_the_cache_at_the_instant_at_which_it_expire
 async def test_a_stream_is_gone_from_the_cache_when_nobody_has_used_it_for_its_ttl(
     origin: Client, reader: Client, another_reader: Client, stream: str
 ) -> None:
-    await create_long(origin, stream, {"Stream-TTL": "3"})
+    await create_long(origin, stream, {"Stream-TTL": "4"})
     hits = [is_hit(await read_piece(client, stream)) for client in (reader, another_reader)]
 
     while (await origin.request("HEAD", stream)).status == 200:
