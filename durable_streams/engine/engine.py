@@ -225,8 +225,7 @@ class Engine:
         record, before = stream.reserve(command, payload, now_ms, self.settings)
         if claim is not None and known is None:
             self._core.catalog.weigh(stream)
-        stream.use(now_ms)
-        stream.use_written_ms = stream.last_use_ms
+        stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
         return AppendOperation(stream, record, before)
 
     def _check_room(self, stream: Stream, producer_id: str) -> None:

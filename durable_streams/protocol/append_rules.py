@@ -26,8 +26,8 @@ from durable_streams.errors import (
     SequenceConflict,
     StreamClosed,
 )
-from durable_streams.protocol import media_type
 from durable_streams.protocol.lifetime import MAX_INTEGER
+from durable_streams.protocol.media_type import same
 from durable_streams.protocol.producers import Duplicate, decide
 
 if TYPE_CHECKING:
@@ -114,8 +114,9 @@ def decide_append(
     """
     if state.closed:
         return _decide_closed(state, command, has_body)
-    if has_body and not media_type.same(command.content_type or "", state.content_type):
-        raise ContentTypeMismatch(state.content_type, command.content_type or "")
+    given = command.content_type or ""
+    if has_body and given != state.content_type and not same(given, state.content_type):
+        raise ContentTypeMismatch(state.content_type, given)
     if command.producer is not None:
         decision = decide(producer, command.producer)
         if isinstance(decision, Duplicate):
