@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from durable_streams.engine.boundaries import Span
 from durable_streams.engine.operations import (
     AdoptOperation,
     BirthOperation,
@@ -30,7 +31,7 @@ from durable_streams.errors import (
     StreamNotFound,
     WriteFailed,
 )
-from durable_streams.protocol import json_borders, media_type
+from durable_streams.protocol import media_type
 from durable_streams.protocol.commands import Append
 from durable_streams.protocol.create_rules import Identity, fork_lifetime, matches
 from durable_streams.protocol.offsets import Offset
@@ -44,7 +45,7 @@ from durable_streams.storage.format.sidecar import NO_FORKS, ForkOrigin, Sidecar
 from durable_streams.storage.stream_files import DamagedFiles, LoadedStream
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from durable_streams.engine.core import Core
     from durable_streams.engine.stream import Payload
@@ -275,8 +276,14 @@ class Births:
             return Offset(segment, position + count), None
         if begin == position and not count:
             return at, None
-        wire = await reader.bytes_of(source, segment, begin, end) if end > begin else b""
-        return await self._core.run(_behind_messages, wire, at, position - begin, count)
+        if begin == end:
+            raise InvalidRequest("the fork sub-offset is past the messages of the append")
+        return await reader.look_at_messages(
+            source,
+            segment,
+            Span(begin, end),
+            lambda ends: _behind_messages(ends, at, position - begin, count),
+        )
 
     def _adopt(
         self, command: Create, plan: ForkPlan, source: Stream, tail: Tail, payload: Payload
@@ -307,13 +314,15 @@ class Births:
         return operation
 
 
-def _behind_messages(wire: bytes, at: Offset, inside: int, count: int) -> tuple[Offset, int]:
+def _behind_messages(
+    ends: Iterable[int], at: Offset, inside: int, count: int
+) -> tuple[Offset, int | None]:
     """The offset ``count`` messages behind ``at``, and how many its append has up to there.
 
-    ``wire``: the append, ``inside``: where in it ``at`` is.
+    ``ends``: of the append's messages, ``inside``: where in it ``at`` is.
     """
     messages, offset = 0, at
-    for end in json_borders.positions(wire):
+    for end in ends:
         if end > inside:
             if not count:
                 break

@@ -90,7 +90,10 @@ class Boundaries:
         return sizes
 
     async def ends(self, stream: Stream, segment: int, *, beyond: int) -> array[int]:
-        """The ends of all durable appends of a segment, up to one behind ``beyond`` at least."""
+        """The ends of all durable appends of a segment, up to one behind ``beyond`` at least.
+
+        Of those behind that some may be missing.
+        """
         # Before the index is read: what leaves memory meanwhile is in the index then.
         in_memory = [chunk.end for chunk in stream.memory if chunk.segment == segment]
         ends = (await self._in_index(stream, segment, beyond)).ends
@@ -134,6 +137,11 @@ class Boundaries:
         while self._bytes > _MEMORY_BYTES and len(self._known) > 1:
             _, oldest = self._known.popitem(last=False)
             self._bytes -= oldest.size_bytes
+
+    def forget(self, stream: Stream) -> None:
+        """A stream was deleted: nobody reads it any more."""
+        for key in [key for key in self._known if key[1] == stream.id]:
+            self._bytes -= self._known.pop(key).size_bytes
 
 
 def _key(stream: Stream, segment: int) -> _Key:

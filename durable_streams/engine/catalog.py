@@ -133,6 +133,10 @@ class Catalog:
             return stream
         return None
 
+    def holds(self, stream: Stream) -> bool:
+        """Whether the cache keeps a stream, whoever uses it."""
+        return self._cached.get(stream.path) is stream
+
     def ready(self, path: str) -> Stream | None:
         """The open stream at a path, if it is usable now and nobody came first and waits."""
         if path in self._locks or path in self.outages.errors:

@@ -23,7 +23,7 @@ from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import prepare, try_prepare
 from durable_streams.engine.runtime import Runtime, cancel
 from durable_streams.engine.stream import own, producer_bytes
-from durable_streams.engine.uses import Following, Uses
+from durable_streams.engine.uses import Uses
 from durable_streams.engine.verification import Verifier
 from durable_streams.errors import (
     DataDirectoryError,
@@ -287,7 +287,7 @@ class Engine:
 
     def following(self, stream: StreamRef) -> AbstractContextManager[None]:
         """A context that a live reader is in: meanwhile a TTL does not end the stream."""
-        return Following(self._core, own(stream))
+        return self._uses.following(own(stream))
 
     def left_s(self, stream: StreamRef) -> int | None:
         """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""

@@ -15,17 +15,17 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from durable_streams.engine.boundaries import Boundaries
+from durable_streams.engine.boundaries import Boundaries, Span
 from durable_streams.engine.stream import own
 from durable_streams.errors import InvalidOffset
-from durable_streams.protocol.json_borders import ends_message
+from durable_streams.protocol.json_borders import positions
 from durable_streams.protocol.media_type import Unit
 from durable_streams.protocol.offsets import ZERO, Offset, Start
 from durable_streams.results import Chunk, FileSlice
 from durable_streams.storage import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -88,7 +88,7 @@ class Reader:
         """The chunk that begins at an offset if it is small and nothing has to be waited for.
 
         ``is_end``: a chunk ended there, so it is known to be a place to begin at.  ``max_bytes``:
-        less than reads usually return.
+        the most to return, if that is less than what reads do.
         """
         tail = stream.durable
         if start is Start.NOW:
@@ -98,7 +98,7 @@ class Reader:
             return _empty(stream, tail.offset)
         segment, begin = offset
         end = stream.segment_size(segment)
-        if not begin < end <= begin + min(_SMALL_BYTES, max_bytes or self._max_read_bytes):
+        if not begin < end <= begin + min(_SMALL_BYTES, self._most(max_bytes)):
             return None
         if not (is_end or self._is_entry(stream, offset)):
             return None
@@ -132,9 +132,7 @@ class Reader:
             return chunk
         offset = ZERO if isinstance(start, Start) else start
         segment, begin = await self._begin(stream, offset, is_end)
-        end = await self.boundaries.end_of_read(
-            stream, segment, begin, max_bytes or self._max_read_bytes
-        )
+        end = await self.boundaries.end_of_read(stream, segment, begin, self._most(max_bytes))
         # One position, one offset: the beginning of a segment is the end of the one before.
         at = Offset(segment, begin)
         if segment > offset.segment:
@@ -142,6 +140,9 @@ class Reader:
         chunk = _chunk(stream, at, Offset(segment, end), (), end - begin)
         await self._describe(stream, chunk, segment, begin, end)
         return chunk
+
+    def _most(self, max_bytes: int | None) -> int:
+        return self._max_read_bytes if max_bytes is None else min(max_bytes, self._max_read_bytes)
 
     def _is_entry(self, stream: Stream, offset: Offset) -> bool:
         """Whether a read may begin at an offset, as far as that is known without the disk."""
@@ -164,10 +165,40 @@ class Reader:
             return offset
         if stream.unit is Unit.APPEND:
             return Offset(segment, begin)
-        wire = await self.bytes_of(stream, segment, begin, position)
-        if not wire.endswith(b",") or not await self._run(ends_message, wire):
+        if not await self._ends_message(stream, segment, begin, position):
             raise InvalidOffset(f"{offset.token} lies inside a message")
         return offset
+
+    async def _ends_message(self, stream: Stream, segment: int, begin: int, position: int) -> bool:
+        """Whether a message ends at a position in the append that begins at another one."""
+        if await self.bytes_of(stream, segment, position - 1, position) != b",":
+            return False
+        size = position - begin
+        return await self.look_at_messages(
+            stream, segment, Span(begin, position), lambda ends: any(end == size for end in ends)
+        )
+
+    async def look_at_messages(
+        self, stream: Stream, segment: int, span: Span, look: Callable[[Iterator[int]], _T]
+    ) -> _T:
+        """What ``look`` makes of where messages end, counted from the beginning of an append.
+
+        ``span``: that append, or what it begins with.  It is read in slices, in a thread.
+        """
+        begin, end = span
+        for chunk in stream.memory:
+            if (chunk.segment, chunk.start) == (segment, begin):
+                return await self._run(look, positions(_slices_of(chunk.data, end - begin)))
+        file = await self._file(stream, segment, end)
+        try:
+            return await self._run(look, positions(self._slices_in(file, span)))
+        finally:
+            file.release()
+
+    def _slices_in(self, file: OpenSegment, span: Span) -> Iterator[bytes]:
+        for position in range(span.begin, span.end, _SMALL_BYTES):
+            size = min(_SMALL_BYTES, span.end - position)
+            yield self._disk.pread(file.fileno(), size, position)
 
     async def locate(self, stream: Stream, offset: Offset) -> Offset:
         """Check that an offset up to the tail is a position to fork at; where it is.
@@ -299,11 +330,17 @@ class Reader:
         """A stream was deleted: let go of its files."""
         for key in [key for key in self._files if key[1] == stream.id]:
             self._files.pop(key).release()
+        self.boundaries.forget(stream)
 
     def close(self) -> None:
         """Let go of all files; chunks still out keep theirs."""
         while self._files:
             self._files.popitem()[1].release()
+
+
+def _slices_of(data: bytes, size: int) -> Iterator[bytes]:
+    for position in range(0, size, _SMALL_BYTES):
+        yield data[position : min(position + _SMALL_BYTES, size)]
 
 
 def _from_memory(stream: Stream, segment: int, begin: int, end: int) -> bytes:

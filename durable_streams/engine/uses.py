@@ -2,7 +2,8 @@
 
 A use renews a stream's TTL in memory.  The time of the last one goes to the sidecar when it has
 moved by a noticeable part of the TTL.  While somebody follows a stream its TTL stands still, and
-that is remembered now and then, so that a crash takes little of it.
+that is remembered now and then, so that a crash takes little of it.  Sidecars are written a few at
+a time, and none while writers wait: many streams that are used at once must not hold them up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _LONGEST_UNWRITTEN_MS: Final = 4000
 _LONGEST_UNWRITTEN_FOLLOWED_MS: Final = 60_000
 """Followers who only wait are many, and a sidecar is written for each stream of theirs."""
 
+_SIDECARS_A_TICK: Final = 64
+
 
 class Uses:
     """Remembers uses, and ends what has expired."""
@@ -36,16 +39,29 @@ class Uses:
         """Remember uses, and send readers of expired streams away; for ever."""
         while True:
             await asyncio.sleep(_TICK_S)
-            now_ms = self._core.now_ms()
-            for stream in self._core.catalog.mortal():
-                if stream.followers:
-                    stream.use(now_ms)
-                if stream.audience and stream.is_expired(now_ms):
-                    gone = bool(stream.sidecar.forks)
-                    reason = StreamGone if gone else StreamNotFound
-                    stream.audience.end(reason(stream.path))
-                elif _unwritten_too_long(stream):
-                    self.write(stream)
+            self._look()
+
+    def _look(self) -> None:
+        now_ms, waiting = self._core.now_ms(), []
+        for stream in self._core.catalog.mortal():
+            if stream.followers:
+                stream.use(now_ms)
+            if stream.audience and stream.is_expired(now_ms):
+                gone = bool(stream.sidecar.forks)
+                reason = StreamGone if gone else StreamNotFound
+                stream.audience.end(reason(stream.path))
+            elif _unwritten_too_long(stream):
+                waiting.append(stream)
+        if self._core.held_up():
+            return
+        # Those that were not written have waited longest, wherever they are next time.
+        waiting.sort(key=lambda stream: stream.use_written_ms)
+        for stream in waiting[:_SIDECARS_A_TICK]:
+            self.write(stream)
+
+    def following(self, stream: Stream) -> Following:
+        """A context that somebody who follows a stream is in."""
+        return Following(self._core, self, stream)
 
     def write(self, stream: Stream) -> None:
         """Let a stream's sidecar know when it was last used."""
@@ -82,10 +98,11 @@ class Uses:
 class Following:
     """While in it, somebody follows a stream: its TTL stands still (protocol §5.1)."""
 
-    __slots__ = ("_core", "_stream")
+    __slots__ = ("_core", "_stream", "_uses")
 
-    def __init__(self, core: Core, stream: Stream) -> None:
+    def __init__(self, core: Core, uses: Uses, stream: Stream) -> None:
         self._core = core
+        self._uses = uses
         self._stream = stream
 
     def __enter__(self) -> None:
@@ -101,6 +118,8 @@ class Following:
         stream.followers -= 1
         if not stream.followers:
             stream.use(self._core.now_ms())
+            if not self._core.catalog.holds(stream):  # then nobody else remembers it
+                self._uses.write(stream)
 
 
 def _unwritten_too_long(stream: Stream) -> bool:

@@ -158,9 +158,7 @@ class StreamsHandler:
             case Live.NO:
                 chunk = await self.engine.read(stream, command.start)
             case Live.LONG_POLL:
-                chunk = await self.engine.read(stream, command.start)
-                with cancelled_when_gone(request):
-                    chunk = await self.live.wait_for_data(stream, chunk)
+                chunk = await self._poll(request, stream, command)
             case Live.SSE:
                 return await self.live.serve_events(request, stream, command)
             case _:
@@ -172,6 +170,15 @@ class StreamsHandler:
             return await self.sender.send_plan(request, reply, plan)
         finally:
             chunk.release()
+
+    async def _poll(self, request: web.BaseRequest, stream: StreamRef, command: Read) -> Chunk:
+        chunk = await self.engine.read(stream, command.start)
+        try:
+            with cancelled_when_gone(request):
+                return await self.live.wait_for_data(stream, chunk)
+        except BaseException:
+            chunk.release()
+            raise
 
     def describe_chunk(
         self, command: Read, stream: StreamRef, chunk: Chunk

@@ -24,7 +24,7 @@ from durable_streams.protocol.cursor import MAX_JITTER_S, next_cursor
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from random import Random
 
     from aiohttp import web
@@ -51,8 +51,7 @@ class _Batch(NamedTuple):
     """A publication as it is sent, and where that leaves its readers."""
 
     framed: bytes
-    held: bytes
-    at: Offset
+    held: sse.Held
     encoded_s: float
 
 
@@ -74,6 +73,7 @@ class LiveReads:
         self.random = random
         self.draining = False
         self._sender = sender
+        self.turns = sender.turns
         self._polls: set[asyncio.Timeout] = set()
         self._readers: set[EventReader] = set()
 
@@ -133,20 +133,19 @@ class LiveReads:
         reply = replies.Reply(200, replies.sse_headers(stream.content_type))
         try:
             events = await EventStream.open(self._sender, request, reply)
-        except BaseException:
-            chunk.release()
-            raise
-        reader = EventReader(self, stream, events, chunk, self.cursor(command.cursor))
-        self._readers.add(reader)
-        try:
-            with events.cut_off_on_failure(), cancelled_when_gone(request):
-                # If the stream is no more, the client learns why when it reconnects.
-                with suppress(StreamError):
-                    await reader.run(chunk)
-                await events.finish()
+            reader = EventReader(self, stream, events, chunk, self.cursor(command.cursor))
+            self._readers.add(reader)
+            try:
+                with events.cut_off_on_failure(), cancelled_when_gone(request):
+                    # If the stream is no more, the client learns why when it reconnects.
+                    with suppress(StreamError):
+                        await reader.run(chunk)
+                    await events.finish()
+            finally:
+                self._readers.discard(reader)
+                reader.close()
         finally:
-            self._readers.discard(reader)
-            reader.close()
+            chunk.release()
         return events.answer
 
 
@@ -154,7 +153,6 @@ class EventReader:
     """One event stream: a subscriber of the engine, and the task that feeds it otherwise."""
 
     __slots__ = (
-        "_at",
         "_cursor",
         "_encoding",
         "_end",
@@ -182,9 +180,9 @@ class EventReader:
         self._events = events
         self._encoding = sse.Encoding.of(stream.content_type)
         self._cursor = cursor
-        # Bytes before _end were taken in, those before _at were sent; _held are the ones between.
-        self._at = self._end = chunk.start
-        self._held = b""
+        # Bytes before _end were taken in; _held are those of them that were not sent yet.
+        self._end = chunk.start
+        self._held = sse.NOTHING_HELD
         # Readers of one group that hold nothing back get the same bytes.
         self._group = (events.chunked, cursor)
         self._over = live.draining
@@ -235,7 +233,7 @@ class EventReader:
         if len(publication.data) > BATCH_BYTES:
             self._stop_following()
             return
-        batch = publication.encoded.get(self._group) if not self._held else None
+        batch = publication.encoded.get(self._group) if not self._held.data else None
         if batch is None:
             batch = self._encode(publication)
         assert isinstance(batch, _Batch)
@@ -243,7 +241,6 @@ class EventReader:
             self._stop_following()
             return
         self._held = batch.held
-        self._at = batch.at
         self._end = publication.end
         self._written_s = batch.encoded_s
         if publication.closed:
@@ -258,22 +255,22 @@ class EventReader:
     def _encode(self, publication: Publication) -> _Batch:
         """Encode a publication, for all who are where this reader is."""
         encoded = publication.encoded
-        key = (self._group, self._held, self._at) if self._held else self._group
+        key = (self._group, self._held) if self._held.data else self._group
         known = encoded.get(key)
         if known is not None:
             assert isinstance(known, _Batch)
             return known
-        wire, held, at = sse.encode_batch(
+        wire, held, _ = sse.encode_batch(
             self._encoding,
             self._held,
-            self._at,
+            publication.start,
             publication.data,
             publication.end,
             closed=publication.closed,
             cursor=max(self._cursor, self._live.cursor(None)),
             up_to_date=True,
         )
-        batch = _Batch(self._events.frame(wire), held, at, self._loop.time())
+        batch = _Batch(self._events.frame(wire), held, self._loop.time())
         encoded[key] = batch
         return batch
 
@@ -304,9 +301,11 @@ class EventReader:
     async def _catch_up(self, chunk: Chunk) -> None:
         """Send a chunk as one batch, and release it."""
         try:
-            batch = sse.Batch(self._encoding, self._held, self._at)
-            if chunk.size_bytes <= BATCH_BYTES:
-                wire = batch.part(b"".join(_in_memory(chunk)))
+            await self._live.turns.take()
+            batch = sse.Batch(self._encoding, self._held, self._end)
+            in_memory = [part for part in chunk.parts if isinstance(part, bytes)]
+            if chunk.size_bytes <= BATCH_BYTES and len(in_memory) == len(chunk.parts):
+                wire = batch.part(b"".join(in_memory))
             else:
                 wire = await self._send_all_but_last(batch, chunk)
             ended = batch.end(
@@ -315,7 +314,7 @@ class EventReader:
                 cursor=max(self._cursor, self._live.cursor(None)),
                 up_to_date=chunk.at_tail,
             )
-            self._held, self._at, self._end = ended.held, ended.next_offset, chunk.end
+            self._held, self._end = ended.held, chunk.end
             await self._events.write(self._events.frame(wire + ended.wire))
         finally:
             chunk.release()
@@ -332,14 +331,8 @@ class EventReader:
             async for piece in self._engine.pieces(chunk, PIECE_BYTES):
                 if wire:
                     await self._events.write(self._events.frame(wire))
+                    await self._live.turns.take()
                 wire = batch.part(piece)
         except StreamError as error:
             raise ConnectionResetError("the stream ended in the middle of an event") from error
         return wire
-
-
-def _in_memory(chunk: Chunk) -> Iterator[bytes]:
-    """The parts of a chunk that is small enough to have been read."""
-    for part in chunk.parts:
-        assert isinstance(part, bytes)
-        yield part

@@ -48,7 +48,7 @@ class Sender:
     def __init__(self, *, stall_timeout_s: float, clock: Callable[[], float] = time.time) -> None:
         self.stall_timeout_s = stall_timeout_s
         self.closing = False
-        self._turns = Turns()
+        self.turns = Turns()
         self._clock = clock
         self._date_s = -1
         self._date = ""
@@ -86,7 +86,7 @@ class Sender:
         await answer.prepare(request)
         connection = answer.begin(plan.prefix)
         with connection.cut_off_on_failure():
-            await send_parts(connection, (*plan.parts, plan.suffix), self._turns)
+            await send_parts(connection, (*plan.parts, plan.suffix), self.turns)
             await connection.drain()
         return answer
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import codecs
 from binascii import b2a_base64
 from enum import Enum
-from itertools import pairwise
 from typing import Final, NamedTuple, assert_never
 
 from durable_streams.protocol.json_borders import Borders
@@ -57,14 +56,24 @@ class Encoding(Enum):
         return cls.TEXT if is_text(content_type) else cls.BASE64
 
 
+class Held(NamedTuple):
+    """Bytes that wait for those behind them, and the offset before each of them."""
+
+    data: bytes = b""
+    offsets: tuple[Offset, ...] = ()
+
+
+NOTHING_HELD: Final = Held()
+
+
 class Encoded(NamedTuple):
     """Events ready to be sent, and what the reader's next batch has to be encoded with.
 
-    ``held``: the bytes held back; ``next_offset``: where the reader is, before them.
+    ``next_offset``: where the reader is, before what is ``held``.
     """
 
     wire: bytes
-    held: bytes
+    held: Held
     next_offset: Offset
 
 
@@ -76,26 +85,23 @@ class Batch:
     """
 
     __slots__ = (
-        "_at",
-        "_before",
         "_begun",
         "_borders",
         "_encoding",
+        "_held",
         "_line_begins",
         "_rest",
+        "_start",
         "_taken",
     )
 
-    def __init__(self, encoding: Encoding, held: bytes = b"", at: Offset = ZERO) -> None:
-        """``held``, ``at``: ``held`` and ``next_offset`` of the batch before.
-
-        At first nothing, and where the reader begins.
-        """
+    def __init__(self, encoding: Encoding, held: Held = NOTHING_HELD, start: Offset = ZERO) -> None:
+        """``held`` by the batch before; ``start``: where that ended, and this one's bytes begin."""
         self._encoding = encoding
-        self._before = len(held)
-        self._at = at
-        self._taken = len(held)
-        self._rest = held  # taken, and to be encoded with what follows
+        self._held = held
+        self._start = start
+        self._taken = 0
+        self._rest = held.data  # to be encoded with what follows
         self._borders = Borders() if encoding is Encoding.JSON else None
         self._begun = False
         self._line_begins = True
@@ -119,10 +125,10 @@ class Batch:
 
         ``closed``: the stream is closed there, so nothing is held back.
         """
-        held, next_offset = b"", end
+        held = NOTHING_HELD
         match self._encoding:
             case Encoding.TEXT if not closed:
-                held, rest = self._rest, b""
+                held, rest = self._hold(end), b""
             case Encoding.TEXT:
                 rest = self._text(self._rest)
             case Encoding.JSON:
@@ -131,16 +137,28 @@ class Batch:
                 rest = b2a_base64(self._rest, newline=False)
             case _:
                 assert_never(self._encoding)
-        sent = self._taken - len(held)
-        if held and sent <= self._before:  # nothing was sent, or just what was held before
-            next_offset = Offset(self._at.segment, self._at.position + sent)
-        elif held:
-            next_offset = Offset(end.segment, end.position - len(held))
+        next_offset = held.offsets[0] if held.offsets else end
         wire = self._event(rest)
         if self._begun:
             wire += f"\nid: {next_offset.token}\n\n".encode("ascii")
         wire += control_event(next_offset, cursor, up_to_date, closed)
         return Encoded(wire, held, next_offset)
+
+    def _hold(self, end: Offset) -> Held:
+        """What is left over for the next batch, and where each byte of it is."""
+        if not self._rest:
+            return NOTHING_HELD
+        before = len(self._held.data)  # of all bytes, those that came before this batch
+        first = before + self._taken - len(self._rest)
+        segment, begin = end.segment, end.position - self._taken
+        offsets = [
+            *self._held.offsets[first:],
+            *(
+                self._start if at == before else Offset(segment, begin + at - before)
+                for at in range(max(first, before), before + self._taken)
+            ),
+        ]
+        return Held(self._rest, tuple(offsets))
 
     def _event(self, lines: bytes) -> bytes:
         """Some of the event's lines, the first of them with what begins it."""
@@ -163,17 +181,13 @@ class Batch:
     def _messages(self, data: bytes) -> bytes:
         """Messages on a line each, without the last comma; line breaks are white space there."""
         assert self._borders is not None
-        borders = self._borders.feed(data)
-        if self._rest and data:
-            lead, self._rest = b",\n", b""
-        else:
-            lead = b""
-        if borders and borders[-1] == len(data):
-            data, self._rest = data[:-1], b","
-            del borders[-1]
-        if borders:
-            data = b"\n".join([data[begin:end] for begin, end in pairwise([0, *borders, None])])
-        return _as_data_lines(lead + data.replace(b"\r", b"\n"))
+        lead = b",\n" if self._rest and data else b""
+        if lead:
+            self._rest = b""
+        text = self._borders.in_lines(data)
+        if self._borders.behind_message and data:
+            text, self._rest = text[:-2], b","
+        return _as_data_lines(lead + text.replace(b"\r", b"\n"))
 
     def _base64(self, data: bytes) -> bytes:
         whole = len(data) - len(data) % 3
@@ -189,8 +203,8 @@ class Batch:
 
 def encode_batch(
     encoding: Encoding,
-    held: bytes,
-    at: Offset,
+    held: Held,
+    start: Offset,
     data: bytes,
     end: Offset,
     *,
@@ -199,7 +213,7 @@ def encode_batch(
     up_to_date: bool,
 ) -> Encoded:
     """Encode a batch in one go, see :class:`Batch`; ``data`` are its wire bytes, up to ``end``."""
-    batch = Batch(encoding, held, at)
+    batch = Batch(encoding, held, start)
     wire = batch.part(data)
     ended = batch.end(end, closed=closed, cursor=cursor, up_to_date=up_to_date)
     return Encoded(wire + ended.wire, ended.held, ended.next_offset)

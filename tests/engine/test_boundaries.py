@@ -206,6 +206,38 @@ async def test_a_fork_between_messages_of_an_append_is_exact(tmp_path: Path) -> 
             await engine.create(Create("g", fork=ForkRequest("s", Offset(0, 5))), b"")
 
 
+class SmallReads(StagedDisk):
+    """Notes how much is read at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def pread(self, fd: int, size: int, position: int) -> bytes:
+        self.largest = max(self.largest, size)
+        return super().pread(fd, size, position)
+
+
+async def test_an_offset_inside_a_large_append_is_looked_up_in_slices(tmp_path: Path) -> None:
+    """Whoever may read may ask for such offsets, as often as they like."""
+    disk = SmallReads()
+    engine = await Engine.open(tmp_path / "d", SETTINGS, disk)
+    body = b"[" + b",".join(b'{"number":%d}' % number for number in range(100_000)) + b"]"
+    await engine.create(Create("s", JSON), body)
+    stream = await engine._find("s")
+    await engine._core.applied_to(stream, stream.durable.offset)
+    last = stream.durable.position - len(b'{"number":99999},')
+    data, _, _ = await read(engine, Offset(0, last))
+    assert data == b'{"number":99999},'
+    with pytest.raises(InvalidOffset):
+        await read(engine, Offset(0, last + 1))
+    assert 0 < disk.largest <= 64 * 1024
+    disk.largest = 0
+    await engine.create(Create("f", fork=ForkRequest("s", ZERO, 99_999)), b"")
+    assert (await engine.head("f")).tail == Offset(0, last)
+    await engine.close()
+
+
 async def test_a_slow_reader_goes_on_from_the_file_when_memory_has_let_go(tmp_path: Path) -> None:
     async with opened(tmp_path / "d", BYTES, b"one", b"x" * 100, in_files=False) as engine:
         stream = await engine._find("s")

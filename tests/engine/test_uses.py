@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -138,6 +139,47 @@ def test_idle_followers_cost_a_write_a_minute(tmp_path: Path) -> None:
         assert 50 <= written <= 60
 
     live(tmp_path, CountingDisk(), life)
+
+
+def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers_wait(
+    tmp_path: Path,
+) -> None:
+    async def life(engine: Engine, _: Scheduler) -> None:
+        streams = []
+        with ExitStack() as following:
+            for number in range(300):
+                await make(engine, f"s/{number}", Lifetime(ttl_s=3600))
+                streams.append(await engine._find(f"s/{number}"))
+                following.enter_context(engine.following(streams[-1]))
+            await passes(40)
+            written, most = sum(stream.sidecar.version for stream in streams), 0
+            for _tick in range(100):
+                await passes(0.5)
+                now = sum(stream.sidecar.version for stream in streams)
+                most, written = max(most, now - written), now
+            assert 0 < most <= 64
+            assert {stream.sidecar.version for stream in streams} == {2}
+            engine._core.held_up = lambda: True  # type: ignore[method-assign]
+            await passes(200)
+            assert sum(stream.sidecar.version for stream in streams) == written
+            del engine._core.held_up
+
+    live(tmp_path, CountingDisk(), life)
+
+
+def test_the_last_use_of_a_stream_that_the_cache_has_dropped_is_remembered(tmp_path: Path) -> None:
+    async def life(engine: Engine, _: Scheduler) -> None:
+        await make(engine, "s", Lifetime(ttl_s=16))
+        with engine.following(await engine.open_stream("s")):
+            for number in range(5):
+                await make(engine, f"other/{number}")
+            await passes(100.3)
+        left_ms = engine._core.now_ms()
+        await passes(1)
+        assert engine._core.catalog.cached("s") is None
+        assert (await engine._find("s")).last_use_ms >= left_ms
+
+    live(tmp_path, CountingDisk(), life, settings=Settings(max_open_streams=1))
 
 
 def test_a_drain_remembers_when_followed_streams_were_last_used(tmp_path: Path) -> None:

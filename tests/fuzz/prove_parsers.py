@@ -120,14 +120,22 @@ def _events(atheris: Any) -> Callable[[bytes], None]:
 
     def encode(data: bytes) -> None:
         take = atheris.FuzzedDataProvider(data)
-        held, at, position, wire, text = b"", Offset(0, 0), 0, b"", b""
+        held, position, wire, text = sse.NOTHING_HELD, 0, b"", b""
         for left in range(take.ConsumeIntInRange(1, 4), -1, -1):
             piece = take.ConsumeBytes(20)
+            start = Offset(0, position)
             position += len(piece)
             text += piece
             end = Offset(0, position)
-            encoded, held, at = sse.encode_batch(
-                sse.Encoding.TEXT, held, at, piece, end, closed=not left, cursor=1, up_to_date=True
+            encoded, held, _ = sse.encode_batch(
+                sse.Encoding.TEXT,
+                held,
+                start,
+                piece,
+                end,
+                closed=not left,
+                cursor=1,
+                up_to_date=True,
             )
             wire += encoded
         found = "".join(data for kind, data in events(wire) if kind == "data")

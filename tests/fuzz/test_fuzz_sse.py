@@ -62,7 +62,7 @@ PIECES: Final = st.lists(
 
 def sent(encoding: sse.Encoding, pieces: list[bytes]) -> tuple[bytes, list[Offset]]:
     """The wire bytes for these appends and a close, and the offset of each control event."""
-    held, at, position, wire = b"", Offset(0, 0), 0, b""
+    held, position, wire = sse.NOTHING_HELD, 0, b""
     offsets = []
     for number, piece in enumerate(pieces):
         position += len(piece)
@@ -70,18 +70,18 @@ def sent(encoding: sse.Encoding, pieces: list[bytes]) -> tuple[bytes, list[Offse
         encoded, held, at = sse.encode_batch(
             encoding,
             held,
-            at,
+            Offset(0, position - len(piece)),
             piece,
             Offset(0, position),
             closed=last,
             cursor=1,
             up_to_date=True,
         )
-        assert at == Offset(0, position - len(held))
-        assert len(held) <= sse.MAX_HELD_BYTES
+        assert at == Offset(0, position - len(held.data))
+        assert len(held.data) <= sse.MAX_HELD_BYTES
         offsets.append(at)
         wire += encoded
-    assert held == b""
+    assert held == sse.NOTHING_HELD
     return wire, offsets
 
 

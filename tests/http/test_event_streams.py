@@ -22,6 +22,7 @@ from tests.http.event_client import (
     last_control,
     open_events,
 )
+from tests.http.lanes import applied
 
 if TYPE_CHECKING:
     from tests.http.client import Answer, Client
@@ -128,6 +129,56 @@ async def test_a_stream_that_ends_in_the_middle_of_an_event_cuts_the_connection_
         pass
     with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError, ValueError)):
         await reader.events_until(b"event: control")
+
+
+async def test_readers_that_catch_up_give_way_after_each_piece(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may take all at once: then nothing else would let the loop go on."""
+    taken = 0
+    take = server.handler.live.turns.take
+
+    async def count() -> None:
+        nonlocal taken
+        taken += 1
+        await take()
+
+    monkeypatch.setattr(server.handler.live.turns, "take", count)
+    await server.create("small", "application/json")
+    await server.create("large", BYTES, b"x" * 1_000_000)
+    writer, reader, other = [await server.connect() for _ in range(3)]
+    for number in range(30):
+        await append(
+            writer,
+            "small",
+            body("application/json", 20_000, number),
+            {"Content-Type": "application/json"},
+        )
+    wire = await read_events(reader, "small?offset=-1&live=sse")
+    batches = len(events(wire)) // 2
+    assert taken == batches > 5
+    taken = 0
+    await read_events(other, "large?offset=-1&live=sse")
+    assert taken >= 1_000_000 // live.PIECE_BYTES
+
+
+@pytest.mark.parametrize("mode", ["sse", "long-poll"])
+async def test_a_client_that_leaves_before_it_is_answered_leaves_no_file_open(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    def gone(_: object) -> None:
+        raise ConnectionResetError("the client has gone")
+
+    await server.create("a", BYTES, b"x" * 1_000_000)
+    await applied(server, "a")
+    for module in ("live", "handler"):
+        monkeypatch.setattr(f"durable_streams.http.{module}.cancelled_when_gone", gone)
+    for _ in range(3):
+        client = await server.connect()
+        client.ask("GET", f"a?offset=-1&live={mode}", headers={"TE": "trailers"})  # for aiohttp
+        assert await client.ended() or mode == "sse"
+    (file,) = server.engine._core.reader._files.values()
+    assert file._users == 1
 
 
 async def test_a_line_of_json_is_a_message(server: RunningServer) -> None:

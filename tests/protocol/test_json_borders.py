@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams.protocol.json_borders import Borders, ends_message, positions
+from durable_streams.protocol.json_borders import Borders, positions
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('a,"\\[]{}: \né')),
@@ -44,13 +44,27 @@ def test_messages_end_where_they_were_written_however_the_bytes_come(
         for position in borders.feed(wire[begin:end])
     ]
     assert seen == ends
-    assert list(positions(wire)) == ends
+    pieces = [wire[begin:end] for begin, end in pairwise([0, *cuts, len(wire)])]
+    assert list(positions(pieces)) == list(positions([wire])) == ends
 
 
 @given(messages())
 def test_only_behind_a_message_a_message_ends(found: list[bytes]) -> None:
     wire, ends = on_the_wire(found)
-    assert [at for at in range(len(wire) + 1) if ends_message(wire[:at])] == ends
+    for at in range(1, len(wire) + 1):
+        borders = Borders()
+        borders.feed(wire[:at])
+        assert borders.behind_message is (at in ends)
+
+
+@given(messages(), st.data())
+def test_a_line_feed_comes_behind_each_message(found: list[bytes], data: st.DataObject) -> None:
+    wire, _ = on_the_wire(found)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
+    borders = Borders()
+    lines = [borders.in_lines(wire[a:b]) for a, b in pairwise([0, *cuts, len(wire)])]
+    assert b"".join(lines) == b"".join(message + b",\n" for message in found)
+    assert Borders().in_lines(wire) == b"".join(message + b",\n" for message in found)
 
 
 @pytest.mark.parametrize(
@@ -59,4 +73,5 @@ def test_only_behind_a_message_a_message_ends(found: list[bytes]) -> None:
      b'"\\' * 100_000, b'{"a":' * 100_000, b"\xff\x00," * 100_000, b'[""],"' * 50_000],
 )  # fmt: skip
 def test_bytes_of_any_kind_are_gone_through_without_recursion(wire: bytes) -> None:
-    assert all(0 < position <= len(wire) for position in positions(wire))
+    pieces = [wire[at : at + 10_000] for at in range(0, len(wire), 10_000)]
+    assert all(0 < position <= len(wire) for position in positions(pieces))

@@ -14,6 +14,7 @@ from durable_streams.protocol.sse import (
     BASE64_LINE_BYTES,
     KEEP_ALIVE,
     MAX_HELD_BYTES,
+    NOTHING_HELD,
     Batch,
     Encoded,
     Encoding,
@@ -251,17 +252,17 @@ def test_at_most_three_bytes_are_held_back_and_none_lost(data: bytes) -> None:
 def encode_all(encoding: Encoding, batches: list[bytes], start: Offset = ZERO) -> list[Encoded]:
     """Encode batches as a live reader's; the last one closes the stream."""
     results: list[Encoded] = []
-    held, at, end = b"", start, start
+    held, end = NOTHING_HELD, start
     for number, data in enumerate(batches, 1):
-        end = Offset(end.segment, end.position + len(data))
+        begin, end = end, Offset(end.segment, end.position + len(data))
         closed = number == len(batches)
         encoded = encode_batch(
-            encoding, held, at, data, end, closed=closed, cursor=1, up_to_date=True
+            encoding, held, begin, data, end, closed=closed, cursor=1, up_to_date=True
         )
         results.append(encoded)
-        held, at = encoded.held, encoded.next_offset
-        assert at.position + len(held) == end.position
-    assert held == b""
+        held = encoded.held
+        assert encoded.next_offset.position + len(held.data) == end.position
+    assert held == NOTHING_HELD
     return results
 
 
@@ -272,17 +273,19 @@ def texts(results: list[Encoded]) -> list[str]:
 
 def test_a_batch_is_one_data_and_one_control_event() -> None:
     encoded = encode_batch(
-        Encoding.TEXT, b"", ZERO, b"hello", TAIL, closed=False, cursor=3, up_to_date=False
+        Encoding.TEXT, NOTHING_HELD, ZERO, b"hello", TAIL, closed=False, cursor=3, up_to_date=False
     )
     assert encoded == Encoded(
-        b"event: data\ndata:hello" + ID + control_event(TAIL, 3, False, False), b"", TAIL
+        b"event: data\ndata:hello" + ID + control_event(TAIL, 3, False, False), NOTHING_HELD, TAIL
     )
 
 
 @pytest.mark.parametrize("encoding", Encoding)
 def test_a_batch_without_data_is_a_control_event(encoding: Encoding) -> None:
-    encoded = encode_batch(encoding, b"", TAIL, b"", TAIL, closed=True, cursor=3, up_to_date=True)
-    assert encoded == Encoded(control_event(TAIL, None, True, True), b"", TAIL)
+    encoded = encode_batch(
+        encoding, NOTHING_HELD, TAIL, b"", TAIL, closed=True, cursor=3, up_to_date=True
+    )
+    assert encoded == Encoded(control_event(TAIL, None, True, True), NOTHING_HELD, TAIL)
 
 
 def test_both_events_have_the_offset_behind_them_as_their_id() -> None:
@@ -310,22 +313,31 @@ def test_a_line_break_split_over_batches_is_one() -> None:
 
 
 def test_offsets_of_held_bytes_stay_right_across_segments() -> None:
-    before, full = Offset(0, 9), Offset(0, 10)
-    held = encode_batch(
-        Encoding.TEXT, b"", before, b"\r", full, closed=False, cursor=1, up_to_date=True
-    )
-    assert (held.held, held.next_offset) == (b"\r", before)
-    # All of the next segment's bytes are held back: the reader is at the end of the full one.
-    again = encode_batch(
-        Encoding.TEXT, held.held, held.next_offset, b"\xf0\x9f", Offset(1, 2),
-        closed=False, cursor=1, up_to_date=True,
-    )  # fmt: skip
-    assert (again.held, again.next_offset) == (b"\xf0\x9f", full)
-    more = encode_batch(
-        Encoding.TEXT, again.held, again.next_offset, b"\x98\x80!\xc3", Offset(1, 6),
-        closed=False, cursor=1, up_to_date=True,
-    )  # fmt: skip
-    assert (more.held, more.next_offset) == (b"\xc3", Offset(1, 5))
+    """Each byte has an offset before it; the beginning of a segment is the end of the last."""
+    appends = [
+        (b"0123456789\xe2", Offset(0, 11)),
+        (b"\x82", Offset(1, 1)),
+        (b"\xf0", Offset(2, 1)),
+        (b"\x9f\x98", Offset(3, 2)),
+        (b"\x80!\xc3", Offset(3, 5)),
+        (b"\r", Offset(4, 1)),
+    ]
+    wanted = [
+        Offset(0, 10),
+        Offset(0, 10),  # it can still become a character
+        Offset(1, 1),  # it cannot
+        Offset(1, 1),
+        Offset(3, 4),
+        Offset(3, 5),
+    ]
+    held, start, found = NOTHING_HELD, ZERO, []
+    for data, end in appends:
+        encoded = encode_batch(
+            Encoding.TEXT, held, start, data, end, closed=False, cursor=1, up_to_date=True
+        )
+        held, start = encoded.held, end
+        found.append(encoded.next_offset)
+    assert found == wanted
 
 
 def test_only_text_is_held_back() -> None:
