@@ -34,6 +34,7 @@ from durable_streams.errors import (
 from durable_streams.protocol import media_type
 from durable_streams.protocol.commands import Append
 from durable_streams.protocol.create_rules import Identity, fork_lifetime, matches
+from durable_streams.protocol.json_borders import positions
 from durable_streams.protocol.offsets import Offset
 from durable_streams.results import Created
 from durable_streams.storage import disk as disks
@@ -278,11 +279,11 @@ class Births:
             return at, None
         if begin == end:
             raise InvalidRequest("the fork sub-offset is past the messages of the append")
-        return await reader.look_at_messages(
+        return await reader.look_into(
             source,
             segment,
             Span(begin, end),
-            lambda ends: _behind_messages(ends, at, position - begin, count),
+            lambda slices: _behind_messages(slices, at, position - begin, count),
         )
 
     def _adopt(
@@ -315,14 +316,14 @@ class Births:
 
 
 def _behind_messages(
-    ends: Iterable[int], at: Offset, inside: int, count: int
+    append: Iterable[bytes], at: Offset, inside: int, count: int
 ) -> tuple[Offset, int | None]:
     """The offset ``count`` messages behind ``at``, and how many its append has up to there.
 
-    ``ends``: of the append's messages, ``inside``: where in it ``at`` is.
+    ``inside``: where in the append ``at`` is.
     """
     messages, offset = 0, at
-    for end in ends:
+    for end in positions(append):
         if end > inside:
             if not count:
                 break

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from durable_streams.engine.boundaries import Boundaries, Span
 from durable_streams.engine.stream import own
 from durable_streams.errors import InvalidOffset
-from durable_streams.protocol.json_borders import positions
+from durable_streams.protocol.json_borders import ends_message
 from durable_streams.protocol.media_type import Unit
 from durable_streams.protocol.offsets import ZERO, Offset, Start
 from durable_streams.results import Chunk, FileSlice
@@ -76,6 +76,7 @@ class Reader:
         self._max_files = max_files
         self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
         self.boundaries = Boundaries(directory, self._run)
+        self._looking = asyncio.Lock()
 
     def read_now(
         self,
@@ -173,27 +174,25 @@ class Reader:
         """Whether a message ends at a position in the append that begins at another one."""
         if await self.bytes_of(stream, segment, position - 1, position) != b",":
             return False
-        size = position - begin
-        return await self.look_at_messages(
-            stream, segment, Span(begin, position), lambda ends: any(end == size for end in ends)
-        )
+        return await self.look_into(stream, segment, Span(begin, position), ends_message)
 
-    async def look_at_messages(
-        self, stream: Stream, segment: int, span: Span, look: Callable[[Iterator[int]], _T]
+    async def look_into(
+        self, stream: Stream, segment: int, span: Span, look: Callable[[Iterator[bytes]], _T]
     ) -> _T:
-        """What ``look`` makes of where messages end, counted from the beginning of an append.
+        """What ``look`` makes of an append, or of what it begins with, in slices and in a thread.
 
-        ``span``: that append, or what it begins with.  It is read in slices, in a thread.
+        One at a time: it may be long, and whoever may read may have it done.
         """
         begin, end = span
-        for chunk in stream.memory:
-            if (chunk.segment, chunk.start) == (segment, begin):
-                return await self._run(look, positions(_slices_of(chunk.data, end - begin)))
-        file = await self._file(stream, segment, end)
-        try:
-            return await self._run(look, positions(self._slices_in(file, span)))
-        finally:
-            file.release()
+        async with self._looking:
+            for chunk in stream.memory:
+                if (chunk.segment, chunk.start) == (segment, begin):
+                    return await self._run(look, _slices_of(chunk.data, end - begin))
+            file = await self._file(stream, segment, end)
+            try:
+                return await self._run(look, self._slices_in(file, span))
+            finally:
+                file.release()
 
     def _slices_in(self, file: OpenSegment, span: Span) -> Iterator[bytes]:
         for position in range(span.begin, span.end, _SMALL_BYTES):

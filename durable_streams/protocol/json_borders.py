@@ -8,8 +8,9 @@ parsed into objects, no nesting recurses, and each byte is looked at a bounded n
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import suppress
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -44,7 +45,7 @@ _OPENING: Final = frozenset(b"[{")
 class Borders:
     """Finds the ends of messages in wire bytes that begin with a message and come in pieces.
 
-    ``behind_message``: the bytes so far end behind a message.
+    ``behind_message``: the bytes so far, if any, end behind a message.
     """
 
     __slots__ = ("_depth", "_escaped", "_in_string", "behind_message")
@@ -53,47 +54,59 @@ class Borders:
         self._depth = 0
         self._in_string = False
         self._escaped = False
-        self.behind_message = False
+        self.behind_message = True
 
     def feed(self, piece: bytes) -> list[int]:
         """Return the positions in the next piece behind each comma that ends a message."""
-        messages = self._whole_messages(piece)
-        found = list(accumulate(len(message) + 1 for message in messages))
-        self._scan(piece, found[-1] if found else 0, found)
+        begin, found = self._finish_message(piece)
+        messages = self._whole_messages(piece, begin)
+        found += islice(accumulate(map(_wire_bytes, messages), initial=begin), 1, None)
+        self._scan(piece, found[-1] if messages else begin, found)
         return found
 
     def in_lines(self, piece: bytes) -> bytes:
         """Return the next piece with a line feed behind each comma that ends a message."""
-        messages = self._whole_messages(piece)
-        begin = sum(map(len, messages)) + len(messages)
+        begin, found = self._finish_message(piece)
+        messages = self._whole_messages(piece, begin)
+        lines: list[bytes | msgspec.Raw] = [piece[:begin]] if found else []
+        at = begin + sum(map(_wire_bytes, messages)) if messages or found else 0
+        if messages:
+            lines.append(b",\n".join(messages) + b",")
+        found.clear()
+        self._scan(piece, max(at, begin), found)
+        lines += [piece[start:end] for start, end in pairwise([at, *found, None])]
+        return b"\n".join(lines)
+
+    def _finish_message(self, piece: bytes) -> tuple[int, list[int]]:
+        """Go through the message that began before; where it ends, and that as a list."""
         found: list[int] = []
-        self._scan(piece, begin, found)
-        rest = b"\n".join([piece[at:end] for at, end in pairwise([begin, *found, None])])
-        return b",\n".join([*messages, rest]) if messages else rest
+        if self.behind_message or not piece:
+            return 0, found
+        self._scan(piece, 0, found, most=1)
+        return (found[0] if found else len(piece)), found
 
-    def _whole_messages(self, piece: bytes) -> list[msgspec.Raw]:
-        """The messages that a piece begins with, mostly all but the last one, or none.
+    def _whole_messages(self, piece: bytes, begin: int) -> list[msgspec.Raw]:
+        """The messages from a position on, mostly all but the last one, or none.
 
-        In one go, by the JSON parser: that is twenty times as fast as looking at each bracket.
+        In one go, by the JSON parser: that is ten times as fast as looking at each bracket.
         """
-        if self._depth or self._in_string:
-            return []
         for border in _LIKELY:
-            end = piece.rfind(border) + len(border)
-            if end >= len(border) and end > _WORTH_PARSING:
+            end = piece.rfind(border, begin) + len(border)
+            if end - begin > _WORTH_PARSING:
                 with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-                    messages = _array_of_raw.decode(b"[" + piece[: end - 1] + b"]")
-                    if sum(map(len, messages)) + len(messages) == end:
+                    messages = _array_of_raw.decode(b"[" + piece[begin : end - 1] + b"]")
+                    if sum(map(_wire_bytes, messages)) == end - begin:
+                        self.behind_message = True
                         return messages
         return []
 
-    def _scan(self, piece: bytes, position: int, found: list[int]) -> None:
+    def _scan(self, piece: bytes, position: int, found: list[int], most: int = sys.maxsize) -> None:
         """Go through a piece from a position on; ``found`` gets the ends of messages."""
-        if piece:
-            self.behind_message = bool(position) and position == len(piece)
-        if self._escaped and piece:
+        if position == 0 and self._escaped and piece:
             self._escaped, position = False, 1
-        while position < len(piece):
+        if position < len(piece):
+            self.behind_message = False
+        while position < len(piece) and len(found) < most:
             if self._in_string:
                 position = self._leave_string(piece, position)
                 continue
@@ -124,6 +137,10 @@ class Borders:
         return position + 1
 
 
+def _wire_bytes(message: msgspec.Raw) -> int:
+    return len(message) + 1
+
+
 def positions(pieces: Iterable[bytes]) -> Iterator[int]:
     """Yield where each message of wire bytes ends, its comma included."""
     borders, begin = Borders(), 0
@@ -131,3 +148,11 @@ def positions(pieces: Iterable[bytes]) -> Iterator[int]:
         for position in borders.feed(piece):
             yield begin + position
         begin += len(piece)
+
+
+def ends_message(pieces: Iterable[bytes]) -> bool:
+    """Whether wire bytes that begin with a message end behind one."""
+    borders = Borders()
+    for piece in pieces:
+        borders.feed(piece)
+    return borders.behind_message
