@@ -296,9 +296,12 @@ class Engine:
         return None if end_ms is None else max(0, end_ms - now_ms) // 1000
 
     def read_now(self, stream: StreamRef, start: Offset | Start) -> Chunk | None:
-        """:meth:`read` of a small chunk if nothing has to be waited for, else None."""
+        """:meth:`read` of a small chunk if nothing has to be waited for, else None.
+
+        In the turn in which the stream was opened.
+        """
         opened = own(stream)
-        self._check_usable(opened)
+        self._check_there(opened)
         return self._core.reader.read_now(opened, start)
 
     async def read(

@@ -73,6 +73,7 @@ class Reader:
         self._disk = directory.disk
         self._executor = executor
         self._max_read_bytes = max_read_bytes
+        self._small_bytes = min(_SMALL_BYTES, max_read_bytes)
         self._max_files = max_files
         self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
         self.boundaries = Boundaries(directory, self._run)
@@ -99,9 +100,10 @@ class Reader:
             return _empty(stream, tail.offset)
         segment, begin = offset
         end = stream.segment_size(segment)
-        if not begin < end <= begin + min(_SMALL_BYTES, self._most(max_bytes)):
+        most = self._small_bytes if max_bytes is None else min(self._small_bytes, max_bytes)
+        if not begin < end <= begin + most:
             return None
-        if not (is_end or self._is_entry(stream, offset)):
+        if begin and not is_end and not self._is_entry(stream, offset):
             return None
         from_memory = _from_memory(stream, segment, begin, end)
         parts: tuple[bytes, ...] = (from_memory,)
