@@ -3,21 +3,22 @@
 Each method says what is durable when it returns; tests replace the object to make disks fail.
 Methods raise ``OSError`` as the system does and are safe to call from several threads.
 Assumptions about the system below: ``fsync``/``fdatasync`` returning means the bytes survive
-power loss; ``rename`` is atomic; nothing else is assumed atomic.
+power loss; ``rename`` is atomic; nothing else is assumed atomic.  Calls that some hosts refuse, and
+what is done instead, are in ``system_calls``.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 import re
 import stat
-import sys
 from typing import TYPE_CHECKING, Final, Union
 
 import msgspec
+
+from durable_streams.storage import system_calls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,17 +31,7 @@ _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _UNWRITTEN: Final = re.compile(rb"^(?:Dirty|Writeback): *([0-9]+) kB$", re.MULTILINE)
 _MANY_SYNCS: Final = 32
 _LITTLE_UNWRITTEN_BYTES: Final = 512 * 1024 * 1024
-
-
-def _syncfs_reports_failed_writes() -> bool:
-    """Linux 5.8 and later."""
-    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    if sys.platform != "linux" or release is None:
-        return False
-    return (int(release[1]), int(release[2])) >= (5, 8)
-
-
-_REPORTS_FAILED_WRITES: Final = _syncfs_reports_failed_writes()
+_PLENTY: Final = 1 << 62
 
 
 class FileStatus(msgspec.Struct, frozen=True, gc=False):
@@ -80,18 +71,17 @@ class Disk:
         return os.pread(fd, size, position)
 
     def pread_cached(self, fd: int, size: int, position: int) -> bytes | None:
-        """Read without waiting for the disk; None where that is not possible."""
+        """Read without waiting for the disk; None where that is not possible.
+
+        An error is no more than that: :meth:`pread` will show it, if there is one.
+        """
         if not _NOWAIT:
             return None
         buffer = bytearray(size)
         try:
             count = os.preadv(fd, [buffer], position, _NOWAIT)
-        except BlockingIOError:
+        except OSError:
             return None
-        except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-                return None
-            raise
         return bytes(buffer) if count == size else None
 
     def pwrite(self, fd: int, data: bytes, position: int) -> None:
@@ -111,26 +101,23 @@ class Disk:
     def sync(self, fd: int) -> None:
         """The file's bytes and size are durable when this returns; else :class:`FailedSync`."""
         try:
-            if sys.platform == "darwin":
-                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-            else:
-                os.fdatasync(fd)
+            system_calls.sync_file(fd)
         except OSError as error:
             raise self.failed_sync(error) from error
 
     def sync_directory(self, path: StrPath) -> None:
         """The names in a directory are durable when this returns; else :class:`FailedSync`.
 
-        Any other ``OSError``: the directory could not be opened, and nothing was tried.
+        A file system that cannot sync a directory, be it read-only or an automounter's, is synced
+        as a whole.  Any other ``OSError``: the directory could not be opened, nothing was tried.
         """
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         try:
-            if sys.platform == "darwin":
-                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-            else:
-                os.fsync(fd)
+            system_calls.sync_fully(fd)
         except OSError as error:
-            raise self.failed_sync(error) from error
+            if not system_calls.FSYNC_DIRECTORY.covers(error):
+                raise self.failed_sync(error) from error
+            self.sync_file_system(fd)
         finally:
             os.close(fd)
 
@@ -139,13 +126,10 @@ class Disk:
 
         Else :class:`FailedSync`.
         """
-        if sys.platform != "linux":
-            os.sync()
-            return
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(fd) != 0:
-            number = ctypes.get_errno()
-            raise self.failed_sync(OSError(number, os.strerror(number)))
+        try:
+            system_calls.sync_file_system(fd)
+        except OSError as error:
+            raise self.failed_sync(error) from error
 
     def syncs_sooner_as_a_whole(self, syncs: int) -> bool:
         """Whether :meth:`sync_file_system` is better than so many syncs one by one.
@@ -153,7 +137,7 @@ class Disk:
         Each of a file that grew is a commit of the file system's own journal; together they are
         one.  But it waits for what others have yet to write, too.
         """
-        if syncs <= _MANY_SYNCS or not _REPORTS_FAILED_WRITES:
+        if syncs <= _MANY_SYNCS or not system_calls.syncfs_reports_failed_writes():
             return False
         unwritten = self.unwritten_bytes()
         return unwritten is not None and unwritten <= _LITTLE_UNWRITTEN_BYTES
@@ -221,29 +205,27 @@ class Disk:
 
     def copy(self, source: int, target: int, size: int) -> None:
         """Copy the first ``size`` bytes, sharing blocks where the file system can."""
-        copied = 0
+        copied = system_calls.copy_within(source, target, size)
         while copied < size:
-            step = self._copy_some(source, target, copied, min(size - copied, _COPY_BYTES))
-            if step == 0:
+            data = self.pread(source, min(size - copied, _COPY_BYTES), copied)
+            if not data:
                 raise OSError(errno.EIO, "the source ended before the expected size")
-            copied += step
-
-    def _copy_some(self, source: int, target: int, position: int, size: int) -> int:
-        if hasattr(os, "copy_file_range"):
-            try:
-                return os.copy_file_range(source, target, size, position, position)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                    raise
-        data = os.pread(source, size, position)
-        self.pwrite(target, data, position)
-        return len(data)
+            self.pwrite(target, data, copied)
+            copied += len(data)
 
     def room(self, path: StrPath) -> tuple[int, int]:
-        """Free bytes and free inodes for an unprivileged user, where known."""
-        result = os.statvfs(path)
-        inodes = result.f_favail if result.f_files else 1 << 62
-        return result.f_bavail * result.f_frsize, inodes
+        """Free bytes and free inodes for an unprivileged user; plenty of what is not known.
+
+        A file system that counts no blocks, or no inodes, has none in all either.
+        """
+        try:
+            result = os.statvfs(path)
+        except OSError as error:
+            if not system_calls.STATVFS.covers(error):
+                raise
+            return _PLENTY, _PLENTY
+        free = result.f_bavail * result.f_frsize if result.f_blocks else _PLENTY
+        return free, result.f_favail if result.f_files else _PLENTY
 
     def file_system(self, path: StrPath) -> str:
         """The kind of file system a path is on (``ext4``, ``nfs4``); empty if not known."""
@@ -256,8 +238,18 @@ class Disk:
         return max(holding, key=lambda fields: len(fields[1]))[2] if holding else ""
 
     def lock(self, fd: int) -> None:
-        """Take the exclusive lock of an open file; ``BlockingIOError`` if another holds it."""
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        """Take the exclusive lock of an open file; ``BlockingIOError`` if another holds it.
+
+        Nothing can stand in for a lock: where the file system has none, the error says so.
+        """
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if not system_calls.FLOCK.covers(error):
+                raise
+            raise OSError(
+                error.errno, f"its file system has no locks ({error.strerror})"
+            ) from error
 
 
 def _is_below(path: StrPath, mount_point: str) -> bool:

@@ -7,12 +7,11 @@ its index rewritten up to the cut, without the source's producers, ``Stream-Seq`
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
-from durable_streams.storage import names
+from durable_streams.storage import names, system_calls
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.format.index import BadLine, Tail
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.format.sidecar import Sidecar
-
-_NO_LINKS: Final = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ class _Builder:
             try:
                 self._disk.link(source, self._target / name)
             except OSError as error:
-                if error.errno not in _NO_LINKS:
+                if not system_calls.LINK.covers(error):
                     raise
                 self._copy(fd, name, self._disk.file_status(fd).size_bytes)
         finally:

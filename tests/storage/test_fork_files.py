@@ -13,6 +13,7 @@ from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.fork_files import ForkPlan, build
 from durable_streams.storage.format.sidecar import ForkOrigin
 from durable_streams.storage.stream_files import DamagedFiles, LoadedStream, load
+from durable_streams.storage.system_calls import LINK
 from durable_streams.storage.writer import StreamWriter
 from tests.storage.history import ID, OTHER_ID, History, sidecar_of
 from tests.storage.staged_disk import StagedDisk
@@ -108,9 +109,7 @@ def test_sealed_segments_are_shared_and_the_last_piece_is_not(
     assert set(links.values()) == {1, 2}
 
 
-@pytest.mark.parametrize(
-    "number", [errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS]
-)
+@pytest.mark.parametrize("number", LINK.errnos, ids=errno.errorcode.get)
 def test_what_cannot_be_linked_is_copied(
     directory: DataDirectory, disk: StagedDisk, source: Path, number: int
 ) -> None:
