@@ -59,11 +59,11 @@ class NewerFiles(OSError):
     It is an ``OSError`` so that whoever writes to the stream stops, as where the disk refuses.
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(errno.ENOTSUP, text)
+    def __init__(self, file: StrPath, text: str) -> None:
+        super().__init__(errno.ENOTSUP, text, str(file))
 
     def __str__(self) -> str:
-        return str(self.strerror)
+        return f"{self.filename}: {self.strerror}"
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ def load_sidecar(disk: Disk, directory: StrPath) -> Sidecar | None:
     try:
         return sidecar_format.unpack(data)
     except NewerSidecar as error:
-        raise NewerFiles(f"{directory}/{names.SIDECAR}: {error}") from None
+        raise NewerFiles(f"{directory}/{names.SIDECAR}", str(error)) from None
     except BadSidecar as error:
         raise DamagedSidecar(f"{directory}/{names.SIDECAR}: {error}") from None
 
@@ -130,10 +130,10 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
 
 def lacks_sidecar(disk: Disk, directory: StrPath) -> set[str]:
     """Ids of the streams whose files are in a directory without a sidecar; empty if it has one."""
-    found = map(names.parse_file, disk.names(directory))
-    owners = {file[1] for file in found if file is not None}
-    # It is in place before any other file is: had it not been there yet, it is now.
-    return owners if disk.status(f"{directory}/{names.SIDECAR}") is None else set()
+    found = disk.names(directory)
+    if names.SIDECAR in found or disk.status(f"{directory}/{names.SIDECAR}") is not None:
+        return set()
+    return {file[1] for file in map(names.parse_file, found) if file is not None}
 
 
 def is_still_there(disk: Disk, directory: StrPath, stream_id: str) -> bool:
@@ -179,7 +179,7 @@ def _opening(
     try:
         opening, chain = index_format.unpack_opening(line)
     except NewerIndex as error:
-        raise NewerFiles(f"{directory}/{name}: {error}") from None
+        raise NewerFiles(f"{directory}/{name}", str(error)) from None
     except BadLine as error:
         if verify:
             loaded.cut = True
