@@ -247,11 +247,11 @@ class Catalog:
             log.warning("stream %s: %s", path, note)
         stream = Stream(path, loaded, self._now_ms())
         self.add(stream)
+        end = loaded.tail.offset.token
         if loaded.cut:
-            log.warning("stream %s: lost unsynced bytes, it ends at %s", path, loaded.tail.offset)
+            log.warning("stream %s: lost unsynced bytes, it ends at %s", path, end)
         if loaded.missing:
-            where = loaded.tail.offset
-            log.error("stream %s: incomplete, it ends at %s: %s", path, where, loaded.missing)
+            log.error("stream %s: incomplete, it ends at %s: %s", path, end, loaded.missing)
         if loaded.cut or loaded.missing:
             self.was_cut(stream)
         return stream

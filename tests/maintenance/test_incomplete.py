@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -374,3 +375,63 @@ def test_a_directory_without_streams_is_left_as_it_is(data: Path, apply: bool) -
     assert "streams is gone: left" in told[0]
     assert tree(data) == before
     assert not (data / "streams").exists()
+
+
+# -- what a live copy may show ---------------------------------------------------------------
+
+
+def moments() -> list[dict[str, bytes]]:
+    """A stream's files after each write of a server, begun segments included."""
+    history = History()
+    files = {names.SIDECAR: history.create().sidecar}
+    seen = [dict(files)]
+    for number in range(9):
+        record = history.append(b"append %d." % number, roll=number % 2 == 0 and number > 0)
+        segment = names.segment_file(record.segment, history.id)
+        index = names.index_file(record.segment, history.id)
+        for name in (segment, index):
+            files.setdefault(name, b"")
+            seen.append(dict(files))
+        for name, more in ((segment, record.data), (index, record.index)):
+            for piece in (more[:3], more[3:]):
+                files[name] += piece
+                seen.append(dict(files))
+    return seen
+
+
+def state_of(directory: Path, files: dict[str, bytes]) -> State:
+    stream = directory / "s@"
+    shutil.rmtree(stream, ignore_errors=True)
+    stream.mkdir()
+    for name, text in files.items():
+        (stream / name).write_bytes(text)
+    return findings_of(stream)[0].state
+
+
+def test_a_copy_by_a_tool_that_lists_a_directory_first_is_sound_or_torn(tmp_path: Path) -> None:
+    """In whatever order, and however much later, it copies the files that it listed."""
+    rng = random.Random(3)
+    seen = moments()
+    for _ in range(300):
+        listed = rng.randrange(len(seen))
+        copied = {name: rng.choice(seen[listed:])[name] for name in seen[listed]}
+        assert state_of(tmp_path, copied) in {State.SOUND, State.TORN}
+
+
+def test_a_copy_by_a_tool_that_lists_it_again_may_be_incomplete(tmp_path: Path) -> None:
+    """It has a file from before the end of its segment, and later ones."""
+    first, last = moments()[4], moments()[-1]
+    assert state_of(tmp_path, last | first) is State.INCOMPLETE
+
+
+def test_a_copy_of_a_stream_that_was_deleted_meanwhile_may_be_anything_but_damaged(
+    tmp_path: Path,
+) -> None:
+    last = moments()[-1]
+    rng = random.Random(4)
+    states = {
+        state_of(tmp_path, {name: last[name] for name in rng.sample(sorted(last), count)})
+        for count in range(len(last))
+        for _ in range(10)
+    }
+    assert states == {State.TORN, State.INCOMPLETE}
