@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from durable_streams.protocol.offsets import Offset
 from durable_streams.settings import MIB
 from durable_streams.storage import names
-from durable_streams.storage.stream_files import AppendEnds, scan_ends
+from durable_streams.storage.index_files import AppendEnds, scan_ends
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

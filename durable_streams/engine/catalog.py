@@ -26,7 +26,7 @@ from durable_streams.engine.stream import STREAM_BYTES, Stream
 from durable_streams.errors import StreamDamaged, StreamError, Unavailable
 from durable_streams.protocol.commands import FOREVER
 from durable_streams.storage.aside import cut, move_aside
-from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, load
+from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, NewerFiles, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class Catalog:
     ``outages``: streams whose files cannot be written, until a restart.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
     ``going``: streams whose soft deletion is not durable yet, and what makes it so.
-    ``leaving`` is told of a stream that the cache drops, ``was_cut`` of one that had lost bytes.
+    ``leaving`` is told of a stream that the cache drops, ``was_cut`` of one that has lost bytes.
     """
 
     def __init__(
@@ -251,8 +251,12 @@ class Catalog:
             log.warning("stream %s: %s", path, note)
         stream = Stream(path, loaded, self._now_ms())
         self.add(stream)
+        end = loaded.tail.offset.token
         if loaded.cut:
-            log.warning("stream %s: lost unsynced bytes, it ends at %s", path, loaded.tail.offset)
+            log.warning("stream %s: lost unsynced bytes, it ends at %s", path, end)
+        if loaded.missing:
+            log.error("stream %s: incomplete, it ends at %s: %s", path, end, loaded.missing)
+        if loaded.cut or loaded.missing:
             self.was_cut(stream)
         return stream
 
@@ -260,12 +264,13 @@ class Catalog:
         directory = self._directory.stream_directory(path)
         try:
             loaded = load(self._directory.disk, directory, verify=verify)
-        except DamagedFiles as error:
+        except (DamagedFiles, NewerFiles) as error:
             if verify and isinstance(error, DamagedSidecar):
                 target = move_aside(self._directory, directory)
                 log.error("stream %s was lost with unsynced writes (%s): %s", path, error, target)
                 return None
-            log.error("stream %s is damaged: %s", path, error)
+            state = "damaged" if isinstance(error, DamagedFiles) else "not for this version"
+            log.error("stream %s is %s: %s", path, state, error)
             raise StreamDamaged(path, str(error)) from error
         if loaded is None and not self._directory.is_there():
             raise Unavailable("the data directory cannot be reached")

@@ -1,7 +1,9 @@
 """The command line's verbs ``verify``, ``repair`` and ``dump``.
 
-Exit status: 0 if nothing is damaged (``verify``), is left to be repaired (``repair``), or when all
-was printed (``dump``); 1 if something is; 2 if the argument is nothing that can be looked at.
+Exit status of ``verify``: 0 sound or torn, 1 damaged, 2 not all could be looked at, 3 incomplete;
+where several apply, the first in the order 1, 3, 2.  Of ``repair``: 0 if nothing has to be repaired
+or is left, else 1.  Of ``dump``: 0 when all was printed.  Of all: 2 if the argument is nothing that
+can be looked at.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.maintenance.dump import NotDumpable, dump
-from durable_streams.maintenance.findings import Finding, Level
+from durable_streams.maintenance.findings import Finding, Level, State
 from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
 
@@ -26,6 +28,17 @@ if TYPE_CHECKING:
 
 EXIT_DAMAGE: Final = 1
 EXIT_NOTHING: Final = 2
+EXIT_INCOMPLETE: Final = 3
+EXITS: Final = {
+    State.SOUND: 0,
+    State.TORN: 0,
+    State.DAMAGED: EXIT_DAMAGE,
+    State.UNREAD: EXIT_NOTHING,
+    State.INCOMPLETE: EXIT_INCOMPLETE,
+}
+_DETAILS: Final = (Level.NOTE, Level.TORN)
+"""Findings that are shown on demand."""
+
 _REDRAW_S: Final = 0.2
 
 
@@ -35,11 +48,11 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         "verify", help="read every byte of a data directory and check every checksum"
     )
     command.add_argument("directory", type=Path, help="a data directory, a copy of one, a stream's")
-    command.add_argument("-v", "--verbose", action="store_true", help="tell of torn ends as well")
+    command.add_argument("-v", "--verbose", action="store_true", help="tell of torn ends and notes")
     command.add_argument("--json", action="store_true", help="one line of JSON for each finding")
     command.set_defaults(run=_verify)
 
-    command = add_parser("repair", help="cut damaged streams to what is sound")
+    command = add_parser("repair", help="cut damaged and incomplete streams to what is sound")
     command.add_argument("directory", type=Path, help="a data directory that no server uses")
     command.add_argument("--apply", action="store_true", help="do it; without, only say what")
     command.set_defaults(run=_repair)
@@ -54,7 +67,7 @@ def _verify(options: argparse.Namespace) -> int:
     progress = _Progress()
 
     def report(finding: Finding) -> None:
-        if finding.level is not Level.NOTE or options.verbose or options.json:
+        if finding.level not in _DETAILS or options.verbose or options.json:
             progress.clear()
             print(_as_json(finding) if options.json else finding)
 
@@ -62,15 +75,16 @@ def _verify(options: argparse.Namespace) -> int:
     progress.clear()
     counts = {level.value: checked.found[level] for level in Level}
     if options.json:
-        print(json.dumps({"streams": checked.streams, "appends": checked.appends} | counts))
+        total = {"streams": checked.streams, "appends": checked.appends} | counts
+        print(json.dumps(total | {"state": checked.state.name.lower()}))
     else:
+        found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         print(
             f"{_count(checked.streams, 'stream')}, {_count(checked.appends, 'append')}, "
-            f"{_count(checked.data_bytes, 'byte')}: "
-            f"{'sound' if checked.is_sound else 'DAMAGED'} "
-            f"({', '.join(f'{count} {name}' for name, count in counts.items())})"
+            f"{_count(checked.data_bytes, 'byte')}: {checked.state.value}"
+            + (f" ({found})" if found else "")
         )
-    return 0 if checked.is_sound else EXIT_DAMAGE
+    return EXITS[checked.state]
 
 
 def _count(number: int, what: str) -> str:

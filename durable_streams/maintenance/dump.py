@@ -15,7 +15,7 @@ from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.format.index import BadLine
-from durable_streams.storage.format.sidecar import BadSidecar
+from durable_streams.storage.format.sidecar import BadSidecar, NewerSidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,11 +80,15 @@ def _stream(disk: Disk, path: Path) -> Iterator[str]:
         for producer, (epoch, seq) in sorted(check.end.producers.items()):
             yield f"producer {producer!r}: epoch {epoch}, sequence {seq}"
     yield from map(str, findings)
+    if check.incomplete is not None:
+        yield str(check.incomplete)
 
 
 def _sidecar(data: bytes) -> Iterator[str]:
     try:
         sidecar_format.unpack(data)
+    except NewerSidecar as error:
+        yield f"NEWER: {error}"
     except BadSidecar as error:
         yield f"DAMAGED: {error}"
     yield from data.decode(errors="replace").splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -13,14 +14,29 @@ if TYPE_CHECKING:
 class Level(Enum):
     """How bad a finding is.
 
-    ``NOTE``: the normal trace of a crash or of a copy made while a server wrote; recovery or the
-    next write mends it.  ``WARNING``: something is unreadable that may not be needed any more.
-    ``DAMAGE``: bytes that were stored are not what they were.
+    ``NOTE``: out of the ordinary, and nothing of ours.  ``TORN``: the normal trace of a crash or of
+    a copy made while a server wrote; recovery or the next write mends it.  ``WARNING``: something
+    is unreadable that may not be needed any more.  ``UNREAD``: it could not be looked at.
+    ``INCOMPLETE``: something is gone that other files prove was there.  ``DAMAGE``: bytes that were
+    stored are not what they were.
     """
 
     NOTE = "note"
+    TORN = "torn"
     WARNING = "warning"
+    UNREAD = "unread"
+    INCOMPLETE = "incomplete"
     DAMAGE = "damage"
+
+
+class State(Enum):
+    """What all findings together amount to; the worst of them decides."""
+
+    SOUND = "sound"
+    TORN = "torn"
+    UNREAD = "NOT ALL LOOKED AT"
+    INCOMPLETE = "INCOMPLETE"
+    DAMAGED = "DAMAGED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +61,14 @@ class Finding:
         return f"{self.level.value}: {where}: {self.text}{whose}{rest}"
 
 
+def refused(file: Path, error: OSError, stream: str = "") -> Finding:
+    """The system did not let us look at something: a bad place on the disk, or somebody's rule."""
+    why = error.strerror or str(error)
+    if error.errno == errno.EIO:
+        return Finding(Level.DAMAGE, file, f"the disk refuses to read it: {why}", "", stream)
+    return Finding(Level.UNREAD, file, f"it cannot be looked at: {why}", "", stream)
+
+
 @dataclass(slots=True)
 class Checked:
     """How much was looked at, and what was found."""
@@ -55,6 +79,19 @@ class Checked:
     found: dict[Level, int] = field(default_factory=lambda: dict.fromkeys(Level, 0))
 
     @property
+    def state(self) -> State:
+        """What was found, in a word."""
+        if self.found[Level.DAMAGE]:
+            return State.DAMAGED
+        if self.found[Level.INCOMPLETE]:
+            return State.INCOMPLETE
+        if self.found[Level.UNREAD]:
+            return State.UNREAD
+        if self.found[Level.TORN] or self.found[Level.WARNING]:
+            return State.TORN
+        return State.SOUND
+
+    @property
     def is_sound(self) -> bool:
-        """Whether nothing is damaged."""
-        return not self.found[Level.DAMAGE]
+        """Whether everything is there and as it was, but for torn ends."""
+        return self.state in {State.SOUND, State.TORN}

@@ -1,5 +1,7 @@
-"""Repair a data directory: cut damaged streams to what is sound.  Deletes nothing.
+"""Repair a data directory: cut damaged and incomplete streams to what is sound.  Deletes nothing.
 
+A damaged stream has bytes that are wrong, an incomplete one lacks some that later files prove: what
+is behind them is of no use to readers without them.  Who has the missing file puts it back instead.
 What cannot stay is moved to ``aside/repair-<time>/``, under the path that it had.  A stream that is
 cut serves everything up to its last sound append; its ETags change, as offsets will be given again.
 Each step is durable before the next one begins, and a repair that was cut short is repeated.
@@ -8,6 +10,7 @@ Each step is durable before the next one begins, and a repair that was cut short
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,9 @@ import msgspec
 
 from durable_streams.errors import DataDirectoryError
 from durable_streams.maintenance.findings import Checked
-from durable_streams.maintenance.verify import check_stream, layout_of
+from durable_streams.maintenance.journal_check import JournalCheck
+from durable_streams.maintenance.verify import check_stream, layout_of, missing_streams
+from durable_streams.maintenance.walk import stream_homes
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.aside import cut_file
@@ -51,7 +56,7 @@ class Repair:
 
     @property
     def is_possible(self) -> bool:
-        """Whether anything can be done: the disk lets the stream be read."""
+        """Whether anything can be done: the stream can be read, and by this version."""
         return self.check.refusal is None
 
 
@@ -70,15 +75,17 @@ class Outcome:
             self.left += 1
 
 
-def plan(layout: Layout) -> Iterator[Repair]:
-    """What :func:`repair` would do, one stream at a time; blocks for long, changes nothing."""
-    for home in layout.stream_directories(_give_up):
+def plan(layout: Layout) -> list[Repair]:
+    """What :func:`repair` would do to each stream; blocks for long, changes nothing."""
+    steps: list[Repair] = []
+    for home in stream_homes(layout, _give_up, lambda _path, _why: None):
         check = check_stream(layout, home, Checked(), _ignore)
         if check.refusal is not None:
             text = f"{home}: left, it cannot be read ({check.refusal}): copy by hand what can be"
-            yield Repair(home, text, check)
-        elif check.is_damaged:
-            yield _repair_of(layout, home, check)
+            steps.append(Repair(home, text, check))
+        elif check.is_damaged or check.incomplete is not None:
+            steps.append(_repair_of(layout, home, check))
+    return steps
 
 
 def repair(
@@ -92,30 +99,54 @@ def repair(
     disk = disk or Disk()
     root = directory.absolute()
     layout = layout_of(disk, root)
-    outcome = Outcome()
+    if missing_streams(layout) is not None:
+        told(f"{layout.streams} is gone: left, put it back or restore the whole directory")
+        return Outcome(left=1)
     if not apply:
-        for step in plan(layout):
-            told(step.text)
-            outcome.count(step)
-        return outcome
-    opened = DataDirectory.open(disk, root)
-    try:
+        return _count(_without_those_of_the_journal(layout, plan(layout)), told)
+    with _opened(disk, root) as opened:
         told(str(recover(opened, _FILES)))
-        steps = list(plan(opened))
         aside = opened.aside / f"repair-{time.time_ns()}"
+        steps = plan(opened)
+        outcome = _count(steps, told)
         for step in steps:
-            told(step.text)
             _apply(opened, step, aside)
-            outcome.count(step)
         if disk.is_directory(aside):
             told(f"what was taken out is in {aside}")
         return outcome
+
+
+@contextmanager
+def _opened(disk: Disk, root: Path) -> Iterator[DataDirectory]:
+    directory = DataDirectory.open(disk, root)
+    try:
+        yield directory
     finally:
-        opened.close()
+        directory.close()
 
 
-def _give_up(directory: Path, error: OSError) -> None:
-    raise DataDirectoryError(f"{directory} cannot be listed: {error}") from error
+def _count(steps: list[Repair], told: Callable[[str], None]) -> Outcome:
+    """Say what is done to each stream before any of it is."""
+    outcome = Outcome()
+    for step in steps:
+        told(step.text)
+        outcome.count(step)
+    return outcome
+
+
+def _without_those_of_the_journal(layout: Layout, steps: list[Repair]) -> list[Repair]:
+    """Leave out what is complete once the journal is recovered."""
+    incomplete = [step.check for step in steps if step.check.incomplete is not None]
+    if not incomplete:
+        return steps
+    journal = JournalCheck(layout, incomplete)
+    journal.run()
+    completed = set(map(id, journal.completed()))
+    return [step for step in steps if id(step.check) not in completed]
+
+
+def _give_up(path: Path, error: OSError) -> None:
+    raise DataDirectoryError(f"{path} cannot be listed: {error}") from error
 
 
 def _ignore(_finding: Finding) -> None:
@@ -125,7 +156,8 @@ def _ignore(_finding: Finding) -> None:
 def _repair_of(layout: Layout, home: Path, check: StreamCheck) -> Repair:
     stream = layout.stream_path(home) or home.name
     if check.sidecar is None:
-        text = f"stream {stream}: no sidecar tells what it is; move it aside whole"
+        back = f"put {names.SIDECAR} back if you have it, else " if check.incomplete else ""
+        text = f"stream {stream}: no sidecar tells what it is; {back}move it aside whole"
         return Repair(home, text, check, whole=True)
     end, stream_id = check.end, check.sidecar.id
     files: list[tuple[Path, int]] = []
@@ -138,13 +170,17 @@ def _repair_of(layout: Layout, home: Path, check: StreamCheck) -> Repair:
         if parsed[0] == end.segment and end.index_position:
             size = end.position if parsed[2] == "seg" else end.index_position
         status = layout.disk.status(home / name)
-        if status is not None and status.size_bytes > size:
+        # An empty file of a later segment proves, too, that there was more.
+        if status is not None and (status.size_bytes > size or parsed[0] > end.segment):
             files.append((home / name, size))
             lost_bytes += (status.size_bytes - size) if parsed[2] == "seg" else 0
-    text = (
-        f"stream {stream}: keep everything up to offset {end.offset}, "
-        f"move aside the {lost_bytes} bytes behind it"
-    )
+    rest = f"keep everything up to offset {end.offset}, move aside the {lost_bytes} bytes behind it"
+    text = f"stream {stream}: {rest}"
+    if check.incomplete is not None:
+        file, what = check.incomplete.file.name, check.incomplete.text
+        text = (
+            f"stream {stream}: incomplete, {file}: {what}; put it back if you have it, else {rest}"
+        )
     return Repair(home, text, check, tuple(files))
 
 

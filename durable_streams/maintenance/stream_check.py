@@ -1,65 +1,56 @@
 """Check one stream: every line of its indexes and every byte of its segments.
 
 Where :mod:`durable_streams.storage.stream_files` reads as little as a server needs, this reads
-everything, by the same rules: what ends early is torn, what is there and fails a checksum is
-damage.  It stops at the first of them, as nothing behind it can be told from chance.
+everything, by the same rules: what ends early is torn, what later files prove to have been there is
+missing, what is there and fails a checksum is damage.  It stops at the first of them, as nothing
+behind it can be told from chance.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from durable_streams.maintenance.findings import Checked, Finding, Level
+from durable_streams.maintenance.findings import Checked, Finding, Level, refused
+from durable_streams.maintenance.proved_end import End
+from durable_streams.maintenance.segment_reader import SegmentReader
 from durable_streams.protocol.offsets import Offset
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.format import index as index_format
-from durable_streams.storage.format.checksum import crc32
-from durable_streams.storage.format.index import BadLine, Line, Opening
-from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
+from durable_streams.storage.format.index import BadLine, NewerIndex, Opening
+from durable_streams.storage.missing import Missing, files_of, what_is_missing
+from durable_streams.storage.stream_files import (
+    DamagedFiles,
+    NewerFiles,
+    is_still_there,
+    lacks_sidecar,
+    load_sidecar,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from durable_streams.storage.disk import Disk
     from durable_streams.storage.format.sidecar import Sidecar
-
-_PIECE: Final = 1 << 20  # bytes read at a time
-
-
-@dataclass(slots=True)
-class End:
-    """How far a stream was proved: segment, bytes of it and of its index, and what came before.
-
-    ``producers`` and ``stream_seq`` are what the lines so far add up to.
-    """
-
-    segment: int = 0
-    position: int = 0
-    index_position: int = 0
-    chain: bytes = b""
-    producers: dict[str, tuple[int, int]] = field(default_factory=dict)
-    stream_seq: str | None = None
-    closed: bool = False
-
-    @property
-    def offset(self) -> str:
-        """The end as an offset."""
-        return Offset(self.segment, self.position).token
+    from durable_streams.storage.missing import Files
 
 
 class _Stop(Exception):
-    """The stream is proved up to here and not beyond."""
+    """The stream is proved up to here only; ``torn``: why, unless something is missing."""
+
+    def __init__(self, torn: Finding | None = None) -> None:
+        super().__init__()
+        self.torn = torn
 
 
 class StreamCheck:
     """The check of one stream's directory; ``sidecar`` and ``end`` tell what was proved.
 
     ``sidecar`` is None where it is missing or damaged; nothing else can be checked then.
-    ``refusal``: why the disk did not let it be read.
+    ``incomplete``: what is gone, not reported yet, as the journal may have it; ``missing``: the
+    same for the storage, None for a sidecar.  ``owners``: ids of the streams it is about.
+    ``refusal``: why it could not be looked at.
     """
 
     def __init__(
@@ -67,11 +58,15 @@ class StreamCheck:
     ) -> None:
         self._disk = disk
         self._directory = directory
-        self._stream = stream
+        self.stream = stream
         self._report = report
+        self._reading = directory
         self.sidecar: Sidecar | None = None
         self.end = End()
         self.is_damaged = False
+        self.incomplete: Finding | None = None
+        self.missing: Missing | None = None
+        self.owners: set[str] = set()
         self.refusal: OSError | None = None
 
     def run(self, checked: Checked) -> None:
@@ -79,38 +74,59 @@ class StreamCheck:
         checked.streams += 1
         try:
             self._run(checked)
+            gone = self.incomplete is not None and self._is_gone()
         except OSError as error:
-            if not self._disk.is_directory(self._directory):
-                checked.streams -= 1  # deleted meanwhile, by a server
-                return
-            self.refusal = error
-            text = f"the disk refuses to read it: {error}"
-            finding = Finding(Level.DAMAGE, self._directory, text, "", self._stream)
-            self._report(finding)
+            gone = self._is_gone()
+            if not gone:
+                self.refusal = error
+                file = Path(error.filename) if error.filename else self._reading
+                self._report(refused(file, error, self.stream))
+        if gone:  # deleted meanwhile, by a server
+            checked.streams -= 1
+            self.incomplete = None
+
+    def _is_gone(self) -> bool:
+        try:
+            return not self._disk.is_directory(self._directory)
+        except OSError:
+            return False
 
     def _run(self, checked: Checked) -> None:
+        self._reading = self._directory / names.SIDECAR
         try:
             self.sidecar = load_sidecar(self._disk, self._directory)
         except DamagedFiles as error:
             text = str(error).partition(": ")[2]
-            self._damage(self._directory / names.SIDECAR, "", text, "the stream answers 500")
+            self._damage(self._reading, "", text, "the stream answers 500")
             return
         if self.sidecar is None:
-            self._note(self._directory, "", "there is no sidecar, so it is no stream")
+            self._look_for_owners()
             return
+        self.owners = {self.sidecar.id}
         self.end.chain = bytes.fromhex(self.sidecar.root)
-        with suppress(_Stop):
-            self._follow(self.sidecar, checked)
+        self._follow(self.sidecar, checked)
         self._look_at_the_rest(self.sidecar)
+
+    def _look_for_owners(self) -> None:
+        """Whether there are files of a stream that had a sidecar."""
+        self.owners = lacks_sidecar(self._disk, self._directory)
+        if self.owners:
+            text = "it is gone, though segments of a stream are there"
+            self._incomplete(self._reading, text, "the stream answers 404")
+        else:
+            self._torn(self._directory, "", "there is no sidecar, so it is no stream")
 
     # -- findings --------------------------------------------------------------------------
 
-    def _note(self, file: Path, place: str, text: str) -> None:
-        self._report(Finding(Level.NOTE, file, text, place, self._stream))
+    def _torn(self, file: Path, place: str, text: str) -> None:
+        self._report(Finding(Level.TORN, file, text, place, self.stream))
+
+    def _incomplete(self, file: Path, text: str, meaning: str) -> None:
+        self.incomplete = Finding(Level.INCOMPLETE, file, text, "", self.stream, meaning)
 
     def _damage(self, file: Path, place: str, text: str, meaning: str) -> None:
         self.is_damaged = True
-        self._report(Finding(Level.DAMAGE, file, text, place, self._stream, meaning))
+        self._report(Finding(Level.DAMAGE, file, text, place, self.stream, meaning))
 
     # -- the chain of files ----------------------------------------------------------------
 
@@ -120,21 +136,34 @@ class StreamCheck:
         return self._directory / name(number, self.sidecar.id)
 
     def _follow(self, sidecar: Sidecar, checked: Checked) -> None:
-        present = {
-            (parsed[0], parsed[2])
-            for name in self._disk.names(self._directory)
-            if (parsed := names.parse_file(name)) and parsed[1] == sidecar.id
-        }
-        number = 0
-        while (number, "idx") in present:
-            data = disks.read_file(self._disk, self._file(number, "idx")) or b""
-            self._segment(sidecar, number, data, checked)
-            number += 1
-        last = max((other for other, _ in present), default=-1)
-        if last >= number:
-            self._note(
-                self._file(last, "seg"), "", f"segments from {number} on do not continue the stream"
-            )
+        files = files_of(self._disk, self._directory, sidecar.id)
+        number, torn, stopped = 0, None, False
+        try:
+            while (number, "idx") in files:
+                self._reading = self._file(number, "idx")
+                data = disks.read_file(self._disk, self._reading) or b""
+                self._segment(sidecar, number, data, checked)
+                number += 1
+        except _Stop as stop:
+            torn, stopped = stop.torn, True
+        if not self.is_damaged and self._is_something_missing(sidecar, files):
+            return
+        if torn is not None:
+            self._report(torn)
+        last = max((other for other, _ in files), default=-1)
+        if last >= number and not stopped:
+            text = f"segments from {number} on do not continue the stream"
+            self._torn(self._file(last, "seg"), "", text)
+
+    def _is_something_missing(self, sidecar: Sidecar, files: Files) -> bool:
+        end, disk = self.end, self._disk
+        missing = what_is_missing(disk, self._directory, sidecar.id, end.tail, files)
+        if missing is None or not is_still_there(disk, self._directory, sidecar.id):
+            return False
+        self.missing = missing
+        meaning = f"the stream ends at {end.offset}, and offsets behind that are given again"
+        self._incomplete(self._directory / missing.file, missing.text, meaning)
+        return True
 
     def _segment(self, sidecar: Sidecar, number: int, data: bytes, checked: Checked) -> None:
         """One segment and its index; raises :class:`_Stop` where the stream ends for good."""
@@ -142,11 +171,12 @@ class StreamCheck:
         lines = data.split(b"\n")
         torn = lines.pop()
         if not lines:
-            self._torn(file, 1, torn)
+            self._torn_line(file, 1, torn)
             raise _Stop
         self._open(sidecar, number, lines[0])
         self.end.index_position = len(lines[0]) + 1
-        with _Segment(self._disk, self._file(number, "seg")) as segment:
+        self._reading = self._file(number, "seg")
+        with SegmentReader(self._disk, self._reading) as segment:
             for row, text in enumerate(lines[1:], start=2):
                 self._line(file, row, text, segment)
                 checked.appends += 1
@@ -154,9 +184,9 @@ class StreamCheck:
             if segment.size > self.end.position:
                 extra = segment.size - self.end.position
                 place = f"byte {self.end.position}"
-                self._note(self._file(number, "seg"), place, f"{extra} bytes have no index line")
+                self._torn(segment.file, place, f"{extra} bytes have no index line")
         if torn:
-            self._torn(file, len(lines) + 1, torn)
+            self._torn_line(file, len(lines) + 1, torn)
 
     def _open(self, sidecar: Sidecar, number: int, text: bytes) -> None:
         """The first line of an index, against everything before it."""
@@ -164,12 +194,14 @@ class StreamCheck:
         breaks = f"the stream cannot be read from {end.offset} on"
         try:
             opening, chain = index_format.unpack_opening(text)
+        except NewerIndex as error:
+            raise NewerFiles(file, str(error)) from None
         except BadLine as error:
             self._damage(file, "line 1", str(error), "the stream answers 500")
             raise _Stop from None
         if opening.continues != end.chain.hex() or opening.segment != number:
-            self._note(file, "line 1", "it does not continue the stream: of another time")
-            raise _Stop
+            told = "it does not continue the stream: of another time"
+            raise _Stop(Finding(Level.TORN, file, told, "line 1", self.stream))
         previous = (end.position, end.index_position) if number else None
         if opening.previous != previous:
             self._damage(file, "line 1", "it names other sizes of the segment before", breaks)
@@ -181,7 +213,7 @@ class StreamCheck:
                     file,
                     "its producers are not those of the lines before",
                     "line 1",
-                    self._stream,
+                    self.stream,
                     "a producer's retry may be refused, or stored twice",
                 )
             )
@@ -197,7 +229,7 @@ class StreamCheck:
         inherited = Offset.parse(sidecar.fork.point).segment
         return opening.segment <= inherited and not opening.producers and not opening.stream_seq
 
-    def _line(self, file: Path, row: int, text: bytes, segment: _Segment) -> None:
+    def _line(self, file: Path, row: int, text: bytes, segment: SegmentReader) -> None:
         """One append: its line continues the chain, and its bytes fit its checksum."""
         end = self.end
         meaning = f"the stream answers 500, or ends at {end.offset}"
@@ -210,12 +242,9 @@ class StreamCheck:
             self._damage(file, f"line {row}", "it ends before the line above it", meaning)
             raise _Stop
         if line.end > segment.size:
-            self._note(
-                segment.file,
-                f"byte {segment.size}",
-                f"it ends before line {row} of its index, which says {line.end} bytes",
-            )
-            raise _Stop
+            told = f"it ends before line {row} of its index, which says {line.end} bytes"
+            place = f"byte {segment.size}"
+            raise _Stop(Finding(Level.TORN, segment.file, told, place, self.stream))
         if f"{segment.checksum(end.position, line.end):08x}" != line.crc32:
             self._damage(
                 segment.file,
@@ -224,9 +253,9 @@ class StreamCheck:
                 f"readers get wrong bytes behind {end.offset}",
             )
             raise _Stop
-        self._take(line, chain, len(text) + 1)
+        end.take(line, chain, len(text) + 1)
 
-    def _torn(self, file: Path, row: int, text: bytes) -> None:
+    def _torn_line(self, file: Path, row: int, text: bytes) -> None:
         """The end of an index that is no line: torn, unless only its newline is wrong."""
         try:
             if row == 1:
@@ -234,57 +263,16 @@ class StreamCheck:
             else:
                 index_format.unpack_line(text[:-1], self.end.chain)
         except BadLine:
-            self._note(file, f"line {row}", "it is torn")
+            self._torn(file, f"line {row}", "it is torn")
         else:
             meaning = f"the stream ends at {self.end.offset}"
             self._damage(file, f"line {row}", "it ends in a byte that is no newline", meaning)
 
-    def _take(self, line: Line, chain: bytes, size: int) -> None:
-        end = self.end
-        end.position, end.chain = line.end, chain
-        end.index_position += size
-        if line.producer is not None:
-            end.producers[line.producer[0]] = line.producer[1:]
-        if line.stream_seq is not None:
-            end.stream_seq = line.stream_seq
-        end.closed = end.closed or line.closed
-
     def _look_at_the_rest(self, sidecar: Sidecar) -> None:
         for name in sorted(self._disk.names(self._directory)):
             parsed = names.parse_file(name)
-            if name != names.SIDECAR and (parsed is None or parsed[1] != sidecar.id):
-                self._note(self._directory / name, "", "it is not a file of this stream")
-
-
-class _Segment:
-    """A segment file, read from its beginning to its end; as good as empty if it is missing."""
-
-    def __init__(self, disk: Disk, file: Path) -> None:
-        self.file = file
-        self._disk = disk
-        self._fd: int | None = None
-        self.size = 0
-
-    def __enter__(self) -> Self:
-        try:
-            self._fd = self._disk.open_read(self.file)
-        except FileNotFoundError:
-            return self
-        self.size = self._disk.file_status(self._fd).size_bytes
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._fd is not None:
-            self._disk.close(self._fd)
-
-    def checksum(self, begin: int, end: int) -> int:
-        """The checksum of the bytes from ``begin`` to ``end``."""
-        crc = 0
-        while begin < end:
-            assert self._fd is not None
-            piece = self._disk.pread(self._fd, min(_PIECE, end - begin), begin)
-            if not piece:
-                break
-            crc = crc32(piece, crc)
-            begin += len(piece)
-        return crc
+            if name == names.SIDECAR or (parsed is not None and parsed[1] == sidecar.id):
+                continue
+            level = Level.NOTE if parsed is None else Level.TORN
+            text = "it is not a file of this stream"
+            self._report(Finding(level, self._directory / name, text, "", self.stream))

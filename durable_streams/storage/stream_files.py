@@ -1,18 +1,18 @@
 """Reading one stream's directory: where the stream ends, and whether its files are sound.
 
 A stream is the longest run from its beginning in which files continue each other and the bytes
-are present.  What ends early is *torn*: normal, reported in ``notes``, left out.  A complete line
-that does not continue the running checksum, although the file does, is *damage*:
+are present.  What ends early is *torn*: normal, reported in ``notes``, left out.  Where later files
+prove that there was more, the stream is *incomplete* (``missing``): it is served as far as it goes.
+A complete line that does not continue the running checksum, although the file does, is *damage*:
 :class:`DamagedFiles`, and nothing is cut.
 """
 
 from __future__ import annotations
 
-import re
-import sys
-from array import array
+import errno
+import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,16 +20,29 @@ from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import sidecar as sidecar_format
-from durable_streams.storage.format.index import BadLine, Line, Opening, Tail
-from durable_streams.storage.format.sidecar import BadSidecar, Sidecar
+from durable_streams.storage.format.index import BadLine, Line, NewerIndex, Opening, Tail
+from durable_streams.storage.format.sidecar import BadSidecar, NewerSidecar, Sidecar
+from durable_streams.storage.index_files import chain_at, continuation, line_at
+from durable_streams.storage.missing import files_of, what_is_missing
 
 if TYPE_CHECKING:
     from durable_streams.storage.disk import Disk, StrPath
     from durable_streams.storage.format.journal import AppendRecord
+    from durable_streams.storage.missing import Files
 
-_KEPT_BYTES: Final = 512  # of the ends of one segment beside the ends
-_CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
-_ENDS: Final = re.compile(rb'^\{"end":([0-9]+),', re.MULTILINE)
+log = logging.getLogger("durable_streams.storage")
+
+__all__ = [
+    "DamagedFiles",
+    "DamagedSidecar",
+    "LoadedStream",
+    "NewerFiles",
+    "chain_at",
+    "continuation",
+    "end_before",
+    "load",
+    "load_sidecar",
+]
 
 
 class DamagedFiles(Exception):
@@ -40,12 +53,26 @@ class DamagedSidecar(DamagedFiles):
     """Nothing tells which stream the files are of."""
 
 
+class NewerFiles(OSError):
+    """A newer version wrote them: neither damaged nor usable, and nothing of ours may replace them.
+
+    It is an ``OSError`` so that whoever writes to the stream stops, as where the disk refuses.
+    """
+
+    def __init__(self, file: StrPath, text: str) -> None:
+        super().__init__(errno.ENOTSUP, text, str(file))
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
 @dataclass(slots=True)
 class LoadedStream:
     """A stream as its files prove it.
 
     ``sizes``: final bytes of every segment before the last.  ``producers``: epoch and highest
-    sequence.  ``notes``: what was torn or left out, for the log.
+    sequence.  ``notes``: what was torn or left out, for the log.  ``missing``: of an incomplete
+    stream, which file is gone or cut.  Its offsets will be given again, so its ETags must change.
     """
 
     sidecar: Sidecar
@@ -55,50 +82,74 @@ class LoadedStream:
     last_append_ms: int = 0
     cut: bool = False
     notes: list[str] = field(default_factory=list)
+    missing: str = ""
 
 
 def load_sidecar(disk: Disk, directory: StrPath) -> Sidecar | None:
-    """The sidecar, None if the directory holds no stream; :class:`DamagedSidecar`."""
+    """The sidecar, None if the directory holds no stream.
+
+    Raises :class:`DamagedSidecar` or :class:`NewerFiles`.
+    """
     data = disks.read_file(disk, f"{directory}/{names.SIDECAR}")
     if data is None:
         return None
     try:
         return sidecar_format.unpack(data)
+    except NewerSidecar as error:
+        raise NewerFiles(f"{directory}/{names.SIDECAR}", str(error)) from None
     except BadSidecar as error:
         raise DamagedSidecar(f"{directory}/{names.SIDECAR}: {error}") from None
 
 
 def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStream | None:
-    """Read a stream's state; None if the directory holds no stream.
+    """Read a stream's state; None if the directory holds no stream (whose log tells if it did).
 
     ``verify``: writes may have been lost that were acknowledged unsynced, so the bytes of the last
     segment are read, and what fails its checksum ends the stream instead of damaging it (``cut``).
     """
     sidecar = load_sidecar(disk, directory)
     if sidecar is None:
+        if lacks_sidecar(disk, directory):
+            log.error("%s: incomplete: %s is gone, segments are there", directory, names.SIDECAR)
         return None
+    files = files_of(disk, directory, sidecar.id)
     root = bytes.fromhex(sidecar.root)
     loaded = LoadedStream(sidecar, Tail(0, 0, 0, root))
-    last = _continued(disk, directory, loaded, verify)
+    last = _continued(disk, directory, loaded, files, verify)
     if last is not None:
         opening, chain = last
         loaded.producers = dict(opening.producers)
         loaded.tail = Tail(opening.segment, 0, 0, chain, stream_seq=opening.stream_seq)
         _follow_lines(disk, directory, loaded, verify)
+    if not verify:  # else what was lost is cut off, whatever it was
+        missing = what_is_missing(disk, directory, sidecar.id, loaded.tail, files)
+        if missing is not None and is_still_there(disk, directory, sidecar.id):
+            loaded.missing = str(missing)
     return loaded
 
 
+def lacks_sidecar(disk: Disk, directory: StrPath) -> set[str]:
+    """Ids of the streams whose files are in a directory without a sidecar; empty if it has one."""
+    found = disk.names(directory)
+    if names.SIDECAR in found or disk.status(f"{directory}/{names.SIDECAR}") is not None:
+        return set()
+    return {file[1] for file in map(names.parse_file, found) if file is not None}
+
+
+def is_still_there(disk: Disk, directory: StrPath, stream_id: str) -> bool:
+    """Whether a stream was not deleted while its files were looked at."""
+    try:
+        sidecar = load_sidecar(disk, directory)
+    except DamagedFiles:
+        return True
+    return sidecar is not None and sidecar.id == stream_id
+
+
 def _continued(
-    disk: Disk, directory: StrPath, loaded: LoadedStream, verify: bool
+    disk: Disk, directory: StrPath, loaded: LoadedStream, files: Files, verify: bool
 ) -> tuple[Opening, bytes] | None:
     """The opening of the last index that continues those before it; fills ``sizes``."""
-    present = {
-        parsed[0]
-        for name in disk.names(directory)
-        if (parsed := names.parse_file(name))
-        and parsed[1] == loaded.sidecar.id
-        and parsed[2] == "idx"
-    }
+    present = {number for number, kind in files if kind == "idx"}
     best: tuple[Opening, bytes] | None = None
     number = 0
     while number in present:
@@ -122,11 +173,13 @@ def _opening(
 ) -> tuple[Opening, bytes] | None:
     stream_id = loaded.sidecar.id
     name = names.index_file(number, stream_id)
-    line = _line_at(disk, f"{directory}/{name}")
+    line = line_at(disk, f"{directory}/{name}")
     if line is None:
         return None
     try:
         opening, chain = index_format.unpack_opening(line)
+    except NewerIndex as error:
+        raise NewerFiles(f"{directory}/{name}", str(error)) from None
     except BadLine as error:
         if verify:
             loaded.cut = True
@@ -149,40 +202,6 @@ def _opening(
     return opening, chain
 
 
-def _line_at(disk: Disk, path: StrPath, position: int = 0) -> bytes | None:
-    """The line that begins at a position, without its newline; None if it is not all there."""
-    try:
-        fd = disk.open_read(path)
-    except FileNotFoundError:
-        return None
-    try:
-        data, size = b"", 4096
-        while b"\n" not in data:
-            data = disk.pread(fd, size, position)
-            if len(data) < size and b"\n" not in data:
-                return None
-            size *= 8
-    finally:
-        disk.close(fd)
-    return data[: data.index(b"\n")]
-
-
-def chain_at(
-    disk: Disk, directory: StrPath, stream_id: str, segment: int, index_position: int
-) -> bytes | None:
-    """The chain that an index states right before a position; None if no line ends there."""
-    try:
-        fd = disk.open_read(f"{directory}/{names.index_file(segment, stream_id)}")
-    except FileNotFoundError:
-        return None
-    try:
-        begin = max(0, index_position - _CHAIN_TEXT)
-        text = disk.pread(fd, index_position - begin, begin)
-    finally:
-        disk.close(fd)
-    return index_format.chain_at_end(text) if len(text) == index_position - begin else None
-
-
 def end_before(record: AppendRecord) -> Tail:
     """Where the stream ends that a record continues."""
     if record.index_position or not record.segment:
@@ -191,50 +210,6 @@ def end_before(record: AppendRecord) -> Tail:
     if opening.previous is None:
         raise DamagedFiles("a record begins a segment and names none before it")
     return Tail(record.segment - 1, *opening.previous, record.chain)
-
-
-def continuation(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
-    """The index text of the append that the files prove right behind a place; None without one.
-
-    Its line is whole, continues the chain at ``end`` and has its bytes.  If it begins a segment,
-    the opening is part of the text.
-    """
-    if not end.index_position:
-        return _begun_behind(disk, directory, stream_id, end, 0)
-    begun = _begun_behind(disk, directory, stream_id, end, end.segment + 1)
-    return begun or _line_behind(disk, directory, stream_id, end)
-
-
-def _begun_behind(
-    disk: Disk, directory: StrPath, stream_id: str, end: Tail, segment: int
-) -> bytes | None:
-    """The opening and first line of a segment, if they continue a place so."""
-    text = _line_at(disk, f"{directory}/{names.index_file(segment, stream_id)}")
-    if text is None:
-        return None
-    try:
-        opening, chain = index_format.unpack_opening(text)
-    except BadLine:
-        return None
-    if opening.continues != end.chain.hex():
-        return None
-    text += b"\n"
-    line = _line_behind(disk, directory, stream_id, Tail(segment, 0, len(text), chain))
-    return text + line if line is not None else None
-
-
-def _line_behind(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
-    """The line behind one in the same index, if it is whole, continues it and has its bytes."""
-    index = f"{directory}/{names.index_file(end.segment, stream_id)}"
-    text = _line_at(disk, index, end.index_position)
-    if text is None:
-        return None
-    try:
-        line, _ = index_format.unpack_line(text, end.chain)
-    except BadLine:
-        return None
-    status = disk.status(f"{directory}/{names.segment_file(end.segment, stream_id)}")
-    return text + b"\n" if (status.size_bytes if status else 0) >= line.end else None
 
 
 def _follow_lines(disk: Disk, directory: StrPath, loaded: LoadedStream, verify: bool) -> None:
@@ -314,42 +289,3 @@ def _after(tail: Tail, line: Line, chain: bytes, index_position: int) -> Tail:
         line.claim() if line.closed else None,
         tail.stream_seq if line.stream_seq is None else line.stream_seq,
     )
-
-
-class AppendEnds:
-    """Where each append of one segment ends, in stream order.
-
-    Grows with the index: :meth:`extend` reads what was added since, until it is ``complete``.
-    """
-
-    __slots__ = ("complete", "ends", "scanned")
-
-    def __init__(self) -> None:
-        self.ends: array[int] = array("Q")
-        self.scanned = 0
-        self.complete = False
-
-    def copy(self) -> AppendEnds:
-        """A copy to extend in another thread."""
-        other = AppendEnds()
-        other.ends, other.scanned = self.ends[:], self.scanned
-        return other
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory in use, by whoever keeps it as well."""
-        return sys.getsizeof(self.ends) + _KEPT_BYTES
-
-    def extend(self, text: bytes) -> None:
-        """Take over whole index lines that follow those scanned before."""
-        self.ends.extend(map(int, _ENDS.findall(text)))
-        self.scanned += len(text)
-
-
-def scan_ends(disk: Disk, path: StrPath, ends: AppendEnds, index_position: int) -> None:
-    """Read an index up to ``index_position`` (the end of a line) into ``ends``."""
-    fd = disk.open_read(path)
-    try:
-        ends.extend(disk.pread(fd, index_position - ends.scanned, ends.scanned))
-    finally:
-        disk.close(fd)

@@ -29,7 +29,7 @@ def damage(data: Path) -> Path:
 def test_verify_says_in_one_line_that_all_is_well(data: Path) -> None:
     code, out, error = run("verify", data)
     assert (code, error) == (0, "")
-    assert out == "4 streams, 20 appends, 163 bytes: sound (0 note, 0 warning, 0 damage)\n"
+    assert out == "4 streams, 20 appends, 163 bytes: sound\n"
 
 
 def test_verify_names_file_place_and_meaning_of_damage(data: Path) -> None:

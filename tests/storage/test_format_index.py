@@ -11,6 +11,7 @@ from durable_streams.protocol.offsets import Offset
 from durable_streams.storage.format.index import (
     LONGEST_LINE,
     BadLine,
+    NewerIndex,
     Tail,
     chain_at_end,
     checksum,
@@ -204,3 +205,16 @@ def test_text_that_ends_in_no_line_states_no_chain(text: bytes) -> None:
 
 def test_the_tail_is_an_offset() -> None:
     assert Tail(3, 17, 400, ROOT).offset == Offset(3, 17)
+
+
+def test_an_index_of_a_newer_version_is_named_as_such() -> None:
+    newer = b'{"index":2,"segment":0,"continues":"00","entirely":"different","chain":"00"}'
+    with pytest.raises(NewerIndex, match="written by a newer version"):
+        unpack_opening(newer)
+
+
+def test_a_format_number_that_was_damaged_is_not_of_a_newer_version() -> None:
+    line, _ = pack_opening(bytes(8), 0, None, {}, None)
+    with pytest.raises(BadLine) as refused:
+        unpack_opening(line.rstrip(b"\n").replace(b'"index":1', b'"index":3'))
+    assert not isinstance(refused.value, NewerIndex)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from durable_streams.protocol.offsets import Offset
 from durable_streams.storage.format.sidecar import (
     BadSidecar,
     ForkOrigin,
+    NewerSidecar,
     Requested,
     Sidecar,
     pack,
@@ -68,14 +70,60 @@ def test_a_sidecar_comes_back_as_it_was_written(sidecar: Sidecar) -> None:
     assert unpack(pack(sidecar)) == sidecar
 
 
-def test_every_flipped_bit_is_noticed_or_means_the_same() -> None:
-    """A default under a misspelt name is still the default."""
-    for position, damaged in every_flip(pack(FULL)):
-        try:
-            read = unpack(damaged)
-        except BadSidecar:
-            continue
-        assert read == FULL, f"byte {position} was changed unnoticed"
+@pytest.mark.parametrize("sidecar", [FULL, sidecar_of("chat/a", ID)], ids=["full", "defaults"])
+def test_every_flipped_bit_is_noticed_and_is_damage(sidecar: Sidecar) -> None:
+    for position, damaged in every_flip(pack(sidecar)):
+        with pytest.raises(BadSidecar) as refused:
+            unpack(damaged)
+        assert not isinstance(refused.value, NewerSidecar), f"byte {position}"
+
+
+def test_the_name_of_a_field_counts_though_its_value_is_the_default() -> None:
+    for name in (b"ttl_s", b"fork", b"soft_deleted", b"cuts", b"expires_at"):
+        damaged = pack(sidecar_of("chat/a", ID)).replace(b'"' + name, b'"' + name[:-1] + b"_", 1)
+        with pytest.raises(BadSidecar):
+            unpack(damaged)
+
+
+def sealed(text: bytes) -> bytes:
+    """What a version that knows other fields writes."""
+    digest = blake2b(text, digest_size=8).hexdigest().encode()
+    whole = text[:-1] + b',"checksum":"' + digest + b'"}'
+    return msgspec.json.format(whole, indent=2) + b"\n"
+
+
+def compact(sidecar: Sidecar) -> bytes:
+    return msgspec.json.encode(sidecar)
+
+
+def test_a_sidecar_that_lacks_a_field_that_came_later_is_read() -> None:
+    """As an older version would have left it."""
+    older = compact(sidecar_of("chat/a", ID)).replace(b',"soft_deleted":false,"cuts":0', b"")
+    assert b"cuts" not in older
+    assert unpack(sealed(older)) == sidecar_of("chat/a", ID)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b'"format":1', b'"format":2'),
+        (b'"cuts":1', b'"cuts":1,"new":true'),
+        (b'"requested":{', b'"requested":{"new":true,'),
+        (b'"root"', b'"stem"'),
+        (b'"format":1', b'"format":2,"checksum_of":"another kind"'),
+    ],
+)
+def test_a_sidecar_of_a_newer_version_is_named_as_such(change: tuple[bytes, bytes]) -> None:
+    newer = compact(FULL).replace(*change, 1)
+    assert newer != compact(FULL)
+    with pytest.raises(NewerSidecar, match="written by a newer version"):
+        unpack(sealed(newer))
+
+
+def test_a_sidecar_of_a_newer_version_need_not_have_our_checksum() -> None:
+    newer = b'{"format": 7, "entirely": "different"}\n'
+    with pytest.raises(NewerSidecar, match="format 7 is unknown"):
+        unpack(newer)
 
 
 def test_a_torn_sidecar_is_noticed_wherever_it_ends() -> None:

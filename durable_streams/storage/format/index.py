@@ -22,6 +22,8 @@ is null and ``stream_seq`` may be null in the first line.)
 
 So one line proves everything before it, ``end`` is the first field of a line, and the file can be
 read without knowing whose it is: a hard link of it is as good as the original.
+
+A newer format keeps ``index`` as the first field, so that this version tells it from damage.
 """
 
 from __future__ import annotations
@@ -99,6 +101,18 @@ class BadLine(ValueError):
     """A line is not of this format, or does not continue the chain."""
 
 
+class NewerIndex(BadLine):
+    """The file was written by a newer version of this program."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What first lines of every format have."""
+
+    index: int
+    continues: str = ""
+
+
+_head_decoder: Final = msgspec.json.Decoder(_Head)
 _opening_decoder: Final = msgspec.json.Decoder(Opening)
 _line_decoder: Final = msgspec.json.Decoder(Line)
 _quote: Final = msgspec.json.Encoder().encode
@@ -177,10 +191,29 @@ def unpack_opening(line: bytes) -> tuple[Opening, bytes]:
         opening = _opening_decoder.decode(line)
         continues = bytes.fromhex(opening.continues)
     except (msgspec.MsgspecError, ValueError) as error:
+        _refuse_newer(line)
         raise BadLine(f"no opening line: {error}") from None
     if opening.index != FORMAT:
+        _refuse_newer(line)
         raise BadLine(f"index format {opening.index} is unknown to this version")
     return opening, _check(line, continues)
+
+
+def _refuse_newer(line: bytes) -> None:
+    """Raise :class:`NewerIndex` unless it is a line of this format, or none, that was damaged."""
+    try:
+        head = _head_decoder.decode(line)
+        continues = bytes.fromhex(head.continues)
+    except (msgspec.MsgspecError, ValueError):
+        return
+    if head.index <= FORMAT:
+        return
+    try:
+        _check(line.replace(b'{"index":%d' % head.index, b'{"index":%d' % FORMAT, 1), continues)
+    except BadLine:
+        raise NewerIndex(
+            f"index format {head.index} is unknown to this version: written by a newer version"
+        ) from None
 
 
 def unpack_line(line: bytes, chain: bytes) -> tuple[Line, bytes]:

@@ -1,8 +1,12 @@
 """The sidecar of a stream: ``meta.json``, one JSON object, indented for people.
 
 Fields are those of :class:`Sidecar`, in that order, and last ``checksum``: BLAKE2b (8 bytes, hex)
-over the JSON text of all the others in compact form.  The file is only ever replaced whole, by a
-rename, and only by a higher ``version``.
+over the JSON text of all the others in compact form.  It covers the text as it stands, names of
+fields included; only white space between them carries nothing.  The file is only ever replaced
+whole, by a rename, and only by a higher ``version``.
+
+A version that needs another field raises ``format`` and keeps ``format`` first and ``checksum``
+last, so that this one tells a newer sidecar from a damaged one: it neither reads nor replaces it.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from durable_streams.protocol.offsets import Offset
 FORMAT: Final = 1
 
 
-class ForkOrigin(msgspec.Struct, frozen=True):
+class ForkOrigin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a fork comes from: as requested (``offset`` null: the tail) and as resolved."""
 
     source: str
@@ -34,7 +38,7 @@ class ForkOrigin(msgspec.Struct, frozen=True):
         return ForkRequest(self.source, offset, self.sub_offset)
 
 
-class Requested(msgspec.Struct, frozen=True, gc=False):
+class Requested(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The lifetime as the PUT asked for it (a fork may inherit another); repeats must match it."""
 
     ttl_s: int | None = None
@@ -83,7 +87,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return Lifetime(self.ttl_s, self.expires_at, self.expires_at_ms)
 
 
-class _Stored(Sidecar, frozen=True, kw_only=True, gc=False):
+class _Stored(Sidecar, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     checksum: str
 
 
@@ -98,34 +102,68 @@ class BadSidecar(ValueError):
     """The file is no intact sidecar of a known format."""
 
 
+class NewerSidecar(BadSidecar):
+    """It was written by a newer version of this program, which knows what is in it."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What sidecars of every format have."""
+
+    format: int
+
+
 _encode: Final = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder(_Stored)
+_head_decoder: Final = msgspec.json.Decoder(_Head)
+_CHECKSUM_FIELD: Final = b',"checksum":"'
+_ENDING: Final = len(_CHECKSUM_FIELD) + 16 + len(b'"}')
 
 
-def _digest(text: bytes) -> str:
-    return blake2b(text, digest_size=8).hexdigest()
+def _seal(text: bytes) -> bytes:
+    """Put the checksum into the compact JSON text of all other fields."""
+    digest = blake2b(text, digest_size=8).hexdigest()
+    return text[:-1] + _CHECKSUM_FIELD + digest.encode() + b'"}'
+
+
+def _is_sealed(compact: bytes) -> bool:
+    return _seal(compact[:-_ENDING] + b"}") == compact
 
 
 def pack(sidecar: Sidecar) -> bytes:
     """The bytes of ``meta.json``."""
-    text = _encode(sidecar)
-    sealed = text[:-1] + b',"checksum":"' + _digest(text).encode() + b'"}'
-    return msgspec.json.format(sealed, indent=2) + b"\n"
+    return msgspec.json.format(_seal(_encode(sidecar)), indent=2) + b"\n"
 
 
 def unpack(data: bytes) -> Sidecar:
     """Read ``meta.json``; :class:`BadSidecar` says what is wrong with it."""
     try:
         stored = _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _refuse_newer(data)
         raise BadSidecar(f"unreadable: {error}") from None
     if stored.format != FORMAT:
+        _refuse_newer(data)
         raise BadSidecar(f"format {stored.format} is unknown to this version")
+    if not _is_sealed(msgspec.json.format(data, indent=-1)):
+        raise BadSidecar("its checksum does not match")
     fields = {name: getattr(stored, name) for name in Sidecar.__struct_fields__}
     fields["content_type"] = sys.intern(stored.content_type)
     fields["requested"] = requested(stored.requested.lifetime())
     fields["forks"] = stored.forks or NO_FORKS
-    sidecar = Sidecar(**fields)
-    if _digest(_encode(sidecar)) != stored.checksum:
-        raise BadSidecar("its checksum does not match")
-    return sidecar
+    return Sidecar(**fields)
+
+
+def _refuse_newer(data: bytes) -> None:
+    """Raise :class:`NewerSidecar` unless it is one of this format, or none, that was damaged."""
+    try:
+        number = _head_decoder.decode(data).format
+        compact = msgspec.json.format(data, indent=-1)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return
+    if number == FORMAT and _is_sealed(compact):
+        raise NewerSidecar("it has fields unknown to this version: written by a newer version")
+    ours = compact.replace(b'"format":%d' % number, b'"format":%d' % FORMAT, 1)
+    if number > FORMAT and not _is_sealed(ours):  # else only the number was damaged
+        raise NewerSidecar(
+            f"format {number} is unknown to this version: written by a newer version"
+        )

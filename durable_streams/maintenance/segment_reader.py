@@ -1,0 +1,48 @@
+"""Reading a segment file piece by piece, to compute the checksums of appends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Self
+
+from durable_streams.storage.format.checksum import crc32
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durable_streams.storage.disk import Disk
+
+_PIECE: Final = 1 << 20  # bytes read at a time
+
+
+class SegmentReader:
+    """A segment file, read from its beginning to its end; as good as empty if it is missing."""
+
+    def __init__(self, disk: Disk, file: Path) -> None:
+        self.file = file
+        self._disk = disk
+        self._fd: int | None = None
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._fd = self._disk.open_read(self.file)
+        except FileNotFoundError:
+            return self
+        self.size = self._disk.file_status(self._fd).size_bytes
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd is not None:
+            self._disk.close(self._fd)
+
+    def checksum(self, begin: int, end: int) -> int:
+        """The checksum of the bytes from ``begin`` to ``end``."""
+        crc = 0
+        while begin < end:
+            assert self._fd is not None
+            piece = self._disk.pread(self._fd, min(_PIECE, end - begin), begin)
+            if not piece:
+                break
+            crc = crc32(piece, crc)
+            begin += len(piece)
+        return crc

@@ -1,0 +1,135 @@
+"""Looking into index files: a line, what it states, what continues it, where appends end."""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.storage import names
+from durable_streams.storage.format import index as index_format
+from durable_streams.storage.format.index import BadLine, Tail
+
+if TYPE_CHECKING:
+    from durable_streams.storage.disk import Disk, StrPath
+
+_CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
+_ENDS: Final = re.compile(rb'^\{"end":([0-9]+),', re.MULTILINE)
+
+
+def line_at(disk: Disk, path: StrPath, position: int = 0) -> bytes | None:
+    """The line that begins at a position, without its newline; None if it is not all there."""
+    try:
+        fd = disk.open_read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        data, size = b"", 4096
+        while b"\n" not in data:
+            data = disk.pread(fd, size, position)
+            if len(data) < size and b"\n" not in data:
+                return None
+            size *= 8
+    finally:
+        disk.close(fd)
+    return data[: data.index(b"\n")]
+
+
+def chain_at(
+    disk: Disk, directory: StrPath, stream_id: str, segment: int, index_position: int
+) -> bytes | None:
+    """The chain that an index states right before a position; None if no line ends there."""
+    try:
+        fd = disk.open_read(f"{directory}/{names.index_file(segment, stream_id)}")
+    except FileNotFoundError:
+        return None
+    try:
+        begin = max(0, index_position - _CHAIN_TEXT)
+        text = disk.pread(fd, index_position - begin, begin)
+    finally:
+        disk.close(fd)
+    return index_format.chain_at_end(text) if len(text) == index_position - begin else None
+
+
+def continuation(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
+    """The index text of the append that the files prove right behind a place; None without one.
+
+    Its line is whole, continues the chain at ``end`` and has its bytes.  If it begins a segment,
+    the opening is part of the text.
+    """
+    if not end.index_position:
+        return _begun_behind(disk, directory, stream_id, end, 0)
+    begun = _begun_behind(disk, directory, stream_id, end, end.segment + 1)
+    return begun or _line_behind(disk, directory, stream_id, end)
+
+
+def _begun_behind(
+    disk: Disk, directory: StrPath, stream_id: str, end: Tail, segment: int
+) -> bytes | None:
+    """The opening and first line of a segment, if they continue a place so."""
+    text = line_at(disk, f"{directory}/{names.index_file(segment, stream_id)}")
+    if text is None:
+        return None
+    try:
+        opening, chain = index_format.unpack_opening(text)
+    except BadLine:
+        return None
+    if opening.continues != end.chain.hex():
+        return None
+    text += b"\n"
+    line = _line_behind(disk, directory, stream_id, Tail(segment, 0, len(text), chain))
+    return text + line if line is not None else None
+
+
+def _line_behind(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
+    """The line behind one in the same index, if it is whole, continues it and has its bytes."""
+    index = f"{directory}/{names.index_file(end.segment, stream_id)}"
+    text = line_at(disk, index, end.index_position)
+    if text is None:
+        return None
+    try:
+        line, _ = index_format.unpack_line(text, end.chain)
+    except BadLine:
+        return None
+    status = disk.status(f"{directory}/{names.segment_file(end.segment, stream_id)}")
+    return text + b"\n" if (status.size_bytes if status else 0) >= line.end else None
+
+
+class AppendEnds:
+    """Where each append of one segment ends, in stream order.
+
+    Grows with the index: :meth:`extend` reads what was added since, until it is ``complete``.
+    """
+
+    __slots__ = ("complete", "ends", "scanned")
+
+    def __init__(self) -> None:
+        self.ends: array[int] = array("Q")
+        self.scanned = 0
+        self.complete = False
+
+    def copy(self) -> AppendEnds:
+        """A copy to extend in another thread."""
+        other = AppendEnds()
+        other.ends, other.scanned = self.ends[:], self.scanned
+        return other
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory in use."""
+        return sys.getsizeof(self.ends)
+
+    def extend(self, text: bytes) -> None:
+        """Take over whole index lines that follow those scanned before."""
+        self.ends.extend(map(int, _ENDS.findall(text)))
+        self.scanned += len(text)
+
+
+def scan_ends(disk: Disk, path: StrPath, ends: AppendEnds, index_position: int) -> None:
+    """Read an index up to ``index_position`` (the end of a line) into ``ends``."""
+    fd = disk.open_read(path)
+    try:
+        ends.extend(disk.pread(fd, index_position - ends.scanned, ends.scanned))
+    finally:
+        disk.close(fd)
