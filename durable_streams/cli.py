@@ -205,6 +205,7 @@ def _settings(options: argparse.Namespace) -> tuple[Settings, HttpSettings]:
         durability=Durability(options.durability),
         max_append_bytes=options.max_append_bytes,
         segment_bytes=options.segment_bytes,
+        reserve_bytes=options.reserve_bytes,
         journal_file_bytes=max(
             Settings().journal_file_bytes, least_journal_file_bytes(options.max_append_bytes)
         ),
@@ -301,6 +302,13 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         default=engine.segment_bytes,
         metavar="BYTES",
         help="size at which a stream begins its next segment file",
+    )
+    add(
+        "--reserve-bytes",
+        type=_count,
+        default=engine.reserve_bytes,
+        metavar="BYTES",
+        help="room on the disk below which only deletions are taken; at most 1/16 of the volume",
     )
     add(
         "--max-connections",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.engine import Engine
+from durable_streams.engine.payloads import as_bytes
 from durable_streams.errors import Draining, InvalidRequest, StorageFailed
 from durable_streams.protocol import json_mode, media_type
 from durable_streams.protocol.append_rules import check_producer, check_stream_seq
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from durable_streams.results import Chunk, FileSlice
+
+Data = bytes | bytearray | memoryview
+"""What is appended; at run time anything with the buffer protocol."""
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"
@@ -147,7 +151,7 @@ class Streams:
         path: str,
         *,
         content_type: str | None = None,
-        data: bytes = b"",
+        data: Data = b"",
         ttl_s: int | None = None,
         expires_at: datetime | str | None = None,
         closed: bool = False,
@@ -162,7 +166,7 @@ class Streams:
         command = Create(
             _path(path), media_type.parse(content_type), _lifetime(ttl_s, expires_at), closed
         )
-        return await self._create(command, data)
+        return await self._create(command, as_bytes(data))
 
     async def fork(
         self,
@@ -207,7 +211,7 @@ class Streams:
     async def append(
         self,
         path: str,
-        data: bytes,
+        data: Data,
         *,
         content_type: str | None = None,
         close: bool = False,
@@ -215,6 +219,8 @@ class Streams:
         stream_seq: str | None = None,
     ) -> AppendResult:
         """Append bytes (for JSON streams: a value, or an array of values); durable on return.
+
+        ``data`` may be anything with the buffer protocol; it is copied before this waits.
 
         ``content_type``, if given, must be the stream's.  ``close``: these are the last bytes, in
         one step.  ``producer``: makes retries safe.  ``stream_seq``: must grow from append to
@@ -225,7 +231,7 @@ class Streams:
         ``stream_seq``; ``InvalidJson``, ``PayloadTooLarge``, and ``InvalidRequest`` if there is
         neither data nor ``close``, or no room for one more producer.
         """
-        path = _path(path)
+        path, data = _path(path), as_bytes(data)
         given = media_type.parse(content_type)
         if producer is not None:
             check_producer(producer)
@@ -235,12 +241,13 @@ class Streams:
             given = (await self.engine.head(path)).content_type
         return await self._append(Append(path, given, close, producer, stream_seq), data)
 
-    async def close(self, path: str, data: bytes = b"") -> AppendResult:
+    async def close(self, path: str, data: Data = b"") -> AppendResult:
         """Close a stream, perhaps with last bytes; closing again changes nothing.
 
         Raises ``StreamNotFound``, ``StreamGone``; with last bytes also ``StreamClosed`` if it was
         closed, ``InvalidJson`` and ``PayloadTooLarge``.
         """
+        data = as_bytes(data)
         if data:
             return await self.append(path, data, close=True)
         return await self._append(Append(_path(path), close=True), b"")

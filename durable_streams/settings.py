@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -27,16 +31,47 @@ def least_journal_file_bytes(max_append_bytes: int) -> int:
     return 2 * max_append_bytes + MIB
 
 
+def _check(settings: DataclassInstance) -> None:
+    """Refuse values of another type than a setting's own, which is that of its default.
+
+    An ``int`` does for seconds, and the text of a :class:`Durability` for one, as whoever reads
+    them from the environment has it.
+    """
+    for field in fields(settings):
+        value: Any = getattr(settings, field.name)
+        default: Any = field.default
+        wanted = type(default)
+        if wanted is Durability and isinstance(value, str):
+            object.__setattr__(settings, field.name, _durability(value))
+        elif wanted is float and type(value) in (int, float):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{field.name} must be a number of seconds, not {value}")
+        elif type(value) is not wanted:
+            raise TypeError(
+                f"{field.name} must be {wanted.__name__}, not {type(value).__name__} ({value!r})"
+            )
+        elif wanted is int and value < 0:
+            raise ValueError(f"{field.name} must not be negative, as {value} is")
+
+
+def _durability(text: str) -> Durability:
+    try:
+        return Durability(text)
+    except ValueError:
+        names = ", ".join(repr(mode.value) for mode in Durability)
+        raise ValueError(f"durability must be one of {names}, not {text!r}") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Settings of the engine (the HTTP server has its own, :class:`HttpSettings`).
 
     Names end in the unit: ``_bytes``, or ``_s`` for seconds.  A value below a limit named here
-    raises ``ValueError``.
+    raises ``ValueError``, one of another type ``TypeError``.
     """
 
     durability: Durability = Durability.FSYNC
-    """What an acknowledgement means."""
+    """What an acknowledgement means; its text (``"fsync"``) does as well."""
 
     sync_interval_s: float = 1.0
     """Between two syncs of the journal, in the mode ``INTERVAL`` only; looked at every 0.5 s."""
@@ -65,6 +100,10 @@ class Settings:
     max_open_files: int = 8_192
     """Descriptors kept open for streams' files: half of them for reading, half for writing."""
 
+    reserve_bytes: int = 64 * MIB
+    """Room on the disk, beside what is on its way to the files, below which only deletions are
+    taken; never more than a sixteenth of the volume."""
+
     max_lag_s: float = 0.25
     """How long the streams' files may lag behind the journal before new writes wait for them."""
 
@@ -75,7 +114,8 @@ class Settings:
     """Between two searches for expired streams whose files can be removed."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, with a ``ValueError`` that says what can."""
+        """Refuse what cannot work, with an error that says what can."""
+        _check(self)
         least = least_journal_file_bytes(self.max_append_bytes)
         if self.journal_file_bytes < least:
             raise ValueError(
@@ -140,3 +180,7 @@ class HttpSettings:
 
     fast_lane: bool = True
     """Whether plain small requests are answered without aiohttp (server only)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, with an error that says what can."""
+        _check(self)

@@ -6,10 +6,11 @@ what belongs to one segment at once.  The *checkpointer* syncs what the applier 
 frees the journal's files.  Only durable records come here, so whoever copies or follows the files
 sees only durable bytes.
 
-A full disk is waited out (writing again changes nothing), and a directory that somebody removed
-beside the streams is made again.  Any other error of a stream's files puts that stream out of
-service (``failed``): what comes for it is not written, but for its deletion.  An exception that is
-no such error is a bug: nothing more is written (``gave_up``), and the journal keeps what it has.
+A full disk is waited out (writing again changes nothing) while the deletions behind are done, and a
+directory that somebody removed beside the streams is made again.  Any other error of a stream's
+files puts that stream out of service (``failed``): what comes for it is not written, but for its
+deletion, until all of it can be (``ended``).  An exception that is no such error is a bug: nothing
+more is written (``gave_up``), and the journal keeps what it has.
 """
 
 from __future__ import annotations
@@ -20,19 +21,25 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from durable_streams.engine.outages import KeptOperation
 from durable_streams.engine.waiters import Waiters
+from durable_streams.storage import disk as disks
+from durable_streams.storage.directory import FULL
 from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.identity import FilesLost
+from durable_streams.storage.recovery import apply_again
 from durable_streams.storage.stream_files import DamagedFiles
-from durable_streams.storage.writer import FilesLost, sync_dirty
+from durable_streams.storage.writer import sync_dirty
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from durable_streams.engine.operations import Operation
     from durable_streams.engine.runtime import Runtime, Worker
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.format.journal import AppendRecord, Record
+    from durable_streams.storage.recovery import StreamKey
     from durable_streams.storage.writer import Dirty, StreamWriter
 
 _GATHER_S: Final = 0.02
@@ -40,8 +47,9 @@ _SHARE_BYTES: Final = 8 * 1024 * 1024
 _SHARE_WRITES: Final = 512
 """What is applied before the loop is told: the less, the sooner; the more, the fewer writes."""
 
-_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+_PASSING: Final = FULL | {errno.EMFILE, errno.ENFILE}
 _FULL_DISK_PAUSE_S: Final = 0.2
+_FAILURES_IN_A_ROW: Final = 4
 
 log = logging.getLogger("durable_streams.engine")
 
@@ -78,15 +86,18 @@ class Applier:
         number: int,
         *,
         applied: Callable[[int, list[Operation]], None],
-        failed: Callable[[Record, str, bool], None],
-        ended: Callable[[Record], None],
+        failed: Callable[[str, str, str, bool], None],
+        ended: Callable[[str, str], None],
         gave_up: Callable[[list[Operation]], None],
+        tried: Callable[[], None],
+        refused: Callable[[], None],
     ) -> None:
         """``number``: the last batch before the first one given.
 
-        Called on the loop, in this order: ``failed`` (what could not be written, why, and whether
-        the stream's files are gone), ``ended`` (the deletion of a stream that had failed) and
-        ``applied``; or ``gave_up``, with operations that are not in the files.
+        Called on the loop, in this order: ``failed`` (path and id of the stream that could not be
+        written, why, and whether its files are gone), ``ended`` (path and id of one that had
+        failed: it is deleted, or in its files by now) and ``applied``; or ``gave_up``, with
+        operations that are not in the files.  ``tried`` follows each :meth:`try_again`.
         """
         self._loop = loop
         self._directory = directory
@@ -97,6 +108,11 @@ class Applier:
         self._failed = failed
         self._ended = ended
         self._gave_up = gave_up
+        self._tried = tried
+        self._refused = refused
+        self._deleted_ahead: set[StreamKey] = set()
+        self._told: tuple[StreamKey, int] | None = None
+        self._taken: list[Operation] = []
         self._has_given_up = False
         self._number = number
         self._stopping = False
@@ -116,6 +132,8 @@ class Applier:
 
     def unsynced(self) -> tuple[Dirty, int]:
         """What is to be synced, so that every batch up to the number is in files, or had failed."""
+        for (path, stream_id, _), reason in self._writer.strayed():
+            self._break(path, stream_id, reason, gone=False)
         return self._writer.take_dirty(), self._number
 
     def synced(self, dirty: Dirty) -> None:
@@ -165,13 +183,17 @@ class Applier:
     def _apply_to(self, taken: list[Operation]) -> None:
         """Apply a share of what is pending; ``taken`` gets its operations."""
         number, size, writes = self._number, 0, 0
+        self._taken = taken
         while self._pending and size < _SHARE_BYTES and writes < _SHARE_WRITES:
             number, operations = self._pending.popleft()
             taken += operations
             for operation in operations:
+                if isinstance(operation, KeptOperation):
+                    continue  # for the journal only: its stream may be in service again by now
                 size += operation.size_bytes
                 writes += sum(map(self._take, operation.records))
         self._flush()
+        self._taken, self._told = [], None
         self._number = number
         self._loop.call_soon_threadsafe(self._applied, number, taken)
 
@@ -200,9 +222,8 @@ class Applier:
                 self._writer.replace_sidecar(record)
             case fmt.DeleteRecord():
                 self._writer.delete(record)
-                if (record.path, record.id) in self._broken:
-                    self._broken.remove((record.path, record.id))
-                    self._loop.call_soon_threadsafe(self._ended, record)
+                self._deleted_ahead.discard((record.path, record.id))
+                self._end_outage((record.path, record.id))
             case fmt.AppendRecord():
                 raise TypeError("appends are applied in runs")
 
@@ -216,10 +237,10 @@ class Applier:
 
     def _guard(self, record: Record, write: Callable[[], None]) -> None:
         """Do a write that begins with a record, whatever the disk says."""
-        broken = (record.path, record.id) in self._broken
-        if broken and not isinstance(record, fmt.DeleteRecord):
+        key = (record.path, record.id)
+        if key in self._broken and not isinstance(record, fmt.DeleteRecord):
             return
-        while True:
+        while key not in self._deleted_ahead or isinstance(record, fmt.DeleteRecord):
             try:
                 write()
             except OSError as error:
@@ -227,14 +248,42 @@ class Applier:
                     continue
                 passes = error.errno in _PASSING or not self._writer.is_reachable()
                 if passes and not self._stopping:
-                    log.error("waiting to write stream %s: %s", record.path, error)
-                    self._runtime.pause(_FULL_DISK_PAUSE_S)
+                    self._wait(key, error)
                     continue
                 gone = isinstance(error, FileNotFoundError) and self._is_gone(record)
-                self._break(record, f"writing its files failed: {error}", gone=gone)
+                reason = f"writing its files failed: {error}"
+                self._break(record.path, record.id, reason, gone=gone)
             except (FilesLost, DamagedFiles) as error:
-                self._break(record, str(error), gone=False)
+                self._break(record.path, record.id, str(error), gone=False)
             return
+
+    def _wait(self, key: StreamKey, error: OSError) -> None:
+        """Let a moment pass before a write is tried again; on a full disk, make room in it."""
+        told = (key, error.errno or 0)
+        if told != self._told:
+            self._told = told
+            log.error("waiting to write stream %s: %s", key[0], error)
+        if error.errno in FULL:
+            self._loop.call_soon_threadsafe(self._refused)
+            self._delete_ahead()
+        self._runtime.pause(_FULL_DISK_PAUSE_S)
+
+    def _delete_ahead(self) -> None:
+        """Do the deletions that wait behind a write for which there is no room."""
+        pending = [batch.operations for batch in list(self._pending)]
+        for operations in (self._taken, *pending):
+            for operation in operations:
+                for record in operation.records:
+                    key = (record.path, record.id)
+                    if isinstance(record, fmt.DeleteRecord) and key not in self._deleted_ahead:
+                        try:
+                            self._writer.delete(record)
+                            trash = self._directory.trash / record.id
+                            disks.remove_tree(self._directory.disk, trash)
+                        except (OSError, FilesLost, DamagedFiles) as error:
+                            log.warning("stream %s cannot be deleted yet: %s", key[0], error)
+                        else:
+                            self._deleted_ahead.add(key)
 
     def _mended(self) -> bool:
         """Whether what was missing is a directory beside the streams, which is there again."""
@@ -249,11 +298,46 @@ class Applier:
             return False
         return not self._directory.disk.is_directory(self._directory.stream_directory(record.path))
 
-    def _break(self, record: Record, reason: str, *, gone: bool) -> None:
+    def put_out_of_service(self, streams: Iterable[StreamKey]) -> None:
+        """What comes for streams is not written; before anything is given."""
+        self._broken.update(streams)
+
+    def try_again(self, kept: Sequence[tuple[StreamKey, Sequence[Record]]]) -> None:
+        """Bring streams out of service up to date: all that was kept of each.
+
+        Nothing more of theirs may be on its way.  ``ended`` is told of those that succeed; where
+        several fail one after the other, the rest is not tried.
+        """
+        self._worker.do(lambda: self._try_again(kept))
+
+    def _try_again(self, kept: Sequence[tuple[StreamKey, Sequence[Record]]]) -> None:
+        """In the worker."""
+        failures = 0
+        for key, records in kept:
+            self._writer.forget(*key)
+            try:
+                apply_again(self._directory, records)
+            except (OSError, FilesLost, DamagedFiles) as error:
+                log.debug("stream %s stays out of service: %s", key[0], error)
+                failures += 1
+            else:
+                failures = 0
+                self._end_outage(key)
+                log.warning("stream %s is in service again: its files have everything", key[0])
+            if failures == _FAILURES_IN_A_ROW:
+                break
+        self._loop.call_soon_threadsafe(self._tried)
+
+    def _end_outage(self, key: StreamKey) -> None:
+        if key in self._broken:
+            self._broken.remove(key)
+            self._loop.call_soon_threadsafe(self._ended, *key)
+
+    def _break(self, path: str, stream_id: str, reason: str, *, gone: bool) -> None:
         """Put a stream out of service."""
-        self._broken.add((record.path, record.id))
-        log.critical("stream %s is out of service until a restart: %s", record.path, reason)
-        self._loop.call_soon_threadsafe(self._failed, record, reason, gone)
+        self._broken.add((path, stream_id))
+        log.critical("stream %s is out of service: %s", path, reason)
+        self._loop.call_soon_threadsafe(self._failed, path, stream_id, reason, gone)
 
 
 class Checkpointer:

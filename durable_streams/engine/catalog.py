@@ -25,7 +25,7 @@ from durable_streams.engine.runtime import call_after_reading
 from durable_streams.engine.stream import STREAM_BYTES, Stream
 from durable_streams.errors import StreamDamaged, StreamError, Unavailable
 from durable_streams.protocol.commands import FOREVER
-from durable_streams.storage.aside import cut, move_aside
+from durable_streams.storage.aside import count_cut, cut, move_aside
 from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, NewerFiles, load
 
 if TYPE_CHECKING:
@@ -256,7 +256,6 @@ class Catalog:
             log.warning("stream %s: lost unsynced bytes, it ends at %s", path, end)
         if loaded.missing:
             log.error("stream %s: incomplete, it ends at %s: %s", path, end, loaded.missing)
-        if loaded.cut or loaded.missing:
             self.was_cut(stream)
         return stream
 
@@ -277,6 +276,8 @@ class Catalog:
         if loaded is not None and verify and (loaded.cut or loaded.notes):
             # Whatever lies behind was lost in part: it must not be met again by later segments.
             loaded.cut = True
+            # First of all the ETags: a power cut between the two must not let them repeat.
+            loaded.sidecar = count_cut(self._directory, directory, loaded.sidecar)
             cut(self._directory, loaded, directory)
         return loaded
 

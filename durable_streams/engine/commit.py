@@ -7,7 +7,8 @@ come before, and every second batch would be one of one or two.
 
 A batch waits while the journal has no free file (``stalled``).  If a batch fails, everything
 gathered after it was decided on top of it and fails too, latest first; if the failure was a sync
-(or a bug), for good.
+(or a bug), for good.  An operation that cannot be packed fails alone, with what came after it to
+the same stream: one caller's value must not stop the thread that all share.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.engine.runtime import call_after_reading
 from durable_streams.engine.waiters import Waiters
 from durable_streams.errors import DiskFull, StorageFailed, WriteFailed
-from durable_streams.storage.journal import SyncFailed
+from durable_streams.storage.journal import SyncFailed, Unpackable, can_pack
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,10 +49,12 @@ class Committer:
         reserve: int,
         durable: Callable[[int, list[Operation]], None],
         failed: Callable[[StorageFailed], None],
+        refused: Callable[[], None],
     ) -> None:
         """``reserve``: bytes of the journal that only what is put first may take.
 
-        ``durable``: gets each batch's number and operations; ``failed``: a final error.
+        ``durable``: gets each batch's number and operations; ``failed``: a final error;
+        ``refused``: there was no room on the disk.
         """
         self._loop = loop
         self._worker = worker
@@ -59,6 +62,7 @@ class Committer:
         self._reserve = reserve
         self._durable = durable
         self._failed = failed
+        self._refused = refused
         self._first: list[Operation] = []
         self._gathering: list[Operation] = []
         self.writing: list[Operation] = []
@@ -115,6 +119,8 @@ class Committer:
         """In the worker."""
         try:
             number = self._journal.write(records)
+        except Unpackable as error:
+            self._loop.call_soon_threadsafe(self._reject, error)
         except (OSError, SyncFailed) as error:
             self._loop.call_soon_threadsafe(self._fail, error)
         except Exception as error:
@@ -135,6 +141,7 @@ class Committer:
         error: StreamError
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             error = DiskFull("no space is left for the journal; nothing was stored")
+            self._refused()
         elif isinstance(cause, OSError):
             error = WriteFailed(f"writing the journal failed, nothing was stored: {cause}")
         else:
@@ -144,6 +151,20 @@ class Committer:
         _refuse(failed, error)
         if isinstance(error, StorageFailed):
             self._failed(error)
+        self._changes.wake()
+
+    def _reject(self, cause: Unpackable) -> None:
+        """Fail what cannot be written, and what builds on it; the rest of its batch goes on."""
+        log.error("bug: a write was refused: %s", cause, exc_info=cause)
+        harmed = {operation.stream for operation in self.writing if not can_pack(operation.records)}
+        queue = [*self.writing, *self._gathering]
+        self.writing = []
+        self._gathering = [operation for operation in queue if operation.stream not in harmed]
+        failed = [operation for operation in queue if operation.stream in harmed]
+        for operation in failed:
+            self.waiting_bytes -= operation.size_bytes
+        _refuse(failed, WriteFailed("what was to be written is not bytes; nothing was stored"))
+        self._start_soon()
         self._changes.wake()
 
     def refuse(self, error: StreamError) -> None:

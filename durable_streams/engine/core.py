@@ -12,14 +12,17 @@ reads go on, ``fault`` says why.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.engine.apply import Applier, Checkpointer
 from durable_streams.engine.catalog import Catalog
+from durable_streams.engine.clock import Clock
 from durable_streams.engine.commit import Committer
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.outages import KEPT_SHARE
@@ -37,11 +40,13 @@ from durable_streams.errors import (
 )
 from durable_streams.results import Publication
 from durable_streams.settings import Durability
+from durable_streams.storage import disk as disks
+from durable_streams.storage.directory import RESERVE_BYTES
 from durable_streams.storage.journal import Journal, SyncFailed
 from durable_streams.storage.writer import StreamWriter, sync_dirty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from durable_streams.engine.operations import Operation
     from durable_streams.engine.outages import KeptOperation
@@ -50,16 +55,18 @@ if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset
     from durable_streams.settings import Settings
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.format.journal import Record
+    from durable_streams.storage.recovery import Kept, StreamKey
 
 _T = TypeVar("_T")
 
 _TICK_S: Final = 0.5
 _HELD_UP_S: Final = 5.0  # how long a writer waits for the files before it is told to come back
 _QUEUE_BYTES: Final = 64 * 1024 * 1024
-_ROOM_BYTES: Final = 64 * 1024 * 1024  # kept free beyond what the journal still has to apply
+_RESERVE_SHARE: Final = 16  # of a small volume, one part in so many is the reserve
+_PROOF_BYTES: Final = 4 * 1024 * 1024  # to be written where a quota may hide how much room there is
 _ROOM_INODES: Final = 1024
 _CHECKPOINT_AFTER_S: Final = 30.0
+_TRY_AGAIN_S: Final = 2.0  # to write the files of streams out of service
 
 log = logging.getLogger("durable_streams.engine")
 
@@ -75,18 +82,26 @@ class Core:
         journal: Journal,
         *,
         verify: bool,
+        outages: Mapping[StreamKey, Kept],
     ) -> None:
-        """Start the threads.  ``verify``: streams may have lost bytes acknowledged unsynced."""
+        """Start the threads.
+
+        ``verify``: streams may have lost bytes acknowledged unsynced.  ``outages``: what could not
+        be brought to the files of some; the journal has it behind what it had before.
+        """
         self.loop = asyncio.get_running_loop()
         self.directory = directory
         self.settings = settings
         self.runtime = runtime
         self.now_ms = runtime.now_ms
+        self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
         self.executor = runtime.executor()
         self.fault: StorageFailed | None = None
         self._given_up: StorageFailed | None = None
         self.draining = False
         self._closing = False
+        self._was_refused = self._trying = False
+        self._turn = 0
         self._full: DiskFull | Unavailable | None = None
         self._unapplied: deque[tuple[int, float]] = deque()
         self._unapplied_bytes = 0
@@ -115,18 +130,10 @@ class Core:
             reserve=settings.journal_file_bytes // KEPT_SHARE,
             durable=self._on_durable,
             failed=self._on_fault,
+            refused=self._on_refused,
         )
-        self._applier = Applier(
-            self.loop,
-            runtime,
-            directory,
-            self._writer,
-            journal.last,
-            applied=self._on_applied,
-            failed=self._on_stream_fault,
-            ended=self._on_stream_fault_ended,
-            gave_up=self._on_given_up,
-        )
+        self._applier = self._make_applier()
+        self._put_out_of_service(outages)
         self._checkpointer = Checkpointer(
             self.loop,
             runtime.worker("checkpoint"),
@@ -137,6 +144,28 @@ class Core:
         )
         self._ticking = asyncio.create_task(self._tick())
         self._sync_what_recovery_left()
+
+    def _make_applier(self) -> Applier:
+        return Applier(
+            self.loop,
+            self.runtime,
+            self.directory,
+            self._writer,
+            self._journal.last,
+            applied=self._on_applied,
+            failed=self._on_stream_fault,
+            ended=self._on_stream_fault_ended,
+            gave_up=self._on_given_up,
+            tried=self._on_tried,
+            refused=self._on_refused,
+        )
+
+    def _put_out_of_service(self, outages: Mapping[StreamKey, Kept]) -> None:
+        for key, kept in outages.items():
+            error = StreamOutOfService(key[0], kept.reason)
+            self.catalog.outages.begin(*key, error, gone=False, last=0)
+            self.catalog.outages.keep_records(key, kept.records)
+        self._applier.put_out_of_service(outages)
 
     def _sync_what_recovery_left(self) -> None:
         if self._journal.full_files():
@@ -169,14 +198,17 @@ class Core:
             return True
         return self._committer.stalled or self._committer.waiting_bytes > _QUEUE_BYTES
 
-    async def admit(self) -> None:
-        """Return when a write may be decided; raises if it may not."""
+    async def admit(self, *, frees: bool = False) -> None:
+        """Return when a write may be decided; raises if it may not.
+
+        ``frees``: it makes room, so it may be made on a full disk.
+        """
         deadline = self.loop.time() + _HELD_UP_S
         while True:
             refusal = self.refusal()
-            if refusal is not None:
+            if refusal is not None and not (frees and isinstance(refusal, DiskFull)):
                 raise refusal
-            if not self.held_up():
+            if not self.held_up() or (frees and refusal is not None):
                 return
             if self.loop.time() >= deadline:
                 raise Overloaded("writes outrun the disk")
@@ -304,21 +336,39 @@ class Core:
         if self.directory.disk.sync_failed and self.fault is None:
             self._on_fault(StorageFailed("a sync failed: what it was for may be lost"))
 
-    def _on_stream_fault(self, record: Record, reason: str, gone: bool) -> None:
+    def _on_stream_fault(self, path: str, stream_id: str, reason: str, gone: bool) -> None:
         self.look_for_failed_sync()
-        error = StreamOutOfService(record.path, reason)
+        error = StreamOutOfService(path, reason)
         last = self._unapplied[-1][0] if self._unapplied else 0
-        self.catalog.outages.begin(record.path, record.id, error, gone=gone, last=last)
+        self.catalog.outages.begin(path, stream_id, error, gone=gone, last=last)
         self._progress.wake()
 
-    def _on_stream_fault_ended(self, record: Record) -> None:
-        self.catalog.outages.end(record.path, record.id)
+    def _on_stream_fault_ended(self, path: str, stream_id: str) -> None:
+        self.catalog.outages.end(path, stream_id)
+        self._free_journal()
+        self._progress.wake()
+
+    def _try_again(self) -> None:
+        """Try to bring streams out of service up to date, when all of theirs has been kept."""
+        outages = self.catalog.outages
+        on_their_way = self._unapplied and self._unapplied[0][0] <= outages.last
+        if self._trying or not outages.keeps or on_their_way or self.fault is not None:
+            return
+        kept = list(outages.kept())
+        self._turn = (self._turn + 1) % len(kept)  # not the same ones first each time
+        self._trying = True
+        self._applier.try_again(kept[self._turn :] + kept[: self._turn])
+
+    def _on_tried(self) -> None:
+        self._trying = False
+        self.look_for_failed_sync()
 
     async def _tick(self) -> None:
         """Regular work of the core: room on the disk, checkpoints, syncs; runs for ever."""
-        last_sync, lags = self.loop.time(), False
+        last_sync, lags, next_try = self.loop.time(), False, 0.0
         while True:
             await asyncio.sleep(_TICK_S)
+            self.clock.look()
             self.look_for_failed_sync()
             await self._look_for_room()
             now = self.loop.time()
@@ -333,6 +383,9 @@ class Core:
                 self._committer.refuse(Overloaded("the journal is full and cannot be freed"))
             if not self._committer.stalled:
                 self._last_start = now
+            if now >= next_try:
+                next_try = now + _TRY_AGAIN_S
+                self._try_again()
             lagged, lags = lags, self.held_up()
             if lags:
                 self._progress.wake()
@@ -341,24 +394,54 @@ class Core:
 
     async def _look_for_room(self) -> None:
         try:
-            free, inodes = await self.run(self._room)
+            free, inodes, reserve = await self.run(self._room)
         except OSError as error:
             if not isinstance(self._full, Unavailable):
                 log.critical("the data directory cannot be reached; writes refused: %s", error)
             self._full = Unavailable(f"the data directory cannot be reached: {error.strerror}")
             return
         coming = self._committer.waiting_bytes + self._unapplied_bytes
-        full = free < _ROOM_BYTES + coming or inodes < _ROOM_INODES
+        full = free < reserve + coming or inodes < _ROOM_INODES
         if full and self._full is None:
             log.error("the disk is full: %d bytes and %d inodes left; writes refused", free, inodes)
         elif not full and self._full is not None:
             log.warning("there is room on the disk again; writes are accepted")
         self._full = DiskFull("the disk is full; nothing was stored") if full else None
 
-    def _room(self) -> tuple[int, int]:
-        """Free bytes and inodes, in a directory that is complete; blocks."""
+    def _room(self) -> tuple[int, int, int]:
+        """Free bytes and inodes, and the reserve, in a directory that is whole and ours; blocks."""
+        self.directory.check_place()
         self.directory.mend()
-        return self.directory.disk.room(self.directory.streams)
+        if not self._journal.is_in_place():
+            path = self.directory.journal
+            raise OSError(errno.ESTALE, "files of the journal were removed or replaced", str(path))
+        disk, streams = self.directory.disk, self.directory.streams
+        reserve = min(self.settings.reserve_bytes, disk.volume_bytes(streams) // _RESERVE_SHARE)
+        free, inodes = disk.room(streams)
+        if self._was_refused:
+            self._was_refused = not self._can_write(min(_PROOF_BYTES, reserve))
+        elif free > reserve + RESERVE_BYTES:
+            self.directory.fill_reserve()
+        return (0 if self._was_refused else free), inodes, reserve
+
+    def _can_write(self, size: int) -> bool:
+        """Whether a file of some size can be written: a quota is not told of otherwise; blocks."""
+        proof = self.directory.tmp / "room"
+        try:
+            disks.write_file(self.directory.disk, proof, bytes(size))
+        except OSError:
+            return False
+        finally:
+            with suppress(OSError):
+                self.directory.disk.unlink(proof)
+        return True
+
+    def _on_refused(self) -> None:
+        """The disk, or a quota that nothing tells of, had no room for a write."""
+        self._was_refused = True
+        if self._full is None:
+            log.error("there is no room on the disk, or within a quota; writes refused")
+            self._full = DiskFull("the disk is full; nothing was stored")
 
     async def close(self) -> None:
         """Finish what was accepted, bring the files up to date, and let go of the directory."""

@@ -19,6 +19,7 @@ from durable_streams.engine.operations import DeleteOperation, SidecarOperation
 from durable_streams.errors import StreamError, StreamGone, StreamNotFound, StreamUnusable
 from durable_streams.settings import Durability
 from durable_streams.storage import disk as disks
+from durable_streams.storage.aside import move_aside
 from durable_streams.storage.format import journal as fmt
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Endings:
     def _delete(self, stream: Stream) -> DeleteOperation:
         core = self._core
         reason = StreamNotFound(stream.path)
+        expired = stream.is_expired(core.now_ms()) and not stream.sidecar.soft_deleted
+        keep = expired and not core.clock.is_reliable
 
         def restore() -> None:
             stream.ended = None
@@ -88,7 +91,7 @@ class Endings:
         def buried() -> None:
             core.catalog.buried(stream)
             core.reader.forget(stream)
-            self._discard(stream.id)
+            self._discard(stream.id, keep=keep)
 
         operation = DeleteOperation(
             stream,
@@ -146,9 +149,9 @@ class Endings:
         self._core.submit(operation)
         return operation
 
-    def _discard(self, name: str) -> None:
-        """Remove a deleted stream's files, in the background."""
-        task = asyncio.create_task(self._remove(name))
+    def _discard(self, name: str, *, keep: bool) -> None:
+        """Remove a deleted stream's files in the background, or ``keep`` them in ``aside/``."""
+        task = asyncio.create_task(self._set_aside(name) if keep else self._remove(name))
         self._removals.add(task)
         task.add_done_callback(self._removals.discard)
 
@@ -162,6 +165,21 @@ class Endings:
             await _remove_tree(self._core.directory.disk, path, executor=self._core.executor)
         except OSError as error:
             log.warning("cannot remove %s: %s", path, error)
+
+    async def _set_aside(self, name: str) -> None:
+        """Keep what an expired stream held: the clock that said so cannot be relied on."""
+        core = self._core
+        path = core.directory.trash / name
+        try:
+            kept = await core.run(move_aside, core.directory, path)
+        except OSError as error:
+            log.warning("cannot keep %s: %s", path, error)
+        else:
+            log.warning(
+                "an expired stream was replaced soon after a start, or a jump of the clock: "
+                "what it held is kept in %s",
+                kept,
+            )
 
     async def empty_trash(self) -> None:
         """Remove what an earlier run left."""

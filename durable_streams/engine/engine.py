@@ -19,6 +19,7 @@ from durable_streams.engine.births import Births
 from durable_streams.engine.core import Core
 from durable_streams.engine.endings import Endings
 from durable_streams.engine.lifetimes import Reclaimer
+from durable_streams.engine.opening import open_files
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import prepare, try_prepare
 from durable_streams.engine.runtime import Runtime, cancel
@@ -26,7 +27,6 @@ from durable_streams.engine.stream import own, producer_bytes
 from durable_streams.engine.uses import Uses
 from durable_streams.engine.verification import Verifier
 from durable_streams.errors import (
-    DataDirectoryError,
     Draining,
     InvalidJson,
     InvalidRequest,
@@ -39,11 +39,8 @@ from durable_streams.errors import (
 from durable_streams.protocol.append_rules import Repeat, check_syntax, decide_append
 from durable_streams.protocol.commands import FOREVER
 from durable_streams.results import Appended
-from durable_streams.settings import MIB, Durability
-from durable_streams.storage.directory import DataDirectory
+from durable_streams.settings import MIB
 from durable_streams.storage.disk import Disk
-from durable_streams.storage.journal import Journal, SyncFailed
-from durable_streams.storage.recovery import Recovery, recover
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -123,24 +120,31 @@ class Engine:
         executor = runtime.executor()
         try:
             directory, journal, recovery = await loop.run_in_executor(
-                executor, _open_files, disk or Disk(), data_dir, settings
+                executor, open_files, disk or Disk(), data_dir, settings
             )
         finally:
             executor.shutdown(wait=False)
-        core = Core(directory, settings, runtime, journal, verify=recovery.unsynced)
+        core = Core(
+            directory,
+            settings,
+            runtime,
+            journal,
+            verify=recovery.unsynced,
+            outages=recovery.kept,
+        )
         return cls(core, str(recovery))
 
     # -- writes ----------------------------------------------------------------------------
 
     async def create(self, command: Create, body: bytes) -> Created:
         """PUT; durable when this returns."""
-        self._check_size(body)
+        self._check_body(body)
         await self._core.admit()
         return await self._finish(self._begin(self._births.create(command, body)))
 
     def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
         """Begin :meth:`create`, which goes on whatever its caller does; None before its turn."""
-        self._check_size(body)
+        self._check_body(body)
         if self._core.refusal() or self._core.held_up():
             return None
         return self._begin(self._births.create(command, body))
@@ -157,7 +161,7 @@ class Engine:
     def append_now(self, command: Append, body: bytes) -> Decided | None:
         """Decide about an append; None if that takes a wait, and :meth:`append` has to be used."""
         check_syntax(command, bool(body))
-        self._check_size(body)
+        self._check_body(body)
         core = self._core
         stream = core.catalog.ready(command.path)
         if stream is None or len(body) > _LARGE_BODY or core.refusal() or core.held_up():
@@ -239,12 +243,14 @@ class Engine:
 
     async def delete(self, path: str) -> None:
         """DELETE; durable when this returns."""
-        await self._core.admit()
+        await self._core.admit(frees=True)
         stream = await self._find(path)
         self._check_usable(stream)
         await self._finish(self._begin(self._endings.end(stream)))
 
-    def _check_size(self, body: bytes) -> None:
+    def _check_body(self, body: bytes) -> None:
+        if type(body) is not bytes:  # what is shared or can be changed would harm all writers
+            raise TypeError(f"a body must be bytes, not {type(body).__name__}")
         if len(body) > self.settings.max_append_bytes:
             raise PayloadTooLarge(self.settings.max_append_bytes)
 
@@ -431,6 +437,10 @@ class Engine:
         """Why no write is taken now; None if writes are."""
         return self._core.refusal()
 
+    def out_of_service(self) -> list[str]:
+        """Paths of streams whose files cannot be read or written now."""
+        return sorted(self._core.catalog.outages.errors)
+
     @property
     def fault(self) -> StorageFailed | None:
         """The final failure of the disk, if there was one."""
@@ -455,39 +465,6 @@ class Engine:
             await asyncio.wait(self._long)
         await self._endings.finished()
         await self._core.close()
-
-
-def _open_files(
-    disk: Disk, data_dir: Path, settings: Settings
-) -> tuple[DataDirectory, Journal, Recovery]:
-    """Lock, recover, and begin the journal; blocks."""
-    directory = DataDirectory.open(disk, data_dir)
-    try:
-        in_sync = settings.durability is Durability.FSYNC
-        recovery = recover(
-            directory,
-            settings.max_open_files // 2,
-            max_journal_files=settings.journal_files if in_sync else 0,
-        )
-        if not in_sync:
-            directory.mark_unsynced()
-        journal = Journal(
-            directory,
-            file_bytes=settings.journal_file_bytes,
-            max_files=settings.journal_files,
-            generation=recovery.generation,
-            number=recovery.last,
-            applied=recovery.applied,
-            sync=in_sync,
-        )
-    except (OSError, SyncFailed) as error:
-        directory.close()
-        message = f"cannot begin the journal of {directory.root}: {error}"
-        raise DataDirectoryError(message) from error
-    except BaseException:
-        directory.close()
-        raise
-    return directory, journal, recovery
 
 
 def _time_out(waiter: asyncio.Future[bool]) -> None:

@@ -40,7 +40,7 @@ class Operation:
     def __init__(self, stream: Stream, records: Sequence[Record]) -> None:
         self.stream = stream
         self.records = records
-        self.size_bytes = sum(map(_size, records))
+        self.size_bytes = sum(map(size_of, records))
         self.pending = True
         self.error: StreamError | None = None
         self._callbacks: list[Callable[[], None]] = []
@@ -231,7 +231,8 @@ class DeleteOperation(Operation):
         self._buried()
 
 
-def _size(record: Record) -> int:
+def size_of(record: Record) -> int:
+    """At least what a record takes in the journal."""
     size = _RECORD_BYTES + len(record.path)
     if isinstance(record, AppendRecord):
         return size + len(record.data) + len(record.index)

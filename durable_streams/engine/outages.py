@@ -1,8 +1,9 @@
-"""Streams whose files cannot be written, and what the journal must not forget of them.
+"""Streams whose files cannot be read or written, and what the journal must not forget of them.
 
-Such a stream is out of service until a restart, which tries again.  The records that its files
-are missing are few, as it takes no more writes; they are kept here and go to the journal once more
-whenever it is to be freed (:class:`KeptOperation`), so that one bad file does not stop the others.
+Such a stream is out of service until its files can be written again, which is tried now and then,
+or until a restart.  The records that its files are missing are few, as it takes no more writes;
+they are kept here and go to the journal once more whenever it is to be freed
+(:class:`KeptOperation`), so that one bad file does not stop the others.
 
 Owned by the event loop.  A stream is known by its path and id: the one that is made at the path
 of a deleted one has nothing to do with it.
@@ -10,24 +11,36 @@ of a deleted one has nothing to do with it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from durable_streams.engine.operations import DeleteOperation, Operation
+from durable_streams.engine.operations import Operation, size_of
+from durable_streams.storage.format.journal import DeleteRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from durable_streams.engine.stream import Stream
     from durable_streams.errors import StreamError
     from durable_streams.storage.format.journal import Record
+    from durable_streams.storage.recovery import StreamKey
 
 KEPT_SHARE: Final = 4
 """One part in so many of a journal file is for kept records: beside the largest append, it fits."""
+
+
+class _NoStream:
+    """What an operation is of that is of no stream: nobody's answer depends on it."""
+
+    last_operation: Operation | None = None
 
 
 class KeptOperation(Operation):
     """Records of streams out of service, on their way to the journal once more."""
 
     __slots__ = ()
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        super().__init__(cast("Stream", _NoStream()), records)
 
 
 class Outages:
@@ -39,8 +52,9 @@ class Outages:
     def __init__(self) -> None:
         self.errors: dict[str, dict[str, StreamError]] = {}
         self.last = 0
-        self._gone: set[tuple[str, str]] = set()
-        self._kept: list[Operation] = []
+        self._gone: set[StreamKey] = set()
+        self._kept: dict[StreamKey, list[Record]] = {}
+        self.kept_bytes = 0
 
     def error(self, path: str, stream_id: str | None) -> StreamError | None:
         """Why a stream is out of service; of an unknown one at a path, why any one there is."""
@@ -62,25 +76,22 @@ class Outages:
             self._gone.add((path, stream_id))
 
     def end(self, path: str, stream_id: str) -> None:
-        """The stream was deleted all the same."""
+        """The stream was deleted all the same, or its files have all that was kept."""
         errors = self.errors.get(path, {})
         errors.pop(stream_id, None)
         if not errors:
             self.errors.pop(path, None)
         self._gone.discard((path, stream_id))
-        self._kept = [
-            kept for kept in self._kept if (kept.stream.path, kept.stream.id) != (path, stream_id)
-        ]
+        self.kept_bytes -= sum(map(size_of, self._kept.pop((path, stream_id), ())))
 
     def concern(self, operations: Iterable[Operation]) -> bool:
         """Whether operations are of streams out of service."""
         return bool(self.errors) and any(map(self._concerns, operations))
 
     def _concerns(self, operation: Operation) -> bool:
-        stream = operation.stream
-        return stream.id in self.errors.get(stream.path, ()) and not isinstance(
-            operation, KeptOperation
-        )
+        if isinstance(operation, KeptOperation):
+            return False
+        return operation.stream.id in self.errors.get(operation.stream.path, ())
 
     def durable(self, number: int, operations: Iterable[Operation]) -> None:
         """Take note of a durable batch."""
@@ -89,38 +100,35 @@ class Outages:
 
     def keep(self, operations: Iterable[Operation]) -> None:
         """Keep those of operations that should be in files now, and are not."""
-        if self.errors:
-            self._kept += [
-                operation
-                for operation in operations
-                if self._concerns(operation)
-                and (operation.stream.path, operation.stream.id) not in self._gone
-            ]
+        if not self.errors:
+            return
+        for operation in operations:
+            if self._concerns(operation):
+                key = (operation.stream.path, operation.stream.id)
+                if key not in self._gone:
+                    self.keep_records(key, operation.records)
+
+    def keep_records(self, key: StreamKey, records: Sequence[Record]) -> None:
+        """Keep records of a stream that is out of service."""
+        self._kept.setdefault(key, []).extend(records)
+        self.kept_bytes += sum(map(size_of, records))
 
     @property
     def keeps(self) -> bool:
         """Whether the journal has to be told something before it is freed."""
         return bool(self._kept)
 
-    @property
-    def kept_bytes(self) -> int:
-        """At least what the kept records take in the journal."""
-        return sum(operation.size_bytes for operation in self._kept)
+    def kept(self) -> Iterator[tuple[StreamKey, list[Record]]]:
+        """What the files of each stream are missing, in the order in which it was decided.
+
+        What is kept of a stream has to be all that the journal has of it behind what is in its
+        files: a recovery would leave out what does not continue.  Of a stream whose deletion is
+        among it, that is all, as anything behind a deletion brings a stream back.
+        """
+        for key, records in self._kept.items():
+            deletions: list[Record] = [r for r in records if isinstance(r, DeleteRecord)]
+            yield key, deletions or list(records)
 
     def once_more(self) -> KeptOperation:
-        """The kept records, for the journal, in the order in which they were decided.
-
-        They have to be all that it has of these streams: what comes before them and continues
-        them would be left out by a recovery.  Of a stream whose deletion is among them, that is
-        all, as anything behind a deletion brings a stream back.
-        """
-        deleted = {kept.stream for kept in self._kept if isinstance(kept, DeleteOperation)}
-        records: list[Record] = []
-        for kept in self._kept:
-            if kept.stream not in deleted or isinstance(kept, DeleteOperation):
-                records += kept.records
-        stream = self._kept[0].stream
-        last = stream.last_operation
-        operation = KeptOperation(stream, records)
-        stream.last_operation = last  # nobody's answer depends on it
-        return operation
+        """The kept records, for the journal."""
+        return KeptOperation([record for _, records in self.kept() for record in records])

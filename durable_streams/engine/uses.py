@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.errors import StreamError, StreamGone, StreamNotFound
+from durable_streams.errors import DiskFull, StreamError, StreamGone, StreamNotFound
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,6 +44,8 @@ class Uses:
     def _look(self) -> None:
         now_ms, waiting = self._core.now_ms(), []
         for stream in self._core.catalog.mortal():
+            if stream.last_use_ms > now_ms:  # used while the clock was ahead
+                stream.last_use_ms = stream.use_written_ms = now_ms
             if stream.followers:
                 stream.use(now_ms)
             if stream.audience and stream.is_expired(now_ms):
@@ -87,7 +89,8 @@ class Uses:
         """Delete a stream that is expired, or soft-deleted and needed by no fork."""
         try:
             stream = await self._core.catalog.find(path)
-            if stream is None or self._core.refusal() is not None:
+            refusal = self._core.refusal()
+            if stream is None or (refusal is not None and not isinstance(refusal, DiskFull)):
                 return
             if stream.sidecar.soft_deleted or stream.is_expired(self._core.now_ms()):
                 await self._endings.end(stream)

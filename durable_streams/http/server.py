@@ -41,7 +41,7 @@ from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from durable_streams.engine.engine import Engine
     from durable_streams.errors import StreamError
@@ -68,6 +68,9 @@ TURNS_TO_BEGIN: Final = 3
 
 BACKLOG: Final = 1024
 """Connections the kernel holds while the loop is busy: thousands of readers may come at once."""
+
+MAX_NAMED: Final = 10
+"""Streams out of service that ``/readyz`` names."""
 
 _TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
@@ -122,21 +125,31 @@ class HttpServer:
             case "/healthz":
                 reply = _probe(request, None)
             case "/readyz":
-                reply = _probe(request, self._engine.write_refusal())
+                refusal, names = self._engine.write_refusal(), self._engine.out_of_service()
+                reply = _probe(request, refusal, names)
             case _:
                 reply = replies.errors(StreamNotFound(path))
         return self._handler.sender.answer(reply)
 
 
-def _probe(request: web.BaseRequest, refusal: StreamError | None) -> Reply:
-    """Answer a health check: 200, or 503 with the reason why not."""
+def _probe(
+    request: web.BaseRequest, refusal: StreamError | None, out_of_service: Sequence[str] = ()
+) -> Reply:
+    """Answer a health check: 200, or 503 with the reason why not.
+
+    Streams ``out_of_service`` are named; the others are served all the same.
+    """
     if request.method not in {"GET", "HEAD"}:
         reply = replies.errors(MethodNotAllowed("health checks are read by GET or HEAD"))
         others = tuple(header for header in reply.headers if header[0] != "Allow")
         return msgspec.structs.replace(reply, headers=(*others, ("Allow", "GET, HEAD")))
     if refusal is not None:
         return Reply(503, (*COMMON, *_TEXT), f"not ready: {refusal}\n".encode())
-    return Reply(200, (*COMMON, *_TEXT), b"ok\n")
+    text = "ok\n"
+    if out_of_service:
+        named = ", ".join(map(repr, out_of_service[:MAX_NAMED]))
+        text += f"{len(out_of_service)} streams are out of service: {named}\n"
+    return Reply(200, (*COMMON, *_TEXT), text.encode("utf-8", "backslashreplace"))
 
 
 class _Server(web.Server):

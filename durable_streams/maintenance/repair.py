@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from durable_streams.errors import DataDirectoryError
 from durable_streams.maintenance.findings import Checked
 from durable_streams.maintenance.journal_check import JournalCheck
@@ -23,10 +21,9 @@ from durable_streams.maintenance.verify import check_stream, layout_of, missing_
 from durable_streams.maintenance.walk import stream_homes
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
-from durable_streams.storage.aside import cut_file
+from durable_streams.storage.aside import count_cut, cut_file
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
-from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.recovery import recover
 
 if TYPE_CHECKING:
@@ -196,7 +193,8 @@ def _apply(directory: DataDirectory, step: Repair, aside: Path) -> None:
     if not step.files:
         return
     _make(directory, kept)
-    _renew_sidecar(directory, step)
+    assert step.check.sidecar is not None
+    count_cut(directory, step.home, step.check.sidecar)  # before any offset can repeat
     for file, size in step.files:
         if size:
             cut_file(directory, file, size, kept / f"{file.name}.from-{size}")
@@ -209,14 +207,3 @@ def _apply(directory: DataDirectory, step: Repair, aside: Path) -> None:
 def _make(directory: DataDirectory, path: Path) -> None:
     for parent in disks.make_directories(directory.disk, path, directory.root):
         directory.disk.sync_directory(parent)
-
-
-def _renew_sidecar(directory: DataDirectory, step: Repair) -> None:
-    """Count the cut, so that no ETag of before is valid: first of all, lest a crash forgets it."""
-    disk, sidecar = directory.disk, step.check.sidecar
-    assert sidecar is not None
-    renewed = msgspec.structs.replace(sidecar, version=sidecar.version + 1, cuts=sidecar.cuts + 1)
-    fresh = directory.tmp / f"{sidecar.id}.{names.SIDECAR}"
-    disks.write_file(disk, fresh, sidecar_format.pack(renewed), sync=True)
-    disk.rename(fresh, step.home / names.SIDECAR)
-    disk.sync_directory(step.home)

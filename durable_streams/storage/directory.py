@@ -3,12 +3,15 @@
 ::
 
     FORMAT.json   {"format": 1, "id": "<random>"}; written first, never changed
-    LOCK          flock'ed by the one process that has the directory open
+    LOCK          flock'ed by the one process that has the directory open, and so is the directory
+                  itself: whatever is removed from it, there is one server
     journal/      see ``journal``
     tmp/          streams and files being made; what is here at start was never acknowledged
     trash/        streams being removed
     UNSYNCED      there while a server runs, or did not end properly, that acknowledges unsynced
                   writes: streams are verified when they are opened
+    RESERVE       4 MiB of nothing, given up on a full disk, so that a deletion or a start has room;
+                  not there, and not needed, where there was no room for it
     aside/        bytes that recovery or a first write took out of the way; never read again
     streams/      one directory per stream, see ``names``
 
@@ -17,9 +20,11 @@ A directory that is neither empty nor one of these is refused and left untouched
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -33,9 +38,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from durable_streams.storage.disk import Disk
+    from durable_streams.storage.disk import Disk, Identity
 
 FORMAT: Final = 1
+RESERVE_BYTES: Final = 4 * 1024 * 1024
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a disk without room, and of a quota."""
+
 LONGEST_DIRECTORY: Final = 512  # bytes; with the longest stream path it stays below PATH_MAX
 _UNTRUSTED_LOCKS: Final = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs")
 
@@ -59,10 +68,6 @@ class Layout:
         self.tmp = root / "tmp"
         self.trash = root / "trash"
         self.aside = root / "aside"
-
-    def is_there(self) -> bool:
-        """Whether it still is where it was opened: not moved, removed or unmounted."""
-        return self.disk.is_directory(self.streams)
 
     def stream_directory(self, path: str) -> str:
         """The directory of the stream at a URL path."""
@@ -105,6 +110,20 @@ class DataDirectory(Layout):
         super().__init__(disk, root)
         self._lock_fd = lock_fd
         self.root_fd = disk.open_read(root)
+        self._streams_identity: Identity | None = None
+
+    def is_there(self) -> bool:
+        """Whether what was opened still is at its name.
+
+        Not moved, removed or unmounted, nothing mounted over it, no link switched.
+        """
+        status = self.disk.status(self.streams)
+        return status is not None and status.identity == self._streams_identity
+
+    def check_place(self) -> None:
+        """Raise ``OSError`` (ESTALE) unless :meth:`is_there`: what is there is not ours."""
+        if not self.is_there():
+            raise OSError(errno.ESTALE, "the data directory is not where it was", str(self.root))
 
     @classmethod
     def open(cls, disk: Disk, root: Path) -> DataDirectory:
@@ -135,25 +154,57 @@ class DataDirectory(Layout):
         lock_fd = disk.open_write(root / "LOCK")
         try:
             disk.lock(lock_fd)
-            if fresh:
-                _begin(disk, root)
             directory = cls(disk, root, lock_fd)
         except BaseException:
             disk.close(lock_fd)
             raise
-        directory._make_missing()
+        try:
+            directory._lock_itself()
+            if fresh:
+                _begin(disk, root)
+            directory._make_missing()
+            directory._check_volumes()
+        except BaseException:
+            directory.close()
+            raise
         return directory
+
+    def _lock_itself(self) -> None:
+        """Lock the directory as well, where the file system can."""
+        try:
+            self.disk.lock(self.root_fd)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            log.debug("directories cannot be locked on this file system: %s", error)
 
     def _make_missing(self) -> None:
         for path in (self.streams, self.journal, self.tmp, self.trash, self.aside):
             if not self.disk.is_directory(path):
                 self.disk.make_directory(path)
         self.disk.sync_directory(self.root)
+        status = self.disk.status(self.streams)
+        self._streams_identity = status.identity if status else None
+
+    def _check_volumes(self) -> None:
+        """Refuse what cannot be renamed into place: parts on different file systems."""
+        devices: dict[int, list[str]] = {}
+        for path in (self.streams, self.tmp, self.trash, self.aside):
+            status = self.disk.status(path)
+            if status is not None:
+                devices.setdefault(status.identity[0], []).append(f"{path.name}/")
+        if len(devices) > 1:
+            parts = " than ".join(", ".join(names) for names in devices.values())
+            raise DataDirectoryError(
+                f"in {self.root}, {parts} are on another file system; files have to be renamed "
+                "between them: move them to one (to use a volume, put the whole directory on it)"
+            )
 
     def mend(self) -> bool:
         """Make again what somebody removed beside the streams; whether anything had to be made."""
         if not self.is_there():
             return False
+        self._keep_lock()
         missing = [
             path for path in (self.tmp, self.trash, self.aside) if not self.disk.is_directory(path)
         ]
@@ -163,6 +214,44 @@ class DataDirectory(Layout):
         if missing:
             self.disk.sync_directory(self.root)
         return bool(missing)
+
+    def _keep_lock(self) -> None:
+        """Make LOCK again if somebody removed it: older versions look at nothing else."""
+        path = self.root / "LOCK"
+        status = self.disk.status(path)
+        if status is not None and status.identity == self.disk.file_status(self._lock_fd).identity:
+            return
+        fd = self.disk.open_write(path)
+        try:
+            self.disk.lock(fd)
+        except BaseException:
+            self.disk.close(fd)
+            raise
+        log.error("%s was removed under the running server: made and locked again", path)
+        self.disk.close(self._lock_fd)
+        self._lock_fd = fd
+
+    def fill_reserve(self) -> None:
+        """Have some room that can be given up; where there is none for it, there is none."""
+        path = self.root / "RESERVE"
+        if self.disk.status(path) is not None:
+            return
+        try:
+            # Of chance, as some file systems have no blocks for zeros.
+            disks.write_file(self.disk, path, secrets.token_bytes(RESERVE_BYTES))
+        except OSError:
+            with suppress(OSError):
+                self.disk.unlink(path)
+
+    def give_up_reserve(self) -> bool:
+        """Make room on a full disk, once; whether there was something to give up."""
+        try:
+            self.disk.unlink(self.root / "RESERVE")
+        except OSError:
+            return False
+        self.disk.sync_file_system(self.root_fd)  # some give it back with their next commit only
+        log.warning("gave up the reserve of %d bytes on a full disk", RESERVE_BYTES)
+        return True
 
     def is_marked_unsynced(self) -> bool:
         """Whether writes may have been lost that were acknowledged before they were durable."""

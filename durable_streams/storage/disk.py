@@ -34,11 +34,16 @@ _LITTLE_UNWRITTEN_BYTES: Final = 512 * 1024 * 1024
 _PLENTY: Final = 1 << 62
 
 
+Identity = tuple[int, int]
+"""Device and inode: which file or directory it is, whatever its name."""
+
+
 class FileStatus(msgspec.Struct, frozen=True, gc=False):
-    """What ``stat`` said: size in bytes, number of names."""
+    """What ``stat`` said: size in bytes, number of names, and which file it is."""
 
     size_bytes: int
     links: int
+    identity: Identity
 
 
 class FailedSync(OSError):
@@ -157,17 +162,16 @@ class Disk:
         return FailedSync(*error.args)
 
     def status(self, path: StrPath) -> FileStatus | None:
-        """Size and link count; None if there is nothing at the path."""
+        """Size, link count and identity; None if there is nothing at the path."""
         try:
             result = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return FileStatus(result.st_size, result.st_nlink)
+        return _status(result)
 
     def file_status(self, fd: int) -> FileStatus:
-        """Size and link count of an open file."""
-        result = os.fstat(fd)
-        return FileStatus(result.st_size, result.st_nlink)
+        """Size, link count and identity of an open file or directory."""
+        return _status(os.fstat(fd))
 
     def is_directory(self, path: StrPath) -> bool:
         """Whether a directory is at the path."""
@@ -227,6 +231,16 @@ class Disk:
         free = result.f_bavail * result.f_frsize if result.f_blocks else _PLENTY
         return free, result.f_favail if result.f_files else _PLENTY
 
+    def volume_bytes(self, path: StrPath) -> int:
+        """Size of the file system that a path is on; plenty if it is not known."""
+        try:
+            result = os.statvfs(path)
+        except OSError as error:
+            if not system_calls.STATVFS.covers(error):
+                raise
+            return _PLENTY
+        return result.f_blocks * result.f_frsize or _PLENTY
+
     def file_system(self, path: StrPath) -> str:
         """The kind of file system a path is on (``ext4``, ``nfs4``); empty if not known."""
         try:
@@ -250,6 +264,10 @@ class Disk:
             raise OSError(
                 error.errno, f"its file system has no locks ({error.strerror})"
             ) from error
+
+
+def _status(result: os.stat_result) -> FileStatus:
+    return FileStatus(result.st_size, result.st_nlink, (result.st_dev, result.st_ino))
 
 
 def _is_below(path: StrPath, mount_point: str) -> bool:

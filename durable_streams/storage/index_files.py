@@ -14,6 +14,7 @@ from durable_streams.storage.format.index import BadLine, Tail
 if TYPE_CHECKING:
     from durable_streams.storage.disk import Disk, StrPath
 
+_KEPT_BYTES: Final = 512  # of the ends of one segment beside the ends
 _CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
 _ENDS: Final = re.compile(rb'^\{"end":([0-9]+),', re.MULTILINE)
 
@@ -117,8 +118,8 @@ class AppendEnds:
 
     @property
     def size_bytes(self) -> int:
-        """Memory in use."""
-        return sys.getsizeof(self.ends)
+        """Memory in use, by whoever keeps it as well."""
+        return sys.getsizeof(self.ends) + _KEPT_BYTES
 
     def extend(self, text: bytes) -> None:
         """Take over whole index lines that follow those scanned before."""

@@ -14,6 +14,7 @@ failed sync is final (:class:`SyncFailed`): nothing may be acknowledged after it
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import time
@@ -21,11 +22,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.storage.directory import FULL
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format import journal as fmt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from durable_streams.storage.directory import DataDirectory, Layout
@@ -46,6 +48,10 @@ _UNUSED: Final = fmt.FileHeader(generation=0, first=0, salt=0)
 
 class SyncFailed(Exception):
     """The journal could not be synced; what it holds is unknown from here on."""
+
+
+class Unpackable(Exception):
+    """Records hold something that cannot be written; nothing was."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,12 +77,17 @@ class Journal:
         number: int,
         applied: int,
         sync: bool,
+        kept: Sequence[Record] = (),
     ) -> None:
         """Begin to write behind batch ``number`` with a ``generation`` never used before.
+
+        The first batch has what is ``kept`` for streams that could not be recovered; no file is
+        used again before that is durable.
 
         Batches up to ``applied`` are durable in the streams' files.  If those up to ``number`` are
         not, the files that are there wait for a checkpoint.
         """
+        self._directory = directory
         self._disk = directory.disk
         self._path = directory.journal
         self._file_bytes = file_bytes
@@ -96,8 +107,8 @@ class Journal:
             file = self._opened(_File(path, fd, self._disk.file_status(fd).size_bytes, last=number))
             (self._sealed if header is not None and applied < number else self._free).append(file)
         try:
-            self._active = self._begin_anywhere(directory)
-            self.write([])
+            self._active = self._begin() if kept else self._begin_anywhere(directory)
+            self.write(list(kept))  # all of it, or none
             self.sync()  # in every mode: what was recovered is not to be recovered again
         except BaseException:
             self.close()
@@ -163,6 +174,14 @@ class Journal:
         """Whether somebody else has the file under another name."""
         return self._disk.file_status(file.fd).links > 1
 
+    def is_in_place(self) -> bool:
+        """Whether what is open is what a recovery would read, by name; for any thread."""
+        for file in (*self._sealed, self._active):
+            status = self._disk.status(file.path)
+            if status is None or status.identity != self._disk.file_status(file.fd).identity:
+                return False
+        return True
+
     def _zero_ahead(self, file: _File, end: int) -> None:
         if min(end, self._file_bytes) <= file.allocated:
             return
@@ -186,9 +205,23 @@ class Journal:
     def write(self, records: list[Record]) -> int:
         """Write one batch; durable when this returns (if the journal syncs). Its number.
 
-        ``OSError``: nothing was stored and later writes may work; :class:`SyncFailed`: final.
+        A batch that makes room, as it only has deletions, may take the directory's reserve.
+
+        ``OSError``, :class:`Unpackable`: nothing was stored and later writes may work;
+        :class:`SyncFailed`: final.
         """
-        payload = fmt.pack_records(records)
+        if not self._disk.file_status(self._active.fd).links:
+            raise OSError(errno.ESTALE, "its file was removed", str(self._active.path))
+        try:
+            return self._write(records)
+        except OSError as error:
+            frees = bool(records) and all(isinstance(r, fmt.DeleteRecord) for r in records)
+            if not (frees and error.errno in FULL and self._directory.give_up_reserve()):
+                raise
+        return self._write(records)
+
+    def _write(self, records: list[Record]) -> int:
+        payload = _pack(records)
         payload_bytes = sum(map(len, payload))
         if self._must_turn(payload_bytes):
             self._turn()
@@ -200,11 +233,12 @@ class Journal:
             if payload_bytes < _WORTH_GROWING:
                 self._zero_ahead(file, end)
             self._write_pieces(file, pieces)
-        except OSError:
-            self._abandoned = True
+        except OSError as error:
+            # Of a batch for which there was no room, too little is there to be taken for it.
+            self._abandoned = error.errno not in FULL
             raise
         if self._sync:
-            self.sync()
+            self._sync_file(file)
             self.synced = number
         file.allocated = max(file.allocated, end)
         file.position = end
@@ -220,6 +254,7 @@ class Journal:
     def sync(self) -> None:
         """Make everything written so far durable."""
         self._sync_file(self._active)
+        self.synced = self.last
 
     def _sync_file(self, file: _File) -> None:
         try:
@@ -249,6 +284,22 @@ class Journal:
         """Close the files."""
         while self._files:
             self._disk.close(self._files.pop().fd)
+
+
+def _pack(records: Sequence[Record]) -> list[bytes]:
+    try:
+        return fmt.pack_records(records)
+    except Exception as error:
+        raise Unpackable(f"a write cannot be packed: {error}") from error
+
+
+def can_pack(records: Sequence[Record]) -> bool:
+    """Whether records can be written, whatever is in them."""
+    try:
+        _pack(records)
+    except Unpackable:
+        return False
+    return True
 
 
 @dataclass(slots=True)

@@ -13,15 +13,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from durable_streams.storage.disk import Disk
+    from durable_streams.storage.disk import Disk, Identity
 
 Key = tuple[str, str, int]
 """Path and id of a stream, and the number of a segment."""
+
+
+class OpenFile(NamedTuple):
+    """An open file, the name it was opened by, and which file that was then."""
+
+    path: str
+    fd: int
+    identity: Identity
 
 
 @dataclass(slots=True, eq=False)
@@ -29,8 +37,8 @@ class Pair:
     """The open files of one segment; ``syncs``: checkpoints that still need them open."""
 
     key: Key
-    segment_fd: int
-    index_fd: int
+    segment: OpenFile
+    index: OpenFile
     dirty: bool = False
     syncs: int = 0
 
@@ -86,12 +94,16 @@ class OpenPairs:
             self._close(pair)
 
     def _close(self, pair: Pair) -> None:
-        self._disk.close(pair.segment_fd)
-        self._disk.close(pair.index_fd)
+        self._disk.close(pair.segment.fd)
+        self._disk.close(pair.index.fd)
+
+    def dirty(self) -> list[Pair]:
+        """The pairs that were written to since the last checkpoint took them."""
+        return [pair for pair in (*self._free.values(), *self._held.values()) if pair.dirty]
 
     def take_dirty(self) -> tuple[list[Pair], bool]:
         """The pairs to be synced, held until :meth:`synced`; whether others were written to."""
-        taken = [pair for pair in (*self._free.values(), *self._held.values()) if pair.dirty]
+        taken = self.dirty()
         for pair in taken:
             pair.dirty = False
             pair.syncs += 1

@@ -19,22 +19,30 @@ Runs before anything is served, alone, and may be repeated from any point:
    of which was applied, changes nothing.  A damaged journal is moved to ``aside/``, whole.
 7. The journal begins a new generation behind the last batch (the caller's step).
 
+A stream whose files the system refuses to read or write is left out alone: from the first record
+that failed, all of its records are kept (``Recovery.kept``), to be written to the new journal at
+once and tried again, as :func:`apply_again` does.
+
 Streams that the journal does not mention are not looked at: they are checked when first opened.
 No stream becomes shorter, no sidecar older.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.errors import DataDirectoryError
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.format.index import Tail
+from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.journal import JournalContent, read_journal, set_aside, sync_journal
 from durable_streams.storage.stream_files import (
     DamagedFiles,
@@ -43,9 +51,11 @@ from durable_streams.storage.stream_files import (
     end_before,
     load_sidecar,
 )
-from durable_streams.storage.writer import FilesLost, StreamWriter
+from durable_streams.storage.writer import StreamWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.format.journal import (
         AppendRecord,
@@ -54,7 +64,22 @@ if TYPE_CHECKING:
         SidecarRecord,
     )
 
+_OF_ALL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+"""Errors that no stream's files are to blame for."""
+
 log = logging.getLogger("durable_streams.storage")
+
+
+StreamKey = tuple[str, str]
+"""Path and id of a stream."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """Records that are not in a stream's files, in order, and why the first one could not be."""
+
+    reason: str
+    records: list[Record] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -63,6 +88,8 @@ class Recovery:
 
     ``applied``: batches up to this one are durable in the streams' files; all of them, up to
     ``last``, unless the first checkpoint has to see to that.
+
+    ``kept``: by path and id, what could not be applied to the files of one stream, and why.
 
     ``unsynced``: a run that acknowledged writes before they were durable did not end properly,
     so streams' files may have less than their indexes say: they are to be verified.
@@ -75,15 +102,18 @@ class Recovery:
     applied: int = 0
     generation: int = 0
     unsynced: bool = False
+    kept: dict[StreamKey, Kept] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        if not self.records and not self.left_out and not self.damage:
+        if not (self.records or self.left_out or self.damage or self.kept):
             return "nothing to recover"
         text = f"recovered {self.records} writes"
         if self.left_out:
             text += f", left out {self.left_out} that did not continue"
         if self.damage:
             text += f", found {self.damage} damaged places in the journal (kept in aside/)"
+        if self.kept:
+            text += f", put {len(self.kept)} streams out of service"
         return text
 
 
@@ -108,6 +138,23 @@ def recover(directory: DataDirectory, max_files: int, *, max_journal_files: int 
         return _Replay(directory, max_files, max_journal_files).run()
     except OSError as error:
         raise DataDirectoryError(f"recovery of {directory.root} failed: {error}") from error
+
+
+def apply_again(directory: DataDirectory, records: Sequence[Record]) -> None:
+    """Bring records to the files of a stream that was out of service, durably.
+
+    ``OSError`` if the system refuses it still, :class:`FilesLost` or :class:`DamagedFiles` if the
+    files are not what the records continue.
+    """
+    replay = _Replay(directory, max_files=2, max_journal_files=0)
+    try:
+        for record in records:
+            if not replay.dispatch(record):
+                raise FilesLost("its files do not have what the journal continues")
+        replay.trim()
+    finally:
+        replay.close()
+    directory.disk.sync_file_system(directory.root_fd)
 
 
 class _Replay:
@@ -137,15 +184,14 @@ class _Replay:
                 for record in fmt.unpack_records(batch.payload):
                     if record.id not in self._deleted or isinstance(record, fmt.DeleteRecord):
                         self._apply(record)
-        self._trim()
+        self.trim()
         self._clear_tmp(directories=True)
         applied = content.last
-        if self._may_leave_unsynced(content):
+        if self._may_leave_unsynced(content) or self._result.kept:
             applied = content.applied
         elif self._result.records or self._result.left_out:
             self._directory.disk.sync_file_system(self._directory.root_fd)
-        self._writer.synced(self._writer.take_dirty())
-        self._writer.close()
+        self.close()
         for damage in content.damage:
             log.error("journal: %s", damage)
         if content.damage:
@@ -156,6 +202,11 @@ class _Replay:
         result.last, result.applied = content.last, applied
         result.generation = content.generation + 1
         return result
+
+    def close(self) -> None:
+        """Close what is open; nothing of it is synced here."""
+        self._writer.synced(self._writer.take_dirty())
+        self._writer.close()
 
     def _may_leave_unsynced(self, content: JournalContent) -> bool:
         """Whether the journal can stay as it is, and to read it again would change nothing."""
@@ -191,7 +242,8 @@ class _Replay:
     def _mend_sidecars(self) -> None:
         """Replace sidecars that a power cut left unreadable: other records need them."""
         for record in self._sidecars.values():
-            self._mend_sidecar(record)
+            with self._alone(record):
+                self._mend_sidecar(record)
 
     def _mend_sidecar(self, record: SidecarRecord) -> None:
         directory = self._directory.stream_directory(record.path)
@@ -213,17 +265,40 @@ class _Replay:
         return self._residents[record.path] - self._ended == {record.id}
 
     def _apply(self, record: Record) -> None:
-        try:
-            applied = self._dispatch(record)
-        except (FilesLost, DamagedFiles) as error:
-            log.warning("stream %s: %s", record.path, error)
-            applied = False
+        kept = self._result.kept.get((record.path, record.id))
+        if kept is not None:
+            kept.records.append(record)
+            return
+        applied = False
+        with self._alone(record):
+            try:
+                applied = self.dispatch(record)
+            except (FilesLost, DamagedFiles) as error:
+                log.warning("stream %s: %s", record.path, error)
         if applied:
             self._result.records += 1
+        elif (kept := self._result.kept.get((record.path, record.id))) is not None:
+            kept.records.append(record)
         else:
             self._result.left_out += 1
 
-    def _dispatch(self, record: Record) -> bool:
+    @contextmanager
+    def _alone(self, record: Record) -> Iterator[None]:
+        """Put a stream out of service, and it alone, if the system refuses to touch its files."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, FailedSync) or error.errno in _OF_ALL or not self._is_there():
+                raise
+            reason = f"its files cannot be read or written: {error}"
+            log.critical("stream %s is out of service: %s", record.path, reason)
+            self._result.kept[record.path, record.id] = Kept(reason)
+
+    def _is_there(self) -> bool:
+        return self._directory.is_there()
+
+    def dispatch(self, record: Record) -> bool:
+        """Bring one record to the files; whether it continues what is there."""
         match record:
             case fmt.AppendRecord():
                 return self._append(record)
@@ -307,18 +382,24 @@ class _Replay:
         status = self._disk.status(f"{directory}/{names.segment_file(segment, stream_id)}")
         return (status.size_bytes if status else 0) >= size
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Move aside what lies behind the last record of a stream and does not continue it."""
         for (path, stream_id), place in self._after.items():
-            if place.begun:
+            if not place.begun:
+                continue
+            try:
                 self._writer.trim(path, stream_id, place.end)
+            except FailedSync:
+                raise
+            except OSError as error:  # the next write does it, or fails for the same reason
+                log.error("stream %s: what is behind its end stays: %s", path, error)
 
     def _clear_tmp(self, *, directories: bool) -> None:
         for name in self._disk.names(self._directory.tmp):
             path = self._directory.tmp / name
             if not self._disk.is_directory(path):
                 self._disk.unlink(path)
-            elif directories:
+            elif directories and not any(name == stream_id for _, stream_id in self._result.kept):
                 disks.remove_tree(self._disk, path)
 
 

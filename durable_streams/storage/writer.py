@@ -16,18 +16,22 @@ import errno
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.aside import cut_files, move_aside, move_bytes_aside
+from durable_streams.storage.directory import FULL
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
-from durable_streams.storage.open_pairs import OpenPairs, Pair
+from durable_streams.storage.identity import FilesLost, is_in_place, put_in_place
+from durable_streams.storage.open_pairs import Key, OpenFile, OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.disk import Disk
     from durable_streams.storage.format.index import Tail
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
         CreateRecord,
         DeleteRecord,
     )
+
+_REMOVED_IN_PLACE: Final = FULL | {errno.EXDEV}
+"""Where a stream cannot be moved to the trash: no room for a name, or the layers of an image."""
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -66,10 +73,6 @@ class Dirty:
         """It became too much to name."""
         self.everything = True
         self.directories.clear()
-
-
-class FilesLost(Exception):
-    """A stream's files are shorter than what was written: somebody took them away."""
 
 
 class StreamWriter:
@@ -114,6 +117,7 @@ class StreamWriter:
         Where it is there already (the journal is read again after a crash), what a power cut may
         have taken out of it is written again.
         """
+        self._directory.check_place()
         target = self._directory.stream_directory(record.path)
         if self._disk.is_directory(target):
             self._restore(record, target)
@@ -149,6 +153,7 @@ class StreamWriter:
 
     def adopt(self, record: AdoptRecord) -> None:
         """Rename a fork that was built, durably, in ``tmp/`` into place."""
+        self._directory.check_place()
         target = self._directory.stream_directory(record.path)
         if self._disk.is_directory(target):
             if self._was_adopted(target, record.id):
@@ -184,8 +189,8 @@ class StreamWriter:
         """Write bytes to a segment, then their lines to its index, from ``first``'s place on."""
         pair = self._pair(first)
         if data:
-            self._disk.pwrite(pair.segment_fd, data, first.position)
-        self._disk.pwrite(pair.index_fd, index, first.index_position)
+            self._disk.pwrite(pair.segment.fd, data, first.position)
+        self._disk.pwrite(pair.index.fd, index, first.index_position)
         pair.dirty = True
 
     def holds(self, record: AppendRecord) -> bool:
@@ -212,7 +217,7 @@ class StreamWriter:
         """Whether the index has a record's line already, behind others."""
         if not record.index_position:
             return False
-        fd = self._pair(record).index_fd
+        fd = self._pair(record).index.fd
         return self._disk.pread(fd, len(record.index), record.index_position) == record.index
 
     def trim(self, path: str, stream_id: str, end: Tail) -> None:
@@ -239,6 +244,7 @@ class StreamWriter:
 
         The same version is written again: it may be torn where it does not show.
         """
+        self._directory.check_place()
         target = self._directory.stream_directory(record.path)
         try:
             present = load_sidecar(self._disk, target)
@@ -274,13 +280,19 @@ class StreamWriter:
 
     def delete(self, record: DeleteRecord) -> None:
         """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty."""
+        self._directory.check_place()
         source = self._directory.stream_directory(record.path)
         if not self._is_of(source, record.id):
             return
         self._pairs.drop_path(record.path, record.id)
         target = f"{self._trash}/{record.id}"
         disks.remove_tree(self._disk, target)
-        self._disk.rename(source, target)
+        try:
+            self._disk.rename(source, target)
+        except OSError as error:
+            if error.errno not in _REMOVED_IN_PLACE:
+                raise
+            disks.remove_tree(self._disk, source)  # the journal knows, should it be interrupted
         parent = disks.parent_of(source)
         dirty = self._dirty
         dirty.note(parent, self._trash)
@@ -334,7 +346,8 @@ class StreamWriter:
         if pair is not None:
             if self._is_ours(pair):
                 return pair
-            self._pairs.drop(pair)
+            self._let_go(pair)
+        self._directory.check_place()
         self._pairs.make_room()
         if not first.index_position:
             directory = self._directory.stream_directory(first.path)
@@ -343,29 +356,55 @@ class StreamWriter:
                 cut_files(self._directory, directory, first.id, end_before(first))
             self._dirty.note(directory)
         segment, index = names.files_of(first.path, first.segment, first.id)
-        segment_fd = self._open(segment, first.position)
+        segment_file = self._open(segment, first.position)
         try:
-            index_fd = self._open(index, first.index_position)
+            index_file = self._open(index, first.index_position)
         except BaseException:
-            self._disk.close(segment_fd)
+            self._disk.close(segment_file.fd)
             raise
-        pair = Pair(key, segment_fd, index_fd)
+        pair = Pair(key, segment_file, index_file)
         self._pairs.add(pair)
         return pair
 
     def _is_ours(self, pair: Pair) -> bool:
-        """Whether nobody has given the files another name meanwhile (a hard-link backup)."""
-        status = self._disk.file_status
-        return status(pair.segment_fd).links <= 1 and status(pair.index_fd).links <= 1
+        """Whether nobody has replaced the files, or given them another name (a backup)."""
+        return is_in_place(self._disk, pair.segment) and is_in_place(self._disk, pair.index)
 
-    def _open(self, name: str, size: int) -> int:
+    def _let_go(self, pair: Pair) -> None:
+        """Have what was written at the files' names, to be opened anew."""
+        self._directory.check_place()
+        try:
+            put_in_place(self._directory, pair.segment)
+            put_in_place(self._directory, pair.index)
+            self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
+        finally:
+            self._pairs.drop(pair)
+
+    def forget(self, path: str, stream_id: str) -> None:
+        """Let go of a stream's open files: somebody else writes to them."""
+        self._pairs.drop_path(path, stream_id)
+
+    def strayed(self) -> Iterator[tuple[Key, str]]:
+        """Let go of files that are not at their names, before a sync; what was lost, and why.
+
+        What is written to once more after this is looked at again by then.
+        """
+        for pair in self._pairs.dirty():
+            if self._is_ours(pair):
+                continue
+            try:
+                self._let_go(pair)
+            except FilesLost as error:
+                yield pair.key, str(error)
+
+    def _open(self, name: str, size: int) -> OpenFile:
         """Open a file below ``streams/`` that has so many bytes and no other name."""
         file = f"{self._streams}/{name}"
         fd = self._disk.open_write(file)
         try:
             status = self._disk.file_status(fd)
             if status.size_bytes == size and status.links == 1:
-                return fd
+                return OpenFile(file, fd, status.identity)
             if status.size_bytes < size:
                 raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
             if status.links > 1:
@@ -375,10 +414,10 @@ class StreamWriter:
                 self._dirty.note(disks.parent_of(file), self._tmp)
             if self._trim and status.size_bytes > size:
                 move_bytes_aside(self._directory, file, fd, size)
+            return OpenFile(file, fd, self._disk.file_status(fd).identity)
         except BaseException:
             self._disk.close(fd)
             raise
-        return fd
 
     # -- checkpoints -----------------------------------------------------------------------
 
@@ -428,8 +467,8 @@ def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:
 
 def _sync_each(disk: Disk, dirty: Dirty) -> None:
     for pair in dirty.pairs:
-        disk.sync(pair.segment_fd)
-        disk.sync(pair.index_fd)
+        disk.sync(pair.segment.fd)
+        disk.sync(pair.index.fd)
     for fd in dirty.files:
         disk.sync(fd)
     for path in sorted(dirty.directories):

@@ -302,6 +302,7 @@ async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
         with pytest.raises(DiskFull):
             await other
     assert not waiting.done()
+    await engine._core._look_for_room()
     await append(engine, b"after.")
     assert await waiting is True
     assert await content(engine) == b"before.after."

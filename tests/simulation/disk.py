@@ -276,12 +276,12 @@ class SimulatedDisk(Disk):
         if node is None:
             return None
         if isinstance(node, Directory):
-            return FileStatus(0, 1)
-        return FileStatus(len(node.data), node.links)
+            return FileStatus(0, 1, (1, id(node)))
+        return FileStatus(len(node.data), node.links, (1, id(node)))
 
     def file_status(self, fd: int) -> FileStatus:
         file = self._file(fd)
-        return FileStatus(len(file.data), file.links)
+        return FileStatus(len(file.data), file.links, (1, id(file)))
 
     def is_directory(self, path: StrPath) -> bool:
         return isinstance(self._lookup(path), Directory)
@@ -342,6 +342,9 @@ class SimulatedDisk(Disk):
 
     def syncs_sooner_as_a_whole(self, syncs: int) -> bool:
         return self.syncs_as_a_whole
+
+    def volume_bytes(self, path: StrPath) -> int:
+        return 1 << 40
 
     def room(self, path: StrPath) -> tuple[int, int]:
         return self.free()

@@ -152,6 +152,7 @@ class World:
         self.faults.armed = False
         self.lossy = unsynced
         self.opened = True
+        await _all_in_service(engine)
         await self.oracle.check(engine, scheduler.now_ms)
         self._verify()
         return engine
@@ -227,6 +228,15 @@ def _recovered(disk: SimulatedDisk) -> dict[Path, bytes]:
     recover(directory, SETTINGS.max_open_files // 2)
     directory.close()
     return disk.files(DATA / "streams")
+
+
+async def _all_in_service(engine: Engine) -> None:
+    """Streams that the start could not bring up to date come back, as nothing fails any more."""
+    for _ in range(100):
+        if not engine.out_of_service():
+            return
+        await asyncio.sleep(1.0)
+    raise AssertionError(f"out of service for good: {engine.out_of_service()}")
 
 
 def _abandon(loop: SimulatedLoop) -> None:

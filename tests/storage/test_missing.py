@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import durable_streams
-from durable_streams.errors import DataDirectoryError, StreamDamaged, StreamNotFound
+from durable_streams.errors import StreamDamaged, StreamNotFound
 from durable_streams.settings import Settings
 from durable_streams.storage import names
 from durable_streams.storage.directory import DataDirectory
@@ -254,14 +254,17 @@ async def test_a_newer_version_s_stream_is_refused_and_never_overwritten(
 def test_a_newer_version_s_sidecar_is_not_replaced_from_the_journal(
     directory: DataDirectory,
 ) -> None:
-    """Nor is anything else: the start ends, and says why."""
+    """Nor is anything else: the stream is out of service, and the journal's records stay."""
     history = History()
     created, changed = history.create(b"first"), history.change(soft_deleted=True)
     applied(directory, created)
     journaled(directory, created, changed)
     written = newer(home_of(directory))
-    with pytest.raises(DataDirectoryError, match="written by a newer version"):
-        recover(directory, FILES)
+    recovery = recover(directory, FILES)
+    ((key, kept),) = recovery.kept.items()
+    assert key == (created.path, created.id)
+    assert "written by a newer version" in kept.reason
+    assert kept.records == [created, changed]
     assert (home_of(directory) / names.SIDECAR).read_bytes() == written
     writer = StreamWriter(directory, FILES)
     with pytest.raises(NewerFiles):

@@ -13,8 +13,9 @@ from durable_streams.storage.aside import cut, move_aside
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk, FailedSync, StrPath
 from durable_streams.storage.format.journal import AdoptRecord, AppendRecord
+from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.stream_files import load, load_sidecar
-from durable_streams.storage.writer import FilesLost, StreamWriter, sync_dirty
+from durable_streams.storage.writer import StreamWriter, sync_dirty
 from tests.storage.history import ID, OTHER_ID, History
 from tests.storage.staged_disk import StagedDisk
 

@@ -30,11 +30,14 @@ what an earlier use of the file left.  All records of a batch happen, or none.
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
 import msgspec
 
 from durable_streams.storage.format.checksum import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORMAT: Final = 1
 _FILE: Final = struct.Struct("<8sII QQQ")
@@ -130,7 +133,7 @@ def unpack_header(data: bytes) -> FileHeader | None:
     return header if data[:FILE_HEADER_BYTES] == pack_header(header) else None
 
 
-def pack_records(records: list[Record]) -> list[bytes]:
+def pack_records(records: Sequence[Record]) -> list[bytes]:
     """The payload of a batch, in pieces: large data is a piece of its own, and not copied."""
     if not any(map(_has_much_data, records)):
         return [_encode(records)]

@@ -1,0 +1,60 @@
+"""Opening a data directory: lock it, recover it, and begin its journal.  Blocking code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable_streams.errors import DataDirectoryError
+from durable_streams.settings import Durability
+from durable_streams.storage.directory import FULL, DataDirectory
+from durable_streams.storage.journal import Journal, SyncFailed
+from durable_streams.storage.recovery import Recovery, recover
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durable_streams.settings import Settings
+    from durable_streams.storage.disk import Disk
+
+
+def open_files(
+    disk: Disk, data_dir: Path, settings: Settings
+) -> tuple[DataDirectory, Journal, Recovery]:
+    """Lock, recover, and begin the journal; blocks."""
+    directory = DataDirectory.open(disk, data_dir)
+    try:
+        in_sync = settings.durability is Durability.FSYNC
+        recovery = recover(
+            directory,
+            settings.max_open_files // 2,
+            max_journal_files=settings.journal_files if in_sync else 0,
+        )
+        if not in_sync:
+            directory.mark_unsynced()
+        try:
+            journal = _journal(directory, settings, recovery)
+        except OSError as error:
+            if error.errno not in FULL or not directory.give_up_reserve():
+                raise
+            journal = _journal(directory, settings, recovery)
+    except (OSError, SyncFailed) as error:
+        directory.close()
+        message = f"cannot begin the journal of {directory.root}: {error}"
+        raise DataDirectoryError(message) from error
+    except BaseException:
+        directory.close()
+        raise
+    return directory, journal, recovery
+
+
+def _journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -> Journal:
+    return Journal(
+        directory,
+        file_bytes=settings.journal_file_bytes,
+        max_files=settings.journal_files,
+        generation=recovery.generation,
+        number=recovery.last,
+        applied=recovery.applied,
+        sync=settings.durability is Durability.FSYNC,
+        kept=[record for kept in recovery.kept.values() for record in kept.records],
+    )

@@ -1,0 +1,66 @@
+"""What is open is what has the name: files that somebody replaced or removed while they are open.
+
+A tool that links equal files, a restore that renames over them, or ``rm`` leaves us with a file
+that nobody will find again.  What was written there and is at the name as well is fine: writing
+goes on at the name.  If the file at the name only lacks an end, it is brought up to what we have.
+Else nothing is right: what we have is kept in ``aside/``, and the stream's files are *lost*.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.storage import disk as disks
+from durable_streams.storage.aside import keep_aside
+
+if TYPE_CHECKING:
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.disk import Disk
+    from durable_streams.storage.open_pairs import OpenFile
+
+_COMPARED_BYTES: Final = 1024 * 1024
+
+
+class FilesLost(Exception):
+    """A stream's files are not what was written: somebody took them away."""
+
+
+def is_in_place(disk: Disk, file: OpenFile) -> bool:
+    """Whether the name leads to the file that is open, and no other name does."""
+    status = disk.status(file.path)
+    return status is not None and status.links == 1 and status.identity == file.identity
+
+
+def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
+    """Have at the name what is in an open file, or :class:`FilesLost`; the next sync makes it last.
+
+    The file that is at the name then is to be opened anew.
+    """
+    disk = directory.disk
+    status = disk.status(file.path)
+    if status is not None and status.identity == file.identity:
+        return  # it has another name as well
+    size = disk.file_status(file.fd).size_bytes
+    if status is None:
+        kept = keep_aside(directory, file.path, file.fd, size)
+        raise FilesLost(f"{file.path} was removed; what it held is kept in {kept}")
+    if not _begin_alike(disk, file, min(size, status.size_bytes)):
+        kept = keep_aside(directory, file.path, file.fd, size)
+        raise FilesLost(f"{file.path} was replaced; what it held is kept in {kept}")
+    if status.size_bytes < size:
+        fresh = directory.tmp / Path(file.path).name
+        disk.close(disks.own_copy(disk, file.path, file.fd, size, fresh))
+
+
+def _begin_alike(disk: Disk, file: OpenFile, size: int) -> bool:
+    """Whether the file at the name has the same first bytes."""
+    fd = disk.open_read(file.path)
+    try:
+        return all(
+            disk.pread(fd, min(_COMPARED_BYTES, size - position), position)
+            == disk.pread(file.fd, min(_COMPARED_BYTES, size - position), position)
+            for position in range(0, size, _COMPARED_BYTES)
+        )
+    finally:
+        disk.close(fd)

@@ -1,0 +1,233 @@
+"""What is open is what has the name: files, directory, journal and lock that somebody replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from durable_streams.engine.engine import Engine
+from durable_streams.errors import (
+    DataDirectoryError,
+    StreamOutOfService,
+    Unavailable,
+    WriteFailed,
+)
+from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.disk import Disk
+from tests.engine.test_faults import (
+    SMALL_JOURNAL,
+    append,
+    content,
+    directory,
+    in_files,
+    out_of_service,
+    put,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+async def engine(data: Path) -> AsyncIterator[Engine]:
+    """Two streams with the same bytes, whose files are open for writing."""
+    engine = await Engine.open(data, SMALL_JOURNAL)
+    for path in ("s", "twin"):
+        await put(engine, path, b"one.")
+        await append(engine, path, b"two.")
+        await in_files(engine, path)
+    yield engine
+    if not engine._core._closing:
+        await engine.close()
+
+
+def by_copy_and_rename(file: Path) -> None:
+    shutil.copy(file, file.with_suffix(".copy"))
+    file.with_suffix(".copy").rename(file)
+
+
+def by_link_and_rename(file: Path) -> None:
+    """As tools do that link equal files."""
+    twin = next(file.parent.with_name("twin@").glob(f"*{file.suffix}"))
+    if twin.read_bytes() != file.read_bytes():
+        twin = file
+    os.link(twin, file.with_suffix(".link"))
+    file.with_suffix(".link").rename(file)
+
+
+def by_a_second_name(file: Path) -> None:
+    os.link(file, file.parent.parent / f"backup{file.suffix}")
+
+
+def by_an_older_copy(file: Path) -> None:
+    text = file.read_bytes()
+    shortened = text[:4] if file.suffix == ".seg" else b"".join(text.splitlines(True)[:2])
+    file.with_suffix(".old").write_bytes(shortened)
+    file.with_suffix(".old").rename(file)
+
+
+@pytest.mark.parametrize(
+    "replace", [by_copy_and_rename, by_link_and_rename, by_a_second_name, by_an_older_copy]
+)
+@pytest.mark.parametrize("suffixes", [[".seg"], [".idx"], [".seg", ".idx"]], ids="-".join)
+@pytest.mark.parametrize("then", ["append", "checkpoint"])
+async def test_what_was_written_is_at_the_name_whoever_replaced_the_file(
+    engine: Engine,
+    data: Path,
+    replace: Callable[[Path], None],
+    suffixes: list[str],
+    then: str,
+) -> None:
+    for suffix in suffixes:
+        for file in directory(data, "s").glob(f"*{suffix}"):
+            replace(file)
+    if then == "checkpoint":  # which lets the journal forget what was written before
+        engine._core.checkpoint()
+        await engine._core._checkpointer.finished()
+        assert b"".join(f.read_bytes() for f in directory(data, "s").glob("*.seg")) == b"one.two."
+    await append(engine, "s", b"three.")
+    await append(engine, "twin", b"other.")
+    for path in ("s", "twin"):
+        await in_files(engine, path)
+    await engine.close()
+    again = await Engine.open(data, SMALL_JOURNAL)
+    assert await content(again, "s") == b"one.two.three."
+    assert await content(again, "twin") == b"one.two.other."
+    await again.close()
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".idx"])
+@pytest.mark.parametrize("other", [None, b"something else"])
+async def test_a_file_that_was_removed_takes_its_stream_out_of_service_and_is_kept(
+    engine: Engine, data: Path, suffix: str, other: bytes | None
+) -> None:
+    (file,) = directory(data, "s").glob(f"*{suffix}")
+    written = file.read_bytes()
+    file.unlink()
+    if other is not None:
+        file.write_bytes(other)
+    await append(engine, "s", b"three.")
+    await out_of_service(engine, "s")
+    with pytest.raises(StreamOutOfService, match="kept in"):
+        await append(engine, "s", b"four.")
+    assert engine.out_of_service() == ["s"]
+    assert written in [kept.read_bytes() for kept in (data / "aside").iterdir()]
+    await append(engine, "twin", b"goes on")
+
+
+async def test_nothing_is_written_where_another_directory_was_put(
+    engine: Engine, data: Path
+) -> None:
+    other = data.with_name("other")
+    shutil.copytree(data, other)
+    before = sorted((path, path.stat().st_size) for path in other.rglob("*"))
+    away = data.with_name("away")
+    data.rename(away)
+    data.symlink_to(other)
+    await engine._core._look_for_room()
+    for use in (append(engine, "s", b"refused"), put(engine, "new", b"refused")):
+        with pytest.raises(Unavailable):
+            await use
+    assert isinstance(engine.write_refusal(), Unavailable)
+    assert sorted((path, path.stat().st_size) for path in other.rglob("*")) == before
+    data.unlink()
+    away.rename(data)
+    await engine._core._look_for_room()
+    await append(engine, "s", b"three.")
+    await in_files(engine, "s")
+    assert await content(engine, "s") == b"one.two.three."
+
+
+async def test_what_was_acknowledged_a_moment_before_the_switch_waits_for_the_directory(
+    engine: Engine, data: Path
+) -> None:
+    other, away = data.with_name("other"), data.with_name("away")
+    shutil.copytree(data, other)
+    data.rename(away)
+    data.symlink_to(other)
+    writes = [
+        asyncio.ensure_future(append(engine, "s", b"three.")),
+        asyncio.ensure_future(put(engine, "new", b"made")),
+    ]
+    await asyncio.wait(writes[:1])
+    data.unlink()
+    away.rename(data)
+    await asyncio.gather(*writes, return_exceptions=True)
+    await engine._core._look_for_room()
+    await in_files(engine, "s")
+    assert await content(engine, "s") == b"one.two.three."
+    assert not list((other / "streams").glob("new@"))
+
+
+async def test_a_journal_that_was_removed_ends_writing_until_a_restart(
+    engine: Engine, data: Path
+) -> None:
+    for file in (data / "journal").iterdir():
+        file.unlink()
+    with pytest.raises(WriteFailed):
+        await append(engine, "s", b"refused")
+    await engine._core._look_for_room()
+    assert isinstance(engine.write_refusal(), Unavailable)
+    assert await content(engine, "s") == b"one.two."
+    await engine.close()
+    again = await Engine.open(data, SMALL_JOURNAL)
+    await append(again, "s", b"three.")
+    assert await content(again, "s") == b"one.two.three."
+    await again.close()
+
+
+@pytest.mark.parametrize("removed", [True, False])
+async def test_there_is_one_server_whatever_is_removed(
+    engine: Engine, data: Path, removed: bool
+) -> None:
+    if removed:
+        (data / "LOCK").unlink()
+    with pytest.raises(DataDirectoryError, match="in use"):
+        await Engine.open(data, SMALL_JOURNAL)
+    await append(engine, "s", b"three.")
+
+
+async def test_a_lock_that_was_removed_is_made_and_held_again(engine: Engine, data: Path) -> None:
+    """Version 0.1 looks at nothing else."""
+    (data / "LOCK").unlink()
+    await engine._core._look_for_room()
+    with (data / "LOCK").open("r+b") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_lock_on_the_file_alone_is_respected(data: Path) -> None:
+    DataDirectory.open(Disk(), data).close()
+    with (data / "LOCK").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(DataDirectoryError, match="in use"):
+            DataDirectory.open(Disk(), data)
+    DataDirectory.open(Disk(), data).close()
+
+
+def test_parts_on_different_file_systems_are_refused_by_name(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DataDirectory.open(Disk(), data).close()
+    status = Disk.status
+
+    def elsewhere(disk: Disk, path: Path | str) -> object:
+        found = status(disk, path)
+        if found is not None and str(path).endswith("/streams"):
+            return msgspec.structs.replace(found, identity=(999, found.identity[1]))
+        return found
+
+    monkeypatch.setattr(Disk, "status", elsewhere)
+    with pytest.raises(DataDirectoryError, match="another file system"):
+        DataDirectory.open(Disk(), data)

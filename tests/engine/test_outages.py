@@ -1,0 +1,189 @@
+"""One stream's files that the system refuses: it is out of service alone, and comes back whole."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.engine.engine import Engine
+from durable_streams.errors import DataDirectoryError, StreamNotFound, StreamOutOfService
+from durable_streams.storage.identity import FilesLost
+from durable_streams.storage.recovery import apply_again
+from tests.copying import copy_live
+from tests.engine.test_faults import (
+    SMALL_JOURNAL,
+    append,
+    content,
+    directory,
+    fork,
+    in_files,
+    out_of_service,
+    put,
+    started,
+)
+from tests.storage.staged_disk import StagedDisk
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+REFUSALS = pytest.mark.parametrize(
+    "number",
+    [errno.EACCES, errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ELOOP, errno.EXDEV],
+    ids=errno.errorcode.get,
+)
+
+
+async def back_in_service(engine: Engine, path: str) -> None:
+    """Have it tried until a stream is."""
+    while path in engine._core.catalog.outages.errors:
+        engine._core._try_again()
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def killed(tmp_path: Path) -> AsyncIterator[Path]:
+    """A data directory whose journal has more than the files of ``s``, and a sound ``t``."""
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    await put(engine, "t", b"sound.")
+    await in_files(engine, "t")
+    gate = disk.hold("pwrite", "data/streams/s@")
+    for body in (b"two.", b"three."):
+        await append(engine, "s", body)
+    image = copy_live(tmp_path / "data", tmp_path / "image")
+    gate.open()
+    yield image
+    disk.heal()
+    await engine.close()
+
+
+@REFUSALS
+@pytest.mark.parametrize("call", ["open_write", "pwrite"])
+async def test_a_stream_that_a_start_cannot_write_is_out_of_service_alone(
+    tmp_path: Path, number: int, call: str
+) -> None:
+    async with killed(tmp_path) as image:
+        disk = StagedDisk()
+        disk.fail(call, number, "image/streams/s@")
+        for start in range(2):  # the records stay, whatever number of starts comes between
+            engine = await Engine.open(image, SMALL_JOURNAL, disk)
+            with pytest.raises(StreamOutOfService, match=os.strerror(number)):
+                await content(engine, "s")
+            assert await content(engine, "t") == b"sound." + b"more." * start
+            await append(engine, "t", b"more.")
+            await put(engine, f"new-{start}", b"new")
+            await engine.close()
+        engine = await Engine.open(image, SMALL_JOURNAL, disk)
+        disk.heal()
+        await back_in_service(engine, "s")
+        assert await content(engine, "s") == b"one.two.three."
+        await append(engine, "s", b"four.")
+        await engine.close()
+        engine = await Engine.open(image, SMALL_JOURNAL)
+        assert await content(engine, "s") == b"one.two.three.four."
+        assert await content(engine, "t") == b"sound.more.more."
+        await engine.close()
+
+
+async def test_a_restart_brings_everything_when_the_cause_is_gone(tmp_path: Path) -> None:
+    async with killed(tmp_path) as image:
+        disk = StagedDisk()
+        disk.fail("open_write", errno.EACCES, "image/streams/s@")
+        engine = await Engine.open(image, SMALL_JOURNAL, disk)
+        copy = copy_live(image, tmp_path / "killed-again")
+        await engine.close()
+        for directory_ in (image, copy):
+            engine = await Engine.open(directory_, SMALL_JOURNAL)
+            assert await content(engine, "s") == b"one.two.three."
+            await engine.close()
+
+
+async def test_a_disk_that_fails_altogether_still_ends_the_start(tmp_path: Path) -> None:
+    async with killed(tmp_path) as image:
+        disk = StagedDisk()
+        disk.fail("sync_file_system", errno.EIO)
+        disk.fail("sync", errno.EIO)
+        with pytest.raises(DataDirectoryError):
+            await Engine.open(image, SMALL_JOURNAL, disk)
+
+
+@REFUSALS
+async def test_an_error_that_passes_costs_nothing_but_time(tmp_path: Path, number: int) -> None:
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    disk.fail("pwrite", number, "data/streams/s@", times=3)
+    await append(engine, "s", b"two.")
+    await append(engine, "s", b"three.")
+    if number not in (errno.ENOSPC, errno.EDQUOT):  # these are waited out
+        await out_of_service(engine, "s")
+        with pytest.raises(StreamOutOfService):
+            await append(engine, "s", b"refused")
+    await back_in_service(engine, "s")
+    await append(engine, "s", b"four.")
+    await in_files(engine, "s")
+    assert await content(engine, "s") == b"one.two.three.four."
+    await engine.close()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    assert await content(engine, "s") == b"one.two.three.four."
+    await engine.close()
+
+
+async def test_a_deletion_that_the_files_refused_is_done_when_they_do_not(tmp_path: Path) -> None:
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    disk.fail("rename", errno.EACCES, "data/trash/")
+    await engine.delete("s")
+    await out_of_service(engine, "s")
+    disk.heal()
+    await back_in_service(engine, "s")
+    with pytest.raises(StreamNotFound):
+        await content(engine, "s")
+    await put(engine, "s", b"again")
+    await in_files(engine, "s")
+    assert await content(engine, "s") == b"again"
+    await engine.close()
+
+
+async def test_a_fork_that_could_not_be_put_in_place_waits_in_tmp(tmp_path: Path) -> None:
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    gate = disk.hold("rename", "data/streams/f@")
+    forking = asyncio.ensure_future(fork(engine, "f", "s"))
+    await asyncio.to_thread(gate.reached.wait)
+    image = copy_live(tmp_path / "data", tmp_path / "image")
+    gate.open()
+    await forking
+    await engine.close()
+    refusing = StagedDisk()
+    refusing.fail("rename", errno.EACCES, "image/streams/f@")
+    engine = await Engine.open(image, SMALL_JOURNAL, refusing)
+    with pytest.raises(StreamOutOfService):
+        await content(engine, "f")
+    refusing.heal()
+    await back_in_service(engine, "f")
+    assert await content(engine, "f") == b"one."
+    await engine.close()
+
+
+async def test_what_does_not_continue_the_files_is_not_taken_for_applied(tmp_path: Path) -> None:
+    async with killed(tmp_path) as image:
+        disk = StagedDisk()
+        disk.fail("open_write", errno.EACCES, "image/streams/s@")
+        engine = await Engine.open(image, SMALL_JOURNAL, disk)
+        disk.heal()
+        for file in directory(image, "s").glob("*.idx"):
+            file.write_bytes(b"")
+        ((_, records),) = engine._core.catalog.outages.kept()
+        with pytest.raises(FilesLost):
+            await asyncio.to_thread(apply_again, engine._core.directory, records)
+        engine._core._try_again()
+        while engine._core._trying:
+            await asyncio.sleep(0)
+        assert engine._core.catalog.outages.keeps
+        await engine.close()
