@@ -73,10 +73,6 @@ class StreamRef(Protocol):
         """Identity of this incarnation of the stream."""
 
     @property
-    def etag_id(self) -> str:
-        """What ETags of the stream begin with; changes if bytes were lost."""
-
-    @property
     def path(self) -> str:
         """Decoded path."""
 
@@ -93,6 +89,7 @@ class Chunk(msgspec.Struct):
     """A described read: the stream's wire bytes in [start, end), in ``parts``.
 
     In a JSON stream every message of the wire bytes ends in a comma, so the whole does too.
+    ``chain``: the running checksum of the stream at ``end``, which no other bytes up to there have.
     ``at_tail``: ``end`` was the durable tail.  ``closed``: at_tail, and the stream is closed.
     ``parts`` with files stay valid until :meth:`release`, which must be called; an empty chunk has
     none.
@@ -101,6 +98,7 @@ class Chunk(msgspec.Struct):
     stream: StreamRef
     start: Offset
     end: Offset
+    chain: bytes
     parts: Sequence[bytes | FileSlice]
     size_bytes: int
     at_tail: bool

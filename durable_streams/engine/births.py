@@ -41,7 +41,7 @@ from durable_streams.storage import disk as disks
 from durable_streams.storage.fork_files import ForkPlan, build
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.format import sidecar as sidecar_format
-from durable_streams.storage.format.index import Tail, root_of
+from durable_streams.storage.format.index import CHAIN_BYTES, Tail, root_of
 from durable_streams.storage.format.sidecar import NO_FORKS, ForkOrigin, Sidecar, requested
 from durable_streams.storage.stream_files import DamagedFiles, LoadedStream
 
@@ -293,7 +293,12 @@ class Births:
         now_ms = core.now_ms()
         stream = Stream(
             command.path,
-            LoadedStream(plan.sidecar, tail, list(source.sizes[: plan.point.segment])),
+            LoadedStream(
+                plan.sidecar,
+                tail,
+                list(source.sizes[: plan.point.segment]),
+                source.chains[: plan.point.segment * CHAIN_BYTES],
+            ),
             now_ms,
         )
         before = source.sidecar

@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from durable_streams.errors import StreamDamaged
 from durable_streams.protocol.offsets import Offset
 from durable_streams.settings import MIB
 from durable_streams.storage import names
@@ -88,6 +89,18 @@ class Boundaries:
                 sizes.append(position - begin)
                 begin = position
         return sizes
+
+    async def chain_at(self, stream: Stream, segment: int, end: int) -> bytes:
+        """The running checksum behind the append that ends at a position."""
+        if end == stream.segment_size(segment):
+            return stream.chain_at_end(segment)
+        for chunk in stream.memory:
+            if (chunk.segment, chunk.end) == (segment, end):
+                return chunk.chain
+        chain = (await self._in_index(stream, segment, end)).chain_at(end)
+        if chain is None:
+            raise StreamDamaged(stream.path, f"no append ends at {end} in segment {segment}")
+        return chain
 
     async def ends(self, stream: Stream, segment: int, *, beyond: int) -> array[int]:
         """The ends of all durable appends of a segment, up to one behind ``beyond`` at least.

@@ -25,7 +25,7 @@ from durable_streams.engine.runtime import call_after_reading
 from durable_streams.engine.stream import STREAM_BYTES, Stream
 from durable_streams.errors import StreamDamaged, StreamError, Unavailable
 from durable_streams.protocol.commands import FOREVER
-from durable_streams.storage.aside import count_cut, cut, move_aside
+from durable_streams.storage.aside import cut, move_aside
 from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, NewerFiles, load
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Catalog:
     ``outages``: streams whose files cannot be written, until a restart.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
     ``going``: streams whose soft deletion is not durable yet, and what makes it so.
-    ``leaving`` is told of a stream that the cache drops, ``was_cut`` of one that has lost bytes.
+    ``leaving`` is told of a stream that the cache drops.
     """
 
     def __init__(
@@ -90,7 +90,6 @@ class Catalog:
     ) -> None:
         """``max_open``: streams without much beside their bytes, see :attr:`Stream.cost_bytes`."""
         self.leaving: Callable[[Stream], None] = lambda _: None
-        self.was_cut: Callable[[Stream], None] = lambda _: None
         self.outages = Outages()
         self.going: dict[Stream, Operation] = {}
         self.verifying = verify
@@ -256,7 +255,6 @@ class Catalog:
             log.warning("stream %s: lost unsynced bytes, it ends at %s", path, end)
         if loaded.missing:
             log.error("stream %s: incomplete, it ends at %s: %s", path, end, loaded.missing)
-            self.was_cut(stream)
         return stream
 
     def _load(self, path: str, verify: bool) -> LoadedStream | None:
@@ -276,8 +274,6 @@ class Catalog:
         if loaded is not None and verify and (loaded.cut or loaded.notes):
             # Whatever lies behind was lost in part: it must not be met again by later segments.
             loaded.cut = True
-            # First of all the ETags: a power cut between the two must not let them repeat.
-            loaded.sidecar = count_cut(self._directory, directory, loaded.sidecar)
             cut(self._directory, loaded, directory)
         return loaded
 

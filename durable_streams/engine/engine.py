@@ -96,7 +96,6 @@ class Engine:
         self._births = Births(core, self._endings.end)
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
-        core.catalog.was_cut = self._count_cut
         self._long: set[asyncio.Task[object]] = set()
         self._tasks = [
             asyncio.create_task(self._uses.run()),
@@ -420,10 +419,6 @@ class Engine:
             raise stream.ended
         if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
             raise StreamGone(stream.path)
-
-    def _count_cut(self, stream: Stream) -> None:
-        """Offsets of this stream may repeat with other bytes: let its ETags differ."""
-        self._endings.change(stream, cuts=stream.sidecar.cuts + 1)
 
     def _reclaimer(self) -> Reclaimer:
         core = self._core

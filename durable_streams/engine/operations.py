@@ -100,7 +100,8 @@ class AppendOperation(Operation):
         stream, record = self.stream, self.record
         stream.durable = self.tail
         if record.data:
-            stream.remember(MemoryChunk(record.segment, record.position, record.data))
+            chain = self.tail.chain
+            stream.remember(MemoryChunk(record.segment, record.position, record.data, chain))
 
     def undo(self) -> None:
         """Take it back."""
@@ -135,7 +136,7 @@ class BirthOperation(Operation):
         self.stream.birth = None
         self.stream.durable = self.tail
         if self.first_data:
-            self.stream.remember(MemoryChunk(0, 0, self.first_data))
+            self.stream.remember(MemoryChunk(0, 0, self.first_data, self.tail.chain))
 
     def undo(self) -> None:
         """Take it back."""

@@ -116,7 +116,8 @@ class Reader:
             if cached is None:
                 return None
             parts = (cached, from_memory) if from_memory else (cached,)
-        return _chunk(stream, offset, Offset(segment, end), parts, end - begin)
+        chain = stream.chain_at_end(segment)
+        return _chunk(stream, offset, Offset(segment, end), chain, size=end - begin, parts=parts)
 
     async def read(
         self,
@@ -140,7 +141,8 @@ class Reader:
         at = Offset(segment, begin)
         if segment > offset.segment:
             at = Offset(offset.segment, stream.segment_size(offset.segment))
-        chunk = _chunk(stream, at, Offset(segment, end), (), end - begin)
+        chain = await self.boundaries.chain_at(stream, segment, end)
+        chunk = _chunk(stream, at, Offset(segment, end), chain, size=end - begin)
         await self._describe(stream, chunk, segment, begin, end)
         return chunk
 
@@ -356,11 +358,19 @@ def _from_memory(stream: Stream, segment: int, begin: int, end: int) -> bytes:
 
 
 def _chunk(
-    stream: Stream, start: Offset, end: Offset, parts: Sequence[bytes | FileSlice], size: int
+    stream: Stream,
+    start: Offset,
+    end: Offset,
+    chain: bytes,
+    *,
+    size: int,
+    parts: Sequence[bytes | FileSlice] = (),
 ) -> Chunk:
     at_tail = end == stream.durable.offset
-    return Chunk(stream, start, end, parts, size, at_tail, closed=at_tail and stream.durable.closed)
+    closed = at_tail and stream.durable.closed
+    return Chunk(stream, start, end, chain, parts, size, at_tail, closed)
 
 
 def _empty(stream: Stream, tail: Offset) -> Chunk:
-    return Chunk(stream, tail, tail, (), 0, at_tail=True, closed=stream.durable.closed)
+    durable = stream.durable
+    return Chunk(stream, tail, tail, durable.chain, (), 0, at_tail=True, closed=durable.closed)

@@ -23,7 +23,7 @@ from durable_streams.protocol.lifetime import deadline_ms
 from durable_streams.protocol.producers import ProducerState
 from durable_streams.results import StreamInfo
 from durable_streams.storage.format import index as index_format
-from durable_streams.storage.format.index import Tail
+from durable_streams.storage.format.index import CHAIN_BYTES, Tail
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ STREAM_BYTES: Final = 1280
 
 _PRODUCER_TEXT: Final = 44  # bytes in the opening of an index beside the id: two numbers, at most
 _PRODUCER_SHARE: Final = 3  # what a producer takes in memory, as a multiple of that text: measured
-_SIZE_BYTES: Final = 40
+_SIZE_BYTES: Final = 48
 _FORK_BYTES: Final = 256
 
 _NO_PRODUCERS: Final[dict[str, ProducerState]] = {}
@@ -69,6 +69,7 @@ class MemoryChunk(msgspec.Struct, frozen=True, gc=False):
     segment: int
     start: int
     data: bytes
+    chain: bytes
 
     @property
     def end(self) -> int:
@@ -94,6 +95,7 @@ class Stream:
         "audience",
         "birth",
         "building",
+        "chains",
         "content_type",
         "counted_bytes",
         "decided",
@@ -124,6 +126,7 @@ class Stream:
         self.unit = media_type.unit(sidecar.content_type)
         self.decided = self.durable = self.applied = loaded.tail
         self.sizes = tuple(loaded.sizes)
+        self.chains = loaded.chains
         self.producers = _states(loaded.producers) if loaded.producers else _NO_PRODUCERS
         self.producers_bytes = sum(map(producer_bytes, loaded.producers))
         self.counted_bytes = 0
@@ -136,11 +139,6 @@ class Stream:
         self.birth: Operation | None = None
         self.ended: StreamError | None = None
         self.building = 0
-
-    @property
-    def etag_id(self) -> str:
-        """The id, and how often unsynced bytes were lost."""
-        return f"{self.id}.{self.sidecar.cuts}" if self.sidecar.cuts else self.id
 
     @property
     def cost_bytes(self) -> int:
@@ -212,10 +210,11 @@ class Stream:
         )
         segment, position, index_position = tail.segment, tail.position, tail.index_position
         chain, opening = tail.chain, b""
-        sizes, previous = self.sizes, None
+        sizes, chains, previous = self.sizes, self.chains, None
         if payload.data and index_position and self._is_full(len(payload.data), settings):
             previous = (position, index_position)
             sizes += (position,)
+            chains += chain
             segment, position, index_position = segment + 1, 0, 0
         if not index_position:
             opening, chain = index_format.pack_opening(
@@ -242,7 +241,7 @@ class Stream:
             opening + line,
             payload.data,
         )
-        self.sizes = sizes
+        self.sizes, self.chains = sizes, chains
         self.decided = Tail(
             segment,
             end,
@@ -277,6 +276,7 @@ class Stream:
         """Undo the latest reservation."""
         self.decided = before.tail
         self.sizes = self.sizes[: before.segments]
+        self.chains = self.chains[: before.segments * CHAIN_BYTES]
         if before.producer_id is not None:
             if before.producer is None:
                 del self.producers[before.producer_id]
@@ -306,6 +306,12 @@ class Stream:
     def segment_size(self, segment: int) -> int:
         """Durable bytes of a segment."""
         return self.durable.position if segment == self.durable.segment else self.sizes[segment]
+
+    def chain_at_end(self, segment: int) -> bytes:
+        """The running checksum at the durable end of a segment."""
+        if segment == self.durable.segment:
+            return self.durable.chain
+        return self.chains[segment * CHAIN_BYTES : (segment + 1) * CHAIN_BYTES]
 
 
 def _states(loaded: Mapping[str, tuple[int, int]]) -> dict[str, ProducerState]:

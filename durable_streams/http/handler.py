@@ -192,7 +192,7 @@ class StreamsHandler:
         from_now = command.start is Start.NOW
         tag = None
         if not from_now:
-            tag = caching.etag(stream.etag_id, chunk.start, chunk.end, chunk.closed)
+            tag = caching.etag(chunk)
         cache_control = caching.cache_control(
             sealed=not chunk.at_tail,
             from_now=from_now,

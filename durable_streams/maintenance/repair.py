@@ -3,7 +3,7 @@
 A damaged stream has bytes that are wrong, an incomplete one lacks some that later files prove: what
 is behind them is of no use to readers without them.  Who has the missing file puts it back instead.
 What cannot stay is moved to ``aside/repair-<time>/``, under the path that it had.  A stream that is
-cut serves everything up to its last sound append; its ETags change, as offsets will be given again.
+cut serves everything up to its last sound append.
 Each step is durable before the next one begins, and a repair that was cut short is repeated.
 """
 
@@ -21,7 +21,7 @@ from durable_streams.maintenance.verify import check_stream, layout_of, missing_
 from durable_streams.maintenance.walk import stream_homes
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
-from durable_streams.storage.aside import count_cut, cut_file
+from durable_streams.storage.aside import cut_file
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
 from durable_streams.storage.recovery import recover
@@ -193,8 +193,6 @@ def _apply(directory: DataDirectory, step: Repair, aside: Path) -> None:
     if not step.files:
         return
     _make(directory, kept)
-    assert step.check.sidecar is not None
-    count_cut(directory, step.home, step.check.sidecar)  # before any offset can repeat
     for file, size in step.files:
         if size:
             cut_file(directory, file, size, kept / f"{file.name}.from-{size}")

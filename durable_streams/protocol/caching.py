@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from durable_streams.protocol.offsets import Offset
+    from durable_streams.results import Chunk
 
 NO_STORE: Final = "no-store"
 NO_CACHE: Final = "no-cache"
@@ -24,12 +24,15 @@ whole seconds."""
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
-def etag(stream_id: str, start: Offset, end: Offset, closed: bool) -> str:
-    """Return the strong entity tag of the answer [start, end) of one incarnation of a stream.
+def etag(chunk: Chunk) -> str:
+    """Return the strong entity tag of the answer with a chunk.
 
-    ``closed``: the answer says that the stream is closed, which is another answer.
+    It names the stream's incarnation, the range, and the running checksum at its end: offsets are
+    given again after a loss, or in a restored backup, and other bytes then must have another tag.
+    That the stream is closed is another answer.
     """
-    return f'"{stream_id}:{start.token}:{end.token}{":c" if closed else ""}"'
+    state = ":c" if chunk.closed else ""
+    return f'"{chunk.stream.id}:{chunk.start.token}:{chunk.end.token}:{chunk.chain.hex()}{state}"'
 
 
 def matches(if_none_match: str, etag: str) -> bool:

@@ -10,17 +10,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
-from durable_streams.storage.format import sidecar as sidecar_format
 
 if TYPE_CHECKING:
     from durable_streams.storage.directory import DataDirectory, Layout
     from durable_streams.storage.disk import StrPath
     from durable_streams.storage.format.index import Tail
-    from durable_streams.storage.format.sidecar import Sidecar
     from durable_streams.storage.stream_files import LoadedStream
 
 _NAME_LENGTH: Final = 200  # the file systems' limit is 255 bytes; room for a time
@@ -49,17 +45,6 @@ def keep_aside(directory: DataDirectory, file: StrPath, fd: int, size: int) -> P
     disk.close(disks.own_copy(disk, target, fd, size, f"{target}.part"))
     disk.sync_directory(directory.aside)
     return target
-
-
-def count_cut(directory: DataDirectory, stream_directory: StrPath, sidecar: Sidecar) -> Sidecar:
-    """Let a stream's sidecar say, durably, that offsets will be given again; before they are."""
-    disk = directory.disk
-    counted = msgspec.structs.replace(sidecar, version=sidecar.version + 1, cuts=sidecar.cuts + 1)
-    fresh = directory.tmp / f"{sidecar.id}.{names.SIDECAR}"
-    disks.write_file(disk, fresh, sidecar_format.pack(counted), sync=True)
-    disk.rename(fresh, f"{stream_directory}/{names.SIDECAR}")
-    disk.sync_directory(stream_directory)
-    return counted
 
 
 def cut(directory: DataDirectory, loaded: LoadedStream, stream_directory: StrPath) -> None:

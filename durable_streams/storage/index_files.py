@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import sys
 from array import array
+from binascii import unhexlify
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.storage import names
 from durable_streams.storage.format import index as index_format
-from durable_streams.storage.format.index import BadLine, Tail
+from durable_streams.storage.format.index import CHAIN_BYTES, BadLine, Tail
 
 if TYPE_CHECKING:
     from durable_streams.storage.disk import Disk, StrPath
 
 _KEPT_BYTES: Final = 512  # of the ends of one segment beside the ends
 _CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
-_ENDS: Final = re.compile(rb'^\{"end":([0-9]+),', re.MULTILINE)
+_LINES: Final = re.compile(rb'^\{"end":([0-9]+),.*"chain":"([0-9a-f]+)"\}$', re.MULTILINE)
 
 
 def line_at(disk: Disk, path: StrPath, position: int = 0) -> bytes | None:
@@ -98,33 +100,43 @@ def _line_behind(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> b
 
 
 class AppendEnds:
-    """Where each append of one segment ends, in stream order.
+    """Where each append of one segment ends, in stream order, and the running checksum there.
 
     Grows with the index: :meth:`extend` reads what was added since, until it is ``complete``.
     """
 
-    __slots__ = ("complete", "ends", "scanned")
+    __slots__ = ("_chains", "complete", "ends", "scanned")
 
     def __init__(self) -> None:
         self.ends: array[int] = array("Q")
+        self._chains = bytearray()
         self.scanned = 0
         self.complete = False
 
     def copy(self) -> AppendEnds:
         """A copy to extend in another thread."""
         other = AppendEnds()
-        other.ends, other.scanned = self.ends[:], self.scanned
+        other.ends, other._chains, other.scanned = self.ends[:], self._chains[:], self.scanned
         return other
 
     @property
     def size_bytes(self) -> int:
         """Memory in use, by whoever keeps it as well."""
-        return sys.getsizeof(self.ends) + _KEPT_BYTES
+        return sys.getsizeof(self.ends) + sys.getsizeof(self._chains) + _KEPT_BYTES
 
     def extend(self, text: bytes) -> None:
         """Take over whole index lines that follow those scanned before."""
-        self.ends.extend(map(int, _ENDS.findall(text)))
+        lines = _LINES.findall(text)
+        self.ends.extend([int(end) for end, _ in lines])
+        self._chains += unhexlify(b"".join([chain for _, chain in lines]))
         self.scanned += len(text)
+
+    def chain_at(self, end: int) -> bytes | None:
+        """The running checksum behind the last append that ends at a position, None without one."""
+        at = bisect_right(self.ends, end)
+        if not at or self.ends[at - 1] != end:
+            return None
+        return bytes(self._chains[(at - 1) * CHAIN_BYTES : at * CHAIN_BYTES])
 
 
 def scan_ends(disk: Disk, path: StrPath, ends: AppendEnds, index_position: int) -> None:

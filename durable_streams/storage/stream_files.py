@@ -20,7 +20,14 @@ from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import sidecar as sidecar_format
-from durable_streams.storage.format.index import BadLine, Line, NewerIndex, Opening, Tail
+from durable_streams.storage.format.index import (
+    CHAIN_BYTES,
+    BadLine,
+    Line,
+    NewerIndex,
+    Opening,
+    Tail,
+)
 from durable_streams.storage.format.sidecar import BadSidecar, NewerSidecar, Sidecar
 from durable_streams.storage.index_files import chain_at, continuation, line_at
 from durable_streams.storage.missing import files_of, what_is_missing
@@ -70,14 +77,15 @@ class NewerFiles(OSError):
 class LoadedStream:
     """A stream as its files prove it.
 
-    ``sizes``: final bytes of every segment before the last.  ``producers``: epoch and highest
-    sequence.  ``notes``: what was torn or left out, for the log.  ``missing``: of an incomplete
-    stream, which file is gone or cut.  Its offsets will be given again, so its ETags must change.
+    ``sizes``: final bytes of every segment before the last; ``chains``: the running checksum behind
+    each.  ``producers``: epoch and highest sequence.  ``notes``: what was torn or left out, for the
+    log.  ``missing``: of an incomplete stream, which file is gone or cut.
     """
 
     sidecar: Sidecar
     tail: Tail
     sizes: list[int] = field(default_factory=list)
+    chains: bytes = b""
     producers: dict[str, tuple[int, int]] = field(default_factory=dict)
     last_append_ms: int = 0
     cut: bool = False
@@ -159,6 +167,7 @@ def _continued(
         if verify and best and not _is_sound(disk, directory, loaded, best, found[0]):
             loaded.cut = True
             loaded.sizes.pop()
+            loaded.chains = loaded.chains[:-CHAIN_BYTES]
             break
         best = found
         number += 1
@@ -199,6 +208,7 @@ def _opening(
     if ending is None or ending.hex() != opening.continues:
         return None
     loaded.sizes.append(opening.previous[0])
+    loaded.chains += ending
     return opening, chain
 
 

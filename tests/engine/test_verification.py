@@ -136,30 +136,6 @@ async def test_what_was_left_behind_a_loss_is_not_met_again_by_later_segments(
     await engine.close()
 
 
-async def test_etags_differ_before_anything_is_cut(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A power cut may come between the two."""
-
-    class PowerCut(Exception):
-        pass
-
-    def fails(*_: object) -> None:
-        raise PowerCut
-
-    next(directory(data, "a").glob("*.seg")).write_bytes(b"AAAABB")
-    sidecar = directory(data, "a") / names.SIDECAR
-    assert b'"cuts": 0' in sidecar.read_bytes()
-    engine = await Engine.open(data, SYNCED)
-    monkeypatch.setattr("durable_streams.engine.catalog.cut", fails)
-    with pytest.raises(PowerCut):
-        await content(engine, "a")
-    assert b'"cuts": 1' in sidecar.read_bytes()
-    monkeypatch.undo()
-    assert await content(engine, "a") == b"AAAA"
-    await engine.close()
-
-
 @pytest.mark.usefixtures("slow")
 async def test_an_end_before_all_are_verified_leaves_the_rest_to_the_next_start(
     data: Path, monkeypatch: pytest.MonkeyPatch

@@ -248,7 +248,7 @@ async def said(server: RunningServer, name: str, pieces: list[bytes]) -> bytes:
     text = re.sub(rb"http://127.0.0.1:[0-9]+/", b"http://own/", text)
     # What is wrong with a request that ends in nonsense depends on how much came at once.
     text = NO_HTTP.sub(b"(no HTTP)", text)
-    return re.sub(rb'"[0-9a-f]{24}', b'"id', text)
+    return re.sub(rb'"[0-9a-f]{24}(:[0-9_]+:[0-9_]+:)[0-9a-f]{16}', rb'"id\1chain', text)
 
 
 async def silence(client: Client) -> bytes:

@@ -4,19 +4,38 @@ import pytest
 
 from durable_streams.protocol.caching import cache_control, etag, matches
 from durable_streams.protocol.offsets import ZERO, Offset
+from durable_streams.results import Chunk
+from tests.protocol.test_replies import Stream
 
-TAG = etag("id", ZERO, Offset(0, 5), closed=False)
+END = Offset(0, 5)
 
 
-def test_an_etag_names_incarnation_range_and_closed_state() -> None:
-    assert TAG == '"id:0000000000000000_0000000000000000:0000000000000000_0000000000000005"'
+def tag(
+    stream_id: str = "id",
+    start: Offset = ZERO,
+    end: Offset = END,
+    chain: bytes = b"12345678",
+    *,
+    closed: bool = False,
+) -> str:
+    stream = Stream(id=stream_id)
+    return etag(Chunk(stream, start, end, chain, (), 5, at_tail=True, closed=closed))
+
+
+TAG = tag()
+
+
+def test_an_etag_names_incarnation_range_content_and_closed_state() -> None:
+    positions = "0000000000000000_0000000000000000:0000000000000000_0000000000000005"
+    assert f'"id:{positions}:3132333435363738"' == TAG
     others = {
-        etag("id", ZERO, Offset(0, 5), closed=True),
-        etag("other", ZERO, Offset(0, 5), closed=False),
-        etag("id", Offset(0, 1), Offset(0, 5), closed=False),
-        etag("id", ZERO, Offset(0, 6), closed=False),
+        tag(closed=True),
+        tag("other"),
+        tag(start=Offset(0, 1)),
+        tag(end=Offset(0, 6)),
+        tag(chain=b"12345679"),
     }
-    assert len(others | {TAG}) == 5
+    assert len(others | {TAG}) == 6
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ TAIL_TOKEN = "0000000000000000_0000000000000005"
 @dataclass
 class Stream:
     id: str = "id"
-    etag_id: str = "id"
     path: str = "s"
     content_type: str = "application/json"
     is_json: bool = True
@@ -43,7 +42,7 @@ def info(closed: bool = False, lifetime: Lifetime = FOREVER) -> StreamInfo:
 
 def chunk(*parts: bytes | FileSlice, at_tail: bool = True, closed: bool = False) -> Chunk:
     size = sum(part.size if isinstance(part, FileSlice) else len(part) for part in parts)
-    return Chunk(Stream(), ZERO, TAIL, parts, size, at_tail, closed)
+    return Chunk(Stream(), ZERO, TAIL, b"", parts, size, at_tail, closed)
 
 
 def own(headers: replies.HeaderList) -> dict[str, str]:

@@ -58,7 +58,7 @@ NO_FORKS: Final[dict[str, str]] = {}
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Identity and configuration of a stream.
 
-    ``cuts``: how often unsynced bytes were lost and cut off; part of ETags, as offsets repeat then.
+    ``cuts``: how often bytes were lost, as 0.1 counted it for its ETags; kept as it is.
     ``root``: the chain its first index continues.  ``last_use_ms``: for the sliding TTL.
     ``forks``: id and path of every fork that needs this stream's data.
     """
