@@ -162,10 +162,10 @@ class DataDirectory(Layout):
                 _begin(disk, root)
             directory._make_missing()
             directory._check_volumes()
+            holder.sign(disk, lock_fd)
         except BaseException:
             directory.close()
             raise
-        holder.sign(disk, lock_fd)
         return directory
 
     def _lock_itself(self) -> None:
