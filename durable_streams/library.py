@@ -146,7 +146,8 @@ class Streams:
     A method that writes (``create``, ``fork``, ``append``, ``close``, ``delete``) also raises
     ``DiskFull``, and ``Unavailable`` as one of these: ``Overloaded`` if writes outrun the disk,
     ``Draining`` if the data directory is being closed, ``WriteFailed`` if the system refused this
-    write, ``StorageFailed`` if a sync failed.
+    write, ``StorageFailed`` if a sync failed.  What is cancelled, by a timeout around it for one,
+    may be stored all the same: repeat it as a producer, or read, to find out.
     """
 
     def __init__(self, engine: Engine) -> None:
