@@ -4,6 +4,8 @@ The protocol rules, the storage and the engine raise these; one table in
 ``protocol/replies.py`` turns them into HTTP answers, and a library user catches them.  No
 other place chooses a status, and nobody reads the message to find out what happened.
 
+All can be pickled and copied: another process gets the same type, text and fields::
+
     StreamError
     ├── InvalidRequest            the request is malformed
     │   ├── InvalidOffset         … its offset is malformed or no position of the stream
@@ -28,26 +30,40 @@ other place chooses a status, and nobody reads the message to find out what happ
     ├── Unavailable               try again later
     │   ├── Overloaded            the server is behind, or full of connections
     │   ├── Draining              the server is shutting down
+    │   │   └── NotOpen           … the data directory was closed
     │   ├── WriteFailed           the system refused this one
     │   └── StorageFailed         a sync failed; writes need a restart
     ├── DiskFull
-    └── StreamUnusable
-        ├── StreamOutOfService    … its files cannot be written
-        └── StreamDamaged         … its files fail their checksums
+    ├── StreamUnusable
+    │   ├── StreamOutOfService    … its files cannot be written
+    │   └── StreamDamaged         … its files fail their checksums
+    └── OpenedElsewhere           used from another event loop, thread or process than opened in
 
     DataDirectoryError            the data directory cannot be opened (no request is involved)
+    └── DataDirectoryInUse        … as somebody has it open
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copyreg
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset
 
 
-class StreamError(Exception):
-    """Base of all errors of this package; ``str()`` tells a user what is wrong."""
+class _Portable(Exception):
+    """Pickled and copied as text and fields, whatever the constructor takes.
+
+    ``Exception`` would call the constructor again with the text alone.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__ or None  # type: ignore[attr-defined]
+
+
+class StreamError(_Portable):
+    """Base of all errors of requests; ``str()`` says what is wrong and what to do (500)."""
 
 
 class InvalidRequest(StreamError):
@@ -90,23 +106,28 @@ class PayloadTooLarge(StreamError):
     """The request body exceeds ``limit_bytes`` (413)."""
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the body is larger than the limit of {limit_bytes} bytes")
+        super().__init__(
+            f"the body is larger than the limit of {limit_bytes} bytes: send it in several appends"
+        )
         self.limit_bytes = limit_bytes
 
 
 class StreamNotFound(StreamError):
-    """There is no stream at this path, or it has expired (404)."""
+    """There is no stream at ``path``, or it has expired (404)."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"no stream at {path!r}")
+        super().__init__(f"no stream at {path!r}: create it first, or again if it expired")
         self.path = path
 
 
 class StreamGone(StreamError):
-    """The stream was deleted; its data is kept only for its forks (410)."""
+    """The stream at ``path`` was deleted; its data is kept only for its forks (410)."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"the stream {path!r} was deleted")
+        super().__init__(
+            f"the stream {path!r} was deleted, but forks need its data: use another path until "
+            "they are deleted as well"
+        )
         self.path = path
 
 
@@ -115,19 +136,25 @@ class Conflict(StreamError):
 
 
 class StreamExists(Conflict):
-    """A stream with another configuration is at this path (409)."""
+    """A stream is at ``path`` whose configuration has a ``difference`` to the one given (409)."""
 
     def __init__(self, path: str, difference: str) -> None:
-        super().__init__(f"a stream exists at {path!r} with another configuration: {difference}")
+        super().__init__(
+            f"a stream exists at {path!r} with another configuration: {difference}; "
+            "use another path, or create it as it is"
+        )
         self.path = path
         self.difference = difference
 
 
 class SourceGone(Conflict):
-    """The source of a fork was deleted (409)."""
+    """The stream at ``path``, the source of a fork, was deleted (409)."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"the source stream {path!r} was deleted and cannot be forked")
+        super().__init__(
+            f"the source stream {path!r} was deleted and cannot be forked: "
+            "use a stream that is there, such as another fork of it"
+        )
         self.path = path
 
 
@@ -135,42 +162,53 @@ class StreamClosed(Conflict):
     """The stream is closed at ``tail`` and takes no appends (409)."""
 
     def __init__(self, tail: Offset) -> None:
-        super().__init__("the stream is closed")
+        super().__init__("the stream is closed for good: use another one for what comes now")
         self.tail = tail
 
 
 class ContentTypeMismatch(Conflict):
-    """The content type of a request is not the stream's (409)."""
+    """The content type ``received`` is not the stream's, which is ``expected`` (409)."""
 
     def __init__(self, expected: str, received: str) -> None:
-        super().__init__(f"the stream's content type is {expected!r}, not {received!r}")
+        super().__init__(
+            f"the stream's content type is {expected!r}, not {received!r}: use the stream's"
+        )
         self.expected = expected
         self.received = received
 
 
 class SequenceConflict(Conflict):
-    """``Stream-Seq`` is not greater than the last one (409)."""
+    """The ``Stream-Seq`` that was ``received`` is not greater than the ``last`` one (409)."""
 
     def __init__(self, last: str, received: str) -> None:
-        super().__init__(f"sequence conflict: Stream-Seq {received!r} is not greater than {last!r}")
+        super().__init__(
+            f"sequence conflict: Stream-Seq {received!r} is not greater than {last!r}; "
+            "use one that is, unless this was written before"
+        )
         self.last = last
         self.received = received
 
 
 class ProducerGap(Conflict):
-    """A producer's sequence number skipped some (409)."""
+    """A producer's number ``received`` skipped some: ``expected`` comes first (409)."""
 
     def __init__(self, expected: int, received: int) -> None:
-        super().__init__(f"producer sequence gap: expected {expected}, received {received}")
+        super().__init__(
+            f"producer sequence gap: expected {expected}, received {received}; "
+            f"send what has number {expected} first"
+        )
         self.expected = expected
         self.received = received
 
 
 class StaleEpoch(StreamError):
-    """A newer epoch of this producer has been seen: this one is fenced off (403)."""
+    """A newer epoch of this producer, ``current``, has been seen: this one is fenced off (403)."""
 
     def __init__(self, current: int) -> None:
-        super().__init__(f"stale producer epoch: the current epoch is {current}")
+        super().__init__(
+            f"stale producer epoch: the current epoch is {current}; stop if another producer took "
+            f"over, or use epoch {current + 1} from sequence 0 on to take over from it"
+        )
         self.current = current
 
 
@@ -190,7 +228,16 @@ class Draining(Unavailable):
     """The server is shutting down and takes no new writes (503)."""
 
     def __init__(self, retry_after_s: int = 1) -> None:
-        super().__init__("the server is shutting down", retry_after_s)
+        super().__init__("the server is shutting down: try again when it is back", retry_after_s)
+
+
+class NotOpen(Draining):
+    """The data directory was closed, and nothing can be read or written any more (503)."""
+
+    def __init__(self) -> None:
+        Unavailable.__init__(
+            self, "the data directory was closed: open it again, and use what that gives"
+        )
 
 
 class WriteFailed(Unavailable):
@@ -218,24 +265,42 @@ class StreamUnusable(StreamError):
     """Something is wrong with the files of the stream at ``path``; ``detail`` says what (500)."""
 
     _STATE = "unusable"
+    _TO_DO = "see the server's log"
 
     def __init__(self, path: str, detail: str) -> None:
-        super().__init__(f"the stream {path!r} is {self._STATE}: {detail}")
+        super().__init__(f"the stream {path!r} is {self._STATE}: {detail}; {self._TO_DO}")
         self.path = path
         self.detail = detail
 
 
 class StreamOutOfService(StreamUnusable):
-    """Writing the stream's files failed; a restart has what was acknowledged (500)."""
+    """Writing the files of the stream at ``path`` failed; what was acknowledged is kept (500)."""
 
-    _STATE = "out of service until the server is restarted"
+    _STATE = "out of service"
+    _TO_DO = "it is tried again now and then: see the server's log, and readyz"
 
 
 class StreamDamaged(StreamUnusable):
     """The files of a stream fail their checksums; nothing was changed (500)."""
 
     _STATE = "damaged"
+    _TO_DO = "run durable-streams verify to see what is sound; a backup may have the rest"
 
 
-class DataDirectoryError(Exception):
+class OpenedElsewhere(StreamError, RuntimeError):
+    """Streams are used where they were not opened: by another event loop, thread or process (500).
+
+    A mistake of the program, as each of them belongs to the event loop that it was opened in.
+    """
+
+
+class DataDirectoryError(_Portable):
     """The data directory cannot be opened; ``str()`` is one line that says why and what to do."""
+
+
+class DataDirectoryInUse(DataDirectoryError):
+    """Somebody has the data directory open: process ``pid``, None if that is not known."""
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid

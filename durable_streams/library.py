@@ -16,18 +16,15 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from durable_streams import arguments
 from durable_streams.engine.engine import Engine
-from durable_streams.engine.payloads import as_bytes
-from durable_streams.errors import Draining, InvalidRequest, StorageFailed
-from durable_streams.protocol import json_mode, media_type
-from durable_streams.protocol.append_rules import check_producer, check_stream_seq
-from durable_streams.protocol.commands import Append, Create, ForkRequest, Lifetime, ProducerClaim
-from durable_streams.protocol.lifetime import parse_lifetime
-from durable_streams.protocol.offsets import Offset, parse_start
-from durable_streams.protocol.paths import parse_stream_path, quote_stream_path
+from durable_streams.errors import Draining, InvalidRequest, NotOpen, StorageFailed
+from durable_streams.home import Home
+from durable_streams.protocol import json_mode
+from durable_streams.protocol.commands import Append, Create, ForkRequest, ProducerClaim
+from durable_streams.protocol.offsets import Offset
 from durable_streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,32 +116,51 @@ async def open_streams(
 ) -> AsyncIterator[Streams]:
     """Open a data directory, made if missing; closed, with everything in its files, at the end.
 
-    Raises :class:`~durable_streams.errors.DataDirectoryError` if the directory is in use, is not a
-    data directory or one of another version, or cannot be read, written or recovered.
+    Raises :class:`~durable_streams.errors.DataDirectoryError` if the directory is in use (as
+    ``DataDirectoryInUse``), is not a data directory or one of another version, or cannot be read,
+    written or recovered; ``TypeError`` or ``ValueError`` if an argument cannot be.
     """
-    engine = await Engine.open(Path(data_dir), settings or Settings())
+    directory = arguments.directory("data_dir", data_dir)
+    settings = arguments.settings("settings", settings, Settings)
+    home = Home()
+    engine = await Engine.open(directory, settings)
     try:
         yield Streams(engine)
     finally:
+        home.check()  # elsewhere it would wait for ever
         await engine.close()
 
 
 class Streams:
     """The streams of an open data directory.
 
-    Beside what each method names, every method raises ``InvalidRequest`` if an argument is
-    malformed, ``StreamUnusable`` if the stream's files are damaged or could not be written
+    They belong to the event loop in which they were opened.
+
+    Beside what each method names, every method raises, before anything happens, ``TypeError`` if an
+    argument is of another type and ``InvalidRequest`` if it is malformed; ``NotOpen`` after the
+    data directory was closed, and ``OpenedElsewhere`` in another event loop, thread or process.
+    Then ``StreamUnusable`` if the stream's files are damaged or could not be written
     (``StreamDamaged``, ``StreamOutOfService``), ``Unavailable`` if the data directory cannot be
     reached, and ``OSError`` if the system refuses to open or read a file.
 
     A method that writes (``create``, ``fork``, ``append``, ``close``, ``delete``) also raises
     ``DiskFull``, and ``Unavailable`` as one of these: ``Overloaded`` if writes outrun the disk,
     ``Draining`` if the data directory is being closed, ``WriteFailed`` if the system refused this
-    write, ``StorageFailed`` if a sync failed.
+    write, ``StorageFailed`` if a sync failed.  What is cancelled, by a timeout around it for one,
+    may be stored all the same: repeat it as a producer, or read, to find out.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        self._engine = arguments.instance("engine", engine, Engine)
+        self._home = Home()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for all that uses it here: open, and in its own event loop."""
+        if self._engine.closed:
+            raise NotOpen
+        self._home.check()
+        return self._engine
 
     async def create(
         self,
@@ -164,9 +180,12 @@ class Streams:
         and that forks still need; ``InvalidJson`` and ``PayloadTooLarge`` for ``data``.
         """
         command = Create(
-            _path(path), media_type.parse(content_type), _lifetime(ttl_s, expires_at), closed
+            arguments.path("path", path),
+            arguments.content_type(content_type),
+            arguments.lifetime(ttl_s, expires_at),
+            arguments.flag("closed", closed),
         )
-        return await self._create(command, as_bytes(data))
+        return await self._create(command, arguments.data(data))
 
     async def fork(
         self,
@@ -185,14 +204,16 @@ class Streams:
         need it still), ``InvalidOffset`` if it has no such offset, ``InvalidRequest`` if the append
         there has less than ``sub_offset``, ``StreamExists`` as :meth:`create` does.
         """
-        if sub_offset < 0 or (sub_offset and offset is None):
-            raise InvalidRequest(
-                "a fork sub-offset counts from a given offset, and is not negative"
-            )
-        at = None if offset is None else Offset.parse(offset)
-        request = ForkRequest(_path(source), at, sub_offset)
-        lifetime = _lifetime(ttl_s, expires_at)
-        return await self._create(Create(_path(path), lifetime=lifetime, fork=request), b"")
+        request = ForkRequest(
+            arguments.path("source", source),
+            arguments.point("offset", offset),
+            arguments.count("sub_offset", sub_offset),
+        )
+        if request.sub_offset and request.offset is None:
+            raise InvalidRequest("sub_offset counts from an offset: give that as well")
+        lifetime = arguments.lifetime(ttl_s, expires_at)
+        command = Create(arguments.path("path", path), lifetime=lifetime, fork=request)
+        return await self._create(command, b"")
 
     async def _create(self, command: Create, data: bytes) -> Metadata:
         outcome = await self.engine.create(command, data)
@@ -231,13 +252,12 @@ class Streams:
         ``stream_seq``; ``InvalidJson``, ``PayloadTooLarge``, and ``InvalidRequest`` if there is
         neither data nor ``close``, or no room for one more producer.
         """
-        path, data = _path(path), as_bytes(data)
-        given = media_type.parse(content_type)
-        if producer is not None:
-            check_producer(producer)
-        if stream_seq is not None:
-            check_stream_seq(stream_seq)
-        if given is None:
+        path, data = arguments.path("path", path), arguments.data(data)
+        given = arguments.content_type(content_type)
+        close = arguments.flag("close", close)
+        producer = arguments.producer(producer)
+        stream_seq = arguments.stream_seq(stream_seq)
+        if given is None and data:
             given = (await self.engine.head(path)).content_type
         return await self._append(Append(path, given, close, producer, stream_seq), data)
 
@@ -247,10 +267,10 @@ class Streams:
         Raises ``StreamNotFound``, ``StreamGone``; with last bytes also ``StreamClosed`` if it was
         closed, ``InvalidJson`` and ``PayloadTooLarge``.
         """
-        data = as_bytes(data)
+        data = arguments.data(data)
         if data:
             return await self.append(path, data, close=True)
-        return await self._append(Append(_path(path), close=True), b"")
+        return await self._append(Append(arguments.path("path", path), close=True), b"")
 
     async def _append(self, command: Append, data: bytes) -> AppendResult:
         outcome = await self.engine.append(command, data)
@@ -264,14 +284,14 @@ class Streams:
 
         Raises ``StreamNotFound``; ``StreamGone`` if that is so already.
         """
-        await self.engine.delete(_path(path))
+        await self.engine.delete(arguments.path("path", path))
 
     async def get_metadata(self, path: str) -> Metadata:
         """The stream's metadata; does not count as a use.
 
         Raises ``StreamNotFound``, ``StreamGone``.
         """
-        info = await self.engine.head(_path(path))
+        info = await self.engine.head(arguments.path("path", path))
         return Metadata(
             info.path,
             info.content_type,
@@ -292,7 +312,8 @@ class Streams:
     ) -> ReadResult:
         """Read a piece from an offset (``"-1"``: the beginning, ``"now"``: the tail).
 
-        ``live``: at the tail of an open stream, wait up to ``timeout_s`` seconds for bytes.
+        ``live``: at the tail of an open stream, wait up to ``timeout_s`` seconds for bytes
+        (``math.inf``: until there are any, or the stream ends).
         Raises ``StreamNotFound``, ``StreamGone``, ``InvalidOffset``.
         """
         chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
@@ -338,8 +359,8 @@ class Streams:
         deleted or expires meanwhile; and, once there is nothing more to read, ``Draining`` if the
         data directory is being closed, or ``StorageFailed``: nothing will be written any more.
         """
-        start = parse_start(offset)
-        stream = await self.engine.open_stream(_path(path))
+        path, start = arguments.path("path", path), arguments.start("offset", offset)
+        stream = await self.engine.open_stream(path)
         with self.engine.following(stream):
             chunk = await self.engine.read(stream, start)
             while True:
@@ -356,8 +377,10 @@ class Streams:
                 chunk = await self.engine.read_on(stream, chunk.end)
 
     async def _chunk(self, path: str, offset: str, *, live: bool, timeout_s: float) -> Chunk:
-        start = parse_start(offset)
-        stream = await self.engine.open_stream(_path(path))
+        path, start = arguments.path("path", path), arguments.start("offset", offset)
+        live = arguments.flag("live", live)
+        timeout_s = arguments.seconds("timeout_s", timeout_s)
+        stream = await self.engine.open_stream(path)
         chunk = await self.engine.read(stream, start)
         if live and not chunk.size_bytes and not chunk.closed:
             with self.engine.following(stream):
@@ -375,16 +398,3 @@ class Streams:
         if isinstance(part, bytes):
             return part
         return await self.engine.read_slice(part)
-
-
-def _path(path: str) -> str:
-    """The engine's form of a stream path, by the rules that URLs have to obey."""
-    return parse_stream_path(quote_stream_path(path))
-
-
-def _lifetime(ttl_s: int | None, expires_at: datetime | str | None) -> Lifetime:
-    if expires_at is not None and not isinstance(expires_at, str):
-        if expires_at.tzinfo is None:
-            raise InvalidRequest("expires_at needs a time zone")
-        expires_at = expires_at.isoformat()
-    return parse_lifetime(None if ttl_s is None else str(ttl_s), expires_at)

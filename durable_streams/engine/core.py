@@ -24,6 +24,7 @@ from durable_streams.engine.apply import Applier, Checkpointer
 from durable_streams.engine.catalog import Catalog
 from durable_streams.engine.clock import Clock
 from durable_streams.engine.commit import Committer
+from durable_streams.engine.executor import ClosableExecutor
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.outages import KEPT_SHARE
 from durable_streams.engine.reads import Reader
@@ -32,6 +33,7 @@ from durable_streams.engine.waiters import Waiters
 from durable_streams.errors import (
     DiskFull,
     Draining,
+    NotOpen,
     Overloaded,
     StorageFailed,
     StreamError,
@@ -95,10 +97,10 @@ class Core:
         self.runtime = runtime
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
-        self.executor = runtime.executor()
+        self.executor = ClosableExecutor(runtime.executor())
         self.fault: StorageFailed | None = None
         self._given_up: StorageFailed | None = None
-        self.draining = False
+        self.draining = self.closed = False
         self._closing = False
         self._was_refused = self._trying = False
         self._turn = 0
@@ -183,7 +185,7 @@ class Core:
         if self.fault is not None:
             return self.fault
         if self.draining:
-            return Draining()
+            return NotOpen() if self.closed else Draining()
         return self._full
 
     def takes_sidecars(self) -> bool:
@@ -457,6 +459,7 @@ class Core:
         await self.run(self._finish_files)
         self.reader.close()
         self.executor.shutdown(wait=False)
+        self.closed = True
         self.directory.close()
 
     def _stop_threads(self) -> None:

@@ -30,6 +30,7 @@ from durable_streams.errors import (
     Draining,
     InvalidJson,
     InvalidRequest,
+    NotOpen,
     PayloadTooLarge,
     StreamDamaged,
     StreamError,
@@ -414,7 +415,9 @@ class Engine:
             raise StreamNotFound(stream.path)
 
     def _check_there(self, stream: Stream) -> None:
-        """Raise if its end is durable."""
+        """Raise if its end is durable, or the data directory was closed."""
+        if self._core.closed:
+            raise NotOpen
         if stream.ended is not None and stream.last_operation is None:
             raise stream.ended
         if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
@@ -440,6 +443,11 @@ class Engine:
     def fault(self) -> StorageFailed | None:
         """The final failure of the disk, if there was one."""
         return self._core.fault
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` is done."""
+        return self._core.closed
 
     def drain(self) -> None:
         """Refuse new writes, end waits and subscriptions; what was accepted goes on."""

@@ -8,22 +8,6 @@ from durable_streams.protocol import json_mode, media_type
 from durable_streams.storage.format.index import checksum
 
 
-def as_bytes(data: object) -> bytes:
-    """What a caller gave, as bytes that nobody can change or take back; ``TypeError``.
-
-    Anything with the buffer protocol does: all of its bytes are taken, also of items wider than
-    one.  Subclasses of ``bytes`` become plain ones, as not every codec takes them.
-    """
-    if type(data) is bytes:
-        return data
-    try:
-        view = memoryview(data)  # type: ignore[arg-type]  # what it refuses is refused here
-    except TypeError:
-        hint = "; encode it first" if isinstance(data, str) else ""
-        raise TypeError(f"data must be bytes, not {type(data).__name__}{hint}") from None
-    return view.tobytes()
-
-
 def prepare(content_type: str, body: bytes, *, allow_empty: bool = False) -> Payload:
     """The wire bytes of a body, and what the index says of them; :class:`InvalidJson`.
 

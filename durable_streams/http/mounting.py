@@ -11,23 +11,26 @@ the prefixes of both then count.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
+from aiohttp import web
+
+from durable_streams import arguments
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import StreamNotFound
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.urls import split_target
+from durable_streams.library import Streams
 from durable_streams.protocol import replies
 from durable_streams.settings import HttpSettings, Settings
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from aiohttp import web
-
-    from durable_streams.library import Streams
+_NO_PREFIX: Final = re.compile("[{}?#]")  # what the router or a URL takes for something else
 
 
 def mount(
@@ -44,18 +47,24 @@ def mount(
     Either from ``data_dir``, opened with ``settings`` when the application starts
     (:class:`~durable_streams.errors.DataDirectoryError` if that fails) and closed with it; or
     from ``streams`` that the caller has opened and will close after the application.
+    ``TypeError`` or ``ValueError`` if an argument cannot be.
     """
+    arguments.instance("app", app, web.Application)
     if (data_dir is None) == (streams is None):
         raise TypeError("mount() takes either data_dir or streams")
     if streams is not None and settings is not None:
         raise TypeError(
             "mount() takes settings with data_dir only: streams were opened with theirs"
         )
-    http_settings = http_settings or HttpSettings()
-    prefix = http_settings.prefix if prefix is None else prefix
-    if not prefix.startswith("/") or not {"{", "}"}.isdisjoint(prefix):
-        raise ValueError(f"{prefix!r} is no URL path like /v1/stream")
-    mounted = Mount(data_dir, streams, settings or Settings(), http_settings)
+    directory = None if data_dir is None else arguments.directory("data_dir", data_dir)
+    if streams is not None:
+        arguments.instance("streams", streams, Streams)
+    settings = arguments.settings("settings", settings, Settings)
+    http_settings = arguments.settings("http_settings", http_settings, HttpSettings)
+    prefix = http_settings.prefix if prefix is None else arguments.text("prefix", prefix)
+    if not prefix.startswith("/") or not prefix.isprintable() or _NO_PREFIX.search(prefix):
+        raise ValueError(f"prefix is no URL path like /v1/stream: {prefix!r}")
+    mounted = Mount(directory, streams, settings, http_settings)
     app.router.add_route(
         "*",
         prefix.rstrip("/") + "/{path:(?s:.*)}",
@@ -72,12 +81,12 @@ class Mount:
 
     def __init__(
         self,
-        data_dir: str | os.PathLike[str] | None,
+        data_dir: Path | None,
         streams: Streams | None,
         settings: Settings,
         http_settings: HttpSettings,
     ) -> None:
-        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._data_dir = data_dir
         self._streams = streams
         self._settings = settings
         self._http_settings = http_settings

@@ -81,12 +81,14 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.Unavailable: 503,
     e.Overloaded: 503,
     e.Draining: 503,
+    e.NotOpen: 503,
     e.WriteFailed: 503,
     e.StorageFailed: 503,
     e.DiskFull: 507,
     e.StreamUnusable: 500,
     e.StreamOutOfService: 500,
     e.StreamDamaged: 500,
+    e.OpenedElsewhere: 500,
 }
 
 

@@ -4,7 +4,7 @@
 
     FORMAT.json   {"format": 1, "id": "<random>"}; written first, never changed
     LOCK          flock'ed by the one process that has the directory open, and so is the directory
-                  itself: whatever is removed from it, there is one server
+                  itself: whatever is removed from it, there is one server; see ``holder``
     journal/      see ``journal``
     tmp/          streams and files being made; what is here at start was never acknowledged
     trash/        streams being removed
@@ -31,7 +31,7 @@ import msgspec
 
 from durable_streams.errors import DataDirectoryError
 from durable_streams.storage import disk as disks
-from durable_streams.storage import names
+from durable_streams.storage import holder, names
 from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
@@ -132,9 +132,7 @@ class DataDirectory(Layout):
         try:
             return cls._open(disk, root)
         except BlockingIOError:
-            raise DataDirectoryError(
-                f"the data directory {root} is in use by another server; stop it first"
-            ) from None
+            raise holder.in_use(disk, root) from None
         except OSError as error:
             raise DataDirectoryError(
                 f"cannot open the data directory {root}: {error.strerror}"
@@ -164,6 +162,7 @@ class DataDirectory(Layout):
                 _begin(disk, root)
             directory._make_missing()
             directory._check_volumes()
+            holder.sign(disk, lock_fd)
         except BaseException:
             directory.close()
             raise
@@ -230,6 +229,7 @@ class DataDirectory(Layout):
         log.error("%s was removed under the running server: made and locked again", path)
         self.disk.close(self._lock_fd)
         self._lock_fd = fd
+        holder.sign(self.disk, fd)
 
     def fill_reserve(self) -> None:
         """Have some room that can be given up; where there is none for it, there is none."""

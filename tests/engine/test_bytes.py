@@ -104,7 +104,7 @@ async def test_a_view_that_was_released_fails_that_call_alone(streams: Streams) 
     await streams.create("s")
     view = memoryview(b"abc")
     view.release()
-    with pytest.raises(ValueError, match="released"):
+    with pytest.raises(durable_streams.InvalidRequest, match=r"data .*released"):
         await streams.append("s", view)
     await streams.append("s", b"next")
     assert (await streams.read("s")).data == b"next"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,7 @@ from durable_streams.protocol.commands import FOREVER, Lifetime
 from durable_streams.protocol.offsets import ZERO, Offset
 from durable_streams.protocol.requests import parse_command
 from durable_streams.results import Appended, Chunk, Created, FileSlice, StreamInfo
+from tests.error_samples import sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -280,20 +281,7 @@ ERRORS: dict[str, type[errors.StreamError]] = {
     for name, kind in vars(errors).items()
     if inspect.isclass(kind) and issubclass(kind, errors.StreamError)
 }
-ARGUMENTS: dict[type[errors.StreamError], tuple[Any, ...]] = {
-    errors.PayloadTooLarge: (16,),
-    errors.StreamExists: ("s", "it is closed"),
-    errors.StreamClosed: (TAIL,),
-    errors.ContentTypeMismatch: ("text/plain", "image/png"),
-    errors.SequenceConflict: ("b", "a"),
-    errors.ProducerGap: (3, 5),
-    errors.StaleEpoch: (7,),
-    errors.Draining: (4,),
-    errors.StreamUnusable: ("s", "why"),
-    errors.StreamOutOfService: ("s", "file and reason"),
-    errors.StreamDamaged: ("s", "file and offset"),
-}
-EXAMPLES = {name: kind(*ARGUMENTS.get(kind, ("text",))) for name, kind in ERRORS.items()}
+EXAMPLES = {name: sample(kind) for name, kind in ERRORS.items()}
 
 
 def test_every_error_has_a_status_of_its_own() -> None:

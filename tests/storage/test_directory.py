@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.errors import DataDirectoryError
+from durable_streams.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.storage.directory import LONGEST_DIRECTORY, DataDirectory
 from durable_streams.storage.disk import Disk, StrPath
 
@@ -145,7 +145,7 @@ def test_a_path_that_leaves_no_room_for_streams_is_refused(data_dir: Path) -> No
 
 def test_a_directory_in_use_is_refused(data_dir: Path) -> None:
     directory = DataDirectory.open(Disk(), data_dir)
-    with pytest.raises(DataDirectoryError, match="in use by another server"):
+    with pytest.raises(DataDirectoryInUse, match="in use by this very process"):
         opened(data_dir)
     directory.close()
     opened(data_dir)

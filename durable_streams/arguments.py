@@ -1,0 +1,217 @@
+"""What a program gives to the library and to ``mount``, checked before anything happens.
+
+One rule for every argument.  A value of another type is a ``TypeError`` that names the argument; a
+``bool`` is no number, and bytes are no text.  A value of the right type that cannot be is an
+``InvalidRequest``, as it is over HTTP, or a ``ValueError`` where there is no request
+(``open_streams``, ``mount``).  Subclasses, and what stands for an int by ``__index__``, become the
+plain type, as not every codec takes them.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from durable_streams.errors import InvalidRequest
+from durable_streams.protocol import media_type
+from durable_streams.protocol.append_rules import check_producer, check_stream_seq
+from durable_streams.protocol.commands import FOREVER, Lifetime, ProducerClaim
+from durable_streams.protocol.lifetime import MAX_INTEGER, parse_expires_at
+from durable_streams.protocol.offsets import Offset, Start, parse_start
+from durable_streams.protocol.paths import parse_stream_path, quote_stream_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_WAIT_S: Final = 10 * 365 * 86_400
+"""A wait is never longer: more than any program takes, and no event loop's timer overflows."""
+
+_T = TypeVar("_T")
+_V = TypeVar("_V")
+
+
+def text(name: str, value: object, hint: str = "") -> str:
+    """A ``str``."""
+    if type(value) is str:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise _wrong_type(name, "a str", value, hint)
+
+
+def flag(name: str, value: object) -> bool:
+    """A ``bool``: any other text or number would be true, also "false"."""
+    if isinstance(value, bool):
+        return value
+    raise _wrong_type(name, "a bool", value)
+
+
+def count(name: str, value: object) -> int:
+    """An integer that every client can hold, from 0 on."""
+    number = _integer(name, value)
+    if not 0 <= number <= MAX_INTEGER:
+        raise InvalidRequest(f"{name} must be an integer from 0 to {MAX_INTEGER}")
+    return number
+
+
+def _integer(name: str, value: object) -> int:
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]  # what it refuses is refused here
+        except TypeError:
+            pass
+    raise _wrong_type(name, "an int", value)
+
+
+def seconds(name: str, value: object) -> float:
+    """How long to wait; infinite is as long as ``MAX_WAIT_S``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong_type(name, "a number of seconds", value)
+    if not value >= 0:  # NaN is not either
+        raise InvalidRequest(f"{name} must be a number of seconds from 0 on")
+    return float(min(value, MAX_WAIT_S))
+
+
+def data(value: object) -> bytes:
+    """What is to be stored, as bytes that nobody can change or take back.
+
+    Anything with the buffer protocol does: all of its bytes are taken, also of items wider than
+    one.
+    """
+    if type(value) is bytes:
+        return value
+    try:
+        view = memoryview(value)  # type: ignore[arg-type]  # what it refuses is refused here
+    except TypeError:
+        raise _wrong_type("data", "bytes", value, _how_to_encode(value)) from None
+    except ValueError as error:
+        raise InvalidRequest(f"data cannot be read: {error}") from None
+    return view.tobytes()
+
+
+def _how_to_encode(value: object) -> str:
+    if isinstance(value, str):
+        return "encode it first, as in data.encode()"
+    if value is None or isinstance(value, dict | list | tuple | bool | int | float):
+        return "for a stream of JSON give the text, as in json.dumps(data).encode()"
+    return ""
+
+
+def path(name: str, value: object) -> str:
+    """The path of a stream, by the rules that URLs have to obey."""
+    try:
+        quoted = quote_stream_path(text(name, value))
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            f"{name} must be valid Unicode: a lone surrogate, as in a file's name, is not"
+        ) from None
+    return _by(parse_stream_path, name, quoted)
+
+
+def start(name: str, value: object) -> Offset | Start:
+    """Where a read begins."""
+    return _by(parse_start, name, _token(name, value))
+
+
+def point(name: str, value: object) -> Offset | None:
+    """A position in a stream, or None."""
+    return None if value is None else _by(Offset.parse, name, _token(name, value))
+
+
+def _token(name: str, value: object) -> str:
+    return text(name, value, "use its token" if isinstance(value, Offset) else "")
+
+
+def content_type(value: object) -> str | None:
+    """The canonical form of a content type, or None."""
+    if value is None:
+        return None
+    return _by(media_type.parse, "content_type", text("content_type", value))
+
+
+def lifetime(ttl_s: object, expires_at: object) -> Lifetime:
+    """When a stream ends: never if both are None, and only one of them can be given."""
+    idle_s = None if ttl_s is None else count("ttl_s", ttl_s)
+    if expires_at is None:
+        return FOREVER if idle_s is None else Lifetime(ttl_s=idle_s)
+    instant = _instant(expires_at)
+    instant_ms = _by(parse_expires_at, "expires_at", instant)
+    if idle_s is not None:
+        raise InvalidRequest("give ttl_s or expires_at, not both")
+    return Lifetime(expires_at=instant, expires_at_ms=instant_ms)
+
+
+def _instant(value: object) -> str:
+    if not isinstance(value, datetime):
+        hint = "" if value is None else "say the time of day and the zone"
+        if not isinstance(value, str):
+            raise _wrong_type("expires_at", "an aware datetime or RFC 3339 text", value, hint)
+        return text("expires_at", value)
+    if value.utcoffset() is None:
+        raise InvalidRequest("expires_at needs a time zone, as in datetime.now(UTC)")
+    return value.isoformat()
+
+
+def producer(value: object) -> ProducerClaim | None:
+    """A producer's claim whose fields are what they have to be, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, ProducerClaim):
+        raise _wrong_type("producer", "a ProducerClaim", value)
+    claim = ProducerClaim(
+        text("producer.id", value.id),
+        _integer("producer.epoch", value.epoch),
+        _integer("producer.seq", value.seq),
+    )
+    return _by(check_producer, "producer", claim)
+
+
+def stream_seq(value: object) -> str | None:
+    """A ``Stream-Seq``, or None."""
+    if value is None:
+        return None
+    return _by(check_stream_seq, "stream_seq", text("stream_seq", value))
+
+
+def directory(name: str, value: object) -> Path:
+    """The path of a directory."""
+    named = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(named, str):
+        raise _wrong_type(name, "a str or a path of pathlib", value)
+    if not named:
+        raise ValueError(f"{name} is empty: use '.' for the current directory")
+    try:
+        encoded = os.fsencode(named)
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} cannot be the name of a directory: {named!r}") from None
+    if b"\0" in encoded:
+        raise ValueError(f"{name} must not hold NUL: {named!r}")
+    return Path(named)
+
+
+def settings(name: str, value: object, kind: type[_T]) -> _T:
+    """Settings of one class, the default ones for None."""
+    return kind() if value is None else instance(name, value, kind)
+
+
+def instance(name: str, value: object, kind: type[_T]) -> _T:
+    """An object of one class."""
+    if isinstance(value, kind):
+        return value
+    raise _wrong_type(name, f"of the class {kind.__name__}", value)
+
+
+def _by(rule: Callable[[_V], _T], name: str, value: _V) -> _T:
+    """What a rule of the protocol makes of a value; refusals have our name for it."""
+    try:
+        return rule(value)
+    except InvalidRequest as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _wrong_type(name: str, expected: str, value: object, hint: str = "") -> TypeError:
+    found = "None" if value is None else type(value).__name__
+    return TypeError(f"{name} must be {expected}, not {found}" + (f"; {hint}" if hint else ""))

@@ -1,0 +1,41 @@
+"""The executor of an open data directory: whoever gives it a job too late is told so.
+
+The one of the standard library raises ``RuntimeError``, and whoever waits for a job that a callback
+of the event loop was about to submit would wait for ever.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from durable_streams.errors import NotOpen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class ClosableExecutor(Executor):
+    """Another executor, until the shutdown; then every job fails with :class:`NotOpen`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._closed = False
+
+    def submit(
+        self, fn: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs
+    ) -> Future[_T]:
+        """Have a job done, or failed; never raises."""
+        if not self._closed:
+            return self._executor.submit(fn, *arguments, **named)
+        refused: Future[_T] = Future()
+        refused.set_exception(NotOpen())
+        return refused
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs."""
+        self._closed = True
+        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)

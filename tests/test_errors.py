@@ -1,0 +1,140 @@
+"""Errors: for programs (types, fields) and people (text), the same wherever they get to."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import multiprocessing
+import pickle
+import re
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import durable_streams
+from durable_streams import DataDirectoryError, StreamError, errors
+from durable_streams.protocol import replies
+from tests.error_samples import every_error, fields_of, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALL: Final = every_error()
+COMPOSING: Final = [kind for kind in ALL if "message" not in fields_of(kind)]
+"""Those whose text is their own, not that of whoever raises them."""
+PROTOCOLS: Final = range(pickle.HIGHEST_PROTOCOL + 1)
+
+
+def pickled(protocol: int, error: Exception) -> Any:
+    return pickle.loads(pickle.dumps(error, protocol))
+
+
+WAYS: Final[dict[str, Callable[[Exception], Any]]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{f"pickle {number}": partial(pickled, number) for number in PROTOCOLS},
+}
+TO_DO: Final = re.compile(
+    r"\b(use|send|create|open|stop|try|see|run|is restarted)\b",
+    re.IGNORECASE,
+)
+
+
+class HasFields(StreamError):
+    """One with fields that its constructor does not take as they are."""
+
+    def __init__(self, first: int, *, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+        self.both = [first, second]
+
+
+def is_same(one: Exception, other: Exception) -> bool:
+    return (type(one), one.args, str(one), repr(one), vars(one)) == (
+        type(other),
+        other.args,
+        str(other),
+        repr(other),
+        vars(other),
+    )
+
+
+def fail(kind: type[Exception]) -> None:
+    raise sample(kind)
+
+
+def test_an_error_is_an_error_of_requests_or_of_the_directory() -> None:
+    assert {kind for kind in ALL if not issubclass(kind, StreamError)} == {
+        kind for kind in ALL if issubclass(kind, DataDirectoryError)
+    }
+    assert set(ALL) >= {
+        kind
+        for kind in [*StreamError.__subclasses__(), *DataDirectoryError.__subclasses__()]
+        if kind.__module__.startswith("durable_streams")
+    }
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_and_the_types_of_its_fields_are_exported(kind: type[Exception]) -> None:
+    assert getattr(durable_streams, kind.__name__) is kind
+    assert kind.__name__ in durable_streams.__all__
+    fields_of(kind)  # raises NameError if the package has no such type
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_an_error_is_the_same_after_a_round_trip(way: Callable[[Exception], Any]) -> None:
+    for error in [*map(sample, ALL), HasFields(1, second="2"), errors.Overloaded("busy", 9)]:
+        error.add_note("and more")
+        assert is_same(error, way(error)), error
+
+
+def test_a_deep_copy_has_fields_of_its_own() -> None:
+    error = HasFields(1, second="2")
+    assert copy.deepcopy(error).both is not error.both
+
+
+def test_every_error_comes_out_of_a_pool_of_processes() -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        for kind in ALL:
+            error = pool.submit(fail, kind).exception()
+            assert isinstance(error, Exception)
+            error.__dict__.pop("__notes__", None)
+            assert is_same(error, sample(kind))
+
+
+@pytest.mark.parametrize("kind", COMPOSING)
+def test_an_error_says_what_to_do(kind: type[Exception]) -> None:
+    assert TO_DO.search(str(sample(kind))), str(sample(kind))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_reference_tells_the_fields_and_the_status_of_an_error(kind: type[Exception]) -> None:
+    told = inspect.getdoc(kind)
+    assert told is not None
+    status = re.search(r"\((\d{3})\)\.?$", told.split("\n\n")[0])
+    if issubclass(kind, StreamError):
+        assert status is not None, told
+        assert int(status[1]) == replies.STATUS[kind]
+    else:
+        assert status is None
+    own = vars(kind).get("__init__")
+    names = set() if own is None else set(vars(sample(kind))) - {"retry_after_s"}
+    assert {name for name in names if f"``{name}``" not in told} == set()
+
+
+def test_the_tree_of_errors_has_each_in_its_place() -> None:
+    assert errors.__doc__ is not None
+    above: list[str] = []
+    told = set()
+    for line in errors.__doc__.splitlines():
+        found = re.match(r"    ([│├└─ ]*)([A-Z]\w+)\b", line)
+        if found is None:
+            continue
+        depth = len(found[1]) // 4
+        above[depth:] = [found[2]]
+        told.add((found[2], above[depth - 1] if depth else None))
+    bases = {kind.__name__: kind.__bases__[0].__name__ for kind in ALL}
+    roots = {"StreamError", "DataDirectoryError"}
+    assert told == {(name, None if name in roots else base) for name, base in bases.items()}
