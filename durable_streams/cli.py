@@ -3,7 +3,8 @@
 Exit status of ``serve``: 0 after a clean stop; 1 if the disk failed while serving; 2 if the server
 could not start (bad flag, taken port, data directory in use or unreadable), with one line on stderr
 that says why; 128 + n when a second signal n cuts a stop short.  The other verbs are in
-:mod:`durable_streams.maintenance.commands`.
+:mod:`durable_streams.maintenance.commands`.  Of all: 74 if stdout cannot be written (141 if nobody
+reads it any more), 70 after a bug, with its traceback: what else a status says was found out.
 
 Starting: read the flags, bind the port, open the data directory, accept connections.  What fails
 before the data directory is opened leaves it as it was, and so does a directory that is in use or
@@ -18,11 +19,10 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import resource
 import signal
-import socket
 import sys
+import traceback
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -33,9 +33,14 @@ from durable_streams.errors import DataDirectoryError
 from durable_streams.http import logs
 from durable_streams.http.server import HttpServer
 from durable_streams.maintenance import commands as maintenance
+from durable_streams.process import addresses, standard_streams
+from durable_streams.process.addresses import CannotListen
+from durable_streams.process.signals import StopSignals
+from durable_streams.process.standard_streams import OutputFailed
 from durable_streams.settings import Durability, HttpSettings, Settings, least_journal_file_bytes
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
 DEFAULT_PORT: Final = 4437
@@ -50,6 +55,9 @@ MAX_DIGITS: Final = 18
 
 EXIT_FAULT: Final = 1
 EXIT_NO_START: Final = 2
+EXIT_BUG: Final = 70
+EXIT_OUTPUT: Final = 74
+"""As ``sysexits.h`` has them, apart from what the verbs found out."""
 
 _GC_THRESHOLDS: Final = (50_000, 20, 20)
 """Most objects of a request die by reference count; looking for cycles less often is 3-20 %."""
@@ -67,27 +75,56 @@ class StartError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    options = _parser().parse_args(arguments)
+    standard_streams.prepare()
     try:
-        status: int = options.run(options)
+        status = _run(arguments)
         sys.stdout.flush()
-    except (StartError, DataDirectoryError) as error:
-        sys.stderr.write(f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
-        return EXIT_NO_START
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is still written
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever reads has seen enough; Python would complain at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except OutputFailed as error:
+        if error.nobody_reads:
+            return 128 + signal.SIGPIPE
+        _say(error)
+        return EXIT_OUTPUT
     return status
 
 
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        status: int = options.run(options)
+    except SystemExit as end:  # argparse has said what there was to say
+        return end.code if isinstance(end.code, int) else 0
+    except (StartError, CannotListen, DataDirectoryError) as error:
+        _say(error)
+        return EXIT_NO_START
+    except OutputFailed:
+        raise
+    except Exception:  # noqa: BLE001 - a status of 1 would say something else
+        traceback.print_exc()
+        return EXIT_BUG
+    return status
+
+
+def _say(error: Exception) -> None:
+    sys.stderr.write(f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
+
+
 def _run_server(options: argparse.Namespace) -> int:
+    signals = StopSignals()
+    try:
+        standard_streams.queue_output(logs.tell_dropped)
+    except RuntimeError as error:
+        raise StartError(
+            f"cannot start the threads that write the log: {error}; allow the user or container "
+            "more of them (ulimit -u, TasksMax, pids.max), or stop others"
+        ) from error
     logs.configure(options.log_format)
     gc.set_threshold(*_GC_THRESHOLDS)
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
-        return runner.run(_serve(options))
+        return runner.run(_serve(options, signals))
 
 
 def _raise_descriptor_limit() -> None:
@@ -97,14 +134,15 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(options: argparse.Namespace) -> int:
-    sockets = _bind(options.host, options.port)
+async def _serve(options: argparse.Namespace, signals: StopSignals) -> int:
+    sockets = addresses.bind(options.host, options.port)
     try:
-        stop = _stop_on_signals()
+        stop = signals.attach()
         settings, http_settings = _settings(options)
         engine = await _open(options.data_dir, settings)
         try:
-            await _serve_engine(engine, http_settings, sockets, stop)
+            if not stop.is_set():
+                await _serve_engine(engine, http_settings, sockets, stop)
         finally:
             await engine.close()
     finally:
@@ -126,8 +164,12 @@ async def _serve_engine(
     server = HttpServer(engine, settings)
     try:
         await server.start(sockets)
-    except OSError as error:
-        raise StartError(f"cannot listen: {error}") from error
+    except OSError as error:  # somebody else began to listen there while we opened the directory
+        where = ", ".join(addresses.authority(*bound.getsockname()[:2]) for bound in sockets)
+        raise StartError(
+            f"cannot listen on {where}: {error.strerror}: stop what listens there, "
+            "or give another --port"
+        ) from error
     _announce(engine, settings, sockets)
     gc.collect()
     gc.freeze()
@@ -137,52 +179,12 @@ async def _serve_engine(
 
 def _announce(engine: Engine, settings: HttpSettings, sockets: list[socket.socket]) -> None:
     """Say in one line on stdout where the server is, what it found and what it promises."""
-    host, port = sockets[0].getsockname()[:2]
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    line = (
-        f"{PROGRAM} {_version()}: listening on http://{authority}{settings.prefix}, "
+    where = [addresses.authority(*bound.getsockname()[:2]) for bound in sockets]
+    urls = " and ".join(f"http://{authority}{settings.prefix}" for authority in where)
+    sys.stdout.write(
+        f"{PROGRAM} {_version()}: listening on {urls}, "
         f"{engine.recovery}, durability {engine.settings.durability.value}\n"
     )
-    with suppress(OSError):  # nobody may be listening any more
-        sys.stdout.write(line)
-        sys.stdout.flush()
-
-
-def _stop_on_signals() -> asyncio.Event:
-    """Return an event that the first SIGTERM or SIGINT sets; the second ends the process."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def handle(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        logger.info("stopping", extra={"signal": signal.Signals(number).name})
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, handle, number)
-    return stop
-
-
-def _bind(host: str, port: int) -> list[socket.socket]:
-    """Bind a socket for every address of ``host``; they do not listen yet."""
-    sockets: list[socket.socket] = []
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            bound = socket.socket(family, kind, protocol)
-            sockets.append(bound)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            # A port the system picked for the first address serves for the others as well.
-            chosen = port or sockets[0].getsockname()[1]
-            bound.bind((address[0], chosen, *address[2:]))
-    except OSError as error:
-        for bound in sockets:
-            bound.close()
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return sockets
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

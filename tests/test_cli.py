@@ -166,12 +166,17 @@ def test_a_directory_that_is_none_of_ours_is_one_line_on_stderr_and_exit_2(
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_current_directory_that_is_gone_is_one_line_on_stderr_and_exit_2(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", ["serve --port 0", "verify data", "repair data", "repair --apply .", "dump data"]
+)
+def test_a_current_directory_that_is_gone_is_one_line_on_stderr_and_exit_2(
+    tmp_path: Path, arguments: str
+) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    serve = f"{shlex.quote(sys.executable)} -m durable_streams serve --port 0"
+    command = f"{shlex.quote(sys.executable)} -m durable_streams {arguments}"
     done = subprocess.run(
-        ["sh", "-c", f"rmdir {shlex.quote(str(gone))}; exec {serve}"],
+        ["sh", "-c", f"rmdir {shlex.quote(str(gone))}; exec {command}"],
         cwd=gone,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -179,7 +184,8 @@ def test_a_current_directory_that_is_gone_is_one_line_on_stderr_and_exit_2(tmp_p
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("durable-streams: error: cannot open the data directory: ")
+    assert done.stderr.startswith("durable-streams: error: ")
+    assert "the current directory, where it begins, is gone" in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 

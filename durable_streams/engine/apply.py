@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.engine.outages import KeptOperation
+from durable_streams.engine.runtime import tell
 from durable_streams.engine.waiters import Waiters
 from durable_streams.storage import disk as disks
 from durable_streams.storage.directory import FULL
@@ -178,7 +179,7 @@ class Applier:
             self._has_given_up = True
         while self._pending:
             taken += self._pending.popleft().operations
-        self._loop.call_soon_threadsafe(self._gave_up, taken)
+        tell(self._loop, self._gave_up, taken)
 
     def _apply_to(self, taken: list[Operation]) -> None:
         """Apply a share of what is pending; ``taken`` gets its operations."""
@@ -195,7 +196,7 @@ class Applier:
         self._flush()
         self._taken, self._told = [], None
         self._number = number
-        self._loop.call_soon_threadsafe(self._applied, number, taken)
+        tell(self._loop, self._applied, number, taken)
 
     def _take(self, record: Record) -> int:
         """Write a record, or keep it for a run; how many more writes there are for that."""
@@ -264,7 +265,7 @@ class Applier:
             self._told = told
             log.error("waiting to write stream %s: %s", key[0], error)
         if error.errno in FULL:
-            self._loop.call_soon_threadsafe(self._refused)
+            tell(self._loop, self._refused)
             self._delete_ahead()
         self._runtime.pause(_FULL_DISK_PAUSE_S)
 
@@ -326,18 +327,18 @@ class Applier:
                 log.warning("stream %s is in service again: its files have everything", key[0])
             if failures == _FAILURES_IN_A_ROW:
                 break
-        self._loop.call_soon_threadsafe(self._tried)
+        tell(self._loop, self._tried)
 
     def _end_outage(self, key: StreamKey) -> None:
         if key in self._broken:
             self._broken.remove(key)
-            self._loop.call_soon_threadsafe(self._ended, *key)
+            tell(self._loop, self._ended, *key)
 
     def _break(self, path: str, stream_id: str, reason: str, *, gone: bool) -> None:
         """Put a stream out of service."""
         self._broken.add((path, stream_id))
         log.critical("stream %s is out of service: %s", path, reason)
-        self._loop.call_soon_threadsafe(self._failed, path, stream_id, reason, gone)
+        tell(self._loop, self._failed, path, stream_id, reason, gone)
 
 
 class Checkpointer:
@@ -385,7 +386,7 @@ class Checkpointer:
             log.critical("bug: nothing is known to be synced", exc_info=True)
             failure = error
         self._applier.synced(dirty)  # a failure is known now: closing hides nothing
-        self._loop.call_soon_threadsafe(self._finish, number, failure)
+        tell(self._loop, self._finish, number, failure)
 
     def _finish(self, number: int, error: Exception | None) -> None:
         self._busy = False

@@ -17,7 +17,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.engine.runtime import call_after_reading
+from durable_streams.engine.runtime import call_after_reading, tell
 from durable_streams.engine.waiters import Waiters
 from durable_streams.errors import DiskFull, StorageFailed, WriteFailed
 from durable_streams.storage.journal import SyncFailed, Unpackable, can_pack
@@ -120,14 +120,14 @@ class Committer:
         try:
             number = self._journal.write(records)
         except Unpackable as error:
-            self._loop.call_soon_threadsafe(self._reject, error)
+            tell(self._loop, self._reject, error)
         except (OSError, SyncFailed) as error:
-            self._loop.call_soon_threadsafe(self._fail, error)
+            tell(self._loop, self._fail, error)
         except Exception as error:
             log.critical("bug: no more is written to the journal", exc_info=True)
-            self._loop.call_soon_threadsafe(self._fail, error)
+            tell(self._loop, self._fail, error)
         else:
-            self._loop.call_soon_threadsafe(self._complete, number)
+            tell(self._loop, self._complete, number)
 
     def _complete(self, number: int) -> None:
         batch, self.writing = self.writing, []
@@ -188,7 +188,7 @@ class Committer:
         try:
             self._journal.sync()
         except SyncFailed as error:
-            self._loop.call_soon_threadsafe(self._failed, StorageFailed(str(error)))
+            tell(self._loop, self._failed, StorageFailed(str(error)))
 
     def _is_idle(self) -> bool:
         return not (self.writing or self._first or self._gathering)

@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -92,6 +93,17 @@ def call_after_reading(loop: asyncio.AbstractEventLoop, callback: Callable[[], N
     """
     # Called next, it would come before what the loop finds when it looks for events.
     loop.call_soon(loop.call_soon, callback)
+
+
+def tell(
+    loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object
+) -> None:
+    """Call back on a loop, from any thread; if it was closed, nobody is there to be told.
+
+    So it is after a second Ctrl-C, which ends the loop in the middle of closing.
+    """
+    with suppress(RuntimeError):  # nothing else is what it can be
+        loop.call_soon_threadsafe(callback, *arguments)
 
 
 async def cancel(*tasks: asyncio.Task[None]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
@@ -90,12 +89,19 @@ class Throttle:
         return True
 
 
-def configure(log_format: str, *, stream: TextIO = sys.stderr) -> None:
-    """Send all logging of this process to ``stream``: for the serve command only."""
+def configure(log_format: str, *, stream: TextIO | None = None) -> None:
+    """Send all logging of this process to ``stream``, or to stderr: for the serve command only."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.getLogger().addHandler(handler)
     logging.getLogger("durable_streams").setLevel(logging.INFO)
+
+
+def tell_dropped(name: str, count: int) -> None:
+    """Log that so many lines for ``name``, a standard stream, were dropped."""
+    logging.getLogger("durable_streams").warning(
+        "dropped %d lines of %s: it was not read, or full", count, name, extra={"dropped": count}
+    )
 
 
 def _time(record: logging.LogRecord) -> str:

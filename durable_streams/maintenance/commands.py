@@ -3,7 +3,7 @@
 Exit status of ``verify``: 0 sound or torn, 1 damaged, 2 not all could be looked at, 3 incomplete;
 where several apply, the first in the order 1, 3, 2.  Of ``repair``: 0 if nothing has to be repaired
 or is left, else 1.  Of ``dump``: 0 when all was printed.  Of all: 2 if the argument is nothing that
-can be looked at.
+can be looked at, or the system refused something.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,17 +51,26 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("directory", type=Path, help="a data directory, a copy of one, a stream's")
     command.add_argument("-v", "--verbose", action="store_true", help="tell of torn ends and notes")
     command.add_argument("--json", action="store_true", help="one line of JSON for each finding")
-    command.set_defaults(run=_verify)
+    command.set_defaults(run=partial(_told, _verify))
 
     command = add_parser("repair", help="cut damaged and incomplete streams to what is sound")
     command.add_argument("directory", type=Path, help="a data directory that no server uses")
     command.add_argument("--apply", action="store_true", help="do it; without, only say what")
-    command.set_defaults(run=_repair)
+    command.set_defaults(run=partial(_told, _repair))
 
     command = add_parser("dump", help="print a journal, an index or a sidecar")
     command.add_argument("path", type=Path, help="a file, a stream's directory, a data directory")
     command.add_argument("--full", action="store_true", help="print content whole")
-    command.set_defaults(run=_dump)
+    command.set_defaults(run=partial(_told, _dump))
+
+
+def _told(verb: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run a verb; what the system refuses is one line."""
+    try:
+        return verb(options)
+    except OSError as error:
+        sys.stderr.write(f"durable-streams: error: {error}\n")
+        return EXIT_NOTHING
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from durable_streams.maintenance.findings import Checked, Finding
 from durable_streams.maintenance.stream_check import StreamCheck
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.directory import absolute
 from durable_streams.storage.disk import Disk
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import journal as fmt
@@ -34,6 +35,7 @@ def dump(path: Path, *, full: bool = False, disk: Disk | None = None) -> Iterato
     ``full``: content whole, not as its first bytes.  Raises :class:`NotDumpable`.
     """
     disk = disk or Disk()
+    path = absolute(path)
     if disk.is_directory(path):
         yield from _directory(disk, path, full=full)
         return
@@ -55,7 +57,9 @@ def dump(path: Path, *, full: bool = False, disk: Disk | None = None) -> Iterato
 
 def _directory(disk: Disk, path: Path, *, full: bool) -> Iterator[str]:
     found = sorted(disk.names(path))
-    journals = [name for name in found if name.endswith(".journal")]
+    journals = [
+        name for name in found if name.endswith(".journal") and not disk.is_directory(path / name)
+    ]
     if names.SIDECAR in found:
         yield from _stream(disk, path)
     elif journals:

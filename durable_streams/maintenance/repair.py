@@ -22,7 +22,7 @@ from durable_streams.maintenance.walk import stream_homes
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.aside import cut_file
-from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.directory import DataDirectory, absolute
 from durable_streams.storage.disk import Disk
 from durable_streams.storage.recovery import recover
 
@@ -94,7 +94,7 @@ def repair(
     is to be changed and a server has it open.
     """
     disk = disk or Disk()
-    root = directory.absolute()
+    root = absolute(directory)
     layout = layout_of(disk, root)
     if missing_streams(layout) is not None:
         told(f"{layout.streams} is gone: left, put it back or restore the whole directory")

@@ -15,7 +15,7 @@ from durable_streams.maintenance.journal_check import JournalCheck
 from durable_streams.maintenance.stream_check import StreamCheck
 from durable_streams.maintenance.walk import stream_homes
 from durable_streams.storage import names
-from durable_streams.storage.directory import Layout, check_format
+from durable_streams.storage.directory import Layout, absolute, check_format
 from durable_streams.storage.disk import Disk
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def verify(
         checked.found[finding.level] += 1
         report(finding)
 
-    root = directory.absolute()
+    root = absolute(directory)
     if _is_stream(disk, root):
         check = StreamCheck(disk, root, "", count)
         check.run(checked)

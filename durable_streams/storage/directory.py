@@ -31,7 +31,7 @@ import msgspec
 
 from durable_streams.errors import DataDirectoryError
 from durable_streams.storage import disk as disks
-from durable_streams.storage import holder, names
+from durable_streams.storage import file_systems, holder, names
 from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a disk without room, and of a quota."""
 
 LONGEST_DIRECTORY: Final = 512  # bytes; with the longest stream path it stays below PATH_MAX
-_UNTRUSTED_LOCKS: Final = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs")
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -128,22 +127,24 @@ class DataDirectory(Layout):
     @classmethod
     def open(cls, disk: Disk, root: Path) -> DataDirectory:
         """Open or begin a data directory and lock it; else :class:`DataDirectoryError`."""
-        root = root.absolute()
+        root = absolute(root)
         try:
             return cls._open(disk, root)
         except BlockingIOError:
             raise holder.in_use(disk, root) from None
         except OSError as error:
-            raise DataDirectoryError(
-                f"cannot open the data directory {root}: {error.strerror}"
-            ) from error
+            told = f"cannot open the data directory {root}: {error.strerror}"
+            if error.filename not in {None, str(root)}:
+                told += f": {error.filename}"
+            if isinstance(error, PermissionError):
+                told += f"; it and its files have to belong to us (user id {os.geteuid()})"
+            raise DataDirectoryError(told) from error
 
     @classmethod
     def _open(cls, disk: Disk, root: Path) -> DataDirectory:
         if len(os.fsencode(root)) > LONGEST_DIRECTORY:
             raise DataDirectoryError(f"the path of the data directory is too long: {root}")
         fresh = not check_format(disk, root)
-        _warn_of_remote(disk, root)
         made = disks.make_directories(disk, root, root.anchor)
         _keep_names(disk, root, {str(root.parent), *made})
         if fresh:
@@ -163,6 +164,7 @@ class DataDirectory(Layout):
             directory._make_missing()
             directory._check_volumes()
             holder.sign(disk, lock_fd)
+            directory._warn_of_remote()
         except BaseException:
             directory.close()
             raise
@@ -198,6 +200,20 @@ class DataDirectory(Layout):
                 f"in {self.root}, {parts} are on another file system; files have to be renamed "
                 "between them: move them to one (to use a volume, put the whole directory on it)"
             )
+
+    def _warn_of_remote(self) -> None:
+        """Locks and fsync of network file systems cannot be relied on: say so."""
+        kinds = {
+            self.disk.file_system(path): path for path in (self.journal, self.streams, self.root)
+        }
+        for kind, path in kinds.items():
+            if file_systems.is_remote(kind):
+                log.warning(
+                    "%s is on %s, a file system of a network or a program, whose locks and fsync "
+                    "may not hold; acknowledged data may be lost: use a disk of this machine",
+                    path,
+                    kind,
+                )
 
     def mend(self) -> bool:
         """Make again what somebody removed beside the streams; whether anything had to be made."""
@@ -273,6 +289,17 @@ class DataDirectory(Layout):
         self.disk.close(self._lock_fd)
 
 
+def absolute(path: Path) -> Path:
+    """The path from the root on; :class:`DataDirectoryError` if it begins at nothing."""
+    try:
+        return path.absolute()
+    except OSError as error:
+        raise DataDirectoryError(
+            f"{path} cannot be found: the current directory, where it begins, is gone "
+            f"({error.strerror}); change to another one, or give an absolute path"
+        ) from error
+
+
 def check_format(disk: Disk, root: Path) -> bool:
     """Whether a data directory of a known format is there; False if it has yet to be begun.
 
@@ -333,15 +360,3 @@ def _sync_file_system_of(disk: Disk, root: Path) -> None:
         disk.sync_file_system(fd)
     finally:
         disk.close(fd)
-
-
-def _warn_of_remote(disk: Disk, root: Path) -> None:
-    """Locks and fsync of network file systems cannot be relied on: say so."""
-    kind = disk.file_system(root)
-    if kind.startswith(_UNTRUSTED_LOCKS):
-        log.warning(
-            "the data directory %s is on %s, whose locks and fsync may not hold; "
-            "acknowledged data may be lost",
-            root,
-            kind,
-        )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Union
 
 import msgspec
 
-from durable_streams.storage import system_calls
+from durable_streams.storage import file_systems, system_calls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,7 @@ _UNWRITTEN: Final = re.compile(rb"^(?:Dirty|Writeback): *([0-9]+) kB$", re.MULTI
 _MANY_SYNCS: Final = 32
 _LITTLE_UNWRITTEN_BYTES: Final = 512 * 1024 * 1024
 _PLENTY: Final = 1 << 62
+_STDERR: Final = 2
 
 
 Identity = tuple[int, int]
@@ -61,11 +62,11 @@ class Disk:
 
     def open_read(self, path: StrPath) -> int:
         """Open for reading."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return _beyond_standard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
     def open_write(self, path: StrPath) -> int:
         """Open for reading and writing, created if missing (the name is not yet durable)."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return _beyond_standard(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""
@@ -244,12 +245,19 @@ class Disk:
     def file_system(self, path: StrPath) -> str:
         """The kind of file system a path is on (``ext4``, ``nfs4``); empty if not known."""
         try:
-            with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
-                lines = [line.split(" ") for line in mounts]
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return ""
-        holding = [fields for fields in lines if _is_below(path, fields[1])]
-        return max(holding, key=lambda fields: len(fields[1]))[2] if holding else ""
+        try:
+            with (
+                open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info,
+                open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts,
+            ):
+                return file_systems.kind_of(info.read(), mounts.read())
+        except OSError:
+            return ""
+        finally:
+            os.close(fd)
 
     def lock(self, fd: int) -> None:
         """Take the exclusive lock of an open file; ``BlockingIOError`` if another holds it.
@@ -270,8 +278,14 @@ def _status(result: os.stat_result) -> FileStatus:
     return FileStatus(result.st_size, result.st_nlink, (result.st_dev, result.st_ino))
 
 
-def _is_below(path: StrPath, mount_point: str) -> bool:
-    return f"{path}/".startswith(mount_point.rstrip("/") + "/")
+def _beyond_standard(fd: int) -> int:
+    """Move a descriptor away from 0 to 2: whoever prints writes there, closed or not."""
+    if fd > _STDERR:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
+    finally:
+        os.close(fd)
 
 
 def read_file(disk: Disk, path: StrPath) -> bytes | None:

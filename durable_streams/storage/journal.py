@@ -129,7 +129,7 @@ class Journal:
 
     def _create(self) -> None:
         """Make one more free file."""
-        taken = {path.name for path in _paths(self._disk, self._path)}
+        taken = set(self._disk.names(self._path))
         number = next(n for n in range(len(taken) + 1) if f"{n}{_SUFFIX}" not in taken)
         path = self._path / f"{number}{_SUFFIX}"
         fd = self._disk.open_write(path)
@@ -314,7 +314,9 @@ class JournalContent:
 
 
 def _paths(disk: Disk, directory: Path) -> list[Path]:
-    return sorted(directory / name for name in disk.names(directory) if name.endswith(_SUFFIX))
+    """The journal's files; a directory is none, whatever its name."""
+    named = sorted(directory / name for name in disk.names(directory) if name.endswith(_SUFFIX))
+    return [path for path in named if not disk.is_directory(path)]
 
 
 def _by_age(disk: Disk, directory: Path) -> list[tuple[FileHeader | None, Path]]:
@@ -327,8 +329,15 @@ def _read_header(disk: Disk, path: Path) -> FileHeader | None:
     fd = disk.open_read(path)
     try:
         return fmt.unpack_header(disk.pread(fd, fmt.FILE_HEADER_BYTES, 0))
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         disk.close(fd)
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The error with the file that it is about, which only opening one tells."""
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def read_journal(directory: Layout, content: JournalContent) -> Iterator[Batch]:
@@ -355,6 +364,8 @@ def _read_file(
     fd = disk.open_read(path)
     try:
         data = memoryview(disk.pread(fd, disk.file_status(fd).size_bytes, 0))
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         disk.close(fd)
     position, expected = fmt.FILE_HEADER_BYTES, header.first

@@ -54,6 +54,14 @@ def test_a_json_line_is_one_object_with_the_same_and_the_traceback(logged: io.St
     assert "ValueError: boom" in entry["traceback"]
 
 
+def test_lines_that_were_dropped_are_a_line(logged: io.StringIO) -> None:
+    logs.configure("json", stream=logged)
+    logs.tell_dropped("stderr", 7)
+    entry = json.loads(logged.getvalue())
+    assert (entry["level"], entry["dropped"]) == ("WARNING", 7)
+    assert entry["message"] == "dropped 7 lines of stderr: it was not read, or full"
+
+
 def test_a_problem_is_let_through_once_in_a_while() -> None:
     now_s = 100.0
     throttle = logs.Throttle(lambda: now_s)

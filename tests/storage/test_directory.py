@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from durable_streams.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.storage.directory import LONGEST_DIRECTORY, DataDirectory
 from durable_streams.storage.disk import Disk, StrPath
+from tests.storage.staged_disk import StagedDisk
 
 
 class RemoteDisk(Disk):
@@ -16,9 +18,10 @@ class RemoteDisk(Disk):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+        self.elsewhere: dict[Path, str] = {}
 
     def file_system(self, path: StrPath) -> str:
-        return self.kind
+        return self.elsewhere.get(Path(path), self.kind)
 
 
 class RecordingDisk(Disk):
@@ -138,6 +141,32 @@ def test_an_unknown_format_is_refused_by_name(data_dir: Path, text: str, told: s
         opened(data_dir)
 
 
+def test_what_stands_in_the_way_is_named(data_dir: Path) -> None:
+    opened(data_dir)
+    (data_dir / "tmp").rmdir()
+    (data_dir / "tmp").write_text("")
+    with pytest.raises(DataDirectoryError, match=r"File exists: .*/data/tmp$"):
+        opened(data_dir)
+
+
+def test_files_of_another_user_are_named_and_whose_they_should_be(data_dir: Path) -> None:
+    disk = StagedDisk()
+    disk.fail("open_write", errno.EACCES, "LOCK")
+    told = rf"Permission denied: .*/data/LOCK; .*belong to us \(user id {os.geteuid()}\)"
+    with pytest.raises(DataDirectoryError, match=told):
+        opened(data_dir, disk)
+
+
+def test_a_part_that_is_on_a_remote_file_system_is_warned_about(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = RemoteDisk("ext4")
+    disk.elsewhere = {data_dir / "journal": "ceph"}
+    opened(data_dir, disk)
+    [record] = caplog.records
+    assert f"{data_dir}/journal is on ceph" in record.getMessage()
+
+
 def test_a_path_that_leaves_no_room_for_streams_is_refused(data_dir: Path) -> None:
     with pytest.raises(DataDirectoryError, match="too long"):
         opened(data_dir / ("x" * 200) / ("y" * 200) / ("z" * LONGEST_DIRECTORY))
@@ -151,7 +180,7 @@ def test_a_directory_in_use_is_refused(data_dir: Path) -> None:
     opened(data_dir)
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "ceph"])
 def test_a_remote_file_system_is_warned_about_by_name(
     data_dir: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.storage.journals import (
     FILE_BYTES,
     files,
@@ -90,3 +92,23 @@ def test_a_file_of_another_kind_with_a_journals_name_is_used_as_a_free_one(
         journal.write([record("a")])
         assert list(files(directory)) == ["0.journal"]
     assert written(directory) == {2: "a"}
+
+
+def test_a_directory_with_a_journals_name_is_left_alone(directory: DataDirectory) -> None:
+    for name in ("0.journal", "9.journal"):
+        (directory.journal / name).mkdir()
+    with journal_of(directory) as journal:
+        journal.write([record("a")])
+    with reopened(directory) as journal:
+        journal.write([record("b")])
+        assert list(written(directory).values())[-1] == "b"
+    assert sorted(path.name for path in directory.journal.iterdir() if path.is_dir()) == [
+        "0.journal",
+        "9.journal",
+    ]
+
+
+def test_a_journals_file_that_cannot_be_read_is_named(directory: DataDirectory) -> None:
+    (directory.journal / "0.journal").symlink_to("/proc/self/mem")  # whose first bytes are none
+    with pytest.raises(OSError, match=r"0\.journal"):
+        written(directory)

@@ -1,0 +1,4 @@
+"""What the command line makes of its own process: standard streams, signals, addresses.
+
+Nothing of this is done to an application that embeds the server.
+"""

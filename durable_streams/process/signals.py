@@ -1,0 +1,64 @@
+"""Signals: the first SIGTERM or SIGINT asks for a stop, a second one ends the process at once.
+
+From before anything is opened, so also while it starts and recovers.  The handlers are Python's,
+not the event loop's: a loop that is stuck in a system call is interrupted by them, and ended.  They
+wake the loop as ``asyncio.Runner`` does for SIGINT, and log nothing themselves, as they may come
+upon any line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger("durable_streams")
+
+
+class StopSignals:
+    """Whether somebody wants the process to end."""
+
+    def __init__(self) -> None:
+        """Take over the signals; in the main thread."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: signal.Signals | None = None
+        self._event = asyncio.Event()
+        for number in _STOPPING:
+            signal.signal(number, self._stop)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not nohup's, nor an application's
+            signal.signal(signal.SIGHUP, self._hang_up)
+
+    def attach(self) -> asyncio.Event:
+        """Return an event that is set once the running loop has heard of a stop."""
+        self._loop = asyncio.get_running_loop()
+        if self._asked is not None:
+            self._tell_stop()
+        return self._event
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self._asked is not None:
+            os._exit(128 + number)
+        self._asked = signal.Signals(number)
+        self._on_loop(self._tell_stop)
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._on_loop(lambda: logger.info("SIGHUP is ignored: SIGTERM or SIGINT stops the server"))
+
+    def _on_loop(self, callback: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop was closed: the process is at its end
+                self._loop.call_soon_threadsafe(callback)
+
+    def _tell_stop(self) -> None:
+        if self._asked is not None and not self._event.is_set():
+            logger.info("stopping", extra={"signal": self._asked.name})
+        self._event.set()
