@@ -216,6 +216,7 @@ def _settings(options: argparse.Namespace) -> tuple[Settings, HttpSettings]:
         prefix=options.prefix,
         long_poll_timeout_s=options.long_poll_timeout,
         sse_lifetime_s=options.sse_lifetime,
+        keepalive_timeout_s=options.keepalive_timeout,
         max_connections=options.max_connections,
         max_bodies_bytes=options.max_bodies_bytes,
         private_caching=options.private_caching,
@@ -283,6 +284,13 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         default=http.sse_lifetime_s,
         metavar="SECONDS",
         help="after which an event stream is ended, to be reopened",
+    )
+    add(
+        "--keepalive-timeout",
+        type=_seconds,
+        default=http.keepalive_timeout_s,
+        metavar="SECONDS",
+        help="how long a connection may be idle; a proxy in front has to close its own sooner",
     )
     add(
         "--max-append-bytes",
