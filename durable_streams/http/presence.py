@@ -62,7 +62,7 @@ class PresenceConnection(web.RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's says None, asyncio's may
         """No more will come: whether the connection stays, as the client may wait for answers."""
         self.sends_no_more = True
-        if self.transport is None or self.has_to_wait() or self.is_at_rest():
+        if self.transport is None or self._close or self.has_to_wait() or self.is_at_rest():
             return False
         self.end_input()
         return True

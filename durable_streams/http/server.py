@@ -68,7 +68,7 @@ _PARSER_LIMITS: Final = ParserLimits(
 )
 
 LINGER_S: Final = 1.0
-"""How long the rest of a refused body is read and dropped, so that the answer gets through."""
+"""How long the rest of a refused request is read and dropped, so that the answer gets through."""
 
 TURNS_TO_BEGIN: Final = 3
 """Of the event loop, until a request that aiohttp was given has begun."""
@@ -201,10 +201,11 @@ class _Server(web.Server):
 class _Connection(LaneConnection):
     """One connection: aiohttp's protocol, minus what it logs and plus what it lets through.
 
-    ``_late``: when a head that has begun has to be whole.
+    ``_late``: when a head that has begun has to be whole.  ``_is_refused``: what came last is no
+    HTTP, or too much of it.
     """
 
-    __slots__ = ("_late", "_server")
+    __slots__ = ("_is_refused", "_late", "_server")
 
     def __init__(
         self,
@@ -214,6 +215,7 @@ class _Connection(LaneConnection):
         super().__init__(server, server.lane, **settings)
         self._server = server
         self._late: asyncio.TimerHandle | None = None
+        self._is_refused = False
         parser = HttpRequestParser(
             self,
             self._loop,
@@ -254,12 +256,29 @@ class _Connection(LaneConnection):
         """
         super().pass_on(data)
         self._time_head()
-        request = self._current_request
-        if request is None or not self._messages:
+        if not self._messages or isinstance(self._messages[-1][0], RawRequestMessage):
             return
-        if not isinstance(self._messages[-1][0], RawRequestMessage):
+        self._is_refused = True
+        request = self._current_request
+        if request is not None:
             request.content.set_exception(web.RequestPayloadError("its framing is broken"))
             request.content.feed_eof()  # nothing is left that could linger
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; if it ends what is refused, drop what still comes for a moment.
+
+        Else the system would reset the connection, and the client not get the answer.
+        """
+        sent = await super().finish_response(request, resp, start_time)
+        transport = self.transport
+        if self._is_refused and not sent[0].keep_alive and transport is not None:
+            self.close()
+            if transport.can_write_eof():
+                transport.write_eof()
+                await asyncio.sleep(LINGER_S)
+        return sent
 
     def has_to_wait(self) -> bool:
         """Whether what is under way waits for news, or is a write while writes are held up."""

@@ -29,6 +29,7 @@ INHERITED: Final = {
     HeadTooLong: set(),
     PresenceConnection: {
         "_buffer_paused",
+        "_close",
         "_loop",
         "_messages",
         "_parser",
