@@ -1,13 +1,13 @@
 """Whether matching a pattern takes time in proportion to the text, decided from the pattern alone.
 
-Python's ``re`` goes back when it fails.  That costs nothing where each character leaves one way to go
-on: where the sets of characters that may come next at one place do not overlap (Glushkov's condition).
-Then a match at one place looks at each character a bounded number of times.  A search tries every
-place, so its loops are entered only behind a character that they cannot take: else each place in a long
-run begins the same loop once more.
+Python's ``re`` goes back when it fails.  That costs nothing where each character leaves one way to
+go on: where the sets of characters that may come next at one place do not overlap (Glushkov's
+condition).  Then a match at one place looks at each character a bounded number of times.  A search
+tries every place, so its loops are entered only behind a character that they cannot take: else each
+place in a long run begins the same loop once more.
 
-Outside of loops and searches, repetitions of one character up to ``FEW`` times and alternatives without
-loops are a constant, however they overlap.  What this does not understand it refuses.
+Outside of loops and searches, repetitions of one character up to ``FEW`` times and alternatives
+without loops are a constant, however they overlap.  What this does not understand it refuses.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def check(pattern: re.Pattern[Any], *, is_searched: bool) -> None:
             for other in ways[number + 1 :]:
                 both = one.takes & other.takes
                 if both and not {one, other} & constant:
-                    raise NotLinear(f"{sorted(both)[0]!r} may be taken in two ways")
+                    raise NotLinear(f"{min(both)!r} may be taken in two ways")
     if not is_searched:
         return
     for part, inside in graph.loops:
@@ -143,6 +143,6 @@ def check(pattern: re.Pattern[Any], *, is_searched: bool) -> None:
         if any(place in graph.whole.first for place in part.first):
             raise NotLinear("a search may begin with a loop")
         for place, ways in graph.follow.items():
-            if place not in inside and any(way in part.first for way in ways):
-                if place.takes & taken:
-                    raise NotLinear("a search may enter a loop anywhere in what the loop takes")
+            enters = place not in inside and any(way in part.first for way in ways)
+            if enters and place.takes & taken:
+                raise NotLinear("a search may enter a loop anywhere in what the loop takes")

@@ -32,6 +32,13 @@ read the rest is read and dropped, and the connection ends with the answer, so t
 client leaves."""
 
 
+class BodyCutOff(web.RequestPayloadError, TimeoutError):
+    """The client sends no more, and a body is not whole.
+
+    It is a ``TimeoutError`` for aiohttp: while it drops what comes of a refused body, that ends it.
+    """
+
+
 class PresenceConnection(web.RequestHandler):
     """A connection that notices when its client has gone, or sends no more.
 
@@ -117,7 +124,7 @@ class PresenceConnection(web.RequestHandler):
         parser = cast("BoundedParser | None", self._parser)
         body = None if parser is None else parser.body
         if body is not None:
-            body.set_exception(web.RequestPayloadError("the client ended it early"))
+            body.set_exception(BodyCutOff("the client ended it early"))
             body.feed_eof()
         # An answer that is out already lets aiohttp wait for the next request, a turn from now.
         self._loop.call_soon(self._close_at_rest)

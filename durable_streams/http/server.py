@@ -260,7 +260,7 @@ class _Connection(LaneConnection):
             return
         self._is_refused = True
         request = self._current_request
-        if request is not None:
+        if request is not None and not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("its framing is broken"))
             request.content.feed_eof()  # nothing is left that could linger
 

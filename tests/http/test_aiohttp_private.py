@@ -21,12 +21,13 @@ from durable_streams.http.bounded_parser import BoundedParser, HeadTooLong
 from durable_streams.http.fast_lane import LaneConnection
 from durable_streams.http.handler import _Nothing
 from durable_streams.http.logs import AccessLog
-from durable_streams.http.presence import PresenceConnection
+from durable_streams.http.presence import BodyCutOff, PresenceConnection
 from durable_streams.http.sending import Answer
 from durable_streams.http.server import _Connection, _Server
 
 INHERITED: Final = {
     HeadTooLong: set(),
+    BodyCutOff: set(),
     PresenceConnection: {
         "_buffer_paused",
         "_close",

@@ -174,6 +174,22 @@ def test_a_body_that_is_cut_off_is_refused_and_nothing_of_it_is_stored(play: Pla
     play(scenario)
 
 
+def test_the_rest_of_a_refused_body_may_end_early(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(server: RunningServer) -> None:
+        for refused in (b"999999999", b"300000\r\nStream-Seq: " + b"x" * 300):
+            client = await server.connect()
+            client.send(HEAD + b"Content-Length: %b\r\n\r\nhalf" % refused)
+            assert (await client.answer("POST")).status in {400, 413}
+            client.writer.write_eof()
+            assert await client.ended()
+        await at_rest(server)
+
+    play(scenario)
+    assert not caplog.records
+
+
 def test_half_a_head_is_dropped_and_what_came_before_it_answered(play: Play) -> None:
     async def scenario(server: RunningServer) -> None:
         for half in (b"", b"G", HEAD):
