@@ -351,9 +351,7 @@ def unreadable(directory: DataDirectory, path: str, error: OSError) -> Exception
     with suppress(ValueError):
         name = name.relative_to(directory.root)
     reason = error.strerror or str(error)
-    return StreamUnreadable(
-        path, f"{name}: {reason}"
-    )
+    return StreamUnreadable(path, f"{name}: {reason}")
 
 
 def _tell(waiters: list[asyncio.Future[bool]], job: asyncio.Future[list[bool]]) -> None:
