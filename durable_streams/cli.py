@@ -286,13 +286,6 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         help="after which an event stream is ended, to be reopened",
     )
     add(
-        "--keepalive-timeout",
-        type=_seconds,
-        default=http.keepalive_timeout_s,
-        metavar="SECONDS",
-        help="how long a connection may be idle; a proxy in front has to close its own sooner",
-    )
-    add(
         "--max-append-bytes",
         type=_count,
         default=engine.max_append_bytes,
@@ -338,6 +331,13 @@ def _add_process_options(serve: argparse.ArgumentParser) -> None:
         choices=["auto", "uvloop", "asyncio"],
         default="auto",
         help="event loop; auto: uvloop if it is installed",
+    )
+    add(
+        "--keepalive-timeout",
+        type=_seconds,
+        default=HttpSettings().keepalive_timeout_s,
+        metavar="SECONDS",
+        help="how long a connection may be idle; a proxy in front has to close its own sooner",
     )
     add("--log-format", choices=["text", "json"], default="text", help="of the lines on stderr")
     add("--access-log", action="store_true", help="log a line for every request")

@@ -253,14 +253,19 @@ class _Connection(LaneConnection):
         """Let aiohttp parse what came; a malformed body fails the request that reads it.
 
         aiohttp queues the parser's error behind that request, which would wait for it in vain.
+        What comes after an error is dropped.
         """
+        if self._is_refused:
+            return
         super().pass_on(data)
         self._time_head()
-        if not self._messages or isinstance(self._messages[-1][0], RawRequestMessage):
+        last = self._messages[-1][0] if self._messages else None
+        if last is None or isinstance(last, RawRequestMessage):
             return
         self._is_refused = True
+        last.exc.__traceback__ = None  # it would hold all that was read
         request = self._current_request
-        if request is not None and not request.content.is_eof():
+        if request is not None:
             request.content.set_exception(web.RequestPayloadError("its framing is broken"))
             request.content.feed_eof()  # nothing is left that could linger
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import random
 import re
-import socket
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
@@ -15,97 +12,29 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.settings import MIB
-from tests.descriptors import leaked_files, open_now, sockets
 from tests.hostile.fast_clients import FAST_CLIENTS, run_fast_clients
+from tests.hostile.raw_clients import (
+    CLOSE,
+    CONNECTION_BYTES,
+    POST,
+    connect,
+    exchange,
+    exchange_open,
+    read_all,
+    request,
+    statuses,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
     from pathlib import Path
 
     from tests.conftest import StartServer
     from tests.server_process import ServerProcess
 
-POST: Final = b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
-CLOSE: Final = b"Connection: close\r\n"
-CONNECTION_BYTES: Final = MIB // 2
-REST_BYTES: Final = 256 * MIB
-"""The bound that the documentation states (Operations, Limits)."""
-
-
-def connect(server: ServerProcess, receive_buffer_bytes: int | None = None) -> socket.socket:
-    client = socket.socket()
-    if receive_buffer_bytes is not None:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    client.settimeout(10)
-    client.connect(("127.0.0.1", server.port))
-    return client
-
-
-def read_all(client: socket.socket) -> bytes:
-    """Everything until the server closes; a reset counts as the end."""
-    data = b""
-    try:
-        while piece := client.recv(65_536):
-            data += piece
-    except ConnectionResetError:
-        pass
-    return data
-
-
-@pytest.fixture
-def start_server(start_server: StartServer) -> Iterator[StartServer]:
-    """Start real servers; when all clients have left, none has a descriptor more than at first."""
-    began: list[tuple[ServerProcess, int]] = []
-
-    def start(*options: str, data_dir: Path | None = None) -> ServerProcess:
-        server = start_server(*options, data_dir=data_dir)
-        began.append((server, sockets(open_now(server.pid))))
-        return server
-
-    yield start
-    for server, before in began:
-        if not server.running:
-            continue
-        while sockets(opened := open_now(server.pid)) > before:  # or the test's time is over
-            pass
-        assert leaked_files(opened) == {}
-
-
-def exchange(server: ServerProcess, data: bytes) -> bytes:
-    """Send bytes, say that no more will come, and read until the server closes."""
-    with connect(server) as client:
-        try:
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it answered already and closed
-        return read_all(client)
-
-
-def statuses(answers: bytes) -> list[int]:
-    """The statuses of answers in a row; their bodies hold no status lines."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.[01] ([0-9]{3}) ", answers)]
-
-
-def request(server: ServerProcess, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-    asked = urllib.request.Request(server.url(path), method=method, data=body or None)
-    asked.add_header("Content-Type", "text/plain")
-    try:
-        with urllib.request.urlopen(asked) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
-
 
 def files_below(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
-
-
-@pytest.fixture
-def target(server: ServerProcess) -> ServerProcess:
-    assert request(server, "PUT", "a")[0] == 201
-    return server
 
 
 SMUGGLED: Final = b"DELETE /v1/stream/a HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -156,12 +85,6 @@ def test_pipelined_requests_are_answered_in_their_order(target: ServerProcess) -
     answers = exchange_open(target, appends + last)
     assert statuses(answers) == [204] * count + [200]
     assert answers.endswith(b"".join(b"%05d" % n for n in range(count)))
-
-
-def exchange_open(server: ServerProcess, data: bytes) -> bytes:
-    with connect(server) as client:
-        client.sendall(data)
-        return read_all(client)
 
 
 REFUSED: Final = (
@@ -306,99 +229,6 @@ def test_half_closed_and_cut_off_requests_leave_nothing(target: ServerProcess) -
     whole = POST + b"Content-Length: 5\r\n\r\nwhole"
     assert statuses(exchange(target, whole)) == [204]
     assert request(target, "GET", "a") == (200, b"whole")
-
-
-HALVES: Final = (
-    POST + b"Content-Length: 5\r\n\r\nwhole",
-    POST + b"Content-Length: 9999\r\n\r\nhalf",
-    POST[:30],
-    b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n\r\n" * 3,
-    b"GET /v1/stream/a?offset=now&live=long-poll HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /v1/stream/a?offset=now&live=sse HTTP/1.1\r\nHost: a\r\n\r\n",
-)
-
-
-@pytest.mark.parametrize("options", [(), ("--no-fast-lane",), ("--loop", "asyncio")])
-def test_half_closers_by_the_hundred_are_answered_or_gone_at_once(
-    start_server: StartServer, options: tuple[str, ...]
-) -> None:
-    server = start_server("--long-poll-timeout", "3600", *options)
-    assert request(server, "PUT", "a")[0] == 201
-    with ExitStack() as stack:
-        for data in HALVES * 50:
-            client = stack.enter_context(connect(server))
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-            wanted = {HALVES[0]: [204], HALVES[1]: [400], HALVES[3]: [200] * 3}.get(data, [])
-            assert statuses(read_all(client)) in (wanted, [200]), data
-    assert request(server, "GET", "a") == (200, b"whole" * 50)
-
-
-def test_clients_that_left_with_much_pipelined_behind_a_poll_are_noticed_at_once(
-    start_server: StartServer,
-) -> None:
-    count = 50
-    server = start_server("--long-poll-timeout", "3600", "--max-connections", str(count))
-    assert request(server, "PUT", "a")[0] == 201
-    for _ in range(2):  # one of them too many if the first are still there
-        with ExitStack() as stack:
-            for _ in range(count):
-                client = stack.enter_context(connect(server))
-                client.sendall(HALVES[4])
-                client.sendall(HALVES[4] * 1000)
-            assert request_refused(server)
-        while request_refused(server):
-            pass
-
-
-def request_refused(server: ServerProcess) -> bool:
-    """Whether there is no place for a connection."""
-    return statuses(exchange_open(server, b"GET /healthz HTTP/1.0\r\n\r\n")) == [503]
-
-
-def test_slow_heads_and_large_ones_cost_what_the_documents_say(target: ServerProcess) -> None:
-    count = 60
-    before = target.rss_bytes()
-    target.reset_peak_rss()
-    field = b"X: " + b"x" * 16_000 + b"\r\n"
-    with ExitStack() as stack:
-        slow = [stack.enter_context(connect(target)) for _ in range(count)]
-        line = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nX-Slow: slow\r\n"
-        for at in range(len(line)):  # byte by byte
-            for client in slow[:20]:
-                client.sendall(line[at : at + 1])
-        for client in slow[20:40]:  # a poll, and more heads behind it than anybody wants
-            client.sendall(HALVES[4])
-            with suppress(BlockingIOError):
-                client.setblocking(False)
-                for _ in range(100):
-                    client.sendall(line + field * 3 + b"\r\n")
-            client.settimeout(10)
-        for client in slow[40:]:  # a head that goes on
-            with suppress(ConnectionError):
-                for _ in range(97):
-                    client.sendall(line + field)
-                    line = b""
-            line = POST
-        assert request(target, "POST", "a", b"small")[0] == 204
-        growth = target.peak_rss_bytes() - before
-        for client in slow[:20]:
-            client.sendall(b"\r\n")
-            assert client.recv(12) == b"HTTP/1.1 200"
-        for client in slow[40:]:
-            assert statuses(read_all(client)) == [431]
-    assert growth < count * CONNECTION_BYTES, growth
-
-
-def test_ten_thousand_bytes_of_headers_are_nothing_special(target: ServerProcess) -> None:
-    head = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n" + b"X: " + b"x" * 10_000 + b"\r\n\r\n"
-    with connect(target) as client:
-        for _ in range(100):
-            client.sendall(head)
-            answer = client.recv(65_536)
-            while b"\r\n\r\n" not in answer:
-                answer += client.recv(65_536)
-            assert statuses(answer) == [200]
 
 
 APPEND_BYTES: Final = 16 * MIB
