@@ -290,7 +290,7 @@ class StreamUnreadable(StreamUnusable):
     """The system refuses to read the files of the stream at ``path``; nothing was changed (500)."""
 
     _STATE = "unreadable"
-    _TO_DO = "mend its owner, its mode or the disk: no restart is needed"
+    _TO_DO = "see to its owner, its mode or the disk; no restart is needed"
 
 
 class StreamDamaged(StreamUnusable):
