@@ -216,6 +216,7 @@ def _settings(options: argparse.Namespace) -> tuple[Settings, HttpSettings]:
         prefix=options.prefix,
         long_poll_timeout_s=options.long_poll_timeout,
         sse_lifetime_s=options.sse_lifetime,
+        keepalive_timeout_s=options.keepalive_timeout,
         max_connections=options.max_connections,
         max_bodies_bytes=options.max_bodies_bytes,
         private_caching=options.private_caching,
@@ -330,6 +331,13 @@ def _add_process_options(serve: argparse.ArgumentParser) -> None:
         choices=["auto", "uvloop", "asyncio"],
         default="auto",
         help="event loop; auto: uvloop if it is installed",
+    )
+    add(
+        "--keepalive-timeout",
+        type=_seconds,
+        default=HttpSettings().keepalive_timeout_s,
+        metavar="SECONDS",
+        help="how long a connection may be idle; a proxy in front has to close its own sooner",
     )
     add("--log-format", choices=["text", "json"], default="text", help="of the lines on stderr")
     add("--access-log", action="store_true", help="log a line for every request")

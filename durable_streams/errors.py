@@ -12,10 +12,11 @@ All can be pickled and copied: another process gets the same type, text and fiel
     │   ├── InvalidJson           … its body is not JSON
     │   └── EpochWithoutStart     … a new producer epoch that does not begin at sequence 0
     ├── UnsupportedEncoding       the body has a Content-Encoding
+    ├── UnsupportedTransferCoding the body is coded for the transfer, and not only in chunks
     ├── TargetTooLong             the URL exceeds the limit
     ├── HeadersTooLarge           the headers exceed the limits
     ├── MethodNotAllowed          the method means nothing here
-    ├── RequestTimeout            the body came too slowly
+    ├── RequestTimeout            the head or the body came too slowly
     ├── PayloadTooLarge           the body exceeds the limit
     ├── StreamNotFound            no such stream, or it expired
     ├── StreamGone                deleted, but forks still need its data
@@ -36,6 +37,7 @@ All can be pickled and copied: another process gets the same type, text and fiel
     ├── DiskFull
     ├── StreamUnusable
     │   ├── StreamOutOfService    … its files cannot be written
+    │   ├── StreamUnreadable      … the system does not let them be read
     │   └── StreamDamaged         … its files fail their checksums
     └── OpenedElsewhere           used from another event loop, thread or process than opened in
 
@@ -86,6 +88,10 @@ class UnsupportedEncoding(StreamError):
     """The request body carries a Content-Encoding; bodies are stored as sent (415)."""
 
 
+class UnsupportedTransferCoding(StreamError):
+    """The request body has a transfer coding other than ``chunked``; nothing undoes it (501)."""
+
+
 class TargetTooLong(StreamError):
     """The URL of the request is longer than the server takes (414)."""
 
@@ -99,7 +105,7 @@ class MethodNotAllowed(StreamError):
 
 
 class RequestTimeout(StreamError):
-    """The request body did not arrive in time (408)."""
+    """The head or the body of a request did not arrive in time (408)."""
 
 
 class PayloadTooLarge(StreamError):
@@ -278,6 +284,13 @@ class StreamOutOfService(StreamUnusable):
 
     _STATE = "out of service"
     _TO_DO = "it is tried again now and then: see the server's log, and readyz"
+
+
+class StreamUnreadable(StreamUnusable):
+    """The system refuses to read the files of the stream at ``path``; nothing was changed (500)."""
+
+    _STATE = "unreadable"
+    _TO_DO = "see to its owner, its mode or the disk; no restart is needed"
 
 
 class StreamDamaged(StreamUnusable):

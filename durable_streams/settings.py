@@ -154,8 +154,12 @@ class HttpSettings:
     body_timeout_s: float = 30.0
     """How long a request body may take, and 1 s more for each 16 KiB of it; then 408."""
 
-    keepalive_timeout_s: float = 75.0
-    """How long a connection may be idle between two requests (server only)."""
+    head_timeout_s: float = 30.0
+    """How long the head of a request may take, from its first byte on; then 408 (server only)."""
+
+    keepalive_timeout_s: float = 120.0
+    """How long a connection may be idle between two requests; longer than its proxy's (server
+    only)."""
 
     shutdown_grace_s: float = 5.0
     """How long requests under way may take when the server stops (server only)."""

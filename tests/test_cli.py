@@ -222,13 +222,18 @@ def test_without_a_command_it_says_so_and_with_version_it_says_which() -> None:
 
 def test_the_prefix_and_the_limits_are_those_of_the_flags(start_server: StartServer) -> None:
     server = start_server(
-        *("--prefix", "/s", "--max-append-bytes", "10", "--long-poll-timeout", "0.1")
+        *("--prefix", "/s", "--max-append-bytes", "10", "--long-poll-timeout", "0.1"),
+        *("--keepalive-timeout", "0.2"),
     )
     url = f"{server.base_url}/s/a"
     assert request("PUT", url, b"0123456789")[0] == 201
     assert request("POST", url, b"0123456789x")[0] == 413
     assert request("GET", f"{url}?offset=now&live=long-poll")[0] == 204
     assert request("GET", server.url("a"))[0] == 404
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        while client.recv(65_536):  # until the server closes it, idle as it is
+            pass
 
 
 def test_the_access_log_is_there_on_demand_and_may_be_json(start_server: StartServer) -> None:

@@ -13,17 +13,19 @@ opened, and cut if it has lost some; what is written to it from then on is as go
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from durable_streams.engine.outages import Outages
 from durable_streams.engine.runtime import call_after_reading
 from durable_streams.engine.stream import STREAM_BYTES, Stream
-from durable_streams.errors import StreamDamaged, StreamError, Unavailable
+from durable_streams.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
 from durable_streams.protocol.commands import FOREVER
 from durable_streams.storage.aside import cut, move_aside
 from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, NewerFiles, load
@@ -269,6 +271,8 @@ class Catalog:
             state = "damaged" if isinstance(error, DamagedFiles) else "not for this version"
             log.error("stream %s is %s: %s", path, state, error)
             raise StreamDamaged(path, str(error)) from error
+        except OSError as error:
+            raise unreadable(self._directory, path, error) from error
         if loaded is None and not self._directory.is_there():
             raise Unavailable("the data directory cannot be reached")
         if loaded is not None and verify and (loaded.cut or loaded.notes):
@@ -333,6 +337,21 @@ class Catalog:
         """A deletion failed."""
         self.buried(stream)
         self.add(stream)
+
+
+def unreadable(directory: DataDirectory, path: str, error: OSError) -> Exception:
+    """What to raise where the system refuses to read a stream's files.
+
+    It names the file, or else the stream's directory, within the data directory.  The error itself
+    if it says that the server is out of descriptors, which is no matter of the stream.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return error
+    name = Path(error.filename or directory.stream_directory(path))
+    with suppress(ValueError):
+        name = name.relative_to(directory.root)
+    reason = error.strerror or str(error)
+    return StreamUnreadable(path, f"{name}: {reason}")
 
 
 def _tell(waiters: list[asyncio.Future[bool]], job: asyncio.Future[list[bool]]) -> None:

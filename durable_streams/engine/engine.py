@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from durable_streams.engine.births import Births
+from durable_streams.engine.catalog import unreadable
 from durable_streams.engine.core import Core
 from durable_streams.engine.endings import Endings
 from durable_streams.engine.lifetimes import Reclaimer
@@ -248,6 +249,10 @@ class Engine:
         self._check_usable(stream)
         await self._finish(self._begin(self._endings.end(stream)))
 
+    def writes_wait(self) -> bool:
+        """Whether a write that comes now waits for the streams' files, which lag behind."""
+        return self._core.held_up()
+
     def _check_body(self, body: bytes) -> None:
         if type(body) is not bytes:  # what is shared or can be changed would harm all writers
             raise TypeError(f"a body must be bytes, not {type(body).__name__}")
@@ -348,12 +353,15 @@ class Engine:
 
     @contextmanager
     def _missing_files(self, stream: Stream) -> Iterator[None]:
-        """Tell why a file is missing: the stream has ended, or it is damaged."""
+        """Tell why a file is missing or cannot be read: the stream has ended, or it is damaged."""
         try:
             yield
         except FileNotFoundError as error:
             self._check_there(stream)
             raise StreamDamaged(stream.path, f"{error.filename} is missing") from error
+        except OSError as error:
+            self._check_there(stream)
+            raise unreadable(self._core.directory, stream.path, error) from error
 
     async def append_sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""

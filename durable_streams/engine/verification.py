@@ -13,7 +13,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.errors import StreamError, StreamUnusable
+from durable_streams.errors import StreamError, StreamUnreadable, StreamUnusable
 from durable_streams.settings import Durability
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Verifier:
             began = loop.time()
             try:
                 await self._core.catalog.find(path)
+            except StreamUnreadable as error:  # perhaps it can be read the next time
+                self._not_listed(path, error)
             except StreamUnusable:  # whoever asks for it is told the same
                 pass
             except (StreamError, OSError) as error:

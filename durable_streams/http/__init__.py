@@ -4,6 +4,7 @@
 bodies, ``live`` holds long-polls and event streams.  ``sending``, ``event_stream`` and ``sendfile``
 put answers on the wire, within the bounds of ``flow_control``.  ``server`` runs them as a process
 of its own, with ``fast_lane`` before them, ``mounting`` inside an aiohttp application.
+``bounded_parser`` bounds heads, ``presence`` notices clients that leave.
 """
 
 from durable_streams.http.mounting import Mount, mount

@@ -128,6 +128,8 @@ async def _receive(
                 share.grow(size_bytes)
                 pieces.add(piece)
                 patience.reschedule(begin_s + timeout_s + size_bytes / SLOWEST_BYTES_PER_S)
+    except RequestPayloadError:  # some are timeouts, but not ours
+        raise
     except TimeoutError:
         raise RequestTimeout(f"the body did not arrive within {timeout_s:g} s") from None
     return pieces.join()

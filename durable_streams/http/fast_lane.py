@@ -19,19 +19,21 @@ hence aiohttp is held to one minor series.
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from aiohttp import web
-
+from durable_streams.http.bounded_parser import MAX_HEAD_BYTES
 from durable_streams.http.heads import Heads
+from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.http.urls import stream_url
 from durable_streams.protocol import replies
 from durable_streams.protocol.commands import Append, Create, Live, Read
 from durable_streams.protocol.offsets import ZERO, Start
-from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiohttp import web
 
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.http.heads import ParserLimits, PlainCommand, RequestHead
@@ -40,10 +42,6 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 1.0
 """How long a body may be on its way, in one more piece; else the request is aiohttp's, with its
 longer timeout."""
-
-MAX_BEHIND_BYTES: Final = 16 * KIB
-"""What may come behind a request that is being answered before no more is read; until then it shows
-if the client leaves."""
 
 _METHODS: Final = {Append: "POST", Create: "PUT", Read: "GET"}
 
@@ -86,7 +84,7 @@ class FastLane:
             chunk.release()
         return reply if plan is None else None
 
-    async def poll(self, command: Read) -> Reply | None:
+    async def poll(self, command: Read, connection: LaneConnection) -> Reply | None:
         """Answer a long-poll from memory; None if that cannot be done, and it is to be made again.
 
         That is so at once where it begins at the tail, whatever that is just now (``now``, or an
@@ -99,14 +97,16 @@ class FastLane:
             begin = ZERO if command.start is Start.BEGINNING else command.start
             if not chunk.size_bytes and chunk.start != begin:
                 return None
-            chunk = await handler.live.wait_for_data(stream, chunk)
+            has_to_wait = not chunk.size_bytes and not chunk.closed
+            with connection.live_read() if has_to_wait else nullcontext():
+                chunk = await handler.live.wait_for_data(stream, chunk)
             reply, plan = handler.describe_chunk(command, stream, chunk)
         finally:
             chunk.release()
         return reply if plan is None else None
 
 
-class LaneConnection(web.RequestHandler):
+class LaneConnection(PresenceConnection):
     """A connection of aiohttp's with a fast lane.
 
     ``_turn``: the long-poll, or the write that waits for its turn, which end if the client leaves.
@@ -150,7 +150,7 @@ class LaneConnection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Answer a plain request, or give what came to aiohttp."""
         lane = self._lane
-        if lane is None or not data:  # without data aiohttp calls itself, to go on parsing
+        if lane is None or not data or self._waits:  # without data aiohttp goes on parsing
             self.pass_on(data)
         elif self._outcome is not None:  # behind a request that is being answered
             self._pieces += data
@@ -160,6 +160,10 @@ class LaneConnection(web.RequestHandler):
             self._pass_rest(data)
         else:
             self._take(lane, data)
+
+    def is_at_rest(self) -> bool:
+        """Whether no request is under way, here or at aiohttp."""
+        return self._outcome is None and not self._pieces and super().is_at_rest()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what has not come whole, polls or waits its turn; a write under way goes on."""
@@ -194,7 +198,7 @@ class LaneConnection(web.RequestHandler):
             if self._patience is not None:
                 self._patience.cancel()
         end = data.find(b"\r\n\r\n") + 4
-        head = lane.heads.read(data[:end]) if end > 3 else None
+        head = lane.heads.read(data[:end]) if 3 < end <= MAX_HEAD_BYTES else None
         missing = 0 if head is None else end + head.body_bytes - len(data)
         if head is None or missing < 0:
             self._lane = None
@@ -214,6 +218,16 @@ class LaneConnection(web.RequestHandler):
             self._patience = self._loop.call_later(PATIENCE_S, self._hand_over, missing)
         elif not self._answer(lane, head, data, data[end:]):
             self.pass_on(data)
+
+    def end_input(self) -> None:
+        """All that will come is here: what of it is not whole is for aiohttp to refuse."""
+        if self._pieces and self._outcome is None:
+            if self._patience is not None:
+                self._patience.cancel()
+            data, self._pieces = self._pieces, b""
+            self._lane = None
+            self.pass_on(data)
+        super().end_input()
 
     def _stay(self) -> None:
         """Count the time of an idle connection from now on."""
@@ -259,7 +273,7 @@ class LaneConnection(web.RequestHandler):
             match command:
                 case Read(live=Live.LONG_POLL):
                     self._poll = data
-                    self._turn = self._loop.create_task(lane.poll(command))
+                    self._turn = self._loop.create_task(lane.poll(command, self))
                     self._wait_for(lane, command, self._turn, self._turn.result)
                 case Read():
                     reply = lane.read_now(command)
@@ -268,7 +282,9 @@ class LaneConnection(web.RequestHandler):
                 case Append():
                     reply = self._append(lane, command, body)
                 case Create():
-                    location = stream_url(head.headers or {}, self, lane.heads.prefix, command.path)
+                    location = stream_url(
+                        head.target, head.headers or {}, self, lane.heads.prefix, command.path
+                    )
                     task = engine.begin_create(command, body)
                     if task is None:
                         task = self._turn = self._loop.create_task(engine.create(command, body))
@@ -324,7 +340,8 @@ class LaneConnection(web.RequestHandler):
         lane.end(self)
         try:
             reply = outcome()
-        except asyncio.CancelledError:  # the client left
+        except (asyncio.CancelledError, ConnectionError):  # the client left
+            self.force_close()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
@@ -335,11 +352,21 @@ class LaneConnection(web.RequestHandler):
             self.pass_on(poll)
         else:
             self._send(lane, reply)
-        if self._pieces:
+        self._go_on(is_answered=reply is not None)
+
+    def _go_on(self, *, is_answered: bool) -> None:
+        """Give to aiohttp what came behind the request that was answered, or that it now has."""
+        if self._dropped:
+            self._pieces = b""
+            if is_answered:
+                self.force_close()
+        elif self._pieces:
             data, self._pieces = self._pieces, b""
             self._resume_reading()
             self._lane = None  # the client pipelines
             self.pass_on(data)
+        if self.sends_no_more:
+            self.end_input()
 
     def _send(self, lane: FastLane, reply: Reply) -> None:
         transport, sender = self.transport, lane.handler.sender

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import Final
 
 from durable_streams.settings import KIB
@@ -26,30 +27,53 @@ async def warm(file: int, position: int, size: int) -> None:
     try:
         os.preadv(file, [bytearray(1)], position + size - 1, _RWF_NOWAIT)
     except BlockingIOError:
-        # The thread gets a descriptor of its own: a cancelled reader closes the file.
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, _read_ahead, os.dup(file), position, size)
+        await _read_ahead(file, position, size)
     except OSError:
         return
 
 
-async def read(file: int, position: int, size: int) -> bytes:
-    """Return ``size`` bytes; :class:`EOFError` if the file is shorter."""
-    await warm(file, position, size)
-    data = os.pread(file, size, position)
-    if len(data) < size:
-        raise EOFError(f"a file ends at {position + len(data)}, before the slice to be sent does")
-    return data
-
-
-def _read_ahead(file: int, position: int, size: int) -> None:
-    """Read a slice into the page cache, and close the descriptor (in a thread)."""
+async def _read_ahead(file: int, position: int, size: int) -> None:
+    """Have a thread read a slice into the page cache."""
     try:
+        errand = _Errand(os.dup(file))
+    except OSError:  # no descriptor is left: whoever reads waits for the disk, and says what fails
+        return
+    try:
+        job = asyncio.get_running_loop().run_in_executor(None, errand.run, position, size)
+    except BaseException:
+        errand.close()
+        raise
+    try:
+        await asyncio.shield(job)
+    except asyncio.CancelledError:
+        errand.is_for_nobody = True
+        raise
+
+
+class _Errand:
+    """What a thread does for a reader who may leave, and close the file, while it does.
+
+    So it has a descriptor of its own, which it closes itself.  It is begun in any case, as one that
+    is taken from the queue would keep its descriptor; if the reader has left it reads nothing more.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self.is_for_nobody = False
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._file)
+
+    def run(self, position: int, size: int) -> None:
+        """Read a slice into the page cache (in a thread); what fails shows when it is sent."""
         end = position + size
-        while position < end:
-            data = os.pread(file, min(READ_BYTES, end - position), position)
-            if not data:
-                return
-            position += len(data)
-    finally:
-        os.close(file)
+        try:
+            with suppress(OSError):
+                while position < end and not self.is_for_nobody:
+                    data = os.pread(self._file, min(READ_BYTES, end - position), position)
+                    if not data:
+                        return
+                    position += len(data)
+        finally:
+            self.close()

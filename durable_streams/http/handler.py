@@ -129,7 +129,9 @@ class StreamsHandler:
             case Read():
                 return await self._read(request, command)
             case Create():
-                location = stream_url(request.headers, request.protocol, prefix, command.path)
+                location = stream_url(
+                    request.raw_path, request.headers, request.protocol, prefix, command.path
+                )
                 with self.bodies.share() as share:
                     body = await self._writable_body(request, share)
                     reply = replies.created(await self.engine.create(command, body), location)
@@ -173,6 +175,8 @@ class StreamsHandler:
 
     async def _poll(self, request: web.BaseRequest, stream: StreamRef, command: Read) -> Chunk:
         chunk = await self.engine.read(stream, command.start)
+        if chunk.size_bytes or chunk.closed:
+            return chunk
         try:
             with cancelled_when_gone(request):
                 return await self.live.wait_for_data(stream, chunk)

@@ -67,12 +67,13 @@ PlainCommand = Append | Create | Read
 class RequestHead(msgspec.Struct, frozen=True):
     """What the head of a request says; ``command`` is None if the request is not plain.
 
-    ``headers``: of a PUT, whose answer depends on them.
+    ``headers`` and ``target``: of a PUT, whose answer depends on them.
     """
 
     command: PlainCommand | None
     body_bytes: int
     headers: Mapping[str, str] | None = None
+    target: str = ""
 
 
 _Fields = tuple[Any, int]
@@ -175,7 +176,7 @@ class Heads:
                 case Append() if body_bytes <= self._max_body_bytes:
                     return RequestHead(command, body_bytes)
                 case Create() if body_bytes <= self._max_body_bytes:
-                    return RequestHead(command, body_bytes, headers)
+                    return RequestHead(command, body_bytes, headers, target)
                 case Read(live=Live.NO | Live.LONG_POLL) if not body_bytes:
                     return RequestHead(command, 0)
                 case _:

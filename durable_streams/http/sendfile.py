@@ -11,7 +11,8 @@ import asyncio
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Self
 
 from durable_streams.http import files
 from durable_streams.http.flow_control import bound_buffers
@@ -69,47 +70,60 @@ async def send_parts(
     connection: Connection, parts: Iterable[bytes | FileSlice], turns: Turns
 ) -> None:
     """Send bytes and slices in their order; the last may wait in the transport's buffer."""
-    pipe: _FilePipe | None = None
-    try:
+    with _FilePipe(connection, turns) as pipe:
         for part in parts:
             if isinstance(part, bytes):
                 connection.write(part)
                 await connection.drain()
             else:
-                pipe = pipe or _FilePipe(connection, turns)
                 await pipe.send(part)
-    finally:
-        if pipe is not None:
-            pipe.close()
 
 
 class _FilePipe:
-    """Sends file slices into one connection, past the transport where that is possible."""
+    """Sends file slices into one connection, past the transport where that is possible.
+
+    Its duplicate of the socket is made by the first slice, and given back at the end of the
+    ``with`` block.
+    """
 
     def __init__(self, connection: Connection, turns: Turns) -> None:
         self._connection = connection
         self._turns = turns
         self._loop = asyncio.get_running_loop()
-        transport = connection.transport
-        socket = transport.get_extra_info("socket")
-        encrypted = transport.get_extra_info("sslcontext") is not None
-        usable = hasattr(os, "sendfile") and socket is not None and not encrypted
-        self._socket: int | None = os.dup(socket.fileno()) if usable else None
-        if usable:
-            # Lowest marks: a drain now means that the buffer is empty, and the slice is next.
-            transport.set_write_buffer_limits(high=0, low=0)
+        self._socket: int | None = None
+        self._is_open = False
 
-    def close(self) -> None:
-        """Give the duplicate back; what was sent stays sent."""
-        if self._socket is not None:
-            os.close(self._socket)
-            self._socket = None
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_open:
+            return
+        self._close_socket()
         transport = self._connection.request.transport
         if transport is not None:
             bound_buffers(transport)
 
+    def _open(self) -> None:
+        self._is_open = True
+        transport = self._connection.transport
+        socket = transport.get_extra_info("socket")
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        if hasattr(os, "sendfile") and socket is not None and not encrypted:
+            with suppress(OSError):  # no descriptor is left: then the bytes are copied
+                self._socket = os.dup(socket.fileno())
+                # Lowest marks: a drain now means that the buffer is empty, and the slice is next.
+                transport.set_write_buffer_limits(high=0, low=0)
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            os.close(self._socket)
+            self._socket = None
+
     async def send(self, part: FileSlice) -> None:
         """Send one slice; :class:`EOFError` if the file is shorter than that."""
+        if not self._is_open:
+            self._open()
         position, end = part.position, part.position + part.size
         warm_until = position
         file = part.file.fileno()
@@ -140,8 +154,7 @@ class _FilePipe:
             except OSError as error:
                 if error.errno not in _NO_SENDFILE:
                     raise
-                os.close(self._socket)
-                self._socket = None
+                self._close_socket()
                 return None
         if not sent:
             raise EOFError(f"a file ends at {position}, before the slice to be sent does")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from durable_streams.errors import (
@@ -25,8 +25,15 @@ from durable_streams.errors import (
     InvalidRequest,
     MethodNotAllowed,
     Overloaded,
+    RequestTimeout,
     StreamNotFound,
     TargetTooLong,
+)
+from durable_streams.http.bounded_parser import (
+    MAX_AHEAD,
+    MAX_HEAD_BYTES,
+    BoundedParser,
+    HeadTooLong,
 )
 from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
@@ -61,10 +68,12 @@ _PARSER_LIMITS: Final = ParserLimits(
 )
 
 LINGER_S: Final = 1.0
-"""How long the rest of a refused body is read and dropped, so that the answer gets through."""
+"""How long the rest of a refused request is read and dropped, so that the answer gets through."""
 
 TURNS_TO_BEGIN: Final = 3
 """Of the event loop, until a request that aiohttp was given has begun."""
+
+WRITES: Final = frozenset({"PUT", "POST", "DELETE"})
 
 BACKLOG: Final = 1024
 """Connections the kernel holds while the loop is busy: thousands of readers may come at once."""
@@ -190,9 +199,13 @@ class _Server(web.Server):
 
 
 class _Connection(LaneConnection):
-    """One connection: aiohttp's protocol, minus what it logs and plus what it lets through."""
+    """One connection: aiohttp's protocol, minus what it logs and plus what it lets through.
 
-    __slots__ = ("_server",)
+    ``_late``: when a head that has begun has to be whole.  ``_is_refused``: what came last is no
+    HTTP, or too much of it.
+    """
+
+    __slots__ = ("_is_refused", "_late", "_server")
 
     def __init__(
         self,
@@ -201,6 +214,20 @@ class _Connection(LaneConnection):
     ) -> None:
         super().__init__(server, server.lane, **settings)
         self._server = server
+        self._late: asyncio.TimerHandle | None = None
+        self._is_refused = False
+        parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=MAX_AHEAD,
+            **_PARSER_LIMITS,
+        )
+        self._parser = cast("Any", BoundedParser(parser))
+        self._max_msg_queue_size = MAX_AHEAD
+        self._msg_queue_resume_size = MAX_AHEAD // 2
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the connection, or refuse it when there are too many."""
@@ -226,14 +253,79 @@ class _Connection(LaneConnection):
         """Let aiohttp parse what came; a malformed body fails the request that reads it.
 
         aiohttp queues the parser's error behind that request, which would wait for it in vain.
+        What comes after an error is dropped.
         """
-        super().pass_on(data)
-        request = self._current_request
-        if request is None or not self._messages:
+        if self._is_refused:
             return
-        if not isinstance(self._messages[-1][0], RawRequestMessage):
+        super().pass_on(data)
+        self._time_head()
+        last = self._messages[-1][0] if self._messages else None
+        if last is None or isinstance(last, RawRequestMessage):
+            return
+        self._is_refused = True
+        last.exc.__traceback__ = None  # it would hold all that was read
+        request = self._current_request
+        if request is not None:
             request.content.set_exception(web.RequestPayloadError("its framing is broken"))
             request.content.feed_eof()  # nothing is left that could linger
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; if it ends what is refused, drop what still comes for a moment.
+
+        Else the system would reset the connection, and the client not get the answer.
+        """
+        sent = await super().finish_response(request, resp, start_time)
+        transport = self.transport
+        if self._is_refused and not sent[0].keep_alive and transport is not None:
+            self.close()
+            if transport.can_write_eof():
+                transport.write_eof()
+                await asyncio.sleep(LINGER_S)
+        return sent
+
+    def has_to_wait(self) -> bool:
+        """Whether what is under way waits for news, or is a write while writes are held up."""
+        if super().has_to_wait():
+            return True
+        request = self._current_request
+        is_write = self._turn is not None or (request is not None and request.method in WRITES)
+        return is_write and self._server.handler.engine.writes_wait()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Wait for no head any more."""
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def _process_keepalive(self) -> None:
+        """Close the connection if it was idle for long; a head that has begun has its own time."""
+        if self._late is not None:
+            self._stay()
+        super()._process_keepalive()
+
+    def _time_head(self) -> None:
+        """Give a head that has begun its time to arrive, once."""
+        parser = cast("BoundedParser | None", self._parser)
+        if parser is None or not parser.is_in_head:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+        elif self._late is None:
+            timeout_s = self._server.handler.settings.head_timeout_s
+            self._late = self._loop.call_later(timeout_s, self._give_up_head, timeout_s)
+
+    def _give_up_head(self, timeout_s: float) -> None:
+        self._late = None
+        if self.transport is None:
+            return
+        if not self.is_at_rest():  # what it has sent before is answered first
+            self._time_head()
+            return
+        error = RequestTimeout(f"the head of the request did not arrive within {timeout_s:g} s")
+        send_unasked(self.transport, self._server.handler.sender, replies.errors(error))
+        self.force_close()
 
     def handle_error(
         self,
@@ -257,6 +349,8 @@ class _Connection(LaneConnection):
 
 def _parse_error(error: BaseException | None, message: str) -> StreamError:
     """Return what is wrong with a head that aiohttp's parser refused."""
+    if isinstance(error, HeadTooLong):
+        return HeadersTooLarge(f"the head of the request is longer than {MAX_HEAD_BYTES} bytes")
     if isinstance(error, LineTooLong):
         if error.args[1] == MAX_TARGET_BYTES:
             return TargetTooLong(f"the URL is longer than {MAX_TARGET_BYTES} bytes")

@@ -1,9 +1,10 @@
 """URLs: what a request asks for, and where the client finds a stream (RFC 9110 §7.1, §10.2.2).
 
 A ``Location`` is absolute, as the client sees the server.  Behind a proxy the client's scheme and
-host are in ``X-Forwarded-Proto`` and ``X-Forwarded-Host``, or in ``Forwarded`` (RFC 7239).  Anybody
-can send these, so what they say is used only if it is nothing but a scheme or a host; it changes
-the ``Location`` of the sender's own answer and nothing else.
+host are in ``X-Forwarded-Proto`` and ``X-Forwarded-Host``, or in ``Forwarded`` (RFC 7239).  Else a
+target that is a whole URL names them, and then ``Host`` counts for nothing (RFC 9112 §3.2.2).
+Anybody can send these, so what they say is used only if it is nothing but a scheme or a host; it
+changes the ``Location`` of the sender's own answer and nothing else.
 """
 
 from __future__ import annotations
@@ -25,37 +26,51 @@ _HOST: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _FORWARDED_PAIR: Final = re.compile(
-    r'\s*([a-z-]+)=(?:"([^"\\]*)"|([^\s;,"]*))\s*(?:[;]|$)', re.ASCII | re.IGNORECASE
+    r"""[ \t]*(?:([a-z-]+)=(?:"([^"\\]*)"|([^\s;,"]*))[ \t]*)?(?:(;)|,|\Z)""",
+    re.ASCII | re.IGNORECASE,
 )
 
 
 def split_target(target: str) -> tuple[str, str]:
     """Split a request target into its raw path and query; an absolute URL loses its origin."""
-    if not target.startswith("/") and "://" in target:
-        _, _, rest = target.partition("://")
-        authority, slash, path = rest.partition("/")
-        authority, mark, query = authority.partition("?")
-        target = slash + path if slash and not mark else f"/{mark}{query}{slash}{path}"
+    target = _split_origin(target)[2]
     path, _, query = target.partition("?")
     return path, query
 
 
+def _split_origin(target: str) -> tuple[str, str, str]:
+    """Split a target into scheme and authority, "" if it is no absolute URL, and the rest."""
+    if target.startswith("/") or "://" not in target:
+        return "", "", target
+    scheme, _, rest = target.partition("://")
+    authority, slash, path = rest.partition("/")
+    authority, mark, query = authority.partition("?")
+    return scheme, authority, slash + path if slash and not mark else f"/{mark}{query}{slash}{path}"
+
+
 def stream_url(
-    headers: Mapping[str, str], connection: web.RequestHandler, prefix: str, path: str
+    target: str,
+    headers: Mapping[str, str],
+    connection: web.RequestHandler,
+    prefix: str,
+    path: str,
 ) -> str:
     """Return the URL of the stream at the canonical ``path`` below ``prefix``.
 
-    ``headers`` are those of the request, ``connection`` is the one that it came in on.
+    ``target`` and ``headers`` are those of the request, ``connection`` is the one that it came in
+    on.
     """
-    return f"{_origin(headers, connection)}{prefix}/{quote_stream_path(path)}"
+    return f"{_origin(target, headers, connection)}{prefix}/{quote_stream_path(path)}"
 
 
-def _origin(headers: Mapping[str, str], connection: web.RequestHandler) -> str:
+def _origin(target: str, headers: Mapping[str, str], connection: web.RequestHandler) -> str:
+    scheme, authority, _ = _split_origin(target)
     scheme, host = _said(
         headers.get("X-Forwarded-Proto", ""),
         headers.get("X-Forwarded-Host", ""),
         headers.get("Forwarded", ""),
-        headers.get("Host", ""),
+        scheme,
+        authority or headers.get("Host", ""),
     )
     if not scheme:
         scheme = "http" if connection.ssl_context is None else "https"
@@ -63,10 +78,12 @@ def _origin(headers: Mapping[str, str], connection: web.RequestHandler) -> str:
 
 
 @lru_cache(64)  # most clients of a server say the same
-def _said(proto: str, forwarded_host: str, forwarded: str, host: str) -> tuple[str, str]:
-    """Return the scheme and the host that a request's headers name; "" if none that can be."""
+def _said(
+    proto: str, forwarded_host: str, forwarded: str, scheme: str, host: str
+) -> tuple[str, str]:
+    """Return the scheme and the host that a request names; "" if none that can be."""
     pairs = _forwarded(forwarded)
-    scheme = (_first(proto) or pairs.get("proto", "")).lower()
+    scheme = (_first(proto) or pairs.get("proto", "") or scheme).lower()
     hosts = (_first(forwarded_host), pairs.get("host", ""), host)
     return (
         scheme if scheme in _SCHEMES else "",
@@ -80,9 +97,21 @@ def _first(values: str) -> str:
 
 
 def _forwarded(values: str) -> dict[str, str]:
-    """Return the pairs of the first element of ``Forwarded``."""
-    pairs = _FORWARDED_PAIR.finditer(_first(values))
-    return {pair[1].lower(): pair[2] or pair[3] or "" for pair in pairs}
+    """Return the pairs of the first element of ``Forwarded``; none if it is malformed.
+
+    Pair by pair, each where the last one ended: one that does not match ends the search.
+    """
+    pairs: dict[str, str] = {}
+    position = 0
+    while True:
+        pair = _FORWARDED_PAIR.match(values, position)
+        if pair is None:
+            return {}
+        if pair[1]:
+            pairs[pair[1].lower()] = pair[2] or pair[3] or ""
+        if pair[4] is None:
+            return pairs
+        position = pair.end()
 
 
 def _own_host(connection: web.RequestHandler) -> str:

@@ -63,6 +63,7 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.InvalidJson: 400,
     e.EpochWithoutStart: 400,
     e.UnsupportedEncoding: 415,
+    e.UnsupportedTransferCoding: 501,
     e.TargetTooLong: 414,
     e.HeadersTooLarge: 431,
     e.MethodNotAllowed: 405,
@@ -87,6 +88,7 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.DiskFull: 507,
     e.StreamUnusable: 500,
     e.StreamOutOfService: 500,
+    e.StreamUnreadable: 500,
     e.StreamDamaged: 500,
     e.OpenedElsewhere: 500,
 }

@@ -15,6 +15,7 @@ from durable_streams.errors import (
     InvalidRequest,
     MethodNotAllowed,
     UnsupportedEncoding,
+    UnsupportedTransferCoding,
 )
 from durable_streams.protocol import media_type
 from durable_streams.protocol.append_rules import check_producer, check_stream_seq
@@ -59,8 +60,10 @@ def parse_command(
     ``raw_path`` is the undecoded path below the prefix, without a leading slash; ``raw_query``
     what follows the question mark; ``prefix`` the path streams are mounted under, without a
     slash at its end (``Stream-Forked-From`` values begin with it).  Raises
-    :class:`InvalidRequest`, :class:`UnsupportedEncoding` or :class:`MethodNotAllowed`.
+    :class:`InvalidRequest`, :class:`UnsupportedEncoding`, :class:`UnsupportedTransferCoding` or
+    :class:`MethodNotAllowed`.
     """
+    _refuse_transfer_coding(headers)
     match method:
         case "POST":
             return _parse_append(raw_path, headers)
@@ -186,6 +189,17 @@ def _refuse_encoding(headers: Headers) -> None:
     if encoding and encoding.lower() != "identity":
         raise UnsupportedEncoding(
             f"bodies are stored as they are sent; Content-Encoding {encoding[:32]!r} is not taken"
+        )
+
+
+def _refuse_transfer_coding(headers: Headers) -> None:
+    """Take bodies in chunks and coded in no other way (RFC 9112 §6.1)."""
+    codings = headers.getall("Transfer-Encoding", ())
+    if codings and (len(codings) > 1 or codings[0].lower() != "chunked"):
+        named = ", ".join(codings)[:32]
+        raise UnsupportedTransferCoding(
+            f"the transfer coding {named!r} is not known here: send the body as it is, "
+            "with its length or in chunks"
         )
 
 

@@ -13,17 +13,32 @@ import pkgutil
 from pathlib import Path
 from typing import Final
 
-from aiohttp import web
+from aiohttp import base_protocol, web, web_protocol
 from aiohttp.base_protocol import BaseProtocol
 
 from durable_streams import http
+from durable_streams.http.bounded_parser import BoundedParser, HeadTooLong
 from durable_streams.http.fast_lane import LaneConnection
 from durable_streams.http.handler import _Nothing
 from durable_streams.http.logs import AccessLog
+from durable_streams.http.presence import BodyCutOff, PresenceConnection
 from durable_streams.http.sending import Answer
 from durable_streams.http.server import _Connection, _Server
 
 INHERITED: Final = {
+    HeadTooLong: set(),
+    BodyCutOff: set(),
+    PresenceConnection: {
+        "_buffer_paused",
+        "_close",
+        "_loop",
+        "_messages",
+        "_parser",
+        "_pause_transport_reading",
+        "_reading_paused",
+        "_resume_transport_reading",
+        "_waiter",
+    },
     LaneConnection: {
         "_close",
         "_force_close",
@@ -34,7 +49,16 @@ INHERITED: Final = {
         "_request_in_progress",
         "_waiter",
     },
-    _Connection: {"_current_request", "_force_close", "_loop", "_messages"},
+    _Connection: {
+        "_current_request",
+        "_force_close",
+        "_loop",
+        "_max_msg_queue_size",
+        "_messages",
+        "_msg_queue_resume_size",
+        "_parser",
+        "_read_bufsize",
+    },
     _Server: {"_connections", "_kwargs", "_loop"},
     _Nothing: set(),
     AccessLog: set(),
@@ -53,6 +77,7 @@ FOREIGN: Final = {
     "fast_lane.py": {"_process_keepalive"},
     "presence.py": {"_cancel", "_manager"},
     "sending.py": {"_prepare_hook"},
+    "server.py": {"_process_keepalive"},
 }
 """Private attributes of other objects: of a request, of its protocol, and of ``super()``."""
 
@@ -101,3 +126,17 @@ def test_what_we_use_of_other_objects_is_listed_and_there() -> None:
     assert {name: attributes for name, attributes in used.items() if attributes} == FOREIGN
     there = set().union(*map(of_class, THEIRS))
     assert set().union(*FOREIGN.values()) <= there
+
+
+def test_our_parser_has_all_that_aiohttp_uses_of_its_own() -> None:
+    """``feed_eof`` is for clients, whose answers may end with the connection."""
+    used = {
+        node.attr
+        for module in (web_protocol, base_protocol)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "_parser"
+    }
+    assert used == {"feed_data", "message_consumed", "pause_reading", "set_upgraded"}
+    assert used <= set(vars(BoundedParser))

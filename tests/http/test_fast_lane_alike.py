@@ -100,6 +100,11 @@ CASES: Final = {
     "other places": [request(target="/healthz"), read().replace(b"PATH", b"/v1/streams/a")],
     "bad paths": [request(target="/v1/stream/a//b"), request(target="/v1/stream/%2e%2e")],
     "an absolute target": [request(target="http://a/v1/stream/none")],
+    "absolute targets of creates": [
+        create(None, name="NAME-a").replace(b" /v1", b" http://public.test:81/v1", 1),
+        create(None, name="NAME-b").replace(b" /v1", b" https://public.test/v1", 1),
+        create(None, name="NAME-c").replace(b" /v1", b" http://<a>/v1", 1),
+    ],
     "other methods between": [
         request(),
         request("HEAD", None, lines=()),
@@ -193,6 +198,11 @@ CASES: Final = {
         request(body=None, lines=("Content-Type: text/plain", "Transfer-Encoding: chunked"))
         + b"4\r\ndata\r\n0\r\n\r\n",
         read(),
+    ],
+    "other transfer codings": [
+        request(body=None, lines=("Content-Type: text/plain", f"Transfer-Encoding: {coding}"))
+        + b"4\r\ndata\r\n0\r\n\r\n"
+        for coding in ("gzip, chunked", "Chunked", "deflate,chunked", "gzip")
     ],
     "a length that is none": [request(body=None, lines=("Content-Length: +4",)) + b"data"],
     "a bare line feed": [request().replace(b"Host: a\r\n", b"Host: a\n")],

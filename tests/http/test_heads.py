@@ -94,7 +94,7 @@ async def test_the_fields_of_another_target_are_not_parsed_again() -> None:
     assert known.headers is not None
     server._request = None  # type: ignore[assignment,method-assign]
     again = server.read(first.replace(b"/a ", b"/c "))
-    assert again == RequestHead(Create("c", "text/plain"), 0, known.headers)
+    assert again == RequestHead(Create("c", "text/plain"), 0, known.headers, "/v1/stream/c")
 
 
 async def test_a_producers_next_number_is_not_parsed_again() -> None:

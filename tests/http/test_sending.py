@@ -147,17 +147,17 @@ async def test_what_the_page_cache_lacks_is_read_by_a_thread(
     blob: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_ahead: list[tuple[int, int]] = []
-    original = files._read_ahead
+    original = files._Errand.run
 
     def cold(*_: object) -> int:
         raise BlockingIOError
 
-    def remember(file: int, position: int, size: int) -> None:
+    def remember(errand: files._Errand, position: int, size: int) -> None:
         read_ahead.append((position, size))
-        original(file, position, size)
+        original(errand, position, size)
 
     monkeypatch.setattr(os, "preadv", cold)
-    monkeypatch.setattr(files, "_read_ahead", remember)
+    monkeypatch.setattr(files._Errand, "run", remember)
     async with serving(from_file(blob, [])) as port:
         client = await Client.connect(port)
         assert (await client.request("GET", "/")).body == expected(blob)

@@ -8,6 +8,7 @@ from durable_streams.errors import (
     InvalidRequest,
     MethodNotAllowed,
     UnsupportedEncoding,
+    UnsupportedTransferCoding,
 )
 from durable_streams.protocol.append_rules import MAX_TEXT_BYTES, check_syntax
 from durable_streams.protocol.commands import (
@@ -155,6 +156,14 @@ def test_a_content_encoding_is_refused(method: str) -> None:
         with pytest.raises(UnsupportedEncoding):
             parse(method, ("Content-Encoding", encoding))
     assert parse(method, ("Content-Encoding", "Identity")) == parse(method)
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "GET", "HEAD", "DELETE", "OPTIONS"])
+def test_a_transfer_coding_other_than_chunked_is_refused(method: str) -> None:
+    for codings in (["gzip, chunked"], ["gzip", "chunked"], ["chunked", "chunked"], ["x" * 1000]):
+        with pytest.raises(UnsupportedTransferCoding):
+            parse(method, *(("Transfer-Encoding", coding) for coding in codings))
+    assert parse(method, ("Transfer-Encoding", "Chunked")) == parse(method)
 
 
 def test_a_lifetime_is_checked() -> None:

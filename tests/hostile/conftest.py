@@ -1,0 +1,42 @@
+"""Fixtures: real servers that have to give back every descriptor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.descriptors import leaked_files, open_now, sockets
+from tests.hostile.raw_clients import request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import StartServer
+    from tests.server_process import ServerProcess
+
+
+@pytest.fixture
+def start_server(start_server: StartServer) -> Iterator[StartServer]:
+    """Start real servers; when all clients have left, none has a descriptor more than at first."""
+    began: list[tuple[ServerProcess, int]] = []
+
+    def start(*options: str, data_dir: Path | None = None) -> ServerProcess:
+        server = start_server(*options, data_dir=data_dir)
+        began.append((server, sockets(open_now(server.pid))))
+        return server
+
+    yield start
+    for server, before in began:
+        if not server.running:
+            continue
+        while sockets(opened := open_now(server.pid)) > before:  # or the test's time is over
+            pass
+        assert leaked_files(opened) == {}
+
+
+@pytest.fixture
+def target(server: ServerProcess) -> ServerProcess:
+    assert request(server, "PUT", "a")[0] == 201
+    return server
