@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams.protocol.commands import ProducerClaim
+from durable_streams.protocol.producers import ProducerState
 from durable_streams.storage import names
 from durable_streams.storage.disk import Disk
 from durable_streams.storage.format import index as index_format
@@ -59,7 +60,7 @@ def test_a_whole_stream_is_loaded_from_its_last_index(home: Home) -> None:
     assert (loaded.tail.segment, loaded.tail.position) == (1, 11)
     assert loaded.tail.stream_seq == "05"
     assert loaded.sizes == [8]
-    assert loaded.producers == {"p": (1, 1)}
+    assert loaded.producers == {"p": ProducerState(1, 1, TIME_MS)}
     assert loaded.last_append_ms == TIME_MS
     assert loaded.notes == []
     assert not loaded.cut
@@ -84,7 +85,7 @@ def test_a_segment_that_ends_early_ends_the_stream_at_an_append(home: Home, size
     assert loaded is not None
     assert loaded.tail.position == (6 if size >= 6 else 0)
     assert any("its segment ends before" in note for note in loaded.notes)
-    assert loaded.producers == {"p": (1, 0)}
+    assert loaded.producers == {"p": ProducerState(1, 0, TIME_MS)}
 
 
 def test_an_index_cut_anywhere_ends_the_stream_at_an_append(home: Home) -> None:
