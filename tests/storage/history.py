@@ -57,7 +57,11 @@ def pack_opening_1(
         "producers": {name: (state.epoch, state.seq) for name, state in producers.items()},
         "stream_seq": stream_seq,
     }
-    text = msgspec.json.encode(fields)[:-1]
+    return sealed(chain, msgspec.json.encode(fields)[:-1])
+
+
+def sealed(chain: bytes, text: bytes) -> tuple[bytes, bytes]:
+    """A line that says what it likes, with a right checksum, and the chain after it."""
     digest = blake2b(chain + text, digest_size=8)
     return text + b',"chain":"%b"}\n' % digest.hexdigest().encode(), digest.digest()
 
