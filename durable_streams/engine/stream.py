@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 STREAM_BYTES: Final = 1280
 """Memory of an open stream without producers, in the cache and all: measured, rounded up."""
 
-_PRODUCER_SHARE: Final = 3  # what producers take in memory, as a multiple of their text: measured
+_PRODUCER_SHARE: Final = 4  # what producers take in memory, as a multiple of their text: measured
 _SIZE_BYTES: Final = 48
 _FORK_BYTES: Final = 256
 
