@@ -10,7 +10,8 @@ All can be pickled and copied: another process gets the same type, text and fiel
     ├── InvalidRequest            the request is malformed
     │   ├── InvalidOffset         … its offset is malformed or no position of the stream
     │   ├── InvalidJson           … its body is not JSON
-    │   └── EpochWithoutStart     … a new producer epoch that does not begin at sequence 0
+    │   ├── EpochWithoutStart     … a new producer epoch that does not begin at sequence 0
+    │   └── TooManyProducers      … the stream has no room for one more producer
     ├── UnsupportedEncoding       the body has a Content-Encoding
     ├── UnsupportedTransferCoding the body is coded for the transfer, and not only in chunks
     ├── TargetTooLong             the URL exceeds the limit
@@ -82,6 +83,25 @@ class InvalidJson(InvalidRequest):
 
 class EpochWithoutStart(InvalidRequest):
     """A new producer epoch must begin at sequence 0 (400)."""
+
+
+class TooManyProducers(InvalidRequest):
+    """There is no room for one more producer, and none that could be forgotten (400).
+
+    ``producers``: how many the stream has; ``limit_bytes``: what they may take, each its id in
+    JSON and ``entry_bytes`` more.
+    """
+
+    def __init__(self, producers: int, limit_bytes: int, entry_bytes: int) -> None:
+        super().__init__(
+            f"the stream has {producers} producers and no room for another one: they may take "
+            f"{limit_bytes} bytes, each its id and {entry_bytes} more. Those that have been idle "
+            "for over 7 days make room, and there are too few of them. A new id for each run is "
+            "the usual cause: keep the id and raise the epoch, or use another stream"
+        )
+        self.producers = producers
+        self.limit_bytes = limit_bytes
+        self.entry_bytes = entry_bytes
 
 
 class UnsupportedEncoding(StreamError):

@@ -244,13 +244,13 @@ class Streams:
         ``data`` may be anything with the buffer protocol; it is copied before this waits.
 
         ``content_type``, if given, must be the stream's.  ``close``: these are the last bytes, in
-        one step.  ``producer``: makes retries safe.  ``stream_seq``: must grow from append to
-        append.
+        one step.  ``producer``: makes retries safe; who starts again needs a higher epoch or a new
+        id.  ``stream_seq``: must grow from append to append.
 
         Raises ``StreamNotFound``; ``StreamGone``; ``StreamClosed``; ``ContentTypeMismatch``; for a
-        producer ``StaleEpoch``, ``ProducerGap`` and ``EpochWithoutStart``; ``SequenceConflict`` for
-        ``stream_seq``; ``InvalidJson``, ``PayloadTooLarge``, and ``InvalidRequest`` if there is
-        neither data nor ``close``, or no room for one more producer.
+        producer ``StaleEpoch``, ``ProducerGap``, ``EpochWithoutStart`` and ``TooManyProducers``;
+        ``SequenceConflict`` for ``stream_seq``; ``InvalidJson``, ``PayloadTooLarge``, and
+        ``InvalidRequest`` if there is neither data nor ``close``.
         """
         path, data = arguments.path("path", path), arguments.data(data)
         given = arguments.content_type(content_type)

@@ -24,13 +24,12 @@ from durable_streams.engine.opening import open_files
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import prepare, try_prepare
 from durable_streams.engine.runtime import Runtime, cancel
-from durable_streams.engine.stream import own, producer_bytes
+from durable_streams.engine.stream import own
 from durable_streams.engine.uses import Uses
 from durable_streams.engine.verification import Verifier
 from durable_streams.errors import (
     Draining,
     InvalidJson,
-    InvalidRequest,
     NotOpen,
     PayloadTooLarge,
     StreamDamaged,
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _LARGE_BODY: Final = 64 * 1024  # parsing and checksumming more than this leaves the loop
-_PRODUCERS_BYTES: Final = 4 * MIB  # of their table, which every index opens with
+_PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
 _PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
 
 log = logging.getLogger("durable_streams.engine")
@@ -216,7 +215,7 @@ class Engine:
     ) -> AppendOperation | Repeat:
         """Check and reserve in one step; nothing has changed if this raises."""
         claim = command.producer
-        known = stream.producers.get(claim.id) if claim else None
+        known = stream.producers.states.get(claim.id) if claim else None
         decision = decide_append(stream.writer_state(), known, command, bool(body))
         now_ms = self._core.now_ms()
         if isinstance(decision, Repeat):
@@ -225,22 +224,15 @@ class Engine:
         payload = prepare(stream.content_type, body) if prepared is None else prepared
         if isinstance(payload, InvalidJson):
             raise payload
-        if claim is not None and known is None:
-            self._check_room(stream, claim.id)
-        record, before = stream.reserve(command, payload, now_ms, self.settings)
-        if claim is not None and known is None:
+        if claim is None or known is not None:
+            record, before = stream.reserve(command, payload, now_ms, self.settings)
+        else:
+            most = min(_PRODUCERS_BYTES, self.settings.journal_file_bytes // _PRODUCERS_SHARE)
+            forgot = stream.producers.room_for(claim.id, now_ms, most)
+            record, before = stream.reserve(command, payload, now_ms, self.settings, forgot)
             self._core.catalog.weigh(stream)
         stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
         return AppendOperation(stream, record, before)
-
-    def _check_room(self, stream: Stream, producer_id: str) -> None:
-        """Refuse one producer too many."""
-        most = min(_PRODUCERS_BYTES, self.settings.journal_file_bytes // _PRODUCERS_SHARE)
-        if stream.producers_bytes + producer_bytes(producer_id) > most:
-            raise InvalidRequest(
-                f"the stream has {len(stream.producers)} producers, whose table takes up to "
-                f"{most} bytes: there is no room for another one"
-            )
 
     async def delete(self, path: str) -> None:
         """DELETE; durable when this returns."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from durable_streams.engine.live import NOBODY, Audience
+from durable_streams.engine.producer_table import ProducerTable
 from durable_streams.protocol import media_type
 from durable_streams.protocol.append_rules import WriterState
 from durable_streams.protocol.commands import FOREVER
@@ -27,7 +28,7 @@ from durable_streams.storage.format.index import CHAIN_BYTES, Tail
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from durable_streams.engine.operations import Operation
     from durable_streams.errors import StreamError
@@ -41,15 +42,12 @@ if TYPE_CHECKING:
 STREAM_BYTES: Final = 1280
 """Memory of an open stream without producers, in the cache and all: measured, rounded up."""
 
-_PRODUCER_TEXT: Final = 44  # bytes in the opening of an index beside the id: two numbers, at most
-_PRODUCER_SHARE: Final = 3  # what a producer takes in memory, as a multiple of that text: measured
+_PRODUCER_SHARE: Final = 4  # what producers take in memory, as a multiple of their text: measured
 _SIZE_BYTES: Final = 48
 _FORK_BYTES: Final = 256
 
-_NO_PRODUCERS: Final[dict[str, ProducerState]] = {}
+_NO_PRODUCERS: Final = ProducerTable({})
 """Of every stream that never had one, and never written to: most streams are idle and small."""
-
-_quote: Final = msgspec.json.Encoder().encode
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +81,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     tail: Tail
     producer_id: str | None
     producer: ProducerState | None
+    forgot: tuple[tuple[str, ProducerState], ...]
     segments: int
 
 
@@ -109,7 +108,6 @@ class Stream:
         "memory",
         "path",
         "producers",
-        "producers_bytes",
         "sidecar",
         "sizes",
         "unit",
@@ -127,8 +125,7 @@ class Stream:
         self.decided = self.durable = self.applied = loaded.tail
         self.sizes = tuple(loaded.sizes)
         self.chains = loaded.chains
-        self.producers = _states(loaded.producers) if loaded.producers else _NO_PRODUCERS
-        self.producers_bytes = sum(map(producer_bytes, loaded.producers))
+        self.producers = ProducerTable(loaded.producers) if loaded.producers else _NO_PRODUCERS
         self.counted_bytes = 0
         self.memory: Sequence[MemoryChunk] = ()
         self.audience = NOBODY
@@ -144,7 +141,7 @@ class Stream:
     def cost_bytes(self) -> int:
         """About what it takes in memory, beside what is on its way to its files."""
         more = (
-            _PRODUCER_SHARE * self.producers_bytes
+            _PRODUCER_SHARE * self.producers.size_bytes
             + _SIZE_BYTES * len(self.sizes)
             + _FORK_BYTES * len(self.sidecar.forks)
         )
@@ -197,15 +194,25 @@ class Stream:
         )
 
     def reserve(
-        self, command: Append, payload: Payload, now_ms: int, settings: Settings
+        self,
+        command: Append,
+        payload: Payload,
+        now_ms: int,
+        settings: Settings,
+        forgot: tuple[str, ...] = (),
     ) -> tuple[AppendRecord, Before]:
-        """Take the next place in the stream for an append that the rules allow."""
+        """Take the next place in the stream for an append that the rules allow.
+
+        ``forgot``: producers whose room a new one takes.
+        """
         tail = self.decided
         claim = command.producer
+        states = self.producers.states
         before = Before(
             tail,
             claim.id if claim else None,
-            self.producers.get(claim.id) if claim else None,
+            states.get(claim.id) if claim else None,
+            tuple([(name, states[name]) for name in forgot]) if forgot else (),
             len(self.sizes),
         )
         segment, position, index_position = tail.segment, tail.position, tail.index_position
@@ -218,7 +225,7 @@ class Stream:
             segment, position, index_position = segment + 1, 0, 0
         if not index_position:
             opening, chain = index_format.pack_opening(
-                chain, segment, previous, self.producers, tail.stream_seq
+                chain, segment, previous, states, tail.stream_seq
             )
         end = position + len(payload.data)
         line, chain = index_format.pack_line(
@@ -227,6 +234,7 @@ class Stream:
             messages=payload.messages,
             crc=payload.crc,
             time_ms=now_ms,
+            forgot=forgot,
             producer=claim,
             stream_seq=command.stream_seq,
             closed=command.close,
@@ -252,11 +260,11 @@ class Stream:
             tail.stream_seq if command.stream_seq is None else command.stream_seq,
         )
         if claim is not None:
-            if before.producer is None:
-                self.producers_bytes += producer_bytes(claim.id)
             if self.producers is _NO_PRODUCERS:
-                self.producers = {}
-            self.producers[claim.id] = ProducerState(claim.epoch, claim.seq)
+                self.producers = ProducerTable({})
+            for name in forgot:
+                self.producers.remove(name)
+            self.producers.put(claim.id, ProducerState(claim.epoch, claim.seq, now_ms))
         return record, before
 
     def _is_full(self, size: int, settings: Settings) -> bool:
@@ -269,7 +277,7 @@ class Stream:
         tail = self.decided
         return tail.position > 0 and (
             tail.position + size > settings.segment_bytes
-            or tail.index_position > settings.index_bytes + 2 * self.producers_bytes
+            or tail.index_position > settings.index_bytes + 2 * self.producers.size_bytes
         )
 
     def take_back(self, before: Before) -> None:
@@ -279,10 +287,11 @@ class Stream:
         self.chains = self.chains[: before.segments * CHAIN_BYTES]
         if before.producer_id is not None:
             if before.producer is None:
-                del self.producers[before.producer_id]
-                self.producers_bytes -= producer_bytes(before.producer_id)
+                self.producers.remove(before.producer_id)
             else:
-                self.producers[before.producer_id] = before.producer
+                self.producers.put(before.producer_id, before.producer)
+            for name, state in before.forgot:
+                self.producers.put(name, state)
 
     def remember(self, chunk: MemoryChunk) -> None:
         """An append is durable, and not yet in the files."""
@@ -312,15 +321,6 @@ class Stream:
         if segment == self.durable.segment:
             return self.durable.chain
         return self.chains[segment * CHAIN_BYTES : (segment + 1) * CHAIN_BYTES]
-
-
-def _states(loaded: Mapping[str, tuple[int, int]]) -> dict[str, ProducerState]:
-    return {name: ProducerState(*state) for name, state in loaded.items()}
-
-
-def producer_bytes(producer_id: str) -> int:
-    """At most what a producer takes in the opening of an index."""
-    return len(_quote(producer_id)) + _PRODUCER_TEXT
 
 
 def own(stream: StreamRef) -> Stream:

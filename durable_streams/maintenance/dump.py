@@ -81,8 +81,8 @@ def _stream(disk: Disk, path: Path) -> Iterator[str]:
         yield from _sidecar(sidecar_format.pack(check.sidecar))
         yield f"ends at {check.end.offset}, {'closed' if check.end.closed else 'open'}"
         yield f"{checked.appends} appended, {checked.data_bytes} bytes"
-        for producer, (epoch, seq) in sorted(check.end.producers.items()):
-            yield f"producer {producer!r}: epoch {epoch}, sequence {seq}"
+        for name, (epoch, seq, time_ms) in sorted(check.end.producers.items()):
+            yield f"producer {name!r}: epoch {epoch}, sequence {seq}, time {time_ms}"
     yield from map(str, findings)
     if check.incomplete is not None:
         yield str(check.incomplete)
@@ -117,12 +117,13 @@ def _index(data: bytes) -> Iterator[str]:
             yield f"line {row} DAMAGED: {error}"
             yield f"  {text!r}"
             return
+        forgot = f", forgot {list(line.forgot)}" if line.forgot else ""
         producer = f", producer {line.producer}" if line.producer else ""
         seq = f", stream seq {line.stream_seq!r}" if line.stream_seq is not None else ""
         closed = ", closed" if line.closed else ""
         yield (
             f"line {row}: bytes {begin} to {line.end}, {line.messages} messages, "
-            f"crc32 {line.crc32}, time {line.time}{producer}{seq}{closed}"
+            f"crc32 {line.crc32}, time {line.time}{forgot}{producer}{seq}{closed}"
         )
         begin = line.end
     if torn:

@@ -9,6 +9,7 @@ from durable_streams.protocol.offsets import Offset
 from durable_streams.storage.format.index import Tail
 
 if TYPE_CHECKING:
+    from durable_streams.protocol.producers import ProducerState
     from durable_streams.storage.format.index import Line
 
 
@@ -16,16 +17,18 @@ if TYPE_CHECKING:
 class End:
     """How far a stream was proved: segment, bytes of it and of its index, and what came before.
 
-    ``producers`` and ``stream_seq`` are what the lines so far add up to.
+    ``producers`` and ``stream_seq`` are what the lines so far add up to, ``time_ms`` is when the
+    last append was.
     """
 
     segment: int = 0
     position: int = 0
     index_position: int = 0
     chain: bytes = b""
-    producers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    producers: dict[str, ProducerState] = field(default_factory=dict)
     stream_seq: str | None = None
     closed: bool = False
+    time_ms: int = 0
 
     @property
     def offset(self) -> str:
@@ -41,8 +44,8 @@ class End:
         """Go on behind a line, which has so many bytes with its newline."""
         self.position, self.chain = line.end, chain
         self.index_position += size_bytes
-        if line.producer is not None:
-            self.producers[line.producer[0]] = line.producer[1:]
+        self.time_ms = line.time
+        line.change(self.producers)
         if line.stream_seq is not None:
             self.stream_seq = line.stream_seq
         self.closed = self.closed or line.closed

@@ -217,11 +217,15 @@ class StreamCheck:
                     "a producer's retry may be refused, or stored twice",
                 )
             )
-        self.end = End(number, 0, 0, chain, dict(opening.producers), opening.stream_seq, end.closed)
+        producers = opening.known_producers(end.time_ms)
+        self.end = End(number, 0, 0, chain, producers, opening.stream_seq, end.closed, end.time_ms)
 
     def _has_right_producers(self, sidecar: Sidecar, opening: Opening) -> bool:
         end = self.end
-        if (opening.producers, opening.stream_seq) == (end.producers, end.stream_seq):
+        producers = end.producers
+        if opening.index == 1:  # it has no times
+            producers = {name: state._replace(time_ms=0) for name, state in producers.items()}
+        if (opening.producers, opening.stream_seq) == (producers, end.stream_seq):
             return True
         if sidecar.fork is None:
             return False

@@ -35,7 +35,11 @@ class ForkRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProducerClaim(msgspec.Struct, frozen=True, gc=False):
-    """The three ``Producer-*`` headers."""
+    """The three ``Producer-*`` headers: who writes, in which of its runs, and which append of it.
+
+    ``seq`` counts from 0 in each ``epoch``.  A program that starts again takes a higher ``epoch``,
+    or a new ``id``: with the old ones its first appends are taken for repetitions, and dropped.
+    """
 
     id: str
     epoch: int

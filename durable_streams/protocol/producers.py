@@ -11,6 +11,10 @@
     same epoch                      seq beyond that   ProducerGap
 
 What a closed stream answers comes before this, see :mod:`.append_rules`.
+
+A stream keeps its producers as long as its data.  Only where there is no room for one more may it
+forget those that have been idle for over ``IDLE_MS``, as the times of their last appends say; the
+protocol allows that ("Producer State Cleanup").  A forgotten producer is an unknown one.
 """
 
 from __future__ import annotations
@@ -25,11 +29,19 @@ if TYPE_CHECKING:
     from durable_streams.protocol.commands import ProducerClaim
 
 
+IDLE_MS: Final = 7 * 24 * 60 * 60 * 1000
+"""Since its last append, for a producer that may be forgotten: what the protocol recommends."""
+
+
 class ProducerState(NamedTuple):
-    """The newest epoch of a producer and the highest sequence number accepted in it."""
+    """The newest epoch of a producer and the highest sequence number accepted in it.
+
+    ``time_ms``: of its last append, as the append's record has it, in milliseconds since 1970.
+    """
 
     epoch: int
     seq: int
+    time_ms: int = 0
 
 
 class Accept(msgspec.Struct, frozen=True, gc=False):

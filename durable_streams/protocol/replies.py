@@ -62,6 +62,7 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.InvalidOffset: 400,
     e.InvalidJson: 400,
     e.EpochWithoutStart: 400,
+    e.TooManyProducers: 400,
     e.UnsupportedEncoding: 415,
     e.UnsupportedTransferCoding: 501,
     e.TargetTooLong: 414,

@@ -55,6 +55,19 @@ def chain_at(
     return index_format.chain_at_end(text) if len(text) == index_position - begin else None
 
 
+def time_before(
+    disk: Disk, directory: StrPath, stream_id: str, segment: int, index_position: int
+) -> int | None:
+    """The time of the append whose line ends at a position of an index; None if there is none."""
+    fd = disk.open_read(f"{directory}/{names.index_file(segment, stream_id)}")
+    try:
+        begin = max(0, index_position - index_format.LONGEST_LINE)
+        text = disk.pread(fd, index_position - begin, begin)
+    finally:
+        disk.close(fd)
+    return index_format.time_of(text[:-1].rpartition(b"\n")[2])
+
+
 def continuation(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
     """The index text of the append that the files prove right behind a place; None without one.
 

@@ -79,7 +79,9 @@ class Journal:
         sync: bool,
         kept: Sequence[Record] = (),
     ) -> None:
-        """Begin to write behind batch ``number`` with a ``generation`` never used before.
+        """Begin to write behind batch ``number`` with a ``generation`` that was never used.
+
+        It is a higher one if files have that by now.
 
         The first batch has what is ``kept`` for streams that could not be recovered; no file is
         used again before that is durable.
@@ -103,6 +105,8 @@ class Journal:
         self.applied = applied
         # Oldest first: what can still be read is then always the end of the history.
         for header, path in _by_age(self._disk, self._path):
+            if header is not None:  # an earlier try to begin may have got as far as this
+                self._generation = max(self._generation, header.generation + 1)
             fd = self._disk.open_write(path)
             file = self._opened(_File(path, fd, self._disk.file_status(fd).size_bytes, last=number))
             (self._sealed if header is not None and applied < number else self._free).append(file)

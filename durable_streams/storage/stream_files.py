@@ -29,10 +29,11 @@ from durable_streams.storage.format.index import (
     Tail,
 )
 from durable_streams.storage.format.sidecar import BadSidecar, NewerSidecar, Sidecar
-from durable_streams.storage.index_files import chain_at, continuation, line_at
+from durable_streams.storage.index_files import chain_at, continuation, line_at, time_before
 from durable_streams.storage.missing import files_of, what_is_missing
 
 if TYPE_CHECKING:
+    from durable_streams.protocol.producers import ProducerState
     from durable_streams.storage.disk import Disk, StrPath
     from durable_streams.storage.format.journal import AppendRecord
     from durable_streams.storage.missing import Files
@@ -78,15 +79,15 @@ class LoadedStream:
     """A stream as its files prove it.
 
     ``sizes``: final bytes of every segment before the last; ``chains``: the running checksum behind
-    each.  ``producers``: epoch and highest sequence.  ``notes``: what was torn or left out, for the
-    log.  ``missing``: of an incomplete stream, which file is gone or cut.
+    each.  ``notes``: what was torn or left out, for the log.  ``missing``: of an incomplete stream,
+    which file is gone or cut.
     """
 
     sidecar: Sidecar
     tail: Tail
     sizes: list[int] = field(default_factory=list)
     chains: bytes = b""
-    producers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    producers: dict[str, ProducerState] = field(default_factory=dict)
     last_append_ms: int = 0
     cut: bool = False
     notes: list[str] = field(default_factory=list)
@@ -126,7 +127,7 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
     last = _continued(disk, directory, loaded, files, verify)
     if last is not None:
         opening, chain = last
-        loaded.producers = dict(opening.producers)
+        loaded.producers = _producers(disk, directory, sidecar.id, opening)
         loaded.tail = Tail(opening.segment, 0, 0, chain, stream_seq=opening.stream_seq)
         _follow_lines(disk, directory, loaded, verify)
     if not verify:  # else what was lost is cut off, whatever it was
@@ -134,6 +135,20 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
         if missing is not None and is_still_there(disk, directory, sidecar.id):
             loaded.missing = str(missing)
     return loaded
+
+
+def _producers(
+    disk: Disk, directory: StrPath, stream_id: str, opening: Opening
+) -> dict[str, ProducerState]:
+    """The producers that an index opens with; one of format 1 does not say when they appended."""
+    if opening.index != 1 or not opening.producers or opening.previous is None:
+        return opening.known_producers(0)
+    before, at = opening.segment - 1, opening.previous[1]
+    last_ms = time_before(disk, directory, stream_id, before, at)
+    if last_ms is None:
+        name = names.index_file(before, stream_id)
+        raise DamagedFiles(f"{name}: the line that ends at byte {at} tells no time")
+    return opening.known_producers(last_ms)
 
 
 def lacks_sidecar(disk: Disk, directory: StrPath) -> set[str]:
@@ -252,8 +267,7 @@ def _follow_lines(disk: Disk, directory: StrPath, loaded: LoadedStream, verify: 
             break
         position += len(text) + 1
         tail = _after(tail, line, chain, position)
-        if line.producer is not None:
-            loaded.producers[line.producer[0]] = line.producer[1:]
+        line.change(loaded.producers)
         loaded.last_append_ms = line.time
     if size > tail.position:
         loaded.notes.append(f"{size - tail.position} bytes of segment {number} have no index line")

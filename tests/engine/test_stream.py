@@ -8,7 +8,7 @@ import pytest
 
 from durable_streams.engine.engine import Engine
 from durable_streams.engine.stream import Payload
-from durable_streams.errors import InvalidRequest
+from durable_streams.errors import TooManyProducers
 from durable_streams.protocol.commands import Append, Create, ProducerClaim
 from durable_streams.settings import KIB, MIB, Settings
 from durable_streams.storage import names
@@ -19,7 +19,7 @@ SETTINGS = Settings(
     max_append_bytes=4 * KIB, journal_file_bytes=MIB + 8 * KIB, index_bytes=4000, max_open_streams=4
 )
 MOST = SETTINGS.journal_file_bytes // 4
-TEXT = 250 + 2 + 44  # of a producer in the opening of an index, at most
+TEXT = 250 + 2 + 54  # of a producer in the opening of an index, at most
 LARGEST = 2**53 - 1  # 16 digits: an epoch, while the sequence has one
 
 
@@ -60,7 +60,7 @@ async def test_a_stream_takes_as_many_producers_as_their_table_has_room_for(
     await engine.create(Create("s", BYTES), b"")
     await asyncio.gather(*(append(engine, producer) for producer in range(MOST // TEXT)))
     for _ in range(2):
-        with pytest.raises(InvalidRequest, match="no room for another"):
+        with pytest.raises(TooManyProducers, match=f"{MOST // TEXT} producers and no room"):
             await append(engine, -1)
         await append(engine, 0)  # a retry
         await append(engine)
@@ -85,7 +85,7 @@ async def test_streams_with_many_producers_take_the_place_of_others(engine: Engi
     assert len(catalog) == 3
     stream = await engine._find("s")
     assert len(catalog) == 1
-    assert len(stream.producers) == 50
+    assert len(stream.producers.states) == 50
     assert catalog._bytes == stream.cost_bytes
 
 
@@ -94,6 +94,6 @@ async def test_an_append_that_failed_does_not_count(engine: Engine) -> None:
     claim = ProducerClaim("p", 0, 0)
     append = Append("s", BYTES, producer=claim)
     _, before = stream.reserve(append, Payload(b"x", 1, 0), 0, SETTINGS)
-    assert stream.producers_bytes > 0
+    assert stream.producers.size_bytes > 0
     stream.take_back(before)
-    assert stream.producers_bytes == 0
+    assert stream.producers.size_bytes == 0

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from durable_streams.engine.producer_table import producer_bytes
 from durable_streams.http import server as http_server
-from durable_streams.settings import HttpSettings, Settings
+from durable_streams.protocol.commands import Append, ProducerClaim
+from durable_streams.settings import MIB, HttpSettings, Settings
 from tests.http.client import Client
 
 if TYPE_CHECKING:
@@ -360,3 +362,30 @@ async def test_the_largest_append_is_taken_and_one_byte_more_is_413(serve: Serve
     refused = await client.request("POST", "a", b"x" * 1001, TEXT)
     assert refused.status == 413
     assert_common(refused.headers)
+
+
+async def test_one_producer_too_many_is_told_the_limit_and_what_to_do(serve: Serve) -> None:
+    settings = Settings(max_append_bytes=4096, journal_file_bytes=MIB + 8192)
+    server = await serve(engine_settings=settings)
+    await server.create("s", "text/plain")
+    most = settings.journal_file_bytes // 4 // producer_bytes("0" * 250)
+
+    def claimed(number: int) -> dict[str, str]:
+        return TEXT | {
+            "Producer-Id": f"{number:0250}",
+            "Producer-Epoch": "0",
+            "Producer-Seq": "0",
+        }
+
+    for number in range(most):
+        claim = ProducerClaim(f"{number:0250}", 0, 0)
+        decided = server.engine.append_now(Append("s", "text/plain", producer=claim), b"x")
+        assert decided is not None
+    client = await server.connect()
+    assert (await client.request("POST", "s", b"x", claimed(0))).status == 204
+    refused = await client.request("POST", "s", b"x", claimed(most))
+    assert refused.status == 400
+    text = refused.body.decode()
+    assert text.startswith(f"the stream has {most} producers and no room for another one")
+    for told in ("264192 bytes", "over 7 days", "raise the epoch", "another stream\n"):
+        assert told in text

@@ -156,7 +156,8 @@ class Actors:
         """A new append, and its body."""
         self._numbers += 1
         body, wire = body_and_wire(content_type, self._numbers, size, parts)
-        attempt = Attempt(self._numbers, wire, content_type, closes=closes)
+        sent_ms = self._now_ms()
+        attempt = Attempt(self._numbers, wire, content_type, closes=closes, sent_ms=sent_ms)
         self._oracle.attempts[self._numbers] = attempt
         return attempt, body
 

@@ -47,6 +47,8 @@ def some_claim(random: Random, living: Incarnation) -> ProducerClaim | None:
     if chance < 0.5:
         return None
     name = random.choice(("p", "q"))
+    if random.random() < 0.3:  # of two of these, a table with a small journal is full
+        name = f"once-{random.randrange(10**6):0250}"
     claims = living.producers.setdefault(name, [])
     if claims and chance < 0.55:
         return random.choice(claims)

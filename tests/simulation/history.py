@@ -54,7 +54,8 @@ class Attempt:
     """One append: ``wire`` is what it stores, ``end`` where that ends in the stream, once known.
 
     ``homes``: the streams it may be in, if a path changed hands meanwhile; ``told``: the end in
-    its answer.  ``since_ms``: when it was known to be done; 0 once a recovery has made it durable.
+    its answer.  ``sent_ms``: when it was asked for.  ``since_ms``: when it was known to be done; 0
+    once a recovery has made it durable.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Attempt:
     content_type: str = ""
     producer: ProducerClaim | None = None
     closes: bool = False
+    sent_ms: int = 0
     stream_seq: str | None = None
     fate: Fate = Fate.OPEN
     end: Offset | None = None

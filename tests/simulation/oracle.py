@@ -25,6 +25,7 @@ from durable_streams.errors import (
 )
 from durable_streams.protocol.commands import Append, ProducerClaim
 from durable_streams.protocol.offsets import ZERO, Offset
+from durable_streams.protocol.producers import IDLE_MS
 from durable_streams.storage import names
 from durable_streams.storage.format import sidecar as sidecar_format
 from tests.simulation.contents import NUMBER, Run, read, token
@@ -336,18 +337,25 @@ class Oracle:
     async def _check_producers(
         self, engine: Engine, path: str, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
-        """A retry is a duplicate, a gap is one, an old epoch is fenced off; nothing is stored."""
+        """A retry is a duplicate, a gap is one, an old epoch is fenced off; nothing is stored.
+
+        But of a producer that was idle for long enough to be forgotten.
+        """
         latest: dict[str, Attempt] = {}
+        table = (await engine._find(path)).producers
         for attempt in living.attempts.values():
             claim = attempt.producer
             if claim is None or attempt.fate is not Fate.DONE:
                 continue
             known = latest.get(claim.id)
-            if known is None or _place_of(claim) > _place_of(known.producer):
+            if known is None or _place_of(attempt) > _place_of(known):
                 latest[claim.id] = attempt
         for name, last in latest.items():
             claim = last.producer
             assert claim is not None
+            if name not in table.states:
+                assert now_ms() - last.sent_ms > IDLE_MS, f"{name} was forgotten too early"
+                continue
             before = (await engine.head(path)).tail
             await self._check_retry(engine, path, living, last)
             body = token(last.number, 3)
@@ -393,6 +401,6 @@ class Oracle:
             raise AssertionError(f"Stream-Seq {last} was accepted twice")
 
 
-def _place_of(claim: ProducerClaim | None) -> tuple[int, int]:
-    assert claim is not None
-    return claim.epoch, claim.seq
+def _place_of(attempt: Attempt) -> Offset:
+    assert attempt.end is not None
+    return attempt.end

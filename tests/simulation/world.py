@@ -80,7 +80,7 @@ class World:
             self._generation(self._live, self.random.randrange(2, 700))
             self._recover_twice()
             if self.random.random() < 0.3:
-                self._now += self.random.choice((60.0, 5000.0))
+                self._now += self.random.choice((60.0, 5000.0, *[8 * 86_400.0] * 2))
         self.faults = Faults(self.random)
         self.faults.kind = ""
         for _ in range(2):
@@ -165,8 +165,12 @@ class World:
         """What recovery and the first look at every stream left is sound, even as it changes."""
         findings: list[Finding] = []
         verify(DATA, findings.append, disk=self.disk)
-        damage = [str(finding) for finding in findings if finding.level is Level.DAMAGE]
-        assert not damage, f"verify finds {damage}"
+        wrong = [
+            str(finding)
+            for finding in findings
+            if finding.level is Level.DAMAGE or "producers" in finding.text
+        ]
+        assert not wrong, f"verify finds {wrong}"
 
     async def _live(self, scheduler: Scheduler) -> None:
         engine = await self._open(scheduler)

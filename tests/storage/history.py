@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from durable_streams.protocol.producers import ProducerState
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.format.index import root_of
@@ -18,6 +20,8 @@ from durable_streams.storage.format.journal import (
 from durable_streams.storage.format.sidecar import Requested, Sidecar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from durable_streams.protocol.commands import ProducerClaim
 
 TIME_MS: Final = 1_764_000_000_000
@@ -37,17 +41,46 @@ def sidecar_of(path: str, stream_id: str, content_type: str = "text/plain") -> S
     )
 
 
-class History:
-    """A stream as its writer sees it: every verb returns the record that the journal gets."""
+def pack_opening_1(
+    chain: bytes,
+    segment: int,
+    previous: tuple[int, int] | None,
+    producers: Mapping[str, ProducerState],
+    stream_seq: str | None,
+) -> tuple[bytes, bytes]:
+    """The first line of an index as version 0.1 wrote it, and the chain after it."""
+    fields = {
+        "index": 1,
+        "segment": segment,
+        "continues": chain.hex(),
+        "previous": previous,
+        "producers": {name: (state.epoch, state.seq) for name, state in producers.items()},
+        "stream_seq": stream_seq,
+    }
+    return sealed(chain, msgspec.json.encode(fields)[:-1])
 
-    def __init__(self, path: str = "s", stream_id: str = ID) -> None:
+
+def sealed(chain: bytes, text: bytes) -> tuple[bytes, bytes]:
+    """A line that says what it likes, with a right checksum, and the chain after it."""
+    digest = blake2b(chain + text, digest_size=8)
+    return text + b',"chain":"%b"}\n' % digest.hexdigest().encode(), digest.digest()
+
+
+class History:
+    """A stream as its writer sees it: every verb returns the record that the journal gets.
+
+    ``version``: of the format of its indexes.
+    """
+
+    def __init__(self, path: str = "s", stream_id: str = ID, *, version: int = 2) -> None:
+        self.version = version
         self.path = path
         self.id = stream_id
         self.sidecar = sidecar_of(path, stream_id)
         self.chain = root_of(stream_id)
         self.segments: list[bytes] = [b""]
         self.index = b""
-        self.producers: dict[str, tuple[int, int]] = {}
+        self.producers: dict[str, ProducerState] = {}
         self.stream_seq: str | None = None
 
     @property
@@ -70,6 +103,8 @@ class History:
         *,
         roll: bool = False,
         messages: int = 1,
+        time_ms: int = TIME_MS,
+        forgot: Sequence[str] = (),
         producer: ProducerClaim | None = None,
         stream_seq: str | None = None,
         close: bool = False,
@@ -82,7 +117,8 @@ class History:
             self.index = b""
         position, index_position = len(self.segments[-1]), len(self.index)
         if not index_position:
-            opening, self.chain = index_format.pack_opening(
+            pack_opening = pack_opening_1 if self.version == 1 else index_format.pack_opening
+            opening, self.chain = pack_opening(
                 self.chain, self.segment, previous, self.producers, self.stream_seq
             )
         line, self.chain = index_format.pack_line(
@@ -90,15 +126,18 @@ class History:
             position + len(data),
             messages=messages if data else 0,
             crc=index_format.checksum(data),
-            time_ms=TIME_MS,
+            time_ms=time_ms,
+            forgot=forgot,
             producer=producer,
             stream_seq=stream_seq,
             closed=close,
         )
         self.segments[-1] += data
         self.index += opening + line
+        for name in forgot:
+            del self.producers[name]
         if producer is not None:
-            self.producers[producer.id] = (producer.epoch, producer.seq)
+            self.producers[producer.id] = ProducerState(producer.epoch, producer.seq, time_ms)
         if stream_seq is not None:
             self.stream_seq = stream_seq
         return AppendRecord(

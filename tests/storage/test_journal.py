@@ -7,6 +7,7 @@ import pytest
 
 from durable_streams.storage.format.journal import (
     BATCH_HEADER_BYTES,
+    BATCH_MAGIC,
     FILE_HEADER_BYTES,
     unpack_header,
 )
@@ -365,6 +366,35 @@ def journal_left_unsynced(directory: DataDirectory) -> None:
     with journal_of(directory, generation=2, number=2, applied=0) as journal:
         assert (journal.applied, journal.full_files()) == (2, 0)
         journal.write([record("b")])
+
+
+def test_a_start_that_is_tried_again_uses_no_generation_twice(
+    directory: DataDirectory, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files that begin at one number: which is the later one must not be up to chance."""
+    with journal_of(directory) as journal:
+        write_until_turned(journal, "a")
+    content, _ = read(directory)
+    pwrite = disk.pwrite
+
+    def full(fd: int, data: bytes, position: int) -> None:
+        if data.startswith(BATCH_MAGIC):
+            raise OSError(errno.ENOSPC, "No space left")
+        pwrite(fd, data, position)
+
+    generation, number = content.generation + 1, content.last
+    monkeypatch.setattr(disk, "pwrite", full)
+    with (
+        pytest.raises(OSError, match="No space left"),
+        journal_of(directory, generation=generation, number=number),
+    ):
+        pass
+    monkeypatch.setattr(disk, "pwrite", pwrite)
+    with journal_of(directory, generation=generation, number=number) as journal:
+        last = journal.write([record("kept")])
+    headers = [unpack_header(data) for data in files(directory).values()]
+    assert [header.generation for header in headers if header] == [generation, generation + 1]
+    assert written(directory)[last] == "kept"
 
 
 def test_a_new_file_whose_name_cannot_be_made_durable_is_final(

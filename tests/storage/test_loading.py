@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from durable_streams.protocol.commands import ProducerClaim
+from durable_streams.protocol.producers import ProducerState
 from durable_streams.storage import names
 from durable_streams.storage.disk import Disk
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.stream_files import DamagedFiles, LoadedStream, load
 from tests.storage.history import ID, OTHER_ID, TIME_MS, History
+
+OLD = {"p": (1, 0), "q": (3, 4)}
 
 
 @dataclass
@@ -59,10 +62,68 @@ def test_a_whole_stream_is_loaded_from_its_last_index(home: Home) -> None:
     assert (loaded.tail.segment, loaded.tail.position) == (1, 11)
     assert loaded.tail.stream_seq == "05"
     assert loaded.sizes == [8]
-    assert loaded.producers == {"p": (1, 1)}
+    assert loaded.producers == {"p": ProducerState(1, 1, TIME_MS)}
     assert loaded.last_append_ms == TIME_MS
     assert loaded.notes == []
     assert not loaded.cut
+
+
+def old_home(tmp_path: Path, *, lines: int) -> Home:
+    """A stream whose second index was begun by version 0.1, with so many lines in it."""
+    history = History(version=1)
+    created = history.create(b"one.")
+    history.append(b"two.", producer=ProducerClaim("p", 1, 0), time_ms=TIME_MS + 5)
+    history.append(b"two.", producer=ProducerClaim("q", 3, 4), time_ms=TIME_MS + 7)
+    for _ in range(100):
+        history.append(b".", time_ms=TIME_MS + 8)
+    history.append(b"two.", time_ms=TIME_MS + 9)
+    home = Home(tmp_path, history)
+    home.index(0).write_bytes(history.index)
+    history.append(b"three.", roll=True, time_ms=TIME_MS + 60)
+    producer = ProducerClaim("r", 0, 0)
+    history.append(b"four.", producer=producer, forgot=["p"], time_ms=TIME_MS + 70)
+    (tmp_path / names.SIDECAR).write_bytes(created.sidecar)
+    for number in (0, 1):
+        home.segment(number).write_bytes(history.segments[number])
+    home.index(1).write_bytes(b"".join(history.index.splitlines(keepends=True)[: 1 + lines]))
+    return home
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_producers_of_format_1_count_from_the_last_append_of_the_segment_before(
+    tmp_path: Path, lines: int, *, verify: bool
+) -> None:
+    """However much of their own index is there, and whenever it is read."""
+    loaded = old_home(tmp_path, lines=lines).load(verify=verify)
+    assert loaded is not None
+    assert (loaded.tail.segment, loaded.notes == []) == (1, lines == 2)
+    known = {name: ProducerState(*state, TIME_MS + 9) for name, state in OLD.items()}
+    if lines == 2:
+        del known["p"]
+        known["r"] = ProducerState(0, 0, TIME_MS + 70)
+    assert loaded.producers == known
+
+
+def test_what_does_not_tell_when_producers_of_format_1_appended_is_damage(tmp_path: Path) -> None:
+    home = old_home(tmp_path, lines=2)
+    text = home.index(0).read_bytes()
+    home.index(0).write_bytes(text.replace(b'"time":%d' % (TIME_MS + 9), b'"tome":%d' % TIME_MS))
+    with pytest.raises(
+        DamagedFiles, match=r"0-.*\.idx: the line that ends at byte \d+ tells no time"
+    ):
+        home.load()
+
+
+def test_producers_are_as_the_opening_and_the_lines_behind_it_say(home: Home) -> None:
+    home.history.append(
+        b"five.", producer=ProducerClaim("q", 0, 0), forgot=["p"], time_ms=TIME_MS + 3
+    )
+    home.index(1).write_bytes(home.history.index)
+    home.segment(1).write_bytes(home.history.segments[1])
+    loaded = home.load()
+    assert loaded is not None
+    assert loaded.producers == {"q": ProducerState(0, 0, TIME_MS + 3)}
 
 
 def test_no_sidecar_is_no_stream(home: Home) -> None:
@@ -84,7 +145,7 @@ def test_a_segment_that_ends_early_ends_the_stream_at_an_append(home: Home, size
     assert loaded is not None
     assert loaded.tail.position == (6 if size >= 6 else 0)
     assert any("its segment ends before" in note for note in loaded.notes)
-    assert loaded.producers == {"p": (1, 0)}
+    assert loaded.producers == {"p": ProducerState(1, 0, TIME_MS)}
 
 
 def test_an_index_cut_anywhere_ends_the_stream_at_an_append(home: Home) -> None:

@@ -180,9 +180,9 @@ def test_a_sidecar_of_a_newer_version_is_neither_damaged_nor_missing(home: Home)
 
 def test_an_index_of_a_newer_version_is_named_as_such(home: Home) -> None:
     text = home.file(0, "idx").read_bytes()
-    home.file(0, "idx").write_bytes(text.replace(b'{"index":1,', b'{"index":2,"new":1,', 1))
+    home.file(0, "idx").write_bytes(text.replace(b'{"index":2,', b'{"index":3,"new":1,', 1))
     for verify in (False, True):
-        with pytest.raises(NewerFiles, match=r"\.idx: index format 2 .* newer version"):
+        with pytest.raises(NewerFiles, match=r"\.idx: index format 3 .* newer version"):
             home.load(verify=verify)
 
 

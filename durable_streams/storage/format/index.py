@@ -2,26 +2,35 @@
 
 The first line opens the file, each further line is one append::
 
-    {"index":1,"segment":1,"continues":"<chain>","previous":[<segment bytes>,<index bytes>],
-     "producers":{"<id>":[<epoch>,<seq>]},"stream_seq":"<last>","chain":"<chain>"}
+    {"index":2,"segment":1,"continues":"<chain>","previous":[<segment bytes>,<index bytes>],
+     "producers":{"<id>":[<epoch>,<seq>,<time>]},"stream_seq":"<last>","chain":"<chain>"}
     {"end":256,"messages":1,"crc32":"<8 hex>","time":1764000000000,
-     "producer":["<id>",<epoch>,<seq>],"stream_seq":"<seq>","closed":true,"chain":"<chain>"}
+     "forgot":["<id>"],"producer":["<id>",<epoch>,<seq>],
+     "stream_seq":"<seq>","closed":true,"chain":"<chain>"}
 
-(each on one line; ``producer``, ``stream_seq`` and ``closed`` only where they apply; ``previous``
-is null and ``stream_seq`` may be null in the first line.)
+(each on one line; ``forgot``, ``producer``, ``stream_seq`` and ``closed`` only where they apply;
+``previous`` is null and ``stream_seq`` may be null in the first line.)
 
 ``end``       position in the segment file after the append
 ``messages``  number of JSON messages, 1 for byte streams with data, 0 for a close without data
 ``crc32``     of the append's bytes in the segment file
 ``time``      milliseconds since 1970
 ``previous``  final sizes of the segment before, and of its index, in bytes
-``producers`` every producer's epoch and highest sequence at the beginning of this segment
+``producers`` every producer's epoch, highest sequence and ``time`` of its last append, at the
+              beginning of this segment
+``forgot``    producers that this append's new producer took the room of: they are known no more
 ``chain``     the running checksum: BLAKE2b (8 bytes, hex) over the chain before this line and the
               line's text up to ``,"chain"``.  The stream's first index continues the ``root`` in
               its sidecar, every other one the last line of the index before (``continues``).
 
 So one line proves everything before it, ``end`` is the first field of a line, and the file can be
 read without knowing whose it is: a hard link of it is as good as the original.
+
+The first line's producers and what the lines behind it do to them are all that is known, whatever
+limit or clock had one forgotten.
+
+Format 1, of version 0.1, has no times in ``producers``: that of the last append in the segment
+before counts for all of them.  No file is begun in it any more; one that was is written on.
 
 A newer format keeps ``index`` as the first field, so that this version tells it from damage.
 """
@@ -35,14 +44,17 @@ import msgspec
 
 from durable_streams.protocol.commands import ProducerClaim
 from durable_streams.protocol.offsets import Offset
+from durable_streams.protocol.producers import ProducerState
 from durable_streams.storage.format.checksum import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READ_FORMATS: Final = (1, FORMAT)
 CHAIN_BYTES: Final = 8
-LONGEST_LINE: Final = 8192  # ids and sequences are bounded (256 bytes, at most 6 times escaped)
+LONGEST_LINE: Final = 8192
+"""Ids and sequences have up to 256 bytes, at most 6 times escaped; ``forgot`` less than 4 KiB."""
 
 _CHAIN_FIELD: Final = b',"chain":"'
 _ENDING: Final = len(_CHAIN_FIELD) + 2 * CHAIN_BYTES + len(b'"}')
@@ -75,9 +87,15 @@ class Opening(msgspec.Struct, frozen=True):
     segment: int
     continues: str
     previous: tuple[int, int] | None
-    producers: dict[str, tuple[int, int]]
+    producers: dict[str, ProducerState]
     stream_seq: str | None
     chain: str
+
+    def known_producers(self, last_ms: int) -> dict[str, ProducerState]:
+        """The producers; ``last_ms``: when the last append in the segment before was."""
+        if self.index != 1:
+            return dict(self.producers)
+        return {name: state._replace(time_ms=last_ms) for name, state in self.producers.items()}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -91,10 +109,19 @@ class Line(msgspec.Struct, frozen=True):
     producer: tuple[str, int, int] | None = None
     stream_seq: str | None = None
     closed: bool = False
+    forgot: tuple[str, ...] = ()
 
     def claim(self) -> ProducerClaim | None:
         """The producer triple as the protocol's type."""
         return ProducerClaim(*self.producer) if self.producer else None
+
+    def change(self, producers: dict[str, ProducerState]) -> None:
+        """Bring a stream's producers from before the append to behind it."""
+        for name in self.forgot:
+            producers.pop(name, None)
+        if self.producer is not None:
+            name, epoch, seq = self.producer
+            producers[name] = ProducerState(epoch, seq, self.time)
 
 
 class BadLine(ValueError):
@@ -137,7 +164,7 @@ def pack_opening(
     chain: bytes,
     segment: int,
     previous: tuple[int, int] | None,
-    producers: Mapping[str, tuple[int, int]],
+    producers: Mapping[str, ProducerState],
     stream_seq: str | None,
 ) -> tuple[bytes, bytes]:
     """The first line of an index and the chain after it."""
@@ -161,12 +188,15 @@ def pack_line(
     messages: int,
     crc: int,
     time_ms: int,
+    forgot: Sequence[str] = (),
     producer: ProducerClaim | None = None,
     stream_seq: str | None = None,
     closed: bool = False,
 ) -> tuple[bytes, bytes]:
     """The line of one append and the chain after it."""
     text = b'{"end":%d,"messages":%d,"crc32":"%08x","time":%d' % (end, messages, crc, time_ms)
+    if forgot:
+        text += b',"forgot":' + _quote(forgot)
     if producer is not None:
         quoted = _quote(producer.id)
         text += b',"producer":[%b,%d,%d]' % (quoted, producer.epoch, producer.seq)
@@ -193,7 +223,7 @@ def unpack_opening(line: bytes) -> tuple[Opening, bytes]:
     except (msgspec.MsgspecError, ValueError) as error:
         _refuse_newer(line)
         raise BadLine(f"no opening line: {error}") from None
-    if opening.index != FORMAT:
+    if opening.index not in READ_FORMATS:
         _refuse_newer(line)
         raise BadLine(f"index format {opening.index} is unknown to this version")
     return opening, _check(line, continues)
@@ -208,12 +238,15 @@ def _refuse_newer(line: bytes) -> None:
         return
     if head.index <= FORMAT:
         return
-    try:
-        _check(line.replace(b'{"index":%d' % head.index, b'{"index":%d' % FORMAT, 1), continues)
-    except BadLine:
-        raise NewerIndex(
-            f"index format {head.index} is unknown to this version: written by a newer version"
-        ) from None
+    for number in READ_FORMATS:
+        try:
+            _check(line.replace(b'{"index":%d' % head.index, b'{"index":%d' % number, 1), continues)
+        except BadLine:
+            continue
+        return
+    raise NewerIndex(
+        f"index format {head.index} is unknown to this version: written by a newer version"
+    )
 
 
 def unpack_line(line: bytes, chain: bytes) -> tuple[Line, bytes]:
@@ -223,6 +256,14 @@ def unpack_line(line: bytes, chain: bytes) -> tuple[Line, bytes]:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadLine(f"no append line: {error}") from None
     return decoded, _check(line, chain)
+
+
+def time_of(line: bytes) -> int | None:
+    """The time that a line states, unchecked; None if it is no line."""
+    try:
+        return _line_decoder.decode(line).time
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def chain_at_end(text: bytes) -> bytes | None:
