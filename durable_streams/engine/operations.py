@@ -8,6 +8,7 @@ and is *applied* when its records are in the streams' files.  All methods run on
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from durable_streams.storage.format.index import Tail
     from durable_streams.storage.format.journal import AdoptRecord, Record
     from durable_streams.storage.format.sidecar import Sidecar
+
+log = logging.getLogger("durable_streams.engine")
 
 _RECORD_BYTES: Final = 256  # of a packed record beside its path, data and index lines, at most
 
@@ -47,7 +50,7 @@ class Operation:
         stream.last_operation = self
 
     def when_settled(self, callback: Callable[[], None]) -> None:
-        """Call back, once, when a pending operation is durable or has failed; it must not raise."""
+        """Call back, once, when a pending operation is durable or has failed."""
         self._callbacks.append(callback)
 
     async def wait(self) -> None:
@@ -67,7 +70,10 @@ class Operation:
             self.stream.last_operation = None
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.critical("bug: somebody was not told how a write ended", exc_info=True)
 
     def durable(self) -> None:
         """The records are durable."""
