@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.settings import KIB
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 READ_BYTES: Final = 256 * KIB
 """Of one read call."""
@@ -19,8 +22,11 @@ READ_BYTES: Final = 256 * KIB
 _RWF_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
-async def warm(file: int, position: int, size: int) -> None:
-    """Have a thread read what the page cache lacks of a slice; its last byte tells."""
+async def warm(file: int, position: int, size: int, executor: Executor | None = None) -> None:
+    """Have a thread read what the page cache lacks of a slice; its last byte tells.
+
+    ``executor``: whose threads are there; the loop starts its own at the first use, if it can.
+    """
     if _RWF_NOWAIT is None:
         return
     try:
@@ -28,7 +34,7 @@ async def warm(file: int, position: int, size: int) -> None:
     except BlockingIOError:
         # The thread gets a descriptor of its own: a cancelled reader closes the file.
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, _read_ahead, os.dup(file), position, size)
+        await loop.run_in_executor(executor, _read_ahead, os.dup(file), position, size)
     except OSError:
         return
 
