@@ -17,6 +17,7 @@ _TICK_S: Final = 0.5
 _CLOSING_S: Final = 5.0  # how long a journal that cannot be freed may hold up closing
 _CHECKPOINT_AFTER_S: Final = 30.0
 _TRY_AGAIN_S: Final = 2.0  # to write the files of streams out of service
+_TELL_AGAIN_S: Final = 60.0  # of a lag, which on a busy disk comes and goes all the time
 
 log = logging.getLogger("durable_streams.engine")
 
@@ -28,7 +29,7 @@ class Ticks:
         self._core = core
         self._last_sync = self._not_stalled = core.loop.time()
         self._next_try = 0.0
-        self._lags = False
+        self._tell_from = 0.0
 
     async def run(self) -> None:
         """Look for ever."""
@@ -49,8 +50,8 @@ class Ticks:
         if now >= self._next_try and core.fault is None:
             self._next_try = now + _TRY_AGAIN_S
             core.retries.try_again()
-        lagged, self._lags = self._lags, core.held_up()
-        if self._lags and not lagged:
+        if core.held_up() and now >= self._tell_from:
+            self._tell_from = now + _TELL_AGAIN_S
             log.warning("the streams' files lag behind the journal; writes are held up")
         core.admission.look()
 
