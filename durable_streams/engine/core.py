@@ -87,6 +87,7 @@ class Core:
         self._in_files = Waiters(self.loop)
         self.last_checkpoint = self._moved = self.loop.time()
         self._writes_seen = 0
+        self._not_applied: StorageFailed | None = None
         self.admission = Admission(
             self.loop, settings.held_up_s, is_held_up=self.held_up, last_moved=self.last_moved
         )
@@ -240,6 +241,8 @@ class Core:
                 heard.setdefault(operation.stream, []).append(operation)
         for stream, appends in heard.items():
             _publish(stream, appends)
+        if self._not_applied is not None:
+            self._end_unapplied(self._not_applied)
         self._free_journal()
         self.admission.look()
 
@@ -298,13 +301,18 @@ class Core:
         if what == "commit":
             self.committer.give_up(error)
         if what == "apply":
-            for operation in reversed(self._applier.left()):
-                if operation.pending:
-                    operation.undo()
-                    operation.settle(error)
+            self._not_applied = error
+            self._end_unapplied(error)
         if what in {"apply", "checkpoint"}:
             self._checkpointer.abandon()
         self._in_files.wake()
+
+    def _end_unapplied(self, error: StorageFailed) -> None:
+        """Nothing comes to the files any more: end those who wait for that."""
+        for operation in reversed(self._applier.left()):
+            if operation.pending:
+                operation.undo()
+                operation.settle(error)
 
     def look_for_failed_sync(self) -> None:
         """A sync that failed anywhere, in building a fork for one, is final for all."""

@@ -111,6 +111,28 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     await survivor.close()
 
 
+async def test_a_fork_that_becomes_durable_when_nothing_comes_to_files_any_more_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    gate = disk.hold("pwrite", "data/journal")
+    forking = asyncio.create_task(fork(engine, "f", "s"))
+    await asyncio.to_thread(gate.reached.wait)
+
+    def buggy(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("durable_streams.storage.writer.StreamWriter.take_dirty", buggy)
+    engine._core.checkpoint()
+    while engine.bug is None:
+        await asyncio.sleep(0)
+    gate.open()
+    with pytest.raises(StorageFailed):
+        await forking
+    await engine.close()
+
+
 async def test_a_task_that_somebody_else_cancels_is_missed(tmp_path: Path) -> None:
     engine = await Engine.open(tmp_path / "data", SETTINGS)
     for task in asyncio.all_tasks():
