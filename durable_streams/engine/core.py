@@ -92,11 +92,7 @@ class Core:
             self.loop, settings.held_up_s, is_held_up=self.held_up, last_moved=self.last_moved
         )
         self.catalog = Catalog(
-            directory,
-            self.executor,
-            settings.max_open_streams,
-            self.now_ms,
-            verify=verify,
+            directory, self.executor, settings.max_open_streams, self.now_ms, verify=verify
         )
         self.reader = Reader(
             directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
