@@ -170,7 +170,7 @@ class Engine:
         self._check_body(body)
         core = self._core
         stream = core.catalog.ready(command.path)
-        if stream is None or len(body) > _LARGE_BODY or command.path in self._turns:
+        if stream is None or len(body) > _LARGE_BODY or command.path in self._turns.taken:
             return None
         return self._decide(stream, command, body, None) if core.admission.is_open() else None
 

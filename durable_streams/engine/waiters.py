@@ -50,19 +50,15 @@ class Turns:
     """Whose turn it is at which path, in the order in which they came.
 
     The body of ``async with turns.at(path)`` may wait; what follows it without an await comes
-    before whatever those behind do.
+    before whatever those behind do.  ``taken``: the paths at which somebody has or awaits one.
     """
 
     def __init__(self) -> None:
-        self._turns: dict[str, _Turn] = {}
-
-    def __contains__(self, path: str) -> bool:
-        """Whether somebody has or waits for a turn at a path."""
-        return path in self._turns
+        self.taken: dict[str, _Turn] = {}
 
     def at(self, path: str) -> AbstractAsyncContextManager[None]:
         """A turn at a path."""
-        return self._turns.get(path) or _Turn(self._turns, path)
+        return self.taken.get(path) or _Turn(self.taken, path)
 
 
 class _Turn:

@@ -233,6 +233,27 @@ async def test_who_cannot_be_told_how_a_write_ended_keeps_nobody_from_being_told
     await engine.close()
 
 
+async def test_a_reader_who_cannot_be_told_of_an_append_harms_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = await started(tmp_path / "data", StagedDisk())
+
+    class Buggy:
+        def published(self, _: object) -> None:
+            raise KeyError("a bug")
+
+        def ended(self, _: object) -> None:
+            """It has left."""
+
+    stream, reader = await engine.open_stream("s"), Buggy()
+    assert engine.subscribe(stream, (await engine.head("s")).tail, reader)
+    await append(engine, "s", b"two.")
+    await append(engine, "s", b"three.")
+    assert await content(engine, "s") == b"one.two.three."
+    assert caplog.text.count("bug: readers of s were not told") == 2
+    await engine.close()
+
+
 def test_a_worker_that_died_does_no_more_and_can_be_stopped() -> None:
     done: list[object] = []
 
