@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from durable_streams.engine.engine import Engine
     from tests.storage.staged_disk import Gate
 
+THREADS = 8  # for what may wait for the disk
 WAITING = Settings(held_up_s=math.inf)
 SEGMENT = "data/streams/s@"
 
@@ -162,6 +164,25 @@ async def test_writers_of_a_stream_keep_their_order_whatever_each_has_to_wait_fo
     ]
     chunk.release()
     assert b"".join(read) == b"".join(bodies)
+
+
+async def test_a_small_append_does_not_pass_a_large_one_that_is_being_prepared(
+    engine: Engine,
+) -> None:
+    busy = threading.Event()
+    for _ in range(THREADS):
+        engine.executor.submit(busy.wait)
+    large = asyncio.create_task(append(engine, "s", b"x" * 100_000))
+    await turns()
+    decided = engine.append_now(Append("s", BYTES), b"small.")
+    small = asyncio.create_task(append(engine, "s", b"small."))
+    await turns()
+    busy.set()
+    await asyncio.gather(large, small)
+    assert decided is None
+    last = await engine.read(await engine.open_stream("s"), Offset(0, 4 + 100_000))
+    assert last.parts == (b"small.",)
+    last.release()
 
 
 async def test_nobody_passes_those_who_wait(engine: Engine, disk: StagedDisk) -> None:
