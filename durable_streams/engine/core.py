@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.engine.admission import Admission
@@ -21,7 +20,7 @@ from durable_streams.engine.checkpoints import Checkpointer
 from durable_streams.engine.clock import Clock
 from durable_streams.engine.commit import Committer
 from durable_streams.engine.lag import Lag
-from durable_streams.engine.operations import AppendOperation
+from durable_streams.engine.operations import AppendOperation, publish
 from durable_streams.engine.outages import KEPT_SHARE
 from durable_streams.engine.reads import Reader
 from durable_streams.engine.retries import Retries
@@ -29,13 +28,12 @@ from durable_streams.engine.room import Room
 from durable_streams.engine.ticks import Ticks
 from durable_streams.engine.waiters import Waiters
 from durable_streams.errors import DiskFull, Draining, StorageFailed
-from durable_streams.results import Publication
 from durable_streams.settings import Durability
 from durable_streams.storage.journal import Journal, SyncFailed
 from durable_streams.storage.writer import StreamWriter, sync_dirty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from durable_streams.engine.operations import Operation
     from durable_streams.engine.runtime import Runtime
@@ -82,7 +80,7 @@ class Core:
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
         self.executor = supervisor.executor
-        self._closing = False
+        self._closing, self._is_sound = False, True
         self._lag = Lag(self.loop, journal.last)
         self._in_files = Waiters(self.loop)
         self.last_checkpoint = self._moved = self.loop.time()
@@ -113,7 +111,7 @@ class Core:
         )
         self._make_threads_work()
         self.retries.put_out_of_service(outages)
-        supervisor.tell_of_bugs(self._on_bug)
+        supervisor.tell_of_bugs(self._on_bug, self._refuse_writes)
         self._ticking = supervisor.watch("ticks", Ticks(self).run())
         self._sync_what_recovery_left()
 
@@ -236,7 +234,7 @@ class Core:
             if isinstance(operation, AppendOperation) and operation.stream.audience:
                 heard.setdefault(operation.stream, []).append(operation)
         for stream, appends in heard.items():
-            _publish(stream, appends)
+            publish(stream, appends)
         if self._not_applied is not None:
             self._end_unapplied(self._not_applied)
         self._free_journal()
@@ -282,17 +280,22 @@ class Core:
 
     # -- what goes wrong -------------------------------------------------------------------
 
-    def _on_fault(self, error: StorageFailed) -> None:
+    def _refuse_writes(self, error: StorageFailed) -> None:
         if self.fault is None:
             self.admission.set_fault(error)
             self.committer.end(error)
             log.critical("%s; reads go on", error)
 
+    def _on_fault(self, error: StorageFailed) -> None:
+        """What is in the files, or durable, is not known any more."""
+        self._is_sound = False
+        self._refuse_writes(error)
+
     def _on_sync_fault(self, error: Exception) -> None:
         self._on_fault(StorageFailed(f"syncing the streams' files failed: {error}"))
 
     def _on_bug(self, what: str, error: StorageFailed) -> None:
-        """A worker or a task ended: end those who wait for what it will not do."""
+        """A worker ended: end those who wait for what it will not do."""
         self._on_fault(error)
         if what == "commit":
             self.committer.give_up(error)
@@ -359,7 +362,7 @@ class Core:
     def _finish_files(self) -> None:
         """All synced, and the journal says so, unless streams out of service still need it."""
         try:
-            if self.fault is None:
+            if self._is_sound:
                 self._checkpoint_last()
         except (OSError, SyncFailed) as error:
             self._on_last_fault(error)
@@ -385,20 +388,3 @@ class Core:
     def _on_last_fault(self, error: Exception) -> None:
         self.admission.fault = StorageFailed(f"the last checkpoint failed: {error}")
         log.critical("%s; the next start reads the journal", self.fault)
-
-
-def _publish(stream: Stream, appends: Sequence[AppendOperation]) -> None:
-    """Tell a stream's live readers; whatever goes wrong there is no business of the writers."""
-    try:
-        stream.audience.wake()
-        for _, run in groupby(appends, lambda append: append.record.segment):
-            stream.audience.publish(_publication(list(run)))
-    except Exception:
-        log.critical("bug: readers of %s were not told of an append", stream.path, exc_info=True)
-
-
-def _publication(appends: Sequence[AppendOperation]) -> Publication:
-    """What consecutive appends to one segment made public."""
-    last = appends[-1].tail
-    data = b"".join([append.record.data for append in appends])
-    return Publication(appends[0].start, last.offset, data, last.closed)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.stream import MemoryChunk
 from durable_streams.engine.waiters import resolve
+from durable_streams.results import Publication
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
@@ -246,3 +248,20 @@ def size_of(record: Record) -> int:
     for name in ("data", "index", "sidecar"):
         size += len(getattr(record, name, b""))
     return size
+
+
+def publish(stream: Stream, appends: Sequence[AppendOperation]) -> None:
+    """Tell a stream's live readers; whatever goes wrong there is no business of the writers."""
+    try:
+        stream.audience.wake()
+        for _, run in groupby(appends, lambda append: append.record.segment):
+            stream.audience.publish(_publication(list(run)))
+    except Exception:
+        log.critical("bug: readers of %s were not told of an append", stream.path, exc_info=True)
+
+
+def _publication(appends: Sequence[AppendOperation]) -> Publication:
+    """What consecutive appends to one segment made public."""
+    last = appends[-1].tail
+    data = b"".join([append.record.data for append in appends])
+    return Publication(appends[0].start, last.offset, data, last.closed)

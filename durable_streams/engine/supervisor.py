@@ -44,6 +44,7 @@ class Supervisor:
         """Start all threads; ``DataDirectoryError`` if there are not enough of them."""
         self._loop = asyncio.get_running_loop()
         self._on_bug: Callable[[str, StorageFailed], None] = lambda _what, _error: None
+        self._on_end: Callable[[StorageFailed], None] = lambda _error: None
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._workers: dict[WorkerName, Worker] = {}
         self.bug: StorageFailed | None = None
@@ -58,9 +59,18 @@ class Supervisor:
                 "or container more of them (ulimit -u, TasksMax, pids.max), or stop others"
             ) from error
 
-    def tell_of_bugs(self, on_bug: Callable[[str, StorageFailed], None]) -> None:
-        """Have ``on_bug`` told which worker or task ended, and what to tell those who wait."""
+    def tell_of_bugs(
+        self,
+        on_bug: Callable[[str, StorageFailed], None],
+        on_end: Callable[[StorageFailed], None],
+    ) -> None:
+        """Have somebody told, with what to tell those who wait for anything.
+
+        ``on_bug``: a worker ended (its name), or a step failed in the middle.  ``on_end``: a task
+        ended, which leaves all else as it should be.
+        """
         self._on_bug = on_bug
+        self._on_end = on_end
 
     # -- threads ---------------------------------------------------------------------------
 
@@ -113,7 +123,7 @@ class Supervisor:
         del self._tasks[task]
         error = None if task.cancelled() else task.exception()
         if error is not None or task.cancelled() or not ends:
-            self.met(name, error)
+            self._on_end(self._note(name, error))
 
     async def stop(self, *tasks: asyncio.Task[None]) -> None:
         """End tasks; they have ended when this returns."""
@@ -122,12 +132,15 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def met(self, what: str, error: BaseException | None) -> None:
-        """Something ended that should not have: by a bug, or somebody ended it (None)."""
-        if error is None:
-            log.critical("%s was ended by something else; nothing more is written", what)
+    def met(self, what: str, error: BaseException) -> None:
+        """A bug ended something."""
+        self._on_bug(what, self._note(what, error))
+
+    def _note(self, what: str, error: BaseException | None) -> StorageFailed:
+        if error is None:  # as asyncio.run does with all tasks that are left
+            log.warning("somebody else cancelled %s; nothing more is written", what)
         else:
             log.critical("bug: %s ended; nothing more is written", what, exc_info=error)
         failure = StorageFailed(f"a part of the server ended ({what})")
         self.bug = self.bug or failure
-        self._on_bug(what, failure)
+        return failure

@@ -144,6 +144,35 @@ async def test_a_task_that_somebody_else_cancels_is_missed(tmp_path: Path) -> No
     await engine.close()
 
 
+def test_streams_in_a_task_that_the_loop_s_end_cancels_are_closed_as_they_should_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use(began: asyncio.Event) -> None:
+        engine = await Engine.open(tmp_path / "data", SETTINGS)
+        try:
+            await put(engine, "s", b"one.")
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            await engine.close()
+
+    async def main() -> None:
+        began = asyncio.Event()
+        left = asyncio.create_task(use(began))
+        await began.wait()
+        assert not left.done()
+
+    async def what_recovery_found() -> str:
+        engine = await Engine.open(tmp_path / "data", SETTINGS)
+        await engine.close()
+        return engine.recovery
+
+    asyncio.run(main())  # which cancels the engine's own tasks as well
+    found = asyncio.run(what_recovery_found())
+    assert found == asyncio.run(what_recovery_found())
+    assert "bug" not in caplog.text
+
+
 # -- threads -------------------------------------------------------------------------------
 
 
