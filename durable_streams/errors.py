@@ -247,7 +247,7 @@ class Unavailable(StreamError):
 
 
 class Overloaded(Unavailable):
-    """Writes outrun the disk, or too many connections are open (503)."""
+    """Writes wait and nothing moves on the disk, or there are too many connections (503)."""
 
 
 class Draining(Unavailable):

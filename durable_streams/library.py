@@ -144,10 +144,12 @@ class Streams:
     reached, and ``OSError`` if the system refuses to open or read a file.
 
     A method that writes (``create``, ``fork``, ``append``, ``close``, ``delete``) also raises
-    ``DiskFull``, and ``Unavailable`` as one of these: ``Overloaded`` if writes outrun the disk,
-    ``Draining`` if the data directory is being closed, ``WriteFailed`` if the system refused this
-    write, ``StorageFailed`` if a sync failed.  What is cancelled, by a timeout around it for one,
-    may be stored all the same: repeat it as a producer, or read, to find out.
+    ``DiskFull``, and ``Unavailable`` as one of these: ``Overloaded`` if it was held up and nothing
+    moved for ``Settings.held_up_s`` (``retry_after_s``: when to come back), ``Draining`` if the
+    data directory is being closed, ``WriteFailed`` if the system refused this write,
+    ``StorageFailed`` if a sync failed or a part of the engine ended by a bug.  What is cancelled,
+    by a timeout around it for one, may be stored all the same: repeat it as a producer, or read,
+    to find out.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -31,6 +31,9 @@ def least_journal_file_bytes(max_append_bytes: int) -> int:
     return 2 * max_append_bytes + MIB
 
 
+_MAY_BE_INFINITE: Final = frozenset({"held_up_s"})
+
+
 def _check(settings: DataclassInstance) -> None:
     """Refuse values of another type than a setting's own, which is that of its default.
 
@@ -44,7 +47,8 @@ def _check(settings: DataclassInstance) -> None:
         if wanted is Durability and isinstance(value, str):
             object.__setattr__(settings, field.name, _durability(value))
         elif wanted is float and type(value) in (int, float):
-            if not (math.isfinite(value) and value >= 0):
+            is_time = math.isfinite(value) or (value == math.inf and field.name in _MAY_BE_INFINITE)
+            if not (is_time and value >= 0):
                 raise ValueError(f"{field.name} must be a number of seconds, not {value}")
         elif type(value) is not wanted:
             raise TypeError(
@@ -92,7 +96,8 @@ class Settings:
     """Size of each journal file, at least twice ``max_append_bytes`` plus 1 MiB."""
 
     journal_files: int = 4
-    """The most journal files there are, at least 2; when all are full, writes wait."""
+    """The most journal files there are, at least 2; when all are full, writes are held up until
+    one is free."""
 
     max_open_streams: int = 100_000
     """Streams kept open in memory though nobody uses them; fewer if they have many producers."""
@@ -105,7 +110,12 @@ class Settings:
     taken; never more than a sixteenth of the volume."""
 
     max_lag_s: float = 0.25
-    """How long the streams' files may lag behind the journal before new writes wait for them."""
+    """How long the streams' files may lag behind the journal before new writes are held up."""
+
+    held_up_s: float = 5.0
+    """How long a write that is held up waits while nothing moves, neither to the journal nor to the
+    streams' files; then ``Overloaded``.  While anything moves it waits for its turn.  ``math.inf``:
+    it waits for its turn, however long that takes."""
 
     reclaim_delay_s: float = 3600.0
     """From a start, or a jump of the clock, until the files of expired streams may be removed."""

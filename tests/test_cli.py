@@ -260,3 +260,21 @@ def test_an_append_limit_beyond_a_journal_file_makes_the_files_larger(
 ) -> None:
     server = start_server("--max-append-bytes", str(100 * 1024 * 1024))
     assert request("PUT", server.url("large"), b"x" * (40 * 1024 * 1024))[0] == 201
+
+
+def test_a_machine_without_threads_is_told_in_one_line_before_anything_is_touched(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\n"
+        "def start(self):\n"
+        '    raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = start\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = run("serve", "--data-dir", str(data_dir), "--port", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "can't start new thread" in line
+    assert "pids.max" in line
+    assert not data_dir.exists()

@@ -37,6 +37,8 @@ def test_a_number_that_cannot_be_is_refused_by_name(
     default = getattr(kind(), name)
     impossible: dict[type, list[Any]] = {int: [-1], float: [-1.0, -1, math.nan, math.inf]}
     for value in impossible.get(type(default), []):
+        if (name, value) == ("held_up_s", math.inf):
+            continue
         with pytest.raises(ValueError, match=r"must"):
             kind(**{name: value})
 
@@ -49,6 +51,10 @@ def test_the_text_of_a_mode_is_the_mode(mode: Durability) -> None:
 def test_an_unknown_mode_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'fsync', 'interval', 'none', not 'FSYNC'"):
         Settings(durability="FSYNC")  # type: ignore[arg-type]
+
+
+def test_writes_may_be_held_up_for_as_long_as_it_takes() -> None:
+    assert Settings(held_up_s=math.inf).held_up_s == math.inf
 
 
 def test_whole_seconds_are_seconds() -> None:

@@ -25,6 +25,21 @@ TIME: Final = re.compile(
     r"|\.time(?:_ns)?\(|\bprocess_time\b"
 )
 
+BEGINS: Final = frozenset(
+    {"create_task", "ensure_future", "to_thread", "Thread", "Timer", "ThreadPoolExecutor"}
+)
+MAY_BEGIN: Final = {
+    ("engine/supervisor.py", "watch"): "tasks that last as long as the engine, all watched",
+    ("engine/runtime.py", "__init__"): "a worker's thread, whose end the supervisor is told of",
+    ("engine/runtime.py", "start_pool"): "the threads that the supervisor starts",
+    ("engine/engine.py", "_begin"): "one request, which awaits it or has left",
+    ("engine/catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
+    ("engine/endings.py", "_discard"): "one removal, which closing awaits",
+    ("http/fast_lane.py", "_answer"): "one request, whose outcome is asked for",
+    ("http/fast_lane.py", "_append"): "one request, whose outcome is asked for",
+}
+"""Who begins what runs beside, and who hears of its end; see ``engine/supervisor.py``."""
+
 PACKAGE: Final = sorted((ROOT / "durable_streams").rglob("*.py"))
 TESTS: Final = sorted(
     path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts
@@ -63,6 +78,17 @@ def test_modules_and_functions_are_small_or_say_why_not(path: Path) -> None:
 @pytest.mark.parametrize("path", PACKAGE, ids=name)
 def test_every_module_of_the_package_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_the_supervisor_begins_all_that_lasts() -> None:
+    found = {
+        (str(path.relative_to(ROOT / "durable_streams")), function.name)
+        for path in PACKAGE
+        for function in functions_of(ast.parse(path.read_text()))
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in BEGINS
+    }
+    assert found == set(MAY_BEGIN)
 
 
 @pytest.mark.parametrize("path", PACKAGE + TESTS + SCRIPTS + [ROOT / "README.rst"], ids=name)

@@ -1,43 +1,43 @@
-"""Applying: durable records go to the streams' files, and checkpoints free the journal.
+"""Applying: durable records go to the streams' files.
 
-Two threads, independent of the event loop.  The *applier* owns the
+A thread, independent of the event loop, owns the
 :class:`~durable_streams.storage.writer.StreamWriter`; it gathers batches for up to 20 ms and writes
-what belongs to one segment at once.  The *checkpointer* syncs what the applier touched and then
-frees the journal's files.  Only durable records come here, so whoever copies or follows the files
-sees only durable bytes.
+what belongs to one segment at once.  Only durable records come here, so whoever copies or follows
+the files sees only durable bytes.
+
+It works in shares, one of which is scheduled at a time, so that a checkpoint which asks for what is
+dirty has its turn between two of them however much there is to do.
 
 A full disk is waited out (writing again changes nothing) while the deletions behind are done, and a
 directory that somebody removed beside the streams is made again.  Any other error of a stream's
 files puts that stream out of service (``failed``): what comes for it is not written, but for its
-deletion, until all of it can be (``ended``).  An exception that is no such error is a bug: nothing
-more is written (``gave_up``), and the journal keeps what it has.
+deletion, until all of it can be (``ended``).  An exception that is no such error is a bug, which
+ends the thread: nothing more is written, and the journal keeps what it has.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import threading
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.engine.outages import KeptOperation
-from durable_streams.engine.runtime import tell
-from durable_streams.engine.waiters import Waiters
 from durable_streams.storage import disk as disks
 from durable_streams.storage.directory import FULL
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.recovery import apply_again
 from durable_streams.storage.stream_files import DamagedFiles
-from durable_streams.storage.writer import sync_dirty
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
     from durable_streams.engine.operations import Operation
-    from durable_streams.engine.runtime import Runtime, Worker
+    from durable_streams.engine.runtime import Runtime
+    from durable_streams.engine.supervisor import Supervisor
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.format.journal import AppendRecord, Record
     from durable_streams.storage.recovery import StreamKey
@@ -76,11 +76,14 @@ class _Batch(NamedTuple):
 
 
 class Applier:
-    """Brings durable batches to the streams' files; its methods are called on the loop."""
+    """Brings durable batches to the streams' files; its methods are called on the loop.
+
+    ``writes`` only ever grows, with every write: it tells whether anything moves.
+    """
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        supervisor: Supervisor,
         runtime: Runtime,
         directory: DataDirectory,
         writer: StreamWriter,
@@ -89,7 +92,6 @@ class Applier:
         applied: Callable[[int, list[Operation]], None],
         failed: Callable[[str, str, str, bool], None],
         ended: Callable[[str, str], None],
-        gave_up: Callable[[list[Operation]], None],
         tried: Callable[[], None],
         refused: Callable[[], None],
     ) -> None:
@@ -97,35 +99,44 @@ class Applier:
 
         Called on the loop, in this order: ``failed`` (path and id of the stream that could not be
         written, why, and whether its files are gone), ``ended`` (path and id of one that had
-        failed: it is deleted, or in its files by now) and ``applied``; or ``gave_up``, with
-        operations that are not in the files.  ``tried`` follows each :meth:`try_again`.
+        failed: it is deleted, or in its files by now) and ``applied``.  ``tried`` follows each
+        :meth:`try_again`.
         """
-        self._loop = loop
+        self._tell = supervisor.tell
         self._directory = directory
         self._runtime = runtime
-        self._worker = runtime.worker("apply")
+        self._worker = supervisor.worker("apply")
         self._writer = writer
         self._applied = applied
         self._failed = failed
         self._ended = ended
-        self._gave_up = gave_up
         self._tried = tried
         self._refused = refused
         self._deleted_ahead: set[StreamKey] = set()
         self._told: tuple[StreamKey, int] | None = None
         self._taken: list[Operation] = []
-        self._has_given_up = False
         self._number = number
         self._stopping = False
         self._pending: deque[_Batch] = deque()
+        self._scheduled = threading.Lock()  # held from when a share is queued until it is applied
         self._broken: set[tuple[str, str]] = set()
         self._runs: dict[tuple[str, str, int], _Run] = {}
+        self.writes = 0
 
     def submit(self, number: int, operations: list[Operation]) -> None:
         """Apply a durable batch, after those before."""
         self._pending.append(_Batch(number, operations))
-        if len(self._pending) == 1:
-            self._worker.do(self._apply_pending)
+        self._schedule(self._gather_share)
+
+    def _schedule(self, share: Callable[[], None]) -> None:
+        """Have a share of what is pending applied, unless one is to be already; for any thread."""
+        if self._scheduled.acquire(blocking=False):
+            self._worker.do(share)
+
+    def left(self) -> list[Operation]:
+        """What is not in the files, once the worker has ended."""
+        pending = [operation for batch in self._pending for operation in batch.operations]
+        return [*self._taken, *pending]
 
     def take_dirty(self, then: Callable[[Dirty, int], None]) -> None:
         """Hand over (in the worker) what is to be synced for every batch up to a number."""
@@ -150,8 +161,8 @@ class Applier:
         self._worker.do(self._apply_rest)
         self._worker.stop()
 
-    def _apply_pending(self) -> None:
-        """In the worker: everything pending, after a moment in which more may come."""
+    def _gather_share(self) -> None:
+        """In the worker: a share of what is pending, after a moment in which more may come."""
         if not self._stopping:
             self._runtime.pause(_GATHER_S)
         self._apply_share()
@@ -160,7 +171,9 @@ class Applier:
         """In the worker: a share of what is pending; a checkpoint has its turn between shares."""
         if self._pending:
             self._apply()
-            self._worker.do(self._apply_share)
+        self._scheduled.release()
+        if self._pending:  # looked at after the release, so whatever came is seen here or there
+            self._schedule(self._apply_share)
 
     def _apply_rest(self) -> None:
         """In the worker: everything pending."""
@@ -168,23 +181,9 @@ class Applier:
             self._apply()
 
     def _apply(self) -> None:
-        """Apply a share of what is pending, unless there was a bug."""
-        taken: list[Operation] = []
-        try:
-            if not self._has_given_up:
-                self._apply_to(taken)
-                return
-        except Exception:
-            log.critical("bug: no more is written to the streams' files", exc_info=True)
-            self._has_given_up = True
-        while self._pending:
-            taken += self._pending.popleft().operations
-        tell(self._loop, self._gave_up, taken)
-
-    def _apply_to(self, taken: list[Operation]) -> None:
-        """Apply a share of what is pending; ``taken`` gets its operations."""
+        """Apply a share of what is pending."""
         number, size, writes = self._number, 0, 0
-        self._taken = taken
+        taken = self._taken
         while self._pending and size < _SHARE_BYTES and writes < _SHARE_WRITES:
             number, operations = self._pending.popleft()
             taken += operations
@@ -196,7 +195,7 @@ class Applier:
         self._flush()
         self._taken, self._told = [], None
         self._number = number
-        tell(self._loop, self._applied, number, taken)
+        self._tell(self._applied, number, taken)
 
     def _take(self, record: Record) -> int:
         """Write a record, or keep it for a run; how many more writes there are for that."""
@@ -239,6 +238,7 @@ class Applier:
     def _guard(self, record: Record, write: Callable[[], None]) -> None:
         """Do a write that begins with a record, whatever the disk says."""
         key = (record.path, record.id)
+        self.writes += 1
         if key in self._broken and not isinstance(record, fmt.DeleteRecord):
             return
         while key not in self._deleted_ahead or isinstance(record, fmt.DeleteRecord):
@@ -265,7 +265,7 @@ class Applier:
             self._told = told
             log.error("waiting to write stream %s: %s", key[0], error)
         if error.errno in FULL:
-            tell(self._loop, self._refused)
+            self._tell(self._refused)
             self._delete_ahead()
         self._runtime.pause(_FULL_DISK_PAUSE_S)
 
@@ -327,80 +327,15 @@ class Applier:
                 log.warning("stream %s is in service again: its files have everything", key[0])
             if failures == _FAILURES_IN_A_ROW:
                 break
-        tell(self._loop, self._tried)
+        self._tell(self._tried)
 
     def _end_outage(self, key: StreamKey) -> None:
         if key in self._broken:
             self._broken.remove(key)
-            tell(self._loop, self._ended, *key)
+            self._tell(self._ended, *key)
 
     def _break(self, path: str, stream_id: str, reason: str, *, gone: bool) -> None:
         """Put a stream out of service."""
         self._broken.add((path, stream_id))
         log.critical("stream %s is out of service: %s", path, reason)
-        tell(self._loop, self._failed, path, stream_id, reason, gone)
-
-
-class Checkpointer:
-    """Makes the streams' files durable, so that the journal need not keep what they have.
-
-    Goes from the loop to the applier (what is dirty), to a worker of its own (sync), and back.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        worker: Worker,
-        directory: DataDirectory,
-        applier: Applier,
-        *,
-        done: Callable[[int], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        """``done`` (up to which batch) and ``failed`` (final) are called on the loop."""
-        self._loop = loop
-        self._worker = worker
-        self._directory = directory
-        self._applier = applier
-        self._done = done
-        self._failed = failed
-        self._busy = False
-        self._changes = Waiters(loop)
-
-    def request(self) -> None:
-        """Begin a checkpoint, unless one is under way."""
-        if not self._busy:
-            self._busy = True
-            self._applier.take_dirty(
-                lambda dirty, number: self._worker.do(lambda: self._sync(dirty, number))
-            )
-
-    def _sync(self, dirty: Dirty, number: int) -> None:
-        """In the worker."""
-        failure: Exception | None = None
-        try:
-            sync_dirty(self._directory, dirty)
-        except OSError as error:
-            failure = error
-        except Exception as error:
-            log.critical("bug: nothing is known to be synced", exc_info=True)
-            failure = error
-        self._applier.synced(dirty)  # a failure is known now: closing hides nothing
-        tell(self._loop, self._finish, number, failure)
-
-    def _finish(self, number: int, error: Exception | None) -> None:
-        self._busy = False
-        if error is not None:
-            self._failed(error)
-        else:
-            self._done(number)
-        self._changes.wake()
-
-    async def finished(self) -> None:
-        """Return when no checkpoint is under way."""
-        while self._busy:
-            await self._changes.wait()
-
-    def stop(self) -> None:
-        """End the worker; blocks until it has."""
-        self._worker.stop()
+        self._tell(self._failed, path, stream_id, reason, gone)

@@ -33,43 +33,12 @@ from durable_streams.storage.stream_files import DamagedFiles, DamagedSidecar, N
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
-    from contextlib import AbstractAsyncContextManager
 
     from durable_streams.engine.operations import Operation
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.stream_files import LoadedStream
 
 log = logging.getLogger("durable_streams.engine")
-
-
-class _PathLock:
-    """Those who wait for a path, in order; it is among ``locks`` while there are any."""
-
-    __slots__ = ("_lock", "_locks", "_path", "_users")
-
-    def __init__(self, locks: dict[str, _PathLock], path: str) -> None:
-        self._locks = locks
-        self._path = path
-        self._lock = asyncio.Lock()
-        self._users = 0
-
-    async def __aenter__(self) -> None:
-        self._locks[self._path] = self
-        self._users += 1
-        try:
-            await self._lock.acquire()
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()
-        self._leave()
-
-    def _leave(self) -> None:
-        self._users -= 1
-        if not self._users:
-            del self._locks[self._path]
 
 
 class Catalog:
@@ -104,10 +73,9 @@ class Catalog:
         self._loop = asyncio.get_running_loop()
         self._cached: OrderedDict[str, Stream] = OrderedDict()
         self._dropped: WeakValueDictionary[str, Stream] = WeakValueDictionary()
-        self._locks: dict[str, _PathLock] = {}
         self._opening: dict[str, asyncio.Task[Stream | None]] = {}
         self._asking: list[tuple[str, asyncio.Future[bool]]] = []
-        self._asked: set[str] = set()
+        self._asked: dict[str, set[asyncio.Future[bool]]] = {}
         self._buried: dict[str, Stream] = {}
         self._mortal: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # a set in order
 
@@ -139,19 +107,11 @@ class Catalog:
         return self._cached.get(stream.path) is stream
 
     def ready(self, path: str) -> Stream | None:
-        """The open stream at a path, if it is usable now and nobody came first and waits."""
-        if path in self._locks or path in self.outages.errors:
+        """The open stream at a path, if it is usable now."""
+        if path in self.outages.errors:
             return None
         stream = self.cached(path)
         return stream if stream is not None and stream.birth is None else None
-
-    def path_lock(self, path: str) -> AbstractAsyncContextManager[None]:
-        """Wait for one's turn at a path: requests go on in the order in which they came.
-
-        The body may wait for the disk; what follows the block without an await comes before
-        whatever those behind do.
-        """
-        return self._locks.get(path) or _PathLock(self._locks, path)
 
     async def find(self, path: str, *, likely: bool = True) -> Stream | None:
         """The stream at a path, opened if need be and born; None if there is none.
@@ -161,14 +121,6 @@ class Catalog:
         :class:`StreamDamaged` if its files fail their checksums.  When this returns, nothing has
         happened since the answer was right.
         """
-        stream = self.ready(path)
-        if stream is None:
-            async with self.path_lock(path):
-                stream = await self.look(path, likely=likely)
-        return stream
-
-    async def look(self, path: str, *, likely: bool = True) -> Stream | None:
-        """:meth:`find` for those who hold the lock of the path already."""
         opened: Stream | None = None  # held, lest the cache drops it before we come back to it
         while True:
             stream = self.cached(path)
@@ -192,8 +144,12 @@ class Catalog:
                 likely = True
             else:
                 opened = await self._open(path)
-                if opened is None:
+                if opened is None and not self._is_known(path):
                     return None
+
+    def _is_known(self, path: str) -> bool:
+        """Whether a stream came to a path while the disk said that there is none."""
+        return path in self._cached or path in self._dropped or path in self._buried
 
     async def _open(self, path: str) -> Stream | None:
         """Open the stream at a path into the cache; None if there is none.
@@ -215,19 +171,22 @@ class Catalog:
         """
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._asking.append((path, waiter))
-        self._asked.add(path)
+        asked = self._asked.setdefault(path, set())
+        asked.add(waiter)
         if len(self._asking) == 1:
             call_after_reading(self._loop, self._ask)
         try:
-            return await waiter or path not in self._asked
+            return await waiter or waiter not in asked
         finally:
-            self._asked.discard(path)
+            asked.discard(waiter)
+            if not asked and self._asked.get(path) is asked:
+                del self._asked[path]
 
     def _ask(self) -> None:
         asking, self._asking = self._asking, []
-        paths = [path for path, _ in asking]
+        paths, waiters = [path for path, _ in asking], [waiter for _, waiter in asking]
         job = self._loop.run_in_executor(self._executor, self._are_on_disk, paths)
-        job.add_done_callback(partial(_tell, [waiter for _, waiter in asking]))
+        job.add_done_callback(partial(_tell, waiters))
 
     def _are_on_disk(self, paths: list[str]) -> list[bool]:
         directory = self._directory
@@ -285,7 +244,7 @@ class Catalog:
         """Put a stream into the cache; others may have to leave it."""
         # Whoever asks from now on must not share a look at the disk that began earlier.
         self._opening.pop(stream.path, None)
-        self._asked.discard(stream.path)
+        self._asked.pop(stream.path, set()).clear()
         self.remove(stream)
         self._cached[stream.path] = stream
         if stream.sidecar.lifetime() != FOREVER:

@@ -6,8 +6,8 @@ were answered together then write together again.  Started at once, it would hol
 come before, and every second batch would be one of one or two.
 
 A batch waits while the journal has no free file (``stalled``).  If a batch fails, everything
-gathered after it was decided on top of it and fails too, latest first; if the failure was a sync
-(or a bug), for good.  An operation that cannot be packed fails alone, with what came after it to
+gathered after it was decided on top of it and fails too, latest first; if the failure was a sync,
+for good.  An operation that cannot be packed fails alone, with what came after it to
 the same stream: one caller's value must not stop the thread that all share.
 """
 
@@ -17,7 +17,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.engine.runtime import call_after_reading, tell
+from durable_streams.engine.runtime import call_after_reading
 from durable_streams.engine.waiters import Waiters
 from durable_streams.errors import DiskFull, StorageFailed, WriteFailed
 from durable_streams.storage.journal import SyncFailed, Unpackable, can_pack
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.engine.operations import Operation
-    from durable_streams.engine.runtime import Worker
+    from durable_streams.engine.supervisor import Supervisor
     from durable_streams.errors import StreamError
     from durable_streams.storage.format.journal import Record
     from durable_streams.storage.journal import Journal
@@ -43,7 +43,7 @@ class Committer:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        worker: Worker,
+        supervisor: Supervisor,
         journal: Journal,
         *,
         reserve: int,
@@ -57,7 +57,8 @@ class Committer:
         ``refused``: there was no room on the disk.
         """
         self._loop = loop
-        self._worker = worker
+        self._tell = supervisor.tell
+        self._worker = supervisor.worker("commit")
         self._journal = journal
         self._reserve = reserve
         self._durable = durable
@@ -67,7 +68,7 @@ class Committer:
         self._gathering: list[Operation] = []
         self.writing: list[Operation] = []
         self._changes = Waiters(loop)
-        self._is_starting = False
+        self._is_starting = self._is_syncing = False
         self.waiting_bytes = 0
         self.stalled = False
         self._ended: StorageFailed | None = None
@@ -120,14 +121,11 @@ class Committer:
         try:
             number = self._journal.write(records)
         except Unpackable as error:
-            tell(self._loop, self._reject, error)
+            self._tell(self._reject, error)
         except (OSError, SyncFailed) as error:
-            tell(self._loop, self._fail, error)
-        except Exception as error:
-            log.critical("bug: no more is written to the journal", exc_info=True)
-            tell(self._loop, self._fail, error)
+            self._tell(self._fail, error)
         else:
-            tell(self._loop, self._complete, number)
+            self._tell(self._complete, number)
 
     def _complete(self, number: int) -> None:
         batch, self.writing = self.writing, []
@@ -146,11 +144,16 @@ class Committer:
             error = WriteFailed(f"writing the journal failed, nothing was stored: {cause}")
         else:
             error = StorageFailed(f"writing the journal failed: {cause}")
-        failed = [*self.writing, *self._first, *self._gathering]
-        self.writing, self._first, self._gathering, self.waiting_bytes = [], [], [], 0
-        _refuse(failed, error)
+        self.give_up(error)
         if isinstance(error, StorageFailed):
             self._failed(error)
+
+    def give_up(self, error: StreamError) -> None:
+        """Fail what is being written, and everything behind it."""
+        failed = [*self.writing, *self._first, *self._gathering]
+        self.writing, self._first, self._gathering, self.waiting_bytes = [], [], [], 0
+        self.stalled = False
+        _refuse(failed, error)
         self._changes.wake()
 
     def _reject(self, cause: Unpackable) -> None:
@@ -182,13 +185,17 @@ class Committer:
 
     def sync(self) -> None:
         """Make everything written so far durable, for journals that do not sync every batch."""
-        self._worker.do(self._sync)
+        if not self._is_syncing:
+            self._is_syncing = True
+            self._worker.do(self._sync)
 
     def _sync(self) -> None:
+        """In the worker."""
+        self._is_syncing = False  # what is written from now on is not of this one
         try:
             self._journal.sync()
         except SyncFailed as error:
-            tell(self._loop, self._failed, StorageFailed(str(error)))
+            self._tell(self._failed, StorageFailed(str(error)))
 
     def _is_idle(self) -> bool:
         return not (self.writing or self._first or self._gathering)

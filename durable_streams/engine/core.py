@@ -1,49 +1,34 @@
 """The core of the engine: one data directory, its threads, and the way of every write.
 
-    verbs → submit → journal batch → fdatasync → publish → acknowledge      loop, commit thread
-                                         └→ apply → checkpoint              two more threads
+    verbs → admit → submit → journal batch → fdatasync → publish → acknowledge   loop, commit thread
+                                                  └→ apply → checkpoint          two more threads
 
-Owned by one event loop.  Writes are admitted only while the files keep up with the journal
-(``max_lag_s``) and there is room on the disk, so every queue is bounded; a writer that is held up
-waits a while and then gets :class:`Overloaded`.  A failed sync is final: nothing more is written,
-reads go on, ``fault`` says why.
+Owned by one event loop.  A failed sync is final, and so is a bug that ends a thread or a task:
+nothing more is written, reads go on, ``fault`` says why.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-from collections import deque
-from contextlib import suppress
-from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from durable_streams.engine.apply import Applier, Checkpointer
+from durable_streams.engine.admission import Admission
+from durable_streams.engine.apply import Applier
 from durable_streams.engine.catalog import Catalog
+from durable_streams.engine.checkpoints import Checkpointer
 from durable_streams.engine.clock import Clock
 from durable_streams.engine.commit import Committer
-from durable_streams.engine.executor import ClosableExecutor
-from durable_streams.engine.operations import AppendOperation
+from durable_streams.engine.lag import Lag
+from durable_streams.engine.operations import AppendOperation, publish
 from durable_streams.engine.outages import KEPT_SHARE
 from durable_streams.engine.reads import Reader
-from durable_streams.engine.runtime import cancel
+from durable_streams.engine.retries import Retries
+from durable_streams.engine.room import Room
+from durable_streams.engine.ticks import Ticks
 from durable_streams.engine.waiters import Waiters
-from durable_streams.errors import (
-    DiskFull,
-    Draining,
-    NotOpen,
-    Overloaded,
-    StorageFailed,
-    StreamError,
-    StreamOutOfService,
-    Unavailable,
-)
-from durable_streams.results import Publication
+from durable_streams.errors import DiskFull, Draining, StorageFailed
 from durable_streams.settings import Durability
-from durable_streams.storage import disk as disks
-from durable_streams.storage.directory import RESERVE_BYTES
 from durable_streams.storage.journal import Journal, SyncFailed
 from durable_streams.storage.writer import StreamWriter, sync_dirty
 
@@ -51,9 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from durable_streams.engine.operations import Operation
-    from durable_streams.engine.outages import KeptOperation
     from durable_streams.engine.runtime import Runtime
     from durable_streams.engine.stream import Stream
+    from durable_streams.engine.supervisor import Supervisor
+    from durable_streams.errors import StreamError
     from durable_streams.protocol.offsets import Offset
     from durable_streams.settings import Settings
     from durable_streams.storage.directory import DataDirectory
@@ -61,14 +47,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_TICK_S: Final = 0.5
-_HELD_UP_S: Final = 5.0  # how long a writer waits for the files before it is told to come back
-_QUEUE_BYTES: Final = 64 * 1024 * 1024
-_RESERVE_SHARE: Final = 16  # of a small volume, one part in so many is the reserve
-_PROOF_BYTES: Final = 4 * 1024 * 1024  # to be written where a quota may hide how much room there is
-_ROOM_INODES: Final = 1024
-_CHECKPOINT_AFTER_S: Final = 30.0
-_TRY_AGAIN_S: Final = 2.0  # to write the files of streams out of service
+QUEUE_BYTES: Final = 64 * 1024 * 1024
+"""On their way to the journal: with more, and one write more, writers wait in line."""
 
 log = logging.getLogger("durable_streams.engine")
 
@@ -81,12 +61,13 @@ class Core:
         directory: DataDirectory,
         settings: Settings,
         runtime: Runtime,
+        supervisor: Supervisor,
         journal: Journal,
         *,
         verify: bool,
         outages: Mapping[StreamKey, Kept],
     ) -> None:
-        """Start the threads.
+        """Begin to work, with the threads that ``supervisor`` has.
 
         ``verify``: streams may have lost bytes acknowledged unsynced.  ``outages``: what could not
         be brought to the files of some; the journal has it behind what it had before.
@@ -95,26 +76,21 @@ class Core:
         self.directory = directory
         self.settings = settings
         self.runtime = runtime
+        self.supervisor = supervisor
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
-        self.executor = ClosableExecutor(runtime.executor())
-        self.fault: StorageFailed | None = None
-        self._given_up: StorageFailed | None = None
-        self.draining = self.closed = False
-        self._closing = False
-        self._was_refused = self._trying = False
-        self._turn = 0
-        self._full: DiskFull | Unavailable | None = None
-        self._unapplied: deque[tuple[int, float]] = deque()
-        self._unapplied_bytes = 0
-        self._progress = Waiters(self.loop)
-        self._last_checkpoint = self._last_start = self.loop.time()
+        self.executor = supervisor.executor
+        self._closing, self._is_sound = False, True
+        self._lag = Lag(self.loop, journal.last)
+        self._in_files = Waiters(self.loop)
+        self.last_checkpoint = self._moved = self.loop.time()
+        self._writes_seen = 0
+        self._not_applied: StorageFailed | None = None
+        self.admission = Admission(
+            self.loop, settings.held_up_s, is_held_up=self.held_up, last_moved=self.last_moved
+        )
         self.catalog = Catalog(
-            directory,
-            self.executor,
-            settings.max_open_streams,
-            self.now_ms,
-            verify=verify,
+            directory, self.executor, settings.max_open_streams, self.now_ms, verify=verify
         )
         self.reader = Reader(
             directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
@@ -125,31 +101,32 @@ class Core:
             settings.max_open_files // 2,
             journaled=settings.durability is Durability.FSYNC and not verify,
         )
-        self._committer = Committer(
-            self.loop,
-            runtime.worker("commit"),
-            self._journal,
-            reserve=settings.journal_file_bytes // KEPT_SHARE,
-            durable=self._on_durable,
-            failed=self._on_fault,
-            refused=self._on_refused,
-        )
-        self._applier = self._make_applier()
-        self._put_out_of_service(outages)
-        self._checkpointer = Checkpointer(
-            self.loop,
-            runtime.worker("checkpoint"),
+        self.room = Room(
             directory,
-            self._applier,
-            done=self._on_checkpoint,
-            failed=self._on_sync_fault,
+            journal,
+            settings.reserve_bytes,
+            supervisor,
+            self.admission,
+            coming=lambda: self.committer.waiting_bytes + self._lag.bytes,
         )
-        self._ticking = asyncio.create_task(self._tick())
+        self._make_threads_work()
+        self.retries.put_out_of_service(outages)
+        supervisor.tell_of_bugs(self._on_bug, self._refuse_writes)
+        self._ticking = supervisor.watch("ticks", Ticks(self).run())
         self._sync_what_recovery_left()
 
-    def _make_applier(self) -> Applier:
-        return Applier(
+    def _make_threads_work(self) -> None:
+        self.committer = Committer(
             self.loop,
+            self.supervisor,
+            self._journal,
+            reserve=self.settings.journal_file_bytes // KEPT_SHARE,
+            durable=self._on_durable,
+            failed=self._on_fault,
+            refused=self.room.refused,
+        )
+        self._applier = Applier(
+            self.supervisor,
             self.runtime,
             self.directory,
             self._writer,
@@ -157,17 +134,25 @@ class Core:
             applied=self._on_applied,
             failed=self._on_stream_fault,
             ended=self._on_stream_fault_ended,
-            gave_up=self._on_given_up,
             tried=self._on_tried,
-            refused=self._on_refused,
+            refused=self.room.refused,
         )
-
-    def _put_out_of_service(self, outages: Mapping[StreamKey, Kept]) -> None:
-        for key, kept in outages.items():
-            error = StreamOutOfService(key[0], kept.reason)
-            self.catalog.outages.begin(*key, error, gone=False, last=0)
-            self.catalog.outages.keep_records(key, kept.records)
-        self._applier.put_out_of_service(outages)
+        self._checkpointer = Checkpointer(
+            self.loop,
+            self.supervisor,
+            self.directory,
+            self._applier,
+            done=self._on_checkpoint,
+            failed=self._on_sync_fault,
+        )
+        self.retries = Retries(
+            self.catalog.outages,
+            self._applier,
+            self.committer,
+            self._lag,
+            self.settings.journal_file_bytes,
+            freed=self._checkpointed,
+        )
 
     def _sync_what_recovery_left(self) -> None:
         if self._journal.full_files():
@@ -176,17 +161,28 @@ class Core:
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Do something that may wait for the disk, off the loop."""
-        return await self.loop.run_in_executor(self.executor, function, *arguments)
+        return await self.supervisor.run(function, *arguments)
 
     # -- admission -------------------------------------------------------------------------
 
+    @property
+    def fault(self) -> StorageFailed | None:
+        """Why nothing is written any more, if that is so."""
+        return self.admission.fault
+
+    @property
+    def draining(self) -> bool:
+        """Whether the data directory is being closed."""
+        return self.admission.draining
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self.admission.closed
+
     def refusal(self) -> StreamError | None:
         """Why no write is taken now, None if writes are."""
-        if self.fault is not None:
-            return self.fault
-        if self.draining:
-            return NotOpen() if self.closed else Draining()
-        return self._full
+        return self.admission.refusal()
 
     def takes_sidecars(self) -> bool:
         """Whether a new version of a sidecar can be sent, on a full disk too: it replaces one."""
@@ -195,143 +191,127 @@ class Core:
 
     def held_up(self) -> bool:
         """Whether writes have to wait: the files lag, or too much is on its way."""
-        unapplied = self._unapplied
-        if unapplied and self.loop.time() - unapplied[0][1] > self.settings.max_lag_s:
+        since = self._lag.since
+        if since is not None and self.loop.time() - since > self.settings.max_lag_s:
             return True
-        return self._committer.stalled or self._committer.waiting_bytes > _QUEUE_BYTES
+        return self.committer.stalled or self.committer.waiting_bytes > QUEUE_BYTES
 
-    async def admit(self, *, frees: bool = False) -> None:
-        """Return when a write may be decided; raises if it may not.
-
-        ``frees``: it makes room, so it may be made on a full disk.
-        """
-        deadline = self.loop.time() + _HELD_UP_S
-        while True:
-            refusal = self.refusal()
-            if refusal is not None and not (frees and isinstance(refusal, DiskFull)):
-                raise refusal
-            if not self.held_up() or (frees and refusal is not None):
-                return
-            if self.loop.time() >= deadline:
-                raise Overloaded("writes outrun the disk")
-            await self._progress.wait(deadline)
+    def last_moved(self) -> float:
+        """When anything that writers wait for went on, by the loop's clock."""
+        writes = self._applier.writes
+        if writes != self._writes_seen or self._checkpointer.moves():
+            self._writes_seen = writes
+            self._moved = self.loop.time()
+        return self._moved
 
     async def applied_to(self, stream: Stream, offset: Offset) -> None:
         """Return when a stream's files have everything up to an offset."""
         while stream.applied.offset < offset:
-            fault = self._given_up or self.catalog.outages.error(stream.path, stream.id)
+            fault = self.supervisor.bug or self.catalog.outages.error(stream.path, stream.id)
             if fault is not None:
                 raise fault
-            await self._progress.wait(self.loop.time() + _HELD_UP_S)
+            await self._in_files.wait()
 
     def drain(self) -> None:
         """Admit no more writes, and none of those that wait to be."""
-        self.draining = True
-        self._progress.wake()
+        self.admission.drain()
 
     # -- the way of an operation -----------------------------------------------------------
 
     def submit(self, operation: Operation) -> None:
         """Send a decided operation on its way."""
-        self._committer.submit(operation)
+        self.committer.submit(operation)
 
     def _on_durable(self, number: int, operations: list[Operation]) -> None:
-        self._unapplied.append((number, self.loop.time()))
+        self._moved = self.loop.time()
+        self._lag.begins(number, operations)
         self._applier.submit(number, operations)
         self.catalog.outages.durable(number, operations)
         heard: dict[Stream, list[AppendOperation]] = {}
         for operation in operations:
-            self._unapplied_bytes += operation.size_bytes
             operation.durable()
             operation.settle(None)
             if isinstance(operation, AppendOperation) and operation.stream.audience:
                 heard.setdefault(operation.stream, []).append(operation)
         for stream, appends in heard.items():
-            stream.audience.wake()
-            for _, run in groupby(appends, lambda append: append.record.segment):
-                stream.audience.publish(_publication(list(run)))
+            publish(stream, appends)
+        if self._not_applied is not None:
+            self._end_unapplied(self._not_applied)
         self._free_journal()
-        self._progress.wake()
+        self.admission.look()
 
     def _on_applied(self, number: int, operations: list[Operation]) -> None:
-        while self._unapplied and self._unapplied[0][0] <= number:
-            self._unapplied.popleft()
+        self._lag.ends(number, operations)
         for operation in operations:
-            self._unapplied_bytes -= operation.size_bytes
-            operation.applied()
+            try:
+                operation.applied()
+            except Exception as error:  # noqa: BLE001 - the others are in files all the same
+                self.supervisor.met("what follows a write", error)
         self.catalog.outages.keep(operations)
         self._free_journal()
-        self._progress.wake()
+        self._in_files.wake()
+        self.admission.look()
 
     def _on_checkpoint(self, number: int) -> None:
-        """Free the journal up to a batch, having put behind it what streams out of service need."""
-        if self.fault is not None:
-            return
-        outages = self.catalog.outages
-        if not outages.keeps:
-            self._checkpointed(number)
-        elif self._journal.full_files() and self._can_keep() and self._has_settled(number):
-            kept = outages.once_more()
-            kept.when_settled(partial(self._on_kept, kept, number))
-            self._committer.put_first(kept)
-
-    def _on_kept(self, kept: KeptOperation, number: int) -> None:
-        if kept.error is None:
-            self._checkpointed(number)
+        if self.fault is None and not self._closing:
+            self.retries.free(number, is_needed=bool(self._journal.full_files()))
 
     def _checkpointed(self, number: int) -> None:
+        self._moved = self.loop.time()
         self._journal.checkpointed(number)
-        self._committer.start()
+        self.committer.start()
         self._free_journal()
-        self._progress.wake()
-
-    def _has_settled(self, number: int) -> bool:
-        """Whether nothing of streams out of service was or is written behind a batch."""
-        outages = self.catalog.outages
-        return (
-            not self._closing
-            and outages.last <= number
-            and not outages.concern(self._committer.writing)
-        )
-
-    def _can_keep(self) -> bool:
-        """Whether what streams out of service need is little enough to be written once more."""
-        return self.catalog.outages.kept_bytes <= self.settings.journal_file_bytes // KEPT_SHARE
+        self.admission.look()
 
     def _free_journal(self) -> None:
         """Checkpoint when a journal file is full, unless that cannot free it."""
-        if self._journal.full_files() and self._can_keep():
-            applied = self._unapplied[0][0] - 1 if self._unapplied else self._journal.last
-            if applied > self._journal.applied:
-                self.checkpoint()
+        if (
+            self._journal.full_files()
+            and self.retries.can_keep()
+            and self._lag.applied > self._journal.applied
+        ):
+            self.checkpoint()
 
     def checkpoint(self) -> None:
         """Make the files durable soon, and free the journal."""
         if self.fault is None and not self._closing:
-            self._last_checkpoint = self.loop.time()
+            self.last_checkpoint = self.loop.time()
             self._checkpointer.request()
 
     # -- what goes wrong -------------------------------------------------------------------
 
-    def _on_fault(self, error: StorageFailed) -> None:
+    def _refuse_writes(self, error: StorageFailed) -> None:
         if self.fault is None:
-            self.fault = error
-            self._committer.end(error)
+            self.admission.set_fault(error)
+            self.committer.end(error)
             log.critical("%s; reads go on", error)
+
+    def _on_fault(self, error: StorageFailed) -> None:
+        """What is in the files, or durable, is not known any more."""
+        self._is_sound = False
+        self._refuse_writes(error)
 
     def _on_sync_fault(self, error: Exception) -> None:
         self._on_fault(StorageFailed(f"syncing the streams' files failed: {error}"))
 
-    def _on_given_up(self, operations: list[Operation]) -> None:
-        """Nothing comes to the streams' files any more: end those who wait for that."""
-        error = StorageFailed("writing the streams' files failed for a reason that is a bug")
+    def _on_bug(self, what: str, error: StorageFailed) -> None:
+        """A worker ended: end those who wait for what it will not do."""
         self._on_fault(error)
-        self._given_up = error
-        for operation in reversed(operations):
+        if what == "commit":
+            self.committer.give_up(error)
+        if what == "apply":
+            self._not_applied = error
+            self._end_unapplied(error)
+        if what in {"apply", "checkpoint"}:
+            self._checkpointer.abandon()
+        self._in_files.wake()
+
+    def _end_unapplied(self, error: StorageFailed) -> None:
+        """Nothing comes to the files any more: end those who wait for that."""
+        for operation in reversed(self._applier.left()):
             if operation.pending:
                 operation.undo()
                 operation.settle(error)
-        self._progress.wake()
 
     def look_for_failed_sync(self) -> None:
         """A sync that failed anywhere, in building a fork for one, is final for all."""
@@ -340,156 +320,71 @@ class Core:
 
     def _on_stream_fault(self, path: str, stream_id: str, reason: str, gone: bool) -> None:
         self.look_for_failed_sync()
-        error = StreamOutOfService(path, reason)
-        last = self._unapplied[-1][0] if self._unapplied else 0
-        self.catalog.outages.begin(path, stream_id, error, gone=gone, last=last)
-        self._progress.wake()
+        self.retries.begin(path, stream_id, reason, gone=gone)
+        self._in_files.wake()
 
     def _on_stream_fault_ended(self, path: str, stream_id: str) -> None:
         self.catalog.outages.end(path, stream_id)
         self._free_journal()
-        self._progress.wake()
-
-    def _try_again(self) -> None:
-        """Try to bring streams out of service up to date, when all of theirs has been kept."""
-        outages = self.catalog.outages
-        on_their_way = self._unapplied and self._unapplied[0][0] <= outages.last
-        if self._trying or not outages.keeps or on_their_way or self.fault is not None:
-            return
-        kept = list(outages.kept())
-        self._turn = (self._turn + 1) % len(kept)  # not the same ones first each time
-        self._trying = True
-        self._applier.try_again(kept[self._turn :] + kept[: self._turn])
+        self._in_files.wake()
 
     def _on_tried(self) -> None:
-        self._trying = False
+        self.retries.tried()
         self.look_for_failed_sync()
 
-    async def _tick(self) -> None:
-        """Regular work of the core: room on the disk, checkpoints, syncs; runs for ever."""
-        last_sync, lags, next_try = self.loop.time(), False, 0.0
-        while True:
-            await asyncio.sleep(_TICK_S)
-            self.clock.look()
-            self.look_for_failed_sync()
-            await self._look_for_room()
-            now = self.loop.time()
-            if self.settings.durability is Durability.INTERVAL and (
-                now - last_sync >= self.settings.sync_interval_s
-            ):
-                last_sync = now
-                self._committer.sync()
-            if now - self._last_checkpoint >= _CHECKPOINT_AFTER_S:
-                self.checkpoint()
-            if self._committer.stalled and now - self._last_start > _HELD_UP_S:
-                self._committer.refuse(Overloaded("the journal is full and cannot be freed"))
-            if not self._committer.stalled:
-                self._last_start = now
-            if now >= next_try:
-                next_try = now + _TRY_AGAIN_S
-                self._try_again()
-            lagged, lags = lags, self.held_up()
-            if lags:
-                self._progress.wake()
-                if not lagged:
-                    log.warning("the streams' files lag behind the journal; writes are held up")
-
-    async def _look_for_room(self) -> None:
-        try:
-            free, inodes, reserve = await self.run(self._room)
-        except OSError as error:
-            if not isinstance(self._full, Unavailable):
-                log.critical("the data directory cannot be reached; writes refused: %s", error)
-            self._full = Unavailable(f"the data directory cannot be reached: {error.strerror}")
-            return
-        coming = self._committer.waiting_bytes + self._unapplied_bytes
-        full = free < reserve + coming or inodes < _ROOM_INODES
-        if full and self._full is None:
-            log.error("the disk is full: %d bytes and %d inodes left; writes refused", free, inodes)
-        elif not full and self._full is not None:
-            log.warning("there is room on the disk again; writes are accepted")
-        self._full = DiskFull("the disk is full; nothing was stored") if full else None
-
-    def _room(self) -> tuple[int, int, int]:
-        """Free bytes and inodes, and the reserve, in a directory that is whole and ours; blocks."""
-        self.directory.check_place()
-        self.directory.mend()
-        if not self._journal.is_in_place():
-            path = self.directory.journal
-            raise OSError(errno.ESTALE, "files of the journal were removed or replaced", str(path))
-        disk, streams = self.directory.disk, self.directory.streams
-        reserve = min(self.settings.reserve_bytes, disk.volume_bytes(streams) // _RESERVE_SHARE)
-        free, inodes = disk.room(streams)
-        if self._was_refused:
-            self._was_refused = not self._can_write(min(_PROOF_BYTES, reserve))
-        elif free > reserve + RESERVE_BYTES:
-            self.directory.fill_reserve()
-        return (0 if self._was_refused else free), inodes, reserve
-
-    def _can_write(self, size: int) -> bool:
-        """Whether a file of some size can be written: a quota is not told of otherwise; blocks."""
-        proof = self.directory.tmp / "room"
-        try:
-            disks.write_file(self.directory.disk, proof, bytes(size))
-        except OSError:
-            return False
-        finally:
-            with suppress(OSError):
-                self.directory.disk.unlink(proof)
-        return True
-
-    def _on_refused(self) -> None:
-        """The disk, or a quota that nothing tells of, had no room for a write."""
-        self._was_refused = True
-        if self._full is None:
-            log.error("there is no room on the disk, or within a quota; writes refused")
-            self._full = DiskFull("the disk is full; nothing was stored")
+    # -- the end ---------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Finish what was accepted, bring the files up to date, and let go of the directory."""
         self._applier.hasten()
-        if self._committer.stalled or not self._can_keep():
-            self._committer.refuse(Draining())
-        await self._committer.settled()
-        await cancel(self._ticking)  # not before: it ends what a full journal holds up
+        if self.committer.stalled or not self.retries.can_keep():
+            self.committer.refuse(Draining())
+        await self.committer.settled()
+        await self.supervisor.stop(self._ticking)  # not before: it ends what a full journal holds
         self._closing = True  # the last checkpoint is our own
         await self._checkpointer.finished()
         await self.run(self._stop_threads)
         # What the threads had to say was heard before we came back here.
         await self.run(self._finish_files)
+        # Who left may have left something behind that writes, and then the lock must be ours.
+        await self.executor.finished()
         self.reader.close()
         self.executor.shutdown(wait=False)
-        self.closed = True
+        self.admission.closed = True
         self.directory.close()
 
     def _stop_threads(self) -> None:
         """In order: no new batches, no checkpoint, all applied."""
-        self._committer.stop()
+        self.committer.stop()
         self._checkpointer.stop()
         self._applier.stop()
 
     def _finish_files(self) -> None:
         """All synced, and the journal says so, unless streams out of service still need it."""
-        dirty, number = self._applier.unsynced()
         try:
-            if self.fault is None:
-                sync_dirty(self.directory, dirty)
-                if not self.catalog.outages.keeps:
-                    self._journal.checkpointed(number)
-                    self._journal.write([])
-                self._journal.sync()
-                if self.settings.durability is not Durability.FSYNC and not self.catalog.verifying:
-                    self.directory.unmark_unsynced()
+            if self._is_sound:
+                self._checkpoint_last()
         except (OSError, SyncFailed) as error:
-            self.fault = StorageFailed(f"the last checkpoint failed: {error}")
-            log.critical("%s; the next start reads the journal", self.fault)
-        self._writer.synced(dirty)
+            self._on_last_fault(error)
+        except Exception as error:
+            log.critical("bug: the last checkpoint failed", exc_info=True)
+            self._on_last_fault(error)
         self._writer.close()
         self._journal.close()
 
+    def _checkpoint_last(self) -> None:
+        dirty, number = self._applier.unsynced()
+        try:
+            sync_dirty(self.directory, dirty)
+            if not self.catalog.outages.keeps:
+                self._journal.checkpointed(number)
+                self._journal.write([])
+            self._journal.sync()
+            if self.settings.durability is not Durability.FSYNC and not self.catalog.verifying:
+                self.directory.unmark_unsynced()
+        finally:
+            self._writer.synced(dirty)
 
-def _publication(appends: list[AppendOperation]) -> Publication:
-    """What consecutive appends to one segment made public."""
-    last = appends[-1].tail
-    data = b"".join([append.record.data for append in appends])
-    return Publication(appends[0].start, last.offset, data, last.closed)
+    def _on_last_fault(self, error: Exception) -> None:
+        self.admission.fault = StorageFailed(f"the last checkpoint failed: {error}")
+        log.critical("%s; the next start reads the journal", self.fault)

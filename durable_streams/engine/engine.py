@@ -23,10 +23,12 @@ from durable_streams.engine.lifetimes import Reclaimer
 from durable_streams.engine.opening import open_files
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import prepare, try_prepare
-from durable_streams.engine.runtime import Runtime, cancel
+from durable_streams.engine.runtime import Runtime
 from durable_streams.engine.stream import own
+from durable_streams.engine.supervisor import Supervisor
 from durable_streams.engine.uses import Uses
 from durable_streams.engine.verification import Verifier
+from durable_streams.engine.waiters import Turns
 from durable_streams.errors import (
     Draining,
     InvalidJson,
@@ -45,6 +47,7 @@ from durable_streams.storage.disk import Disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -98,13 +101,15 @@ class Engine:
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
         self._long: set[asyncio.Task[object]] = set()
+        self._turns = Turns()  # of appends that cannot be decided at once
+        watch = core.supervisor.watch
         self._tasks = [
-            asyncio.create_task(self._uses.run()),
-            asyncio.create_task(self._reclaimer().run()),
-            asyncio.create_task(self._endings.empty_trash()),
+            watch("uses", self._uses.run()),
+            watch("reclaimer", self._reclaimer().run()),
+            watch("trash", self._endings.empty_trash(), ends=True),
         ]
         if core.catalog.verifying:
-            self._tasks.append(asyncio.create_task(Verifier(core).run()))
+            self._tasks.append(watch("verifier", Verifier(core).run(), ends=True))
 
     @classmethod
     async def open(
@@ -116,18 +121,19 @@ class Engine:
     ) -> Engine:
         """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
         runtime = runtime or Runtime()
-        loop = asyncio.get_running_loop()
-        executor = runtime.executor()
+        supervisor = Supervisor(runtime)
         try:
-            directory, journal, recovery = await loop.run_in_executor(
-                executor, open_files, disk or Disk(), data_dir, settings
+            directory, journal, recovery = await supervisor.run(
+                open_files, disk or Disk(), data_dir, settings
             )
-        finally:
-            executor.shutdown(wait=False)
+        except BaseException:
+            supervisor.abandon()
+            raise
         core = Core(
             directory,
             settings,
             runtime,
+            supervisor,
             journal,
             verify=recovery.unsynced,
             outages=recovery.kept,
@@ -139,13 +145,13 @@ class Engine:
     async def create(self, command: Create, body: bytes) -> Created:
         """PUT; durable when this returns."""
         self._check_body(body)
-        await self._core.admit()
+        await self._core.admission.admit()
         return await self._finish(self._begin(self._births.create(command, body)))
 
     def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
         """Begin :meth:`create`, which goes on whatever its caller does; None before its turn."""
         self._check_body(body)
-        if self._core.refusal() or self._core.held_up():
+        if not self._core.admission.is_open():
             return None
         return self._begin(self._births.create(command, body))
 
@@ -164,19 +170,23 @@ class Engine:
         self._check_body(body)
         core = self._core
         stream = core.catalog.ready(command.path)
-        if stream is None or len(body) > _LARGE_BODY or core.refusal() or core.held_up():
+        if stream is None or len(body) > _LARGE_BODY or command.path in self._turns.taken:
             return None
-        return self._decide(stream, command, body, None)
+        return self._decide(stream, command, body, None) if core.admission.is_open() else None
 
     async def _append_in_line(self, command: Append, body: bytes) -> Decided:
-        """Decide after those who came before at the same path."""
+        """Decide when it is admitted, after those who came before at the same path.
+
+        In this order: whoever waits in the line of all writers keeps nobody else waiting, and the
+        disk is looked at by those only who are to write.
+        """
         core = self._core
         prepared: Payload | InvalidJson | None = None
-        async with core.catalog.path_lock(command.path):
-            await core.admit()
+        await core.admission.admit()
+        async with self._turns.at(command.path):
             if len(body) > _LARGE_BODY:
                 prepared = await core.run(try_prepare, command.content_type or "", body)
-            stream = await core.catalog.look(command.path)
+            stream = await core.catalog.find(command.path)
         if stream is None:
             raise StreamNotFound(command.path)
         return self._decide(stream, command, body, prepared)
@@ -236,7 +246,7 @@ class Engine:
 
     async def delete(self, path: str) -> None:
         """DELETE; durable when this returns."""
-        await self._core.admit(frees=True)
+        await self._core.admission.admit(frees=True)
         stream = await self._find(path)
         self._check_usable(stream)
         await self._finish(self._begin(self._endings.end(stream)))
@@ -449,6 +459,16 @@ class Engine:
         """Whether :meth:`close` is done."""
         return self._core.closed
 
+    @property
+    def bug(self) -> StorageFailed | None:
+        """Why a thread or task of the engine ended, if one did: only a restart helps."""
+        return self._core.supervisor.bug
+
+    @property
+    def executor(self) -> Executor:
+        """Threads that are there, for what may wait for the disk."""
+        return self._core.executor
+
     def drain(self) -> None:
         """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
         if self._core.draining:
@@ -463,7 +483,7 @@ class Engine:
     async def close(self) -> None:
         """Drain, finish, checkpoint, and give up the data directory."""
         self.drain()
-        await cancel(*self._tasks)
+        await self._core.supervisor.stop(*self._tasks)
         if self._long:
             await asyncio.wait(self._long)
         await self._endings.finished()

@@ -1,13 +1,15 @@
 """The executor of an open data directory: whoever gives it a job too late is told so.
 
 The one of the standard library raises ``RuntimeError``, and whoever waits for a job that a callback
-of the event loop was about to submit would wait for ever.
+of the event loop was about to submit would wait for ever.  Nor does it tell when its jobs have
+ended: those that nobody waits for any more still do something in the data directory.
 """
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from durable_streams.errors import NotOpen
 
@@ -24,16 +26,25 @@ class ClosableExecutor(Executor):
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._closed = False
+        self._unfinished: set[Future[Any]] = set()
 
     def submit(
         self, fn: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs
     ) -> Future[_T]:
         """Have a job done, or failed; never raises."""
         if not self._closed:
-            return self._executor.submit(fn, *arguments, **named)
+            job = self._executor.submit(fn, *arguments, **named)
+            self._unfinished.add(job)
+            job.add_done_callback(self._unfinished.discard)
+            return job
         refused: Future[_T] = Future()
         refused.set_exception(NotOpen())
         return refused
+
+    async def finished(self) -> None:
+        """Return when no job is done any more, whether somebody waits for it or has left."""
+        while jobs := list(self._unfinished):
+            await asyncio.gather(*map(asyncio.wrap_future, jobs), return_exceptions=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs."""

@@ -8,11 +8,14 @@ and is *applied* when its records are in the streams' files.  All methods run on
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.stream import MemoryChunk
 from durable_streams.engine.waiters import resolve
+from durable_streams.results import Publication
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from durable_streams.storage.format.index import Tail
     from durable_streams.storage.format.journal import AdoptRecord, Record
     from durable_streams.storage.format.sidecar import Sidecar
+
+log = logging.getLogger("durable_streams.engine")
 
 _RECORD_BYTES: Final = 256  # of a packed record beside its path, data and index lines, at most
 
@@ -47,7 +52,7 @@ class Operation:
         stream.last_operation = self
 
     def when_settled(self, callback: Callable[[], None]) -> None:
-        """Call back, once, when a pending operation is durable or has failed; it must not raise."""
+        """Call back, once, when a pending operation is durable or has failed."""
         self._callbacks.append(callback)
 
     async def wait(self) -> None:
@@ -67,7 +72,10 @@ class Operation:
             self.stream.last_operation = None
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.critical("bug: somebody was not told how a write ended", exc_info=True)
 
     def durable(self) -> None:
         """The records are durable."""
@@ -240,3 +248,20 @@ def size_of(record: Record) -> int:
     for name in ("data", "index", "sidecar"):
         size += len(getattr(record, name, b""))
     return size
+
+
+def publish(stream: Stream, appends: Sequence[AppendOperation]) -> None:
+    """Tell a stream's live readers; whatever goes wrong there is no business of the writers."""
+    try:
+        stream.audience.wake()
+        for _, run in groupby(appends, lambda append: append.record.segment):
+            stream.audience.publish(_publication(list(run)))
+    except Exception:
+        log.critical("bug: readers of %s were not told of an append", stream.path, exc_info=True)
+
+
+def _publication(appends: Sequence[AppendOperation]) -> Publication:
+    """What consecutive appends to one segment made public."""
+    last = appends[-1].tail
+    data = b"".join([append.record.data for append in appends])
+    return Publication(appends[0].start, last.offset, data, last.closed)

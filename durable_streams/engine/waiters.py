@@ -1,11 +1,12 @@
-"""Waiting on the event loop until something has changed."""
+"""Waiting on the event loop: until something has changed, or for one's turn at a path."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
+    from contextlib import AbstractAsyncContextManager
 
 
 class Waiters:
@@ -43,3 +44,48 @@ def resolve(waiter: asyncio.Future[None]) -> None:
     """Let whoever awaits a future go on, unless that one has left."""
     if not waiter.done():
         waiter.set_result(None)
+
+
+class Turns:
+    """Whose turn it is at which path, in the order in which they came.
+
+    The body of ``async with turns.at(path)`` may wait; what follows it without an await comes
+    before whatever those behind do.  ``taken``: the paths at which somebody has or awaits one.
+    """
+
+    def __init__(self) -> None:
+        self.taken: dict[str, _Turn] = {}
+
+    def at(self, path: str) -> AbstractAsyncContextManager[None]:
+        """A turn at a path."""
+        return self.taken.get(path) or _Turn(self.taken, path)
+
+
+class _Turn:
+    """Those who come for a path; among ``turns`` while there are any."""
+
+    __slots__ = ("_lock", "_path", "_turns", "_users")
+
+    def __init__(self, turns: dict[str, _Turn], path: str) -> None:
+        self._turns = turns
+        self._path = path
+        self._lock = asyncio.Lock()
+        self._users = 0
+
+    async def __aenter__(self) -> None:
+        self._turns[self._path] = self
+        self._users += 1
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._users -= 1
+        if not self._users:
+            del self._turns[self._path]

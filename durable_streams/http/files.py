@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.settings import KIB
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 READ_BYTES: Final = 256 * KIB
 """Of one read call."""
@@ -20,26 +23,30 @@ READ_BYTES: Final = 256 * KIB
 _RWF_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
-async def warm(file: int, position: int, size: int) -> None:
-    """Have a thread read what the page cache lacks of a slice; its last byte tells."""
+async def warm(file: int, position: int, size: int, executor: Executor | None = None) -> None:
+    """Have a thread read what the page cache lacks of a slice; its last byte tells.
+
+    ``executor``: whose threads are there; the loop starts its own at the first use, if it can.
+    """
     if _RWF_NOWAIT is None:
         return
     try:
         os.preadv(file, [bytearray(1)], position + size - 1, _RWF_NOWAIT)
     except BlockingIOError:
-        await _read_ahead(file, position, size)
+        await _read_ahead(file, position, size, executor)
     except OSError:
         return
 
 
-async def _read_ahead(file: int, position: int, size: int) -> None:
+async def _read_ahead(file: int, position: int, size: int, executor: Executor | None) -> None:
     """Have a thread read a slice into the page cache."""
     try:
         errand = _Errand(os.dup(file))
     except OSError:  # no descriptor is left: whoever reads waits for the disk, and says what fails
         return
     try:
-        job = asyncio.get_running_loop().run_in_executor(None, errand.run, position, size)
+        loop = asyncio.get_running_loop()
+        job = loop.run_in_executor(executor, errand.run, position, size)
     except BaseException:
         errand.close()
         raise

@@ -55,7 +55,9 @@ class StreamsHandler:
         """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes."""
         self.engine = engine
         self.settings = settings
-        self.sender = Sender(stall_timeout_s=settings.stall_timeout_s, clock=clock)
+        self.sender = Sender(
+            stall_timeout_s=settings.stall_timeout_s, clock=clock, executor=engine.executor
+        )
         self.live = LiveReads(
             engine,
             settings,

@@ -20,6 +20,7 @@ from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from concurrent.futures import Executor
 
     from durable_streams.http.flow_control import Connection
     from durable_streams.results import FileSlice
@@ -36,7 +37,9 @@ _NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errn
 class Turns:
     """Lets a few slices go per turn of the event loop: hundreds of readers hold up nobody else."""
 
-    def __init__(self) -> None:
+    def __init__(self, executor: Executor | None = None) -> None:
+        """``executor``: its threads fetch slices from a cold disk; None: those of the loop."""
+        self.executor = executor
         self._left = SENDFILES_PER_TURN
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._counting = False
@@ -130,7 +133,7 @@ class _FilePipe:
         while position < end:
             size = min(end - position, MAX_SENDFILE_BYTES)
             if position >= warm_until:
-                await files.warm(file, position, size)
+                await files.warm(file, position, size, self._turns.executor)
                 warm_until = position + size
             await self._connection.drain()
             await self._turns.take()

@@ -21,6 +21,7 @@ from durable_streams.protocol.replies import COMMON
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -45,10 +46,16 @@ class Sender:
     ``closing``: the server is going down, so every answer ends its connection.
     """
 
-    def __init__(self, *, stall_timeout_s: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        stall_timeout_s: float,
+        clock: Callable[[], float] = time.time,
+        executor: Executor | None = None,
+    ) -> None:
         self.stall_timeout_s = stall_timeout_s
         self.closing = False
-        self.turns = Turns()
+        self.turns = Turns(executor)
         self._clock = clock
         self._date_s = -1
         self._date = ""

@@ -1,8 +1,9 @@
 """The server as a process of its own: aiohttp's low-level server around the handler.
 
-Beside the stream space it answers ``/healthz`` (the event loop turns) and ``/readyz`` (writes are
-taken).  At most ``max_connections`` are served; one more is told 503 and closed.  What aiohttp
-cannot parse gets the same headers as every other answer, and no traceback.
+Beside the stream space it answers ``/healthz`` (the event loop turns, and no part of the engine
+has ended by a bug) and ``/readyz`` (writes are taken).  At most ``max_connections`` are served; one
+more is told 503 and closed.  What aiohttp cannot parse gets the same headers as every other answer,
+and no traceback.
 
 Stopping: live reads end, writes get 503, requests under way get ``shutdown_grace_s`` to finish,
 then everything that is left is cut off.  The engine is the caller's, to be closed afterwards.
@@ -132,7 +133,7 @@ class HttpServer:
             return await self._handler.handle(request, prefix, path[len(prefix) + 1 :], query)
         match path:
             case "/healthz":
-                reply = _probe(request, None)
+                reply = _probe(request, self._engine.bug)
             case "/readyz":
                 refusal, names = self._engine.write_refusal(), self._engine.out_of_service()
                 reply = _probe(request, refusal, names)

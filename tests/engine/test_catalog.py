@@ -140,6 +140,41 @@ async def test_a_stream_that_came_while_the_disk_said_there_was_none_is_found(
     directory.close()
 
 
+async def test_a_stream_that_came_and_left_the_cache_before_others_ask_is_found_by_the_first(
+    directory: DataDirectory, executor: LateExecutor
+) -> None:
+    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
+    in_files(directory, History("t", OTHER_ID).create())
+    first = await searching(catalog, executor, likely=False)
+    in_files(directory, History().create(b"one."))
+    catalog.add(opened(directory, "s"))
+    catalog.add(opened(directory, "t"))  # in the place of the other
+    second = await searching(catalog, executor, likely=False)
+
+    while executor.done:
+        await executor.tell()
+        await turns()
+
+    assert await first is await second is not None
+    directory.close()
+
+
+async def test_a_stream_that_comes_when_the_disk_has_just_said_that_there_is_none_is_found(
+    directory: DataDirectory, executor: LateExecutor
+) -> None:
+    catalog = Catalog(directory, executor, 9, lambda: TIME_MS, verify=False)
+    finding = await searching(catalog, executor)
+    look = catalog._opening["s"]
+    in_files(directory, History().create(b"one."))
+    stream = opened(directory, "s")
+    look.add_done_callback(lambda _: catalog.add(stream))
+
+    await executor.tell()
+
+    assert await finding is stream
+    directory.close()
+
+
 async def test_those_who_ask_for_nothing_in_one_turn_share_a_look(
     directory: DataDirectory, executor: LateExecutor
 ) -> None:

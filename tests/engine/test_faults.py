@@ -5,6 +5,7 @@ import errno
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from tests.storage.staged_disk import StagedDisk
 
 BYTES = "application/octet-stream"
 SMALL_JOURNAL = Settings(max_append_bytes=64 * KIB, journal_file_bytes=2 * MIB, journal_files=2)
+IMPATIENT = replace(SMALL_JOURNAL, held_up_s=0.05)
 
 
 @pytest.fixture
@@ -36,9 +38,9 @@ def disk() -> StagedDisk:
     return StagedDisk()
 
 
-async def started(data: Path, disk: StagedDisk) -> Engine:
+async def started(data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL) -> Engine:
     """A server with the stream ``s``, all of it in files."""
-    engine = await Engine.open(data, SMALL_JOURNAL, disk)
+    engine = await Engine.open(data, settings, disk)
     await put(engine, "s", b"one.")
     await in_files(engine, "s")
     return engine
@@ -195,7 +197,7 @@ async def test_a_bug_in_a_thread_ends_writing_and_nothing_else(
     def buggy(*_: object) -> None:
         raise KeyError("a bug")
 
-    modules = {"Journal.write": "storage.journal", "sync_dirty": "engine.apply"}
+    modules = {"Journal.write": "storage.journal", "sync_dirty": "engine.checkpoints"}
     with monkeypatch.context() as patch:
         patch.setattr(f"durable_streams.{modules.get(place, 'storage.writer')}.{place}", buggy)
         with suppress(StorageFailed):  # where it was on its way to the journal
@@ -294,11 +296,11 @@ async def test_what_is_kept_goes_to_the_journal_behind_nothing_that_continues_it
 
 
 async def test_more_than_the_journal_can_keep_stops_writing_rather_than_be_lost(
-    engine: Engine, data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    data: Path, disk: StagedDisk
 ) -> None:
-    monkeypatch.setattr("durable_streams.engine.core._HELD_UP_S", 0.05)
+    engine = await started(data, disk, IMPATIENT)
     gate = disk.hold("pwrite", "data/streams/s@")
-    disk.fail("pwrite", errno.EIO, "data/streams/s@", times=1)
+    disk.fail("pwrite", errno.EIO, "data/streams/s@")
     await append(engine, "s", b"first.")
     await asyncio.to_thread(gate.reached.wait)
     for _ in range(10):  # more than a quarter of a journal file
@@ -310,13 +312,14 @@ async def test_more_than_the_journal_can_keep_stops_writing_rather_than_be_lost(
     survivor = await after_a_kill(engine, data)
     assert (await survivor.head("s")).tail.position == len(b"one.first.") + 10 * 60 * KIB
     await survivor.close()
+    disk.heal()
+    await engine.close()
 
 
 async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_it_up(
     data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.engine.core._HELD_UP_S", 0.05)
-    engine = await started(data, disk)
+    engine = await started(data, disk, IMPATIENT)
     journal = disk.hold("pwrite", "data/journal")
     written = asyncio.ensure_future(append(engine, "s", b"two."))
     await asyncio.to_thread(journal.reached.wait)
@@ -335,7 +338,7 @@ async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_
 async def test_what_still_has_to_reach_its_files_counts_against_the_room_on_the_disk(
     data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.engine.core._TICK_S", 0.001)
+    monkeypatch.setattr("durable_streams.engine.ticks._TICK_S", 0.001)
     monkeypatch.setattr(disk, "room", lambda _: (64 * MIB + 100 * KIB, 1 << 20))
     engine = await started(data, disk)
     gate = disk.hold("pwrite", "data/streams/s@")
@@ -459,7 +462,7 @@ async def test_a_fork_that_the_journal_refused_leaves_nothing_behind(
     with pytest.raises(DiskFull):
         await fork(engine, "fork", "s")
     assert list((data / "tmp").iterdir()) == []
-    await engine._core._look_for_room()  # a write is tried before more are taken
+    await engine._core.room.look()  # a write is tried before more are taken
     await fork(engine, "fork", "s")
     assert await content(engine, "fork") == b"one."
 

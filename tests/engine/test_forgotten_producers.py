@@ -239,7 +239,7 @@ async def test_who_was_forgotten_for_what_failed_is_known_again(data: Path, cloc
         stream = await engine._find("s")
         clock.time_ms += 8 * DAY_MS
         known = await producers(engine)
-        committer = engine._core._committer
+        committer = engine._core.committer
         tasks = [asyncio.ensure_future(send(engine, MOST + number)) for number in range(5)]
         await asyncio.sleep(0)
         assert len(known.keys() - stream.producers.states.keys()) == 5

@@ -39,7 +39,7 @@ class SmallDisk(StagedDisk):
 
 
 async def looked(engine: Engine) -> None:
-    await engine._core._look_for_room()
+    await engine._core.room.look()
 
 
 async def test_deletions_are_taken_below_the_reserve(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ async def test_nothing_is_written_where_another_directory_was_put(
     away = data.with_name("away")
     data.rename(away)
     data.symlink_to(other)
-    await engine._core._look_for_room()
+    await engine._core.room.look()
     for use in (append(engine, "s", b"refused"), put(engine, "new", b"refused")):
         with pytest.raises(Unavailable):
             await use
@@ -144,7 +144,7 @@ async def test_nothing_is_written_where_another_directory_was_put(
     assert sorted((path, path.stat().st_size) for path in other.rglob("*")) == before
     data.unlink()
     away.rename(data)
-    await engine._core._look_for_room()
+    await engine._core.room.look()
     await append(engine, "s", b"three.")
     await in_files(engine, "s")
     assert await content(engine, "s") == b"one.two.three."
@@ -165,7 +165,7 @@ async def test_what_was_acknowledged_a_moment_before_the_switch_waits_for_the_di
     data.unlink()
     away.rename(data)
     await asyncio.gather(*writes, return_exceptions=True)
-    await engine._core._look_for_room()
+    await engine._core.room.look()
     await in_files(engine, "s")
     assert await content(engine, "s") == b"one.two.three."
     assert not list((other / "streams").glob("new@"))
@@ -178,7 +178,7 @@ async def test_a_journal_that_was_removed_ends_writing_until_a_restart(
         file.unlink()
     with pytest.raises(WriteFailed):
         await append(engine, "s", b"refused")
-    await engine._core._look_for_room()
+    await engine._core.room.look()
     assert isinstance(engine.write_refusal(), Unavailable)
     assert await content(engine, "s") == b"one.two."
     await engine.close()
@@ -202,7 +202,7 @@ async def test_there_is_one_server_whatever_is_removed(
 async def test_a_lock_that_was_removed_is_made_and_held_again(engine: Engine, data: Path) -> None:
     """Version 0.1 looks at nothing else."""
     (data / "LOCK").unlink()
-    await engine._core._look_for_room()
+    await engine._core.room.look()
     with (data / "LOCK").open("r+b") as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

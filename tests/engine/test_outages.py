@@ -42,7 +42,7 @@ REFUSALS = pytest.mark.parametrize(
 async def back_in_service(engine: Engine, path: str) -> None:
     """Have it tried until a stream is."""
     while path in engine._core.catalog.outages.errors:
-        engine._core._try_again()
+        engine._core.retries.try_again()
         await asyncio.sleep(0)
 
 
@@ -182,8 +182,8 @@ async def test_what_does_not_continue_the_files_is_not_taken_for_applied(tmp_pat
         ((_, records),) = engine._core.catalog.outages.kept()
         with pytest.raises(FilesLost):
             await asyncio.to_thread(apply_again, engine._core.directory, records)
-        engine._core._try_again()
-        while engine._core._trying:
+        engine._core.retries.try_again()
+        while engine._core.retries.are_under_way:
             await asyncio.sleep(0)
         assert engine._core.catalog.outages.keeps
         await engine.close()

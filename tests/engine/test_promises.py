@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.engine import apply, core
+from durable_streams.engine import apply
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import (
     DiskFull,
@@ -204,7 +204,7 @@ async def test_files_that_lag_behind_are_told_of_once(
             await asyncio.sleep(0)
 
     await in_files(engine)
-    monkeypatch.setattr("durable_streams.engine.core._TICK_S", 0.01)
+    monkeypatch.setattr("durable_streams.engine.ticks._TICK_S", 0.01)
     gate = disk.hold("pwrite", ".seg")
     await append(engine, b"after.")
     await asyncio.to_thread(gate.reached.wait)
@@ -302,7 +302,7 @@ async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
         with pytest.raises(DiskFull):
             await other
     assert not waiting.done()
-    await engine._core._look_for_room()
+    await engine._core.room.look()
     await append(engine, b"after.")
     assert await waiting is True
     assert await content(engine) == b"before.after."
@@ -332,8 +332,7 @@ async def test_everybody_is_told_of_a_soft_deletion_when_it_is_durable(
 async def test_a_full_journal_does_not_keep_a_server_from_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "_HELD_UP_S", 0.05)
-    engine = await Engine.open(tmp_path / "other", Settings())
+    engine = await Engine.open(tmp_path / "other", Settings(held_up_s=0.05))
     await engine.create(Create("s", BYTES), b"")
     monkeypatch.setattr(engine._core._journal, "has_room", lambda _size: False)
     deleting = asyncio.ensure_future(engine.delete("s"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -171,8 +172,8 @@ class Held:
 
 @asynccontextmanager
 async def held(data_dir: Path) -> AsyncIterator[Held]:
-    disk = StagedDisk()
-    server = RunningServer(await Engine.open(data_dir, Settings(), disk), HttpSettings())
+    disk, settings = StagedDisk(), Settings(held_up_s=math.inf)
+    server = RunningServer(await Engine.open(data_dir, settings, disk), HttpSettings())
     await server.start()
     await server.create("a", "text/plain")
     try:
@@ -215,7 +216,7 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
         await staged.server.create("b", "text/plain")
         core = staged.server.engine._core
         client, seen = await staged.client(), watch(staged.server)
-        while core._unapplied:
+        while core._lag:
             await asyncio.sleep(0)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
@@ -223,7 +224,7 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
         while not core.held_up():
             await asyncio.sleep(0)
         client.ask("POST", "a", b"two", TEXT)
-        while not core._progress:
+        while not core.admission.waiting:
             await asyncio.sleep(0)
         gate.open()
         assert (await client.answer("POST")).status == 204
@@ -240,7 +241,7 @@ async def held_up(data_dir: Path) -> AsyncIterator[Held]:
     async with held(data_dir) as staged:
         core = staged.server.engine._core
         client = await staged.client()
-        while core._unapplied:
+        while core._lag:
             await asyncio.sleep(0)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
@@ -251,9 +252,8 @@ async def held_up(data_dir: Path) -> AsyncIterator[Held]:
 
 
 async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("durable_streams.engine.core._HELD_UP_S", 3600)
     for method, path in (("POST", "a"), ("PUT", "b")):
         async with held_up(tmp_path / method) as staged:
             lane = staged.server._server._server.lane
@@ -263,7 +263,7 @@ async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_le
             while not lane._answering:
                 await asyncio.sleep(0)
             await client.close()
-            while lane._answering:  # or else for an hour
+            while lane._answering:  # or else for ever
                 await asyncio.sleep(0)
             staged.disk.heal()
             other = await staged.client()
@@ -274,13 +274,12 @@ async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_le
 async def test_writes_that_wait_for_their_turn_are_refused_when_the_server_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.engine.core._TICK_S", 3600)
-    monkeypatch.setattr("durable_streams.engine.core._HELD_UP_S", 3600)
+    monkeypatch.setattr("durable_streams.engine.ticks._TICK_S", 3600)
     for method, path in (("POST", "a"), ("PUT", "b")):
         async with held_up(tmp_path / method) as staged:
             client = await staged.client()
             client.ask(method, path, b"two", TEXT)
-            while not staged.server.engine._core._progress:
+            while not staged.server.engine._core.admission.waiting:
                 await asyncio.sleep(0)
             stopping = asyncio.ensure_future(staged.server.stop())
             answer = await client.answer(method)

@@ -9,6 +9,8 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,9 +54,15 @@ def blob(tmp_path: Path) -> Path:
     return path
 
 
-def from_file(path: Path, outcomes: list[object], *, stall_timeout_s: float = 30.0) -> Handler:
+def from_file(
+    path: Path,
+    outcomes: list[object],
+    *,
+    stall_timeout_s: float = 30.0,
+    executor: Executor | None = None,
+) -> Handler:
     """A handler that sends "[", two slices of a file with bytes between them, and "]"."""
-    sender = Sender(stall_timeout_s=stall_timeout_s)
+    sender = Sender(stall_timeout_s=stall_timeout_s, executor=executor)
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         with path.open("rb") as file:
@@ -147,21 +155,25 @@ async def test_what_the_page_cache_lacks_is_read_by_a_thread(
     blob: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_ahead: list[tuple[int, int]] = []
+    threads: set[str] = set()
     original = files._Errand.run
 
     def cold(*_: object) -> int:
         raise BlockingIOError
 
     def remember(errand: files._Errand, position: int, size: int) -> None:
+        threads.add(threading.current_thread().name.partition("_")[0])
         read_ahead.append((position, size))
         original(errand, position, size)
 
     monkeypatch.setattr(os, "preadv", cold)
     monkeypatch.setattr(files._Errand, "run", remember)
-    async with serving(from_file(blob, [])) as port:
-        client = await Client.connect(port)
-        assert (await client.request("GET", "/")).body == expected(blob)
-        await client.close()
+    with ThreadPoolExecutor(1, "ours") as executor:
+        async with serving(from_file(blob, [], executor=executor)) as port:
+            client = await Client.connect(port)
+            assert (await client.request("GET", "/")).body == expected(blob)
+            await client.close()
+    assert threads == {"ours"}
     assert read_ahead[0] == (1, sendfile.MAX_SENDFILE_BYTES)
     assert sum(size for _, size in read_ahead) == SIZE - 1 + 10
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.engine.producer_table import producer_bytes
+from durable_streams.engine.room import Room
 from durable_streams.http import server as http_server
 from durable_streams.protocol.commands import Append, ProducerClaim
 from durable_streams.settings import MIB, HttpSettings, Settings
@@ -155,6 +156,28 @@ async def test_every_method_with_head_has_the_same_headers_and_no_body(
         head = await client.request("HEAD", target)
         assert head.status == get.status
         assert head.headers | {"date": ""} == get.headers | {"date": ""}
+
+
+async def test_a_part_that_ended_by_a_bug_is_told_by_the_health_check_and_reads_go_on(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.create("a", "text/plain", b"hello")
+    client = await server.connect()
+
+    async def buggy(_: Room) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("durable_streams.engine.ticks._TICK_S", 0.0)
+    monkeypatch.setattr(Room, "look", buggy)
+    while (health := await client.request("GET", "/healthz")).status == 200:
+        """The next tick meets it."""
+    assert health.status == 503
+    assert b"(ticks)" in health.body
+    assert b"restarted" in health.body
+    assert (await client.request("GET", "/readyz")).status == 503
+    refused = await client.request("POST", "a", b"x", TEXT)
+    assert (refused.status, refused.headers["retry-after"]) == (503, "60")
+    assert (await client.request("GET", "a")).body == b"hello"
 
 
 async def test_preflight_allows_everything_of_the_protocol(server: RunningServer) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from durable_streams.engine.runtime import Runtime
+from durable_streams.engine.runtime import MAX_JOBS, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,17 +65,22 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 
 class _Worker:
-    """Jobs in order, done when the scheduler says so."""
+    """Jobs in order, done when the scheduler says so, never more than are promised."""
 
     def __init__(self) -> None:
-        self.jobs: deque[Callable[[], None]] = deque()
+        self.queue: deque[Callable[[], None]] = deque()
+
+    @property
+    def jobs(self) -> int:
+        return len(self.queue)
 
     def do(self, job: Callable[[], None]) -> None:
-        self.jobs.append(job)
+        self.queue.append(job)
+        assert self.jobs <= MAX_JOBS, f"{self.jobs} jobs wait for one worker"
 
-    def stop(self) -> None:
-        while self.jobs:
-            self.jobs.popleft()()
+    def stop(self, *, wait: bool = True) -> None:
+        while self.queue:
+            self.queue.popleft()()
 
 
 class _Executor(Executor):
@@ -111,7 +116,7 @@ class Scheduler(Runtime):
         """The loop would sleep for ``timeout`` seconds (None: for ever)."""
         busy = [worker for worker in self.workers if worker.jobs]
         if busy and (timeout != 0 or self._random.random() < 0.3):
-            self._random.choice(busy).jobs.popleft()()
+            self._random.choice(busy).queue.popleft()()
         elif timeout is None:
             raise Deadlock
         else:
@@ -122,7 +127,8 @@ class Scheduler(Runtime):
         self.workers.append(worker)
         return worker
 
-    def worker(self, name: str) -> _Worker:
+    def worker(self, name: str, died: object) -> _Worker:
+        """A job that raises ends the simulation."""
         return self.add_worker()
 
     def executor(self) -> Executor:
@@ -139,4 +145,5 @@ class Scheduler(Runtime):
         return drawn
 
     def pause(self, seconds: float) -> None:
-        """A worker's pause takes no time here; others may or may not run before it goes on."""
+        """Time passes for everybody, and whoever waited for it comes next."""
+        self.now += seconds

@@ -1,0 +1,39 @@
+"""Writers at full speed are slowed, not refused; `scripts/prove-pressure` does it for minutes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams import Settings
+from tests.e2e.pressure import KIB, MIB, Load, in_library, over_http
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTINGS = Settings(
+    segment_bytes=64 * KIB,
+    max_append_bytes=512 * KIB,
+    journal_file_bytes=2 * MIB,
+    journal_files=2,
+)
+"""So small that writers are held up all the time."""
+
+
+@pytest.mark.needs("tar")
+async def test_64_connections_get_nothing_but_2xx(data_dir: Path) -> None:
+    seen = await over_http(data_dir, Load(SETTINGS, 2.0, 1000))
+    assert seen.faults == []
+    assert seen.checkpoints > 1
+    assert seen.most["writers in line"] > 1
+
+
+@pytest.mark.needs("tar")
+async def test_50_library_producers_that_wait_are_never_refused(data_dir: Path) -> None:
+    seen = await in_library(data_dir, Load(replace(SETTINGS, held_up_s=math.inf), 2.0, 1000))
+    assert seen.faults == []
+    assert seen.checkpoints > 1
+    assert seen.most["writers in line"] > 1
