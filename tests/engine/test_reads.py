@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import StorageFailed
+from durable_streams.errors import StorageFailed, StreamUnreadable
 from durable_streams.protocol.commands import Append, Create, ForkRequest
 from durable_streams.protocol.offsets import Start
 from durable_streams.settings import Settings
@@ -61,7 +61,7 @@ async def test_a_read_that_the_disk_refuses_leaves_nothing_open(
     engine: Engine, disk: ColdDisk
 ) -> None:
     disk.fail("pread", errno.EIO, ".seg", times=1)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(StreamUnreadable, match="Input/output"):
         await read(engine)
     assert await read(engine) == b"one.two."
 
