@@ -22,7 +22,7 @@ from durable_streams.engine.endings import Endings
 from durable_streams.engine.lifetimes import Reclaimer
 from durable_streams.engine.opening import open_files
 from durable_streams.engine.operations import AppendOperation
-from durable_streams.engine.payloads import prepare, try_prepare
+from durable_streams.engine.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.engine.runtime import Runtime
 from durable_streams.engine.stream import own
 from durable_streams.engine.supervisor import Supervisor
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_LARGE_BODY: Final = 64 * 1024  # parsing and checksumming more than this leaves the loop
 _PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
 _PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
 
@@ -170,7 +169,7 @@ class Engine:
         self._check_body(body)
         core = self._core
         stream = core.catalog.ready(command.path)
-        if stream is None or len(body) > _LARGE_BODY or command.path in self._turns.taken:
+        if stream is None or len(body) > LARGE_BODY or command.path in self._turns.taken:
             return None
         return self._decide(stream, command, body, None) if core.admission.is_open() else None
 
@@ -184,7 +183,7 @@ class Engine:
         prepared: Payload | InvalidJson | None = None
         await core.admission.admit()
         async with self._turns.at(command.path):
-            if len(body) > _LARGE_BODY:
+            if len(body) > LARGE_BODY:
                 prepared = await core.run(try_prepare, command.content_type or "", body)
             stream = await core.catalog.find(command.path)
         if stream is None:
