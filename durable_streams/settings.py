@@ -156,7 +156,7 @@ class HttpSettings:
     """After which an event stream is ended, to be reopened; a random 0 to 10 % earlier."""
 
     sse_keepalive_s: float = 15.0
-    """Silence in an event stream after which a comment is sent."""
+    """Silence in an event stream after which a comment is sent; a random 0 to 10 % earlier."""
 
     stall_timeout_s: float = 30.0
     """How long a client may take nothing of an answer before its connection is cut off."""

@@ -20,6 +20,7 @@ from durable_streams.engine.checkpoints import Checkpointer
 from durable_streams.engine.clock import Clock
 from durable_streams.engine.commit import Committer
 from durable_streams.engine.lag import Lag
+from durable_streams.engine.live import Deliveries
 from durable_streams.engine.operations import AppendOperation, publish
 from durable_streams.engine.outages import KEPT_SHARE
 from durable_streams.engine.reads import Reader
@@ -80,6 +81,7 @@ class Core:
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
         self.executor = supervisor.executor
+        self.deliveries = Deliveries(self.loop)
         self._closing, self._is_sound = False, True
         self._lag = Lag(self.loop, journal.last)
         self._in_files = Waiters(self.loop)

@@ -385,10 +385,10 @@ class Engine:
             return False
         loop = self._core.loop
         waiter: asyncio.Future[bool] = loop.create_future()
-        opened.followed().waiters[waiter] = None
+        opened.followed(self._core.deliveries).waiters[waiter] = None
         timer = loop.call_later(timeout_s, _time_out, waiter)
         try:
-            return await waiter
+            return await waiter or opened.durable.offset > at
         finally:
             timer.cancel()
             opened.audience.waiters.pop(waiter, None)
@@ -401,12 +401,12 @@ class Engine:
             raise Draining
         if opened.durable.offset != at or opened.durable.closed:
             return False
-        opened.followed().subscribers[subscriber] = None
+        opened.followed(self._core.deliveries).join(subscriber)
         return True
 
     def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
         """Stop that; no error if it had stopped."""
-        own(stream).audience.subscribers.pop(subscriber, None)
+        own(stream).audience.leave(subscriber)
 
     # -- looking up ------------------------------------------------------------------------
 
@@ -475,13 +475,13 @@ class Engine:
         self._uses.write_all()
         self._core.drain()
         for stream in self._core.catalog.streams():
-            for waiter in list(stream.audience.waiters):
-                _time_out(waiter)
-            stream.audience.dismiss(Draining())
+            if stream.audience:
+                stream.audience.drain(Draining())
 
     async def close(self) -> None:
         """Drain, finish, checkpoint, and give up the data directory."""
         self.drain()
+        await self._core.deliveries.finished()
         await self._core.supervisor.stop(*self._tasks)
         if self._long:
             await asyncio.wait(self._long)
