@@ -13,6 +13,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from durable_streams.engine import descriptors
 from durable_streams.engine.admission import Admission
 from durable_streams.engine.apply import Applier
 from durable_streams.engine.catalog import Catalog
@@ -94,13 +95,19 @@ class Core:
         self.catalog = Catalog(
             directory, self.executor, settings.max_open_streams, self.now_ms, verify=verify
         )
+        available = descriptors.share(settings.max_open_files)
         self.reader = Reader(
-            directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
+            directory,
+            self.executor,
+            settings.max_read_bytes,
+            max_files=available.files // 2,
+            max_held=available.answers,
         )
+        directory.disk.give_back = partial(descriptors.on_loop, self.loop, self.reader.give_back)
         self._journal = journal
         self._writer = StreamWriter(
             directory,
-            settings.max_open_files // 2,
+            available.files // 2,
             journaled=settings.durability is Durability.FSYNC and not verify,
         )
         self.room = Room(
