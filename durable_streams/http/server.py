@@ -72,9 +72,6 @@ _PARSER_LIMITS: Final = ParserLimits(
 LINGER_S: Final = 1.0
 """How long the rest of a refused request is read and dropped, so that the answer gets through."""
 
-TURNS_TO_BEGIN: Final = 3
-"""Of the event loop, until a request that aiohttp was given has begun."""
-
 WRITES: Final = frozenset({"PUT", "POST", "DELETE"})
 
 BACKLOG: Final = 1024
