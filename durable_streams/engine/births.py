@@ -113,6 +113,12 @@ class Births:
         )
         return Created(created=False, info=existing.info())
 
+    async def _prepare(self, content_type: str, body: bytes) -> Payload:
+        """:func:`prepare`, off the loop if the body is large; then something may have changed."""
+        if len(body) <= LARGE_BODY:
+            return prepare(content_type, body, allow_empty=True)
+        return await self._core.run(partial(prepare, content_type, body, allow_empty=True))
+
     # -- fresh streams ---------------------------------------------------------------------
 
     async def _fresh(self, command: Create, content_type: str, payload: Payload) -> Created:
@@ -164,12 +170,9 @@ class Births:
 
     async def _fork_alone(self, command: Create, request: ForkRequest, body: bytes) -> Created:
         source = await self._source(command, request)
-        payload = await self._core.run(
-            partial(prepare, source.content_type, body, allow_empty=True)
-        )
         operation: AdoptOperation | None = None
         try:
-            operation = await self._build_and_adopt(command, request, source, payload)
+            operation = await self._build_and_adopt(command, request, source, body)
             await operation.wait()
         except (StreamError, OSError):
             if operation is not None:
@@ -183,10 +186,11 @@ class Births:
         return Created(created=True, info=stream.info())
 
     async def _build_and_adopt(
-        self, command: Create, request: ForkRequest, source: Stream, payload: Payload
+        self, command: Create, request: ForkRequest, source: Stream, body: bytes
     ) -> AdoptOperation:
         source.building += 1
         try:
+            payload = await self._prepare(source.content_type, body)
             plan = await self._plan(command, request, source)
             await self._in_files(source, plan.point)
             tail = await self._build(plan)
