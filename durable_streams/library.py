@@ -339,7 +339,8 @@ class Streams:
     ) -> MessagesResult:
         """Like :meth:`read`, but one entry a message, byte for byte as it was appended.
 
-        Raises what :meth:`read` does.
+        Many are made in slices, between which the event loop goes on; all of a piece are in memory
+        (:meth:`tail` has a few at a time).  Raises what :meth:`read` does.
         """
         chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
         return await self._messages(chunk)

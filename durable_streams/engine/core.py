@@ -96,13 +96,7 @@ class Core:
             directory, self.executor, settings.max_open_streams, self.now_ms, verify=verify
         )
         available = descriptors.share(settings.max_open_files)
-        self.reader = Reader(
-            directory,
-            self.executor,
-            settings.max_read_bytes,
-            max_files=available.files // 2,
-            max_held=available.answers,
-        )
+        self.reader = Reader(directory, self.executor, settings.max_read_bytes, available)
         directory.disk.give_back = partial(descriptors.on_loop, self.loop, self.reader.give_back)
         self._journal = journal
         self._writer = StreamWriter(

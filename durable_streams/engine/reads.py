@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from durable_streams.engine.descriptors import Descriptors
     from durable_streams.engine.stream import Stream
     from durable_streams.storage.directory import DataDirectory
 
@@ -93,18 +94,16 @@ class Reader:
         directory: DataDirectory,
         executor: Executor,
         max_read_bytes: int,
-        *,
-        max_files: int,
-        max_held: int,
+        available: Descriptors,
     ) -> None:
-        """``max_files`` are kept open, ``max_held`` chunks have a file of theirs open."""
+        """Half of the files that may be kept open are kept here."""
         self._directory = directory
         self._disk = directory.disk
         self._executor = executor
         self._max_read_bytes = max_read_bytes
         self._small_bytes = min(_SMALL_BYTES, max_read_bytes)
-        self._max_files = max_files
-        self._room = asyncio.Semaphore(max_held)
+        self._max_files = available.files // 2
+        self._room = asyncio.Semaphore(available.answers)
         self._loop = asyncio.get_running_loop()
         self._shrunk_s = float("-inf")
         self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
