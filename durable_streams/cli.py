@@ -60,6 +60,9 @@ EXIT_BUG: Final = 70
 EXIT_OUTPUT: Final = 74
 """As ``sysexits.h`` has them, apart from what the verbs found out."""
 
+_ALLOWED_DESCRIPTORS: Final = (65_536, 10_240)
+"""Tried where the system allows less than it says: macOS has no limit, by its own account."""
+
 _GC_THRESHOLDS: Final = (50_000, 20, 20)
 """Most objects of a request die by reference count; looking for cycles less often is 3-20 %."""
 
@@ -130,9 +133,13 @@ def _run_server(options: argparse.Namespace) -> int:
 
 def _raise_descriptor_limit() -> None:
     """Take as many descriptors as the process may have: connections and open files need them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # a system may allow less than it says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (hard, *_ALLOWED_DESCRIPTORS):
+        if most <= soft and most != resource.RLIM_INFINITY:
+            return
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return
 
 
 async def _serve(options: argparse.Namespace, signals: StopSignals) -> int:

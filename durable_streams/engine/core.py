@@ -97,7 +97,6 @@ class Core:
         )
         available = descriptors.share(settings.max_open_files)
         self.reader = Reader(directory, self.executor, settings.max_read_bytes, available)
-        directory.disk.give_back = partial(descriptors.on_loop, self.loop, self.reader.give_back)
         self._journal = journal
         self._writer = StreamWriter(
             directory,

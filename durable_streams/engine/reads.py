@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.engine.boundaries import Boundaries, Span
+from durable_streams.engine.descriptors import on_loop
 from durable_streams.engine.stream import own
 from durable_streams.errors import InvalidOffset, Overloaded
 from durable_streams.protocol.json_borders import ends_message
@@ -105,6 +107,7 @@ class Reader:
         self._max_files = available.files // 2
         self._room = asyncio.Semaphore(available.answers)
         self._loop = asyncio.get_running_loop()
+        self._disk.give_back = partial(on_loop, self._loop, self.give_back)
         self._shrunk_s = float("-inf")
         self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
         self.boundaries = Boundaries(directory, self._run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pytest
 
+from durable_streams import cli
 from durable_streams.engine.descriptors import divide
 from durable_streams.settings import Settings
 
@@ -134,6 +136,24 @@ def read_all(client: socket.socket) -> bytes:
 def test_a_server_says_how_many_descriptors_it_needs(start_server: StartServer) -> None:
     with pytest.raises(AssertionError, match="the limit of open files is 100: raise it to 192"):
         start_server(open_files=100)
+
+
+def test_a_system_that_allows_less_than_it_says_is_asked_for_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As macOS does, whose hard limit is none; it cannot be had here."""
+    for allowed, wanted in ((100_000, 65_536), (24_576, 10_240), (1000, 256)):
+        now = [(256, resource.RLIM_INFINITY)]
+
+        def setrlimit(_: int, limits: tuple[int, int], most: int = allowed) -> None:
+            if not 0 <= limits[0] <= most:
+                raise ValueError("not allowed to exceed maximum limit")
+            now[0] = limits  # noqa: B023 - called at once
+
+        monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])  # noqa: B023
+        monkeypatch.setattr(resource, "setrlimit", setrlimit)
+        cli._raise_descriptor_limit()
+        assert now[0][0] == wanted
 
 
 PROGRAM: Final = """
