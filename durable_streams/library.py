@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from durable_streams import arguments
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import Draining, InvalidRequest, NotOpen, StorageFailed
@@ -94,13 +96,13 @@ class ReadResult:
         return not self.up_to_date
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One message: an element of a JSON stream, one append of any other.
 
     ``offset``: where to read on after it, also between messages that were appended together.
     """
 
+    # No garbage collector looks at it: it would hold up the loop for each of half a million.
     data: bytes
     offset: str
 
