@@ -156,7 +156,7 @@ async def test_whoever_leaves_a_reading_at_any_step_leaves_no_file_open(
     # Messages are looked up when they have been read, and pieces of a stream before.
     most = 1_000_000 if verb in {"read_messages", "tail"} else 100_000
     engine = await Engine.open(tmp_path / "data", Settings(max_read_bytes=most), disk)
-    executor = engine._core.executor
+    executor = engine._core.executor._executor
     assert isinstance(executor, ThreadPoolExecutor)
     streams = Streams(engine)
     begin: dict[str, Callable[[], Awaitable[object]]] = {
