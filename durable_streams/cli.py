@@ -28,6 +28,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from durable_streams.engine import descriptors
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import DataDirectoryError
 from durable_streams.http import logs
@@ -58,6 +59,9 @@ EXIT_NO_START: Final = 2
 EXIT_BUG: Final = 70
 EXIT_OUTPUT: Final = 74
 """As ``sysexits.h`` has them, apart from what the verbs found out."""
+
+_ALLOWED_DESCRIPTORS: Final = (65_536, 10_240)
+"""Tried where the system allows less than it says: macOS has no limit, by its own account."""
 
 _GC_THRESHOLDS: Final = (50_000, 20, 20)
 """Most objects of a request die by reference count; looking for cycles less often is 3-20 %."""
@@ -129,9 +133,13 @@ def _run_server(options: argparse.Namespace) -> int:
 
 def _raise_descriptor_limit() -> None:
     """Take as many descriptors as the process may have: connections and open files need them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # a system may allow less than it says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (hard, *_ALLOWED_DESCRIPTORS):
+        if most <= soft and most != resource.RLIM_INFINITY:
+            return
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return
 
 
 async def _serve(options: argparse.Namespace, signals: StopSignals) -> int:
@@ -212,18 +220,34 @@ def _settings(options: argparse.Namespace) -> tuple[Settings, HttpSettings]:
             Settings().journal_file_bytes, least_journal_file_bytes(options.max_append_bytes)
         ),
     )
+    limit = descriptors.soft_limit()
+    connections = min(options.max_connections, _most_connections(limit, settings))
+    if connections < options.max_connections:
+        logger.warning(
+            "at most %d connections: the limit of open files (ulimit -Hn) is %d", connections, limit
+        )
     http_settings = HttpSettings(
         prefix=options.prefix,
         long_poll_timeout_s=options.long_poll_timeout,
         sse_lifetime_s=options.sse_lifetime,
         keepalive_timeout_s=options.keepalive_timeout,
-        max_connections=options.max_connections,
+        max_connections=connections,
         max_bodies_bytes=options.max_bodies_bytes,
         private_caching=options.private_caching,
         access_log=options.access_log,
         fast_lane=not options.no_fast_lane,
     )
     return settings, http_settings
+
+
+def _most_connections(limit: int, settings: Settings) -> int:
+    """How many connections there are descriptors for."""
+    if limit < descriptors.LEAST:
+        raise StartError(
+            f"the limit of open files is {limit}: raise it to {descriptors.LEAST} at least "
+            "(ulimit -Hn, or LimitNOFILE of systemd)"
+        )
+    return descriptors.divide(limit, settings.max_open_files).connections
 
 
 def _version() -> str:

@@ -13,23 +13,26 @@ which.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from durable_streams import arguments
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import Draining, InvalidRequest, NotOpen, StorageFailed
 from durable_streams.home import Home
-from durable_streams.protocol import json_mode
 from durable_streams.protocol.commands import Append, Create, ForkRequest, ProducerClaim
+from durable_streams.protocol.json_borders import Borders
 from durable_streams.protocol.offsets import Offset
-from durable_streams.settings import Settings
+from durable_streams.settings import KIB, Settings
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
 
     from durable_streams.results import Chunk, FileSlice
@@ -39,6 +42,10 @@ Data = bytes | bytearray | memoryview
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"
+
+_SLICE_BYTES: Final = 16 * KIB
+_SLICE_MESSAGES: Final = 1024
+"""Of what is made into messages in one turn of the event loop: at most a few milliseconds."""
 
 _TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
 
@@ -89,13 +96,13 @@ class ReadResult:
         return not self.up_to_date
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One message: an element of a JSON stream, one append of any other.
 
     ``offset``: where to read on after it, also between messages that were appended together.
     """
 
+    # No garbage collector looks at it: it would hold up the loop for each of half a million.
     data: bytes
     offset: str
 
@@ -334,25 +341,35 @@ class Streams:
     ) -> MessagesResult:
         """Like :meth:`read`, but one entry a message, byte for byte as it was appended.
 
-        Raises what :meth:`read` does.
+        Many are made in slices, between which the event loop goes on; all of a piece are in memory
+        (:meth:`tail` has a few at a time).  Raises what :meth:`read` does.
         """
         chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
         return await self._messages(chunk)
 
     async def _messages(self, chunk: Chunk) -> MessagesResult:
-        data = await self._bytes(chunk)
-        if chunk.stream.is_json:
-            parts = json_mode.split_messages(b"[" + data[:-1] + b"]")
-            sizes = [len(part) + 1 for part in parts]  # and its comma
-        else:
-            sizes = await self.engine.append_sizes(chunk)
-            parts = [data[begin:end] for begin, end in pairwise([0, *accumulate(sizes)])]
-        segment, position = chunk.end.segment, chunk.end.position - chunk.size_bytes
         messages: list[Message] = []
-        for part, size in zip(parts, sizes, strict=True):
-            position += size
-            messages.append(Message(part, Offset(segment, position).token))
+        async for some in self._slices(chunk):
+            messages += some
         return MessagesResult(messages, chunk.end.token, chunk.at_tail, chunk.closed)
+
+    async def _slices(self, chunk: Chunk) -> AsyncIterator[list[Message]]:
+        """The messages of a chunk, so many at a time, between which the loop goes on."""
+        data = await self._bytes(chunk)
+        segment, position = chunk.end.segment, chunk.end.position - chunk.size_bytes
+        if chunk.stream.is_json:
+            slices, comma = _json_slices(data), 1
+        else:
+            slices, comma = _append_slices(await self.engine.append_sizes(chunk)), 0
+        begin = 0
+        for number, ends in enumerate(slices):
+            if number:
+                await asyncio.sleep(0)
+            yield [
+                Message(data[start : end - comma], Offset(segment, position + end).token)
+                for start, end in pairwise([begin, *ends])
+            ]
+            begin = ends[-1] if ends else begin
 
     async def tail(self, path: str, offset: str = BEGINNING) -> AsyncIterator[Message]:
         """All messages from an offset on, then new ones as they come; ends when the stream closes.
@@ -366,13 +383,13 @@ class Streams:
         with self.engine.following(stream):
             chunk = await self.engine.read(stream, start)
             while True:
-                result = await self._messages(chunk)
-                for message in result.messages:
-                    yield message
+                async for messages in self._slices(chunk):
+                    for message in messages:
+                        yield message
                 if chunk.closed:
                     return
                 refusal = self.engine.write_refusal()
-                if not result.messages and isinstance(refusal, (Draining, StorageFailed)):
+                if not chunk.size_bytes and isinstance(refusal, (Draining, StorageFailed)):
                     raise refusal
                 if chunk.at_tail:
                     await self.engine.wait(stream, chunk.end, _TAIL_WAIT_S)
@@ -400,3 +417,18 @@ class Streams:
         if isinstance(part, bytes):
             return part
         return await self.engine.read_slice(part)
+
+
+def _json_slices(data: bytes) -> Iterator[list[int]]:
+    """Where the messages in wire bytes end, each behind its comma."""
+    borders = Borders()
+    for begin in range(0, len(data), _SLICE_BYTES):
+        piece = data[begin : begin + _SLICE_BYTES]
+        yield [begin + end for end in borders.feed(piece)]
+
+
+def _append_slices(sizes: list[int]) -> Iterator[list[int]]:
+    """Where appends end, given how long each one is."""
+    ends = accumulate(sizes)
+    while some := list(islice(ends, _SLICE_MESSAGES)):
+        yield some

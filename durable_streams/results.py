@@ -140,5 +140,8 @@ class Subscriber(Protocol):
     def published(self, publication: Publication) -> None:
         """New durable data, in stream order, each exactly once from the moment of subscribing."""
 
+    def overtaken(self) -> None:
+        """More was published than is kept for it: it is subscribed no more, and reads on itself."""
+
     def ended(self, reason: StreamError) -> None:
         """The stream is no more (deleted, expired) or the engine is going down; the last call."""

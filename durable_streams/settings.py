@@ -103,7 +103,8 @@ class Settings:
     """Streams kept open in memory though nobody uses them; fewer if they have many producers."""
 
     max_open_files: int = 8_192
-    """Descriptors kept open for streams' files: half of them for reading, half for writing."""
+    """Descriptors kept open for streams' files, half of them for reading, half for writing; at most
+    a fifth of the process's limit (its soft one, which is not raised: ``serve`` does that)."""
 
     reserve_bytes: int = 64 * MIB
     """Room on the disk, beside what is on its way to the files, below which only deletions are
@@ -156,7 +157,7 @@ class HttpSettings:
     """After which an event stream is ended, to be reopened; a random 0 to 10 % earlier."""
 
     sse_keepalive_s: float = 15.0
-    """Silence in an event stream after which a comment is sent."""
+    """Silence in an event stream after which a comment is sent; a random 0 to 10 % earlier."""
 
     stall_timeout_s: float = 30.0
     """How long a client may take nothing of an answer before its connection is cut off."""
@@ -175,7 +176,8 @@ class HttpSettings:
     """How long requests under way may take when the server stops (server only)."""
 
     max_connections: int = 10_000
-    """Connections served at a time; one more is answered 503 (server only)."""
+    """Connections served at a time; one more is answered 503 (server only).  ``serve`` takes fewer
+    if the limit of open files is low."""
 
     max_bodies_bytes: int = 256 * MIB
     """All request bodies in memory, without the first 64 KiB of each; what exceeds it gets 503.

@@ -43,7 +43,9 @@ def pytest_configure() -> None:
 class StartServer(Protocol):
     """Start a server with these options, on the test's data directory unless told otherwise."""
 
-    def __call__(self, *options: str, data_dir: Path | None = None) -> ServerProcess: ...
+    def __call__(
+        self, *options: str, data_dir: Path | None = None, open_files: int | None = None
+    ) -> ServerProcess: ...
 
 
 @pytest.fixture
@@ -59,8 +61,10 @@ def start_server(data_dir: Path) -> Iterator[StartServer]:
 
     directory = data_dir
 
-    def start(*options: str, data_dir: Path | None = None) -> ServerProcess:
-        server = ServerProcess(data_dir or directory, *options)
+    def start(
+        *options: str, data_dir: Path | None = None, open_files: int | None = None
+    ) -> ServerProcess:
+        server = ServerProcess(data_dir or directory, *options, open_files=open_files)
         servers.append(server)
         server.start()
         return server

@@ -25,8 +25,18 @@ _TROUBLE: Final = re.compile(
 class ServerProcess:
     """One server on one data directory; the port stays the same over restarts."""
 
-    def __init__(self, data_dir: Path, *options: str, prefix: str = "/v1/stream") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *options: str,
+        prefix: str = "/v1/stream",
+        open_files: int | None = None,
+    ) -> None:
+        """``open_files``: the hard limit of its descriptors."""
         self.data_dir = data_dir
+        self._limited = (
+            ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh"] if open_files else []
+        )
         self.options = options
         self.prefix = prefix
         self.port = 0
@@ -87,7 +97,15 @@ class ServerProcess:
 
     def _launch(self) -> None:
         assert not self.running
-        command = [sys.executable, "-W", "default", "-m", "durable_streams", "serve"]
+        command = [
+            *self._limited,
+            sys.executable,
+            "-W",
+            "default",
+            "-m",
+            "durable_streams",
+            "serve",
+        ]
         command += ["--data-dir", str(self.data_dir), "--port", str(self.port), *self.options]
         with self._log_path.open("a") as log:
             self._process = subprocess.Popen(

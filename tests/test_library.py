@@ -1,7 +1,7 @@
 """The library: streams without HTTP, on real files."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from durable_streams.errors import (
 )
 from durable_streams.protocol.offsets import Offset
 from durable_streams.results import StreamRef
+from durable_streams.settings import KIB
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -83,6 +84,33 @@ async def test_json_is_split_into_messages_byte_for_byte(streams: Streams) -> No
         assert (await streams.read_messages("j", offset)).messages == result.messages[number:]
     with pytest.raises(InvalidJson):
         await streams.append("j", b"{")
+
+
+async def test_the_loop_goes_on_while_many_messages_are_made(streams: Streams) -> None:
+    await streams.create("j", content_type=JSON, data=b"[" + b"1," * 200_000 + b"1]")
+    await streams.create("s", content_type=TEXT)
+    await asyncio.gather(*[streams.append("s", b"x") for _ in range(5000)])
+    await streams.close("j")
+    await streams.close("s")
+
+    async def turns_of(work: Awaitable[int], count: int) -> int:
+        task, turns = asyncio.ensure_future(work), 0
+        while not task.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert await task == count
+        return turns
+
+    async def count_read(path: str) -> int:
+        return len((await streams.read_messages(path)).messages)
+
+    async def count_tailed(path: str) -> int:
+        return sum([1 async for _ in streams.tail(path)])
+
+    for path, count, slices in (("j", 200_001, 400_002 // (16 * KIB)), ("s", 5000, 5000 // 1024)):
+        await streams.read(path)  # what is read once, from the files
+        assert await turns_of(count_read(path), count) > slices
+        assert await turns_of(count_tailed(path), count) > slices
 
 
 async def test_one_message_is_one_append_of_any_other_stream(streams: Streams) -> None:

@@ -17,7 +17,6 @@ ends the thread: nothing more is written, and the journal keeps what it has.
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 from collections import deque
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from durable_streams.engine.outages import KeptOperation
 from durable_streams.storage import disk as disks
 from durable_streams.storage.directory import FULL
+from durable_streams.storage.disk import NO_DESCRIPTORS
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.recovery import apply_again
@@ -48,7 +48,7 @@ _SHARE_BYTES: Final = 8 * 1024 * 1024
 _SHARE_WRITES: Final = 512
 """What is applied before the loop is told: the less, the sooner; the more, the fewer writes."""
 
-_PASSING: Final = FULL | {errno.EMFILE, errno.ENFILE}
+_PASSING: Final = FULL | NO_DESCRIPTORS
 _FULL_DISK_PAUSE_S: Final = 0.2
 _FAILURES_IN_A_ROW: Final = 4
 
@@ -246,6 +246,8 @@ class Applier:
                 write()
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and self._mended():
+                    continue
+                if error.errno in NO_DESCRIPTORS and self._writer.give_back():
                     continue
                 passes = error.errno in _PASSING or not self._writer.is_reachable()
                 if passes and not self._stopping:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,11 +17,12 @@ from durable_streams.engine.operations import (
     BirthOperation,
     SidecarOperation,
 )
-from durable_streams.engine.payloads import prepare
+from durable_streams.engine.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.engine.stream import Stream
 from durable_streams.errors import (
     ContentTypeMismatch,
     DiskFull,
+    InvalidJson,
     InvalidOffset,
     InvalidRequest,
     SourceGone,
@@ -64,6 +66,12 @@ class Births:
 
     async def create(self, command: Create, body: bytes) -> Created:
         """Create the stream, or find that it exists already; durable when this returns."""
+        content_type = command.content_type or media_type.DEFAULT
+        payload = None
+        if len(body) > LARGE_BODY and command.fork is None:
+            payload = await self._core.run(
+                partial(try_prepare, content_type, body, allow_empty=True)
+            )
         while True:
             existing = await self._core.catalog.find(command.path, likely=False)
             making = self._making.get(command.path)
@@ -81,7 +89,11 @@ class Births:
                 raise StreamExists(command.path, "it was deleted, and its forks still need it")
         if command.fork is not None:
             return await self._fork(command, command.fork, body)
-        return await self._fresh(command, body)
+        if payload is None:
+            payload = prepare(content_type, body, allow_empty=True)
+        if isinstance(payload, InvalidJson):
+            raise payload
+        return await self._fresh(command, content_type, payload)
 
     async def _same(self, existing: Stream, command: Create) -> Created:
         if existing.last_operation is not None:
@@ -101,13 +113,17 @@ class Births:
         )
         return Created(created=False, info=existing.info())
 
+    async def _prepare(self, content_type: str, body: bytes) -> Payload:
+        """:func:`prepare`, off the loop if the body is large; then something may have changed."""
+        if len(body) <= LARGE_BODY:
+            return prepare(content_type, body, allow_empty=True)
+        return await self._core.run(partial(prepare, content_type, body, allow_empty=True))
+
     # -- fresh streams ---------------------------------------------------------------------
 
-    async def _fresh(self, command: Create, body: bytes) -> Created:
-        """No await between the look-up and the submission but for the body's own refusal."""
+    async def _fresh(self, command: Create, content_type: str, payload: Payload) -> Created:
+        """No await between the look-up and the submission."""
         core = self._core
-        content_type = command.content_type or media_type.DEFAULT
-        payload = prepare(content_type, body, allow_empty=True)
         now_ms = core.now_ms()
         stream_id = core.runtime.new_id()
         root = root_of(stream_id)
@@ -154,10 +170,9 @@ class Births:
 
     async def _fork_alone(self, command: Create, request: ForkRequest, body: bytes) -> Created:
         source = await self._source(command, request)
-        payload = prepare(source.content_type, body, allow_empty=True)
         operation: AdoptOperation | None = None
         try:
-            operation = await self._build_and_adopt(command, request, source, payload)
+            operation = await self._build_and_adopt(command, request, source, body)
             await operation.wait()
         except (StreamError, OSError):
             if operation is not None:
@@ -171,10 +186,11 @@ class Births:
         return Created(created=True, info=stream.info())
 
     async def _build_and_adopt(
-        self, command: Create, request: ForkRequest, source: Stream, payload: Payload
+        self, command: Create, request: ForkRequest, source: Stream, body: bytes
     ) -> AdoptOperation:
         source.building += 1
         try:
+            payload = await self._prepare(source.content_type, body)
             plan = await self._plan(command, request, source)
             await self._in_files(source, plan.point)
             tail = await self._build(plan)

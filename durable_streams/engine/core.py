@@ -13,6 +13,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from durable_streams.engine import descriptors
 from durable_streams.engine.admission import Admission
 from durable_streams.engine.apply import Applier
 from durable_streams.engine.catalog import Catalog
@@ -20,6 +21,7 @@ from durable_streams.engine.checkpoints import Checkpointer
 from durable_streams.engine.clock import Clock
 from durable_streams.engine.commit import Committer
 from durable_streams.engine.lag import Lag
+from durable_streams.engine.live import Deliveries
 from durable_streams.engine.operations import AppendOperation, publish
 from durable_streams.engine.outages import KEPT_SHARE
 from durable_streams.engine.reads import Reader
@@ -80,6 +82,7 @@ class Core:
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
         self.executor = supervisor.executor
+        self.deliveries = Deliveries(self.loop)
         self._closing, self._is_sound = False, True
         self._lag = Lag(self.loop, journal.last)
         self._in_files = Waiters(self.loop)
@@ -92,13 +95,12 @@ class Core:
         self.catalog = Catalog(
             directory, self.executor, settings.max_open_streams, self.now_ms, verify=verify
         )
-        self.reader = Reader(
-            directory, self.executor, settings.max_read_bytes, settings.max_open_files // 2
-        )
+        available = descriptors.share(settings.max_open_files)
+        self.reader = Reader(directory, self.executor, settings.max_read_bytes, available)
         self._journal = journal
         self._writer = StreamWriter(
             directory,
-            settings.max_open_files // 2,
+            available.files // 2,
             journaled=settings.durability is Durability.FSYNC and not verify,
         )
         self.room = Room(

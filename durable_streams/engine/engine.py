@@ -22,7 +22,7 @@ from durable_streams.engine.endings import Endings
 from durable_streams.engine.lifetimes import Reclaimer
 from durable_streams.engine.opening import open_files
 from durable_streams.engine.operations import AppendOperation
-from durable_streams.engine.payloads import prepare, try_prepare
+from durable_streams.engine.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.engine.runtime import Runtime
 from durable_streams.engine.stream import own
 from durable_streams.engine.supervisor import Supervisor
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_LARGE_BODY: Final = 64 * 1024  # parsing and checksumming more than this leaves the loop
 _PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
 _PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
 
@@ -170,7 +169,7 @@ class Engine:
         self._check_body(body)
         core = self._core
         stream = core.catalog.ready(command.path)
-        if stream is None or len(body) > _LARGE_BODY or command.path in self._turns.taken:
+        if stream is None or len(body) > LARGE_BODY or command.path in self._turns.taken:
             return None
         return self._decide(stream, command, body, None) if core.admission.is_open() else None
 
@@ -184,7 +183,7 @@ class Engine:
         prepared: Payload | InvalidJson | None = None
         await core.admission.admit()
         async with self._turns.at(command.path):
-            if len(body) > _LARGE_BODY:
+            if len(body) > LARGE_BODY:
                 prepared = await core.run(try_prepare, command.content_type or "", body)
             stream = await core.catalog.find(command.path)
         if stream is None:
@@ -386,10 +385,10 @@ class Engine:
             return False
         loop = self._core.loop
         waiter: asyncio.Future[bool] = loop.create_future()
-        opened.followed().waiters[waiter] = None
+        opened.followed(self._core.deliveries).waiters[waiter] = None
         timer = loop.call_later(timeout_s, _time_out, waiter)
         try:
-            return await waiter
+            return await waiter or opened.durable.offset > at
         finally:
             timer.cancel()
             opened.audience.waiters.pop(waiter, None)
@@ -402,12 +401,12 @@ class Engine:
             raise Draining
         if opened.durable.offset != at or opened.durable.closed:
             return False
-        opened.followed().subscribers[subscriber] = None
+        opened.followed(self._core.deliveries).join(subscriber)
         return True
 
     def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
         """Stop that; no error if it had stopped."""
-        own(stream).audience.subscribers.pop(subscriber, None)
+        own(stream).audience.leave(subscriber)
 
     # -- looking up ------------------------------------------------------------------------
 
@@ -476,13 +475,13 @@ class Engine:
         self._uses.write_all()
         self._core.drain()
         for stream in self._core.catalog.streams():
-            for waiter in list(stream.audience.waiters):
-                _time_out(waiter)
-            stream.audience.dismiss(Draining())
+            if stream.audience:
+                stream.audience.drain(Draining())
 
     async def close(self) -> None:
         """Drain, finish, checkpoint, and give up the data directory."""
         self.drain()
+        await self._core.deliveries.finished()
         await self._core.supervisor.stop(*self._tasks)
         if self._long:
             await asyncio.wait(self._long)

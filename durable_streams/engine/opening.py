@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from durable_streams.engine import descriptors
 from durable_streams.errors import DataDirectoryError
 from durable_streams.settings import Durability
 from durable_streams.storage.directory import FULL, DataDirectory
@@ -26,7 +27,7 @@ def open_files(
         in_sync = settings.durability is Durability.FSYNC
         recovery = recover(
             directory,
-            settings.max_open_files // 2,
+            descriptors.share(settings.max_open_files).files // 2,
             max_journal_files=settings.journal_files if in_sync else 0,
         )
         if not in_sync:

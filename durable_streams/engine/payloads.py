@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from durable_streams.engine.stream import NO_DATA, Payload
 from durable_streams.errors import InvalidJson
 from durable_streams.protocol import json_mode, media_type
 from durable_streams.storage.format.index import checksum
+
+LARGE_BODY: Final = 64 * 1024
+"""Bytes; parsing and checksumming more than this leaves the loop."""
 
 
 def prepare(content_type: str, body: bytes, *, allow_empty: bool = False) -> Payload:
@@ -17,14 +22,15 @@ def prepare(content_type: str, body: bytes, *, allow_empty: bool = False) -> Pay
         return NO_DATA
     if not media_type.is_json(content_type):
         return Payload(body, 1, checksum(body))
-    messages = json_mode.split_messages(body, allow_empty=allow_empty)
-    data = json_mode.encode_messages(messages)
-    return Payload(data, len(messages), checksum(data))
+    data, messages = json_mode.to_wire(body, allow_empty=allow_empty)
+    return Payload(data, messages, checksum(data))
 
 
-def try_prepare(content_type: str, body: bytes) -> Payload | InvalidJson:
+def try_prepare(
+    content_type: str, body: bytes, *, allow_empty: bool = False
+) -> Payload | InvalidJson:
     """The same for work off the loop: the error is for later, other checks come first."""
     try:
-        return prepare(content_type, body)
+        return prepare(content_type, body, allow_empty=allow_empty)
     except InvalidJson as error:
         return error

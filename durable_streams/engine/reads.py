@@ -12,12 +12,15 @@ reads that append from its beginning, as in the reference server.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.engine.boundaries import Boundaries, Span
+from durable_streams.engine.descriptors import on_loop
 from durable_streams.engine.stream import own
-from durable_streams.errors import InvalidOffset
+from durable_streams.errors import InvalidOffset, Overloaded
 from durable_streams.protocol.json_borders import ends_message
 from durable_streams.protocol.media_type import Unit
 from durable_streams.protocol.offsets import ZERO, Offset, Start
@@ -29,11 +32,17 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from durable_streams.engine.descriptors import Descriptors
     from durable_streams.engine.stream import Stream
     from durable_streams.storage.directory import DataDirectory
 
 _T = TypeVar("_T")
 _SMALL_BYTES: Final = 64 * 1024
+_ROOM_S: Final = 5.0  # how long a read waits for others to be done with their files
+_LEAST_FILES: Final = 4  # that are kept open whatever the system says
+_SHRINK_S: Final = 1.0  # between two times that fewer are kept
+
+log = logging.getLogger("durable_streams.engine")
 
 _FileKey = tuple[str, str, int]
 
@@ -63,18 +72,43 @@ class OpenSegment:
             self._directory.disk.close(self._fd)
 
 
+class HeldSegment:
+    """One that a chunk has, one of so many at a time."""
+
+    __slots__ = ("_file", "_room", "fileno")
+
+    def __init__(self, file: OpenSegment, room: asyncio.Semaphore) -> None:
+        self.fileno = file.fileno
+        self._file = file
+        self._room = room
+
+    def release(self) -> None:
+        """The chunk was released."""
+        self._file.release()
+        self._room.release()
+
+
 class Reader:
     """Reads chunks of streams; owned by the event loop."""
 
     def __init__(
-        self, directory: DataDirectory, executor: Executor, max_read_bytes: int, max_files: int
+        self,
+        directory: DataDirectory,
+        executor: Executor,
+        max_read_bytes: int,
+        available: Descriptors,
     ) -> None:
+        """Half of the files that may be kept open are kept here."""
         self._directory = directory
         self._disk = directory.disk
         self._executor = executor
         self._max_read_bytes = max_read_bytes
         self._small_bytes = min(_SMALL_BYTES, max_read_bytes)
-        self._max_files = max_files
+        self._max_files = available.files // 2
+        self._room = asyncio.Semaphore(available.answers)
+        self._loop = asyncio.get_running_loop()
+        self._disk.give_back = partial(on_loop, self._loop, self.give_back)
+        self._shrunk_s = float("-inf")
         self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
         self.boundaries = Boundaries(directory, self._run)
         self._looking = asyncio.Lock()
@@ -233,19 +267,35 @@ class Reader:
         from_memory = _from_memory(stream, segment, begin, end)
         split = end - len(from_memory)
         parts: list[bytes | FileSlice] = []
-        if split > begin:
+        if split > begin and end - begin <= _SMALL_BYTES:
             file = await self._file(stream, segment, split)
-            if end - begin <= _SMALL_BYTES:
-                try:
-                    parts.append(await self._pread(file, split - begin, begin))
-                finally:
-                    file.release()
-            else:
-                parts.append(FileSlice(file, begin, split - begin))
-                chunk.hold(file)
+            try:
+                parts.append(await self._pread(file, split - begin, begin))
+            finally:
+                file.release()
+        elif split > begin:
+            held = await self._hold(stream, segment, split)
+            parts.append(FileSlice(held, begin, split - begin))
+            chunk.hold(held)
         if from_memory:
             parts.append(from_memory)
         chunk.parts = parts
+
+    async def _hold(self, stream: Stream, segment: int, size: int) -> HeldSegment:
+        """A segment file for a chunk, when there are few enough of them."""
+        if self._room.locked():
+            try:
+                async with asyncio.timeout(_ROOM_S):
+                    await self._room.acquire()
+            except TimeoutError:
+                raise Overloaded("too many answers are being read from files") from None
+        else:
+            await self._room.acquire()
+        try:
+            return HeldSegment(await self._file(stream, segment, size), self._room)
+        except BaseException:
+            self._room.release()
+            raise
 
     async def _pread(self, file: OpenSegment, size: int, position: int) -> bytes:
         is_small = size <= _SMALL_BYTES
@@ -282,7 +332,12 @@ class Reader:
         if file is None:
             name, _ = names.files_of(stream.path, segment, stream.id)
             fd = await self._open(self._directory.streams / name)
-            if self._has_more_than_applied(stream, segment, fd):
+            try:
+                may_be_replaced = self._has_more_than_applied(stream, segment, fd)
+            except BaseException:
+                self._disk.close(fd)
+                raise
+            if may_be_replaced:
                 return OpenSegment(self._directory, fd)
             file = self._files.get(key)
             if file is not None:
@@ -328,6 +383,20 @@ class Reader:
     def _close_unused(self, opening: asyncio.Future[int]) -> None:
         if not opening.cancelled() and opening.exception() is None:
             self._disk.close(opening.result())
+
+    def give_back(self) -> bool:
+        """There are no more descriptors: close what nobody reads; whether there was anything.
+
+        From then on fewer are kept; those who ask at the same time count as one.
+        """
+        had_any = bool(self._files)
+        now = self._loop.time()
+        if now >= self._shrunk_s + _SHRINK_S:
+            self._shrunk_s = now
+            self._max_files = max(_LEAST_FILES, self._max_files // 2)
+            log.warning("no more descriptors: at most %d files are kept open", self._max_files)
+        self.close()
+        return had_any
 
     def forget(self, stream: Stream) -> None:
         """A stream was deleted: let go of its files."""

@@ -30,6 +30,7 @@ from durable_streams.storage.format.journal import AppendRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from durable_streams.engine.live import Deliveries
     from durable_streams.engine.operations import Operation
     from durable_streams.errors import StreamError
     from durable_streams.protocol.commands import Append
@@ -168,10 +169,10 @@ class Stream:
         end_ms = self.ends_at_ms(now_ms)
         return end_ms is not None and now_ms >= end_ms
 
-    def followed(self) -> Audience:
+    def followed(self, deliveries: Deliveries) -> Audience:
         """The stream's own audience, for somebody to join."""
         if self.audience is NOBODY:
-            self.audience = Audience()
+            self.audience = Audience(deliveries)
         return self.audience
 
     def info(self) -> StreamInfo:

@@ -43,6 +43,9 @@ A larger append is an event of its own, which each reader is sent piece by piece
 PIECE_BYTES: Final = 24 * KIB
 """Of such an event: so much of it a slow reader holds in memory."""
 
+ENDINGS_PER_TURN: Final = 16
+"""Of live reads that end when the server goes down, each of which has an answer to end."""
+
 SHORTEST_LIFETIME: Final = 0.9
 """Event streams end at 90 to 100 % of their lifetime, lest all of them reconnect together."""
 
@@ -86,11 +89,19 @@ class LiveReads:
         if self.draining:
             return
         self.draining = True
-        now_s = asyncio.get_running_loop().time()
-        for poll in self._polls:
-            poll.reschedule(now_s)
-        for reader in tuple(self._readers):
-            reader.ended(Draining())
+        self._end_some()
+
+    def _end_some(self) -> None:
+        """End some live reads, and the others in the next turns of the loop."""
+        loop = asyncio.get_running_loop()
+        for _ in range(ENDINGS_PER_TURN):
+            if self._polls:
+                self._polls.pop().reschedule(loop.time())
+            elif self._readers:
+                self._readers.pop().ended(Draining())
+            else:
+                return
+        loop.call_soon(self._end_some)
 
     async def wait_for_data(self, stream: StreamRef, chunk: Chunk) -> Chunk:
         """Return ``chunk``, or if it is empty the first one that is not, until the timeout."""
@@ -161,6 +172,7 @@ class EventReader:
         "_events",
         "_group",
         "_held",
+        "_keepalive_s",
         "_live",
         "_loop",
         "_over",
@@ -191,6 +203,8 @@ class EventReader:
         self._written_s = self._loop.time()
         shortened = live.random.uniform(SHORTEST_LIFETIME, 1.0)
         self._ends_s = self._written_s + live.settings.sse_lifetime_s * shortened
+        # The last event came to all readers of a stream together; comments need not.
+        self._keepalive_s = live.settings.sse_keepalive_s * shortened
         self._timer = self._loop.call_later(0, self._tick)
 
     def close(self) -> None:
@@ -247,6 +261,10 @@ class EventReader:
             self._over = True
             self._stop_following()
 
+    def overtaken(self) -> None:
+        """Catch up from the files."""
+        self._stop_following()
+
     def ended(self, reason: StreamError) -> None:  # noqa: ARG002 - it shows on reconnecting
         """End the event stream: there is nothing to follow any more."""
         self._over = True
@@ -282,13 +300,12 @@ class EventReader:
             self._over = True
             self._stop_following()
             return
-        keepalive_s = self._live.settings.sse_keepalive_s
-        if now_s >= self._written_s + keepalive_s:
+        if now_s >= self._written_s + self._keepalive_s:
             # Only a follower is between two events; the others are busy anyway.
             if self._wake is not None:
                 self._events.push(self._events.frame(sse.KEEP_ALIVE))
             self._written_s = now_s
-        at_s = min(self._written_s + keepalive_s, self._ends_s)
+        at_s = min(self._written_s + self._keepalive_s, self._ends_s)
         self._timer = self._loop.call_at(at_s, self._tick)
 
     def _stop_following(self) -> None:

@@ -21,6 +21,7 @@ from aiohttp import web
 from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
+from durable_streams.engine.descriptors import MAX_ARRIVING, MAX_REFUSED, spare_for
 from durable_streams.errors import (
     HeadersTooLarge,
     InvalidRequest,
@@ -71,13 +72,13 @@ _PARSER_LIMITS: Final = ParserLimits(
 LINGER_S: Final = 1.0
 """How long the rest of a refused request is read and dropped, so that the answer gets through."""
 
-TURNS_TO_BEGIN: Final = 3
-"""Of the event loop, until a request that aiohttp was given has begun."""
-
 WRITES: Final = frozenset({"PUT", "POST", "DELETE"})
 
 BACKLOG: Final = 1024
 """Connections the kernel holds while the loop is busy: thousands of readers may come at once."""
+
+TURNS_TO_BEGIN: Final = 3
+"""Of the event loop, until a request that aiohttp was given has begun."""
 
 MAX_NAMED: Final = 10
 """Streams out of service that ``/readyz`` names."""
@@ -103,8 +104,11 @@ class HttpServer:
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on bound sockets; :class:`OSError` if one cannot listen."""
         await self._runner.setup()
+        # So many are accepted in a turn of the loop; asyncio has one number for two things.
+        arriving = spare_for(self._settings.max_connections, MAX_ARRIVING)
         for bound in sockets:
-            await web.SockSite(self._runner, bound, backlog=BACKLOG).start()
+            await web.SockSite(self._runner, bound, backlog=arriving).start()
+            bound.listen(BACKLOG)
 
     async def stop(self) -> None:
         """Drain, wait for requests under way, close every connection."""
@@ -188,6 +192,8 @@ class _Server(web.Server):
         prefix = settings.prefix.rstrip("/")
         self.lane = FastLane(handler, prefix, _PARSER_LIMITS) if has_lane else None
         self.max_connections = settings.max_connections
+        self.refused = 0
+        self.max_refused = spare_for(settings.max_connections, MAX_REFUSED)
         self.throttle = Throttle()
 
     def __call__(self) -> web.RequestHandler:
@@ -203,10 +209,10 @@ class _Connection(LaneConnection):
     """One connection: aiohttp's protocol, minus what it logs and plus what it lets through.
 
     ``_late``: when a head that has begun has to be whole.  ``_is_refused``: what came last is no
-    HTTP, or too much of it.
+    HTTP, or too much of it.  ``_is_one_too_many``: it is told so, and given a moment to read it.
     """
 
-    __slots__ = ("_is_refused", "_late", "_server")
+    __slots__ = ("_is_one_too_many", "_is_refused", "_late", "_server")
 
     def __init__(
         self,
@@ -216,7 +222,7 @@ class _Connection(LaneConnection):
         super().__init__(server, server.lane, **settings)
         self._server = server
         self._late: asyncio.TimerHandle | None = None
-        self._is_refused = False
+        self._is_refused = self._is_one_too_many = False
         parser = HttpRequestParser(
             self,
             self._loop,
@@ -248,6 +254,11 @@ class _Connection(LaneConnection):
         self._force_close = True  # aiohttp then drops what the client sends
         error = Overloaded(f"too many connections: the limit is {limit}")
         send_unasked(transport, server.handler.sender, replies.errors(error))
+        if server.refused >= server.max_refused:
+            transport.close()
+            return
+        server.refused += 1
+        self._is_one_too_many = True
         self._loop.call_later(LINGER_S, transport.close)
 
     def pass_on(self, data: bytes) -> None:
@@ -295,9 +306,11 @@ class _Connection(LaneConnection):
         return is_write and self._server.handler.engine.writes_wait()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Wait for no head any more."""
+        """Wait for no head any more; there is room for the next that is one too many."""
         if self._late is not None:
             self._late.cancel()
+        if self._is_one_too_many:
+            self._server.refused -= 1
         super().connection_lost(exc)
 
     def _process_keepalive(self) -> None:

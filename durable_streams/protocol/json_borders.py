@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from durable_streams.settings import KIB
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -37,6 +39,7 @@ _inside: Final = re.compile(
 
 _LIKELY: Final = (b",", b"},", b"],")  # of which the last one in a piece may end a message
 _WORTH_PARSING: Final = 64
+_SLICE_BYTES: Final = 64 * KIB
 
 _QUOTE, _COMMA = b'",'
 _OPENING: Final = frozenset(b"[{")
@@ -61,7 +64,7 @@ class Borders:
         begin, found = self._finish_message(piece)
         messages = self._whole_messages(piece, begin)
         found += islice(accumulate(map(_wire_bytes, messages), initial=begin), 1, None)
-        self._scan(piece, found[-1] if messages else begin, found)
+        self.scan(piece, found[-1] if messages else begin, found)
         return found
 
     def in_lines(self, piece: bytes) -> bytes:
@@ -73,7 +76,7 @@ class Borders:
         if messages:
             lines.append(b",\n".join(messages) + b",")
         found.clear()
-        self._scan(piece, max(at, begin), found)
+        self.scan(piece, max(at, begin), found)
         lines += [piece[start:end] for start, end in pairwise([at, *found, None])]
         return b"\n".join(lines)
 
@@ -82,7 +85,7 @@ class Borders:
         found: list[int] = []
         if self.behind_message or not piece:
             return 0, found
-        self._scan(piece, 0, found, most=1)
+        self.scan(piece, 0, found, most=1)
         return (found[0] if found else len(piece)), found
 
     def _whole_messages(self, piece: bytes, begin: int) -> list[msgspec.Raw]:
@@ -100,7 +103,7 @@ class Borders:
                         return messages
         return []
 
-    def _scan(self, piece: bytes, position: int, found: list[int], most: int = sys.maxsize) -> None:
+    def scan(self, piece: bytes, position: int, found: list[int], most: int = sys.maxsize) -> None:
         """Go through a piece from a position on; ``found`` gets the ends of messages."""
         if position == 0 and self._escaped and piece:
             self._escaped, position = False, 1
@@ -148,6 +151,17 @@ def positions(pieces: Iterable[bytes]) -> Iterator[int]:
         for position in borders.feed(piece):
             yield begin + position
         begin += len(piece)
+
+
+def first_border(text: bytes, begin: int) -> int:
+    """Where the message that begins at a position ends, behind its comma; or the text's end."""
+    borders = Borders()
+    found: list[int] = []
+    for at in range(begin, len(text), _SLICE_BYTES):
+        borders.scan(text[at : at + _SLICE_BYTES], 0, found, most=1)
+        if found:
+            return at + found[0]
+    return len(text)
 
 
 def ends_message(pieces: Iterable[bytes]) -> bool:

@@ -21,6 +21,7 @@ import msgspec
 from durable_streams.storage import file_systems, system_calls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 StrPath = Union["Path", str]
@@ -33,6 +34,8 @@ _MANY_SYNCS: Final = 32
 _LITTLE_UNWRITTEN_BYTES: Final = 512 * 1024 * 1024
 _PLENTY: Final = 1 << 62
 _STDERR: Final = 2
+NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""The process, or the system, has as many open files as it may."""
 
 
 Identity = tuple[int, int]
@@ -51,22 +54,37 @@ class FailedSync(OSError):
     """A sync failed: what it was for may be lost, and no later sync can tell."""
 
 
+def _has_nothing() -> bool:
+    return False
+
+
 class Disk:
     """The real file system.
 
+    ``give_back`` is called, in any thread, where there are no more descriptors: it closes what is
+    only kept open, and tells whether there was any; then the call is tried once more.
     ``sync_failed``: whether any sync ever failed.  What it was for may be lost although a later
     sync succeeds, so from then on no sync proves anything.
     """
 
     sync_failed = False
+    give_back: Callable[[], bool] = staticmethod(_has_nothing)
 
     def open_read(self, path: StrPath) -> int:
         """Open for reading."""
-        return _beyond_standard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        return self._open(path, os.O_RDONLY)
 
     def open_write(self, path: StrPath) -> int:
         """Open for reading and writing, created if missing (the name is not yet durable)."""
-        return _beyond_standard(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        return self._open(path, os.O_RDWR | os.O_CREAT)
+
+    def _open(self, path: StrPath, flags: int) -> int:
+        try:
+            return _beyond_standard(os.open(path, flags | os.O_CLOEXEC, 0o644))
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTORS or not self.give_back():
+                raise
+        return _beyond_standard(os.open(path, flags | os.O_CLOEXEC, 0o644))
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""
@@ -117,7 +135,7 @@ class Disk:
         A file system that cannot sync a directory, be it read-only or an automounter's, is synced
         as a whole.  Any other ``OSError``: the directory could not be opened, nothing was tried.
         """
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             system_calls.sync_fully(fd)
         except OSError as error:
@@ -184,6 +202,11 @@ class Disk:
     def names(self, path: StrPath) -> list[str]:
         """The names in a directory, in no order; empty if there is none."""
         try:
+            try:
+                return os.listdir(path)
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS or not self.give_back():
+                    raise
             return os.listdir(path)
         except (FileNotFoundError, NotADirectoryError):
             return []

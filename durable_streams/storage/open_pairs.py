@@ -72,6 +72,15 @@ class OpenPairs:
             _, pair = self._free.popitem(last=False)
             self._let_go(pair)
 
+    def give_back(self) -> bool:
+        """There are no more descriptors: close what may be, and keep fewer from now on."""
+        had_any = bool(self._free)
+        while self._free:
+            _, pair = self._free.popitem(last=False)
+            self._let_go(pair)
+        self._max_pairs = max(1, self._max_pairs // 2)
+        return had_any
+
     def drop(self, pair: Pair) -> None:
         """Close a pair that must not be written to any more; what was written may matter."""
         self._free.pop(pair.key, None)

@@ -339,6 +339,16 @@ class StreamWriter:
         else:
             dirty.files.append(fd)
 
+    def give_back(self) -> bool:
+        """There are no more descriptors: close what is only kept open; whether there was any."""
+        had_files, self._dirty.files = self._dirty.files, []
+        for fd in had_files:
+            self._disk.close(fd)
+        if had_files:
+            self._dirty.note_everything()
+        self._max_new //= 2
+        return self._pairs.give_back() or bool(had_files)
+
     def _pair(self, first: AppendRecord) -> Pair:
         """The open files that a record goes to."""
         key = (first.path, first.id, first.segment)

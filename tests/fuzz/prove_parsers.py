@@ -62,11 +62,11 @@ def _no_constant(name: str) -> object:
 
 def _messages(_atheris: Any) -> Callable[[bytes], None]:
     from durable_streams.errors import InvalidJson
-    from durable_streams.protocol.json_mode import split_messages
+    from durable_streams.protocol.json_mode import to_wire
 
     def split(data: bytes) -> None:
         try:
-            found = [json.loads(message) for message in split_messages(data)]
+            found = json.loads(b"[%b]" % to_wire(data)[0][:-1])
         except InvalidJson:
             return
         except RecursionError:

@@ -55,9 +55,19 @@ def statuses(answers: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] ([0-9]{3}) ", answers)]
 
 
-def request(server: ServerProcess, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+def request(
+    server: ServerProcess,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    content_type: str = "text/plain",
+) -> tuple[int, bytes]:
     asked = urllib.request.Request(server.url(path), method=method, data=body or None)
-    asked.add_header("Content-Type", "text/plain")
+    asked.add_header("Content-Type", content_type)
+    return answered(asked)
+
+
+def answered(asked: urllib.request.Request) -> tuple[int, bytes]:
     try:
         with urllib.request.urlopen(asked) as response:
             return response.status, response.read()

@@ -5,18 +5,21 @@ from __future__ import annotations
 import gzip
 import random
 import re
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from durable_streams.protocol.json_depth import MAX_DEPTH
 from durable_streams.settings import MIB
 from tests.hostile.fast_clients import FAST_CLIENTS, run_fast_clients
 from tests.hostile.raw_clients import (
     CLOSE,
     CONNECTION_BYTES,
     POST,
+    answered,
     connect,
     exchange,
     exchange_open,
@@ -183,6 +186,42 @@ def answer_now(client: socket.socket) -> bytes:
         return client.recv(1000)
     except OSError:
         return b""
+
+
+@pytest.mark.parametrize("messages", [b"1,", b"1 , ", b'"\\ud800",'])
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_millions_of_messages_in_one_body_take_no_more_memory_than_the_bound(
+    server: ServerProcess, method: str, messages: bytes
+) -> None:
+    size = 16 * MIB - 16
+    body = b"[" + messages * (size // len(messages)) + b"1]"
+    if method == "POST":
+        assert request(server, "PUT", "json", content_type="application/json")[0] == 201
+    before = server.rss_bytes()
+    server.reset_peak_rss()
+    assert request(server, method, "json", body, "application/json")[0] in {201, 204}
+    growth = server.peak_rss_bytes() - before
+    assert growth < CONNECTION_BYTES + 3 * size + 48 * MIB, growth
+
+
+def test_the_deepest_json_is_the_same_however_it_comes(server: ServerProcess) -> None:
+    assert request(server, "PUT", "json", content_type="application/json")[0] == 201
+
+    def answer(levels: int, way: str) -> tuple[int, bytes]:
+        body = b'{"a":' * levels + b"1" + b"}" * levels + b" " * (100_000 if way == "large" else 0)
+        if way == "PUT":
+            return request(server, "PUT", f"{levels}", body, "application/json")
+        asked = urllib.request.Request(server.url("json"), method="POST")
+        asked.add_header("Content-Type", "application/json")
+        asked.data = iter([body]) if way == "chunked" else body
+        return answered(asked)
+
+    for way in ("small", "large", "chunked", "PUT"):
+        assert answer(MAX_DEPTH, way)[0] in {201, 204}
+        for levels in (MAX_DEPTH + 1, 985, 100_000):
+            status, text = answer(levels, way)
+            assert status == 400
+            assert b"deeper than %d" % MAX_DEPTH in text
 
 
 def test_readers_that_take_nothing_cost_little_and_hold_up_nobody(target: ServerProcess) -> None:

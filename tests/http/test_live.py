@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from durable_streams.engine import live as deliveries
 from durable_streams.http import live
 from durable_streams.protocol import sse
 from durable_streams.protocol.cursor import next_cursor
@@ -362,6 +363,54 @@ async def test_a_slow_reader_falls_behind_and_misses_nothing(
         numbers = [value.split()[0] for array in arrays for value in array]
     assert [int(number) for number in numbers] == list(range(300))
     assert caught_up > 1
+
+
+async def test_readers_that_more_is_published_for_than_is_kept_miss_nothing(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.create("a", "text/plain")
+    readers = [await server.connect() for _ in range(5)]
+    writer = await server.connect()
+    for reader in readers:
+        await open_events(reader, "a?offset=-1&live=sse")
+        await reader.events_until(b"upToDate")
+    texts = [f"{number} ".encode() for number in range(50)]
+    for number, text in enumerate(texts):
+        monkeypatch.setattr(deliveries, "MAX_QUEUED", number % 2)  # of none, all are overtaken
+        await append(writer, "a", text)
+    await append(writer, "a", b"", CLOSE)
+    for reader in readers:
+        assert data_of(await reader.events_until(b"streamClosed")) == b"".join(texts)
+
+
+async def test_thousands_of_quiet_readers_are_not_all_kept_alive_at_once(
+    server: RunningServer,
+) -> None:
+    server.handler.live.random = Random(1)
+    await server.create("a", "text/plain")
+    for _ in range(5):
+        await open_events(await server.connect(), "a?offset=-1&live=sse")
+    silences = {reader._keepalive_s for reader in server.handler.live._readers}
+    assert len(silences) == 5
+    longest = server.handler.settings.sse_keepalive_s
+    assert all(live.SHORTEST_LIFETIME * longest <= silence <= longest for silence in silences)
+
+
+async def test_live_reads_end_in_slices_when_the_server_goes_down(server: RunningServer) -> None:
+    await server.create("a", "text/plain")
+    number = 3 * live.ENDINGS_PER_TURN
+    readers = [await server.connect() for _ in range(number)]
+    for reader in readers:
+        await open_events(reader, "a?offset=-1&live=sse")
+        await reader.events_until(b"upToDate")
+    lives = server.handler.live
+    lives.drain()
+    assert sum(reader._over for reader in lives._readers) == 0
+    assert len(lives._readers) == number - live.ENDINGS_PER_TURN
+    for reader in readers:
+        assert await reader.chunk() == b""
+        assert await reader.ended()
+    await no_reader_left(server)
 
 
 async def test_a_reader_that_takes_nothing_is_dropped_and_freed(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams.errors import InvalidJson
-from durable_streams.protocol.json_mode import encode_messages, split_messages
+from durable_streams.protocol.json_borders import positions
+from durable_streams.protocol.json_mode import to_wire
+from durable_streams.settings import KIB, MIB
+
+
+def split_messages(body: bytes, *, allow_empty: bool = True) -> list[bytes]:
+    """The messages of a body; on the wire each one is followed by a comma."""
+    data, count = to_wire(body, allow_empty=allow_empty)
+    ends = list(positions([data]))
+    assert len(ends) == count
+    assert ends[-1:] == ([len(data)] if data else [])
+    return [data[begin : end - 1] for begin, end in pairwise([0, *ends])]
 
 
 @pytest.mark.parametrize(
@@ -71,13 +84,6 @@ def test_what_is_no_json_text_is_refused(body: bytes) -> None:
         split_messages(body)
 
 
-def test_nesting_too_deep_to_be_checked_is_refused() -> None:
-    for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
-        deep = opening * 200_000 + b"1" + closing * 200_000
-        with pytest.raises(InvalidJson):
-            split_messages(deep)
-
-
 def test_an_empty_array_can_be_refused() -> None:
     with pytest.raises(InvalidJson):
         split_messages(b"[]", allow_empty=False)
@@ -85,8 +91,67 @@ def test_an_empty_array_can_be_refused() -> None:
 
 
 def test_on_the_wire_every_message_is_followed_by_a_comma() -> None:
-    assert encode_messages([b"1", b"[2]"]) == b"1,[2],"
-    assert encode_messages([]) == b""
+    assert to_wire(b"[1, [2]]") == (b"1,[2],", 2)
+    assert to_wire(b" 1 ") == (b"1,", 1)
+    assert to_wire(b"[ ]") == (b"", 0)
+
+
+LONG = [
+    b"1",
+    b'{"a": "' + b"x" * 3000 + b'", "b": [1, 2, {"c": []}]}',
+    b"[" + b'[1,{"a":"],[{"}],' * 9000 + b"1]",
+    b'"\\ud800 ' + b"\\ud800, ]}" * 100 + b'"',
+    '"é😀"'.encode(),
+    b"[]",
+    b'["' + b"y," * 70_000 + b'"]',
+    b"-1.50e3",
+]
+
+
+@pytest.mark.parametrize("around", [b"", b" ", b"\r\n\t "])
+def test_large_arrays_are_gone_through_in_pieces_that_end_behind_messages(around: bytes) -> None:
+    comma = around + b"," + around
+    for messages in (LONG * 3, LONG[:2] * 2000, [b"1"] * 200_000, LONG[6:7]):
+        body = around + b"[" + around + comma.join(messages) + around + b"]" + around
+        assert to_wire(body) == (b"".join(message + b"," for message in messages), len(messages))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [b"1", b"1,]", b",1]", b"1]]", b"1] 2", b'"a]', b"01]", b"}", b"", b'"\xff"]', b"[1]", b"1 ,",
+     b'"\\ud800",]', b"nul]", b"1]\xc2\xa0"],
+)  # fmt: skip
+@pytest.mark.parametrize("begin", [b"[" + b"1," * 100_000, b'["\\udfff",' + b"[1,[2]]," * 20_000])
+def test_what_is_no_json_text_is_refused_however_long_it_is(begin: bytes, end: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        to_wire(begin + end)
+    with pytest.raises(InvalidJson):
+        to_wire(begin + b"," + end)
+
+
+def test_the_fault_in_a_long_array_is_told_with_its_place() -> None:
+    for body in (b"[" + b"1," * 100_000 + b"]", b'["\\ud800",' + b"1, " * 100_000 + b",2]"):
+        place = len(body) - (1 if body.endswith(b",]") else 3)
+        with pytest.raises(InvalidJson, match=rf"\(byte {place}\)"):
+            to_wire(body)
+    with pytest.raises(InvalidJson, match=r"UTF-8 \(byte 200001\)"):
+        to_wire(b'["' + b"x" * 199_999 + b'\xff"]')
+    with pytest.raises(InvalidJson, match=r"UTF-8 \(byte 65536\)"):
+        to_wire(b'["' + b"x" * (64 * KIB - 2) + b'\xc3"]')
+
+
+def test_millions_of_messages_take_the_memory_of_a_few_bodies() -> None:
+    body = b"[" + b"1," * (MIB - 1) + b"1]"
+    emoji = '["' + "\N{GRINNING FACE}" * (MIB // 2) + '"]'
+    for large in (body, body.replace(b",", b" ,"), emoji.encode()):
+        tracemalloc.start()
+        try:
+            data, _ = to_wire(large)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak_bytes < 2 * len(large) + 8 * MIB
+        assert len(data) <= len(large)
 
 
 _values = st.recursive(

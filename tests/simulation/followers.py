@@ -74,6 +74,9 @@ class Follower:
             self.over = True
             self.wake.set()
 
+    def overtaken(self) -> None:
+        """It reads on when its patience ends."""
+
     def ended(self, reason: StreamError) -> None:
         """It is no more, or the server goes down."""
         self.wake.set()
