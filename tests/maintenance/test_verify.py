@@ -87,7 +87,7 @@ def test_a_flipped_bit_in_any_byte_of_any_stream_is_found_and_named(data: Path) 
 def test_a_flipped_bit_in_the_format_file_is_refused_by_name(data: Path) -> None:
     file = data / "FORMAT.json"
     sound = file.read_bytes()
-    for position in range(sound.index(b"1") + 1):
+    for position in range(sound.index(b"2") + 1):
         flipped = bytearray(sound)
         flipped[position] ^= 4
         file.write_bytes(flipped)
