@@ -101,6 +101,8 @@ class Stream:
         "durable",
         "ended",
         "followers",
+        "forked",
+        "forks_made",
         "id",
         "is_json",
         "last_operation",
@@ -135,7 +137,9 @@ class Stream:
         self.last_operation: Operation | None = None
         self.birth: Operation | None = None
         self.ended: StreamError | None = None
-        self.building = 0
+        self.building = 0  # forks of it that are on their way
+        self.forks_made = 0  # since it was opened, or tried
+        self.forked = loaded.forked  # whether it had forks when that was last looked at
 
     @property
     def cost_bytes(self) -> int:

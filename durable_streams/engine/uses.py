@@ -49,8 +49,7 @@ class Uses:
             if stream.followers:
                 stream.use(now_ms)
             if stream.audience and stream.is_expired(now_ms):
-                gone = bool(stream.sidecar.forks)
-                reason = StreamGone if gone else StreamNotFound
+                reason = StreamGone if stream.forked else StreamNotFound
                 stream.audience.end(reason(stream.path))
             elif _unwritten_too_long(stream):
                 waiting.append(stream)
