@@ -28,6 +28,7 @@ import errno
 import logging
 import os
 import secrets
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -108,13 +109,17 @@ class Layout:
 
 
 class DataDirectory(Layout):
-    """An opened, locked data directory."""
+    """An opened, locked data directory.
+
+    ``replacing``: held while a sealed file is replaced by a copy of it that may have more names.
+    """
 
     def __init__(self, disk: Disk, root: Path, lock_fd: int) -> None:
         super().__init__(disk, root)
         self._lock_fd = lock_fd
         self.root_fd = disk.open_read(root)
         self._streams_identity: Identity | None = None
+        self.replacing = threading.Lock()
 
     def is_there(self) -> bool:
         """Whether what was opened still is at its name.
