@@ -100,6 +100,7 @@ class Engine:
         self._births = Births(core, self._endings.end)
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
+        core.catalog.mortal_came = self._uses.watch
         self._long: set[asyncio.Task[object]] = set()
         self._turns = Turns()  # of appends that cannot be decided at once
         watch = core.supervisor.watch

@@ -28,7 +28,7 @@ from durable_streams.storage.format.index import CHAIN_BYTES, Tail
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from durable_streams.engine.operations import Operation
     from durable_streams.errors import StreamError
@@ -108,6 +108,7 @@ class Stream:
         "last_operation",
         "last_use_ms",
         "memory",
+        "on_use",
         "path",
         "producers",
         "sidecar",
@@ -134,6 +135,7 @@ class Stream:
         self.followers = 0
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
         self.use_written_ms = self.last_use_ms
+        self.on_use: Callable[[Stream], None] | None = None  # told of the next use, once
         self.last_operation: Operation | None = None
         self.birth: Operation | None = None
         self.ended: StreamError | None = None
@@ -153,7 +155,11 @@ class Stream:
 
     def use(self, now_ms: int) -> None:
         """Somebody uses the stream: a sliding TTL begins anew."""
-        self.last_use_ms = max(self.last_use_ms, now_ms)
+        if now_ms > self.last_use_ms:
+            self.last_use_ms = now_ms
+            if self.on_use is not None:
+                tell, self.on_use = self.on_use, None
+                tell(self)
 
     def ends_at_ms(self, now_ms: int) -> int | None:
         """When the stream ends if nobody uses it any more; None: never.
