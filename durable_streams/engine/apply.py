@@ -221,7 +221,7 @@ class Applier:
             case fmt.SidecarRecord():
                 self._writer.replace_sidecar(record)
             case fmt.ForkRecord():
-                self._writer.mark_fork(record)
+                self._writer.fork(record)
             case fmt.DeleteRecord():
                 self._writer.delete(record)
                 self._deleted_ahead.discard((record.path, record.id))

@@ -320,7 +320,7 @@ class _Replay:
                 self._writer.replace_sidecar(record)
             case fmt.ForkRecord():
                 if record.fork_id not in self._ended:
-                    self._writer.mark_fork(record)
+                    self._writer.fork(record)
             case fmt.DeleteRecord():
                 if record.id in self._revived:
                     return False

@@ -183,7 +183,7 @@ class StreamWriter:
         self._dirty.directories.discard(born)
         self._dirty.note(*changed, target, parent, self._tmp)
 
-    def mark_fork(self, record: ForkRecord) -> None:
+    def fork(self, record: ForkRecord) -> None:
         """Let a stream know of a fork; nothing happens if the stream is gone."""
         self._directory.check_place()
         home = self._directory.stream_directory(record.path)
