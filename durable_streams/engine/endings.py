@@ -26,6 +26,7 @@ from durable_streams.errors import (
     StreamNotFound,
     StreamUnusable,
 )
+from durable_streams.protocol.commands import FOREVER
 from durable_streams.storage.directory import FULL
 from durable_streams.storage.fork_marks import carry_over, some_marks
 from durable_streams.storage.format import journal as fmt
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 STEPS_AT_ONCE: Final = 64
 """How many sources a deletion may take along before it is answered."""
 
-_MARKS_AT_ONCE: Final = 16
+_MARKS_AT_ONCE: Final = 4
 """Marks of forks that are read first; twice as many each time if none of those forks lives."""
 
 log = logging.getLogger("durable_streams.engine")
@@ -221,7 +222,8 @@ class Endings:
         if source is None or source.id != origin.source_id:
             return None
         if not source.sidecar.soft_deleted:
-            await self._is_needed(source)
+            if source.sidecar.lifetime() is not FOREVER:
+                await self._is_needed(source)  # once it has expired, forks make the difference
             return None
         with suppress(StreamGone, StreamNotFound):  # other forks need it, or somebody ended it
             deleted = await self._end_alone(source)

@@ -23,7 +23,7 @@ from durable_streams.settings import Durability
 from durable_streams.storage import disk as disks
 from durable_streams.storage.aside import move_aside
 from durable_streams.storage.fork_marks import remove_mark
-from durable_streams.storage.stream_files import DamagedFiles, load_sidecar
+from durable_streams.storage.stream_files import DamagedFiles, NewerFiles, load_sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -157,12 +157,15 @@ class Trash:
         directory = self._core.directory
         try:
             sidecar = load_sidecar(directory.disk, directory.trash / name)
-        except DamagedFiles:
+        except (DamagedFiles, NewerFiles):
             return None
         if sidecar is None or sidecar.fork is None:
             return None
         home = directory.stream_directory(sidecar.fork.source)
-        remove_mark(directory.disk, home, sidecar.fork.source_id, sidecar.id)
+        try:
+            remove_mark(directory.disk, home, sidecar.fork.source_id, sidecar.id)
+        except OSError as error:  # it says where a fork was: whoever looks there finds none
+            log.warning("stream %s keeps the mark of a fork: %s", sidecar.fork.source, error)
         return sidecar.fork
 
     async def _try_to_release(self, origin: ForkOrigin) -> None:

@@ -64,6 +64,10 @@ class WeighingDisk(StagedDisk):
     def sync_file_system(self, fd: int) -> None:
         pass
 
+    def unlink(self, path: StrPath) -> None:
+        self._stage("unlink", path)
+        super().unlink(path)
+
     def remove_directory(self, path: StrPath) -> None:
         self._stage("remove_directory", path)
         super().remove_directory(path)
@@ -357,6 +361,19 @@ async def test_what_cannot_be_removed_is_tried_once_and_stops_nothing(
         await engine.delete(f"s/{number}")
     await emptied(data / "trash", stuck)
     assert caplog.text.count("cannot remove what is left of a deleted stream") == 1
+
+
+async def test_a_mark_that_cannot_be_removed_does_not_keep_the_fork_s_files(
+    engine: Engine, data: Path, disk: StagedDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fork(engine, "fork")
+    disk.fail("unlink", errno.EACCES, ".forks/", times=1)
+    await engine.delete("fork")
+    while "keeps the mark of a fork" not in caplog.text:
+        await asyncio.sleep(0)
+    await emptied(data / "trash")
+    await engine.delete("source")
+    assert await is_gone_for_good(engine, "source")
 
 
 # -- older directories ---------------------------------------------------------------------
