@@ -310,7 +310,7 @@ class StreamWriter:
         dirty = self._dirty
         dirty.note(parent, self._trash)
         dirty.directories.discard(source)
-        while parent != self._streams and not self._disk.names(parent):
+        while parent != self._streams and not self._disk.some_names(parent, 1):
             self._disk.remove_directory(parent)
             dirty.directories.discard(parent)
             parent = disks.parent_of(parent)
