@@ -220,6 +220,8 @@ class Applier:
                 self._writer.adopt(record)
             case fmt.SidecarRecord():
                 self._writer.replace_sidecar(record)
+            case fmt.ForkRecord():
+                self._writer.fork(record)
             case fmt.DeleteRecord():
                 self._writer.delete(record)
                 self._deleted_ahead.discard((record.path, record.id))
@@ -249,7 +251,7 @@ class Applier:
                     continue
                 if error.errno in NO_DESCRIPTORS and self._writer.give_back():
                     continue
-                passes = error.errno in _PASSING or not self._writer.is_reachable()
+                passes = error.errno in _PASSING or not self._directory.is_there()
                 if passes and not self._stopping:
                     self._wait(key, error)
                     continue
@@ -297,7 +299,7 @@ class Applier:
 
     def _is_gone(self, record: Record) -> bool:
         """Whether somebody took a stream's files away: no restart can write them either."""
-        if isinstance(record, fmt.CreateRecord) or not self._writer.is_reachable():
+        if isinstance(record, fmt.CreateRecord) or not self._directory.is_there():
             return False
         return not self._directory.disk.is_directory(self._directory.stream_directory(record.path))
 

@@ -9,14 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from durable_streams.engine.boundaries import Span
-from durable_streams.engine.operations import (
-    AdoptOperation,
-    BirthOperation,
-    SidecarOperation,
-)
+from durable_streams.engine.operations import AdoptOperation, BirthOperation, Operation
 from durable_streams.engine.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.engine.stream import Stream
 from durable_streams.errors import (
@@ -170,33 +164,37 @@ class Births:
 
     async def _fork_alone(self, command: Create, request: ForkRequest, body: bytes) -> Created:
         source = await self._source(command, request)
-        operation: AdoptOperation | None = None
         try:
-            operation = await self._build_and_adopt(command, request, source, body)
-            await operation.wait()
+            stream = await self._make_fork(command, request, source, body)
         except (StreamError, OSError):
-            if operation is not None:
-                await self._discard(operation.stream.id)
             await self._let_go(source)
             raise
-        stream = operation.stream
         fault = self._core.catalog.outages.error(stream.path, stream.id)
         if fault is not None:
             raise fault
         return Created(created=True, info=stream.info())
 
-    async def _build_and_adopt(
+    async def _make_fork(
         self, command: Create, request: ForkRequest, source: Stream, body: bytes
-    ) -> AdoptOperation:
+    ) -> Stream:
+        """The fork, in its place; its source stays, at least softly deleted, until it is there."""
         source.building += 1
+        operation: AdoptOperation | None = None
         try:
             payload = await self._prepare(source.content_type, body)
             plan = await self._plan(command, request, source)
             await self._in_files(source, plan.point)
             tail = await self._build(plan)
+            operation = self._adopt(command, plan, source, tail, payload)
+            await operation.wait()
+        except (StreamError, OSError):
+            if operation is not None:
+                await self._discard(operation.stream.id)
+            raise
         finally:
             source.building -= 1
-        return self._adopt(command, plan, source, tail, payload)
+            source.forks_made += 1
+        return operation.stream
 
     async def _in_files(self, source: Stream, offset: Offset) -> None:
         """Return when a source's files have everything up to an offset, and can be relied on."""
@@ -317,14 +315,10 @@ class Births:
             ),
             now_ms,
         )
-        before = source.sidecar
-        source.sidecar = msgspec.structs.replace(
-            before,
-            version=before.version + 1,
-            forks={**before.forks, stream.id: stream.path},
-            last_use_ms=source.last_use_ms,
+        source.forked = True
+        core.submit(
+            Operation(source, (fmt.ForkRecord(source.path, source.id, stream.id, stream.path),))
         )
-        core.submit(SidecarOperation(source, (sidecar_record(source),), before))
         adopt = fmt.AdoptRecord(stream.path, stream.id)
         first: fmt.AppendRecord | None = None
         if payload.data or command.closed:
@@ -354,9 +348,3 @@ def _behind_messages(
     if count:
         raise InvalidRequest("the fork sub-offset is past the messages of the append")
     return offset, messages
-
-
-def sidecar_record(stream: Stream) -> fmt.SidecarRecord:
-    """The journal record of a stream's present sidecar."""
-    sidecar = stream.sidecar
-    return fmt.SidecarRecord(stream.path, stream.id, sidecar.version, sidecar_format.pack(sidecar))

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from durable_streams.engine.outages import Outages
@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.stream_files import LoadedStream
 
+MOST_VERIFIED: Final = 50_000
+"""Streams remembered as verified, by 64 bits of their path each; those opened last, in about 12 MB.
+
+Any other one is verified once more when it is opened again before all are.  Then what was damaged
+since it was verified first is cut off, and kept aside, where it would have been called damage.
+"""
+
 log = logging.getLogger("durable_streams.engine")
 
 
@@ -47,7 +54,8 @@ class Catalog:
     ``outages``: streams whose files cannot be written, until a restart.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
     ``going``: streams whose soft deletion is not durable yet, and what makes it so.
-    ``leaving`` is told of a stream that the cache drops.
+    ``leaving`` is told of a stream that the cache drops, ``mortal_came`` of one that may expire,
+    when it is opened.
     """
 
     def __init__(
@@ -61,10 +69,11 @@ class Catalog:
     ) -> None:
         """``max_open``: streams without much beside their bytes, see :attr:`Stream.cost_bytes`."""
         self.leaving: Callable[[Stream], None] = lambda _: None
+        self.mortal_came: Callable[[Stream], None] = lambda _: None
         self.outages = Outages()
         self.going: dict[Stream, Operation] = {}
         self.verifying = verify
-        self._verified: set[str] = set()
+        self._verified: OrderedDict[int, None] = OrderedDict()
         self._directory = directory
         self._executor = executor
         self._max_bytes = max_open * STREAM_BYTES
@@ -200,7 +209,7 @@ class Catalog:
             del self._opening[path]
 
     async def _open_once(self, path: str) -> Stream | None:
-        verify = self.verifying and path not in self._verified
+        verify = self.verifying and hash(path) not in self._verified
         loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
         if self._opening.get(path) is not asyncio.current_task():  # what was read is of before
             there = self.cached(path) or self._buried.get(path)
@@ -247,10 +256,11 @@ class Catalog:
         self._asked.pop(stream.path, set()).clear()
         self.remove(stream)
         self._cached[stream.path] = stream
-        if stream.sidecar.lifetime() != FOREVER:
+        if stream.sidecar.lifetime() != FOREVER and stream not in self._mortal:
             self._mortal[stream] = None
+            self.mortal_came(stream)
         if self.verifying:
-            self._verified.add(stream.path)
+            self._has_verified(stream.path)
         self.weigh(stream)
 
     def weigh(self, stream: Stream) -> None:
@@ -271,6 +281,13 @@ class Catalog:
         if stream is not None:
             self._bytes -= stream.counted_bytes
             stream.counted_bytes = 0
+
+    def _has_verified(self, path: str) -> None:
+        """Remember a verified stream, in the place of another if they are many."""
+        self._verified[hash(path)] = None
+        self._verified.move_to_end(hash(path))
+        if len(self._verified) > MOST_VERIFIED:
+            self._verified.popitem(last=False)
 
     def end_verifying(self) -> None:
         """Every stream has been verified: what is found damaged from now on is damage."""

@@ -17,7 +17,7 @@ JUMP_S: Final = 60.0
 
 
 class Clock:
-    """Watches the wall clock; :meth:`look` regularly."""
+    """Watches the wall clock; :meth:`look` regularly.  ``jumps``: how many were noticed."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, now_ms: Callable[[], int], delay_s: float
@@ -26,6 +26,7 @@ class Clock:
         self._loop = loop
         self._now_ms = now_ms
         self._delay_s = delay_s
+        self.jumps = 0
         self._wall_ms, self._steady_s = now_ms(), loop.time()
         self._relied_on_from_s = self._steady_s + delay_s
 
@@ -36,6 +37,7 @@ class Clock:
         self._wall_ms, self._steady_s = wall_ms, steady_s
         if drift_s > JUMP_S:
             self._relied_on_from_s = steady_s + self._delay_s
+            self.jumps += 1
 
     @property
     def is_reliable(self) -> bool:

@@ -1,32 +1,50 @@
 """How streams end: deletion, soft deletion while forks need the data, and what that frees.
 
-A source knows its forks by id and path; whether one still lives is looked up when it matters, so
-that a crash between two steps leaves nothing that is not put right later.
+A source has a mark of each fork (``storage.fork_marks``) that says where it is; whether it still
+lives is looked up when it matters, so that a crash between two steps leaves nothing that is not put
+right later.  Whatever is done for a source takes as long with one fork as with many.
+
+A source that was deleted ends with its last fork, and its own source perhaps with it, and so on.
+That is a loop of one deletion after the other.  Whoever began it waits for ``STEPS_AT_ONCE`` of
+them; the rest follows in the background (``trash``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
-import aiofiles.os
 import msgspec
 
-from durable_streams.engine.births import sidecar_record
 from durable_streams.engine.operations import DeleteOperation, SidecarOperation
-from durable_streams.errors import StreamError, StreamGone, StreamNotFound, StreamUnusable
-from durable_streams.settings import Durability
-from durable_streams.storage import disk as disks
-from durable_streams.storage.aside import move_aside
+from durable_streams.engine.trash import Deleted, Trash
+from durable_streams.errors import (
+    DiskFull,
+    StreamError,
+    StreamGone,
+    StreamNotFound,
+    StreamUnusable,
+)
+from durable_streams.protocol.commands import FOREVER
+from durable_streams.storage.directory import FULL
+from durable_streams.storage.fork_marks import carry_over, some_marks
 from durable_streams.storage.format import journal as fmt
+from durable_streams.storage.format import sidecar as sidecar_format
+from durable_streams.storage.format.sidecar import NO_FORKS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from durable_streams.engine.core import Core
     from durable_streams.engine.stream import Stream
+    from durable_streams.storage.format.sidecar import ForkOrigin
 
-_remove_tree = aiofiles.os.wrap(disks.remove_tree)
+STEPS_AT_ONCE: Final = 64
+"""How many sources a deletion may take along before it is answered."""
+
+_MARKS_AT_ONCE: Final = 4
+"""Marks of forks that are read first; twice as many each time if none of those forks lives."""
 
 log = logging.getLogger("durable_streams.engine")
 
@@ -36,7 +54,7 @@ class Endings:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._removals: set[asyncio.Task[None]] = set()
+        self._trash = Trash(core, self._release_later)
 
     async def end(self, stream: Stream) -> None:
         """Delete a stream; soft-delete it while forks need it.  Then the same for its source.
@@ -44,54 +62,100 @@ class Endings:
         Raises what it ended with if somebody else deleted it first, durably: ``StreamGone`` if
         forks need it still.
         """
-        while True:
-            known = set(stream.sidecar.forks)
-            alive = await self._living_forks(stream)
-            if stream.ended is not None:
-                if stream.last_operation is not None:
-                    await stream.last_operation.wait()
-                raise stream.ended
-            if known == set(stream.sidecar.forks):
-                break
-        if alive or stream.building:
-            await self._soft_delete(stream, alive)
-            return
-        operation = self._delete(stream)
+        deleted = await self._end_alone(stream)
+        if deleted is not None:
+            await self._release_sources(stream, deleted)
+
+    async def _end_alone(self, stream: Stream) -> Deleted | None:
+        """:meth:`end` without the source; None if forks need it."""
+        needed = await self._is_needed(stream)
+        if stream.ended is not None:
+            if stream.last_operation is not None:
+                await stream.last_operation.wait()
+            raise stream.ended
+        if needed:
+            await self._soft_delete(stream)
+            return None
+        deleted, operation = self._delete(stream)
         await operation.wait()
+        return deleted
+
+    # -- forks that live -------------------------------------------------------------------
+
+    async def _is_needed(self, stream: Stream) -> bool:
+        """Whether a fork lives or is being made.
+
+        When this returns, nothing has happened since the answer was right.
+        """
+        while stream.forked and not stream.building:
+            made = stream.forks_made
+            with self._looking_at_forks(stream):
+                alive = await self._has_living_fork(stream)
+            if alive or made == stream.forks_made:
+                stream.forked = alive or stream.building > 0
+                break
+        return stream.forked or stream.building > 0
+
+    async def _has_living_fork(self, stream: Stream) -> bool:
+        core = self._core
+        disk, home = core.directory.disk, core.directory.stream_directory(stream.path)
+        if stream.sidecar.forks:
+            await self._carry_over(stream, home)
+        dead: set[str] = set()
+        most = _MARKS_AT_ONCE
+        while marks := await core.run(some_marks, disk, home, stream.id, most, dead):
+            for fork_id, path in marks:
+                if path is not None and await self._lives(stream, fork_id, path):
+                    return True
+                dead.add(fork_id)
+            most = _MARKS_AT_ONCE + 2 * len(dead)
+        return False
+
+    async def _lives(self, source: Stream, fork_id: str, path: str) -> bool:
         try:
-            await self._release_source(stream)
-        except (
-            StreamError,
-            OSError,
-        ) as error:  # the stream is deleted all the same; the source waits
-            log.warning("the source of %s was not told of its end: %s", stream.path, error)
+            fork = await self._core.catalog.find(path)
+        except StreamUnusable:
+            return True
+        if fork is None or fork.id != fork_id or fork.sidecar.fork is None:
+            return False
+        return fork.sidecar.fork.source_id == source.id
 
-    async def _living_forks(self, stream: Stream) -> dict[str, str]:
-        alive: dict[str, str] = {}
-        for fork_id, path in list(stream.sidecar.forks.items()):
-            try:
-                fork = await self._core.catalog.find(path)
-            except StreamUnusable:
-                alive[fork_id] = path
-                continue
-            if fork is not None and fork.id == fork_id:
-                alive[fork_id] = path
-        return alive
+    async def _carry_over(self, stream: Stream, home: str) -> None:
+        """Have marks of the forks that version 0.1 wrote down in the sidecar."""
+        core, forks = self._core, stream.sidecar.forks
+        with suppress(FileNotFoundError):  # it was deleted meanwhile
+            await core.run(carry_over, core.directory, home, stream.id, forks)
+            if stream.ended is None and stream.sidecar.forks:
+                await self.change(stream, forks=NO_FORKS).wait()
 
-    def _delete(self, stream: Stream) -> DeleteOperation:
+    @contextmanager
+    def _looking_at_forks(self, stream: Stream) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._core.look_for_failed_sync()
+            if error.errno in FULL:
+                raise DiskFull("no space is left to write down its forks") from error
+            reason = f"its forks cannot be looked at: {error}"
+            raise StreamUnusable(stream.path, reason) from error
+
+    # -- one stream ------------------------------------------------------------------------
+
+    def _delete(self, stream: Stream) -> tuple[Deleted, DeleteOperation]:
         core = self._core
         reason = StreamNotFound(stream.path)
         expired = stream.is_expired(core.now_ms()) and not stream.sidecar.soft_deleted
-        keep = expired and not core.clock.is_reliable
+        deleted = Deleted(stream.id, keep=expired and not core.clock.is_reliable)
 
         def restore() -> None:
             stream.ended = None
             core.catalog.restore(stream)
+            self._trash.forget(deleted)
 
         def buried() -> None:
             core.catalog.buried(stream)
             core.reader.forget(stream)
-            self._discard(stream.id, keep=keep)
+            self._trash.arrived(deleted)
 
         operation = DeleteOperation(
             stream,
@@ -101,17 +165,18 @@ class Endings:
             buried=buried,
         )
         stream.ended = reason
+        self._trash.expect(deleted)
         core.catalog.bury(stream)
         core.submit(operation)
-        return operation
+        return deleted, operation
 
-    async def _soft_delete(self, stream: Stream, forks: dict[str, str]) -> None:
+    async def _soft_delete(self, stream: Stream) -> None:
         reason, going = StreamGone(stream.path), self._core.catalog.going
         if stream.sidecar.soft_deleted:
             if stream in going:
                 await going[stream].wait()
             raise reason
-        operation = self.change(stream, soft_deleted=True, forks=forks)
+        operation = self.change(stream, soft_deleted=True)
         going[stream] = operation
 
         def settled() -> None:
@@ -122,77 +187,70 @@ class Endings:
         operation.when_settled(settled)
         await operation.wait()
 
-    async def _release_source(self, fork: Stream) -> None:
-        """A fork is gone: its source need not keep data for it."""
-        origin = fork.sidecar.fork
+    # -- and its source, and so on ---------------------------------------------------------
+
+    async def _release_sources(self, ended: Stream, deleted: Deleted) -> None:
+        """A stream is gone: end the sources that only waited for that, or begin to."""
+        chain = [deleted]
+        try:
+            while len(chain) <= STEPS_AT_ONCE and self._may_go_on():
+                source = await self._release(ended.sidecar.fork)
+                chain[-1].released = True
+                if source is None:
+                    break
+                ended, deleted = source
+                chain.append(deleted)
+        except (StreamError, OSError) as error:
+            # The stream is deleted all the same; its source waits.
+            log.warning("the source of %s was not told of its end: %s", ended.path, error)
+        finally:
+            for deleted in chain:
+                self._trash.let_go(deleted)
+
+    def _may_go_on(self) -> bool:
+        refusal = self._core.refusal()
+        return refusal is None or isinstance(refusal, DiskFull)
+
+    async def _release(self, origin: ForkOrigin | None) -> tuple[Stream, Deleted] | None:
+        """A fork is gone; its source, if that ended with it."""
         if origin is None:
-            return
+            return None
         try:
             source = await self._core.catalog.find(origin.source)
         except StreamUnusable:
-            return
-        if source is None or fork.id not in source.sidecar.forks:
-            return
-        forks = {key: path for key, path in source.sidecar.forks.items() if key != fork.id}
-        await self.change(source, forks=forks).wait()
-        if source.sidecar.soft_deleted and source.ended is None:
-            with suppress(StreamGone):  # other forks need it
-                await self.end(source)
+            return None
+        if source is None or source.id != origin.source_id:
+            return None
+        if not source.sidecar.soft_deleted:
+            if source.sidecar.lifetime() is not FOREVER:
+                await self._is_needed(source)  # once it has expired, forks make the difference
+            return None
+        with suppress(StreamGone, StreamNotFound):  # other forks need it, or somebody ended it
+            deleted = await self._end_alone(source)
+            return None if deleted is None else (source, deleted)
+        return None
+
+    async def _release_later(self, origin: ForkOrigin) -> None:
+        """The same for a fork whose files are about to be removed."""
+        source = await self._release(origin)
+        if source is not None:
+            await self._release_sources(*source)
+
+    # -- sidecars --------------------------------------------------------------------------
 
     def change(self, stream: Stream, **changes: object) -> SidecarOperation:
         """Give a stream a new version of its sidecar."""
         before = stream.sidecar
-        stream.sidecar = msgspec.structs.replace(
+        stream.sidecar = sidecar = msgspec.structs.replace(
             before, version=before.version + 1, last_use_ms=stream.last_use_ms, **changes
         )
-        operation = SidecarOperation(stream, (sidecar_record(stream),), before)
+        record = fmt.SidecarRecord(
+            stream.path, stream.id, sidecar.version, sidecar_format.pack(sidecar)
+        )
+        operation = SidecarOperation(stream, (record,), before)
         self._core.submit(operation)
         return operation
 
-    def _discard(self, name: str, *, keep: bool) -> None:
-        """Remove a deleted stream's files in the background, or ``keep`` them in ``aside/``."""
-        task = asyncio.create_task(self._set_aside(name) if keep else self._remove(name))
-        self._removals.add(task)
-        task.add_done_callback(self._removals.discard)
-
-    async def _remove(self, name: str) -> None:
-        trash = self._core.directory.trash
-        path = trash / name
-        try:
-            if self._core.settings.durability is not Durability.FSYNC:
-                # The journal may forget the deletion; then the stream must come back whole.
-                await self._core.run(self._core.directory.disk.sync_directory, trash)
-            await _remove_tree(self._core.directory.disk, path, executor=self._core.executor)
-        except OSError as error:
-            log.warning("cannot remove %s: %s", path, error)
-
-    async def _set_aside(self, name: str) -> None:
-        """Keep what an expired stream held: the clock that said so cannot be relied on."""
-        core = self._core
-        path = core.directory.trash / name
-        try:
-            kept = await core.run(move_aside, core.directory, path)
-        except OSError as error:
-            log.warning("cannot keep %s: %s", path, error)
-        else:
-            log.warning(
-                "an expired stream was replaced soon after a start, or a jump of the clock: "
-                "what it held is kept in %s",
-                kept,
-            )
-
-    async def empty_trash(self) -> None:
-        """Remove what an earlier run left."""
-        core = self._core
-        try:
-            left = await core.run(core.directory.disk.names, core.directory.trash)
-        except OSError as error:
-            log.warning("cannot remove what is left of deleted streams: %s", error)
-            return
-        for name in left:
-            await self._remove(name)
-
     async def finished(self) -> None:
         """Return when no files are being removed."""
-        if self._removals:
-            await asyncio.wait(self._removals)
+        await self._trash.finished()

@@ -99,13 +99,13 @@ class Engine:
         self._births = Births(core, self._endings.end)
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
+        core.catalog.mortal_came = self._uses.watch
         self._long: set[asyncio.Task[object]] = set()
         self._turns = Turns()  # of appends that cannot be decided at once
         watch = core.supervisor.watch
         self._tasks = [
             watch("uses", self._uses.run()),
             watch("reclaimer", self._reclaimer().run()),
-            watch("trash", self._endings.empty_trash(), ends=True),
         ]
         if core.catalog.verifying:
             self._tasks.append(watch("verifier", Verifier(core).run(), ends=True))
@@ -419,7 +419,7 @@ class Engine:
     def _check_usable(self, stream: Stream) -> None:
         self._check_there(stream)
         if stream.sidecar.lifetime() is not FOREVER and stream.is_expired(self._core.now_ms()):
-            if stream.sidecar.forks:
+            if stream.forked:
                 raise StreamGone(stream.path)
             raise StreamNotFound(stream.path)
 

@@ -12,6 +12,7 @@ reads on by itself (``overtaken``).  Everything here runs on the event loop and 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
@@ -32,10 +33,10 @@ MAX_QUEUED_BYTES: Final = 16 * MIB
 """Of the data in all of them; what comes beyond is not queued, so it is one publication more."""
 
 _TURN: Final = 64  # publications handed over in a turn of the loop: about 1 ms
-_SHARE: Final = (
-    16  # of those, to the readers of one stream before the next stream's have their turn
-)
+_SHARE: Final = 16  # of those, to one stream's readers before the next stream's have their turn
 _TASK: Final = 4  # what waking a task takes, which then does something, in such deliveries
+
+log = logging.getLogger("durable_streams.engine")
 
 
 class Deliveries:
@@ -187,8 +188,15 @@ class Audience:
             self._take_from_queue()
         for subscriber in now:
             if subscriber in self.subscribers:
-                subscriber.published(publication)
+                self._tell(subscriber, publication)
         return len(now)
+
+    def _tell(self, subscriber: Subscriber, publication: Publication) -> None:
+        try:
+            subscriber.published(publication)
+        except Exception:  # it would miss something: the client finds that when it comes back
+            log.critical("bug: a live reader was not told of an append, and left", exc_info=True)
+            self.leave(subscriber)
 
     def _deliver_woken(self, most: int) -> int:
         done = 0

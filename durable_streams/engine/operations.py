@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.engine.stream import MemoryChunk
 from durable_streams.engine.waiters import resolve
 from durable_streams.results import Publication
-from durable_streams.storage.format.journal import AppendRecord
+from durable_streams.storage.format.journal import AppendRecord, ForkRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -247,6 +247,8 @@ def size_of(record: Record) -> int:
         return size + len(record.data) + len(record.index)
     for name in ("data", "index", "sidecar"):
         size += len(getattr(record, name, b""))
+    if isinstance(record, ForkRecord):
+        size += len(record.fork_path)
     return size
 
 

@@ -28,7 +28,7 @@ from durable_streams.storage.format.index import CHAIN_BYTES, Tail
 from durable_streams.storage.format.journal import AppendRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from durable_streams.engine.live import Deliveries
     from durable_streams.engine.operations import Operation
@@ -102,11 +102,14 @@ class Stream:
         "durable",
         "ended",
         "followers",
+        "forked",
+        "forks_made",
         "id",
         "is_json",
         "last_operation",
         "last_use_ms",
         "memory",
+        "on_use",
         "path",
         "producers",
         "sidecar",
@@ -133,10 +136,13 @@ class Stream:
         self.followers = 0
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
         self.use_written_ms = self.last_use_ms
+        self.on_use: Callable[[Stream], None] | None = None  # told of the next use, once
         self.last_operation: Operation | None = None
         self.birth: Operation | None = None
         self.ended: StreamError | None = None
-        self.building = 0
+        self.building = 0  # forks of it that are on their way
+        self.forks_made = 0  # since it was opened, or tried
+        self.forked = loaded.forked  # whether it had forks when that was last looked at
 
     @property
     def cost_bytes(self) -> int:
@@ -150,7 +156,11 @@ class Stream:
 
     def use(self, now_ms: int) -> None:
         """Somebody uses the stream: a sliding TTL begins anew."""
-        self.last_use_ms = max(self.last_use_ms, now_ms)
+        if now_ms > self.last_use_ms:
+            self.last_use_ms = now_ms
+            if self.on_use is not None:
+                tell, self.on_use = self.on_use, None
+                tell(self)
 
     def ends_at_ms(self, now_ms: int) -> int | None:
         """When the stream ends if nobody uses it any more; None: never.

@@ -155,7 +155,7 @@ def _record(record: fmt.Record, *, full: bool) -> str:
     kind = type(record).__name__.removesuffix("Record").lower()
     text = f"{kind} {record.path!r} {record.id}"
     fields = msgspec.structs.asdict(record)
-    for name in ("segment", "position", "index_position", "version"):
+    for name in ("segment", "position", "index_position", "version", "fork_id", "fork_path"):
         if name in fields:
             text += f", {name} {fields[name]}"
     for name in ("sidecar", "index", "data"):

@@ -137,7 +137,7 @@ class JournalCheck:
             self._deleted.add(key)
             return
         self._deleted.discard(key)
-        if isinstance(record, fmt.SidecarRecord):
+        if isinstance(record, fmt.SidecarRecord | fmt.ForkRecord):
             return
         if isinstance(record, fmt.AdoptRecord) and not (waits and self._is_in_tmp(record.id)):
             return

@@ -17,6 +17,7 @@ from durable_streams.maintenance.segment_reader import SegmentReader
 from durable_streams.protocol.offsets import Offset
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.fork_marks import unpack_mark
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format.index import BadLine, NewerIndex, Opening
 from durable_streams.storage.missing import Missing, files_of, what_is_missing
@@ -277,6 +278,20 @@ class StreamCheck:
             parsed = names.parse_file(name)
             if name == names.SIDECAR or (parsed is not None and parsed[1] == sidecar.id):
                 continue
+            marks = self._directory / name
+            if name == names.forks_of(sidecar.id) and self._disk.is_directory(marks):
+                self._look_at_marks(marks)
+                continue
             level = Level.NOTE if parsed is None else Level.TORN
             text = "it is not a file of this stream"
             self._report(Finding(level, self._directory / name, text, "", self.stream))
+
+    def _look_at_marks(self, marks: Path) -> None:
+        """Where the forks are: hints, of which some may be missing or of forks that are gone."""
+        for name in sorted(self._disk.names(marks)):
+            self._reading = marks / name
+            if not names.is_id(name):
+                self._report(Finding(Level.NOTE, marks / name, "it is no fork's", "", self.stream))
+            elif unpack_mark(name, disks.read_file(self._disk, marks / name) or b"") is None:
+                text, meaning = "it is unreadable", "the stream may go before this fork of it does"
+                self._report(Finding(Level.WARNING, marks / name, text, "", self.stream, meaning))

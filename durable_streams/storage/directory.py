@@ -2,7 +2,7 @@
 
 ::
 
-    FORMAT.json   {"format": 1, "id": "<random>"}; written first, never changed
+    FORMAT.json   {"format": 2, "id": "<random>"}; written first, the id never changed
     LOCK          flock'ed by the one process that has the directory open, and so is the directory
                   itself: whatever is removed from it, there is one server; see ``holder``
     journal/      see ``journal``
@@ -16,6 +16,10 @@
     streams/      one directory per stream, see ``names``
 
 A directory that is neither empty nor one of these is refused and left untouched.
+
+Format 1, of version 0.1, is read as it is.  The first start on such a directory writes the new
+number before anything else, so that no older version meets what it does not know; that has no way
+back.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import errno
 import logging
 import os
 import secrets
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +45,8 @@ if TYPE_CHECKING:
 
     from durable_streams.storage.disk import Disk, Identity
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READ_FORMATS: Final = frozenset({1, FORMAT})
 RESERVE_BYTES: Final = 4 * 1024 * 1024
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a disk without room, and of a quota."""
@@ -103,13 +109,17 @@ class Layout:
 
 
 class DataDirectory(Layout):
-    """An opened, locked data directory."""
+    """An opened, locked data directory.
+
+    ``replacing``: held while a sealed file is replaced by a copy of it that may have more names.
+    """
 
     def __init__(self, disk: Disk, root: Path, lock_fd: int) -> None:
         super().__init__(disk, root)
         self._lock_fd = lock_fd
         self.root_fd = disk.open_read(root)
         self._streams_identity: Identity | None = None
+        self.replacing = threading.Lock()
 
     def is_there(self) -> bool:
         """Whether what was opened still is at its name.
@@ -160,7 +170,9 @@ class DataDirectory(Layout):
         try:
             directory._lock_itself()
             if fresh:
-                _begin(disk, root)
+                _write_format(disk, root, secrets.token_hex(8))
+            else:
+                directory._raise_format()
             directory._make_missing()
             directory._check_volumes()
             holder.sign(disk, lock_fd)
@@ -178,6 +190,25 @@ class DataDirectory(Layout):
             raise
         except OSError as error:
             log.debug("directories cannot be locked on this file system: %s", error)
+
+    def _raise_format(self) -> None:
+        """Have it say that it is of our format, durably, before anything of ours is in it."""
+        found = _read_format(self.disk, self.root)
+        if found is None or found.format >= FORMAT:
+            return
+        try:
+            _write_format(self.disk, self.root, found.id)
+        except OSError as error:
+            if error.errno not in FULL or not self.give_up_reserve():
+                raise
+            _write_format(self.disk, self.root, found.id)
+        log.warning(
+            "the data directory %s was of format %d and is of format %d from now on: versions "
+            "that know only the former refuse it",
+            self.root,
+            found.format,
+            FORMAT,
+        )
 
     def _make_missing(self) -> None:
         for path in (self.streams, self.journal, self.tmp, self.trash, self.aside):
@@ -305,8 +336,8 @@ def check_format(disk: Disk, root: Path) -> bool:
 
     Raises :class:`DataDirectoryError` if it is somebody else's, or of an unknown format.
     """
-    data = disks.read_file(disk, root / "FORMAT.json")
-    if data is None:
+    found = _read_format(disk, root)
+    if found is None:
         if not disk.is_directory(root):
             if disk.status(root) is not None:
                 raise DataDirectoryError(f"the data directory {root} is not a directory")
@@ -318,23 +349,27 @@ def check_format(disk: Disk, root: Path) -> bool:
                 "give an empty directory, or a whole copy of a data directory"
             )
         return False
-    try:
-        version = msgspec.json.decode(data, type=_FormatFile).format
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataDirectoryError(f"{root}/FORMAT.json is unreadable: {error}") from None
-    if version != FORMAT:
+    if found.format not in READ_FORMATS:
         raise DataDirectoryError(
-            f"{root} has data format {version}; this version knows only format {FORMAT}"
+            f"{root} has data format {found.format}; this version knows only formats up to {FORMAT}"
         )
     return True
+
+
+def _read_format(disk: Disk, root: Path) -> _FormatFile | None:
+    data = disks.read_file(disk, root / "FORMAT.json")
+    try:
+        return None if data is None else msgspec.json.decode(data, type=_FormatFile)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DataDirectoryError(f"{root}/FORMAT.json is unreadable: {error}") from None
 
 
 def _may_stay(name: str) -> bool:
     return name.startswith((".", "README", "LOCK", "lost+found"))
 
 
-def _begin(disk: Disk, root: Path) -> None:
-    data = msgspec.json.encode(_FormatFile(FORMAT, secrets.token_hex(8))) + b"\n"
+def _write_format(disk: Disk, root: Path, directory_id: str) -> None:
+    data = msgspec.json.encode(_FormatFile(FORMAT, directory_id)) + b"\n"
     disks.write_file(disk, root / ".FORMAT.json", data, sync=True)
     disk.rename(root / ".FORMAT.json", root / "FORMAT.json")
     disk.sync_directory(root)

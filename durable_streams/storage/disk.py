@@ -14,6 +14,8 @@ import fcntl
 import os
 import re
 import stat
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Union
 
 import msgspec
@@ -211,6 +213,14 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def some_names(self, path: StrPath, most: int) -> list[str]:
+        """So many names of a directory, at most, in no order; costs nothing for those beyond."""
+        try:
+            with os.scandir(path) as entries:
+                return [entry.name for entry in islice(entries, most)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def make_directory(self, path: StrPath) -> None:
         """Make one directory; the name is not yet durable."""
         os.mkdir(path, 0o755)
@@ -370,16 +380,20 @@ def make_directories(disk: Disk, path: StrPath, top: StrPath) -> list[str]:
 
 
 def remove_tree(disk: Disk, path: StrPath) -> None:
-    """Remove a directory and all below it; missing parts are no error."""
-    for name in disk.names(path):
-        child = f"{path}/{name}"
-        try:
-            disk.unlink(child)
-        except FileNotFoundError:
-            continue
-        except (IsADirectoryError, PermissionError):
-            remove_tree(disk, child)
-    try:
-        disk.remove_directory(path)
-    except FileNotFoundError:
-        return
+    """Remove a directory and all below it, however deep; missing parts are no error."""
+    waiting = [str(path)]
+    found: list[str] = []
+    while waiting:
+        directory = waiting.pop()
+        found.append(directory)
+        for name in disk.names(directory):
+            child = f"{directory}/{name}"
+            try:
+                disk.unlink(child)
+            except FileNotFoundError:
+                continue
+            except (IsADirectoryError, PermissionError):
+                waiting.append(child)
+    for directory in reversed(found):  # what is in a directory was found behind it
+        with suppress(FileNotFoundError):
+            disk.remove_directory(directory)

@@ -1,12 +1,15 @@
 """Building a fork's directory in ``tmp/<id>``, durable before it is renamed into place.
 
 Segments before the one that the fork point lies in are sealed: they are linked under the fork's
-names (copied where the file system cannot link).  The piece up to the fork point is copied, and
-its index rewritten up to the cut, without the source's producers, ``Stream-Seq`` and closed mark.
+names (copied where the file system cannot link).  Where a file has as many names as its file system
+allows (65,000 on ext4), the source gets a copy in its place, which further forks link to.  The
+piece up to the fork point is copied, and its index rewritten up to the cut, without the source's
+producers, ``Stream-Seq`` and closed mark.
 """
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +59,7 @@ class _Builder:
         self._plan = plan
         self._source = directory.stream_directory(plan.source_path)
         self._target = target
+        self._replacing = directory.replacing
 
     def run(self) -> Tail:
         plan, disk = self._plan, self._disk
@@ -79,14 +83,45 @@ class _Builder:
         fd = self._disk.open_read(source)
         try:
             self._disk.sync(fd)
-            try:
-                self._disk.link(source, self._target / name)
-            except OSError as error:
-                if not system_calls.LINK.covers(error):
-                    raise
+            refusal = self._try_to_link(source, name)
+            if refusal == errno.EMLINK:
+                refusal = self._link_to_another(source, name)
+            if refusal:
                 self._copy(fd, name, self._disk.file_status(fd).size_bytes)
         finally:
             self._disk.close(fd)
+
+    def _try_to_link(self, source: str, name: str) -> int:
+        """Link a sealed file; 0, or why that was refused."""
+        try:
+            self._disk.link(source, self._target / name)
+        except OSError as error:
+            if not system_calls.LINK.covers(error):
+                raise
+            return error.errno or errno.EMLINK
+        return 0
+
+    def _link_to_another(self, source: str, name: str) -> int:
+        """The same where the file has all the names it may: the source gets one that has room.
+
+        By a rename: the source has one or the other, of the same bytes, whatever happens.
+        """
+        with self._replacing:  # those who wait here link to the same one
+            refusal = self._try_to_link(source, name)
+            if refusal != errno.EMLINK:
+                return refusal
+            fd = self._disk.open_read(source)
+            try:
+                status = self._disk.file_status(fd)
+                if status.links == 1:
+                    return refusal  # its file system allows no more
+                copy = disks.own_copy(
+                    self._disk, source, fd, status.size_bytes, self._target / name
+                )
+                self._disk.close(copy)
+            finally:
+                self._disk.close(fd)
+            return self._try_to_link(source, name)
 
     def _copy(self, fd: int, name: str, size: int) -> None:
         copy = self._disk.open_write(self._target / name)

@@ -25,6 +25,7 @@ _AS_IT_IS: Final = re.compile(
     r"[a-z0-9_-][a-z0-9._-]{0,239}(?:/[a-z0-9_-][a-z0-9._-]{0,239})*", re.ASCII
 )
 _UNIT: Final = re.compile(r"%([0-9a-f]{2})|\+([a-z])|([a-z0-9._-])", re.ASCII)
+_ID: Final = re.compile(r"[0-9a-f]{24}", re.ASCII)
 _FILE: Final = re.compile(r"([0-9]{16})-([0-9a-f]{24})\.(seg|idx)", re.ASCII)
 
 SIDECAR: Final = "meta.json"
@@ -120,6 +121,16 @@ def segment_file(segment: int, stream_id: str) -> str:
 def index_file(segment: int, stream_id: str) -> str:
     """Name of a segment's index file: one line per append."""
     return f"{segment:016d}-{stream_id}.idx"
+
+
+def forks_of(stream_id: str) -> str:
+    """Name of the directory of a stream's marks, one for each fork: see ``fork_marks``."""
+    return f"{stream_id}.forks"
+
+
+def is_id(name: str) -> bool:
+    """Whether a name is the id of a stream."""
+    return _ID.fullmatch(name) is not None
 
 
 def parse_file(name: str) -> tuple[int, str, str] | None:

@@ -318,6 +318,9 @@ class _Replay:
                     self._mend_sidecar(later)
             case fmt.SidecarRecord():
                 self._writer.replace_sidecar(record)
+            case fmt.ForkRecord():
+                if record.fork_id not in self._ended:
+                    self._writer.fork(record)
             case fmt.DeleteRecord():
                 if record.id in self._revived:
                     return False

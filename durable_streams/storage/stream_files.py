@@ -18,6 +18,7 @@ import msgspec
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.fork_marks import is_forked
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.format.index import (
@@ -81,6 +82,7 @@ class LoadedStream:
     ``sizes``: final bytes of every segment before the last; ``chains``: the running checksum behind
     each.  ``notes``: what was torn or left out, for the log.  ``missing``: of an incomplete stream,
     which file is gone or cut.
+    ``forked``: it has, or had, forks.
     """
 
     sidecar: Sidecar
@@ -92,6 +94,7 @@ class LoadedStream:
     cut: bool = False
     notes: list[str] = field(default_factory=list)
     missing: str = ""
+    forked: bool = False
 
 
 def load_sidecar(disk: Disk, directory: StrPath) -> Sidecar | None:
@@ -124,6 +127,7 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
     files = files_of(disk, directory, sidecar.id)
     root = bytes.fromhex(sidecar.root)
     loaded = LoadedStream(sidecar, Tail(0, 0, 0, root))
+    loaded.forked = bool(sidecar.forks) or is_forked(disk, directory, sidecar.id)
     last = _continued(disk, directory, loaded, files, verify)
     if last is not None:
         opening, chain = last

@@ -23,6 +23,7 @@ from durable_streams.storage import names
 from durable_streams.storage.aside import cut_files, move_aside, move_bytes_aside
 from durable_streams.storage.directory import FULL
 from durable_streams.storage.disk import FailedSync
+from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
 from durable_streams.storage.identity import FilesLost, is_in_place, put_in_place
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         AdoptRecord,
         CreateRecord,
         DeleteRecord,
+        ForkRecord,
     )
 
 _REMOVED_IN_PLACE: Final = FULL | {errno.EXDEV}
@@ -105,10 +107,6 @@ class StreamWriter:
         self._dirty = Dirty()
         self._waiting_files = 0  # new ones that are open for a checkpoint under way
 
-    def is_reachable(self) -> bool:
-        """Whether the data directory is where it was."""
-        return self._directory.is_there()
-
     # -- records ---------------------------------------------------------------------------
 
     def create(self, record: CreateRecord) -> None:
@@ -136,7 +134,7 @@ class StreamWriter:
         self._move_in(born, target)
 
     def _restore(self, record: CreateRecord, target: str) -> None:
-        if not self._has_sidecar(target, record.sidecar):
+        if not self._has_file(f"{target}/{names.SIDECAR}", record.sidecar):
             try:
                 sidecar = load_sidecar(self._disk, target)
             except DamagedFiles:
@@ -184,6 +182,19 @@ class StreamWriter:
         self._disk.rename(born, target)
         self._dirty.directories.discard(born)
         self._dirty.note(*changed, target, parent, self._tmp)
+
+    def fork(self, record: ForkRecord) -> None:
+        """Let a stream know of a fork; nothing happens if the stream is gone."""
+        self._directory.check_place()
+        home = self._directory.stream_directory(record.path)
+        if not (self._disk.is_directory(home) and self._is_of(home, record.id)):
+            return
+        forks = f"{home}/{names.forks_of(record.id)}"
+        if not self._disk.is_directory(forks):
+            self._disk.make_directory(forks)
+            self._dirty.note(home)
+        data = pack_mark(record.fork_id, record.fork_path)
+        self._put(forks, record.fork_id, data, f"{record.fork_id}.mark")
 
     def append(self, first: AppendRecord, data: bytes, index: bytes) -> None:
         """Write bytes to a segment, then their lines to its index, from ``first``'s place on."""
@@ -257,26 +268,28 @@ class StreamWriter:
                 return
         self._put_sidecar(record.id, target, record.sidecar)
 
-    def _has_sidecar(self, target: str, data: bytes) -> bool:
-        """Whether a sidecar is there byte for byte; the next checkpoint makes it durable."""
-        present = f"{target}/{names.SIDECAR}"
-        if disks.read_file(self._disk, present) != data:
+    def _put_sidecar(self, stream_id: str, target: str, data: bytes) -> None:
+        self._put(target, names.SIDECAR, data, f"{stream_id}.{names.SIDECAR}")
+
+    def _has_file(self, path: str, data: bytes) -> bool:
+        """Whether a file is there byte for byte; the next checkpoint makes it durable."""
+        if disks.read_file(self._disk, path) != data:
             return False
         if not self._dirty.everything:
-            self._keep_open(self._disk.open_write(present))
+            self._keep_open(self._disk.open_write(path))
         return True
 
-    def _put_sidecar(self, stream_id: str, target: str, data: bytes) -> None:
-        if self._has_sidecar(target, data):
+    def _put(self, directory: str, name: str, data: bytes, fresh_name: str) -> None:
+        """Have a small file in a directory, whole at every moment."""
+        if self._has_file(f"{directory}/{name}", data):
             return
-        present = f"{target}/{names.SIDECAR}"
-        fresh = f"{self._tmp}/{stream_id}.{names.SIDECAR}"
+        fresh = f"{self._tmp}/{fresh_name}"
         if self._journaled:
             self._write_new(fresh, data)
         else:
             disks.write_file(self._disk, fresh, data, sync=True)
-        self._disk.rename(fresh, present)
-        self._dirty.note(target, self._tmp)
+        self._disk.rename(fresh, f"{directory}/{name}")
+        self._dirty.note(directory, self._tmp)
 
     def delete(self, record: DeleteRecord) -> None:
         """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty."""
@@ -297,7 +310,7 @@ class StreamWriter:
         dirty = self._dirty
         dirty.note(parent, self._trash)
         dirty.directories.discard(source)
-        while parent != self._streams and not self._disk.names(parent):
+        while parent != self._streams and not self._disk.some_names(parent, 1):
             self._disk.remove_directory(parent)
             dirty.directories.discard(parent)
             parent = disks.parent_of(parent)

@@ -117,7 +117,7 @@ async def test_a_deleted_source_whose_last_fork_ended_in_a_crash_frees_its_path(
     with pytest.raises(StreamExists):
         await put(engine, "source", b"new")
     fork = await engine._find("fork")
-    await engine._endings._delete(fork).wait()  # killed before the source was told
+    await engine._endings._delete(fork)[1].wait()  # killed before the source was told
     await engine.close()
     engine = await Engine.open(tmp_path / "data", SETTINGS)
     await put(engine, "source", b"new")

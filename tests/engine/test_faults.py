@@ -396,7 +396,7 @@ async def test_what_cannot_be_listed_of_deleted_streams_is_told_and_stops_nothin
     data: Path, disk: StagedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
     await (await started(data, disk)).close()
-    disk.fail("names", errno.EACCES, "data/trash")
+    disk.fail("some_names", errno.EACCES, "data/trash")
     engine = await started(data, disk)
     await engine.delete("s")
     await engine.close()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
+from durable_streams.engine import uses
+from durable_streams.engine.stream import Stream
+from durable_streams.engine.wheel import HORIZON_S
 from durable_streams.errors import StreamExists, StreamGone, StreamNotFound
 from durable_streams.library import Streams
 from durable_streams.protocol.commands import Create, ForkRequest, Lifetime
@@ -17,6 +21,7 @@ from tests.engine.test_lifetimes import BYTES, CountingDisk, live, make, on_disk
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+    from weakref import ref
 
     from durable_streams.engine.engine import Engine
     from tests.simulation.scheduler import Scheduler
@@ -206,5 +211,109 @@ def test_an_expiry_time_ends_a_stream_and_its_readers_all_the_same(tmp_path: Pat
                 await engine.wait(stream, (await engine._find("s")).durable.offset, 1000.0)
             with pytest.raises(StreamNotFound):  # one that was catching up, too
                 await engine.read(stream, (await engine._find("s")).durable.offset)
+
+    live(tmp_path, CountingDisk(), life)
+
+
+def test_only_the_streams_that_were_used_or_whose_time_has_come_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    is_expired = Stream.is_expired
+    unwritten = uses._unwritten_too_long
+
+    def noted(stream: Stream, now_ms: int) -> bool:
+        looked.append(stream.path)
+        return is_expired(stream, now_ms)
+
+    def noted_too(stream: Stream) -> bool:
+        looked.append(stream.path)
+        return unwritten(stream)
+
+    async def life(engine: Engine, _: Scheduler) -> None:
+        for number in range(200):
+            await make(engine, f"s/{number}", Lifetime(ttl_s=100_000))
+        for stream in engine._core.catalog.mortal():
+            audience = stream.followed(engine._core.deliveries)
+            audience.waiters[engine._core.loop.create_future()] = None
+        await passes(HORIZON_S)
+        looked.clear()
+        monkeypatch.setattr(Stream, "is_expired", noted)
+        monkeypatch.setattr(uses, "_unwritten_too_long", noted_too)
+        await passes(HORIZON_S)
+        assert 200 <= len(looked) <= 210  # once each, where it was 120 times
+        await engine.open_stream("s/7")
+        looked.clear()
+        await passes(1)
+        assert looked.count("s/7") <= 4
+        assert "s/7" in looked
+        for stream in engine._core.catalog.mortal():
+            stream.audience.waiters.clear()
+
+    live(tmp_path, CountingDisk(), life)
+
+
+def test_streams_that_are_due_together_are_looked_at_in_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices: list[int] = []
+    monkeypatch.setattr(uses, "SLICE", 5)
+
+    async def life(engine: Engine, _: Scheduler) -> None:
+        look = engine._uses._look
+
+        def noted(due: list[ref[Stream]]) -> None:
+            slices.append(len(due))
+            look(due)
+
+        monkeypatch.setattr(engine._uses, "_look", noted)
+        for number in range(33):
+            await make(engine, f"s/{number}", Lifetime(ttl_s=100_000))
+        await passes(HORIZON_S + 2)
+        assert sum(slices) == 33
+        assert max(slices) == 5
+
+    live(tmp_path, CountingDisk(), life)
+
+
+@pytest.mark.parametrize("most", [3, 2])
+def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(uses, "MOST_UNWRITTEN", most)
+
+    async def used(engine: Engine) -> int:
+        """Use all streams; how many of them have it in their sidecar then."""
+        for number in range(3):
+            await engine.open_stream(f"s/{number}")
+        await passes(2)
+        return sum(stream.sidecar.version > 1 for stream in engine._core.catalog.mortal())
+
+    async def life(engine: Engine, _: Scheduler) -> None:
+        for number in range(3):
+            await make(engine, f"s/{number}", Lifetime(ttl_s=3600))
+        await passes(10)
+        assert await used(engine) == most
+        assert await used(engine) == 3
+
+    live(tmp_path, CountingDisk(), life)
+
+
+def test_a_jump_of_the_clock_sends_readers_of_expired_streams_away_at_once(tmp_path: Path) -> None:
+    async def life(engine: Engine, scheduler: Scheduler) -> None:
+        end_ms = engine._core.now_ms() + 1000 * 86_400
+        await make(engine, "s", Lifetime(None, "as the client wrote it", end_ms))
+        stream = await engine.open_stream("s")
+        waiting = asyncio.ensure_future(
+            engine.wait(stream, (await engine._find("s")).durable.offset, 1000.0)
+        )
+        await passes(2)
+        wall_ms = scheduler.now_ms
+        jumped = lambda: wall_ms() + 2 * 1000 * 86_400  # noqa: E731
+        engine._core.now_ms = engine._core.clock._now_ms = jumped
+        await passes(2)
+        assert waiting.done()
+        with pytest.raises(StreamNotFound):
+            await waiting
 
     live(tmp_path, CountingDisk(), life)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams.engine import catalog
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import StreamDamaged
 from durable_streams.protocol.commands import Append, Create
@@ -14,6 +15,7 @@ from durable_streams.protocol.offsets import Start
 from durable_streams.settings import Durability, Settings
 from durable_streams.storage import names
 from durable_streams.storage.disk import Disk, StrPath
+from durable_streams.storage.stream_files import LoadedStream, load
 from tests.copying import copy_live
 
 BYTES = "application/octet-stream"
@@ -113,6 +115,34 @@ async def test_what_was_written_since_a_stream_was_verified_is_never_cut(data: P
             await content(engine, path)
         assert next(directory(data, path).glob("*.idx")).read_bytes() == before
     assert is_marked(data)
+    await engine.close()
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize(("others", "again"), [(2, False), (3, True)])
+async def test_so_many_streams_are_remembered_as_verified_and_others_are_verified_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch, others: int, again: bool
+) -> None:
+    monkeypatch.setattr(catalog, "MOST_VERIFIED", 3)
+    verified: list[str] = []
+
+    def noted(disk: Disk, home: StrPath, *, verify: bool = False) -> LoadedStream | None:
+        if verify:
+            verified.append(Path(home).name)
+        return load(disk, home, verify=verify)
+
+    monkeypatch.setattr(catalog, "load", noted)
+    engine = await Engine.open(data, SYNCED)
+    while not engine._core.catalog._verified:  # the walk begins with another
+        await asyncio.sleep(0)
+    await append(engine, "far/away", b"CCCC")
+    await in_files(engine, "far/away")
+    for number in range(others):
+        await engine.create(Create(f"s/{number}", BYTES), b"")
+    assert len(engine._core.catalog._verified) == 3
+    verified.clear()
+    assert await content(engine, "far/away") == b"AAAACCCC"
+    assert verified == ["away@"] * again
     await engine.close()
 
 

@@ -24,7 +24,8 @@ class Clock:
     def __init__(self, server: RunningServer, patch: pytest.MonkeyPatch) -> None:
         core = server.engine._core
         self._now_ms = core.now_ms()
-        patch.setattr(core, "now_ms", lambda: self._now_ms)
+        for owner, name in ((core, "now_ms"), (core.clock, "_now_ms")):
+            patch.setattr(owner, name, lambda: self._now_ms)
 
     def passes(self, seconds: float) -> None:
         self._now_ms += round(seconds * 1000)

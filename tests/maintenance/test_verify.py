@@ -57,6 +57,25 @@ def test_one_stream_is_verified_by_its_directory(data: Path, tmp_path: Path) -> 
     assert (checked.streams, checked.appends) == (1, 8)
 
 
+def test_a_flipped_bit_in_the_mark_of_a_fork_is_warned_of(data: Path) -> None:
+    [mark] = home(data, "chat/room").glob("*.forks/*")
+    sound = mark.read_bytes()
+    for position in range(len(sound)):
+        flipped = bytearray(sound)
+        flipped[position] ^= 1 << position % 8
+        mark.write_bytes(flipped)
+        checked, [finding] = findings_of(data)
+        assert (finding.level, finding.file) == (Level.WARNING, mark)
+        assert checked.state is State.TORN
+
+
+def test_what_is_no_mark_of_a_fork_is_noted(data: Path) -> None:
+    [marks] = home(data, "chat/room").glob("*.forks")
+    (marks / "stranger").write_bytes(b"")
+    _, [finding] = findings_of(data)
+    assert (finding.level, finding.file) == (Level.NOTE, marks / "stranger")
+
+
 def test_verifying_changes_nothing(data: Path) -> None:
     def tree() -> dict[Path, tuple[bytes, int]]:
         return {
@@ -71,7 +90,7 @@ def test_verifying_changes_nothing(data: Path) -> None:
 
 
 def test_a_flipped_bit_in_any_byte_of_any_stream_is_found_and_named(data: Path) -> None:
-    files = [path for path in (data / "streams").rglob("*") if path.is_file()]
+    files = [path for path in (data / "streams").rglob("*.*") if path.is_file()]
     assert {path.suffix for path in files} == {".seg", ".idx", ".json"}
     for path in files:
         sound = path.read_bytes()
@@ -87,7 +106,7 @@ def test_a_flipped_bit_in_any_byte_of_any_stream_is_found_and_named(data: Path) 
 def test_a_flipped_bit_in_the_format_file_is_refused_by_name(data: Path) -> None:
     file = data / "FORMAT.json"
     sound = file.read_bytes()
-    for position in range(sound.index(b"1") + 1):
+    for position in range(sound.index(b"2") + 1):
         flipped = bytearray(sound)
         flipped[position] ^= 4
         file.write_bytes(flipped)

@@ -292,6 +292,9 @@ class SimulatedDisk(Disk):
         node = self._lookup(path)
         return list(node.names) if isinstance(node, Directory) else []
 
+    def some_names(self, path: StrPath, most: int) -> list[str]:
+        return self.names(path)[:most]
+
     def make_directory(self, path: StrPath) -> None:
         path = Path(path)
         self._call("make_directory", path)

@@ -122,6 +122,10 @@ class StagedDisk(Disk):
         self._stage("names", path)
         return super().names(path)
 
+    def some_names(self, path: StrPath, most: int) -> list[str]:
+        self._stage("some_names", path)
+        return super().some_names(path, most)
+
     def make_directory(self, path: StrPath) -> None:
         self._stage("make_directory", path)
         super().make_directory(path)

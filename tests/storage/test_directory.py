@@ -1,6 +1,7 @@
 """Opening a data directory: begun, found again, refused."""
 
 import errno
+import fcntl
 import logging
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams.errors import DataDirectoryError, DataDirectoryInUse
-from durable_streams.storage.directory import LONGEST_DIRECTORY, DataDirectory
+from durable_streams.storage.directory import LONGEST_DIRECTORY, DataDirectory, check_format
 from durable_streams.storage.disk import Disk, StrPath
 from tests.storage.staged_disk import StagedDisk
 
@@ -132,7 +133,7 @@ def test_a_file_is_refused(data_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [('{"format": 2, "id": "x"}', "format 2"), ("{", "unreadable"), ("\udcff", "unreadable")],
+    [('{"format": 3, "id": "x"}', "format 3"), ("{", "unreadable"), ("\udcff", "unreadable")],
 )
 def test_an_unknown_format_is_refused_by_name(data_dir: Path, text: str, told: str) -> None:
     opened(data_dir)
@@ -165,6 +166,62 @@ def test_a_part_that_is_on_a_remote_file_system_is_warned_about(
     opened(data_dir, disk)
     [record] = caplog.records
     assert f"{data_dir}/journal is on ceph" in record.getMessage()
+
+
+OF_0_1 = b'{"format":1,"id":"0123456789abcdef"}\n'
+
+
+def begun_by_0_1(data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "FORMAT.json").write_bytes(OF_0_1)
+
+
+def test_a_directory_of_format_1_is_of_format_2_from_the_first_start_on(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun_by_0_1(data_dir)
+    opened(data_dir)
+    raised = OF_0_1.replace(b"1", b"2", 1)
+    assert (data_dir / "FORMAT.json").read_bytes() == raised
+    assert ["of format 1" in record.message for record in caplog.records] == [True]
+    opened(data_dir)
+    assert (data_dir / "FORMAT.json").read_bytes() == raised
+    assert len(caplog.records) == 1
+
+
+def test_the_new_number_is_durable_before_anything_else_is_made(data_dir: Path) -> None:
+    begun_by_0_1(data_dir)
+    disk = RecordingDisk()
+    opened(data_dir, disk)
+    raised = disk.events.index(("rename", data_dir / "FORMAT.json"))
+    first = disk.events.index(("make", data_dir / "streams"))
+    assert ("sync", data_dir) in disk.events[raised:first]
+
+
+def test_looking_at_a_directory_of_format_1_leaves_it_as_it_is(data_dir: Path) -> None:
+    begun_by_0_1(data_dir)
+    assert check_format(Disk(), data_dir)
+    assert (data_dir / "FORMAT.json").read_bytes() == OF_0_1
+
+
+def test_a_start_that_is_refused_leaves_the_format_as_it_is(data_dir: Path) -> None:
+    begun_by_0_1(data_dir)
+    lock = os.open(data_dir / "LOCK", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(DataDirectoryError, match="in use"):
+        opened(data_dir)
+    os.close(lock)
+    assert (data_dir / "FORMAT.json").read_bytes() == OF_0_1
+
+
+def test_on_a_full_disk_the_reserve_makes_room_for_the_new_number(data_dir: Path) -> None:
+    begun_by_0_1(data_dir)
+    (data_dir / "RESERVE").write_bytes(b"nothing")
+    disk = StagedDisk()
+    disk.fail("pwrite", errno.ENOSPC, ".FORMAT.json", times=1)
+    opened(data_dir, disk)
+    assert not (data_dir / "RESERVE").exists()
+    assert (data_dir / "FORMAT.json").read_bytes() == OF_0_1.replace(b"1", b"2", 1)
 
 
 def test_a_path_that_leaves_no_room_for_streams_is_refused(data_dir: Path) -> None:

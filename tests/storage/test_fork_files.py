@@ -10,6 +10,7 @@ from durable_streams.protocol.commands import ProducerClaim
 from durable_streams.protocol.offsets import Offset
 from durable_streams.storage import names
 from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.disk import StrPath
 from durable_streams.storage.fork_files import ForkPlan, build
 from durable_streams.storage.format.sidecar import ForkOrigin
 from durable_streams.storage.stream_files import DamagedFiles, LoadedStream, load
@@ -37,10 +38,15 @@ def source(directory: DataDirectory) -> Path:
     return Path(directory.stream_directory("s"))
 
 
-def plan(directory: DataDirectory, cut: tuple[int, int], messages: int | None = None) -> ForkPlan:
+def plan(
+    directory: DataDirectory,
+    cut: tuple[int, int],
+    messages: int | None = None,
+    fork_id: str = OTHER_ID,
+) -> ForkPlan:
     origin = ForkOrigin(source="s", source_id=ID, offset=None, sub_offset=0, point="")
     sidecar = msgspec.structs.replace(
-        sidecar_of("fork", OTHER_ID), root=sidecar_of("s", ID).root, fork=origin
+        sidecar_of("fork", fork_id), root=sidecar_of("s", ID).root, fork=origin
     )
     return ForkPlan("s", ID, sidecar, Offset(*cut), messages)
 
@@ -151,3 +157,63 @@ def test_a_damaged_source_is_not_forked(directory: DataDirectory, source: Path) 
     with pytest.raises(DamagedFiles, match="running checksum"):
         build(directory, plan(directory, (1, 11)))
     assert list(directory.tmp.iterdir()) == []
+
+
+MOST_NAMES = 3
+
+
+class FewNamesDisk(StagedDisk):
+    """A file system that allows a file few names; ``copied``: the files that were copied whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copied: list[str] = []
+
+    def link(self, source: StrPath, target: StrPath) -> None:
+        if Path(source).stat().st_nlink == MOST_NAMES:
+            raise OSError(errno.EMLINK, "Too many links", str(source))
+        super().link(source, target)
+
+    def copy(self, source: int, target: int, size: int) -> None:
+        self.copied.append(self._paths[source].name)
+        super().copy(source, target, size)
+
+
+@pytest.mark.parametrize(
+    ("forks", "copies"),
+    [(MOST_NAMES - 1, 0), (MOST_NAMES, 1), (2 * MOST_NAMES - 2, 1), (2 * MOST_NAMES - 1, 2)],
+)
+def test_where_names_run_out_one_copy_is_made_for_all_further_forks(
+    directory: DataDirectory, source: Path, monkeypatch: pytest.MonkeyPatch, forks: int, copies: int
+) -> None:
+    sealed = names.segment_file(0, ID)
+    disk = FewNamesDisk()
+    monkeypatch.setattr(directory, "disk", disk)
+    for number in range(forks):
+        build(directory, plan(directory, (1, 11), fork_id=f"{number:024x}"))
+    assert disk.copied.count(sealed) == copies
+    assert (source / sealed).read_bytes() == b"one.two."
+    segments = [
+        directory.tmp / f"{number:024x}" / names.segment_file(0, f"{number:024x}")
+        for number in range(forks)
+    ]
+    assert {segment.read_bytes() for segment in segments} == {b"one.two."}
+    assert len({path.stat().st_ino for path in [source / sealed, *segments]}) == copies + 1
+    assert disk.open_files == []
+
+
+def test_a_copy_for_which_there_is_no_room_leaves_the_source_as_it_was(
+    directory: DataDirectory, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = source / names.segment_file(0, ID)
+    disk = FewNamesDisk()
+    monkeypatch.setattr(directory, "disk", disk)
+    for number in range(MOST_NAMES - 1):
+        build(directory, plan(directory, (1, 11), fork_id=f"{number:024x}"))
+    before = sealed.stat().st_ino
+    disk.fail("sync", errno.ENOSPC, f"{OTHER_ID}/")
+    with pytest.raises(OSError, match="No space left"):
+        build(directory, plan(directory, (1, 11)))
+    assert sealed.stat().st_ino == before
+    assert not (directory.tmp / OTHER_ID).exists()
+    assert disk.open_files == []

@@ -15,6 +15,7 @@ from durable_streams.storage.format.journal import (
     CreateRecord,
     DeleteRecord,
     FileHeader,
+    ForkRecord,
     Record,
     SidecarRecord,
     pack_batch,
@@ -35,6 +36,7 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(AdoptRecord, TEXTS, TEXTS),
     st.builds(AppendRecord, TEXTS, TEXTS, NUMBERS, NUMBERS, NUMBERS, BYTES, BYTES, BYTES),
     st.builds(SidecarRecord, TEXTS, TEXTS, NUMBERS, BYTES),
+    st.builds(ForkRecord, TEXTS, TEXTS, TEXTS, TEXTS),
     st.builds(DeleteRecord, TEXTS, TEXTS),
 )
 PAYLOAD = pack_records([AppendRecord("s", ID, 0, 5, 200, b"8 bytes.", b"line\n", b"data")])

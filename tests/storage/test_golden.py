@@ -1,10 +1,13 @@
-"""Data directories that format 1 wrote, as killed processes left them: every version reads them.
+"""Data directories of each format, as killed processes left them: every version reads them.
 
 Made once, through the engine, and never again; a new format gets a directory of its own beside
 these.  ``format-1`` is of a server in the mode ``fsync``; ``format-1-killed`` of one in the mode
 ``none``, with two small journal files, that had lost bytes before: it has what the first lacks.
+``format-2`` has marks of forks: ``source`` was deleted but for two, a third is gone; that ``other``
+was forked only the journal knows.
 """
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -16,12 +19,14 @@ from durable_streams.library import Streams, open_streams
 from durable_streams.protocol.commands import ProducerClaim
 from durable_streams.storage.directory import Layout
 from durable_streams.storage.disk import Disk
+from durable_streams.storage.fork_marks import some_marks
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.journal import JournalContent, read_journal
 from durable_streams.storage.stream_files import load_sidecar
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
 KILLED = GOLDEN.with_name("format-1-killed")
+FORKED = GOLDEN.with_name("format-2")
 SOURCE = b"0123456789" * 4 + b"next segment."
 BYTES = b"first.second.third, in a segment of its own."
 
@@ -74,7 +79,7 @@ def test_the_journal_of_the_killed_server_has_every_kind_of_record(killed: Layou
         for record in fmt.unpack_records(batch.payload)
         if batch.number > 41  # what a checkpoint had made durable
     }
-    assert kinds == set(get_args(fmt.Record))
+    assert kinds == set(get_args(fmt.Record)) - {fmt.ForkRecord}
     assert (content.generation, content.last, content.applied) == (4, 51, 41)
     assert content.damage == []
 
@@ -127,3 +132,61 @@ async def test_the_directory_of_the_killed_server_is_read_and_written(killed: La
         for path in ("fork", "source"):
             with pytest.raises(StreamNotFound):
                 await streams.read(path)
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FORKED, tmp_path / "forked"))
+
+
+def marks(data: Path, path: str) -> set[str]:
+    """The forks that a stream has marks of."""
+    layout = Layout(Disk(), data)
+    home = layout.stream_directory(path)
+    sidecar = load_sidecar(layout.disk, home)
+    assert sidecar is not None
+    found = some_marks(layout.disk, home, sidecar.id, 10, ())
+    return {str(path) for _, path in found}
+
+
+async def test_the_directory_of_format_2_is_read(forked: Path) -> None:
+    expected = {
+        "other": b"other.more.",
+        "forks/a": SOURCE + b"own.",
+        "forks/B": SOURCE + b"own.",
+        "late": b"other.more.in no file yet.",
+    }
+    async with open_streams(forked) as streams:
+        for path, content in expected.items():
+            assert await whole(streams, path) == content
+        with pytest.raises(StreamGone):
+            await streams.read("source")
+        with pytest.raises(StreamNotFound):
+            await streams.read("forks/gone")
+    marked = [await asyncio.to_thread(marks, forked, path) for path in ("source", "other")]
+    assert marked == [{"forks/a", "forks/B"}, {"late"}]
+
+
+async def test_its_sources_go_with_their_last_forks(forked: Path) -> None:
+    async with open_streams(forked) as streams:
+        await streams.delete("other")
+        for source, forks in (("source", ("forks/B", "forks/a")), ("other", ("late",))):
+            for path in forks:
+                with pytest.raises(StreamGone):
+                    await streams.read(source)
+                await streams.delete(path)
+            with pytest.raises(StreamNotFound):
+                await streams.read(source)
+
+
+@pytest.mark.parametrize("golden", [GOLDEN, KILLED, FORKED], ids=lambda path: path.name)
+async def test_each_is_of_the_present_format_once_it_was_opened(
+    tmp_path: Path, golden: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(golden, data)
+    before = (data / "FORMAT.json").read_text()
+    async with open_streams(data):
+        pass
+    after = (data / "FORMAT.json").read_text()
+    assert after == before.replace('"format":1', '"format":2')

@@ -232,6 +232,18 @@ def test_a_refused_copy_of_a_linked_file_leaves_no_file_open(
     assert (tmp_path / "backup").read_bytes() == b"one"
 
 
+def test_a_deletion_does_not_look_at_all_that_is_beside(
+    directory: DataDirectory, writer: StreamWriter, disk: StagedDisk
+) -> None:
+    for path in ("ns/a", "ns/b"):
+        writer.create(History(path).create(b"one"))
+    disk.fail("names", errno.EIO, "streams/ns")
+    writer.delete(History("ns/a").delete())
+    assert [path.name for path in (directory.streams / "ns").iterdir()] == ["b@"]
+    writer.delete(History("ns/b").delete())
+    assert list(directory.streams.iterdir()) == []
+
+
 def test_a_directory_of_another_stream_is_left_alone(
     directory: DataDirectory, writer: StreamWriter
 ) -> None:

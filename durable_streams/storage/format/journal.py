@@ -22,7 +22,8 @@ Batch, from byte 40 on, each directly behind the one before::
     4  length     of the payload in bytes
     -  payload    a MessagePack array of records
 
-A record is a MessagePack array that begins with its kind; fields as in the classes below.
+A record is a MessagePack array that begins with its kind; fields as in the classes below.  There
+are none of the kind ``fork`` in data directories of format 1.
 Whatever does not continue the file's generation and the numbers is the journal's end: zeros, or
 what an earlier use of the file left.  All records of a batch happen, or none.
 """
@@ -86,11 +87,18 @@ class SidecarRecord(_Record, frozen=True, array_like=True, tag="sidecar"):
     sidecar: bytes
 
 
+class ForkRecord(_Record, frozen=True, array_like=True, tag="fork"):
+    """A stream was forked; the fork's own record follows, in this batch or in a later one."""
+
+    fork_id: str
+    fork_path: str
+
+
 class DeleteRecord(_Record, frozen=True, array_like=True, tag="delete"):
     """The end of a stream."""
 
 
-Record = CreateRecord | AdoptRecord | AppendRecord | SidecarRecord | DeleteRecord
+Record = CreateRecord | AdoptRecord | AppendRecord | SidecarRecord | ForkRecord | DeleteRecord
 
 
 class FileHeader(NamedTuple):

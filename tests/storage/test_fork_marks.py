@@ -1,0 +1,165 @@
+"""Marks of forks: made once however often, kept whole, and never anybody else's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams.storage import disk as disks
+from durable_streams.storage.fork_marks import (
+    carry_over,
+    is_forked,
+    pack_mark,
+    remove_mark,
+    some_marks,
+    unpack_mark,
+)
+from durable_streams.storage.format.journal import ForkRecord
+from durable_streams.storage.recovery import recover
+from durable_streams.storage.writer import StreamWriter
+from tests.storage.history import ID, OTHER_ID, History
+from tests.storage.recovering import FILES, applied, home, journaled, tree
+
+if TYPE_CHECKING:
+    from durable_streams.storage.directory import DataDirectory
+    from tests.storage.staged_disk import StagedDisk
+
+FORK = ForkRecord("s", ID, OTHER_ID, "chat/fork")
+
+
+def found(directory: DataDirectory) -> list[tuple[str, str | None]]:
+    return some_marks(directory.disk, home(directory), ID, 10, ())
+
+
+def mark(directory: DataDirectory) -> Path:
+    return Path(home(directory)) / f"{ID}.forks" / OTHER_ID
+
+
+def test_a_mark_has_the_specified_bytes() -> None:
+    assert pack_mark(OTHER_ID, "chat/fork") == b"9a075f7b chat/fork\n"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_a_mark_is_read_back_and_no_beginning_or_flip_of_it_is(path: str) -> None:
+    data = pack_mark(OTHER_ID, path)
+    assert unpack_mark(OTHER_ID, data) == path
+    assert unpack_mark(ID, data) is None
+    for size in range(len(data)):
+        assert unpack_mark(OTHER_ID, data[:size]) is None
+        flipped = bytearray(data)
+        flipped[size] ^= 1 << size % 8
+        assert unpack_mark(OTHER_ID, bytes(flipped)) is None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_the_journal_says_of_a_fork_is_put_there_however_often(
+    directory: DataDirectory, times: int
+) -> None:
+    applied(directory, History().create(b"one."))
+    journaled(directory, *[FORK] * times)
+    recover(directory, FILES)
+    assert found(directory) == [(OTHER_ID, "chat/fork")]
+    before = tree(directory)
+    recover(directory, FILES)
+    assert tree(directory) == before
+
+
+@pytest.mark.parametrize("torn", [b"", bytes(10), pack_mark(OTHER_ID, "chat/fork")[:-1]])
+def test_a_torn_mark_is_made_again(directory: DataDirectory, torn: bytes) -> None:
+    applied(directory, History().create(b"one."), FORK)
+    mark(directory).write_bytes(torn)
+    journaled(directory, FORK)
+    recover(directory, FILES)
+    assert found(directory) == [(OTHER_ID, "chat/fork")]
+
+
+def test_a_mark_with_a_second_name_is_not_written_to(
+    directory: DataDirectory, tmp_path: Path
+) -> None:
+    applied(directory, History().create(b"one."), FORK)
+    mark(directory).write_bytes(b"torn")
+    os.link(mark(directory), tmp_path / "backup")
+    applied(directory, FORK)
+    assert (tmp_path / "backup").read_bytes() == b"torn"
+    assert found(directory) == [(OTHER_ID, "chat/fork")]
+
+
+def test_a_fork_that_is_deleted_further_on_is_not_marked(directory: DataDirectory) -> None:
+    applied(directory, History().create(b"one."))
+    journaled(directory, FORK, History("chat/fork", OTHER_ID).delete())
+    recover(directory, FILES)
+    assert found(directory) == []
+
+
+def test_no_other_stream_at_the_path_is_marked(directory: DataDirectory) -> None:
+    applied(directory, History(stream_id=OTHER_ID).create(b"one."))
+    before = tree(directory)
+    journaled(directory, FORK)
+    recover(directory, FILES)
+    assert tree(directory) == before
+
+
+def test_a_source_that_is_gone_is_no_obstacle(directory: DataDirectory) -> None:
+    journaled(directory, FORK)
+    recover(directory, FILES)
+    assert list(directory.streams.iterdir()) == []
+
+
+def test_marks_are_durable_with_the_next_checkpoint(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    writer = StreamWriter(directory, FILES)
+    writer.create(History().create(b"one."))
+    writer.synced(writer.take_dirty())
+    writer.fork(FORK)
+    dirty = writer.take_dirty()
+    forks = str(mark(directory).parent)
+    assert {forks, str(home(directory)), str(directory.tmp)} <= set(map(str, dirty.directories))
+    assert len(dirty.files) == 1
+    writer.synced(dirty)
+    writer.close()
+
+
+def test_known_marks_are_left_out_and_no_more_are_read_than_asked_for(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    ids = [f"{number:024x}" for number in range(40)]
+    applied(directory, History().create(), *[ForkRecord("s", ID, one, f"f/{one}") for one in ids])
+    opened = disk.calls["open_read"]
+    some = some_marks(disk, home(directory), ID, 8, ())
+    assert len(some) == 8
+    assert disk.calls["open_read"] == opened + 8
+    known = {fork_id for fork_id, _ in some}
+    assert len(some_marks(disk, home(directory), ID, 16, known)) == 8
+    remove_mark(disk, home(directory), ID, ids[0])
+    remove_mark(disk, home(directory), ID, ids[0])
+    assert len(some_marks(disk, home(directory), ID, 100, ())) == 39
+
+
+def test_what_0_1_wrote_is_carried_over_once_or_again(directory: DataDirectory) -> None:
+    applied(directory, History().create())
+    assert not is_forked(directory.disk, home(directory), ID)
+    for _ in range(2):
+        carry_over(directory, home(directory), ID, {OTHER_ID: "chat/fork"})
+        assert found(directory) == [(OTHER_ID, "chat/fork")]
+    assert is_forked(directory.disk, home(directory), ID)
+    assert list(directory.tmp.iterdir()) == []
+
+
+def test_a_tree_of_any_depth_is_removed(directory: DataDirectory) -> None:
+    top = directory.tmp / "deep"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(fd)
+    disks.remove_tree(directory.disk, top)
+    assert list(directory.tmp.iterdir()) == []
