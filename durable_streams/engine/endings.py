@@ -44,6 +44,9 @@ class Endings:
         Raises what it ended with if somebody else deleted it first, durably: ``StreamGone`` if
         forks need it still.
         """
+        going = self._core.catalog.going.get(stream)
+        if going is not None:  # those who only clear away have nothing to end if it fails
+            await going.wait()
         while True:
             known = set(stream.sidecar.forks)
             alive = await self._living_forks(stream)
