@@ -13,6 +13,7 @@ somebody reads it: nobody can tell a stream whose last file is away from a short
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from durable_streams.results import StreamRef
     from tests.simulation.disk import SimulatedDisk
 
-_CALLS: Final = 60  # after so many calls of the disk at most it happens
+_CALLS: Final = 25  # within so many calls of the disk it happens
 _STREAM_FILES: Final = (".seg", ".idx", ".json")
 _LOOKS_EVERY_MS: Final = 35_000  # a checkpoint looks at everything that was written to
 _AWAY_S: Final = (0.0, 0.5, 3.0, 50.0)
@@ -43,8 +44,9 @@ class Away(NamedTuple):
     until_ms: int
 
 
-class _Due(NamedTuple):
-    """What is to be done after some calls of the disk, at one for a file of some kind."""
+@dataclass(eq=False)
+class _Due:
+    """What is to be done at one of the next calls of the disk for a file of some kind."""
 
     calls: int
     at: tuple[str, ...]
@@ -68,7 +70,6 @@ class Intruders:
         self._takes = random.random() < 0.5
         self._takes_journal = random.random() < 0.3
         self._pending: list[_Due] = []
-        self._calls = 0
         self._away: list[Away] = []
         self._moved: list[Away] = []
         self._replaced: dict[str, int] = {}
@@ -100,13 +101,14 @@ class Intruders:
         """The disk is called for a path: do what is due, there if it can be."""
         if not self._pending:
             return
-        self._calls += 1
-        for due in [d for d in self._pending if d.calls <= self._calls and path.suffix in d.at]:
-            self._pending.remove(due)
-            due.do(path)
+        for due in [due for due in self._pending if path.suffix in due.at]:
+            due.calls -= 1
+            if not due.calls:
+                self._pending.remove(due)
+                due.do(path)
 
     def _soon(self, do: Callable[[Path], None], at: tuple[str, ...] = _STREAM_FILES) -> None:
-        self._pending.append(_Due(self._calls + self._random.randrange(1, _CALLS), at, do))
+        self._pending.append(_Due(self._random.randrange(1, _CALLS), at, do))
 
     def _replace_one(self, called: Path) -> None:
         files = self._disk.list_files(self._streams)
