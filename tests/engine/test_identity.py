@@ -207,6 +207,32 @@ async def test_a_file_that_was_removed_takes_its_stream_out_of_service_and_is_ke
     await append(engine, "twin", b"goes on")
 
 
+@pytest.mark.parametrize("suffix", [".seg", ".idx"])
+@pytest.mark.parametrize("then", ["append", "checkpoint"])
+async def test_a_file_that_was_moved_away_and_comes_back_brings_its_stream_back(
+    engine: Engine, data: Path, suffix: str, then: str
+) -> None:
+    """By itself if there is something to bring to it, else with the next start."""
+    (file,) = directory(data, "s").glob(f"*{suffix}")
+    file.rename(data.parent / "away")
+    wanted = b"one.two."
+    if then == "append":
+        await append(engine, "s", b"three.")
+        wanted += b"three."
+    else:
+        engine._core.checkpoint()
+    await asyncio.wait_for(out_of_service(engine, "s"), 60)
+    (data.parent / "away").rename(file)
+    if then == "append":
+        await back_in_service(engine, "s")
+        assert await content(engine, "s") == wanted
+    await engine.close()
+    again = await Engine.open(data, SMALL_JOURNAL)
+    await append(again, "s", b"more.")
+    assert await content(again, "s") == wanted + b"more."
+    await again.close()
+
+
 async def test_nothing_is_written_where_another_directory_was_put(
     engine: Engine, data: Path
 ) -> None:

@@ -136,7 +136,7 @@ class SimulatedDisk(Disk):
         self.top = Directory()
         self.root = root
         self.calls = 0
-        self.before: Callable[[str, Path], None] = lambda _call, _path: None
+        self.before: Callable[[str, StrPath], None] = lambda _call, _path: None
         self.short: Callable[[int], int] = lambda size: size
         self.random = Random(0)
         self.free: Callable[[], tuple[int, int]] = lambda: (1 << 40, 1 << 30)
@@ -273,7 +273,7 @@ class SimulatedDisk(Disk):
             node.sync()
 
     def status(self, path: StrPath) -> FileStatus | None:
-        self.before("look", Path(path))
+        self.before("look", path)
         node = self._lookup(path)
         if node is None:
             return None
@@ -287,7 +287,7 @@ class SimulatedDisk(Disk):
         return FileStatus(len(file.data), file.links, (1, id(file)))
 
     def is_directory(self, path: StrPath) -> bool:
-        self.before("look", Path(path))
+        self.before("look", path)
         return isinstance(self._lookup(path), Directory)
 
     def names(self, path: StrPath) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.errors import StorageFailed, StreamUnusable
@@ -22,10 +23,10 @@ from durable_streams.storage import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from random import Random
 
     from durable_streams.results import StreamRef
+    from durable_streams.storage.disk import StrPath
     from tests.simulation.disk import SimulatedDisk
 
 _CALLS: Final = 25  # within so many calls of the disk it happens
@@ -97,10 +98,11 @@ class Intruders:
 
     # -- at any call of the disk -----------------------------------------------------------
 
-    def pass_by(self, path: Path) -> None:
+    def pass_by(self, called: StrPath) -> None:
         """The disk is called for a path: do what is due, there if it can be."""
         if not self._pending:
             return
+        path = Path(called)
         for due in [due for due in self._pending if path.suffix in due.at]:
             due.calls -= 1
             if not due.calls:

@@ -31,6 +31,8 @@ from tests.simulation.troubles import Troubles
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from durable_streams.storage.disk import StrPath
+
 ROOT = Path("/simulated")
 DATA = ROOT / "srv" / "data"
 STEPS = 150  # requests in a generation
@@ -111,7 +113,7 @@ class World:
         intruders.begin(disk, scheduler.now_ms)
         end = None if calls is None else disk.calls + calls
 
-        def before(call: str, path: Path) -> None:
+        def before(call: str, path: StrPath) -> None:
             if end is not None and disk.calls >= end:
                 raise PowerCut
             intruders.pass_by(path)
@@ -232,8 +234,8 @@ def with_small_journal(settings: Settings, file_bytes: int) -> Settings:
     return small
 
 
-def _power_cut_at(disk: SimulatedDisk, call: int) -> Callable[[str, Path], None]:
-    def before(_call: str, _path: Path) -> None:
+def _power_cut_at(disk: SimulatedDisk, call: int) -> Callable[[str, StrPath], None]:
+    def before(_call: str, _path: StrPath) -> None:
         if disk.calls >= call:
             raise PowerCut
 
