@@ -25,7 +25,7 @@ from durable_streams.storage.directory import FULL
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
-from durable_streams.storage.identity import FilesLost, is_in_place, put_in_place
+from durable_streams.storage.identity import FilesLost, has_a_name, is_in_place, put_in_place
 from durable_streams.storage.open_pairs import Key, OpenFile, OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
@@ -192,8 +192,8 @@ class StreamWriter:
             self._disk.pwrite(pair.segment.fd, data, first.position)
         self._disk.pwrite(pair.index.fd, index, first.index_position)
         pair.dirty = True
-        if not self._is_ours(pair):  # replaced since: what was just written has to follow
-            self._let_go(pair)
+        if not (has_a_name(self._disk, pair.segment) and has_a_name(self._disk, pair.index)):
+            self._let_go(pair)  # replaced since it was looked at: what was written has to follow
 
     def holds(self, record: AppendRecord) -> bool:
         """Whether the files have a record's bytes at their places; opens nothing for writing.
