@@ -31,6 +31,7 @@ from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.recovery import apply_again
 from durable_streams.storage.stream_files import DamagedFiles
+from durable_streams.storage.writer import Dirty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.format.journal import AppendRecord, Record
     from durable_streams.storage.recovery import StreamKey
-    from durable_streams.storage.writer import Dirty, StreamWriter
+    from durable_streams.storage.writer import StreamWriter
 
 _GATHER_S: Final = 0.02
 _SHARE_BYTES: Final = 8 * 1024 * 1024
@@ -143,9 +144,16 @@ class Applier:
         self._worker.do(lambda: then(*self.unsynced()))
 
     def unsynced(self) -> tuple[Dirty, int]:
-        """What is to be synced, so that every batch up to the number is in files, or had failed."""
-        for (path, stream_id, _), reason in self._writer.strayed():
-            self._break(path, stream_id, reason, gone=False)
+        """What is to be synced, so that every batch up to the number is in files, or had failed.
+
+        Nothing, and none, if the system refuses to put back what somebody replaced.
+        """
+        try:
+            for (path, stream_id, _), reason in self._writer.strayed():
+                self._break(path, stream_id, reason, gone=False)
+        except OSError as error:
+            log.error("the journal cannot be freed now: %s", error)
+            return Dirty(), 0
         return self._writer.take_dirty(), self._number
 
     def synced(self, dirty: Dirty) -> None:

@@ -7,6 +7,8 @@ change.  Ends that were read once are kept, within bounds.  Owned by the event l
 
 from __future__ import annotations
 
+import errno
+import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -141,7 +143,9 @@ class Boundaries:
 
     def _size_of(self, path: Path) -> int:
         status = self._directory.disk.status(path)
-        return status.size_bytes if status else 0
+        if status is None:  # somebody took it away: what it has is not nothing
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return status.size_bytes
 
     def _keep(self, key: _Key, ends: AppendEnds) -> None:
         old = self._known.pop(key, None)

@@ -68,6 +68,9 @@ class Endings:
 
     async def _end_alone(self, stream: Stream) -> Deleted | None:
         """:meth:`end` without the source; None if forks need it."""
+        going = self._core.catalog.going.get(stream)
+        if going is not None:  # those who only clear away have nothing to end if it fails
+            await going.wait()
         needed = await self._is_needed(stream)
         if stream.ended is not None:
             if stream.last_operation is not None:

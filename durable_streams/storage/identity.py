@@ -32,6 +32,14 @@ def is_in_place(disk: Disk, file: OpenFile) -> bool:
     return status is not None and status.links == 1 and status.identity == file.identity
 
 
+def has_a_name(disk: Disk, file: OpenFile) -> bool:
+    """Whether an open file has one name still, whichever: less than half of what a look costs.
+
+    One that was replaced has none.  One that was moved has, and takes along what is in it.
+    """
+    return disk.file_status(file.fd).links == 1
+
+
 def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
     """Have at the name what is in an open file, or :class:`FilesLost`; the next sync makes it last.
 

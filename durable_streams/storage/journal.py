@@ -134,6 +134,7 @@ class Journal:
     def _create(self) -> None:
         """Make one more free file."""
         taken = set(self._disk.names(self._path))
+        taken |= {file.path.name for file in self._files}  # one that was moved away may come back
         number = next(n for n in range(len(taken) + 1) if f"{n}{_SUFFIX}" not in taken)
         path = self._path / f"{number}{_SUFFIX}"
         fd = self._disk.open_write(path)
@@ -244,6 +245,8 @@ class Journal:
         if self._sync:
             self._sync_file(file)
             self.synced = number
+        if not self._disk.file_status(file.fd).links:  # whoever replaced it may have read it before
+            raise SyncFailed(f"{file.path} was replaced while it was written")
         file.allocated = max(file.allocated, end)
         file.position = end
         file.last = self.last = number

@@ -26,7 +26,7 @@ from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
-from durable_streams.storage.identity import FilesLost, is_in_place, put_in_place
+from durable_streams.storage.identity import FilesLost, has_a_name, is_in_place, put_in_place
 from durable_streams.storage.open_pairs import Key, OpenFile, OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
@@ -203,6 +203,8 @@ class StreamWriter:
             self._disk.pwrite(pair.segment.fd, data, first.position)
         self._disk.pwrite(pair.index.fd, index, first.index_position)
         pair.dirty = True
+        if not (has_a_name(self._disk, pair.segment) and has_a_name(self._disk, pair.index)):
+            self._let_go(pair)  # replaced since it was looked at: what was written has to follow
 
     def holds(self, record: AppendRecord) -> bool:
         """Whether the files have a record's bytes at their places; opens nothing for writing.
@@ -264,6 +266,8 @@ class StreamWriter:
                 return  # no sidecar was ever replaced by one that was not durable
             log.warning("%s: replaced from the journal", error)
         else:
+            if present is None and self._disk.is_directory(target):
+                raise FilesLost(f"{target}/{names.SIDECAR} was removed")
             if present is None or present.id != record.id or present.version > record.version:
                 return
         self._put_sidecar(record.id, target, record.sidecar)
@@ -394,14 +398,21 @@ class StreamWriter:
         return is_in_place(self._disk, pair.segment) and is_in_place(self._disk, pair.index)
 
     def _let_go(self, pair: Pair) -> None:
-        """Have what was written at the files' names, to be opened anew."""
+        """Have what was written at the files' names, to be opened anew.
+
+        Where the system refuses that they stay open, as nobody else has what they hold.
+        """
         self._directory.check_place()
-        try:
-            put_in_place(self._directory, pair.segment)
-            put_in_place(self._directory, pair.index)
-            self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
-        finally:
-            self._pairs.drop(pair)
+        lost: FilesLost | None = None
+        for file in (pair.segment, pair.index):
+            try:
+                put_in_place(self._directory, file)
+            except FilesLost as error:
+                lost = lost or error
+        self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
+        self._pairs.drop(pair)
+        if lost is not None:
+            raise lost
 
     def forget(self, path: str, stream_id: str) -> None:
         """Let go of a stream's open files: somebody else writes to them."""

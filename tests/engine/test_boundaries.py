@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import InvalidOffset, InvalidRequest
+from durable_streams.errors import InvalidOffset, InvalidRequest, StreamDamaged
 from durable_streams.protocol.commands import Append, Create, ForkRequest
 from durable_streams.protocol.offsets import ZERO, Offset, Start
 from durable_streams.settings import Settings
@@ -251,3 +251,16 @@ async def test_a_slow_reader_goes_on_from_the_file_when_memory_has_let_go(tmp_pa
         await engine._core.applied_to(stream, stream.durable.offset)
         assert not stream.memory
         assert [piece async for piece in pieces] == [b"x" * 40]
+
+
+async def test_an_index_that_is_away_for_a_moment_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of a sealed segment is kept, so it has to be all."""
+    small = replace(SETTINGS, segment_bytes=10)
+    async with opened(tmp_path, BYTES, b"hello", b"world", b"again", settings=small) as engine:
+        with monkeypatch.context() as away:
+            away.setattr(StagedDisk, "status", lambda _disk, _path: None)
+            with pytest.raises(StreamDamaged, match="missing"):
+                await read(engine, Offset(0, 6))
+        assert await read(engine, Offset(0, 6)) == (b"world", Offset(0, 5), Offset(0, 10))

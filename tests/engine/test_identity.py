@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import shutil
@@ -14,6 +15,8 @@ import pytest
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import (
     DataDirectoryError,
+    StorageFailed,
+    StreamGone,
     StreamOutOfService,
     Unavailable,
     WriteFailed,
@@ -25,10 +28,13 @@ from tests.engine.test_faults import (
     append,
     content,
     directory,
+    fork,
     in_files,
     out_of_service,
     put,
 )
+from tests.engine.test_outages import back_in_service
+from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -108,6 +114,80 @@ async def test_what_was_written_is_at_the_name_whoever_replaced_the_file(
     await again.close()
 
 
+@pytest.fixture
+def disk() -> StagedDisk:
+    return StagedDisk()
+
+
+@pytest.fixture
+async def staged(data: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
+    """One stream whose files are open for writing, on a disk that does what a test says."""
+    engine = await Engine.open(data, SMALL_JOURNAL, disk)
+    await put(engine, "s", b"one.")
+    await append(engine, "s", b"two.")
+    await in_files(engine, "s")
+    yield engine
+    disk.heal()
+    await engine.close()
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".idx"])
+async def test_what_is_written_while_its_file_is_replaced_is_at_the_name(
+    staged: Engine, data: Path, disk: StagedDisk, suffix: str
+) -> None:
+    """Between the look before a write and the write itself, and nobody writes again."""
+    (file,) = directory(data, "s").glob(f"*{suffix}")
+    gate = disk.hold("pwrite", file.name)
+    await append(staged, "s", b"three.")
+    await asyncio.to_thread(gate.reached.wait)
+    by_copy_and_rename(file)
+    gate.open()
+    await in_files(staged, "s")
+    found = b"".join(f.read_bytes() for f in directory(data, "s").glob(f"*{suffix}"))
+    assert found == b"one.two.three." if suffix == ".seg" else len(found.splitlines()) == 4
+
+
+async def test_a_checkpoint_that_cannot_put_a_file_back_frees_nothing_and_is_made_again(
+    staged: Engine, data: Path, disk: StagedDisk
+) -> None:
+    (file,) = directory(data, "s").glob("*.seg")
+    by_an_older_copy(file)
+    disk.fail("open_write", errno.EIO, "data/tmp/")
+    before = staged._core._journal.applied
+    for wanted in (b"one.", b"one.two."):
+        staged._core.checkpoint()
+        await asyncio.wait_for(staged._core._checkpointer.finished(), 60)
+        assert file.read_bytes() == wanted
+        assert (staged._core._journal.applied > before) == (wanted != b"one.")
+        disk.heal()
+    await append(staged, "s", b"three.")
+    await in_files(staged, "s")
+    assert await content(staged, "s") == b"one.two.three."
+
+
+async def test_a_sidecar_that_is_away_when_it_is_to_be_replaced_is_when_it_comes_back(
+    engine: Engine, data: Path
+) -> None:
+    """What only a sidecar says is not lost: here, that a source was deleted."""
+    await fork(engine, "fork", "s")
+    await in_files(engine, "fork")
+    sidecar = directory(data, "s") / "meta.json"
+    sidecar.rename(data.parent / "away")
+    await engine.delete("s")
+    await asyncio.wait_for(out_of_service(engine, "s"), 60)
+    engine._core.checkpoint()
+    await engine._core._checkpointer.finished()
+    (data.parent / "away").rename(sidecar)
+    await back_in_service(engine, "s")
+    with pytest.raises(StreamGone):
+        await content(engine, "s")
+    await engine.close()
+    again = await Engine.open(data, SMALL_JOURNAL)
+    with pytest.raises(StreamGone):
+        await content(again, "s")
+    await again.close()
+
+
 @pytest.mark.parametrize("suffix", [".seg", ".idx"])
 @pytest.mark.parametrize("other", [None, b"something else"])
 async def test_a_file_that_was_removed_takes_its_stream_out_of_service_and_is_kept(
@@ -125,6 +205,32 @@ async def test_a_file_that_was_removed_takes_its_stream_out_of_service_and_is_ke
     assert engine.out_of_service() == ["s"]
     assert written in [kept.read_bytes() for kept in (data / "aside").iterdir()]
     await append(engine, "twin", b"goes on")
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".idx"])
+@pytest.mark.parametrize("then", ["append", "checkpoint"])
+async def test_a_file_that_was_moved_away_and_comes_back_brings_its_stream_back(
+    engine: Engine, data: Path, suffix: str, then: str
+) -> None:
+    """By itself if there is something to bring to it, else with the next start."""
+    (file,) = directory(data, "s").glob(f"*{suffix}")
+    file.rename(data.parent / "away")
+    wanted = b"one.two."
+    if then == "append":
+        await append(engine, "s", b"three.")
+        wanted += b"three."
+    else:
+        engine._core.checkpoint()
+    await asyncio.wait_for(out_of_service(engine, "s"), 60)
+    (data.parent / "away").rename(file)
+    if then == "append":
+        await back_in_service(engine, "s")
+        assert await content(engine, "s") == wanted
+    await engine.close()
+    again = await Engine.open(data, SMALL_JOURNAL)
+    await append(again, "s", b"more.")
+    assert await content(again, "s") == wanted + b"more."
+    await again.close()
 
 
 async def test_nothing_is_written_where_another_directory_was_put(
@@ -186,6 +292,20 @@ async def test_a_journal_that_was_removed_ends_writing_until_a_restart(
     await append(again, "s", b"three.")
     assert await content(again, "s") == b"one.two.three."
     await again.close()
+
+
+async def test_nothing_is_acknowledged_that_is_not_in_the_journal_s_place(
+    staged: Engine, data: Path, disk: StagedDisk
+) -> None:
+    """Whether whoever replaced it took the write along is for the next start to tell."""
+    gate = disk.hold("sync", "data/journal/")
+    writing = asyncio.ensure_future(append(staged, "s", b"three."))
+    await asyncio.to_thread(gate.reached.wait)
+    for file in (data / "journal").iterdir():
+        by_copy_and_rename(file)
+    gate.open()
+    with pytest.raises(StorageFailed, match="replaced"):
+        await writing
 
 
 @pytest.mark.parametrize("removed", [True, False])

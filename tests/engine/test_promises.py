@@ -308,6 +308,30 @@ async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
     assert await content(engine) == b"before.after."
 
 
+async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_coming(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    """Whoever finds a source deleted sees whether its forks still live, and removes it if not."""
+    await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
+    gate = disk.hold("pwrite", "data/journal")
+    deleting = asyncio.ensure_future(engine.delete("s"))
+    await asyncio.to_thread(gate.reached.wait)
+    engine._core.catalog.remove(await engine._find("fork"))
+    looking = disk.hold("open_read", "streams/fork@")
+    creating = asyncio.ensure_future(engine.create(Create("s", BYTES), b"another"))
+    await turns()
+    disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
+    gate.open()
+    with pytest.raises(DiskFull, match="nothing was stored"):
+        await deleting
+    await engine._core.room.look()
+    looking.open()
+    with pytest.raises(DiskFull):
+        await creating
+    assert await content(engine) == b"before."
+    await append(engine, b"after.")
+
+
 async def test_everybody_is_told_of_a_soft_deletion_when_it_is_durable(
     engine: Engine, disk: StagedDisk
 ) -> None:

@@ -15,7 +15,6 @@ from durable_streams.errors import (
     ContentTypeMismatch,
     DiskFull,
     InvalidRequest,
-    Overloaded,
     SourceGone,
     StaleEpoch,
     StorageFailed,
@@ -31,7 +30,6 @@ from durable_streams.errors import (
 from durable_streams.protocol.commands import FOREVER, Append, Create
 from durable_streams.protocol.create_rules import fork_lifetime
 from durable_streams.protocol.offsets import Offset
-from durable_streams.settings import MIB
 from tests.simulation.choices import fork_request, some_claim, some_lifetime
 from tests.simulation.contents import BINARY, JSON, body_and_wire, read
 from tests.simulation.followers import Followers
@@ -44,11 +42,11 @@ if TYPE_CHECKING:
 
     from durable_streams.engine.engine import Engine
     from durable_streams.protocol.commands import Lifetime
-    from durable_streams.results import Appended, Created
-    from tests.simulation.faults import Faults
+    from durable_streams.results import Appended, Created, StreamRef
     from tests.simulation.history import Place, Visit
     from tests.simulation.oracle import Oracle
     from tests.simulation.scheduler import Scheduler
+    from tests.simulation.troubles import Troubles
 
 _T = TypeVar("_T")
 
@@ -67,11 +65,12 @@ class Actors:
         self._numbers = 0
         self._followers = Followers(random, oracle)
 
-    async def live(self, engine: Engine, scheduler: Scheduler, faults: Faults, steps: int) -> None:
+    async def live(
+        self, engine: Engine, scheduler: Scheduler, troubles: Troubles, steps: int
+    ) -> None:
         """Send so many requests, several at a time."""
-        self._engine, self._faults, self._now_ms = engine, faults, scheduler.now_ms
-        self._small_journal = engine.settings.journal_file_bytes < MIB
-        self._surely = not faults.kind and engine.settings.durability.value == "fsync"
+        self._engine, self._troubles, self._now_ms = engine, troubles, scheduler.now_ms
+        self._surely = troubles.keeps_uses
         self._followers.begin(engine, scheduler.now_ms)
         left = iter(range(steps))
         await asyncio.gather(*(self._act(left) for _ in range(_ACTORS)))
@@ -85,21 +84,15 @@ class Actors:
                 (self._append,) * 9
                 + (self._read, self._read, self._follow)
                 + (self._create,) * 2
-                + (self._delete, self._fork, self._pause, self._subscribe, self._race)
+                + (self._delete, self._fork, self._pause, self._subscribe, self._race, self._lend)
             )
             await self._do(action, place)
 
     async def _do(self, action: _Action, place: Place) -> None:
         try:
             await action(place)
-        except Overloaded as error:
-            assert self._small_journal or self._faults.kind, f"nothing is slow, and {error!r}"
-            await asyncio.sleep(0.5)
-        except DiskFull as error:
-            assert self._faults.explain_full(self._now_ms()), f"there is room, and {error!r}"
-            await asyncio.sleep(0.5)
-        except (StreamUnusable, Unavailable, OSError) as error:
-            assert self._faults.fails, f"nothing failed, and {error!r}"
+        except (DiskFull, StreamUnusable, Unavailable, OSError) as error:
+            self._troubles.check(error, place.path, self._now_ms())
             await asyncio.sleep(0.5)
 
     async def _pause(self, _place: Place) -> None:
@@ -266,15 +259,29 @@ class Actors:
         with self._visit(place) as visit:
             await self._read_all(place, visit)
 
-    async def _read_all(self, place: Place, visit: Visit) -> None:
+    async def _open(self, place: Place, visit: Visit) -> tuple[StreamRef, Incarnation] | None:
+        """Open whatever is there for reading."""
         try:
             stream = await self._engine.open_stream(place.path)
         except (StreamNotFound, StreamGone) as error:
             visit.met_nobody(error, self._now_ms())
-            return
+            return None
         living = self._oracle.known(stream.id)
         visit.met(living, self._now_ms())
         living.use(self._now_ms(), surely=self._surely)
+        return stream, living
+
+    async def _lend(self, place: Place) -> None:
+        """Somebody takes a file away from a stream that is being read."""
+        if self._living(place) is not None:
+            with self._visit(place) as visit:
+                if (opened := await self._open(place, visit)) is not None:
+                    self._troubles.intruders.take_from(opened[0])
+
+    async def _read_all(self, place: Place, visit: Visit) -> None:
+        if (opened := await self._open(place, visit)) is None:
+            return
+        stream, living = opened
         try:
             runs, tail = await read(self._engine, stream)
         except (StreamNotFound, StreamGone):
@@ -300,15 +307,10 @@ class Actors:
             return
         at = self._random.choice(ends)
         with self._visit(place) as visit:
-            try:
-                stream = await self._engine.open_stream(place.path)
-            except (StreamNotFound, StreamGone) as error:
-                visit.met_nobody(error, self._now_ms())
+            opened = await self._open(place, visit)
+            if opened is None or opened[1] is not living:
                 return
-            found = self._oracle.known(stream.id)
-            visit.met(found, self._now_ms())
-            if found is not living:
-                return
+            stream = opened[0]
             try:
                 await self._engine.wait(stream, at, self._random.choice((0.0, 0.1, 3.0)))
                 runs, tail = await read(self._engine, stream, at)
@@ -346,8 +348,7 @@ class Actors:
             )
             closed = self._random.random() < 0.08
             command = Create(place.path, content_type, lifetime, closed)
-        clients = 2 if self._random.random() < 0.2 else 1
-        once = self._create_once
+        once, clients = self._create_once, 2 if self._random.random() < 0.2 else 1
         await asyncio.gather(*(once(place, command, content_type) for _ in range(clients)))
 
     async def _create_once(self, place: Place, command: Create, content_type: str) -> None:
@@ -439,14 +440,13 @@ class Actors:
     async def _fork(self, place: Place) -> None:
         source_place = self._oracle.place(self._random.choice(_PATHS))
         source = self._living(source_place)
-        if source is None or source.inherited is None or source_place is place:
+        if source is None or source.inherited is None:
             return
-        if self._is_delicate(place):
+        if source_place is place or self._is_delicate(place):
             return
         request, wanted = fork_request(self._random, source_place.path, source)
-        own = (
-            some_lifetime(self._random, self._now_ms()) if self._random.random() < 0.3 else FOREVER
-        )
+        mortal = self._random.random() < 0.3
+        own = some_lifetime(self._random, self._now_ms()) if mortal else FOREVER
         closed = self._random.random() < 0.1
         command = Create(place.path, None, own, closed, request)
         unborn = self._unborn(command, source.content_type, fork_lifetime(source.lifetime, own))

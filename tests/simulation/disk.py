@@ -136,7 +136,7 @@ class SimulatedDisk(Disk):
         self.top = Directory()
         self.root = root
         self.calls = 0
-        self.before: Callable[[str, Path], None] = lambda _call, _path: None
+        self.before: Callable[[str, StrPath], None] = lambda _call, _path: None
         self.short: Callable[[int], int] = lambda size: size
         self.random = Random(0)
         self.free: Callable[[], tuple[int, int]] = lambda: (1 << 40, 1 << 30)
@@ -196,10 +196,11 @@ class SimulatedDisk(Disk):
 
     def open_write(self, path: StrPath) -> int:
         path = Path(path)
-        node = self._lookup(path)
         self.before("open", path)
-        if node is None:
+        if self._lookup(path) is None:
             self._call("create", path)
+        node = self._lookup(path)
+        if node is None:
             node = File()
             self._change((self._directory(path.parent), path.name, node))
         return self._fd(node, path)
@@ -272,6 +273,7 @@ class SimulatedDisk(Disk):
             node.sync()
 
     def status(self, path: StrPath) -> FileStatus | None:
+        self.before("look", path)
         node = self._lookup(path)
         if node is None:
             return None
@@ -280,10 +282,12 @@ class SimulatedDisk(Disk):
         return FileStatus(len(node.data), node.links, (1, id(node)))
 
     def file_status(self, fd: int) -> FileStatus:
+        self.before("look", self._fds[fd][1])
         file = self._file(fd)
         return FileStatus(len(file.data), file.links, (1, id(file)))
 
     def is_directory(self, path: StrPath) -> bool:
+        self.before("look", path)
         return isinstance(self._lookup(path), Directory)
 
     def names(self, path: StrPath) -> list[str]:
@@ -316,17 +320,20 @@ class SimulatedDisk(Disk):
         target = Path(target)
         self._call("link", target)
         node = self._lookup(source)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         assert isinstance(node, File)
         self._change((self._directory(target.parent), target.name, node))
 
     def unlink(self, path: StrPath) -> None:
         path = Path(path)
+        if isinstance(self._lookup(path), File):
+            self._call("unlink", path)
         node = self._lookup(path)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         if isinstance(node, Directory):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        self._call("unlink", path)
         self._change((self._directory(path.parent), path.name, None))
 
     def remove_directory(self, path: StrPath) -> None:
@@ -357,6 +364,35 @@ class SimulatedDisk(Disk):
 
     def lock(self, fd: int) -> None:
         """Whoever held it is gone."""
+
+    # -- what other programs do, at any moment ----------------------------------------------
+
+    def list_files(self, top: Path) -> list[Path]:
+        """Every file below a directory, or at a path."""
+        node = self._lookup(top)
+        if isinstance(node, Directory):
+            return [path for name in node.names for path in self.list_files(top / name)]
+        return [] if node is None else [top]
+
+    def has_bytes(self, path: Path) -> bool:
+        """Whether a file is at a path that is not empty."""
+        node = self._lookup(path)
+        return isinstance(node, File) and bool(node.data)
+
+    def move(self, source: Path, target: Path) -> None:
+        """Rename a file, durably: what comes to its name later cannot take it along."""
+        origin, goal = self._directory(source.parent), self._directory(target.parent)
+        self._change((origin, source.name, None), (goal, target.name, origin.names[source.name]))
+        _settle(goal.changes[-1])
+
+    def put_copy(self, source: Path, target: Path) -> None:
+        """Put a copy of a file, synced, in its own place or in another's, by a rename."""
+        file, goal = self._lookup(source), self._directory(target.parent)
+        assert isinstance(file, File)
+        self._change((goal, target.name, File(bytearray(file.data), bytearray(file.data))))
+        if source != target:
+            _settle(goal.changes[-1])  # before the source goes
+            self._change((self._directory(source.parent), source.name, None))
 
     # -- power cuts ------------------------------------------------------------------------
 

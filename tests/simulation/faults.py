@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from random import Random
+
+    from durable_streams.storage.disk import StrPath
 
 _GROWING: Final = ("write", "create", "make_directory", "rename", "link")
 _CHANGING: Final = (*_GROWING, "truncate", "unlink", "remove_directory")
@@ -47,7 +48,7 @@ class Faults:
         self.armed = False
         self.sync_failed = False
 
-    def strike(self, call: str, path: Path) -> None:
+    def strike(self, call: str, path: StrPath) -> None:
         """Raise, if this call is to fail."""
         if not self.fails or not self.armed:
             return

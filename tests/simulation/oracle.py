@@ -167,7 +167,7 @@ class Oracle:
             for run in runs
             if run.segment <= point.segment
         ]
-        fork.inherited = tuple(self._inherited(source, mine))
+        fork.inherited = tuple(self._inherited(fork, source, mine))
         if self._lost:
             return
         for piece in fork.inherited:
@@ -183,7 +183,9 @@ class Oracle:
             right = point == wanted.point if wanted.exactly else point >= wanted.point
             assert right, f"forked at {point}, asked for {wanted.point}"
 
-    def _inherited(self, source: Incarnation, runs: list[Run]) -> Iterator[Piece]:
+    def _inherited(
+        self, fork: Incarnation, source: Incarnation, runs: list[Run]
+    ) -> Iterator[Piece]:
         """The pieces of a fork: those of its source, the last perhaps cut."""
         starts = {piece.start: piece for piece in source.inherited or ()}
         for run in runs:
@@ -191,19 +193,22 @@ class Oracle:
             while position < len(run.data):
                 at = Offset(run.segment, run.begin + position)
                 left = run.data[position:]
-                piece = starts.get(at) or self._whole_or_cut(source, left, at)
+                piece = starts.get(at) or self._whole_or_cut(fork, source, left, at)
                 data = left[: len(piece.data)]
                 assert piece.data.startswith(data), f"foreign bytes at {at}: {left[:60]!r}"
                 yield Piece(piece.number, Offset(at.segment, at.position + len(data)), data)
                 position += len(data)
 
-    def _whole_or_cut(self, source: Incarnation, left: bytes, at: Offset) -> Piece:
+    def _whole_or_cut(
+        self, fork: Incarnation, source: Incarnation, left: bytes, at: Offset
+    ) -> Piece:
         """The append of a source that these bytes begin."""
         fits = [
             attempt
             for attempt in self.attempts.values()
             # A source may have lost unsynced bytes that its fork still has.
             if attempt.number in source.attempts or source.inherited is None or self._lost
+            if attempt.homes != [fork]
             if left.startswith(attempt.wire) or attempt.wire.startswith(left)
         ]
         assert fits, f"foreign bytes at {at}: {left[:60]!r}"

@@ -21,11 +21,16 @@ from durable_streams.storage.recovery import recover
 from tests.simulation.actors import Actors
 from tests.simulation.disk import PowerCut, SimulatedDisk
 from tests.simulation.faults import Faults
+from tests.simulation.intruders import Intruders
 from tests.simulation.oracle import Oracle
+from tests.simulation.poison import Poison
 from tests.simulation.scheduler import Scheduler, SimulatedLoop
+from tests.simulation.troubles import Troubles
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+
+    from durable_streams.storage.disk import StrPath
 
 ROOT = Path("/simulated")
 DATA = ROOT / "srv" / "data"
@@ -62,6 +67,7 @@ class World:
                 self.disk.sync_directory(directory)
         self.oracle = Oracle(self.disk, DATA)
         self.faults = Faults(self.random)
+        self.intruders = Intruders(self.random, DATA)
         self.lossy = False
         self.opened = False
         self.settings = SETTINGS
@@ -76,6 +82,7 @@ class World:
         for _ in range(self._generations):
             self.settings = self._some_settings()
             self.faults = Faults(self.random)
+            self.intruders = Intruders(self.random, DATA)
             self.disk.syncs_as_a_whole = self.random.random() < 0.3
             self._generation(self._live, self.random.randrange(2, 700))
             self._recover_twice()
@@ -83,6 +90,8 @@ class World:
                 self._now += self.random.choice((60.0, 5000.0, *[8 * 86_400.0] * 2))
         self.faults = Faults(self.random)
         self.faults.kind = ""
+        self.intruders = Intruders(self.random, DATA)
+        self.intruders.active = False
         for _ in range(2):
             self._generation(self._look, None)
 
@@ -99,12 +108,14 @@ class World:
         """Start, live, and stop after so many calls of the disk."""
         scheduler = Scheduler(self.random, self._now)
         loop = SimulatedLoop(scheduler)
-        disk, faults = self.disk, self.faults
+        disk, faults, intruders = self.disk, self.faults, self.intruders
+        intruders.begin(disk, scheduler.now_ms)
         end = None if calls is None else disk.calls + calls
 
-        def before(call: str, path: Path) -> None:
+        def before(call: str, path: StrPath) -> None:
             if end is not None and disk.calls >= end:
                 raise PowerCut
+            intruders.pass_by(path)
             faults.strike(call, path)
 
         disk.before, disk.short, disk.random = before, faults.short, self.random
@@ -129,10 +140,11 @@ class World:
         self._sync_failed = self.disk.sync_failed
         if self.random.random() < 0.25:
             self.disk = self.disk.after_kill()
-            return
-        self.disk = self.disk.after_power_cut(self.random)
-        if self.lossy:
-            self.oracle.lose(self._kept_before_ms(scheduler))
+        else:
+            self.disk = self.disk.after_power_cut(self.random)
+            if self.lossy:
+                self.oracle.lose(self._kept_before_ms(scheduler))
+        self.intruders.put_everything_back(self.disk)
 
     def _kept_before_ms(self, scheduler: Scheduler) -> int:
         """What was acknowledged before is durable, in spite of all."""
@@ -140,6 +152,7 @@ class World:
             not self.opened
             or self.settings.durability is not Durability.INTERVAL
             or self.faults.fails
+            or self.intruders.active
         ):
             return 0
         return scheduler.now_ms() - int(self.settings.sync_interval_s * 1000) - 600
@@ -175,7 +188,14 @@ class World:
     async def _live(self, scheduler: Scheduler) -> None:
         engine = await self._open(scheduler)
         self.faults.armed = True
-        await self._actors.live(engine, scheduler, self.faults, self._steps)
+        poison = Poison(self.random)
+        poison.pour_into(engine)
+        troubles = Troubles(self.faults, self.intruders, poison, self.settings)
+        intruding = asyncio.create_task(self.intruders.live())
+        await self._actors.live(engine, scheduler, troubles, self._steps)
+        intruding.cancel()
+        await asyncio.gather(intruding, return_exceptions=True)
+        assert engine.fault is None or troubles.may_be_final, f"nothing failed: {engine.fault}"
         if self.random.random() < 0.3:
             await self._close(engine)
 
@@ -218,8 +238,8 @@ def with_small_journal(settings: Settings, file_bytes: int) -> Settings:
     return small
 
 
-def _power_cut_at(disk: SimulatedDisk, call: int) -> Callable[[str, Path], None]:
-    def before(_call: str, _path: Path) -> None:
+def _power_cut_at(disk: SimulatedDisk, call: int) -> Callable[[str, StrPath], None]:
+    def before(_call: str, _path: StrPath) -> None:
         if disk.calls >= call:
             raise PowerCut
 

@@ -68,6 +68,16 @@ def test_a_journal_goes_on_in_another_file_when_one_is_full(directory: DataDirec
     assert written(directory) == {number: f"a{number}" for number in numbers}
 
 
+def test_a_file_that_was_moved_away_comes_back_over_no_other(directory: DataDirectory) -> None:
+    with journal_of(directory) as journal:
+        away = directory.root.parent / "away"
+        (directory.journal / "0.journal").rename(away)
+        numbers = write_until_turned(journal, "a")
+        away.rename(directory.journal / "0.journal")
+        numbers += write_until_turned(journal, "a")
+    assert written(directory) == {number: f"a{number}" for number in numbers}
+
+
 def test_a_batch_larger_than_a_file_is_kept_whole(directory: DataDirectory) -> None:
     with journal_of(directory) as journal:
         journal.write([record("a" * 3 * FILE_BYTES)])

@@ -1,0 +1,71 @@
+"""Values that raise in the thread that writes the journal: their own ticket fails, nobody else's.
+
+Whatever a caller gives is checked where it comes in; these come in behind that, at the seam between
+the verbs and the way of every write.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from durable_streams.engine.operations import (
+    AdoptOperation,
+    AppendOperation,
+    BirthOperation,
+    DeleteOperation,
+)
+from durable_streams.errors import WriteFailed
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from durable_streams.engine.engine import Engine
+    from durable_streams.engine.operations import Operation
+
+_NOT_TEXT = "\ud800"
+
+
+class Poison:
+    """What is wrong with the writes of one generation.
+
+    ``active``: whether anything is.  ``paths``: where something was.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.active = random.random() < 0.15
+        self._rate = random.choice((0.02, 0.2))
+        self.paths: set[str] = set()
+
+    def pour_into(self, engine: Engine) -> None:
+        """Spoil some of what comes by from now on."""
+        core = engine._core
+        submit = core.submit
+
+        def spoil(operation: Operation) -> None:
+            if self._random.random() < self._rate:
+                self._spoil(operation)
+            submit(operation)
+
+        if self.active:
+            core.submit = spoil  # type: ignore[method-assign]
+
+    def _spoil(self, operation: Operation) -> None:
+        match operation:
+            case AppendOperation():
+                change = {"data": object()}
+            case BirthOperation():
+                change = {"sidecar": object()}
+            case DeleteOperation() | AdoptOperation():
+                change = {"path": _NOT_TEXT}
+            case _:
+                return
+        self.paths.add(operation.stream.path)
+        first, *others = operation.records
+        operation.records = (msgspec.structs.replace(first, **change), *others)
+
+    def explain(self, error: Exception, path: str) -> bool:
+        """Whether a request at a path may have failed for it."""
+        return isinstance(error, WriteFailed) and path in self.paths and "not bytes" in str(error)
