@@ -12,6 +12,7 @@ reads on by itself (``overtaken``).  Everything here runs on the event loop and 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,9 @@ _SHARE: Final = (
     16  # of those, to the readers of one stream before the next stream's have their turn
 )
 _TASK: Final = 4  # what waking a task takes, which then does something, in such deliveries
+
+
+log = logging.getLogger("durable_streams.engine")
 
 
 class Deliveries:
@@ -170,10 +174,13 @@ class Audience:
         done = self._deliver_woken(most // 2 if self._leaving or self._queue else most)
         while self._leaving and done < most:
             subscriber, reason = self._leaving.popitem()
-            if reason is None:
-                subscriber.overtaken()
-            else:
-                subscriber.ended(reason)
+            try:
+                if reason is None:
+                    subscriber.overtaken()
+                else:
+                    subscriber.ended(reason)
+            except Exception:
+                _log_bug()
             done += _TASK
         while self._queue and done < most:
             done += self._deliver_published(most - done)
@@ -187,7 +194,10 @@ class Audience:
             self._take_from_queue()
         for subscriber in now:
             if subscriber in self.subscribers:
-                subscriber.published(publication)
+                try:
+                    subscriber.published(publication)
+                except Exception:
+                    _log_bug()
         return len(now)
 
     def _deliver_woken(self, most: int) -> int:
@@ -207,6 +217,11 @@ class Audience:
         publication, _ = self._queue.popleft()
         assert self._deliveries is not None
         self._deliveries.queued_bytes -= len(publication.data)
+
+
+def _log_bug() -> None:
+    """A reader raised what it must not; that is no business of the others, nor of writers."""
+    log.critical("bug: a reader was not told of something", exc_info=True)
 
 
 NOBODY: Final = Audience(None)

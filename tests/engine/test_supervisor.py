@@ -271,16 +271,20 @@ async def test_a_reader_who_cannot_be_told_of_an_append_harms_nobody(
         def published(self, _: object) -> None:
             raise KeyError("a bug")
 
+        def overtaken(self) -> None:
+            """It would read on."""
+
         def ended(self, _: object) -> None:
-            """It has left."""
+            raise KeyError("another bug")
 
     stream, reader = await engine.open_stream("s"), Buggy()
     assert engine.subscribe(stream, (await engine.head("s")).tail, reader)
     await append(engine, "s", b"two.")
     await append(engine, "s", b"three.")
     assert await content(engine, "s") == b"one.two.three."
-    assert caplog.text.count("bug: readers of s were not told") == 2
+    assert caplog.text.count("bug: a reader was not told") == 2
     await engine.close()
+    assert caplog.text.count("bug: a reader was not told") == 3
 
 
 def test_a_worker_that_died_does_no_more_and_can_be_stopped() -> None:

@@ -22,8 +22,10 @@ def start_server(start_server: StartServer) -> Iterator[StartServer]:
     """Start real servers; when all clients have left, none has a descriptor more than at first."""
     began: list[tuple[ServerProcess, int]] = []
 
-    def start(*options: str, data_dir: Path | None = None) -> ServerProcess:
-        server = start_server(*options, data_dir=data_dir)
+    def start(
+        *options: str, data_dir: Path | None = None, open_files: int | None = None
+    ) -> ServerProcess:
+        server = start_server(*options, data_dir=data_dir, open_files=open_files)
         began.append((server, sockets(open_now(server.pid))))
         return server
 
