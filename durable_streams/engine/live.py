@@ -171,10 +171,13 @@ class Audience:
         done = self._deliver_woken(most // 2 if self._leaving or self._queue else most)
         while self._leaving and done < most:
             subscriber, reason = self._leaving.popitem()
-            if reason is None:
-                subscriber.overtaken()
-            else:
-                subscriber.ended(reason)
+            try:
+                if reason is None:
+                    subscriber.overtaken()
+                else:
+                    subscriber.ended(reason)
+            except Exception:
+                _log_bug()
             done += _TASK
         while self._queue and done < most:
             done += self._deliver_published(most - done)
@@ -188,15 +191,12 @@ class Audience:
             self._take_from_queue()
         for subscriber in now:
             if subscriber in self.subscribers:
-                self._tell(subscriber, publication)
+                try:
+                    subscriber.published(publication)
+                except Exception:
+                    _log_bug()
+                    self.leave(subscriber)  # or else it would go on behind what it missed
         return len(now)
-
-    def _tell(self, subscriber: Subscriber, publication: Publication) -> None:
-        try:
-            subscriber.published(publication)
-        except Exception:  # it would miss something: the client finds that when it comes back
-            log.critical("bug: a live reader was not told of an append, and left", exc_info=True)
-            self.leave(subscriber)
 
     def _deliver_woken(self, most: int) -> int:
         done = 0
@@ -215,6 +215,11 @@ class Audience:
         publication, _ = self._queue.popleft()
         assert self._deliveries is not None
         self._deliveries.queued_bytes -= len(publication.data)
+
+
+def _log_bug() -> None:
+    """A reader raised what it must not; that is no business of the others, nor of writers."""
+    log.critical("bug: a reader was not told of something", exc_info=True)
 
 
 NOBODY: Final = Audience(None)

@@ -272,18 +272,21 @@ async def test_a_reader_who_cannot_be_told_of_an_append_harms_nobody(
             raise KeyError("a bug")
 
         def overtaken(self) -> None:
-            """It reads on by itself."""
+            """It would read on."""
 
         def ended(self, _: object) -> None:
-            """It has left."""
+            raise KeyError("another bug")
 
-    stream, reader = await engine.open_stream("s"), Buggy()
-    assert engine.subscribe(stream, (await engine.head("s")).tail, reader)
+    stream, tail = await engine.open_stream("s"), (await engine.head("s")).tail
+    assert engine.subscribe(stream, tail, Buggy())
     await append(engine, "s", b"two.")
+    assert engine.subscribe(stream, (await engine.head("s")).tail, Buggy())
     await append(engine, "s", b"three.")
     assert await content(engine, "s") == b"one.two.three."
-    assert caplog.text.count("bug: a live reader was not told") == 1  # and left
+    assert caplog.text.count("bug: a reader was not told") == 2  # and left, so as to miss nothing
+    assert engine.subscribe(stream, (await engine.head("s")).tail, Buggy())
     await engine.close()
+    assert caplog.text.count("bug: a reader was not told") == 3
 
 
 def test_a_worker_that_died_does_no_more_and_can_be_stopped() -> None:

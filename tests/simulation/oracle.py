@@ -305,10 +305,14 @@ class Oracle:
         living.deleting, living.born_ms = 0, 0
         place.lives = [living]
         place.unsettled.clear()
-        await self._check_content(engine, path, living, now_ms)
-        self._settle_close(living, closed=info.closed)
-        await self._check_producers(engine, path, living, now_ms)
-        await self._check_stream_seq(engine, path, living)
+        try:
+            await self._check_content(engine, path, living, now_ms)
+            self._settle_close(living, closed=info.closed)
+            await self._check_producers(engine, path, living, now_ms)
+            await self._check_stream_seq(engine, path, living)
+        except (StreamNotFound, StreamGone):
+            self.gone(living, now_ms())
+            await self._check_place(engine, path, place, now_ms)
 
     async def _check_content(
         self, engine: Engine, path: str, living: Incarnation, now_ms: Callable[[], int]
