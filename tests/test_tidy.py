@@ -34,7 +34,7 @@ MAY_BEGIN: Final = {
     ("engine/runtime.py", "start_pool"): "the threads that the supervisor starts",
     ("engine/engine.py", "_begin"): "one request, which awaits it or has left",
     ("engine/catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
-    ("engine/endings.py", "_discard"): "one removal, which closing awaits",
+    ("process/output_queue.py", "__init__"): "the command line's own output, whatever is open",
     ("http/fast_lane.py", "_answer"): "one request, whose outcome is asked for",
     ("http/fast_lane.py", "_append"): "one request, whose outcome is asked for",
 }

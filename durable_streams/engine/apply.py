@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from durable_streams.engine.outages import KeptOperation
 from durable_streams.storage import disk as disks
 from durable_streams.storage.directory import FULL
+from durable_streams.storage.dirty import Dirty
 from durable_streams.storage.disk import NO_DESCRIPTORS
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.recovery import apply_again
 from durable_streams.storage.stream_files import DamagedFiles
-from durable_streams.storage.writer import Dirty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

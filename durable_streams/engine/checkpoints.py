@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.waiters import Waiters
-from durable_streams.storage.writer import sync_dirty
+from durable_streams.storage.dirty import sync_dirty
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from durable_streams.engine.apply import Applier
     from durable_streams.engine.supervisor import Supervisor
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.writer import Dirty
+    from durable_streams.storage.dirty import Dirty
 
 LONGEST_SYNC_S: Final = 30.0
 """One sync of a whole file system tells nothing while it lasts: so long it counts as movement."""

@@ -31,8 +31,9 @@ from durable_streams.engine.ticks import Ticks
 from durable_streams.engine.waiters import Waiters
 from durable_streams.errors import DiskFull, Draining, StorageFailed
 from durable_streams.settings import Durability
+from durable_streams.storage.dirty import sync_dirty
 from durable_streams.storage.journal import Journal, SyncFailed
-from durable_streams.storage.writer import StreamWriter, sync_dirty
+from durable_streams.storage.writer import StreamWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

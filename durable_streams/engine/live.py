@@ -36,6 +36,9 @@ _TURN: Final = 64  # publications handed over in a turn of the loop: about 1 ms
 _SHARE: Final = 16  # of those, to one stream's readers before the next stream's have their turn
 _TASK: Final = 4  # what waking a task takes, which then does something, in such deliveries
 
+_BUG: Final = "bug: a reader was not told of something"
+"""It raised what it must not; that is no business of the others, nor of writers."""
+
 log = logging.getLogger("durable_streams.engine")
 
 
@@ -177,7 +180,7 @@ class Audience:
                 else:
                     subscriber.ended(reason)
             except Exception:
-                _log_bug()
+                log.critical(_BUG, exc_info=True)
             done += _TASK
         while self._queue and done < most:
             done += self._deliver_published(most - done)
@@ -194,7 +197,7 @@ class Audience:
                 try:
                     subscriber.published(publication)
                 except Exception:
-                    _log_bug()
+                    log.critical(_BUG, exc_info=True)
                     self.leave(subscriber)  # or else it would go on behind what it missed
         return len(now)
 
@@ -215,11 +218,6 @@ class Audience:
         publication, _ = self._queue.popleft()
         assert self._deliveries is not None
         self._deliveries.queued_bytes -= len(publication.data)
-
-
-def _log_bug() -> None:
-    """A reader raised what it must not; that is no business of the others, nor of writers."""
-    log.critical("bug: a reader was not told of something", exc_info=True)
 
 
 NOBODY: Final = Audience(None)

@@ -2,9 +2,8 @@
 
 One thread uses a :class:`StreamWriter` (recovery before the loop serves, the applier after).
 Every write puts bytes that a journal record holds at a place that the record names, so doing it
-twice changes nothing.  Nothing is durable before the :class:`Dirty` set, taken with
-:meth:`StreamWriter.take_dirty`, was synced; that may happen in another thread, and descriptors
-stay open until it has (a closed one could take the news of a failed write with it).
+twice changes nothing.  Nothing is durable before what :meth:`StreamWriter.take_dirty` gives is
+synced.
 
 No file with more than one name is written: it is copied and replaced first.  What lies in a file
 beyond the place to be written was torn or belongs to another age: it is moved to ``aside/``.
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +20,7 @@ from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.aside import cut_files, move_aside, move_bytes_aside
 from durable_streams.storage.directory import FULL
-from durable_streams.storage.disk import FailedSync
+from durable_streams.storage.dirty import Dirty
 from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.disk import Disk
     from durable_streams.storage.format.index import Tail
     from durable_streams.storage.format.journal import (
         AdoptRecord,
@@ -47,34 +44,6 @@ _REMOVED_IN_PLACE: Final = FULL | {errno.EXDEV}
 """Where a stream cannot be moved to the trash: no room for a name, or the layers of an image."""
 
 log = logging.getLogger("durable_streams.storage")
-
-
-@dataclass(slots=True)
-class Dirty:
-    """What has to be synced; ``everything``: too much to name, sync the file system."""
-
-    pairs: list[Pair] = field(default_factory=list)
-    files: list[int] = field(default_factory=list)
-    directories: set[str] = field(default_factory=set)
-    everything: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.pairs or self.files or self.directories or self.everything)
-
-    @property
-    def syncs(self) -> int:
-        """How many it takes, one by one."""
-        return 2 * len(self.pairs) + len(self.files) + len(self.directories)
-
-    def note(self, *directories: str) -> None:
-        """Names were added to or taken from directories."""
-        if not self.everything:
-            self.directories.update(directories)
-
-    def note_everything(self) -> None:
-        """It became too much to name."""
-        self.everything = True
-        self.directories.clear()
 
 
 class StreamWriter:
@@ -479,34 +448,3 @@ class StreamWriter:
         self._pairs.close()
         for fd in self._dirty.files:
             self._disk.close(fd)
-
-
-def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:
-    """Make a dirty set durable; an ``OSError`` is as final as a failed fsync."""
-    disk = directory.disk
-    if disk.syncs_sooner_as_a_whole(dirty.syncs):
-        dirty.everything = True
-    try:
-        if not dirty.everything:
-            _sync_each(disk, dirty)
-    except FailedSync:
-        raise
-    except OSError:  # no descriptor to open a directory with: the one we hold does as well
-        dirty.everything = True
-    if dirty.everything:
-        disk.sync_file_system(directory.root_fd)
-    if disk.sync_failed:
-        raise FailedSync(errno.EIO, "an earlier sync failed, so this one proves nothing")
-
-
-def _sync_each(disk: Disk, dirty: Dirty) -> None:
-    for pair in dirty.pairs:
-        disk.sync(pair.segment.fd)
-        disk.sync(pair.index.fd)
-    for fd in dirty.files:
-        disk.sync(fd)
-    for path in sorted(dirty.directories):
-        try:
-            disk.sync_directory(path)
-        except FileNotFoundError:
-            continue  # moved or removed since; the directory it was in is in the set as well

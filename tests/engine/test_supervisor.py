@@ -41,7 +41,7 @@ PLACES = {
     "engine.uses.Uses._look": "uses",
     "engine.lifetimes.Reclaimer._walk": "reclaimer",
     "engine.verification.Verifier._walk": "verifier",
-    "engine.endings.Endings._remove": "trash",
+    "engine.trash.Trash._remove": "trash",
     "engine.core.Core._free_journal": "a step on the event loop",
     "engine.stream.Stream.forget_applied": "what follows a write",
 }
@@ -75,7 +75,7 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     what: str,
 ) -> None:
     monkeypatch.setattr("durable_streams.engine.ticks._TICK_S", 0.0)
-    monkeypatch.setattr("durable_streams.engine.uses._TICK_S", 0.0)
+    monkeypatch.setattr("durable_streams.engine.uses.TICK_S", 0.0)
     await left_unclean(tmp_path / "data")
 
     original, is_open = pkgutil.resolve_name(f"durable_streams.{place}"), False

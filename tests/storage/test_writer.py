@@ -11,11 +11,12 @@ import pytest
 from durable_streams.storage import names
 from durable_streams.storage.aside import cut, move_aside
 from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.dirty import sync_dirty
 from durable_streams.storage.disk import Disk, FailedSync, StrPath
 from durable_streams.storage.format.journal import AdoptRecord, AppendRecord
 from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.stream_files import load, load_sidecar
-from durable_streams.storage.writer import StreamWriter, sync_dirty
+from durable_streams.storage.writer import StreamWriter
 from tests.storage.history import ID, OTHER_ID, History
 from tests.storage.staged_disk import StagedDisk
 
