@@ -163,7 +163,9 @@ class Trash:
             return None
         home = directory.stream_directory(sidecar.fork.source)
         try:
-            remove_mark(directory.disk, home, sidecar.fork.source_id, sidecar.id)
+            # Where the journal is not synced first, nothing else would make it last.
+            sync = self._core.settings.durability is not Durability.FSYNC
+            remove_mark(directory.disk, home, sidecar.fork.source_id, sidecar.id, sync=sync)
         except OSError as error:  # it says where a fork was: whoever looks there finds none
             log.warning("stream %s keeps the mark of a fork: %s", sidecar.fork.source, error)
         return sidecar.fork

@@ -64,10 +64,15 @@ def some_marks(
     return found
 
 
-def remove_mark(disk: Disk, directory: StrPath, stream_id: str, fork_id: str) -> None:
-    """A fork is gone."""
+def remove_mark(
+    disk: Disk, directory: StrPath, stream_id: str, fork_id: str, *, sync: bool = False
+) -> None:
+    """A fork is gone; durably if ``sync``."""
+    forks = f"{directory}/{names.forks_of(stream_id)}"
     with suppress(FileNotFoundError):
-        disk.unlink(f"{directory}/{names.forks_of(stream_id)}/{fork_id}")
+        disk.unlink(f"{forks}/{fork_id}")
+        if sync:
+            disk.sync_directory(forks)
 
 
 def carry_over(

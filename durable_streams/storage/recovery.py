@@ -187,9 +187,10 @@ class _Replay:
         self.trim()
         self._clear_tmp(directories=True)
         applied = content.last
-        if self._may_leave_unsynced(content) or self._result.kept:
+        leaves = self._may_leave_unsynced(content)
+        if leaves or self._result.kept:
             applied = content.applied
-        elif self._result.records or self._result.left_out:
+        if not leaves and (self._result.records or self._result.left_out):
             self._directory.disk.sync_file_system(self._directory.root_fd)
         self.close()
         for damage in content.damage:

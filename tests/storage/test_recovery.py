@@ -1,5 +1,6 @@
 """The numbered steps of recovery, each with the crash that it is for."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_the_first_checkpoint_has_to_sync_only_what_the_journal_can_do_again(
     recovery = recover(directory, FILES, max_journal_files=1 if cause == "a file too many" else 2)
     assert recovery.applied == recovery.last
     assert disk.calls["sync_file_system"] == before + 1
+
+
+def test_what_was_recovered_is_durable_though_one_stream_is_out_of_service(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    """Where writes are acknowledged unsynced, no torn sidecar is taken from the journal again."""
+    history, other = History(), History("other", OTHER_ID)
+    applied(directory, history.create(b"one."), other.create(b"one."))
+    journaled(directory, history.change(cuts=1), other.change(cuts=1))
+    disk.fail("rename", errno.EACCES, "other@")
+    syncs = disk.calls["sync_file_system"]
+    recovery = recover(directory, FILES)
+    assert list(recovery.kept) == [("other", OTHER_ID)]
+    assert disk.calls["sync_file_system"] == syncs + 1
+    assert recovery.applied < recovery.last
 
 
 def test_a_journal_that_was_applied_and_not_synced_is_kept_for_another_start(
