@@ -38,7 +38,7 @@ PLACES = {
     "storage.journal.Journal.write": "commit",
     "engine.clock.Clock.look": "ticks",
     "engine.room.Room.look": "ticks",
-    "engine.uses.Uses._look": "uses",
+    "engine.uses.Uses._write_some": "uses",
     "engine.lifetimes.Reclaimer._walk": "reclaimer",
     "engine.verification.Verifier._walk": "verifier",
     "engine.trash.Trash._remove": "trash",
