@@ -1,7 +1,4 @@
-"""Random writers, readers, creators and destroyers, who tell the oracle what they were told.
-
-Nobody waits for anybody: a path may be written, read, forked, deleted and made again at once.
-"""
+"""Random writers, readers, creators and destroyers; a path may see all of them at once."""
 
 from __future__ import annotations
 
