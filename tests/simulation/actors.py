@@ -75,8 +75,7 @@ class Actors:
 
     async def _act(self, left: Iterator[int]) -> None:
         for _ in left:
-            path = self._random.choice(_PATHS)
-            place = self._oracle.place(path)
+            place = self._oracle.place(self._random.choice(_PATHS))
             action = self._random.choice(
                 (self._append,) * 9
                 + (self._read, self._read, self._follow)
@@ -307,8 +306,8 @@ class Actors:
             opened = await self._open(place, visit)
             if opened is None or opened[1] is not living:
                 return
-            stream = opened[0]
             try:
+                stream = opened[0]
                 await self._engine.wait(stream, at, self._random.choice((0.0, 0.1, 3.0)))
                 runs, tail = await read(self._engine, stream, at)
             except (StreamNotFound, StreamGone):
@@ -442,14 +441,14 @@ class Actors:
         if source_place is place or self._is_delicate(place):
             return
         request, wanted = fork_request(self._random, source_place.path, source)
-        mortal = self._random.random() < 0.3
+        mortal, closed = self._random.random() < 0.3, self._random.random() < 0.1
         own = some_lifetime(self._random, self._now_ms()) if mortal else FOREVER
-        closed = self._random.random() < 0.1
         command = Create(place.path, None, own, closed, request)
         unborn = self._unborn(command, source.content_type, fork_lifetime(source.lifetime, own))
         unborn.inherited, unborn.wanted, unborn.vague = None, wanted, True
         body = self._first(unborn, 0.3)
         source_place.forked = True
+        self._troubles.poison.fork(place.path, source_place.path)
         with self._visit(source_place) as source_visit, self._visit(place) as visit:
             place.expect(unborn)
             try:

@@ -379,6 +379,13 @@ class SimulatedDisk(Disk):
         node = self._lookup(path)
         return isinstance(node, File) and bool(node.data)
 
+    def keep(self, path: Path) -> None:
+        """Make a file and its name durable."""
+        file = self._lookup(path)
+        assert isinstance(file, File)
+        file.sync()
+        self._directory(path.parent).sync()
+
     def move(self, source: Path, target: Path) -> None:
         """Rename a file, durably: what comes to its name later cannot take it along."""
         origin, goal = self._directory(source.parent), self._directory(target.parent)

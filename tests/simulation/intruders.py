@@ -180,7 +180,10 @@ class Intruders:
 
 def _put_back(disk: SimulatedDisk, away: Away, *, as_copy: bool) -> None:
     """Put a file back, durably, if its place is free and its stream still there."""
-    if not disk.list_files(away.to) or disk.has_bytes(away.name):
+    if not disk.list_files(away.to):
+        return
+    if disk.has_bytes(away.name):
+        disk.keep(away.name)  # before anybody takes what was moved away for superfluous
         return
     directory = away.name.parent
     if away.stream_id and not any(away.stream_id in f.name for f in disk.list_files(directory)):

@@ -38,6 +38,7 @@ class Poison:
         self.active = random.random() < 0.15
         self._rate = random.choice((0.02, 0.2))
         self.paths: set[str] = set()
+        self._sources: dict[str, set[str]] = {}
 
     def pour_into(self, engine: Engine) -> None:
         """Spoil some of what comes by from now on."""
@@ -66,6 +67,15 @@ class Poison:
         first, *others = operation.records
         operation.records = (msgspec.structs.replace(first, **change), *others)
 
+    def fork(self, path: str, source: str) -> None:
+        """A fork is asked for: it fails with the creation or deletion of its source."""
+        self._sources.setdefault(path, set()).add(source)
+
     def explain(self, error: Exception, path: str) -> bool:
         """Whether a request at a path may have failed for it."""
-        return isinstance(error, WriteFailed) and path in self.paths and "not bytes" in str(error)
+        concerned = {path} | self._sources.get(path, set())
+        return (
+            isinstance(error, WriteFailed)
+            and "not bytes" in str(error)
+            and (not concerned.isdisjoint(self.paths))
+        )
