@@ -324,7 +324,9 @@ class Births:
         if payload.data or command.closed:
             append = Append(command.path, stream.content_type, close=command.closed)
             first = stream.reserve(append, payload, now_ms, core.settings)[0]
-        operation = AdoptOperation(stream, adopt, first, lambda: core.catalog.remove(stream))
+        operation = AdoptOperation(
+            stream, source, adopt, first, lambda: core.catalog.remove(stream)
+        )
         core.catalog.add(stream)
         core.submit(operation)
         return operation

@@ -161,11 +161,14 @@ class Committer:
         log.error("bug: a write was refused: %s", cause, exc_info=cause)
         harmed = {operation.stream for operation in self.writing if not can_pack(operation.records)}
         queue = [*self.writing, *self._gathering]
-        self.writing = []
-        self._gathering = [operation for operation in queue if operation.stream not in harmed]
-        failed = [operation for operation in queue if operation.stream in harmed]
-        for operation in failed:
-            self.waiting_bytes -= operation.size_bytes
+        self.writing, self._gathering, failed = [], [], []
+        for operation in queue:
+            if harmed.isdisjoint(operation.streams):
+                self._gathering.append(operation)
+            else:
+                harmed.add(operation.stream)
+                failed.append(operation)
+                self.waiting_bytes -= operation.size_bytes
         _refuse(failed, WriteFailed("what was to be written is not bytes; nothing was stored"))
         self._start_soon()
         self._changes.wake()

@@ -42,6 +42,11 @@ class Operation:
 
     __slots__ = ("_callbacks", "error", "pending", "records", "size_bytes", "stream")
 
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """If what came before to one of them fails, so does this."""
+        return (self.stream,)
+
     def __init__(self, stream: Stream, records: Sequence[Record]) -> None:
         self.stream = stream
         self.records = records
@@ -158,22 +163,29 @@ class BirthOperation(Operation):
 class AdoptOperation(Operation):
     """A fork that was built beside; nobody sees it before its directory is in place."""
 
-    __slots__ = ("_discard", "_in_place", "_tail", "first")
+    __slots__ = ("_discard", "_in_place", "_source", "_tail", "first")
 
     def __init__(
         self,
         stream: Stream,
+        source: Stream,
         adopt: AdoptRecord,
         first: AppendRecord | None,
         discard: Callable[[], None],
     ) -> None:
         """``first``: what the fork gets at once; ``discard`` takes it out of the catalogue."""
         super().__init__(stream, (adopt,) if first is None else (adopt, first))
+        self._source = source
         self.first = first
         self._tail = stream.decided
         self._discard = discard
         self._in_place = False
         stream.birth = self
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Its source as well, which must know of it."""
+        return (self.stream, self._source)
 
     def settle(self, error: StreamError | None) -> None:
         """Settled when it failed, or is in place as well as durable."""

@@ -15,9 +15,10 @@ import pytest
 import durable_streams
 from durable_streams.engine.engine import Engine
 from durable_streams.engine.operations import AppendOperation
-from durable_streams.errors import WriteFailed
-from durable_streams.protocol.commands import Append, Create
+from durable_streams.errors import StreamNotFound, WriteFailed
+from durable_streams.protocol.commands import Append, Create, ForkRequest
 from durable_streams.protocol.offsets import Start
+from durable_streams.storage.format.journal import ForkRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -143,4 +144,28 @@ async def test_what_cannot_be_packed_fails_with_what_builds_on_it_and_nothing_el
         chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
         assert b"".join(part for part in chunk.parts if isinstance(part, bytes)) == wanted
     assert engine.fault is None
+    await engine.close()
+
+
+async def test_a_fork_fails_with_what_tells_its_source_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else the source could be deleted as if it had no fork."""
+    engine = await Engine.open(tmp_path / "data", durable_streams.Settings())
+    await engine.create(Create("s", BYTES), b"one")
+    submit = engine._core.submit
+
+    def spoil(operation: Operation) -> None:
+        if isinstance(operation.records[0], ForkRecord):
+            bad: Any = object()
+            operation.records = (msgspec.structs.replace(operation.records[0], fork_path=bad),)
+        submit(operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._core, "submit", spoil)
+        with pytest.raises(WriteFailed, match="nothing was stored"):
+            await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
+    with pytest.raises(StreamNotFound):
+        await engine.head("fork")
+    assert (await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")).created
     await engine.close()
