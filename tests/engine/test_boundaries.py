@@ -264,3 +264,31 @@ async def test_an_index_that_is_away_for_a_moment_is_not_taken_for_an_empty_one(
             with pytest.raises(StreamDamaged, match="missing"):
                 await read(engine, Offset(0, 6))
         assert await read(engine, Offset(0, 6)) == (b"world", Offset(0, 5), Offset(0, 10))
+
+
+async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the bound everything stays known; one end more, and the oldest segment's go."""
+    settings = replace(SETTINGS, segment_bytes=100, max_read_bytes=40)
+    appends = [b"%09d." % number for number in range(40)]
+    async with opened(tmp_path, BYTES, *appends, settings=settings) as engine:
+        boundaries = engine._core.reader.boundaries
+
+        async def everything() -> bytes:
+            content, start = b"", ZERO
+            while (piece := await read(engine, start))[0]:
+                content, start = content + piece[0], piece[2]
+            return content
+
+        assert await everything() == b"".join(appends)
+        needed, segments = boundaries._bytes, len(boundaries._known)
+        assert segments == 4
+        monkeypatch.setattr("durable_streams.engine.boundaries._MEMORY_BYTES", needed)
+        assert await everything() == b"".join(appends)
+        assert (boundaries._bytes, len(boundaries._known)) == (needed, segments)
+        monkeypatch.setattr("durable_streams.engine.boundaries._MEMORY_BYTES", needed - 1)
+        boundaries.forget(await engine._find("s"))
+        assert await everything() == b"".join(appends)
+        assert boundaries._bytes < needed
+        assert len(boundaries._known) == segments - 1
