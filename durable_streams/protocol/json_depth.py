@@ -27,7 +27,7 @@ _NO_MARKS: Final = bytes(set(_NO_BRACKETS) - set(b'"'))
 _STEPS: Final = bytes.maketrans(_BRACKETS, b"\x01\xff\x01\xff")
 """One deeper, or (as a signed byte) one less deep."""
 
-_TOKEN: Final = re.compile(rb'[\[\]{}]|(?:[^"\[\]{}]+|"[^"\\]*(?:\\.[^"\\]*)*"?)+', re.DOTALL)
+_TOKEN: Final = re.compile(rb'[\[\]{}]|[^"\[\]{}]+|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _OPENING: Final = (b"[", b"{")
 _CLOSING: Final = (b"]", b"}")
 
@@ -44,8 +44,8 @@ def depth(text: bytes, *, least: int = 0) -> int:
     if b"\\" in text:  # what is left of quotes begins and ends strings
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = text.translate(None, _NO_MARKS).replace(b'""', b"")
-    within_others = marks.replace(b"[]", b"").replace(b"{}", b"")  # all but the innermost
-    if len(within_others) <= 2 * (least - 1):
+    within_others = marks.replace(b"[]", b"").replace(b"{}", b"")  # all but one or two levels
+    if len(within_others) <= 2 * (least - 2):
         return least
     now = deepest = inside_string = 0
     for begin in range(0, len(marks), _SLICE_BYTES):
@@ -64,8 +64,9 @@ def check_flat(text: bytes) -> None:
     beside another value that is an error as well.
     """
     open_texts: list[list[bytes]] = [[]]
-    for found in _TOKEN.finditer(text):
-        token = found[0]
+    position = 0
+    while found := _TOKEN.match(text, position):
+        token, position = found[0], found.end()
         if token in _OPENING:
             open_texts.append([token])
             continue

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from durable_streams.errors import InvalidJson
@@ -82,6 +82,8 @@ def levels_of(value: object) -> int:
 
 
 @given(VALUES, st.integers(0, 4))
+@example({"a": []}, 1)
+@example([{}], 1)
 def test_the_depth_is_that_of_the_brackets_outside_of_strings(value: object, least: int) -> None:
     text = json.dumps(value).encode()
     assert depth(text) == levels_of(value)
