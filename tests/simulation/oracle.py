@@ -12,7 +12,8 @@ last recovery (:meth:`Oracle.lose`): each stream may then have ended at any earl
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from operator import eq
 from typing import TYPE_CHECKING
 
 from durable_streams.errors import (
@@ -211,9 +212,20 @@ class Oracle:
             if attempt.homes != [fork]
             if left.startswith(attempt.wire) or attempt.wire.startswith(left)
         ]
+        if not fits and source.inherited is None:  # and nobody knows what it took of a third
+            return self._cut_before(left, at)
         assert fits, f"foreign bytes at {at}: {left[:60]!r}"
         best = max(fits, key=lambda attempt: (left.startswith(attempt.wire), attempt.number))
         return Piece(best.number, at, best.wire)
+
+    def _cut_before(self, left: bytes, at: Offset) -> Piece:
+        """An append that was cut and has others behind it: as much as is of any append."""
+        taken, number = max(
+            (sum(1 for _ in takewhile(bool, map(eq, attempt.wire, left))), attempt.number)
+            for attempt in self.attempts.values()
+        )
+        assert taken, f"foreign bytes at {at}: {left[:60]!r}"
+        return Piece(number, at, left[:taken])
 
     # -- a crash ---------------------------------------------------------------------------
 
