@@ -197,7 +197,8 @@ class Oracle:
                 piece = starts.get(at) or self._whole_or_cut(fork, source, left, at)
                 data = left[: len(piece.data)]
                 assert piece.data.startswith(data), f"foreign bytes at {at}: {left[:60]!r}"
-                yield Piece(piece.number, Offset(at.segment, at.position + len(data)), data)
+                number = piece.number if data == piece.data else _number_of_cut(at)
+                yield Piece(number, Offset(at.segment, at.position + len(data)), data)
                 position += len(data)
 
     def _whole_or_cut(
@@ -220,12 +221,12 @@ class Oracle:
 
     def _cut_before(self, left: bytes, at: Offset) -> Piece:
         """An append that was cut and has others behind it: as much as is of any append."""
-        taken, number = max(
-            (sum(1 for _ in takewhile(bool, map(eq, attempt.wire, left))), attempt.number)
+        taken = max(
+            sum(1 for _ in takewhile(bool, map(eq, attempt.wire, left)))
             for attempt in self.attempts.values()
         )
         assert taken, f"foreign bytes at {at}: {left[:60]!r}"
-        return Piece(number, at, left[:taken])
+        return Piece(_number_of_cut(at), at, left[:taken])
 
     # -- a crash ---------------------------------------------------------------------------
 
@@ -425,3 +426,8 @@ class Oracle:
 def _place_of(attempt: Attempt) -> Offset:
     assert attempt.end is not None
     return attempt.end
+
+
+def _number_of_cut(at: Offset) -> int:
+    """The number of what a fork took of an append: of which one, what is left may not tell."""
+    return -1 - at.position - (at.segment << 32)
