@@ -403,6 +403,8 @@ class StreamWriter:
     def _open(self, name: str, size: int) -> OpenFile:
         """Open a file below ``streams/`` that has so many bytes and no other name."""
         file = f"{self._streams}/{name}"
+        if size and self._is_missing(file):  # and not to be made: whoever reads it would be misled
+            raise FilesLost(f"{file} is gone")
         fd = self._disk.open_write(file)
         try:
             status = self._disk.file_status(fd)
@@ -421,6 +423,11 @@ class StreamWriter:
         except BaseException:
             self._disk.close(fd)
             raise
+
+    def _is_missing(self, file: str) -> bool:
+        """Whether a file is not where it was, though its directory is."""
+        disk = self._disk
+        return disk.status(file) is None and disk.is_directory(disks.parent_of(file))
 
     # -- checkpoints -----------------------------------------------------------------------
 

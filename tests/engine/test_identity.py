@@ -233,6 +233,24 @@ async def test_a_file_that_was_moved_away_and_comes_back_brings_its_stream_back(
     await again.close()
 
 
+@pytest.mark.parametrize("suffix", [".seg", ".idx"])
+async def test_a_file_that_is_away_when_it_is_opened_is_not_made_anew(
+    engine: Engine, data: Path, suffix: str
+) -> None:
+    await engine.close()
+    again = await Engine.open(data, SMALL_JOURNAL)
+    assert await content(again, "s") == b"one.two."
+    (file,) = directory(data, "s").glob(f"*{suffix}")
+    file.rename(data.parent / "away")
+    await append(again, "s", b"three.")
+    await asyncio.wait_for(out_of_service(again, "s"), 60)
+    assert not file.exists()
+    (data.parent / "away").rename(file)
+    await back_in_service(again, "s")
+    assert await content(again, "s") == b"one.two.three."
+    await again.close()
+
+
 async def test_nothing_is_written_where_another_directory_was_put(
     engine: Engine, data: Path
 ) -> None:

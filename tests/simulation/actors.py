@@ -405,9 +405,9 @@ class Actors:
         assert unborn.born is not Fate.DONE, "it was refused and is there"
         unborn.born = Fate.REFUSED
         for attempt in list(unborn.attempts.values()):
-            if attempt.fate is Fate.OPEN and attempt.homes == [unborn]:
+            if attempt is unborn.first:
                 attempt.refused()
-            elif attempt.fate is Fate.OPEN:
+            elif attempt.fate is Fate.OPEN:  # under way, it may meet others yet
                 attempt.may_be_in([home for home in attempt.homes if home is not unborn])
 
     def _check_exists(self, error: StreamExists, unborn: Incarnation, visit: Visit) -> None:

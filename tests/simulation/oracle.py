@@ -12,7 +12,8 @@ last recovery (:meth:`Oracle.lose`): each stream may then have ended at any earl
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from operator import eq
 from typing import TYPE_CHECKING
 
 from durable_streams.errors import (
@@ -196,7 +197,8 @@ class Oracle:
                 piece = starts.get(at) or self._whole_or_cut(fork, source, left, at)
                 data = left[: len(piece.data)]
                 assert piece.data.startswith(data), f"foreign bytes at {at}: {left[:60]!r}"
-                yield Piece(piece.number, Offset(at.segment, at.position + len(data)), data)
+                number = piece.number if data == piece.data else _number_of_cut(at)
+                yield Piece(number, Offset(at.segment, at.position + len(data)), data)
                 position += len(data)
 
     def _whole_or_cut(
@@ -211,9 +213,20 @@ class Oracle:
             if attempt.homes != [fork]
             if left.startswith(attempt.wire) or attempt.wire.startswith(left)
         ]
+        if not fits and source.inherited is None:  # and nobody knows what it took of a third
+            return self._cut_before(left, at)
         assert fits, f"foreign bytes at {at}: {left[:60]!r}"
         best = max(fits, key=lambda attempt: (left.startswith(attempt.wire), attempt.number))
         return Piece(best.number, at, best.wire)
+
+    def _cut_before(self, left: bytes, at: Offset) -> Piece:
+        """An append that was cut and has others behind it: as much as is of any append."""
+        taken = max(
+            sum(1 for _ in takewhile(bool, map(eq, attempt.wire, left)))
+            for attempt in self.attempts.values()
+        )
+        assert taken, f"foreign bytes at {at}: {left[:60]!r}"
+        return Piece(_number_of_cut(at), at, left[:taken])
 
     # -- a crash ---------------------------------------------------------------------------
 
@@ -413,3 +426,8 @@ class Oracle:
 def _place_of(attempt: Attempt) -> Offset:
     assert attempt.end is not None
     return attempt.end
+
+
+def _number_of_cut(at: Offset) -> int:
+    """The number of what a fork took of an append: of which one, what is left may not tell."""
+    return -1 - at.position - (at.segment << 32)
