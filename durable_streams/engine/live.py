@@ -22,7 +22,6 @@ from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from durable_streams.errors import StreamError
     from durable_streams.results import Publication, Subscriber
@@ -36,6 +35,9 @@ MAX_QUEUED_BYTES: Final = 16 * MIB
 _TURN: Final = 64  # publications handed over in a turn of the loop: about 1 ms
 _SHARE: Final = 16  # of those, to one stream's readers before the next stream's have their turn
 _TASK: Final = 4  # what waking a task takes, which then does something, in such deliveries
+
+_BUG: Final = "bug: a reader was not told of something"
+"""It raised what it must not, which is no business of the others, nor of writers."""
 
 log = logging.getLogger("durable_streams.engine")
 
@@ -61,7 +63,8 @@ class Deliveries:
     def _deliver(self) -> None:
         while self._due and self._left > 0:
             audience = self._due.popleft()
-            self._left -= audience.deliver(min(self._left, _SHARE))
+            share = min(self._left, _SHARE) if self._due else self._left
+            self._left -= audience.deliver(share)
             audience.is_due = audience.has_more
             if audience.is_due:
                 self._due.append(audience)
@@ -172,10 +175,13 @@ class Audience:
         done = self._deliver_woken(most // 2 if self._leaving or self._queue else most)
         while self._leaving and done < most:
             subscriber, reason = self._leaving.popitem()
-            if reason is None:
-                self._tell(subscriber, subscriber.overtaken)
-            else:
-                self._tell(subscriber, subscriber.ended, reason)
+            try:
+                if reason is None:
+                    subscriber.overtaken()
+                else:
+                    subscriber.ended(reason)
+            except Exception:
+                log.critical(_BUG, exc_info=True)
             done += _TASK
         while self._queue and done < most:
             done += self._deliver_published(most - done)
@@ -187,18 +193,15 @@ class Audience:
         del receivers[-most:]
         if not receivers:
             self._take_from_queue()
+        here = self.subscribers
         for subscriber in now:
-            if subscriber in self.subscribers:
-                self._tell(subscriber, subscriber.published, publication)
+            if subscriber in here:
+                try:
+                    subscriber.published(publication)
+                except Exception:
+                    log.critical(_BUG, exc_info=True)
+                    self.leave(subscriber)  # or else it would go on behind what it missed
         return len(now)
-
-    def _tell(self, subscriber: Subscriber, call: Callable[..., None], *news: object) -> None:
-        """Tell a subscriber; what it must not raise harms no other, and no writer."""
-        try:
-            call(*news)
-        except Exception:
-            log.critical("bug: a reader was not told of something", exc_info=True)
-            self.leave(subscriber)  # or else it would go on behind what it missed
 
     def _deliver_woken(self, most: int) -> int:
         done = 0
