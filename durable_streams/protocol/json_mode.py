@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from durable_streams.errors import InvalidJson
-from durable_streams.protocol.json_borders import first_border, positions
+from durable_streams.protocol.json_borders import Borders, first_border, positions
 from durable_streams.protocol.json_depth import MAX_DEPTH, check_flat, depth
 from durable_streams.settings import KIB
 
@@ -108,7 +108,10 @@ def _next_piece(body: bytes, begin: int, end: int) -> tuple[Sequence[bytes], int
             if cut > begin:
                 with suppress(InvalidJson):
                     return _split(b"[%b]" % body[begin:cut]), cut
-        end = min(first_border(body, begin) - 1, end)
+        # A long message begins in the piece: what is before it, or else that one alone.
+        found: list[int] = []
+        Borders().scan(body[begin : begin + _PIECE_BYTES], 0, found)
+        end = min((begin + found[-1] if found else first_border(body, begin)) - 1, end)
     return _split(b"[%b]" % body[begin:end]), end
 
 

@@ -4,16 +4,20 @@ import json
 import re
 import tracemalloc
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams.errors import InvalidJson
+from durable_streams.protocol import json_mode
 from durable_streams.protocol.json_borders import positions
 from durable_streams.protocol.json_mode import to_wire
 from durable_streams.settings import KIB, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def split_messages(body: bytes, *, allow_empty: bool = True) -> list[bytes]:
@@ -199,3 +203,28 @@ def test_exactly_what_the_standard_parser_takes_is_taken(text: str) -> None:
         messages = split_messages(text.encode())
         values = value if isinstance(value, list) else [value]
         assert [json.loads(message) for message in messages] == values
+
+
+@pytest.mark.parametrize(
+    "long",
+    [b"[{},[],1," + b"{},[],1," * 9000 + b"1]", b'"' + b"a" * 70_000 + b'"', b"7" * 70_000],
+    ids=["nested", "string", "number"],
+)
+@pytest.mark.parametrize("short", [b"1,", b"{},", b"[],", b'",",', b'"],",'])
+def test_many_short_messages_before_long_ones_are_parsed_a_bounded_number_of_times(
+    long: bytes, short: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a likely end of a message is inside of the long one, again and again."""
+    parsed = 0
+
+    def counted(body: bytes) -> Sequence[bytes]:
+        nonlocal parsed
+        parsed += len(body)
+        return split(body)
+
+    split = json_mode._split
+    monkeypatch.setattr(json_mode, "_split", counted)
+    values = [short[:-1]] * 40_000 + [long]
+    body = b"[" + b",".join(values * 3) + b"]"
+    assert to_wire(body) == (b",".join([*values * 3, b""]), 3 * len(values))
+    assert parsed < 5 * len(body)
