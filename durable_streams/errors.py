@@ -49,7 +49,7 @@ All can be pickled and copied: another process gets the same type, text and fiel
 from __future__ import annotations
 
 import copyreg
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset
@@ -67,6 +67,15 @@ class _Portable(Exception):
 
 class StreamError(_Portable):
     """Base of all errors of requests; ``str()`` says what is wrong and what to do (500)."""
+
+    def again(self) -> Self:
+        """The error, for raising it once more: without what it met the last time.
+
+        One that is kept would otherwise keep the frames of everybody it was ever raised for, and
+        what is in them.
+        """
+        self.__context__ = None
+        return self.with_traceback(None)
 
 
 class InvalidRequest(StreamError):

@@ -390,7 +390,7 @@ class Streams:
                     return
                 refusal = self.engine.write_refusal()
                 if not chunk.size_bytes and isinstance(refusal, (Draining, StorageFailed)):
-                    raise refusal
+                    raise refusal.again()
                 if chunk.at_tail:
                     await self.engine.wait(stream, chunk.end, _TAIL_WAIT_S)
                 chunk = await self.engine.read_on(stream, chunk.end)

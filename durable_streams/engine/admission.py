@@ -147,7 +147,7 @@ class Admission:
             return False
         if frees and isinstance(refusal, DiskFull):
             return True
-        raise refusal
+        raise refusal.again()
 
     def _is_first(self, place: _Place) -> bool:
         return next(iter(self._line)) is place

@@ -171,7 +171,7 @@ class Births:
             raise
         fault = self._core.catalog.outages.error(stream.path, stream.id)
         if fault is not None:
-            raise fault
+            raise fault.again()
         return Created(created=True, info=stream.info())
 
     async def _make_fork(
@@ -201,7 +201,7 @@ class Births:
         await self._core.applied_to(source, offset)
         fault = self._core.catalog.outages.error(source.path, source.id)
         if fault is not None:
-            raise fault
+            raise fault.again()
 
     async def _discard(self, stream_id: str) -> None:
         """Remove a fork that was built for nothing, unless the journal may say something else."""
@@ -225,7 +225,9 @@ class Births:
             self._core.look_for_failed_sync()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull("no space is left for the fork; nothing was stored") from error
-            raise self._core.fault or WriteFailed(f"building the fork failed: {error}") from error
+            if self._core.fault is not None:
+                raise self._core.fault.again() from None
+            raise WriteFailed(f"building the fork failed: {error}") from error
 
     async def _source(self, command: Create, request: ForkRequest) -> Stream:
         source = await self._core.catalog.find(request.source)

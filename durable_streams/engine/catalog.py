@@ -140,7 +140,7 @@ class Catalog:
                 continue
             fault = self.outages.error(path, stream.id if stream else None)
             if fault is not None:
-                raise fault
+                raise fault.again()
             if buried is not None:
                 return None
             if stream is not None:

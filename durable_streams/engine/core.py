@@ -212,7 +212,7 @@ class Core:
         while stream.applied.offset < offset:
             fault = self.supervisor.bug or self.catalog.outages.error(stream.path, stream.id)
             if fault is not None:
-                raise fault
+                raise fault.again()
             await self._in_files.wait()
 
     def drain(self) -> None:

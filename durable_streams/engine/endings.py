@@ -75,7 +75,7 @@ class Endings:
         if stream.ended is not None:
             if stream.last_operation is not None:
                 await stream.last_operation.wait()
-            raise stream.ended
+            raise stream.ended.again()
         if needed:
             await self._soft_delete(stream)
             return None

@@ -83,7 +83,7 @@ class Decided(msgspec.Struct, frozen=True):
         if failure is None and isinstance(self.result, StreamError):
             failure = self.result
         if failure is not None:
-            raise failure
+            raise failure.again()
         assert isinstance(self.result, Appended)
         return self.result
 
@@ -428,7 +428,7 @@ class Engine:
         if self._core.closed:
             raise NotOpen
         if stream.ended is not None and stream.last_operation is None:
-            raise stream.ended
+            raise stream.ended.again()
         if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
             raise StreamGone(stream.path)
 

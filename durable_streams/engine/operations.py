@@ -67,7 +67,7 @@ class Operation:
             self.when_settled(partial(resolve, waiter))
             await waiter
         if self.error is not None:
-            raise self.error
+            raise self.error.again()
 
     def settle(self, error: StreamError | None) -> None:
         """The batch is durable (None) or failed."""

@@ -152,7 +152,7 @@ class StreamsHandler:
         """Read the body of a write, unless writes are refused anyway."""
         refusal = self.engine.write_refusal()
         if refusal is not None:
-            raise refusal
+            raise refusal.again()
         timeout_s = self.settings.body_timeout_s
         return await read_body(request, self.max_body_bytes, timeout_s, share)
 

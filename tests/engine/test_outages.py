@@ -6,12 +6,19 @@ import asyncio
 import errno
 import os
 from contextlib import asynccontextmanager
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 import pytest
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import DataDirectoryError, StreamNotFound, StreamOutOfService
+from durable_streams.errors import (
+    DataDirectoryError,
+    StorageFailed,
+    StreamError,
+    StreamNotFound,
+    StreamOutOfService,
+)
 from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.recovery import apply_again
 from tests.copying import copy_live
@@ -187,3 +194,34 @@ async def test_what_does_not_continue_the_files_is_not_taken_for_applied(tmp_pat
             await asyncio.sleep(0)
         assert engine._core.catalog.outages.keeps
         await engine.close()
+
+
+async def test_an_error_that_is_kept_keeps_nothing_of_those_whom_it_was_told(
+    tmp_path: Path,
+) -> None:
+    """Neither of one stream nor of all: it is raised for each of them, bodies in hand."""
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    disk.fail("pwrite", errno.EIO, "data/streams/s@")
+    await append(engine, "s", b"two.")
+    await out_of_service(engine, "s")
+
+    async def refusal() -> StreamError:
+        with pytest.raises(StreamError) as caught:
+            await append(engine, "s", b"three.")
+        return caught.value
+
+    def frames(error: StreamError) -> int:
+        return len(list(walk_tb(error.__traceback__)))
+
+    first = await refusal()
+    known = frames(first)
+    assert await refusal() is first
+    assert frames(first) == known
+    engine._core._on_fault(StorageFailed("a sync failed"))
+    final = await refusal()
+    known = frames(final)
+    assert await refusal() is final
+    assert frames(final) == known
+    disk.heal()
+    await engine.close()
