@@ -178,11 +178,6 @@ class Core:
         """Whether the data directory is being closed."""
         return self.admission.draining
 
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed."""
-        return self.admission.closed
-
     def refusal(self) -> StreamError | None:
         """Why no write is taken now, None if writes are."""
         return self.admission.refusal()

@@ -89,7 +89,10 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Engine:
-    """An open data directory and its streams; use :meth:`open` and :meth:`close`."""
+    """An open data directory and its streams; use :meth:`open` and :meth:`close`.
+
+    ``closed``: whether :meth:`close` is done.
+    """
 
     def __init__(self, core: Core, recovery: str) -> None:
         self.settings = core.settings
@@ -100,6 +103,7 @@ class Engine:
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
+        self.closed = False
         self._long: set[asyncio.Task[object]] = set()
         self._turns = Turns()  # of appends that cannot be decided at once
         watch = core.supervisor.watch
@@ -425,7 +429,7 @@ class Engine:
 
     def _check_there(self, stream: Stream) -> None:
         """Raise if its end is durable, or the data directory was closed."""
-        if self._core.closed:
+        if self.closed:
             raise NotOpen
         if stream.ended is not None and stream.last_operation is None:
             raise stream.ended.again()
@@ -452,11 +456,6 @@ class Engine:
     def fault(self) -> StorageFailed | None:
         """The final failure of the disk, if there was one."""
         return self._core.fault
-
-    @property
-    def closed(self) -> bool:
-        """Whether :meth:`close` is done."""
-        return self._core.closed
 
     @property
     def bug(self) -> StorageFailed | None:
@@ -487,6 +486,7 @@ class Engine:
             await asyncio.wait(self._long)
         await self._endings.finished()
         await self._core.close()
+        self.closed = True
 
 
 def _time_out(waiter: asyncio.Future[bool]) -> None:

@@ -47,10 +47,12 @@ class Operation:
         """If what came before to one of them fails, so does this."""
         return (self.stream,)
 
-    def __init__(self, stream: Stream, records: Sequence[Record]) -> None:
+    def __init__(
+        self, stream: Stream, records: Sequence[Record], size_bytes: int | None = None
+    ) -> None:
         self.stream = stream
         self.records = records
-        self.size_bytes = sum(map(size_of, records))
+        self.size_bytes = sum(map(size_of, records)) if size_bytes is None else size_bytes
         self.pending = True
         self.error: StreamError | None = None
         self._callbacks: list[Callable[[], None]] = []
@@ -98,7 +100,7 @@ class AppendOperation(Operation):
     __slots__ = ("before", "record", "tail")
 
     def __init__(self, stream: Stream, record: AppendRecord, before: Before) -> None:
-        super().__init__(stream, (record,))
+        super().__init__(stream, (record,), size_of_append(record))
         self.record = record
         self.before = before
         self.tail: Tail = stream.decided
@@ -252,11 +254,16 @@ class DeleteOperation(Operation):
         self._buried()
 
 
+def size_of_append(record: AppendRecord) -> int:
+    """:func:`size_of` an append."""
+    return _RECORD_BYTES + len(record.path) + len(record.data) + len(record.index)
+
+
 def size_of(record: Record) -> int:
     """At least what a record takes in the journal."""
-    size = _RECORD_BYTES + len(record.path)
     if isinstance(record, AppendRecord):
-        return size + len(record.data) + len(record.index)
+        return size_of_append(record)
+    size = _RECORD_BYTES + len(record.path)
     for name in ("data", "index", "sidecar"):
         size += len(getattr(record, name, b""))
     if isinstance(record, ForkRecord):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from durable_streams.engine.live import Deliveries
     from durable_streams.engine.operations import Operation
     from durable_streams.errors import StreamError
-    from durable_streams.protocol.commands import Append, ProducerClaim
+    from durable_streams.protocol.commands import Append
     from durable_streams.results import StreamRef
     from durable_streams.settings import Settings
     from durable_streams.storage.format.sidecar import Sidecar
@@ -271,16 +271,17 @@ class Stream:
             tail.stream_seq if command.stream_seq is None else command.stream_seq,
         )
         if claim is not None:
-            self._know(claim, now_ms, forgot)
+            if before.producer is None:
+                self._make_room(forgot)
+            self.producers.put(claim.id, ProducerState(claim.epoch, claim.seq, now_ms))
         return record, before
 
-    def _know(self, claim: ProducerClaim, now_ms: int, forgot: tuple[str, ...]) -> None:
-        """A producer has appended, in the room of others that are forgotten."""
+    def _make_room(self, forgot: tuple[str, ...]) -> None:
+        """A producer is new; others may have to be forgotten for it."""
         if self.producers is _NO_PRODUCERS:
             self.producers = ProducerTable({})
         for name in forgot:
             self.producers.remove(name)
-        self.producers.put(claim.id, ProducerState(claim.epoch, claim.seq, now_ms))
 
     def _is_full(self, size: int, settings: Settings) -> bool:
         """Whether so many bytes more go to another segment.
