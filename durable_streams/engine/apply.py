@@ -327,8 +327,8 @@ class Applier:
         """In the worker."""
         failures = 0
         for key, records in kept:
-            self._writer.forget(*key)
             try:
+                self._writer.forget(*key)
                 apply_again(self._directory, records)
             except (OSError, FilesLost, DamagedFiles) as error:
                 log.debug("stream %s stays out of service: %s", key[0], error)

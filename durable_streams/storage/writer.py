@@ -270,7 +270,7 @@ class StreamWriter:
         source = self._directory.stream_directory(record.path)
         if not self._is_of(source, record.id):
             return
-        self._pairs.drop_path(record.path, record.id)
+        self._pairs.drop_deleted(record.path, record.id)
         target = f"{self._trash}/{record.id}"
         disks.remove_tree(self._disk, target)
         try:
@@ -384,8 +384,16 @@ class StreamWriter:
             raise lost
 
     def forget(self, path: str, stream_id: str) -> None:
-        """Let go of a stream's open files: somebody else writes to them."""
-        self._pairs.drop_path(path, stream_id)
+        """Let go of a stream's open files: somebody else writes to them.
+
+        What was written to them has yet to be synced, whoever writes there next.  ``OSError`` or
+        :class:`FilesLost` where it cannot be had at the files' names, see :meth:`_let_go`.
+        """
+        for pair in self._pairs.of(path, stream_id):
+            if self._is_ours(pair):
+                self._pairs.drop(pair)
+            else:
+                self._let_go(pair)
 
     def strayed(self) -> Iterator[tuple[Key, str]]:
         """Let go of files that are not at their names, before a sync; what was lost, and why.
