@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -398,11 +399,13 @@ class StreamWriter:
     def strayed(self) -> Iterator[tuple[Key, str]]:
         """Let go of files that are not at their names, before a sync; what was lost, and why.
 
-        What is written to once more after this is looked at again by then.
+        What is written to once more after this is looked at again by then.  ``OSError`` where
+        there is no place for what a file holds: it stays open, as nobody else has that.
         """
         for pair in self._pairs.dirty():
-            if self._is_ours(pair):
-                continue
+            with suppress(OSError):  # what cannot be looked at is not as it was
+                if self._is_ours(pair):
+                    continue
             try:
                 self._let_go(pair)
             except FilesLost as error:

@@ -454,23 +454,6 @@ def test_after_a_failed_sync_no_checkpoint_succeeds(
     writer.synced(dirty)
 
 
-def test_a_file_that_cannot_be_put_back_yet_stays_open_when_its_stream_is_tried_again(
-    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter
-) -> None:
-    history = History()
-    writer.create(history.create(b"one."))
-    apply(writer, history.append(b"two."))
-    older = segment(directory).with_suffix(".old")
-    older.write_bytes(b"one.")
-    older.rename(segment(directory))
-    disk.fail("open_write", errno.EIO, "/tmp/", times=1)
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        writer.forget("s", ID)
-    assert segment(directory).read_bytes() == b"one."
-    writer.forget("s", ID)
-    assert segment(directory).read_bytes() == b"one.two."
-
-
 def test_what_is_left_of_a_stream_that_was_never_durable_makes_way_for_a_fork(
     directory: DataDirectory, writer: StreamWriter
 ) -> None:
