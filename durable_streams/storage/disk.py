@@ -348,7 +348,8 @@ def write_file(disk: Disk, path: StrPath, data: bytes, *, sync: bool = False) ->
 def own_copy(disk: Disk, path: StrPath, fd: int, size: int, fresh: StrPath) -> int:
     """Put a copy of our own in the place of a file that has another name; open for writing.
 
-    Its bytes are durable, its name is not; made at ``fresh`` first.
+    Its bytes are durable, its name is not; made at ``fresh`` first, where nothing stays if it
+    fails: whoever waits for room on a full disk must not fill it.
     """
     copy = disk.open_write(fresh)
     try:
@@ -358,6 +359,8 @@ def own_copy(disk: Disk, path: StrPath, fd: int, size: int, fresh: StrPath) -> i
         disk.rename(fresh, path)
     except BaseException:
         disk.close(copy)
+        with suppress(OSError):
+            disk.unlink(fresh)
         raise
     return copy
 

@@ -12,13 +12,14 @@ deletion, and another try of a stream out of service, look at all of them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from durable_streams.storage.disk import Disk, Identity
+    from durable_streams.storage.identity import FilesLost
 
 Key = tuple[str, str, int]
 """Path and id of a stream, and the number of a segment."""
@@ -34,13 +35,18 @@ class OpenFile(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Pair:
-    """The open files of one segment; ``syncs``: checkpoints that still need them open."""
+    """The open files of one segment.
+
+    ``syncs``: checkpoints that still need them open.  ``kept``: why a file of so many bytes, which
+    are in ``aside/`` now, was lost.
+    """
 
     key: Key
     segment: OpenFile
     index: OpenFile
     dirty: bool = False
     syncs: int = 0
+    kept: dict[tuple[OpenFile, int], FilesLost] = field(default_factory=dict)
 
 
 class OpenPairs:

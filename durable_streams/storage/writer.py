@@ -373,16 +373,25 @@ class StreamWriter:
         Where the system refuses that they stay open, as nobody else has what they hold.
         """
         self._directory.check_place()
-        lost: FilesLost | None = None
-        for file in (pair.segment, pair.index):
+        losses = [self._loss_of(pair, file) for file in (pair.segment, pair.index)]
+        self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
+        self._pairs.drop(pair)
+        for lost in losses:
+            if lost is not None:
+                raise lost
+
+    def _loss_of(self, pair: Pair, file: OpenFile) -> FilesLost | None:
+        """Have a file put in its place; why it is lost if it is, found out once for the same bytes.
+
+        The other one may have to wait for room, and be tried again and again.
+        """
+        written = (file, self._disk.file_status(file.fd).size_bytes)
+        if written not in pair.kept:
             try:
                 put_in_place(self._directory, file)
             except FilesLost as error:
-                lost = lost or error
-        self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
-        self._pairs.drop(pair)
-        if lost is not None:
-            raise lost
+                pair.kept[written] = error
+        return pair.kept.get(written)
 
     def forget(self, path: str, stream_id: str) -> None:
         """Let go of a stream's open files: somebody else writes to them.

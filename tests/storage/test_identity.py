@@ -56,3 +56,23 @@ def test_a_file_that_cannot_be_put_back_yet_stays_open_when_its_stream_is_tried_
     assert segment.read_bytes() == b"one."
     writer.forget("s", ID)
     assert segment.read_bytes() == b"one.two."
+
+
+def test_what_waits_for_room_to_be_kept_is_kept_once_and_takes_none_meanwhile(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
+) -> None:
+    written = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    disk.fail("rename", errno.ENOSPC, ".idx.")
+    for _ in range(3):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            list(writer.strayed())
+        assert [kept.read_bytes() for kept in directory.aside.iterdir()] == written[:1]
+    disk.heal()
+    [(key, _)] = writer.strayed()
+    assert key == ("s", ID, 0)
+    assert sorted(kept.read_bytes() for kept in directory.aside.iterdir()) == sorted(written)
+    dirty = writer.take_dirty()
+    assert not dirty.pairs
+    writer.synced(dirty)
