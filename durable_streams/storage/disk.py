@@ -216,8 +216,12 @@ class Disk:
     def some_names(self, path: StrPath, most: int) -> list[str]:
         """So many names of a directory, at most, in no order; costs nothing for those beyond."""
         try:
-            with os.scandir(path) as entries:
-                return [entry.name for entry in islice(entries, most)]
+            try:
+                return _some_names(path, most)
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS or not self.give_back():
+                    raise
+            return _some_names(path, most)
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -305,6 +309,11 @@ class Disk:
             raise OSError(
                 error.errno, f"its file system has no locks ({error.strerror})"
             ) from error
+
+
+def _some_names(path: StrPath, most: int) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.name for entry in islice(entries, most)]
 
 
 def _status(result: os.stat_result) -> FileStatus:

@@ -161,7 +161,8 @@ class StreamWriter:
             return
         forks = f"{home}/{names.forks_of(record.id)}"
         if not self._disk.is_directory(forks):
-            self._disk.make_directory(forks)
+            with suppress(FileExistsError):  # for the forks that version 0.1 wrote down, just now
+                self._disk.make_directory(forks)
             self._dirty.note(home)
         data = pack_mark(record.fork_id, record.fork_path)
         self._put(forks, record.fork_id, data, f"{record.fork_id}.mark")

@@ -398,3 +398,21 @@ async def test_the_map_of_forks_that_0_1_wrote_is_carried_over(data: Path) -> No
     await engine.delete("second")
     assert await is_gone_for_good(engine, "bytes")
     await engine.close()
+
+
+async def test_the_map_that_0_1_wrote_is_carried_over_by_one_at_a_time(
+    data: Path, disk: WeighingDisk
+) -> None:
+    golden = Path(__file__).parent.parent / "storage" / "golden" / "format-1"
+    shutil.copytree(golden, data)
+    engine = await Engine.open(data, Settings(), disk)
+    stream = await engine._find("bytes")
+    gate = disk.hold("make_directory", ".forks")
+    looks = [asyncio.ensure_future(engine._endings._is_needed(stream)) for _ in range(3)]
+    await asyncio.to_thread(gate.reached.wait)
+    for _ in range(10):  # as far as the others get
+        await engine._core.run(int)
+    gate.open()
+    assert await asyncio.gather(*looks) == [True, True, True]
+    assert not stream.sidecar.forks
+    await engine.close()
