@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from durable_streams.engine.outages import KeptOperation
 from durable_streams.storage import disk as disks
 from durable_streams.storage.directory import FULL
-from durable_streams.storage.dirty import Dirty
 from durable_streams.storage.disk import NO_DESCRIPTORS
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.identity import FilesLost
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from durable_streams.engine.runtime import Runtime
     from durable_streams.engine.supervisor import Supervisor
     from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.dirty import Dirty
     from durable_streams.storage.format.journal import AppendRecord, Record
     from durable_streams.storage.recovery import StreamKey
     from durable_streams.storage.writer import StreamWriter
@@ -139,21 +139,33 @@ class Applier:
         pending = [operation for batch in self._pending for operation in batch.operations]
         return [*self._taken, *pending]
 
-    def take_dirty(self, then: Callable[[Dirty, int], None]) -> None:
-        """Hand over (in the worker) what is to be synced for every batch up to a number."""
-        self._worker.do(lambda: then(*self.unsynced()))
+    def take_dirty(
+        self, then: Callable[[Dirty, int], None], refused: Callable[[OSError], None]
+    ) -> None:
+        """Hand over (in the worker) what is to be synced for every batch up to a number.
+
+        Or tell (on the loop) why that cannot be said now.
+        """
+        self._worker.do(lambda: self._take_dirty(then, refused))
+
+    def _take_dirty(
+        self, then: Callable[[Dirty, int], None], refused: Callable[[OSError], None]
+    ) -> None:
+        try:
+            dirty, number = self.unsynced()
+        except OSError as error:
+            self._tell(refused, error)
+        else:
+            then(dirty, number)
 
     def unsynced(self) -> tuple[Dirty, int]:
         """What is to be synced, so that every batch up to the number is in files, or had failed.
 
-        Nothing, and none, if the system refuses to put back what somebody replaced.
+        ``OSError`` if there is no place for what somebody took the name of: then only the journal
+        has it, and must not be freed.
         """
-        try:
-            for (path, stream_id, _), reason in self._writer.strayed():
-                self._break(path, stream_id, reason, gone=False)
-        except OSError as error:
-            log.error("the journal cannot be freed now: %s", error)
-            return Dirty(), 0
+        for (path, stream_id, _), reason in self._writer.strayed():
+            self._break(path, stream_id, reason, gone=False)
         return self._writer.take_dirty(), self._number
 
     def synced(self, dirty: Dirty) -> None:
@@ -327,8 +339,8 @@ class Applier:
         """In the worker."""
         failures = 0
         for key, records in kept:
-            self._writer.forget(*key)
             try:
+                self._writer.forget(*key)
                 apply_again(self._directory, records)
             except (OSError, FilesLost, DamagedFiles) as error:
                 log.debug("stream %s stays out of service: %s", key[0], error)

@@ -5,6 +5,7 @@ A thread of its own does the syncing, so that neither writers nor the applier wa
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.waiters import Waiters
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 LONGEST_SYNC_S: Final = 30.0
 """One sync of a whole file system tells nothing while it lasts: so long it counts as movement."""
 
+log = logging.getLogger("durable_streams.engine")
+
 
 class Checkpointer:
     """Makes the streams' files durable, so that the journal need not keep what they have.
+
+    ``is_put_off``: the last one was not made, as something has to change first (room on the disk);
+    to be tried again after a moment, not at once.
 
     Goes from the loop to the applier (what is dirty), to a worker of its own (sync), and back.
     """
@@ -49,6 +55,7 @@ class Checkpointer:
         self._failed = failed
         self._changes = Waiters(loop)
         self._busy = False
+        self.is_put_off = False
         self._syncing_since: float | None = None
 
     def request(self) -> None:
@@ -56,8 +63,15 @@ class Checkpointer:
         if not self._busy:
             self._busy = True
             self._applier.take_dirty(
-                lambda dirty, number: self._worker.do(lambda: self._sync(dirty, number))
+                lambda dirty, number: self._worker.do(lambda: self._sync(dirty, number)),
+                self._put_off,
             )
+
+    def _put_off(self, error: OSError) -> None:
+        if not self.is_put_off:
+            self.is_put_off = True
+            log.error("the journal cannot be freed now: %s", error)
+        self.abandon()
 
     def _sync(self, dirty: Dirty, number: int) -> None:
         """In the worker."""
@@ -77,6 +91,7 @@ class Checkpointer:
         if error is not None:
             self._failed(error)
         else:
+            self.is_put_off = False
             self._done(number)
 
     def abandon(self) -> None:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_CHECKPOINT_AFTER_S: Final = 30.0
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 """On their way to the journal: with more, and one write more, writers wait in line."""
 
@@ -87,7 +88,7 @@ class Core:
         self._closing, self._is_sound = False, True
         self._lag = Lag(self.loop, journal.last)
         self._in_files = Waiters(self.loop)
-        self.last_checkpoint = self._moved = self.loop.time()
+        self._last_checkpoint = self._moved = self.loop.time()
         self._writes_seen = 0
         self._not_applied: StorageFailed | None = None
         self.admission = Admission(
@@ -264,16 +265,22 @@ class Core:
     def _free_journal(self) -> None:
         """Checkpoint when a journal file is full, unless that cannot free it."""
         if (
-            self._journal.full_files()
+            not self._checkpointer.is_put_off
+            and self._journal.full_files()
             and self.retries.can_keep()
             and self._lag.applied > self._journal.applied
         ):
             self.checkpoint()
 
+    def checkpoint_is_due(self) -> bool:
+        """Whether the last one is long ago, or has to be tried again."""
+        since_s = self.loop.time() - self._last_checkpoint
+        return self._checkpointer.is_put_off or since_s >= _CHECKPOINT_AFTER_S
+
     def checkpoint(self) -> None:
         """Make the files durable soon, and free the journal."""
         if self.fault is None and not self._closing:
-            self.last_checkpoint = self.loop.time()
+            self._last_checkpoint = self.loop.time()
             self._checkpointer.request()
 
     # -- what goes wrong -------------------------------------------------------------------
@@ -371,7 +378,11 @@ class Core:
         self._journal.close()
 
     def _checkpoint_last(self) -> None:
-        dirty, number = self._applier.unsynced()
+        try:
+            dirty, number = self._applier.unsynced()
+        except OSError:
+            self._journal.sync()  # which has it all
+            raise
         try:
             sync_dirty(self.directory, dirty)
             if not self.catalog.outages.keeps:

@@ -11,9 +11,11 @@ them; the rest follows in the background (``trash``).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -55,6 +57,7 @@ class Endings:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._trash = Trash(core, self._release_later)
+        self._carrying: WeakKeyDictionary[Stream, asyncio.Lock] = WeakKeyDictionary()
 
     async def end(self, stream: Stream) -> None:
         """Delete a stream; soft-delete it while forks need it.  Then the same for its source.
@@ -124,11 +127,22 @@ class Endings:
         return fork.sidecar.fork.source_id == source.id
 
     async def _carry_over(self, stream: Stream, home: str) -> None:
-        """Have marks of the forks that version 0.1 wrote down in the sidecar."""
-        core, forks = self._core, stream.sidecar.forks
-        with suppress(FileNotFoundError):  # it was deleted meanwhile
-            await core.run(carry_over, core.directory, home, stream.id, forks)
-            if stream.ended is None and stream.sidecar.forks:
+        """Have marks of the forks that version 0.1 wrote down in the sidecar.
+
+        One at a time for a stream: whoever asks meanwhile must not look at half of the marks.
+        """
+        core, disk = self._core, self._core.directory.disk
+        async with self._carrying.setdefault(stream, asyncio.Lock()):
+            forks = stream.sidecar.forks
+            if not forks:
+                return
+            try:
+                await core.run(carry_over, core.directory, home, stream.id, forks)
+            except FileNotFoundError:
+                if await core.run(disk.is_directory, home):
+                    raise
+                return  # it was deleted meanwhile
+            if stream.ended is None:
                 await self.change(stream, forks=NO_FORKS).wait()
 
     @contextmanager

@@ -222,7 +222,7 @@ class SidecarOperation(Operation):
 
 
 class DeleteOperation(Operation):
-    """The end of a stream, with what that changes in the source it was forked from."""
+    """The end of a stream."""
 
     __slots__ = ("_buried", "_restore", "reason")
 

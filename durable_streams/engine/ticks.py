@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _TICK_S: Final = 0.5
 _CLOSING_S: Final = 5.0  # how long a journal that cannot be freed may hold up closing
-_CHECKPOINT_AFTER_S: Final = 30.0
 _TRY_AGAIN_S: Final = 2.0  # to write the files of streams out of service
 _TELL_AGAIN_S: Final = 60.0  # of a lag, which on a busy disk comes and goes all the time
 
@@ -44,7 +43,7 @@ class Ticks:
         await core.room.look()
         now = core.loop.time()
         self._sync_now_and_then(now)
-        if now - core.last_checkpoint >= _CHECKPOINT_AFTER_S:
+        if core.checkpoint_is_due():
             core.checkpoint()
         self._look_for_stall(now)
         if now >= self._next_try and core.fault is None:

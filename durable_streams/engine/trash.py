@@ -5,7 +5,8 @@ has been *released*, as a source that was deleted before is to go with its last 
 the server in the middle of a long chain leaves where to go on: with what is in ``trash/``.
 
 Owned by the event loop.  At most ``MOST_WAITING`` streams are remembered here; if more wait, they
-are found in ``trash/`` again when those are gone.
+are found in ``trash/`` again when those are gone.  While the data directory cannot be reached they
+wait.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import aiofiles.os
 
-from durable_streams.errors import DiskFull, StreamError
+from durable_streams.errors import DiskFull, StreamError, Unavailable
 from durable_streams.settings import Durability
 from durable_streams.storage import disk as disks
 from durable_streams.storage.aside import move_aside
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 MOST_WAITING: Final = 10_000
 """Deleted streams remembered until their files are removed, and of those that could not be."""
+
+_LOOK_AGAIN_S: Final = 0.5  # whether a data directory is there again
 
 _remove_tree = aiofiles.os.wrap(disks.remove_tree)
 
@@ -110,14 +114,26 @@ class Trash:
     async def _run(self) -> None:
         while True:
             while self._waiting:
+                await self._directory_there()
                 await self._see_off(self._waiting.popleft())
             if self._ending:
                 return
             if self._has_more:
+                await self._directory_there()
                 await self._look()
             else:
                 self._work.clear()
                 await self._work.wait()
+
+    def _is_directory_away(self) -> bool:
+        return isinstance(self._core.admission.full, Unavailable)
+
+    async def _directory_there(self) -> None:
+        """Return when the data directory can be reached, as far as is known, or at the end."""
+        while self._is_directory_away() and not self._ending:
+            self._work.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._work.wait(), _LOOK_AGAIN_S)
 
     async def _look(self) -> None:
         """Find what is in ``trash/``."""
@@ -145,6 +161,8 @@ class Trash:
             if origin is not None and not deleted.released:
                 refusal = core.refusal()
                 if refusal is not None and not isinstance(refusal, DiskFull):
+                    if self._is_directory_away() and not self._ending:
+                        self._waiting.appendleft(deleted)
                     return  # the next start does it
                 await self._try_to_release(origin)
             await self._remove(name, keep=deleted.keep)

@@ -85,7 +85,10 @@ class Uses:
         now_ms = self._core.now_ms()
         for reference in due:
             stream = reference()
-            if stream is None or stream.ended is not None:
+            if stream is None:
+                continue
+            if stream.ended is not None:  # unless its deletion fails, it leaves with its readers
+                self._wheel.put(stream, HORIZON_S)
                 continue
             if stream.last_use_ms > now_ms:  # used while the clock was ahead
                 stream.last_use_ms = stream.use_written_ms = now_ms

@@ -216,8 +216,12 @@ class Disk:
     def some_names(self, path: StrPath, most: int) -> list[str]:
         """So many names of a directory, at most, in no order; costs nothing for those beyond."""
         try:
-            with os.scandir(path) as entries:
-                return [entry.name for entry in islice(entries, most)]
+            try:
+                return _some_names(path, most)
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS or not self.give_back():
+                    raise
+            return _some_names(path, most)
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -307,6 +311,11 @@ class Disk:
             ) from error
 
 
+def _some_names(path: StrPath, most: int) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.name for entry in islice(entries, most)]
+
+
 def _status(result: os.stat_result) -> FileStatus:
     return FileStatus(result.st_size, result.st_nlink, (result.st_dev, result.st_ino))
 
@@ -348,7 +357,8 @@ def write_file(disk: Disk, path: StrPath, data: bytes, *, sync: bool = False) ->
 def own_copy(disk: Disk, path: StrPath, fd: int, size: int, fresh: StrPath) -> int:
     """Put a copy of our own in the place of a file that has another name; open for writing.
 
-    Its bytes are durable, its name is not; made at ``fresh`` first.
+    Its bytes are durable, its name is not; made at ``fresh`` first, where nothing stays if it
+    fails: whoever waits for room on a full disk must not fill it.
     """
     copy = disk.open_write(fresh)
     try:
@@ -358,6 +368,8 @@ def own_copy(disk: Disk, path: StrPath, fd: int, size: int, fresh: StrPath) -> i
         disk.rename(fresh, path)
     except BaseException:
         disk.close(copy)
+        with suppress(OSError):
+            disk.unlink(fresh)
         raise
     return copy
 

@@ -81,7 +81,7 @@ def carry_over(
     """Make marks, durably, of the forks that a sidecar of format 1 names."""
     disk = directory.disk
     marks = f"{home}/{names.forks_of(stream_id)}"
-    if not disk.is_directory(marks):
+    with suppress(FileExistsError):
         disk.make_directory(marks)
     for fork_id, path in forks.items():
         fresh = directory.tmp / f"{fork_id}.mark"

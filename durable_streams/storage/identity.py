@@ -3,7 +3,8 @@
 A tool that links equal files, a restore that renames over them, or ``rm`` leaves us with a file
 that nobody will find again.  What was written there and is at the name as well is fine: writing
 goes on at the name.  If the file at the name only lacks an end, it is brought up to what we have.
-Else nothing is right: what we have is kept in ``aside/``, and the stream's files are *lost*.
+Else nothing is right, or we may not look: what we have is kept in ``aside/``, and the stream's
+files are *lost*.
 """
 
 from __future__ import annotations
@@ -43,22 +44,34 @@ def has_a_name(disk: Disk, file: OpenFile) -> bool:
 def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
     """Have at the name what is in an open file, or :class:`FilesLost`; the next sync makes it last.
 
-    The file that is at the name then is to be opened anew.
+    The file that is at the name then is to be opened anew.  ``OSError``: what is in the open file
+    can be put nowhere.
     """
     disk = directory.disk
-    status = disk.status(file.path)
-    if status is not None and status.identity == file.identity:
-        return  # it has another name as well
     size = disk.file_status(file.fd).size_bytes
-    if status is None:
+    try:
+        there, lost = _bytes_there(disk, file, size)
+    except OSError as error:
+        if error.errno in disks.NO_DESCRIPTORS:
+            raise
+        there, lost = 0, f"was made unreadable ({error.strerror})"
+    if lost:
         kept = keep_aside(directory, file.path, file.fd, size)
-        raise FilesLost(f"{file.path} was removed; what it held is kept in {kept}")
-    if not _begin_alike(disk, file, min(size, status.size_bytes)):
-        kept = keep_aside(directory, file.path, file.fd, size)
-        raise FilesLost(f"{file.path} was replaced; what it held is kept in {kept}")
-    if status.size_bytes < size:
+        raise FilesLost(f"{file.path} {lost}; what it held is kept in {kept}")
+    if there < size:
         fresh = directory.tmp / Path(file.path).name
         disk.close(disks.own_copy(disk, file.path, file.fd, size, fresh))
+
+
+def _bytes_there(disk: Disk, file: OpenFile, size: int) -> tuple[int, str]:
+    """How much of an open file is at its name, or what happened to it there."""
+    status = disk.status(file.path)
+    if status is None:
+        return 0, "was removed"
+    if status.identity == file.identity:
+        return size, ""  # it has another name as well
+    there = min(size, status.size_bytes)
+    return (there, "") if _begin_alike(disk, file, there) else (0, "was replaced")
 
 
 def _begin_alike(disk: Disk, file: OpenFile, size: int) -> bool:

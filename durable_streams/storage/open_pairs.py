@@ -6,19 +6,20 @@ news of a failed write with it.  A dirty pair that has to make room is closed al
 ``overflowed`` says that syncing the pairs is not enough any more.
 
 One thread uses it.  Every step takes constant time, however many pairs there are, except that a
-deletion looks at all of them.
+deletion, and another try of a stream out of service, look at all of them.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from durable_streams.storage.disk import Disk, Identity
+    from durable_streams.storage.identity import FilesLost
 
 Key = tuple[str, str, int]
 """Path and id of a stream, and the number of a segment."""
@@ -34,13 +35,18 @@ class OpenFile(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Pair:
-    """The open files of one segment; ``syncs``: checkpoints that still need them open."""
+    """The open files of one segment.
+
+    ``syncs``: checkpoints that still need them open.  ``kept``: why a file of so many bytes, which
+    are in ``aside/`` now, was lost.
+    """
 
     key: Key
     segment: OpenFile
     index: OpenFile
     dirty: bool = False
     syncs: int = 0
+    kept: dict[tuple[OpenFile, int], FilesLost] = field(default_factory=dict)
 
 
 class OpenPairs:
@@ -87,11 +93,19 @@ class OpenPairs:
         self._held.pop(pair.key, None)
         self._let_go(pair)
 
-    def drop_path(self, path: str, stream_id: str) -> None:
+    def drop_deleted(self, path: str, stream_id: str) -> None:
         """Close all pairs at a path; what was written to ``stream_id`` does not matter now."""
-        for pair in [p for p in (*self._free.values(), *self._held.values()) if p.key[0] == path]:
+        for pair in [pair for pair in self._all() if pair.key[0] == path]:
             pair.dirty = pair.dirty and pair.key[1] != stream_id
             self.drop(pair)
+
+    def of(self, path: str, stream_id: str) -> list[Pair]:
+        """The pairs of a stream."""
+        return [pair for pair in self._all() if pair.key[:2] == (path, stream_id)]
+
+    def _all(self) -> Iterator[Pair]:
+        yield from self._free.values()
+        yield from self._held.values()
 
     def _let_go(self, pair: Pair) -> None:
         """Close a pair, now or when its checkpoints are done."""
@@ -108,7 +122,7 @@ class OpenPairs:
 
     def dirty(self) -> list[Pair]:
         """The pairs that were written to since the last checkpoint took them."""
-        return [pair for pair in (*self._free.values(), *self._held.values()) if pair.dirty]
+        return [pair for pair in self._all() if pair.dirty]
 
     def take_dirty(self) -> tuple[list[Pair], bool]:
         """The pairs to be synced, held until :meth:`synced`; whether others were written to."""
@@ -135,7 +149,7 @@ class OpenPairs:
 
     def close(self) -> None:
         """Close all pairs; whatever is dirty stays so."""
-        for pair in (*self._free.values(), *self._held.values()):
+        for pair in self._all():
             self._close(pair)
         self._free.clear()
         self._held.clear()

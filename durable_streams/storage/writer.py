@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -160,7 +161,8 @@ class StreamWriter:
             return
         forks = f"{home}/{names.forks_of(record.id)}"
         if not self._disk.is_directory(forks):
-            self._disk.make_directory(forks)
+            with suppress(FileExistsError):  # for the forks that version 0.1 wrote down, just now
+                self._disk.make_directory(forks)
             self._dirty.note(home)
         data = pack_mark(record.fork_id, record.fork_path)
         self._put(forks, record.fork_id, data, f"{record.fork_id}.mark")
@@ -270,7 +272,7 @@ class StreamWriter:
         source = self._directory.stream_directory(record.path)
         if not self._is_of(source, record.id):
             return
-        self._pairs.drop_path(record.path, record.id)
+        self._pairs.drop_deleted(record.path, record.id)
         target = f"{self._trash}/{record.id}"
         disks.remove_tree(self._disk, target)
         try:
@@ -372,29 +374,48 @@ class StreamWriter:
         Where the system refuses that they stay open, as nobody else has what they hold.
         """
         self._directory.check_place()
-        lost: FilesLost | None = None
-        for file in (pair.segment, pair.index):
+        losses = [self._loss_of(pair, file) for file in (pair.segment, pair.index)]
+        self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
+        self._pairs.drop(pair)
+        for lost in losses:
+            if lost is not None:
+                raise lost
+
+    def _loss_of(self, pair: Pair, file: OpenFile) -> FilesLost | None:
+        """Have a file put in its place; why it is lost if it is, found out once for the same bytes.
+
+        The other one may have to wait for room, and be tried again and again.
+        """
+        written = (file, self._disk.file_status(file.fd).size_bytes)
+        if written not in pair.kept:
             try:
                 put_in_place(self._directory, file)
             except FilesLost as error:
-                lost = lost or error
-        self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
-        self._pairs.drop(pair)
-        if lost is not None:
-            raise lost
+                pair.kept[written] = error
+        return pair.kept.get(written)
 
     def forget(self, path: str, stream_id: str) -> None:
-        """Let go of a stream's open files: somebody else writes to them."""
-        self._pairs.drop_path(path, stream_id)
+        """Let go of a stream's open files: somebody else writes to them.
+
+        What was written to them has yet to be synced, whoever writes there next.  ``OSError`` or
+        :class:`FilesLost` where it cannot be had at the files' names, see :meth:`_let_go`.
+        """
+        for pair in self._pairs.of(path, stream_id):
+            if self._is_ours(pair):
+                self._pairs.drop(pair)
+            else:
+                self._let_go(pair)
 
     def strayed(self) -> Iterator[tuple[Key, str]]:
         """Let go of files that are not at their names, before a sync; what was lost, and why.
 
-        What is written to once more after this is looked at again by then.
+        What is written to once more after this is looked at again by then.  ``OSError`` where
+        there is no place for what a file holds: it stays open, as nobody else has that.
         """
         for pair in self._pairs.dirty():
-            if self._is_ours(pair):
-                continue
+            with suppress(OSError):  # what cannot be looked at is not as it was
+                if self._is_ours(pair):
+                    continue
             try:
                 self._let_go(pair)
             except FilesLost as error:

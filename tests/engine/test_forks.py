@@ -344,6 +344,30 @@ async def test_more_deleted_streams_than_are_remembered_are_removed_all_the_same
     await emptied(data / "trash")
 
 
+async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_reached(
+    engine: Engine, data: Path, disk: StagedDisk, tmp_path: Path
+) -> None:
+    paths = await chain(engine, 2)
+    disk.hold("open_read", "data/trash/")
+    await engine.delete(paths[-1])
+    await emptied(data / "streams")
+    image = copy_live(data, tmp_path / "image")
+    disk.heal()
+    restarting = StagedDisk()
+    gate = restarting.hold("open_read", "image/trash/")
+    restarted = await Engine.open(image, Settings(), restarting)
+    await asyncio.to_thread(gate.reached.wait)
+    restarting.fail("room", errno.EIO)
+    await restarted._core.room.look()
+    gate.open()
+    for _ in range(10):
+        await restarted._core.run(int)
+    restarting.heal()
+    await restarted._core.room.look()
+    await asyncio.wait_for(emptied(image / "trash"), 30)
+    await restarted.close()
+
+
 async def test_what_cannot_be_removed_is_tried_once_and_stops_nothing(
     engine: Engine,
     data: Path,
@@ -397,4 +421,22 @@ async def test_the_map_of_forks_that_0_1_wrote_is_carried_over(data: Path) -> No
     assert not await is_gone_for_good(engine, "bytes")
     await engine.delete("second")
     assert await is_gone_for_good(engine, "bytes")
+    await engine.close()
+
+
+async def test_the_map_that_0_1_wrote_is_carried_over_by_one_at_a_time(
+    data: Path, disk: WeighingDisk
+) -> None:
+    golden = Path(__file__).parent.parent / "storage" / "golden" / "format-1"
+    shutil.copytree(golden, data)
+    engine = await Engine.open(data, Settings(), disk)
+    stream = await engine._find("bytes")
+    gate = disk.hold("make_directory", ".forks")
+    looks = [asyncio.ensure_future(engine._endings._is_needed(stream)) for _ in range(3)]
+    await asyncio.to_thread(gate.reached.wait)
+    for _ in range(10):  # as far as the others get
+        await engine._core.run(int)
+    gate.open()
+    assert await asyncio.gather(*looks) == [True, True, True]
+    assert not stream.sidecar.forks
     await engine.close()

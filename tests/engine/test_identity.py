@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,15 +16,18 @@ import pytest
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import (
     DataDirectoryError,
+    Overloaded,
     StorageFailed,
     StreamGone,
     StreamOutOfService,
     Unavailable,
     WriteFailed,
 )
+from durable_streams.settings import KIB, Durability
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
 from tests.engine.test_faults import (
+    IMPATIENT,
     SMALL_JOURNAL,
     append,
     content,
@@ -85,20 +89,20 @@ def by_an_older_copy(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "replace", [by_copy_and_rename, by_link_and_rename, by_a_second_name, by_an_older_copy]
+    "replaced", [by_copy_and_rename, by_link_and_rename, by_a_second_name, by_an_older_copy]
 )
 @pytest.mark.parametrize("suffixes", [[".seg"], [".idx"], [".seg", ".idx"]], ids="-".join)
 @pytest.mark.parametrize("then", ["append", "checkpoint"])
 async def test_what_was_written_is_at_the_name_whoever_replaced_the_file(
     engine: Engine,
     data: Path,
-    replace: Callable[[Path], None],
+    replaced: Callable[[Path], None],
     suffixes: list[str],
     then: str,
 ) -> None:
     for suffix in suffixes:
         for file in directory(data, "s").glob(f"*{suffix}"):
-            replace(file)
+            replaced(file)
     if then == "checkpoint":  # which lets the journal forget what was written before
         engine._core.checkpoint()
         await engine._core._checkpointer.finished()
@@ -163,6 +167,69 @@ async def test_a_checkpoint_that_cannot_put_a_file_back_frees_nothing_and_is_mad
     await append(staged, "s", b"three.")
     await in_files(staged, "s")
     assert await content(staged, "s") == b"one.two.three."
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".idx"])
+async def test_a_file_in_whose_place_we_may_not_look_takes_its_stream_out_of_service_alone(
+    staged: Engine, data: Path, disk: StagedDisk, suffix: str
+) -> None:
+    """A restore by somebody else, which only they may read."""
+    (file,) = directory(data, "s").glob(f"*{suffix}")
+    written = file.read_bytes()
+    by_copy_and_rename(file)
+    disk.fail("open_read", errno.EACCES, file.name)
+    before = staged._core._journal.applied
+    staged._core.checkpoint()
+    await asyncio.wait_for(out_of_service(staged, "s"), 60)
+    await staged._core._checkpointer.finished()
+    assert staged._core._journal.applied > before
+    assert [kept.read_bytes() for kept in (data / "aside").iterdir()] == [written]
+    await put(staged, "t", b"goes on")
+
+
+async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_they_wait(
+    data: Path, disk: StagedDisk
+) -> None:
+    engine = await Engine.open(data, IMPATIENT, disk)
+    for path in ("s", "t"):
+        await put(engine, path, b"one.")
+        await append(engine, path, b"two.")
+        await in_files(engine, path)
+    (file,) = directory(data, "s").glob("*.seg")
+    file.unlink()
+    disk.fail("open_write", errno.ENOSPC, "data/aside/")
+
+    async def fill_the_journal() -> None:
+        while True:
+            await append(engine, "t", bytes(60 * KIB))
+
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(fill_the_journal(), 30)
+    disk.heal()
+    await asyncio.wait_for(out_of_service(engine, "s"), 30)
+    await engine._core._checkpointer.finished()
+    await append(engine, "t", b"goes on")
+    await engine.close()
+
+
+async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the_files(
+    data: Path, disk: StagedDisk
+) -> None:
+    settings = replace(SMALL_JOURNAL, durability=Durability.INTERVAL)
+    engine = await Engine.open(data, settings, disk)
+    await put(engine, "s", b"one.")
+    await append(engine, "s", b"two.")
+    await in_files(engine, "s")
+    (file,) = directory(data, "s").glob("*.seg")
+    file.rename(data.parent / "away")
+    disk.fail("open_write", errno.ENOSPC, "data/aside/")
+    await engine.close()
+    assert engine._core.fault is not None
+    assert await asyncio.to_thread(engine._core.directory.is_marked_unsynced)
+    (data.parent / "away").rename(file)
+    again = await Engine.open(data, settings)
+    assert await content(again, "s") == b"one.two."
+    await again.close()
 
 
 async def test_a_sidecar_that_is_away_when_it_is_to_be_replaced_is_when_it_comes_back(

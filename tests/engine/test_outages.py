@@ -225,3 +225,28 @@ async def test_an_error_that_is_kept_keeps_nothing_of_those_whom_it_was_told(
     assert frames(final) == known
     disk.heal()
     await engine.close()
+
+
+async def test_what_a_stream_s_files_had_before_it_failed_is_synced_though_it_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    await append(engine, "s", b"two.")
+    await in_files(engine, "s")
+    disk.fail("pwrite", errno.EIO, "data/streams/s@")
+    await append(engine, "s", b"three.")
+    await out_of_service(engine, "s")
+    while not engine._core.catalog.outages.keeps:
+        await asyncio.sleep(0)
+    engine._core.retries.try_again()
+    while engine._core.retries.are_under_way:
+        await asyncio.sleep(0)
+    synced = disk.calls["sync_file_system"]
+    engine._core.checkpoint()
+    await engine._core._checkpointer.finished()
+    assert disk.calls["sync_file_system"] == synced + 1
+    disk.heal()
+    await back_in_service(engine, "s")
+    assert await content(engine, "s") == b"one.two.three."
+    await engine.close()

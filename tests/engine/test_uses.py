@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from weakref import ref
 
     from durable_streams.engine.engine import Engine
+    from durable_streams.engine.operations import Operation
     from tests.simulation.scheduler import Scheduler
 
 TTL_S = 60
@@ -130,6 +131,26 @@ def test_a_crash_takes_a_minute_at_most_of_the_time_that_a_stream_was_followed(
             await passes(10_000)
             now_s = engine._core.now_ms() / 1000
             assert now_s - 62 <= last_use_on_disk_s(tmp_path, "s") <= now_s
+
+    live(tmp_path, CountingDisk(), life)
+
+
+def test_a_stream_whose_deletion_failed_late_is_watched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def life(engine: Engine, _: Scheduler) -> None:
+        await make(engine, "s", Lifetime(ttl_s=3600))
+        stream = await engine.open_stream("s")
+        waiting: list[Operation] = []
+        monkeypatch.setattr(engine._core, "submit", waiting.append)
+        engine._endings._delete(await engine._find("s"))
+        await passes(10 * HORIZON_S)
+        monkeypatch.undo()
+        waiting[0].undo()
+        with engine.following(stream):
+            await passes(10 * HORIZON_S)
+            now_s = engine._core.now_ms() / 1000
+            assert now_s - 2 * HORIZON_S <= last_use_on_disk_s(tmp_path, "s") <= now_s
 
     live(tmp_path, CountingDisk(), life)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from tests.storage.history import ID, OTHER_ID, History
 from tests.storage.recovering import FILES, applied, home, journaled, tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from durable_streams.storage.directory import DataDirectory
     from tests.storage.staged_disk import StagedDisk
 
@@ -149,6 +152,24 @@ def test_what_0_1_wrote_is_carried_over_once_or_again(directory: DataDirectory) 
         assert found(directory) == [(OTHER_ID, "chat/fork")]
     assert is_forked(directory.disk, home(directory), ID)
     assert list(directory.tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [
+    lambda directory: applied(directory, FORK),
+    lambda directory: carry_over(directory, home(directory), ID, {OTHER_ID: "chat/fork"}),
+], ids=["fork", "carry_over"])  # fmt: skip
+def test_the_directory_of_marks_may_be_made_by_another_thread_at_the_same_time(
+    directory: DataDirectory, disk: StagedDisk, make: Callable[[DataDirectory], None]
+) -> None:
+    applied(directory, History().create(b"one."))
+    gate = disk.hold("make_directory", ".forks")
+    with ThreadPoolExecutor(1) as threads:
+        making = threads.submit(make, directory)
+        gate.reached.wait()
+        mark(directory).parent.mkdir()
+        gate.open()
+        making.result()
+    assert found(directory) == [(OTHER_ID, "chat/fork")]
 
 
 def test_a_tree_of_any_depth_is_removed(directory: DataDirectory) -> None:

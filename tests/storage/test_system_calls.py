@@ -133,6 +133,31 @@ def room(monkeypatch: pytest.MonkeyPatch, blocks: int, files: int) -> tuple[int,
     return Disk().room("/")
 
 
+@pytest.mark.parametrize(("call", "list_names"), [
+    ("listdir", lambda disk, path: disk.names(path)),
+    ("scandir", lambda disk, path: disk.some_names(path, 9)),
+])  # fmt: skip
+def test_names_are_listed_with_a_descriptor_that_is_given_back(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    list_names: Callable[[Disk, Path], list[str]],
+) -> None:
+    (tmp_path / "one").touch()
+    disk = Disk()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fails(errno.EMFILE))
+        with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+            list_names(disk, tmp_path)
+
+        def give_back() -> bool:
+            patched.undo()
+            return True
+
+        disk.give_back = give_back
+        assert list_names(disk, tmp_path) == ["one"]
+
+
 def test_a_file_system_that_does_not_count_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert room(monkeypatch, 2, 3) == (8192, 3)
     assert room(monkeypatch, 0, 3) == (1 << 62, 3)

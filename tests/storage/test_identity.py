@@ -1,0 +1,78 @@
+"""Files that somebody took the names of: what was written to them is put back, or kept once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.storage import names
+from durable_streams.storage.writer import StreamWriter
+from tests.storage.history import ID, History
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.format.journal import AppendRecord
+    from tests.storage.staged_disk import StagedDisk
+
+
+@pytest.fixture
+def writer(directory: DataDirectory) -> Iterator[StreamWriter]:
+    """It has written ``one.two.`` to the stream ``s``, and holds its files open."""
+    writer = StreamWriter(directory, 64)
+    history = History()
+    writer.create(history.create(b"one."))
+    apply(writer, history.append(b"two."))
+    yield writer
+    writer.close()
+
+
+def apply(writer: StreamWriter, record: AppendRecord) -> None:
+    writer.append(record, record.data, record.index)
+
+
+@pytest.fixture
+def files(directory: DataDirectory) -> tuple[Path, Path]:
+    """Segment and index."""
+    home = Path(directory.stream_directory("s"))
+    return home / names.segment_file(0, ID), home / names.index_file(0, ID)
+
+
+def test_a_file_that_cannot_be_put_back_yet_stays_open_when_its_stream_is_tried_again(
+    disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
+) -> None:
+    segment, _ = files
+    older = segment.with_suffix(".old")
+    older.write_bytes(b"one.")
+    older.rename(segment)
+    disk.fail("open_write", errno.EIO, "/tmp/", times=1)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        writer.forget("s", ID)
+    assert segment.read_bytes() == b"one."
+    writer.forget("s", ID)
+    assert segment.read_bytes() == b"one.two."
+
+
+def test_what_waits_for_room_to_be_kept_is_kept_once_and_takes_none_meanwhile(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
+) -> None:
+    written = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    disk.fail("rename", errno.ENOSPC, ".idx.")
+    for _ in range(3):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            list(writer.strayed())
+        assert [kept.read_bytes() for kept in directory.aside.iterdir()] == written[:1]
+    disk.heal()
+    [(key, _)] = writer.strayed()
+    assert key == ("s", ID, 0)
+    assert sorted(kept.read_bytes() for kept in directory.aside.iterdir()) == sorted(written)
+    dirty = writer.take_dirty()
+    assert not dirty.pairs
+    writer.synced(dirty)
