@@ -29,7 +29,7 @@ from tests.engine.test_faults import (
 from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
 REFUSALS = pytest.mark.parametrize(
@@ -131,6 +131,73 @@ async def test_an_error_that_passes_costs_nothing_but_time(tmp_path: Path, numbe
     await engine.close()
     engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
     assert await content(engine, "s") == b"one.two.three.four."
+    await engine.close()
+
+
+@asynccontextmanager
+async def tried_again_with_more_on_its_way(
+    engine: Engine,
+    disk: StagedDisk,
+    refused: Coroutine[None, None, None],
+    call: str,
+    more: Coroutine[None, None, None],
+) -> AsyncIterator[None]:
+    """What is kept of ``s`` is tried again when more of it is not durable, and applied before."""
+    files = disk.hold(call, "data/streams/s@")
+    disk.fail(call, errno.EIO, "data/streams/s@", times=1)
+    await refused
+    await asyncio.to_thread(files.reached.wait)
+    journal = disk.hold("pwrite", "data/journal")
+    other = asyncio.create_task(put(engine, "t"))
+    await asyncio.to_thread(journal.reached.wait)
+    continuing = asyncio.create_task(more)
+    while not engine._core.committer._gathering:
+        await asyncio.sleep(0)
+    files.open()
+    while not engine._core.catalog.outages.keeps:
+        await asyncio.sleep(0)
+    share, continued = disk.hold("rename", "data/streams/t@"), disk.hold("pwrite", "data/journal")
+    journal.open()
+    await other
+    for gate in (share, continued):
+        await asyncio.to_thread(gate.reached.wait)
+    engine._core.retries.try_again()
+    continued.open()
+    await continuing
+    share.open()
+    while engine._core.retries.are_under_way:
+        await asyncio.sleep(0)
+    yield
+    await engine.close()
+
+
+async def test_what_became_durable_while_a_stream_was_tried_again_is_not_lost(
+    tmp_path: Path,
+) -> None:
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    two, three = append(engine, "s", b"two."), append(engine, "s", b"three.")
+    async with tried_again_with_more_on_its_way(engine, disk, two, "pwrite", three):
+        await back_in_service(engine, "s")
+        await append(engine, "s", b"four.")
+        await in_files(engine, "s")
+        assert await content(engine, "s") == b"one.two.three.four."
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    assert await content(engine, "s") == b"one.two.three.four."
+    await engine.close()
+
+
+async def test_what_was_deleted_while_it_was_tried_again_is_not_made_again(
+    tmp_path: Path,
+) -> None:
+    disk = StagedDisk()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL, disk)
+    birth, deletion = put(engine, "s", b"one."), engine.delete("s")
+    async with tried_again_with_more_on_its_way(engine, disk, birth, "rename", deletion):
+        assert not directory(tmp_path / "data", "s").exists()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    with pytest.raises(StreamNotFound):
+        await content(engine, "s")
     await engine.close()
 
 
