@@ -23,7 +23,9 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from durable_streams.engine.operations import DeleteOperation
 from durable_streams.engine.outages import KeptOperation
+from durable_streams.settings import Durability
 from durable_streams.storage import disk as disks
 from durable_streams.storage.directory import FULL
 from durable_streams.storage.dirty import Dirty
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from durable_streams.engine.runtime import Runtime
     from durable_streams.engine.supervisor import Supervisor
     from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.format.journal import AppendRecord, Record
+    from durable_streams.storage.format.journal import AppendRecord, DeleteRecord, Record
     from durable_streams.storage.recovery import StreamKey
     from durable_streams.storage.writer import StreamWriter
 
@@ -90,6 +92,7 @@ class Applier:
         writer: StreamWriter,
         number: int,
         *,
+        durability: Durability,
         applied: Callable[[int, list[Operation]], None],
         failed: Callable[[str, str, str, bool], None],
         ended: Callable[[str, str], None],
@@ -113,6 +116,7 @@ class Applier:
         self._ended = ended
         self._tried = tried
         self._refused = refused
+        self._durability = durability
         self._deleted_ahead: set[StreamKey] = set()
         self._told: tuple[StreamKey, int] | None = None
         self._taken: list[Operation] = []
@@ -283,21 +287,33 @@ class Applier:
         self._runtime.pause(_FULL_DISK_PAUSE_S)
 
     def _delete_ahead(self) -> None:
-        """Do the deletions that wait behind a write for which there is no room."""
+        """Do the deletions that wait behind a write for which there is no room.
+
+        But for those that make none, as the files are kept.
+        """
         pending = [batch.operations for batch in list(self._pending)]
         for operations in (self._taken, *pending):
             for operation in operations:
+                if not isinstance(operation, DeleteOperation) or operation.keep:
+                    continue
                 for record in operation.records:
                     key = (record.path, record.id)
                     if isinstance(record, fmt.DeleteRecord) and key not in self._deleted_ahead:
                         try:
-                            self._writer.delete(record)
-                            trash = self._directory.trash / record.id
-                            disks.remove_tree(self._directory.disk, trash)
+                            self._remove(record)
                         except (OSError, FilesLost, DamagedFiles) as error:
                             log.warning("stream %s cannot be deleted yet: %s", key[0], error)
                         else:
                             self._deleted_ahead.add(key)
+
+    def _remove(self, record: DeleteRecord) -> None:
+        """Delete a stream, and its files at once."""
+        disk, trash = self._directory.disk, self._directory.trash
+        self._writer.delete(record)
+        if self._durability is not Durability.FSYNC:
+            # The journal may forget the deletion; then the stream must come back whole.
+            disk.sync_directory(trash)
+        disks.remove_tree(disk, trash / record.id)
 
     def _mended(self) -> bool:
         """Whether what was missing is a directory beside the streams, which is there again."""
