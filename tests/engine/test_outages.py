@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.engine.engine import Engine
+from durable_streams.engine.operations import size_of
 from durable_streams.errors import DataDirectoryError, StreamNotFound, StreamOutOfService
+from durable_streams.protocol.commands import Create, Lifetime
+from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
 from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.recovery import apply_again
 from tests.copying import copy_live
 from tests.engine.test_faults import (
+    BYTES,
     SMALL_JOURNAL,
     append,
     content,
@@ -198,6 +202,37 @@ async def test_what_was_deleted_while_it_was_tried_again_is_not_made_again(
     engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
     with pytest.raises(StreamNotFound):
         await content(engine, "s")
+    await engine.close()
+
+
+async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> None:
+    """Somebody may follow it for days: its TTL stands still, with one sidecar after the other."""
+    disk = StagedDisk()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL, disk)
+    await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"one.")
+    await in_files(engine, "s")
+    stream, outages = await engine._find("s"), engine._core.catalog.outages
+    disk.fail("pwrite", errno.EIO, "data/streams/s@")
+    await append(engine, "s", b"two.")
+    await out_of_service(engine, "s")
+    for _ in range(5):
+        stream.last_use_ms += 1
+        engine._uses.write(stream)
+        operation = stream.last_operation
+        assert operation is not None
+        await operation.wait()
+    while engine._core._lag:
+        await asyncio.sleep(0)
+    ((_, kept),) = outages.kept()
+    assert [type(record) for record in kept] == [AppendRecord, SidecarRecord]
+    assert outages.kept_bytes == sum(map(size_of, kept))
+    disk.heal()
+    await back_in_service(engine, "s")
+    assert not outages.kept_bytes
+    await engine.close()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    assert (await engine._find("s")).sidecar.last_use_ms >= stream.last_use_ms
+    assert await content(engine, "s") == b"one.two."
     await engine.close()
 
 
