@@ -23,7 +23,9 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from durable_streams.engine.operations import DeleteOperation
 from durable_streams.engine.outages import KeptOperation
+from durable_streams.settings import Durability
 from durable_streams.storage import disk as disks
 from durable_streams.storage.directory import FULL
 from durable_streams.storage.disk import NO_DESCRIPTORS
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from durable_streams.engine.supervisor import Supervisor
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.dirty import Dirty
-    from durable_streams.storage.format.journal import AppendRecord, Record
+    from durable_streams.storage.format.journal import AppendRecord, DeleteRecord, Record
     from durable_streams.storage.recovery import StreamKey
     from durable_streams.storage.writer import StreamWriter
 
@@ -90,6 +92,7 @@ class Applier:
         writer: StreamWriter,
         number: int,
         *,
+        durability: Durability,
         applied: Callable[[int, list[Operation]], None],
         failed: Callable[[str, str, str, bool], None],
         ended: Callable[[str, str], None],
@@ -113,14 +116,15 @@ class Applier:
         self._ended = ended
         self._tried = tried
         self._refused = refused
+        self._durability = durability
         self._deleted_ahead: set[StreamKey] = set()
         self._told: tuple[StreamKey, int] | None = None
         self._taken: list[Operation] = []
-        self._number = number
+        self._number = self._current = number
         self._stopping = False
         self._pending: deque[_Batch] = deque()
         self._scheduled = threading.Lock()  # held from when a share is queued until it is applied
-        self._broken: set[tuple[str, str]] = set()
+        self._broken: dict[StreamKey, int] = {}  # with the last batch that has what it missed
         self._runs: dict[tuple[str, str, int], _Run] = {}
         self.writes = 0
 
@@ -202,10 +206,10 @@ class Applier:
 
     def _apply(self) -> None:
         """Apply a share of what is pending."""
-        number, size, writes = self._number, 0, 0
+        size, writes = 0, 0
         taken = self._taken
         while self._pending and size < _SHARE_BYTES and writes < _SHARE_WRITES:
-            number, operations = self._pending.popleft()
+            self._current, operations = self._pending.popleft()
             taken += operations
             for operation in operations:
                 if isinstance(operation, KeptOperation):
@@ -214,8 +218,8 @@ class Applier:
                 writes += sum(map(self._take, operation.records))
         self._flush()
         self._taken, self._told = [], None
-        self._number = number
-        self._tell(self._applied, number, taken)
+        self._number = self._current
+        self._tell(self._applied, self._number, taken)
 
     def _take(self, record: Record) -> int:
         """Write a record, or keep it for a run; how many more writes there are for that."""
@@ -262,6 +266,7 @@ class Applier:
         key = (record.path, record.id)
         self.writes += 1
         if key in self._broken and not isinstance(record, fmt.DeleteRecord):
+            self._broken[key] = self._current
             return
         while key not in self._deleted_ahead or isinstance(record, fmt.DeleteRecord):
             try:
@@ -294,21 +299,33 @@ class Applier:
         self._runtime.pause(_FULL_DISK_PAUSE_S)
 
     def _delete_ahead(self) -> None:
-        """Do the deletions that wait behind a write for which there is no room."""
+        """Do the deletions that wait behind a write for which there is no room.
+
+        But for those that make none, as the files are kept.
+        """
         pending = [batch.operations for batch in list(self._pending)]
         for operations in (self._taken, *pending):
             for operation in operations:
+                if not isinstance(operation, DeleteOperation) or operation.keep:
+                    continue
                 for record in operation.records:
                     key = (record.path, record.id)
                     if isinstance(record, fmt.DeleteRecord) and key not in self._deleted_ahead:
                         try:
-                            self._writer.delete(record)
-                            trash = self._directory.trash / record.id
-                            disks.remove_tree(self._directory.disk, trash)
+                            self._remove(record)
                         except (OSError, FilesLost, DamagedFiles) as error:
                             log.warning("stream %s cannot be deleted yet: %s", key[0], error)
                         else:
                             self._deleted_ahead.add(key)
+
+    def _remove(self, record: DeleteRecord) -> None:
+        """Delete a stream, and its files at once."""
+        disk, trash = self._directory.disk, self._directory.trash
+        self._writer.delete(record)
+        if self._durability is not Durability.FSYNC:
+            # The journal may forget the deletion; then the stream must come back whole.
+            disk.sync_directory(trash)
+        disks.remove_tree(disk, trash / record.id)
 
     def _mended(self) -> bool:
         """Whether what was missing is a directory beside the streams, which is there again."""
@@ -325,20 +342,25 @@ class Applier:
 
     def put_out_of_service(self, streams: Iterable[StreamKey]) -> None:
         """What comes for streams is not written; before anything is given."""
-        self._broken.update(streams)
+        self._broken.update(dict.fromkeys(streams, self._number))
 
-    def try_again(self, kept: Sequence[tuple[StreamKey, Sequence[Record]]]) -> None:
-        """Bring streams out of service up to date: all that was kept of each.
+    def try_again(self, kept: Sequence[tuple[StreamKey, Sequence[Record]]], number: int) -> None:
+        """Bring streams out of service up to date: all that was kept of each, up to a batch.
 
-        Nothing more of theirs may be on its way.  ``ended`` is told of those that succeed; where
-        several fail one after the other, the rest is not tried.
+        Those are left out that have missed something behind it, and those in service by now.
+        ``ended`` is told of those that succeed; where several fail one after the other, the rest
+        is not tried.
         """
-        self._worker.do(lambda: self._try_again(kept))
+        self._worker.do(lambda: self._try_again(kept, number))
 
-    def _try_again(self, kept: Sequence[tuple[StreamKey, Sequence[Record]]]) -> None:
+    def _try_again(self, kept: Sequence[tuple[StreamKey, Sequence[Record]]], number: int) -> None:
         """In the worker."""
         failures = 0
         for key, records in kept:
+            # Shares have been applied since the loop asked: what they left out would be lost,
+            # and what they deleted would be made again.
+            if key not in self._broken or self._broken[key] > number:
+                continue
             try:
                 self._writer.forget(*key)
                 apply_again(self._directory, records)
@@ -355,11 +377,11 @@ class Applier:
 
     def _end_outage(self, key: StreamKey) -> None:
         if key in self._broken:
-            self._broken.remove(key)
+            del self._broken[key]
             self._tell(self._ended, *key)
 
     def _break(self, path: str, stream_id: str, reason: str, *, gone: bool) -> None:
         """Put a stream out of service."""
-        self._broken.add((path, stream_id))
+        self._broken[path, stream_id] = self._current
         log.critical("stream %s is out of service: %s", path, reason)
         self._tell(self._failed, path, stream_id, reason, gone)

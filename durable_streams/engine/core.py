@@ -135,6 +135,7 @@ class Core:
             self.directory,
             self._writer,
             self._journal.last,
+            durability=self.settings.durability,
             applied=self._on_applied,
             failed=self._on_stream_fault,
             ended=self._on_stream_fault_ended,

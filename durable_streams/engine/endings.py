@@ -178,6 +178,7 @@ class Endings:
             stream,
             (fmt.DeleteRecord(stream.path, stream.id),),
             reason=reason,
+            keep=deleted.keep,
             restore=restore,
             buried=buried,
         )

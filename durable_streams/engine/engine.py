@@ -47,7 +47,7 @@ from durable_streams.storage.disk import Disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset, Start
     from durable_streams.results import Chunk, Created, FileSlice, StreamInfo, StreamRef, Subscriber
     from durable_streams.settings import Settings
+    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.journal import Journal
+    from durable_streams.storage.recovery import Recovery
 
 _T = TypeVar("_T")
 
@@ -125,23 +128,23 @@ class Engine:
         """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
         runtime = runtime or Runtime()
         supervisor = Supervisor(runtime)
+        opening = supervisor.executor.submit(open_files, disk or Disk(), data_dir, settings)
         try:
-            directory, journal, recovery = await supervisor.run(
-                open_files, disk or Disk(), data_dir, settings
+            directory, journal, recovery = await asyncio.wrap_future(opening)
+            core = Core(
+                directory,
+                settings,
+                runtime,
+                supervisor,
+                journal,
+                verify=recovery.unsynced,
+                outages=recovery.kept,
             )
+            return cls(core, str(recovery))
         except BaseException:
             supervisor.abandon()
+            opening.add_done_callback(_close_unused)  # of a cancelled caller it may still go on
             raise
-        core = Core(
-            directory,
-            settings,
-            runtime,
-            supervisor,
-            journal,
-            verify=recovery.unsynced,
-            outages=recovery.kept,
-        )
-        return cls(core, str(recovery))
 
     # -- writes ----------------------------------------------------------------------------
 
@@ -487,6 +490,14 @@ class Engine:
         await self._endings.finished()
         await self._core.close()
         self.closed = True
+
+
+def _close_unused(opening: Future[tuple[DataDirectory, Journal, Recovery]]) -> None:
+    """Let go of what was opened for nobody; in whichever thread that comes to its end."""
+    if not opening.cancelled() and opening.exception() is None:
+        directory, journal, _ = opening.result()
+        journal.close()
+        directory.close()
 
 
 def _time_out(waiter: asyncio.Future[bool]) -> None:

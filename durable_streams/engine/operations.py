@@ -222,9 +222,9 @@ class SidecarOperation(Operation):
 
 
 class DeleteOperation(Operation):
-    """The end of a stream."""
+    """The end of a stream; ``keep``: its files go to ``aside/``."""
 
-    __slots__ = ("_buried", "_restore", "reason")
+    __slots__ = ("_buried", "_restore", "keep", "reason")
 
     def __init__(
         self,
@@ -232,12 +232,14 @@ class DeleteOperation(Operation):
         records: Sequence[Record],
         *,
         reason: StreamError,
+        keep: bool,
         restore: Callable[[], None],
         buried: Callable[[], None],
     ) -> None:
         """``restore`` undoes the decision; ``buried``: the directory is gone."""
         super().__init__(stream, records)
         self.reason = reason
+        self.keep = keep
         self._restore = restore
         self._buried = buried
 

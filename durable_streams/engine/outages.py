@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from durable_streams.engine.operations import Operation, size_of
-from durable_streams.storage.format.journal import DeleteRecord
+from durable_streams.storage.format.journal import DeleteRecord, SidecarRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -109,9 +109,16 @@ class Outages:
                     self.keep_records(key, operation.records)
 
     def keep_records(self, key: StreamKey, records: Sequence[Record]) -> None:
-        """Keep records of a stream that is out of service."""
-        self._kept.setdefault(key, []).extend(records)
-        self.kept_bytes += sum(map(size_of, records))
+        """Keep records of a stream that is out of service.
+
+        Of versions of its sidecar in a row the last: somebody who follows it makes ever more.
+        """
+        kept = self._kept.setdefault(key, [])
+        for record in records:
+            if isinstance(record, SidecarRecord) and kept and isinstance(kept[-1], SidecarRecord):
+                self.kept_bytes -= size_of(kept.pop())
+            kept.append(record)
+            self.kept_bytes += size_of(record)
 
     @property
     def keeps(self) -> bool:

@@ -89,15 +89,16 @@ class Retries:
     # -- trying again ----------------------------------------------------------------------
 
     def try_again(self) -> None:
-        """Try to bring streams out of service up to date, when all of theirs has been kept."""
-        outages = self._outages
-        on_their_way = self._lag and self._lag.applied < outages.last
-        if self.are_under_way or not outages.keeps or on_their_way:
+        """Try to bring streams out of service up to date: those of which all was kept.
+
+        Which those are only the applier knows: what is on its way to the journal may overtake this.
+        """
+        if self.are_under_way or not self._outages.keeps:
             return
-        kept = list(outages.kept())
+        kept = list(self._outages.kept())
         self._turn = (self._turn + 1) % len(kept)  # not the same ones first each time
         self.are_under_way = True
-        self._applier.try_again(kept[self._turn :] + kept[: self._turn])
+        self._applier.try_again(kept[self._turn :] + kept[: self._turn], self._lag.applied)
 
     def tried(self) -> None:
         """The applier has tried those it was given."""

@@ -105,7 +105,9 @@ class Supervisor:
         return await self._loop.run_in_executor(self.executor, function, *arguments)
 
     def abandon(self) -> None:
-        """Let all threads end, with what they have; for when nothing was opened."""
+        """Let all threads and tasks end, with what they have; for when the opening failed."""
+        while self._tasks:
+            self._tasks.popitem()[0].cancel()
         self._stop_workers()
         self.executor.shutdown(wait=False)
 

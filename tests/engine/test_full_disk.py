@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from durable_streams.engine.engine import Engine
+from durable_streams.engine.runtime import Runtime
 from durable_streams.errors import DiskFull, StreamNotFound
-from durable_streams.settings import KIB, MIB, Settings
+from durable_streams.protocol.commands import Create, Lifetime
+from durable_streams.settings import KIB, MIB, Durability, Settings
 from durable_streams.storage.directory import RESERVE_BYTES
-from tests.engine.test_faults import append, content, in_files, put
+from tests.engine.test_faults import BYTES, append, content, in_files, put
 from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
@@ -132,6 +135,69 @@ async def test_a_stream_that_filled_the_disk_can_be_deleted(tmp_path: Path, numb
     with pytest.raises(StreamNotFound):
         await content(engine, "large")
     await engine.close()
+
+
+class AheadRuntime(Runtime):
+    """Whose clock jumps when a test says so."""
+
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+
+@FULL
+async def test_a_deletion_whose_files_are_kept_does_not_make_room(
+    tmp_path: Path, number: int
+) -> None:
+    """As when a stream is replaced that expired by a clock that cannot be relied on."""
+    disk, runtime = SmallDisk(10**10, 10**9), AheadRuntime()
+    engine = await Engine.open(tmp_path / "data", SETTINGS, disk, runtime)
+    await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"precious")
+    await put(engine, "other", b"x")
+    await in_files(engine, "other")
+    full = disk.hold("pwrite", "data/streams/other@")
+    disk.fail("pwrite", number, "data/streams/other@")
+    await append(engine, "other", b"waits")
+    await asyncio.to_thread(full.reached.wait)
+    runtime.ahead_ms = 120_000
+    await put(engine, "s", b"new")
+    tries = disk.calls["pwrite"]
+    full.open()
+    while disk.calls["pwrite"] < tries + 2:
+        await asyncio.sleep(0)
+    disk.heal()
+    await in_files(engine, "s")
+    assert await content(engine, "s") == b"new"
+    await engine.close()
+    (kept,) = (tmp_path / "data" / "aside").iterdir()
+    assert b"precious" in [file.read_bytes() for file in kept.iterdir()]
+
+
+@pytest.mark.parametrize("durability", [Durability.INTERVAL, Durability.NONE])
+async def test_files_that_make_room_are_removed_when_their_stream_cannot_come_back(
+    tmp_path: Path, durability: Durability
+) -> None:
+    disk = SmallDisk(10**10, 10**9)
+    engine = await Engine.open(tmp_path / "data", replace(SETTINGS, durability=durability), disk)
+    for path in ("large", "other"):
+        await put(engine, path, b"x")
+        await in_files(engine, path)
+    full = disk.hold("pwrite", "data/streams/other@")
+    disk.fail("pwrite", errno.ENOSPC, "data/streams/other@")
+    await append(engine, "other", b"waits")
+    await asyncio.to_thread(full.reached.wait)
+    await engine.delete("large")
+    syncing = disk.hold("sync_directory", "data/trash")
+    full.open()
+    try:
+        assert await asyncio.to_thread(syncing.reached.wait, 5)
+        (deleted,) = (tmp_path / "data" / "trash").iterdir()
+        assert b"x" in [file.read_bytes() for file in deleted.iterdir()]
+    finally:
+        disk.heal()
+        await engine.close()
+    assert not list((tmp_path / "data" / "trash").iterdir())
 
 
 class ReserveDisk(SmallDisk):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.engine.engine import Engine
+from durable_streams.engine.operations import size_of
 from durable_streams.errors import (
     DataDirectoryError,
     StorageFailed,
@@ -19,10 +20,13 @@ from durable_streams.errors import (
     StreamNotFound,
     StreamOutOfService,
 )
+from durable_streams.protocol.commands import Create, Lifetime
+from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
 from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.recovery import apply_again
 from tests.copying import copy_live
 from tests.engine.test_faults import (
+    BYTES,
     SMALL_JOURNAL,
     append,
     content,
@@ -36,7 +40,7 @@ from tests.engine.test_faults import (
 from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
 REFUSALS = pytest.mark.parametrize(
@@ -138,6 +142,104 @@ async def test_an_error_that_passes_costs_nothing_but_time(tmp_path: Path, numbe
     await engine.close()
     engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
     assert await content(engine, "s") == b"one.two.three.four."
+    await engine.close()
+
+
+@asynccontextmanager
+async def tried_again_with_more_on_its_way(
+    engine: Engine,
+    disk: StagedDisk,
+    refused: Coroutine[None, None, None],
+    call: str,
+    more: Coroutine[None, None, None],
+) -> AsyncIterator[None]:
+    """What is kept of ``s`` is tried again when more of it is not durable, and applied before."""
+    files = disk.hold(call, "data/streams/s@")
+    disk.fail(call, errno.EIO, "data/streams/s@", times=1)
+    await refused
+    await asyncio.to_thread(files.reached.wait)
+    journal = disk.hold("pwrite", "data/journal")
+    other = asyncio.create_task(put(engine, "t"))
+    await asyncio.to_thread(journal.reached.wait)
+    continuing = asyncio.create_task(more)
+    while not engine._core.committer._gathering:
+        await asyncio.sleep(0)
+    files.open()
+    while not engine._core.catalog.outages.keeps:
+        await asyncio.sleep(0)
+    share, continued = disk.hold("rename", "data/streams/t@"), disk.hold("pwrite", "data/journal")
+    journal.open()
+    await other
+    for gate in (share, continued):
+        await asyncio.to_thread(gate.reached.wait)
+    engine._core.retries.try_again()
+    continued.open()
+    await continuing
+    share.open()
+    while engine._core.retries.are_under_way:
+        await asyncio.sleep(0)
+    yield
+    await engine.close()
+
+
+async def test_what_became_durable_while_a_stream_was_tried_again_is_not_lost(
+    tmp_path: Path,
+) -> None:
+    disk = StagedDisk()
+    engine = await started(tmp_path / "data", disk)
+    two, three = append(engine, "s", b"two."), append(engine, "s", b"three.")
+    async with tried_again_with_more_on_its_way(engine, disk, two, "pwrite", three):
+        await back_in_service(engine, "s")
+        await append(engine, "s", b"four.")
+        await in_files(engine, "s")
+        assert await content(engine, "s") == b"one.two.three.four."
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    assert await content(engine, "s") == b"one.two.three.four."
+    await engine.close()
+
+
+async def test_what_was_deleted_while_it_was_tried_again_is_not_made_again(
+    tmp_path: Path,
+) -> None:
+    disk = StagedDisk()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL, disk)
+    birth, deletion = put(engine, "s", b"one."), engine.delete("s")
+    async with tried_again_with_more_on_its_way(engine, disk, birth, "rename", deletion):
+        assert not directory(tmp_path / "data", "s").exists()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    with pytest.raises(StreamNotFound):
+        await content(engine, "s")
+    await engine.close()
+
+
+async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> None:
+    """Somebody may follow it for days: its TTL stands still, with one sidecar after the other."""
+    disk = StagedDisk()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL, disk)
+    await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"one.")
+    await in_files(engine, "s")
+    stream, outages = await engine._find("s"), engine._core.catalog.outages
+    disk.fail("pwrite", errno.EIO, "data/streams/s@")
+    await append(engine, "s", b"two.")
+    await out_of_service(engine, "s")
+    for _ in range(5):
+        stream.last_use_ms += 1
+        engine._uses.write(stream)
+        operation = stream.last_operation
+        assert operation is not None
+        await operation.wait()
+    while engine._core._lag:
+        await asyncio.sleep(0)
+    ((_, kept),) = outages.kept()
+    assert [type(record) for record in kept] == [AppendRecord, SidecarRecord]
+    assert outages.kept_bytes == sum(map(size_of, kept))
+    disk.heal()
+    await back_in_service(engine, "s")
+    assert not outages.kept_bytes
+    await engine.close()
+    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    assert (await engine._find("s")).sidecar.last_use_ms >= stream.last_use_ms
+    assert await content(engine, "s") == b"one.two."
     await engine.close()
 
 

@@ -213,6 +213,46 @@ async def test_a_directory_that_cannot_be_opened_leaves_no_thread(tmp_path: Path
     await no_threads_are_left()
 
 
+async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    disk = StagedDisk()
+    await (await Engine.open(tmp_path / "data", SETTINGS)).close()
+    gate = disk.hold("pwrite", "data/journal")
+    opening = asyncio.create_task(Engine.open(tmp_path / "data", SETTINGS, disk))
+    await asyncio.to_thread(gate.reached.wait)
+    opening.cancel()
+    with suppress(asyncio.CancelledError):
+        await opening
+    with pytest.raises(DataDirectoryError, match="in use"):
+        await Engine.open(tmp_path / "data", SETTINGS)
+    gate.open()
+    await no_threads_are_left()
+    assert not disk.open_files
+    await (await Engine.open(tmp_path / "data", SETTINGS)).close()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["engine.engine.Core", "engine.engine.Verifier", "engine.core.Ticks", "engine.engine.Uses"],
+)
+async def test_a_directory_with_which_nothing_can_begin_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def buggy(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    await left_unclean(tmp_path / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"durable_streams.{place}", buggy)
+        with pytest.raises(KeyError):
+            await Engine.open(tmp_path / "image", SETTINGS)
+    await no_threads_are_left()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await (await Engine.open(tmp_path / "image", SETTINGS)).close()
+
+
 # -- closing -------------------------------------------------------------------------------
 
 
