@@ -3,8 +3,9 @@
 Exit status of ``serve``: 0 after a clean stop; 1 if the disk failed while serving; 2 if the server
 could not start (bad flag, taken port, data directory in use or unreadable), with one line on stderr
 that says why; 128 + n when a second signal n cuts a stop short.  The other verbs are in
-:mod:`durable_streams.maintenance.commands`.  Of all: 74 if stdout cannot be written (141 if nobody
-reads it any more), 70 after a bug, with its traceback: what else a status says was found out.
+:mod:`durable_streams.maintenance.commands`.  Of all but a server that runs, which waits for no
+stdout: 74 if it cannot be written, 141 if nobody reads it any more.  Of all: 70 after a bug, with
+its traceback: what else a status says was found out.
 
 Starting: read the flags, bind the port, open the data directory, accept connections.  What fails
 before the data directory is opened leaves it as it was, and so does a directory that is in use or

@@ -132,7 +132,7 @@ class LaneConnection(PresenceConnection):
         self,
         server: web.Server,
         lane: FastLane | None,
-        **settings: Any,  # noqa: ANN401 - aiohttp's
+        **settings: Any,  # noqa: ANN401 - aiohttp's, and the stall timeout
     ) -> None:
         super().__init__(server, **settings)
         self._outcome: Callable[[], Reply | None] | None = None
@@ -376,11 +376,7 @@ class LaneConnection(PresenceConnection):
         if sender.closing:
             self.force_close()
         elif self.writing_paused and self._stalled is None:
-            self._stalled = self._loop.call_later(sender.stall_timeout_s, self._drop_stalled)
-
-    def _drop_stalled(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+            self._stalled = self._loop.call_later(self._stall_timeout_s, transport.abort)
 
     def _pause_reading(self) -> None:
         if self.transport is not None and not self.transport.is_closing():

@@ -50,6 +50,7 @@ async def _read_ahead(file: int, position: int, size: int, executor: Executor | 
     except BaseException:
         errand.close()
         raise
+    job.add_done_callback(errand.ended)
     try:
         await asyncio.shield(job)
     except asyncio.CancelledError:
@@ -60,13 +61,20 @@ async def _read_ahead(file: int, position: int, size: int, executor: Executor | 
 class _Errand:
     """What a thread does for a reader who may leave, and close the file, while it does.
 
-    So it has a descriptor of its own, which it closes itself.  It is begun in any case, as one that
-    is taken from the queue would keep its descriptor; if the reader has left it reads nothing more.
+    So it has a descriptor of its own, which it closes itself; if the reader has left it reads
+    nothing more.  An executor that was shut down may refuse it, or drop it from its queue: one that
+    never began is closed when its job has ended.
     """
 
     def __init__(self, file: int) -> None:
         self._file = file
+        self._has_begun = False
         self.is_for_nobody = False
+
+    def ended(self, _: object) -> None:
+        """The job is done, or never will be (on the event loop)."""
+        if not self._has_begun:
+            self.close()
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -74,6 +82,7 @@ class _Errand:
 
     def run(self, position: int, size: int) -> None:
         """Read a slice into the page cache (in a thread); what fails shows when it is sent."""
+        self._has_begun = True
         end = position + size
         try:
             with suppress(OSError):

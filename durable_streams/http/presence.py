@@ -6,6 +6,9 @@ waiting for news, and the connection ends.  Whoever waits for news, by long-poll
 keeps its side open: for those a FIN means that the client has gone, whatever it has sent behind.
 So it does for a write while all writes wait for the disk: nobody works for clients that gave up.
 
+A connection that is closed stays until its client has taken what it was sent, however little that
+is; a transport waits for ever.  Here it has ``stall_timeout_s`` from then on, whoever closes it.
+
 In an application the connections are aiohttp's own.  It ends one at a FIN, and cancels a handler
 whose client goes away only if the server was made with ``handler_cancellation=True``; a reader that
 waits would else stay for nothing.
@@ -43,21 +46,49 @@ class PresenceConnection(web.RequestHandler):
     """A connection that notices when its client has gone, or sends no more.
 
     ``sends_no_more``: a FIN came.  ``_waits``: a live read is under way, and ``_behind`` what came
-    meanwhile, unless it was too much and ``_dropped``.
+    meanwhile, unless it was too much and ``_dropped``.  ``_ending``: cuts off what is being closed.
     """
 
-    __slots__ = ("_behind", "_dropped", "_waits", "sends_no_more")
+    __slots__ = ("_behind", "_dropped", "_ending", "_stall_timeout_s", "_waits", "sends_no_more")
 
     def __init__(
         self,
         server: web.Server,
+        *,
+        stall_timeout_s: float,
         **settings: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         super().__init__(server, **settings)
+        self._stall_timeout_s = stall_timeout_s
+        self._ending: asyncio.TimerHandle | None = None
         self.sends_no_more = False
         self._waits = False
         self._behind = b""
         self._dropped = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let aiohttp serve the connection; it closes it behind the last answer."""
+        super().connection_made(transport)
+        task = self._task_handler
+        assert task is not None
+        task.add_done_callback(self._limit_end)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)  # which closes it once more
+        if self._ending is not None:
+            self._ending.cancel()
+
+    def force_close(self) -> None:
+        """Close the connection, in bounded time."""
+        self._limit_end()  # aiohttp forgets the transport
+        super().force_close()
+
+    def _limit_end(self, _: object = None) -> None:
+        """The connection is being closed: give the client its time to take what it was sent."""
+        transport = self.transport
+        if transport is not None and self._ending is None and transport.get_write_buffer_size():
+            self._ending = self._loop.call_later(self._stall_timeout_s, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, or keep it while a live read is under way."""
@@ -70,6 +101,7 @@ class PresenceConnection(web.RequestHandler):
         """No more will come: whether the connection stays, as the client may wait for answers."""
         self.sends_no_more = True
         if self.transport is None or self._close or self.has_to_wait() or self.is_at_rest():
+            self._limit_end()
             return False
         self.end_input()
         return True

@@ -219,7 +219,8 @@ class _Connection(LaneConnection):
         server: _Server,
         **settings: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
-        super().__init__(server, server.lane, **settings)
+        stall_timeout_s = server.handler.settings.stall_timeout_s
+        super().__init__(server, server.lane, stall_timeout_s=stall_timeout_s, **settings)
         self._server = server
         self._late: asyncio.TimerHandle | None = None
         self._is_refused = self._is_one_too_many = False

@@ -77,8 +77,9 @@ def _open_missing(fd: int) -> None:
         return
     try:
         os.open(os.devnull, os.O_RDWR)
-    except OSError:  # a root directory without devices
-        os.open("/", os.O_RDONLY)
+    except OSError:  # a root directory without devices: a pipe that nothing comes out of
+        _, writer = os.pipe()
+        os.close(writer)
     os.set_inheritable(fd, True)
 
 

@@ -37,6 +37,7 @@ INHERITED: Final = {
         "_pause_transport_reading",
         "_reading_paused",
         "_resume_transport_reading",
+        "_task_handler",
         "_waiter",
     },
     LaneConnection: {

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from durable_streams.engine.executor import ClosableExecutor
+from durable_streams.errors import NotOpen
 from durable_streams.http import files
 from durable_streams.settings import HttpSettings
 from tests.descriptors import open_now
@@ -49,6 +51,37 @@ async def test_a_read_ahead_that_is_cancelled_before_its_turn_gives_its_descript
         gate.set()
         await busy
         await loop.run_in_executor(None, int)  # behind all of them
+        assert len(open_now()) == before
+
+
+async def test_a_read_ahead_that_no_thread_ever_begins_gives_its_descriptor_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    gate, threads = Event(), ThreadPoolExecutor(1)
+    refusing = ClosableExecutor(ThreadPoolExecutor(1))
+    refusing.shutdown()
+    monkeypatch.setattr(os, "preadv", cold)
+    with path.open("rb") as file:
+        before = len(open_now())
+        threads.submit(gate.wait)
+        readers = [
+            asyncio.create_task(files.warm(file.fileno(), 0, 100, executor))
+            for executor in (threads, refusing, refusing)
+        ]
+        await asyncio.sleep(0)
+        readers[-1].cancel()
+        threads.shutdown(wait=False, cancel_futures=True)
+        ends = await asyncio.gather(*readers, return_exceptions=True)
+        gate.set()
+        assert [type(end) for end in ends] == [
+            asyncio.CancelledError,
+            NotOpen,
+            asyncio.CancelledError,
+        ]
+        for _ in range(5):
+            await asyncio.sleep(0)
         assert len(open_now()) == before
 
 

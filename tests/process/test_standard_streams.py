@@ -136,6 +136,24 @@ os.write(kept, repr([fd > 2 for fd in opened] + [os.get_inheritable(fd) for fd i
     assert done.stdout == b"[True, True, False, False]"
 
 
+def test_without_a_null_device_nothing_comes_from_a_closed_stdin() -> None:
+    program = """
+import os, sys
+from durable_streams.process import standard_streams
+os.devnull = "/missing/null"
+standard_streams.prepare()
+print(repr(sys.stdin.read()), os.open("/", os.O_RDONLY))
+"""
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$0" -c "$1" <&-', sys.executable, program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("'' 3\n", "")
+
+
 def test_a_bug_is_not_taken_for_damage(data: Path) -> None:
     program = f"""
 import sys
