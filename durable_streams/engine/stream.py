@@ -212,10 +212,7 @@ class Stream:
         settings: Settings,
         forgot: tuple[str, ...] = (),
     ) -> tuple[AppendRecord, Before]:
-        """Take the next place in the stream for an append that the rules allow.
-
-        ``forgot``: producers whose room a new one takes.
-        """
+        """Take the next place for an append that the rules allow, in the room of ``forgot``."""
         tail = self.decided
         claim = command.producer
         states = self.producers.states
