@@ -20,7 +20,7 @@ from durable_streams.engine.catalog import unreadable
 from durable_streams.engine.core import Core
 from durable_streams.engine.endings import Endings
 from durable_streams.engine.lifetimes import Reclaimer
-from durable_streams.engine.opening import open_files
+from durable_streams.engine.opening import close_unused, open_files
 from durable_streams.engine.operations import AppendOperation
 from durable_streams.engine.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.engine.runtime import Runtime
@@ -47,7 +47,7 @@ from durable_streams.storage.disk import Disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -58,9 +58,6 @@ if TYPE_CHECKING:
     from durable_streams.protocol.offsets import Offset, Start
     from durable_streams.results import Chunk, Created, FileSlice, StreamInfo, StreamRef, Subscriber
     from durable_streams.settings import Settings
-    from durable_streams.storage.directory import DataDirectory
-    from durable_streams.storage.journal import Journal
-    from durable_streams.storage.recovery import Recovery
 
 _T = TypeVar("_T")
 
@@ -143,7 +140,7 @@ class Engine:
             return cls(core, str(recovery))
         except BaseException:
             supervisor.abandon()
-            opening.add_done_callback(_close_unused)  # of a cancelled caller it may still go on
+            opening.add_done_callback(close_unused)  # of a cancelled caller it may still go on
             raise
 
     # -- writes ----------------------------------------------------------------------------
@@ -490,14 +487,6 @@ class Engine:
         await self._endings.finished()
         await self._core.close()
         self.closed = True
-
-
-def _close_unused(opening: Future[tuple[DataDirectory, Journal, Recovery]]) -> None:
-    """Let go of what was opened for nobody; in whichever thread that comes to its end."""
-    if not opening.cancelled() and opening.exception() is None:
-        directory, journal, _ = opening.result()
-        journal.close()
-        directory.close()
 
 
 def _time_out(waiter: asyncio.Future[bool]) -> None:

@@ -12,6 +12,7 @@ from durable_streams.storage.journal import Journal, SyncFailed
 from durable_streams.storage.recovery import Recovery, recover
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from pathlib import Path
 
     from durable_streams.settings import Settings
@@ -46,6 +47,14 @@ def open_files(
         directory.close()
         raise
     return directory, journal, recovery
+
+
+def close_unused(opening: Future[tuple[DataDirectory, Journal, Recovery]]) -> None:
+    """Let go of what was opened for nobody; in whichever thread that comes to its end."""
+    if not opening.cancelled() and opening.exception() is None:
+        directory, journal, _ = opening.result()
+        journal.close()
+        directory.close()
 
 
 def _journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -> Journal:
