@@ -40,7 +40,6 @@ from durable_streams.errors import (
     StreamNotFound,
 )
 from durable_streams.protocol.append_rules import Repeat, check_syntax, decide_append
-from durable_streams.protocol.commands import FOREVER
 from durable_streams.results import Appended
 from durable_streams.settings import MIB
 from durable_streams.storage.disk import Disk
@@ -421,8 +420,11 @@ class Engine:
         return stream
 
     def _check_usable(self, stream: Stream) -> None:
-        self._check_there(stream)
-        if stream.sidecar.lifetime() is not FOREVER and stream.is_expired(self._core.now_ms()):
+        sidecar = stream.sidecar
+        if self.closed or stream.ended is not None or sidecar.soft_deleted:
+            self._check_there(stream)
+        may_expire = sidecar.ttl_s is not None or sidecar.expires_at_ms is not None
+        if may_expire and stream.is_expired(self._core.now_ms()):
             if stream.forked:
                 raise StreamGone(stream.path)
             raise StreamNotFound(stream.path)

@@ -236,15 +236,21 @@ class LaneConnection(PresenceConnection):
     def _is_idle(self) -> bool:
         """Whether aiohttp waits for a request, and the client takes answers."""
         waiter = self._waiter
-        return waiter is not None and not waiter.done() and self._has_nothing_to_do()
+        return not (
+            waiter is None
+            or waiter.done()
+            or self._messages
+            or self._request_in_progress
+            or self._close
+            or self._force_close
+            or self.writing_paused
+        )
 
     def _may_be_idle_soon(self) -> bool:
         """Whether aiohttp's task may have yet to learn that it answered, or that it is to wait."""
-        return self._waiter is None and self._has_nothing_to_do()
-
-    def _has_nothing_to_do(self) -> bool:
         return not (
-            self._messages
+            self._waiter is not None
+            or self._messages
             or self._request_in_progress
             or self._close
             or self._force_close
@@ -352,7 +358,8 @@ class LaneConnection(PresenceConnection):
             self.pass_on(poll)
         else:
             self._send(lane, reply)
-        self._go_on(is_answered=reply is not None)
+        if self._pieces or self._dropped or self.sends_no_more:
+            self._go_on(is_answered=reply is not None)
 
     def _go_on(self, *, is_answered: bool) -> None:
         """Give to aiohttp what came behind the request that was answered, or that it now has."""

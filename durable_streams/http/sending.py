@@ -58,16 +58,16 @@ class Sender:
         self.turns = Turns(executor)
         self._clock = clock
         self._date_s = -1
-        self._date = ""
+        self._date_line = ""
 
     @property
-    def date(self) -> str:
-        """The ``Date`` of an answer sent now, made once a second."""
+    def date_line(self) -> str:
+        """The line with the ``Date`` of an answer sent now, made once a second."""
         now_s = int(self._clock())
         if now_s != self._date_s:
             self._date_s = now_s
-            self._date = formatdate(now_s, usegmt=True)
-        return self._date
+            self._date_line = f"Date: {formatdate(now_s, usegmt=True)}\r\n"
+        return self._date_line
 
     def answer(self, reply: Reply) -> Answer:
         """Return the answer that sends ``reply`` in one write."""
@@ -81,7 +81,7 @@ class Sender:
         lines = [f"{name}: {value}\r\n" for name, value in reply.headers[len(COMMON) :]]
         if reply.status not in _BODILESS:
             lines.append(f"Content-Length: {len(reply.body)}\r\n")
-        lines.append(f"Date: {self.date}\r\n")
+        lines.append(self.date_line)
         if last or self.closing:
             lines.append("Connection: close\r\n")
         return _head(_STATUS_AND_COMMON[reply.status], lines) + reply.body
@@ -154,7 +154,7 @@ class Answer(web.StreamResponse):
         has_length = length if request.method == "HEAD" else length is not None
         if has_length and self.status not in _BODILESS:
             lines.append(f"Content-Length: {length}\r\n")
-        lines.append(f"Date: {self._sender.date}\r\n")
+        lines.append(self._sender.date_line)
         if not self._keep_alive:
             lines.append("Connection: close\r\n")
         elif not minor:
