@@ -27,6 +27,7 @@ from durable_streams.errors import (
     StreamGone,
     StreamNotFound,
     StreamUnusable,
+    WriteFailed,
 )
 from durable_streams.protocol.commands import FOREVER
 from durable_streams.storage.directory import FULL
@@ -122,6 +123,8 @@ class Endings:
             fork = await self._core.catalog.find(path)
         except StreamUnusable:
             return True
+        except (DiskFull, WriteFailed):  # it was being put in place, and was not stored
+            return False
         if fork is None or fork.id != fork_id or fork.sidecar.fork is None:
             return False
         return fork.sidecar.fork.source_id == source.id

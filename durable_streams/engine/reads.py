@@ -235,7 +235,7 @@ class Reader:
     def _slices_in(self, file: OpenSegment, span: Span) -> Iterator[bytes]:
         for position in range(span.begin, span.end, _SMALL_BYTES):
             size = min(_SMALL_BYTES, span.end - position)
-            yield self._disk.pread(file.fileno(), size, position)
+            yield _whole(self._disk.pread(file.fileno(), size, position), position + size, size)
 
     async def locate(self, stream: Stream, offset: Offset) -> Offset:
         """Check that an offset up to the tail is a position to fork at; where it is.
@@ -302,9 +302,7 @@ class Reader:
         data = self._disk.pread_cached(file.fileno(), size, position) if is_small else None
         if data is None:
             data = await self._run(self._disk.pread, file.fileno(), size, position)
-        if len(data) != size:
-            raise OSError(f"a segment file is shorter than {position + size} bytes")
-        return data
+        return _whole(data, position + size, size)
 
     async def read_slice(self, part: FileSlice) -> bytes:
         """The bytes of a slice, read off the loop."""
@@ -408,6 +406,13 @@ class Reader:
         """Let go of all files; chunks still out keep theirs."""
         while self._files:
             self._files.popitem()[1].release()
+
+
+def _whole(data: bytes, end: int, size: int) -> bytes:
+    """What was read of a segment up to a position, if it is so many bytes; ``OSError``."""
+    if len(data) != size:
+        raise OSError(f"a segment file is shorter than {end} bytes")
+    return data
 
 
 def _slices_of(data: bytes, size: int) -> Iterator[bytes]:

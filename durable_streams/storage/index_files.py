@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from array import array
@@ -153,9 +154,16 @@ class AppendEnds:
 
 
 def scan_ends(disk: Disk, path: StrPath, ends: AppendEnds, index_position: int) -> None:
-    """Read an index up to ``index_position`` (the end of a line) into ``ends``."""
+    """Read an index up to ``index_position`` (the end of a line) into ``ends``.
+
+    ``OSError`` if it is shorter: somebody replaced it, or it is being put back.
+    """
+    size = index_position - ends.scanned
     fd = disk.open_read(path)
     try:
-        ends.extend(disk.pread(fd, index_position - ends.scanned, ends.scanned))
+        text = disk.pread(fd, size, ends.scanned)
     finally:
         disk.close(fd)
+    if len(text) < size:
+        raise OSError(errno.ESTALE, "the index is shorter than what was written to it", str(path))
+    ends.extend(text)

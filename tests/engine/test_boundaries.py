@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import InvalidOffset, InvalidRequest, StreamDamaged
+from durable_streams.errors import InvalidOffset, InvalidRequest, StreamDamaged, StreamUnreadable
 from durable_streams.protocol.commands import Append, Create, ForkRequest
 from durable_streams.protocol.offsets import ZERO, Offset, Start
 from durable_streams.settings import Settings
@@ -264,6 +264,26 @@ async def test_an_index_that_is_away_for_a_moment_is_not_taken_for_an_empty_one(
             with pytest.raises(StreamDamaged, match="missing"):
                 await read(engine, Offset(0, 6))
         assert await read(engine, Offset(0, 6)) == (b"world", Offset(0, 5), Offset(0, 10))
+
+
+@pytest.mark.parametrize("kind", ["seg", "idx"])
+async def test_a_file_that_is_shorter_than_what_was_written_is_not_taken_for_all_there_is(
+    tmp_path: Path, kind: str
+) -> None:
+    """As one that somebody replaced may be, until it is put back."""
+    wire = b'"' + b"a" * 90 + b'",2,3'
+    async with opened(tmp_path, JSON, b"[1]", b"[%b]" % wire) as engine:
+        file = next(tmp_path.rglob(f"*.{kind}"))
+        whole = file.read_bytes()
+        for missing in (3, len(whole) - 3):
+            file.write_bytes(whole[:-missing])
+            with pytest.raises((StreamUnreadable, OSError), match="shorter"):
+                await engine.create(
+                    Create("fork", None, fork=ForkRequest("s", Offset(0, 2), 2)), b""
+                )
+            file.write_bytes(whole)
+        fork = Create("fork", None, fork=ForkRequest("s", Offset(0, 2), 2))
+        assert (await engine.create(fork, b"")).created
 
 
 async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(

@@ -366,3 +366,21 @@ async def test_a_full_journal_does_not_keep_a_server_from_ending(
         await engine.close()
     with pytest.raises(Overloaded):
         await deleting
+
+
+async def test_a_stream_that_is_not_stored_at_a_fork_s_path_does_not_keep_a_source(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    """Whoever deletes a source looks at the paths of its forks, where others may come to be."""
+    source = await engine._find("s")
+    gate = disk.hold("pwrite", "data/journal")
+    creating = asyncio.ensure_future(engine.create(Create("fork", BYTES), b"not a fork"))
+    await asyncio.to_thread(gate.reached.wait)
+    looking = asyncio.ensure_future(engine._endings._lives(source, "0" * 24, "fork"))
+    await turns()
+    disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
+    gate.open()
+    with pytest.raises(DiskFull, match="nothing was stored"):
+        await creating
+    assert await looking is False
+    await engine._core.room.look()

@@ -22,6 +22,8 @@ FOUND = {
     358: "the name of the data directory was never synced; the sidecar of a fork was torn in tmp/",
     408: "a second DELETE of a source was acknowledged before the first was durable",
     739: "a deletion that failed brought a stream back that others had been told was gone",
+    201764: "a source could not be deleted as another stream at a fork's path was not stored",
+    201951: "a fork was refused as its source's file was shorter for a moment",
     949: "a journal file made by a server that was killed: its name was never synced",
 }
 
