@@ -23,7 +23,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.engine.operations import DeleteOperation
+from durable_streams.engine.operations import AppendOperation, DeleteOperation
 from durable_streams.engine.outages import KeptOperation
 from durable_streams.settings import Durability
 from durable_streams.storage import disk as disks
@@ -67,10 +67,6 @@ class _Run:
         self.first = first
         self.data = [first.data]
         self.index = [first.index]
-
-    def add(self, record: AppendRecord) -> None:
-        self.data.append(record.data)
-        self.index.append(record.index)
 
 
 class _Batch(NamedTuple):
@@ -193,48 +189,56 @@ class Applier:
 
     def _apply_share(self) -> None:
         """In the worker: a share of what is pending; a checkpoint has its turn between shares."""
-        if self._pending:
-            self._apply()
+        was_all = not self._pending or self._apply()
         self._scheduled.release()
         if self._pending:  # looked at after the release, so whatever came is seen here or there
-            self._schedule(self._apply_share)
+            self._schedule(self._gather_share if was_all else self._apply_share)
 
     def _apply_rest(self) -> None:
         """In the worker: everything pending."""
         while self._pending:
             self._apply()
 
-    def _apply(self) -> None:
-        """Apply a share of what is pending."""
+    def _apply(self) -> bool:
+        """Apply a share of what is pending; whether that was all when it began."""
         size, writes = 0, 0
         taken = self._taken
         while self._pending and size < _SHARE_BYTES and writes < _SHARE_WRITES:
             self._current, operations = self._pending.popleft()
             taken += operations
             for operation in operations:
-                if isinstance(operation, KeptOperation):
-                    continue  # for the journal only: its stream may be in service again by now
                 size += operation.size_bytes
-                writes += sum(map(self._take, operation.records))
+                if isinstance(operation, AppendOperation):  # first, as nearly all are
+                    writes += self._append(operation.record)
+                elif not isinstance(operation, KeptOperation):
+                    writes += sum(map(self._take, operation.records))
+                # else it is for the journal only: its stream may be in service again by now
+        was_all = not self._pending
         self._flush()
         self._taken, self._told = [], None
         self._number = self._current
         self._tell(self._applied, self._number, taken)
+        return was_all
 
     def _take(self, record: Record) -> int:
         """Write a record, or keep it for a run; how many more writes there are for that."""
         if isinstance(record, fmt.AppendRecord):
-            key = (record.path, record.id, record.segment)
-            run = self._runs.get(key)
-            if run is None:
-                self._runs[key] = _Run(record)
-                return 1
-            run.add(record)
-            return 0
+            return self._append(record)
         if isinstance(record, fmt.DeleteRecord):
             self._flush()
         self._guard(record, partial(self._structural, record))
         return 1
+
+    def _append(self, record: AppendRecord) -> int:
+        """Keep an append for a run; how many more runs there are for that."""
+        key = (record.path, record.id, record.segment)
+        run = self._runs.get(key)
+        if run is None:
+            self._runs[key] = _Run(record)
+            return 1
+        run.data.append(record.data)
+        run.index.append(record.index)
+        return 0
 
     def _structural(self, record: Record) -> None:
         match record:

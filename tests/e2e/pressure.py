@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections import OrderedDict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import HttpSettings, ProducerClaim, Settings, Streams
+from durable_streams.engine.admission import _Place
 from durable_streams.engine.core import QUEUE_BYTES
 from durable_streams.engine.engine import Engine
 from durable_streams.engine.runtime import MAX_JOBS
@@ -115,11 +117,20 @@ def lengths(core: Core) -> dict[str, float]:
     workers = core.supervisor._workers.values()
     return {
         "jobs": max(worker.jobs for worker in workers),
-        "writers in line": core.admission.waiting,
         "bytes to the journal": core.committer.waiting_bytes,
         "bytes to the files": core._lag.bytes,
         "full journal files": core._journal.full_files(),
     }
+
+
+class Line(OrderedDict[_Place, None]):
+    """The line of writers, which notes how long it was: it may be empty at every look."""
+
+    longest = 0
+
+    def __setitem__(self, place: _Place, nothing: None) -> None:
+        super().__setitem__(place, nothing)
+        self.longest = max(self.longest, len(self))
 
 
 async def _watch(core: Core, seen: Seen) -> None:
@@ -151,6 +162,7 @@ async def under_observation(core: Core, writers: int) -> AsyncIterator[Seen]:
     """Copiers read the directory, and what is seen meanwhile is compared with the bounds."""
     seen, began_s = Seen(), time.monotonic()
     data_dir = core.directory.root
+    line = core.admission._line = Line(core.admission._line)
     tasks = [asyncio.create_task(_watch(core, seen))]
     tasks += [asyncio.create_task(_copy(data_dir, seen)) for _ in range(COPIERS)]
     try:
@@ -159,6 +171,7 @@ async def under_observation(core: Core, writers: int) -> AsyncIterator[Seen]:
         seen.is_over = True
         await asyncio.gather(*tasks)
         seen.seconds = time.monotonic() - began_s
+        seen.most["writers in line"] = line.longest
     for name, bound in bounds(core.settings, writers).items():
         if seen.most[name] > bound:
             seen.faults.append(f"{name}: {seen.most[name]}, more than {bound}")

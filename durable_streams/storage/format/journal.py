@@ -120,6 +120,7 @@ class Batch(NamedTuple):
 
 
 _MUCH_DATA: Final = 64 * 1024
+_WITH_DATA: Final = (AppendRecord, CreateRecord)
 _NO_DATA: Final = msgspec.msgpack.encode(b"")
 _BIN_32: Final = 0xC6  # MessagePack: bytes with a length of 4 bytes, big-endian
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -157,7 +158,7 @@ def pack_records(records: Sequence[Record]) -> list[bytes]:
 
 
 def _has_much_data(record: Record) -> TypeGuard[AppendRecord | CreateRecord]:
-    return isinstance(record, AppendRecord | CreateRecord) and len(record.data) >= _MUCH_DATA
+    return isinstance(record, _WITH_DATA) and len(record.data) >= _MUCH_DATA
 
 
 def unpack_records(payload: bytes) -> list[Record]:
