@@ -42,6 +42,7 @@ class ServerProcess:
         self.port = 0
         self.announcement = ""
         self._process: subprocess.Popen[str] | None = None
+        self._highest_before = 0
         self._log_path = data_dir.parent / f"{data_dir.name}.stderr"
 
     @property
@@ -97,6 +98,7 @@ class ServerProcess:
 
     def _launch(self) -> None:
         assert not self.running
+        self._highest_before = 0
         command = [
             *self._limited,
             sys.executable,
@@ -140,8 +142,13 @@ class ServerProcess:
         """The highest resident memory of the server so far."""
         return self._status_kib("VmHWM") * 1024
 
+    def highest_rss_bytes(self) -> int:
+        """The highest resident memory of the server since it was started."""
+        return max(self._highest_before, self.peak_rss_bytes())
+
     def reset_peak_rss(self) -> None:
         """Let :meth:`peak_rss_bytes` count from now on."""
+        self._highest_before = self.highest_rss_bytes()
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def open_files(self) -> list[str]:

@@ -16,6 +16,7 @@ from tests.bench.workloads import (
     P999,
     RATE,
     Appends,
+    AppendsBeside,
     AppendsWhileReading,
     Creates,
     Live,
@@ -123,6 +124,18 @@ def _long() -> list[Entry]:
             full=True,
         )
         for streams in (10, 10_000)
+    ]
+    entries += [
+        Entry(
+            f"append-beside-{role}-{readers}",
+            f"appends, 1 connection, beside {readers:,} {title} of another stream, 1 event/s",
+            AppendsBeside(role, readers),
+            full=True,
+        )
+        for role, readers, title in (
+            ("sse", 10_000, "event streams"),
+            ("long-poll", 5000, "long-polls"),
+        )
     ]
     many = 100_000
     return [

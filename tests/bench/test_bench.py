@@ -16,6 +16,7 @@ from tests.bench.servers import NODE, OURS, other_server, our_server
 from tests.bench.workloads import (
     MIB,
     Appends,
+    AppendsBeside,
     AppendsWhileReading,
     Creates,
     Live,
@@ -45,6 +46,8 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "server-sent events": Live("sse", 5),
     "long-polling": Live("long-poll", 5),
     "appends while others read": AppendsWhileReading(Appends(2, 3), READS),
+    "appends beside event streams": AppendsBeside("sse", 20),
+    "appends beside long-polls": AppendsBeside("long-poll", 20),
     "memory": Memory(20, 5, idle_s=0.0),
     "restart": Restart(50),
 }

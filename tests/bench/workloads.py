@@ -312,6 +312,43 @@ class AppendsWhileReading:
 
 
 @dataclass(frozen=True)
+class AppendsBeside:
+    """Appends by one connection, alone and then beside readers that follow another stream.
+
+    ``role``: ``sse`` or ``long-poll``.  One event a second is delivered to all of them.
+    """
+
+    role: str
+    readers: int
+    metrics: tuple[Metric, ...] = (
+        P99,
+        Metric("alone_p99_ms", "p99 alone", "ms"),
+        P999,
+        MAX,
+        Metric("events_p99_ms", "p99 of the events", "ms"),
+    )
+
+    def run(self, stage: Stage) -> None:
+        appends = Appends(1, 1)
+        for name in ("alone", "beside"):
+            stage.fill(name, 1)
+        stage.fill("live", 1, as_json=True)
+        (alone,) = stage.run(appends.group("alone"))
+        readers = group(self.role, name="live", connections=self.readers, size=EVENT_BYTES)
+        writer = group("writer", name="live", rate=1, size=EVENT_BYTES)
+        beside, followed, _ = stage.run(
+            appends.group("beside"), readers, writer, settle_s=2.0, more_warmup_s=0.5
+        )
+        stage.sample.metrics |= {
+            **_latencies(beside),
+            **_latencies(alone, "alone_"),
+            **_latencies(followed, "events_"),
+        }
+        for name, report in (("alone", alone), ("beside", beside)):
+            appends.check(stage, name, report)
+
+
+@dataclass(frozen=True)
 class Memory:
     """Resident memory for each idle stream, and for each idle reader of event streams."""
 

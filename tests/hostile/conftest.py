@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.descriptors import leaked_files, open_now, sockets
-from tests.hostile.raw_clients import request
+from tests.hostile.raw_clients import MIB, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,9 +18,18 @@ if TYPE_CHECKING:
     from tests.server_process import ServerProcess
 
 
+MAX_RSS_BYTES: Final = (46 + 3 * 256 + 256 + 125) * MIB
+"""What docs/operations.rst says of a server with default settings, but for its connections."""
+
+log = logging.getLogger(__name__)
+
+
 @pytest.fixture
 def start_server(start_server: StartServer) -> Iterator[StartServer]:
-    """Start real servers; when all clients have left, none has a descriptor more than at first."""
+    """Start real servers, which have to stay within what is documented of their memory.
+
+    When all clients have left, none has a descriptor more than at first.
+    """
     began: list[tuple[ServerProcess, int]] = []
 
     def start(
@@ -36,6 +46,9 @@ def start_server(start_server: StartServer) -> Iterator[StartServer]:
         while sockets(opened := open_now(server.pid)) > before:  # or the test's time is over
             pass
         assert leaked_files(opened) == {}
+        highest = server.highest_rss_bytes()
+        log.info("highest resident memory: %d MiB", highest // MIB)
+        assert highest < MAX_RSS_BYTES
 
 
 @pytest.fixture
