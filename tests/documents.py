@@ -36,6 +36,7 @@ def blocks_of(document: str) -> list[Block]:
         Block(m["language"], textwrap.dedent(m["code"]).strip(), [], m["name"] or "")
         for m in _BLOCK.finditer(text)
     ]
+    assert len(found) == len(re.findall(r"^\.\. code-block::", text, re.MULTILINE)), document
     following = [*found[1:], Block("", "", [])]
     return [
         replace(block, output=after.code.splitlines() if after.language == "text" else [])
