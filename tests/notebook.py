@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import tempfile
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ class Kernel:
 
     def __init__(self, directory: Path) -> None:
         private = tempfile.mkdtemp(prefix="kernel-", dir=directory)
-        self._manager = KernelManager(connection_file=f"{private}/connection.json")
-        assert self._manager.kernel_spec is not None
-        self._manager.kernel_spec.argv[0] = sys.executable
+        self._manager = KernelManager(
+            connection_file=f"{private}/connection.json",
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # this Python's, and no other
+        )
         self._manager.start_kernel(cwd=directory, env={**os.environ, "IPYTHONDIR": private})
         self._client = self._manager.blocking_client()
         self._client.start_channels()
