@@ -2,6 +2,8 @@
 
 A ``sh`` block runs in a shell beside the data directory of a real server.  A ``python`` block runs
 as a program of its own; one that listens on port 8080 is asked for an answer and then interrupted.
+A block with a caption is written into a file of that name; it is run there if the document says
+what it prints, else by a ``sh`` block behind it or by ``tests/test_embedding_page.py``.
 A ``javascript`` block is run in a browser, by ``tests/browser``.
 A ``text`` block is what the block before it printed, to the letter but for ``…``: a line of nothing
 else stands for any lines, and within a line it stands for any text.
@@ -28,7 +30,7 @@ import pytest
 
 from durable_streams.maintenance.verify import verify
 from durable_streams.protocol import replies
-from tests.documents import SERVER, blocks_of
+from tests.documents import SERVER, blocks_of, is_cell
 from tests.node import running_in_ci
 from tests.programs import free_port
 from tests.server_process import ROOT, ServerProcess
@@ -118,6 +120,11 @@ def run_shell(block: Block, server: ServerProcess, directory: Path) -> None:
     assert_printed(block.output, run.stdout)
 
 
+def write_file(block: Block, server: ServerProcess, directory: Path) -> None:
+    code = block.code.replace(SERVER, f"127.0.0.1:{server.port}")
+    (directory / block.name).write_text(f"{code}\n")
+
+
 def has_rsync() -> bool:
     """Whether it is there; in CI it has to be."""
     return shutil.which("rsync") is not None or running_in_ci()
@@ -136,7 +143,8 @@ def use_application(process: subprocess.Popen[str], port: int) -> None:
 def run_python(block: Block, directory: Path) -> None:
     port = free_port()
     program = block.code.replace(f"port={APPLICATION_PORT}", f"port={port}, host='127.0.0.1'")
-    command = [sys.executable, "-u", "-W", "error", "-c", program]
+    what = [block.name] if block.name else ["-c", program]
+    command = [sys.executable, "-u", "-W", "error", *what]
     with subprocess.Popen(
         command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -174,6 +182,11 @@ def test_the_blocks_of_a_document_do_what_it_says(
     for block in blocks:
         if block in left_out:
             continue
+        if block.name:
+            if not is_cell(block):
+                write_file(block, server, tmp_path)
+            if is_cell(block) or not block.output:
+                continue
         match block.language:
             case "sh":
                 run_shell(block, server, tmp_path)
