@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from durable_streams.storage.disk import Disk, FileStatus, StrPath
+from durable_streams.storage.disk import Disk, FailedRead, FileStatus, StrPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -348,7 +348,13 @@ class SimulatedDisk(Disk):
         self._change((self._directory(path.parent), path.name, None))
 
     def copy(self, source: int, target: int, size: int) -> None:
-        self.pwrite(target, self.pread(source, size, 0), 0)
+        try:
+            data = self.pread(source, size, 0)
+        except OSError as error:
+            raise FailedRead(*error.args) from error
+        if len(data) < size:
+            raise FailedRead(errno.ESTALE, f"is shorter than {size} bytes")
+        self.pwrite(target, data, 0)
 
     def syncs_sooner_as_a_whole(self, syncs: int) -> bool:
         return self.syncs_as_a_whole
