@@ -68,6 +68,12 @@ async def test_nothing_is_created_while_the_data_directory_is_away(
 # -- forks of what cannot be read ------------------------------------------------------------
 
 
+@pytest.fixture
+def _no_copies_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the system copies, and no read of ours can fail."""
+    monkeypatch.setattr("durable_streams.storage.system_calls.copy_within", lambda *_: 0)
+
+
 def _refuse_open(disk: StagedDisk, file: Path) -> None:
     disk.fail("open_read", errno.EACCES, str(file))
 
@@ -84,31 +90,28 @@ def _remove(_disk: StagedDisk, file: Path) -> None:
     file.unlink()
 
 
+@pytest.mark.usefixtures("_no_copies_within")
 @pytest.mark.parametrize(
-    ("hurt", "kind", "segment", "error", "reason"),
+    ("hurt", "name", "error", "reason"),
     [
-        (_refuse_open, "seg", 0, StreamUnreadable, "Permission denied"),
-        (_refuse_open, "seg", 1, StreamUnreadable, "Permission denied"),
-        (_refuse_open, "idx", 1, StreamUnreadable, "Permission denied"),
-        (_refuse_reads, "seg", 1, StreamUnreadable, "Input/output error"),
-        (_refuse_reads, "idx", 1, StreamUnreadable, "Input/output error"),
-        (_cut, "seg", 1, StreamUnreadable, "is shorter than 4 bytes"),
-        (_remove, "seg", 0, StreamDamaged, "is missing"),
-        (_remove, "idx", 1, StreamDamaged, "is missing"),
+        (_refuse_open, "*0-*.seg", StreamUnreadable, "Permission denied"),
+        (_refuse_open, "*1-*.seg", StreamUnreadable, "Permission denied"),
+        (_refuse_open, "*1-*.idx", StreamUnreadable, "Permission denied"),
+        (_refuse_reads, "*1-*.seg", StreamUnreadable, "Input/output error"),
+        (_refuse_reads, "*1-*.idx", StreamUnreadable, "Input/output error"),
+        (_cut, "*1-*.seg", StreamUnreadable, "is shorter than 4 bytes"),
+        (_remove, "*0-*.seg", StreamDamaged, "is missing"),
+        (_remove, "*1-*.idx", StreamDamaged, "is missing"),
     ],
 )
 async def test_a_fork_of_what_cannot_be_read_is_refused_by_the_name_of_the_file(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     hurt: Callable[[StagedDisk, Path], None],
-    kind: str,
-    segment: int,
+    name: str,
     error: type[StreamError],
     reason: str,
 ) -> None:
     """And is made when the file is as it was; nothing of it stays before that."""
-    # Else the system copies, and no read of ours can fail.
-    monkeypatch.setattr("durable_streams.storage.system_calls.copy_within", lambda *_: 0)
     disk = StagedDisk()
     engine = await Engine.open(tmp_path / "data", Settings(segment_bytes=4), disk)
     try:
@@ -116,7 +119,7 @@ async def test_a_fork_of_what_cannot_be_read_is_refused_by_the_name_of_the_file(
         await engine.append(Append("s", TEXT), b"two.")
         stream = await engine._find("s")
         await engine._core.applied_to(stream, stream.durable.offset)
-        file = sorted((tmp_path / "data/streams/s@").glob(f"*.{kind}"))[segment]
+        (file,) = (tmp_path / "data/streams/s@").glob(name)
         whole = file.read_bytes()
         hurt(disk, file)
         with pytest.raises(error, match=rf"'s' .*{file.name}:? {reason}"):

@@ -464,3 +464,13 @@ class SimulatedDisk(Disk):
                 survivor.links += 1
         directory.durable = dict(directory.names)
         return directory
+
+
+def power_cut_at(disk: SimulatedDisk, call: int) -> Callable[[str, StrPath], None]:
+    """What to have before every call so that the power fails at the call of that number."""
+
+    def before(_call: str, _path: StrPath) -> None:
+        if disk.calls >= call:
+            raise PowerCut
+
+    return before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams.storage import disk as disks
+from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.fork_marks import (
     carry_over,
     is_forked,
@@ -23,13 +25,13 @@ from durable_streams.storage.fork_marks import (
 from durable_streams.storage.format.journal import ForkRecord
 from durable_streams.storage.recovery import recover
 from durable_streams.storage.writer import StreamWriter
+from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
 from tests.storage.history import ID, OTHER_ID, History
 from tests.storage.recovering import FILES, applied, home, journaled, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable_streams.storage.directory import DataDirectory
     from tests.storage.staged_disk import StagedDisk
 
 FORK = ForkRecord("s", ID, OTHER_ID, "chat/fork")
@@ -152,6 +154,54 @@ def test_what_0_1_wrote_is_carried_over_once_or_again(directory: DataDirectory) 
         assert found(directory) == [(OTHER_ID, "chat/fork")]
     assert is_forked(directory.disk, home(directory), ID)
     assert list(directory.tmp.iterdir()) == []
+
+
+def test_a_power_cut_takes_no_mark_away_while_they_are_carried_over_once_more() -> None:
+    """As where the journal has the sidecar without them, and its file could not be written."""
+    forks = {f"{number:024x}": f"chat/{number}" for number in range(3)}
+    call, finished = 0, False
+    while not finished:
+        call += 1
+        disk, directory = simulated()
+        carry_over(directory, home(directory), ID, forks)
+        disk.before = power_cut_at(disk, disk.calls + call)
+        try:
+            carry_over(directory, home(directory), ID, forks)
+            finished = True
+        except PowerCut:
+            pass
+        for seed in range(20):
+            left = disk.after_power_cut(Random(seed))
+            assert dict(some_marks(left, home(directory), ID, 10, ())) == forks
+
+
+def test_marks_that_are_carried_over_are_whole_or_not_there() -> None:
+    """So that nobody who looks at one that is torn has to guess."""
+    forks = {f"{number:024x}": f"chat/{number}" for number in range(3)}
+    call, finished = 0, False
+    while not finished:
+        call += 1
+        disk, directory = simulated()
+        disk.before = power_cut_at(disk, disk.calls + call)
+        try:
+            carry_over(directory, home(directory), ID, forks)
+            finished = True
+        except PowerCut:
+            pass
+        for seed in range(20):
+            left = disk.after_power_cut(Random(seed))
+            marks = dict(some_marks(left, home(directory), ID, 10, ()))
+            assert marks.items() <= forks.items()
+            assert not finished or marks == forks
+
+
+def simulated() -> tuple[SimulatedDisk, DataDirectory]:
+    """A disk that a power cut can empty, with the stream ``s``, durably."""
+    disk = SimulatedDisk(Path("/simulated"))
+    directory = DataDirectory.open(disk, Path("/simulated/data"))
+    applied(directory, History().create())
+    disk.sync_file_system(directory.root_fd)
+    return disk, directory
 
 
 @pytest.mark.parametrize("make", [
