@@ -20,7 +20,7 @@ import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.storage.directory import FULL
 from durable_streams.storage.disk import FailedSync
@@ -309,15 +309,27 @@ def can_pack(records: Sequence[Record]) -> bool:
     return True
 
 
+class Piece(NamedTuple):
+    """Bytes of a journal file."""
+
+    path: Path
+    begin: int
+    end: int
+
+
 @dataclass(slots=True)
 class JournalContent:
-    """What a journal held at start: where writing goes on, and what was unreadable."""
+    """What a journal held at start: where writing goes on, and what was unreadable.
+
+    ``newest``: the header or batch that was written last.
+    """
 
     files: int = 0
     generation: int = 0
     last: int = 0
     applied: int = 0
     damage: list[str] = field(default_factory=list)
+    newest: Piece | None = None
 
 
 def _paths(disk: Disk, directory: Path) -> list[Path]:
@@ -376,6 +388,7 @@ def _read_file(
     finally:
         disk.close(fd)
     position, expected = fmt.FILE_HEADER_BYTES, header.first
+    content.newest = Piece(path, 0, position)
     while expected < limit:
         batch = fmt.unpack_batch(data, position, header)
         if batch is None or batch.number != expected:
@@ -388,6 +401,7 @@ def _read_file(
                 return
         content.last = batch.number
         content.applied = max(content.applied, batch.applied)
+        content.newest = Piece(path, position, position + batch.size_bytes)
         yield batch
         position += batch.size_bytes
         expected = batch.number + 1
@@ -407,9 +421,22 @@ def _resume(
     return None
 
 
-def sync_journal(directory: DataDirectory) -> None:
-    """Make durable what is there, so that whoever acts on it does so once and for all."""
+def make_durable(directory: DataDirectory, newest: Piece | None) -> None:
+    """Make durable what is there, so that whoever acts on it does so once and for all.
+
+    What a sync failed for may be in memory only, and no later sync brings it to the disk: the
+    system takes it for written.  Nothing is written behind a failed sync, so that can be no more
+    than what is ``newest``, where every batch was synced.  It is written anew, in its place: that
+    harms nothing if it is on the disk, no more than the next batch in the same block does.
+    """
     disk = directory.disk
+    if newest is not None:
+        try:
+            _write_anew(disk, newest)
+        except OSError as error:  # a file system that never overwrites, and is full
+            if error.errno not in FULL:
+                raise
+            log.warning("the end of %s could not be written anew: %s", newest.path, error)
     for path in _paths(disk, directory.journal):
         fd = disk.open_read(path)
         try:
@@ -417,6 +444,14 @@ def sync_journal(directory: DataDirectory) -> None:
         finally:
             disk.close(fd)
     disk.sync_directory(directory.journal)  # a server may have been killed before it did
+
+
+def _write_anew(disk: Disk, piece: Piece) -> None:
+    fd = disk.open_write(piece.path)
+    try:
+        disk.pwrite(fd, disk.pread(fd, piece.end - piece.begin, piece.begin), piece.begin)
+    finally:
+        disk.close(fd)
 
 
 def set_aside(directory: DataDirectory) -> Path:

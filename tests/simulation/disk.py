@@ -2,7 +2,8 @@
 
 Every file and directory has a present state and the changes since it was last synced.  A power cut
 keeps an arbitrary part of those changes: each write whole, not at all, as a prefix or as zeros, in
-any combination; each change of a directory whole or not at all.  A rename is one change of both its
+any combination; each change of a directory whole or not at all.  Bytes that are on the platter stay
+there while they are written once more.  A rename is one change of both its
 directories and becomes durable when either is synced.  Nothing else is assumed atomic.
 """
 
@@ -67,7 +68,7 @@ class File:
                 _put(left, (position, data))
             elif fate == "tear":
                 _put(left, (position, data[: random.randrange(len(data) + 1)]))
-            elif fate == "zero":
+            elif fate == "zero" and left[position : position + len(data)] != data:
                 _put(left, (position, bytes(len(data))))
         return File(bytearray(left), left)
 

@@ -1,0 +1,102 @@
+"""What a failed sync left of the journal is in memory only: no later sync brings it to the disk."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.journal import SyncFailed
+from durable_streams.storage.recovery import recover
+from durable_streams.storage.stream_files import load
+from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
+from tests.storage.history import History
+from tests.storage.recovering import FILES, applied, content, home, journal, journaled
+
+if TYPE_CHECKING:
+    from durable_streams.storage.disk import StrPath
+    from durable_streams.storage.format.journal import Record
+    from tests.storage.staged_disk import StagedDisk
+
+ROOT = Path("/simulated")
+
+
+def failing(call: str, path: StrPath) -> None:
+    if call == "sync" and Path(path).suffix == ".journal":
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+
+def opened(disk: SimulatedDisk) -> DataDirectory:
+    return DataDirectory.open(disk, ROOT / "data")
+
+
+def killed(seed: int, before: Record, last: Record) -> SimulatedDisk:
+    """One record is durable in the files; the sync of the other's batch failed, then the kill."""
+    disk = SimulatedDisk(ROOT)
+    directory = opened(disk)
+    applied(directory, before)
+    disk.sync_file_system(directory.root_fd)
+    with journal(directory) as written:
+        disk.before, disk.random = failing, Random(seed)
+        with pytest.raises(SyncFailed):
+            written.write([last])
+    return disk.after_kill()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_power_cut_during_the_start_that_acts_on_it_tears_nothing(seed: int) -> None:
+    """A sidecar was torn for a change that nobody was told of, and that the journal had lost."""
+    history, random = History(), Random(seed)
+    left = killed(seed, history.create(b"one."), history.change(cuts=3))
+    call, finished = 0, False
+    while not finished:
+        call += 1
+        disk = left.after_kill()
+        disk.before = power_cut_at(disk, call)
+        try:
+            recover(opened(disk), FILES)
+            finished = True
+        except PowerCut:
+            pass
+        directory = opened(disk.after_power_cut(random))
+        recover(directory, FILES)
+        loaded = load(directory.disk, home(directory))
+        assert loaded is not None
+        assert loaded.sidecar.cuts in {0, 3}
+        assert (loaded.tail.position, loaded.notes) == (4, [])
+
+
+def test_a_journal_that_a_full_disk_does_not_let_be_written_anew_is_read_all_the_same(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    """Some file systems never overwrite; to empty them, the server has to start."""
+    history = History()
+    journaled(directory, history.create(b"one."), history.append(b"two."))
+    disk.fail("pwrite", errno.ENOSPC, ".journal")
+    recover(directory, FILES)
+    assert content(directory) == b"one.two."
+
+
+def test_no_more_is_written_anew_than_what_was_written_last(
+    directory: DataDirectory, disk: StagedDisk
+) -> None:
+    history = History()
+    journaled(directory, history.create(b"one."))
+    short = 4  # the size that is to be written, in KiB, is less than that of the journal
+    journaled(directory, *[history.append(b"x" * 1024) for _ in range(2 * short)])
+    written: list[int] = []
+    pwrite = disk.pwrite
+
+    def noted(fd: int, data: bytes, position: int) -> None:
+        if disk._paths[fd].suffix == ".journal":
+            written.append(len(data))
+        pwrite(fd, data, position)
+
+    disk.pwrite = noted  # type: ignore[method-assign]
+    recover(directory, FILES)
+    assert len(written) == 1
+    assert 1024 < written[0] < 1024 * short
