@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.storage.directory import FULL
+from durable_streams.storage.dirty import write_again
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format import journal as fmt
 
@@ -424,19 +425,12 @@ def _resume(
 def make_durable(directory: DataDirectory, newest: Piece | None) -> None:
     """Make durable what is there, so that whoever acts on it does so once and for all.
 
-    What a sync failed for may be in memory only, and no later sync brings it to the disk: the
-    system takes it for written.  Nothing is written behind a failed sync, so that can be no more
-    than what is ``newest``, where every batch was synced.  It is written anew, in its place: that
-    harms nothing if it is on the disk, no more than the next batch in the same block does.
+    Nothing is written behind a failed sync, so what one left in memory only can be no more than
+    what is ``newest``, where every batch was synced: that is written again.
     """
     disk = directory.disk
     if newest is not None:
-        try:
-            _write_anew(disk, newest)
-        except OSError as error:  # a file system that never overwrites, and is full
-            if error.errno not in FULL:
-                raise
-            log.warning("the end of %s could not be written anew: %s", newest.path, error)
+        _write_again(disk, newest)
     for path in _paths(disk, directory.journal):
         fd = disk.open_read(path)
         try:
@@ -446,10 +440,11 @@ def make_durable(directory: DataDirectory, newest: Piece | None) -> None:
     disk.sync_directory(directory.journal)  # a server may have been killed before it did
 
 
-def _write_anew(disk: Disk, piece: Piece) -> None:
+def _write_again(disk: Disk, piece: Piece) -> None:
     fd = disk.open_write(piece.path)
     try:
-        disk.pwrite(fd, disk.pread(fd, piece.end - piece.begin, piece.begin), piece.begin)
+        data = disk.pread(fd, piece.end - piece.begin, piece.begin)
+        write_again(disk, fd, data, piece.begin)
     finally:
         disk.close(fd)
 

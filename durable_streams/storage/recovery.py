@@ -25,6 +25,9 @@ that failed, all of its records are kept (``Recovery.kept``), to be written to t
 once and tried again, as :func:`apply_again` does.
 
 Streams that the journal does not mention are not looked at: they are checked when first opened.
+What is found in the files as it should be is written again, in its place: a sync that failed before
+may have left it in memory only, where no later one brings it to the disk.
+
 No stream becomes shorter, no sidecar older.
 """
 

@@ -21,7 +21,7 @@ from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.aside import cut_files, move_aside, move_bytes_aside
 from durable_streams.storage.directory import FULL
-from durable_streams.storage.dirty import Dirty
+from durable_streams.storage.dirty import Dirty, write_again
 from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
@@ -178,9 +178,9 @@ class StreamWriter:
             self._let_go(pair)  # replaced since it was looked at: what was written has to follow
 
     def holds(self, record: AppendRecord) -> bool:
-        """Whether the files have a record's bytes at their places; opens nothing for writing.
+        """Whether the files have a record's bytes at their places; they are written again.
 
-        They need not be durable.
+        The next sync makes them durable.  Not in a file with another name: it is copied first.
         """
         segment, index = names.files_of(record.path, record.segment, record.id)
         return self._has_bytes(index, record.index, record.index_position) and self._has_bytes(
@@ -188,14 +188,18 @@ class StreamWriter:
         )
 
     def _has_bytes(self, name: str, data: bytes, position: int) -> bool:
-        try:
-            fd = self._disk.open_read(f"{self._streams}/{name}")
-        except FileNotFoundError:
+        path = f"{self._streams}/{name}"
+        status = self._disk.status(path)
+        if status is None or status.links > 1:
             return False
+        fd = self._disk.open_write(path)
         try:
-            return self._disk.pread(fd, len(data), position) == data
+            if self._disk.pread(fd, len(data), position) != data:
+                return False
+            write_again(self._disk, fd, data, position)
         finally:
             self._disk.close(fd)
+        return True
 
     def has_line(self, record: AppendRecord) -> bool:
         """Whether the index has a record's line already, behind others."""
@@ -247,12 +251,22 @@ class StreamWriter:
         self._put(target, names.SIDECAR, data, f"{stream_id}.{names.SIDECAR}")
 
     def _has_file(self, path: str, data: bytes) -> bool:
-        """Whether a file is there byte for byte; the next checkpoint makes it durable."""
+        """Whether a file is there byte for byte; the next checkpoint makes it durable.
+
+        It is written again, as in :meth:`holds`.
+        """
         if disks.read_file(self._disk, path) != data:
             return False
-        if not self._dirty.everything:
-            self._keep_open(self._disk.open_write(path))
-        return True
+        fd = self._disk.open_write(path)
+        try:
+            is_ours = self._disk.file_status(fd).links == 1
+            if is_ours:
+                write_again(self._disk, fd, data, 0)
+        except BaseException:
+            self._disk.close(fd)
+            raise
+        self._keep_open(fd)
+        return is_ours
 
     def _put(self, directory: str, name: str, data: bytes, fresh_name: str) -> None:
         """Have a small file in a directory, whole at every moment."""

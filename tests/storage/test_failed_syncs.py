@@ -1,8 +1,9 @@
-"""What a failed sync left of the journal is in memory only: no later sync brings it to the disk."""
+"""What a failed sync left is in memory only, after a kill too: no later sync brings it to disk."""
 
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -10,14 +11,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.disk import FailedSync
+from durable_streams.storage.fork_marks import some_marks
+from durable_streams.storage.format.journal import ForkRecord
 from durable_streams.storage.journal import SyncFailed
 from durable_streams.storage.recovery import recover
 from durable_streams.storage.stream_files import load
 from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
-from tests.storage.history import History
+from tests.storage.history import OTHER_ID, History
 from tests.storage.recovering import FILES, applied, content, home, journal, journaled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from durable_streams.storage.disk import StrPath
     from durable_streams.storage.format.journal import Record
     from tests.storage.staged_disk import StagedDisk
@@ -25,9 +31,12 @@ if TYPE_CHECKING:
 ROOT = Path("/simulated")
 
 
-def failing(call: str, path: StrPath) -> None:
-    if call == "sync" and Path(path).suffix == ".journal":
-        raise OSError(errno.EIO, "Input/output error", str(path))
+def failing(suffix: str) -> Callable[[str, StrPath], None]:
+    def before(call: str, path: StrPath) -> None:
+        if call == "sync" and str(path).endswith(suffix):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+
+    return before
 
 
 def opened(disk: SimulatedDisk) -> DataDirectory:
@@ -41,7 +50,7 @@ def killed(seed: int, before: Record, last: Record) -> SimulatedDisk:
     applied(directory, before)
     disk.sync_file_system(directory.root_fd)
     with journal(directory) as written:
-        disk.before, disk.random = failing, Random(seed)
+        disk.before, disk.random = failing(".journal"), Random(seed)
         with pytest.raises(SyncFailed):
             written.write([last])
     return disk.after_kill()
@@ -68,6 +77,38 @@ def test_a_power_cut_during_the_start_that_acts_on_it_tears_nothing(seed: int) -
         assert loaded is not None
         assert loaded.sidecar.cuts in {0, 3}
         assert (loaded.tail.position, loaded.notes) == (4, [])
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".idx", ".json", OTHER_ID])
+@pytest.mark.parametrize("seed", range(10))
+def test_what_files_have_in_memory_only_is_there_after_a_start_and_a_power_cut(
+    suffix: str, seed: int
+) -> None:
+    """Recovery found what the journal has in the files, and let the journal go for it."""
+    history, disk = History(), SimulatedDisk(ROOT)
+    directory = opened(disk)
+    fork = ForkRecord("s", history.id, OTHER_ID, "fork")
+    records: list[Record] = [history.create(b"one."), history.append(b"two.")]
+    records += [history.change(cuts=3), fork]
+    journaled(directory, *records)
+    applied(directory, *records)
+    disk.sync_directory(directory.streams)
+    disk.before, disk.random = failing(suffix), Random(seed)
+    for file in disk.list_files(directory.streams):
+        fd = disk.open_read(file)
+        with suppress(FailedSync):
+            disk.sync(fd)
+        disk.close(fd)
+    killed = disk.after_kill()
+    directory = opened(killed)
+    recovery = recover(directory, FILES)
+    with journal(directory, recovery):
+        pass
+    left = killed.after_power_cut(Random(seed))
+    loaded = load(left, home(directory))
+    assert loaded is not None
+    assert (loaded.tail.position, loaded.notes, loaded.sidecar.cuts) == (8, [], 3)
+    assert some_marks(left, home(directory), history.id, 2, ()) == [(OTHER_ID, "fork")]
 
 
 def test_a_journal_that_a_full_disk_does_not_let_be_written_anew_is_read_all_the_same(
