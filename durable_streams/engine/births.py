@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import sys
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -126,7 +125,7 @@ class Births:
         sidecar = Sidecar(
             id=stream_id,
             path=command.path,
-            content_type=sys.intern(content_type),
+            content_type=media_type.shared(content_type),
             created_ms=now_ms,
             last_use_ms=now_ms,
             root=root.hex(),
