@@ -120,6 +120,7 @@ class Applier:
         self._deleted_ahead: set[StreamKey] = set()
         self._told: tuple[StreamKey, int] | None = None
         self._taken: list[Operation] = []
+        self._keeps_files = False  # what the operation says that is being applied
         self._number = self._current = number
         self._stopping = False
         self._pending: deque[_Batch] = deque()
@@ -215,6 +216,7 @@ class Applier:
                 if isinstance(operation, KeptOperation):
                     continue  # for the journal only: its stream may be in service again by now
                 size += operation.size_bytes
+                self._keeps_files = operation.keep
                 writes += sum(map(self._take, operation.records))
         self._flush()
         self._taken, self._told = [], None
@@ -247,7 +249,7 @@ class Applier:
             case fmt.ForkRecord():
                 self._writer.fork(record)
             case fmt.DeleteRecord():
-                self._writer.delete(record)
+                self._writer.delete(record, keep=self._keeps_files)
                 self._deleted_ahead.discard((record.path, record.id))
                 self._end_outage((record.path, record.id))
             case fmt.AppendRecord():

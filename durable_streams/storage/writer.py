@@ -11,16 +11,19 @@ beyond the place to be written was torn or belongs to another age: it is moved t
 
 from __future__ import annotations
 
-import errno
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
-from durable_streams.storage.aside import cut_files, move_aside, move_bytes_aside
-from durable_streams.storage.directory import FULL
+from durable_streams.storage.aside import (
+    cut_files,
+    move_aside,
+    move_bytes_aside,
+    move_to_trash,
+)
 from durable_streams.storage.dirty import Dirty, write_again
 from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
@@ -40,9 +43,6 @@ if TYPE_CHECKING:
         DeleteRecord,
         ForkRecord,
     )
-
-_REMOVED_IN_PLACE: Final = FULL | {errno.EXDEV}
-"""Where a stream cannot be moved to the trash: no room for a name, or the layers of an image."""
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -280,21 +280,17 @@ class StreamWriter:
         self._disk.rename(fresh, f"{directory}/{name}")
         self._dirty.note(directory, self._tmp)
 
-    def delete(self, record: DeleteRecord) -> None:
-        """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty."""
+    def delete(self, record: DeleteRecord, *, keep: bool = False) -> None:
+        """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty.
+
+        Unless its files are to be kept (``keep``), it is removed where it cannot be moved.
+        """
         self._directory.check_place()
         source = self._directory.stream_directory(record.path)
         if not self._is_of(source, record.id):
             return
         self._pairs.drop_deleted(record.path, record.id)
-        target = f"{self._trash}/{record.id}"
-        disks.remove_tree(self._disk, target)
-        try:
-            self._disk.rename(source, target)
-        except OSError as error:
-            if error.errno not in _REMOVED_IN_PLACE:
-                raise
-            disks.remove_tree(self._disk, source)  # the journal knows, should it be interrupted
+        move_to_trash(self._directory, source, f"{self._trash}/{record.id}", keep=keep)
         parent = disks.parent_of(source)
         dirty = self._dirty
         dirty.note(parent, self._trash)
