@@ -19,7 +19,8 @@ from durable_streams.engine.trash import MOST_WAITING, Deleted
 from durable_streams.engine.uses import MOST_UNWRITTEN
 from durable_streams.protocol.media_type import MAX_LENGTH, MOST_SHARED, normalise, same, shared
 from durable_streams.settings import MIB, Settings
-from durable_streams.storage.stream_files import LoadedStream, Tail
+from durable_streams.storage.format.index import Tail
+from durable_streams.storage.stream_files import LoadedStream
 from tests.storage.history import ID, TIME_MS, sidecar_of
 
 if TYPE_CHECKING:
