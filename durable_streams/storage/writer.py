@@ -28,7 +28,13 @@ from durable_streams.storage.dirty import Dirty, write_again
 from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
-from durable_streams.storage.identity import FilesLost, has_a_name, is_in_place, put_in_place
+from durable_streams.storage.identity import (
+    FilesLost,
+    NotKept,
+    has_a_name,
+    is_in_place,
+    losses_of,
+)
 from durable_streams.storage.open_pairs import Key, OpenFile, OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
@@ -381,28 +387,26 @@ class StreamWriter:
     def _let_go(self, pair: Pair) -> None:
         """Have what was written at the files' names, to be opened anew.
 
-        Where the system refuses that they stay open, as nobody else has what they hold.
+        Where the system refuses that they stay open, as nobody else has what they hold; of
+        :class:`NotKept`, aside from those in use.
         """
         self._directory.check_place()
-        losses = [self._loss_of(pair, file) for file in (pair.segment, pair.index)]
+        losses = losses_of(self._directory, pair)
         self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
-        self._pairs.drop(pair)
+        if any(isinstance(lost, NotKept) for lost in losses):
+            if given_up := self._pairs.keep_homeless(pair):
+                log.error("stream %s: what was written to its files is lost", given_up.key[0])
+        else:
+            self._pairs.drop(pair)
         for lost in losses:
-            if lost is not None:
-                raise lost
+            raise lost
 
-    def _loss_of(self, pair: Pair, file: OpenFile) -> FilesLost | None:
-        """Have a file put in its place; why it is lost if it is, found out once for the same bytes.
-
-        The other one may have to wait for room, and be tried again and again.
-        """
-        written = (file, self._disk.file_status(file.fd).size_bytes)
-        if written not in pair.kept:
-            try:
-                put_in_place(self._directory, file)
-            except FilesLost as error:
-                pair.kept[written] = error
-        return pair.kept.get(written)
+    def _try_to_keep(self, pair: Pair) -> None:
+        """See whether ``aside/`` can be written by now, for a pair that is homeless."""
+        losses = losses_of(self._directory, pair)
+        if not any(isinstance(lost, NotKept) for lost in losses):
+            self._pairs.let_homeless_go(pair)
+            log.warning("stream %s: %s", pair.key[0], "; ".join(map(str, losses)))
 
     def forget(self, path: str, stream_id: str) -> None:
         """Let go of a stream's open files: somebody else writes to them.
@@ -422,6 +426,9 @@ class StreamWriter:
         What is written to once more after this is looked at again by then.  ``OSError`` where
         there is no place for what a file holds: it stays open, as nobody else has that.
         """
+        for pair in list(self._pairs.homeless):
+            with suppress(OSError):
+                self._try_to_keep(pair)
         for pair in self._pairs.dirty():
             with suppress(OSError):  # what cannot be looked at is not as it was
                 if self._is_ours(pair):

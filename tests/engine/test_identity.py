@@ -212,6 +212,31 @@ async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_th
     await engine.close()
 
 
+async def test_an_aside_that_cannot_be_written_stops_no_other_stream(
+    data: Path, disk: StagedDisk
+) -> None:
+    """Whoever removed the file is told, and what it held is kept when that is seen to."""
+    engine = await Engine.open(data, IMPATIENT, disk)
+    for path in ("s", "t"):
+        await put(engine, path, b"one.")
+        await append(engine, path, b"two.")
+        await in_files(engine, path)
+    (file,) = directory(data, "s").glob("*.seg")
+    file.unlink()
+    disk.fail("open_write", errno.EACCES, "data/aside/")
+    for _ in range(3 * IMPATIENT.journal_files * IMPATIENT.journal_file_bytes // (60 * KIB)):
+        await append(engine, "t", bytes(60 * KIB))
+    assert engine.out_of_service() == ["s"]
+    with pytest.raises(StreamOutOfService, match=r"aside.*let us write there"):
+        await append(engine, "s", b"three.")
+    assert not list((data / "aside").iterdir())
+    disk.heal()
+    engine._core.checkpoint()
+    await engine._core._checkpointer.finished()
+    assert b"one.two." in [kept.read_bytes() for kept in (data / "aside").iterdir()]
+    await engine.close()
+
+
 async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the_files(
     data: Path, disk: StagedDisk
 ) -> None:
