@@ -5,8 +5,8 @@ Every write puts bytes that a journal record holds at a place that the record na
 twice changes nothing.  Nothing is durable before what :meth:`StreamWriter.take_dirty` gives is
 synced.
 
-No file with more than one name is written: it is copied and replaced first.  What lies in a file
-beyond the place to be written was torn or belongs to another age: it is moved to ``aside/``.
+No file with more than one name gets other bytes: it is copied and replaced first.  What lies in a
+file beyond the place to be written was torn or belongs to another age: it is moved to ``aside/``.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class StreamWriter:
     def holds(self, record: AppendRecord) -> bool:
         """Whether the files have a record's bytes at their places; they are written again.
 
-        The next sync makes them durable.  Not in a file with another name: it is copied first.
+        The next sync makes them durable.  Other names of the files have the same bytes as before.
         """
         segment, index = names.files_of(record.path, record.segment, record.id)
         return self._has_bytes(index, record.index, record.index_position) and self._has_bytes(
@@ -195,8 +195,7 @@ class StreamWriter:
 
     def _has_bytes(self, name: str, data: bytes, position: int) -> bool:
         path = f"{self._streams}/{name}"
-        status = self._disk.status(path)
-        if status is None or status.links > 1:
+        if self._disk.status(path) is None:
             return False
         fd = self._disk.open_write(path)
         try:
@@ -265,14 +264,12 @@ class StreamWriter:
             return False
         fd = self._disk.open_write(path)
         try:
-            is_ours = self._disk.file_status(fd).links == 1
-            if is_ours:
-                write_again(self._disk, fd, data, 0)
+            write_again(self._disk, fd, data, 0)
         except BaseException:
             self._disk.close(fd)
             raise
         self._keep_open(fd)
-        return is_ours
+        return True
 
     def _put(self, directory: str, name: str, data: bytes, fresh_name: str) -> None:
         """Have a small file in a directory, whole at every moment."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -141,3 +142,18 @@ def test_no_more_is_written_anew_than_what_was_written_last(
     recover(directory, FILES)
     assert len(written) == 1
     assert 1024 < written[0] < 1024 * short
+
+
+def test_files_with_another_name_are_not_copied_for_what_they_have_already(
+    directory: DataDirectory, tmp_path: Path
+) -> None:
+    """A backup by hard links may have been made just before the end."""
+    history = History()
+    records: list[Record] = [history.create(b"one."), history.change(cuts=3)]
+    journaled(directory, *records)
+    applied(directory, *records)
+    for file in home(directory).iterdir():
+        os.link(file, tmp_path / file.name)
+    recover(directory, FILES)
+    assert {file.stat().st_nlink for file in home(directory).iterdir()} == {2}
+    assert content(directory) == b"one."
