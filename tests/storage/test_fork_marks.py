@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -30,10 +31,11 @@ from tests.storage.history import ID, OTHER_ID, History
 from tests.storage.recovering import FILES, applied, home, journaled, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.storage.staged_disk import StagedDisk
 
+FORKS = {f"{number:024x}": f"chat/{number}" for number in range(3)}
 FORK = ForkRecord("s", ID, OTHER_ID, "chat/fork")
 
 
@@ -158,50 +160,38 @@ def test_what_0_1_wrote_is_carried_over_once_or_again(directory: DataDirectory) 
 
 def test_a_power_cut_takes_no_mark_away_while_they_are_carried_over_once_more() -> None:
     """As where the journal has the sidecar without them, and its file could not be written."""
-    forks = {f"{number:024x}": f"chat/{number}" for number in range(3)}
-    call, finished = 0, False
-    while not finished:
-        call += 1
-        disk, directory = simulated()
-        carry_over(directory, home(directory), ID, forks)
-        disk.before = power_cut_at(disk, disk.calls + call)
-        try:
-            carry_over(directory, home(directory), ID, forks)
-            finished = True
-        except PowerCut:
-            pass
-        for seed in range(20):
-            left = disk.after_power_cut(Random(seed))
-            assert dict(some_marks(left, home(directory), ID, 10, ())) == forks
+    for marks, _ in left_by_power_cuts(times=2):
+        assert marks == FORKS
 
 
 def test_marks_that_are_carried_over_are_whole_or_not_there() -> None:
     """So that nobody who looks at one that is torn has to guess."""
-    forks = {f"{number:024x}": f"chat/{number}" for number in range(3)}
+    for marks, finished in left_by_power_cuts(times=1):
+        assert marks.items() <= FORKS.items()
+        assert not finished or marks == FORKS
+
+
+def left_by_power_cuts(times: int) -> Iterator[tuple[dict[str, str | None], bool]]:
+    """The marks after power cuts at every call of the last of so many times, and behind it.
+
+    With each: whether the last time had come to its end.
+    """
     call, finished = 0, False
     while not finished:
         call += 1
-        disk, directory = simulated()
+        disk = SimulatedDisk(Path("/simulated"))
+        directory = DataDirectory.open(disk, Path("/simulated/data"))
+        applied(directory, History().create())
+        disk.sync_file_system(directory.root_fd)
+        for _ in range(times - 1):
+            carry_over(directory, home(directory), ID, FORKS)
         disk.before = power_cut_at(disk, disk.calls + call)
-        try:
-            carry_over(directory, home(directory), ID, forks)
+        with suppress(PowerCut):
+            carry_over(directory, home(directory), ID, FORKS)
             finished = True
-        except PowerCut:
-            pass
         for seed in range(20):
             left = disk.after_power_cut(Random(seed))
-            marks = dict(some_marks(left, home(directory), ID, 10, ()))
-            assert marks.items() <= forks.items()
-            assert not finished or marks == forks
-
-
-def simulated() -> tuple[SimulatedDisk, DataDirectory]:
-    """A disk that a power cut can empty, with the stream ``s``, durably."""
-    disk = SimulatedDisk(Path("/simulated"))
-    directory = DataDirectory.open(disk, Path("/simulated/data"))
-    applied(directory, History().create())
-    disk.sync_file_system(directory.root_fd)
-    return disk, directory
+            yield dict(some_marks(left, home(directory), ID, 10, ())), finished
 
 
 @pytest.mark.parametrize("make", [
