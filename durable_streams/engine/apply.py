@@ -211,7 +211,7 @@ class Applier:
                 if isinstance(operation, AppendOperation):  # first, as nearly all are
                     writes += self._append(operation.record)
                 elif not isinstance(operation, KeptOperation):
-                    writes += sum(map(self._take, operation.records))
+                    writes += sum([self._take(record, operation) for record in operation.records])
                 # else it is for the journal only: its stream may be in service again by now
         was_all = not self._pending
         self._flush()
@@ -220,13 +220,13 @@ class Applier:
         self._tell(self._applied, self._number, taken)
         return was_all
 
-    def _take(self, record: Record) -> int:
+    def _take(self, record: Record, operation: Operation) -> int:
         """Write a record, or keep it for a run; how many more writes there are for that."""
         if isinstance(record, fmt.AppendRecord):
             return self._append(record)
         if isinstance(record, fmt.DeleteRecord):
             self._flush()
-        self._guard(record, partial(self._structural, record))
+        self._guard(record, partial(self._structural, record, keep=operation.keep))
         return 1
 
     def _append(self, record: AppendRecord) -> int:
@@ -240,7 +240,7 @@ class Applier:
         run.index.append(record.index)
         return 0
 
-    def _structural(self, record: Record) -> None:
+    def _structural(self, record: Record, *, keep: bool) -> None:
         match record:
             case fmt.CreateRecord():
                 self._writer.create(record)
@@ -251,7 +251,7 @@ class Applier:
             case fmt.ForkRecord():
                 self._writer.fork(record)
             case fmt.DeleteRecord():
-                self._writer.delete(record)
+                self._writer.delete(record, keep=keep)
                 self._deleted_ahead.discard((record.path, record.id))
                 self._end_outage((record.path, record.id))
             case fmt.AppendRecord():

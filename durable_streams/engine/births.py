@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from durable_streams.engine.boundaries import Span
+from durable_streams.engine.catalog import unreadable
 from durable_streams.engine.operations import AdoptOperation, BirthOperation, Operation
 from durable_streams.engine.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.engine.stream import Stream
@@ -34,6 +34,7 @@ from durable_streams.protocol.json_borders import positions
 from durable_streams.protocol.offsets import Offset
 from durable_streams.results import Created
 from durable_streams.storage import disk as disks
+from durable_streams.storage.disk import FailedRead
 from durable_streams.storage.fork_files import ForkPlan, build
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.format import sidecar as sidecar_format
@@ -42,7 +43,7 @@ from durable_streams.storage.format.sidecar import NO_FORKS, ForkOrigin, Sidecar
 from durable_streams.storage.stream_files import DamagedFiles, LoadedStream
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from durable_streams.engine.core import Core
     from durable_streams.engine.stream import Payload
@@ -124,7 +125,7 @@ class Births:
         sidecar = Sidecar(
             id=stream_id,
             path=command.path,
-            content_type=sys.intern(content_type),
+            content_type=media_type.shared(content_type),
             created_ms=now_ms,
             last_use_ms=now_ms,
             root=root.hex(),
@@ -182,7 +183,8 @@ class Births:
         operation: AdoptOperation | None = None
         try:
             payload = await self._prepare(source.content_type, body)
-            plan = await self._plan(command, request, source)
+            with self._reading(source.path):
+                plan = await self._plan(command, request, source)
             await self._in_files(source, plan.point)
             tail = await self._build(plan)
             operation = self._adopt(command, plan, source, tail, payload)
@@ -216,9 +218,24 @@ class Births:
             with suppress(StreamError, OSError):  # the walk over expired streams does it
                 await self._remove(source)
 
+    @contextmanager
+    def _reading(self, source: str) -> Iterator[None]:
+        """Say what is wrong with a file of the source, which stays while the fork is built."""
+        try:
+            yield
+        except OSError as error:
+            raise self._misread(source, error) from error
+
+    def _misread(self, source: str, error: OSError) -> Exception:
+        if error.errno == errno.ENOENT:
+            return StreamDamaged(source, f"{error.filename} is missing")
+        return unreadable(self._core.directory, source, error)
+
     async def _build(self, plan: ForkPlan) -> Tail:
         try:
             return await self._core.run(build, self._core.directory, plan)
+        except FailedRead as error:
+            raise self._misread(plan.source_path, error) from error
         except DamagedFiles as error:
             raise StreamDamaged(plan.source_path, str(error)) from error
         except OSError as error:

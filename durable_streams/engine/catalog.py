@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from durable_streams.storage.stream_files import LoadedStream
 
 MOST_VERIFIED: Final = 50_000
-"""Streams remembered as verified, by 64 bits of their path each; those opened last, in about 12 MB.
+"""Streams remembered as verified, by 64 bits of their path each; those opened last, in about 7 MB.
 
 Any other one is verified once more when it is opened again before all are.  Then what was damaged
 since it was verified first is cut off, and kept aside, where it would have been called damage.

@@ -37,9 +37,10 @@ class Operation:
     """Base: waits and outcome.
 
     ``error``: why it failed, once it has.  ``size_bytes``: at least what its records take in the
-    journal.
+    journal.  ``keep``: the files that it deletes go to ``aside/``.
     """
 
+    keep = False
     __slots__ = ("_callbacks", "error", "pending", "records", "size_bytes", "stream")
 
     @property

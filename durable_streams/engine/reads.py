@@ -12,6 +12,7 @@ reads that append from its beginning, as in the reference server.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import OrderedDict
 from functools import partial
@@ -50,10 +51,11 @@ _FileKey = tuple[str, str, int]
 class OpenSegment:
     """A segment file open for reading, shared by chunks; closed when the last lets go."""
 
-    __slots__ = ("_directory", "_fd", "_users")
+    __slots__ = ("_directory", "_fd", "_users", "path")
 
-    def __init__(self, directory: DataDirectory, fd: int) -> None:
+    def __init__(self, directory: DataDirectory, path: Path, fd: int) -> None:
         self._directory = directory
+        self.path = path
         self._fd = fd
         self._users = 1
 
@@ -235,7 +237,7 @@ class Reader:
     def _slices_in(self, file: OpenSegment, span: Span) -> Iterator[bytes]:
         for position in range(span.begin, span.end, _SMALL_BYTES):
             size = min(_SMALL_BYTES, span.end - position)
-            yield _whole(self._disk.pread(file.fileno(), size, position), position + size, size)
+            yield _whole(file, self._disk.pread(file.fileno(), size, position), position, size)
 
     async def locate(self, stream: Stream, offset: Offset) -> Offset:
         """Check that an offset up to the tail is a position to fork at; where it is.
@@ -302,7 +304,7 @@ class Reader:
         data = self._disk.pread_cached(file.fileno(), size, position) if is_small else None
         if data is None:
             data = await self._run(self._disk.pread, file.fileno(), size, position)
-        return _whole(data, position + size, size)
+        return _whole(file, data, position, size)
 
     async def read_slice(self, part: FileSlice) -> bytes:
         """The bytes of a slice, read off the loop."""
@@ -329,19 +331,20 @@ class Reader:
         file = self._open_file(stream, segment, size)
         if file is None:
             name, _ = names.files_of(stream.path, segment, stream.id)
-            fd = await self._open(self._directory.streams / name)
+            path = self._directory.streams / name
+            fd = await self._open(path)
             try:
                 may_be_replaced = self._has_more_than_applied(stream, segment, fd)
             except BaseException:
                 self._disk.close(fd)
                 raise
             if may_be_replaced:
-                return OpenSegment(self._directory, fd)
+                return OpenSegment(self._directory, path, fd)
             file = self._files.get(key)
             if file is not None:
                 self._disk.close(fd)
             else:
-                file = self._files[key] = OpenSegment(self._directory, fd)
+                file = self._files[key] = OpenSegment(self._directory, path, fd)
                 while len(self._files) > self._max_files:
                     self._files.popitem(last=False)[1].release()
         file.acquire()
@@ -408,10 +411,11 @@ class Reader:
             self._files.popitem()[1].release()
 
 
-def _whole(data: bytes, end: int, size: int) -> bytes:
-    """What was read of a segment up to a position, if it is so many bytes; ``OSError``."""
+def _whole(file: OpenSegment, data: bytes, position: int, size: int) -> bytes:
+    """What was read of a segment at a position, if it is so many bytes; else ``OSError``."""
     if len(data) != size:
-        raise OSError(f"a segment file is shorter than {end} bytes")
+        problem = f"is shorter than {position + size} bytes"
+        raise OSError(errno.ESTALE, problem, str(file.path))
     return data
 
 

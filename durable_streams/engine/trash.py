@@ -167,8 +167,13 @@ class Trash:
                 await self._try_to_release(origin)
             await self._remove(name, keep=deleted.keep)
         except OSError as error:
-            self._failed.add(name)
+            self._could_not(name)
             log.warning("cannot remove what is left of a deleted stream, %s: %s", name, error)
+
+    def _could_not(self, name: str) -> None:
+        """Something could not be removed: it is not looked for again; the next start tries it."""
+        if len(self._failed) < MOST_WAITING:
+            self._failed.add(name)
 
     def _origin(self, name: str) -> ForkOrigin | None:
         """Where a stream in the trash was forked from; its source needs no mark of it; blocks."""

@@ -90,8 +90,3 @@ class Checked:
         if self.found[Level.TORN] or self.found[Level.WARNING]:
             return State.TORN
         return State.SOUND
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether everything is there and as it was, but for torn ends."""
-        return self.state in {State.SOUND, State.TORN}

@@ -22,6 +22,12 @@ JSON: Final = "application/json"
 MAX_LENGTH: Final = 256
 """Longer ones are junk; real content types stay below a hundred characters."""
 
+MOST_SHARED: Final = 1024
+"""Content types of which all streams share one text, far more than a server has."""
+
+_KNOWN: Final = 256
+"""Spellings of which is remembered what they mean."""
+
 _NAME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = r'"((?:[\t\x20\x21\x23-\x5b\x5d-\x7e]|\\[\t\x20-\x7e])*)"'
 _ESSENCE: Final = re.compile(rf"({_NAME}/{_NAME})[ \t]*")
@@ -45,14 +51,18 @@ def parse(text: str | None) -> str | None:
     return normal
 
 
-@lru_cache(maxsize=256)
 def normalise(text: str | None) -> str | None:
     """Return the canonical form ``type/subtype;name=value``, or None if missing or junk.
 
     Junk is what RFC 9110 does not allow, a parameter given twice, and what is longer than
-    ``MAX_LENGTH``.  The result is cached: a server sees the same few values all the time.
+    ``MAX_LENGTH``.  Other results are cached: a server sees the same few values all the time.
     """
-    taken_apart = _take_apart(text) if text is not None else None
+    return None if text is None or len(text) > MAX_LENGTH else _canonical(text)
+
+
+@lru_cache(maxsize=_KNOWN)
+def _canonical(text: str) -> str | None:
+    taken_apart = _take_apart(text)
     if taken_apart is None:
         return None
     essence, parameters = taken_apart
@@ -85,12 +95,21 @@ def _take_apart(text: str) -> tuple[str, dict[str, str]] | None:
     return essence, parameters
 
 
+@lru_cache(maxsize=MOST_SHARED)
+def shared(content_type: str) -> str:
+    """The same text, one object for all streams that have the type, as most have one of a few.
+
+    What :func:`sys.intern` is given stays for ever from Python 3.12.1 on, and clients invent types.
+    """
+    return content_type
+
+
 def same(one: str, other: str) -> bool:
     """Whether two canonical content types mean the same bytes, whatever their parameters."""
     return one == other or _identity(one) == _identity(other)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_KNOWN)
 def _identity(content_type: str) -> tuple[str, str | None]:
     """What a canonical content type is compared by: its essence, of text the charset as well."""
     taken_apart = _take_apart(content_type)

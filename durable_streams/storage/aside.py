@@ -5,21 +5,27 @@ Torn ends, what belongs to another age and directories without an owner are move
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
+from durable_streams.storage.directory import FULL
 
 if TYPE_CHECKING:
     from durable_streams.storage.directory import DataDirectory, Layout
-    from durable_streams.storage.disk import StrPath
+    from durable_streams.storage.disk import Disk, StrPath
     from durable_streams.storage.format.index import Tail
     from durable_streams.storage.stream_files import LoadedStream
 
 _NAME_LENGTH: Final = 200  # the file systems' limit is 255 bytes; room for a time
+
+_NOT_MOVED: Final = FULL | {errno.EXDEV}
+"""Where a directory cannot be moved: no room for a name, or the layers of an image."""
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -65,6 +71,39 @@ def move_aside(directory: DataDirectory, path: StrPath) -> Path:
     disk.sync_directory(directory.aside)
     disk.sync_directory(Path(path).parent)
     return target
+
+
+def move_to_trash(directory: DataDirectory, source: StrPath, target: str, *, keep: bool) -> None:
+    """Move a deleted stream's directory out of its place, or remove it where it cannot be moved.
+
+    If it is to be kept (``keep``), each file is moved by itself then; no room for that is an
+    ``OSError``, after which this can be done again.
+    """
+    disk = directory.disk
+    if not (keep and disk.is_directory(target)):  # else an earlier try got as far as this
+        disks.remove_tree(disk, target)
+        try:
+            disk.rename(source, target)
+        except OSError as error:
+            if error.errno not in _NOT_MOVED or (keep and error.errno in FULL):
+                raise
+        else:
+            return
+    if keep:
+        _move_each(disk, source, target)
+    disks.remove_tree(disk, source)  # the journal knows, should it be interrupted
+
+
+def _move_each(disk: Disk, source: StrPath, target: str) -> None:
+    """Move what is in a directory to another, durably."""
+    with suppress(FileExistsError):
+        disk.make_directory(target)
+    for name in disk.names(source):
+        if disk.is_directory(f"{source}/{name}"):
+            _move_each(disk, f"{source}/{name}", f"{target}/{name}")
+        else:
+            disk.rename(f"{source}/{name}", f"{target}/{name}")
+    disk.sync_directory(target)
 
 
 def _new_aside(directory: Layout, name: str) -> Path:

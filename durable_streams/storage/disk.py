@@ -56,6 +56,10 @@ class FailedSync(OSError):
     """A sync failed: what it was for may be lost, and no later sync can tell."""
 
 
+class FailedRead(OSError):
+    """A file that is to be copied cannot be read, or is shorter than what is copied of it."""
+
+
 def _has_nothing() -> bool:
     return False
 
@@ -246,12 +250,18 @@ class Disk:
         os.rmdir(path)
 
     def copy(self, source: int, target: int, size: int) -> None:
-        """Copy the first ``size`` bytes, sharing blocks where the file system can."""
+        """Copy the first ``size`` bytes, sharing blocks where the file system can.
+
+        :class:`FailedRead`, without a name, if it is the source that fails.
+        """
         copied = system_calls.copy_within(source, target, size)
         while copied < size:
-            data = self.pread(source, min(size - copied, _COPY_BYTES), copied)
+            try:
+                data = self.pread(source, min(size - copied, _COPY_BYTES), copied)
+            except OSError as error:
+                raise FailedRead(*error.args) from error
             if not data:
-                raise OSError(errno.EIO, "the source ended before the expected size")
+                raise FailedRead(errno.ESTALE, f"is shorter than {size} bytes")
             self.pwrite(target, data, copied)
             copied += len(data)
 

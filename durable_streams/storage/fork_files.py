@@ -10,21 +10,25 @@ producers, ``Stream-Seq`` and closed mark.
 from __future__ import annotations
 
 import errno
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names, system_calls
+from durable_streams.storage.disk import FailedRead
 from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import sidecar as sidecar_format
 from durable_streams.storage.format.index import BadLine, Tail
 from durable_streams.storage.stream_files import DamagedFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from durable_streams.protocol.offsets import Offset
     from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.disk import StrPath
     from durable_streams.storage.format.sidecar import Sidecar
 
 
@@ -43,7 +47,10 @@ class ForkPlan:
 
 
 def build(directory: DataDirectory, plan: ForkPlan) -> Tail:
-    """Build the fork; its tail.  Leaves nothing behind if it fails."""
+    """Build the fork; its tail.  Leaves nothing behind if it fails.
+
+    :class:`FailedRead` names the file of the source that cannot be read, or is too short.
+    """
     target = directory.tmp / plan.sidecar.id
     try:
         return _Builder(directory, plan, target).run()
@@ -80,14 +87,26 @@ class _Builder:
     def _take(self, source_name: str, name: str) -> None:
         """Link a sealed file that is durable, or copy it."""
         source = f"{self._source}/{source_name}"
-        fd = self._disk.open_read(source)
-        try:
+        with self._reading(source) as fd:
             self._disk.sync(fd)
             refusal = self._try_to_link(source, name)
             if refusal == errno.EMLINK:
                 refusal = self._link_to_another(source, name)
             if refusal:
                 self._copy(fd, name, self._disk.file_status(fd).size_bytes)
+
+    @contextmanager
+    def _reading(self, source: StrPath) -> Iterator[int]:
+        """A file of the source, open; :class:`FailedRead` names it."""
+        try:
+            fd = self._disk.open_read(source)
+        except OSError as error:
+            raise FailedRead(error.errno, error.strerror, str(source)) from error
+        try:
+            yield fd
+        except FailedRead as error:
+            error.filename = error.filename or str(source)
+            raise
         finally:
             self._disk.close(fd)
 
@@ -136,21 +155,25 @@ class _Builder:
         plan = self._plan
         segment, position = plan.point
         source = names.segment_file(segment, plan.source_id)
-        fd = self._disk.open_read(f"{self._source}/{source}")
-        try:
+        with self._reading(f"{self._source}/{source}") as fd:
             self._copy(fd, names.segment_file(segment, plan.sidecar.id), position)
             index, tail = self._rewrite_index(fd)
-        finally:
-            self._disk.close(fd)
         path = self._target / names.index_file(segment, plan.sidecar.id)
         disks.write_file(self._disk, path, index, sync=True)
         return tail
+
+    def _all_of(self, fd: int) -> bytes:
+        try:
+            return self._disk.pread(fd, self._disk.file_status(fd).size_bytes, 0)
+        except OSError as error:
+            raise FailedRead(*error.args) from error
 
     def _rewrite_index(self, segment_fd: int) -> tuple[bytes, Tail]:
         plan = self._plan
         segment, to = plan.point
         name = names.index_file(segment, plan.source_id)
-        lines = (disks.read_file(self._disk, f"{self._source}/{name}") or b"").split(b"\n")
+        with self._reading(f"{self._source}/{name}") as fd:
+            lines = self._all_of(fd).split(b"\n")
         try:
             opening, old_chain = index_format.unpack_opening(lines[0])
             text, chain = index_format.pack_opening(

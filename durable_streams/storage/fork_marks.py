@@ -78,13 +78,24 @@ def remove_mark(
 def carry_over(
     directory: DataDirectory, home: StrPath, stream_id: str, forks: Mapping[str, str]
 ) -> None:
-    """Make marks, durably, of the forks that a sidecar of format 1 names."""
+    """Make marks, durably, of the forks that a sidecar of format 1 names.
+
+    One that is whole already, as after a start that the sidecar did not survive, is left as it is,
+    and one that is not is replaced by what is durable: a power cut takes none away.
+    """
     disk = directory.disk
     marks = f"{home}/{names.forks_of(stream_id)}"
     with suppress(FileExistsError):
         disk.make_directory(marks)
-    for fork_id, path in forks.items():
-        fresh = directory.tmp / f"{fork_id}.mark"
-        disks.write_file(disk, fresh, pack_mark(fork_id, path))
-        disk.rename(fresh, f"{marks}/{fork_id}")
+    missing = {
+        fork_id: data
+        for fork_id, path in forks.items()
+        if disks.read_file(disk, f"{marks}/{fork_id}") != (data := pack_mark(fork_id, path))
+    }
+    for fork_id, data in missing.items():
+        disks.write_file(disk, directory.tmp / f"{fork_id}.mark", data)
+    if missing:
+        disk.sync_file_system(directory.root_fd)
+    for fork_id in missing:
+        disk.rename(directory.tmp / f"{fork_id}.mark", f"{marks}/{fork_id}")
     disk.sync_file_system(directory.root_fd)

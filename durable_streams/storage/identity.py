@@ -4,11 +4,12 @@ A tool that links equal files, a restore that renames over them, or ``rm`` leave
 that nobody will find again.  What was written there and is at the name as well is fine: writing
 goes on at the name.  If the file at the name only lacks an end, it is brought up to what we have.
 Else nothing is right, or we may not look: what we have is kept in ``aside/``, and the stream's
-files are *lost*.
+files are *lost*.  Where nothing can be written there either, the open file is all there is.
 """
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,13 +19,21 @@ from durable_streams.storage.aside import keep_aside
 if TYPE_CHECKING:
     from durable_streams.storage.directory import DataDirectory
     from durable_streams.storage.disk import Disk
-    from durable_streams.storage.open_pairs import OpenFile
+    from durable_streams.storage.open_pairs import OpenFile, Pair
 
 _COMPARED_BYTES: Final = 1024 * 1024
+_REFUSED: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.ELOOP}
+)
+"""Errors of an ``aside/`` that somebody has to see to; room and descriptors come by themselves."""
 
 
 class FilesLost(Exception):
     """A stream's files are not what was written: somebody took them away."""
+
+
+class NotKept(FilesLost):
+    """And what was written is nowhere but in our open file, for as long as we have it."""
 
 
 def is_in_place(disk: Disk, file: OpenFile) -> bool:
@@ -41,11 +50,31 @@ def has_a_name(disk: Disk, file: OpenFile) -> bool:
     return disk.file_status(file.fd).links == 1
 
 
+def losses_of(directory: DataDirectory, pair: Pair) -> list[FilesLost]:
+    """Have both files put in their places; why those are lost that are.
+
+    That is found out once for the same bytes: the other file may have to wait for room, and be
+    tried again and again.
+    """
+    losses: list[FilesLost] = []
+    for file in (pair.segment, pair.index):
+        written = (file, directory.disk.file_status(file.fd).size_bytes)
+        try:
+            if written in pair.kept:
+                raise pair.kept[written]
+            put_in_place(directory, file)
+        except FilesLost as error:
+            if not isinstance(error, NotKept):
+                pair.kept[written] = error
+            losses.append(error)
+    return losses
+
+
 def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
     """Have at the name what is in an open file, or :class:`FilesLost`; the next sync makes it last.
 
-    The file that is at the name then is to be opened anew.  ``OSError``: what is in the open file
-    can be put nowhere.
+    The file that is at the name then is to be opened anew.  :class:`NotKept`, ``OSError``: what is
+    in the open file can be put nowhere, until somebody sees to ``aside/``, or for now.
     """
     disk = directory.disk
     size = disk.file_status(file.fd).size_bytes
@@ -56,7 +85,15 @@ def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
             raise
         there, lost = 0, f"was made unreadable ({error.strerror})"
     if lost:
-        kept = keep_aside(directory, file.path, file.fd, size)
+        try:
+            kept = keep_aside(directory, file.path, file.fd, size)
+        except OSError as error:
+            if isinstance(error, disks.FailedSync) or error.errno not in _REFUSED:
+                raise
+            raise NotKept(
+                f"{file.path} {lost}, and what it held cannot be kept in {directory.aside} "
+                f"({error.strerror}): only this process has it; let us write there"
+            ) from error
         raise FilesLost(f"{file.path} {lost}; what it held is kept in {kept}")
     if there < size:
         fresh = directory.tmp / Path(file.path).name

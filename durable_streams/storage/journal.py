@@ -20,9 +20,10 @@ import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.storage.directory import FULL
+from durable_streams.storage.dirty import write_again
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format import journal as fmt
 
@@ -309,15 +310,27 @@ def can_pack(records: Sequence[Record]) -> bool:
     return True
 
 
+class Piece(NamedTuple):
+    """Bytes of a journal file."""
+
+    path: Path
+    begin: int
+    end: int
+
+
 @dataclass(slots=True)
 class JournalContent:
-    """What a journal held at start: where writing goes on, and what was unreadable."""
+    """What a journal held at start: where writing goes on, and what was unreadable.
+
+    ``newest``: the header or batch that was written last.
+    """
 
     files: int = 0
     generation: int = 0
     last: int = 0
     applied: int = 0
     damage: list[str] = field(default_factory=list)
+    newest: Piece | None = None
 
 
 def _paths(disk: Disk, directory: Path) -> list[Path]:
@@ -376,6 +389,7 @@ def _read_file(
     finally:
         disk.close(fd)
     position, expected = fmt.FILE_HEADER_BYTES, header.first
+    content.newest = Piece(path, 0, position)
     while expected < limit:
         batch = fmt.unpack_batch(data, position, header)
         if batch is None or batch.number != expected:
@@ -388,6 +402,7 @@ def _read_file(
                 return
         content.last = batch.number
         content.applied = max(content.applied, batch.applied)
+        content.newest = Piece(path, position, position + batch.size_bytes)
         yield batch
         position += batch.size_bytes
         expected = batch.number + 1
@@ -407,9 +422,15 @@ def _resume(
     return None
 
 
-def sync_journal(directory: DataDirectory) -> None:
-    """Make durable what is there, so that whoever acts on it does so once and for all."""
+def make_durable(directory: DataDirectory, newest: Piece | None) -> None:
+    """Make durable what is there, so that whoever acts on it does so once and for all.
+
+    Nothing is written behind a failed sync, so what one left in memory only can be no more than
+    what is ``newest``, where every batch was synced: that is written again.
+    """
     disk = directory.disk
+    if newest is not None:
+        _write_again(disk, newest)
     for path in _paths(disk, directory.journal):
         fd = disk.open_read(path)
         try:
@@ -417,6 +438,15 @@ def sync_journal(directory: DataDirectory) -> None:
         finally:
             disk.close(fd)
     disk.sync_directory(directory.journal)  # a server may have been killed before it did
+
+
+def _write_again(disk: Disk, piece: Piece) -> None:
+    fd = disk.open_write(piece.path)
+    try:
+        data = disk.pread(fd, piece.end - piece.begin, piece.begin)
+        write_again(disk, fd, data, piece.begin)
+    finally:
+        disk.close(fd)
 
 
 def set_aside(directory: DataDirectory) -> Path:

@@ -5,6 +5,8 @@ checkpoint syncs it: then it stays open whatever happens, as a closed descriptor
 news of a failed write with it.  A dirty pair that has to make room is closed all the same, and
 ``overflowed`` says that syncing the pairs is not enough any more.
 
+A pair is *homeless* when what it holds is nowhere else: it stays open, but is not written to.
+
 One thread uses it.  Every step takes constant time, however many pairs there are, except that a
 deletion, and another try of a stream out of service, look at all of them.
 """
@@ -13,13 +15,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from durable_streams.storage.disk import Disk, Identity
     from durable_streams.storage.identity import FilesLost
+
+HOMELESS_SHARE: Final = 4
+"""One part in so many of the open pairs may be homeless; others still have room to be written."""
 
 Key = tuple[str, str, int]
 """Path and id of a stream, and the number of a segment."""
@@ -53,6 +58,7 @@ class OpenPairs:
     """The pairs that are open, least recently used out first."""
 
     def __init__(self, disk: Disk, max_pairs: int) -> None:
+        self.homeless: list[Pair] = []
         self._disk = disk
         self._max_pairs = max_pairs
         self._free: OrderedDict[Key, Pair] = OrderedDict()
@@ -74,7 +80,8 @@ class OpenPairs:
 
     def make_room(self) -> None:
         """Close pairs until one more is within the bound, if any may be closed."""
-        while self._free and len(self._free) + len(self._held) + self._doomed >= self._max_pairs:
+        others = len(self._held) + self._doomed + len(self.homeless)
+        while self._free and len(self._free) + others >= self._max_pairs:
             _, pair = self._free.popitem(last=False)
             self._let_go(pair)
 
@@ -93,11 +100,30 @@ class OpenPairs:
         self._held.pop(pair.key, None)
         self._let_go(pair)
 
+    def keep_homeless(self, pair: Pair) -> Pair | None:
+        """Keep a pair open that nobody else has what it holds; which one is given up for it."""
+        self._free.pop(pair.key, None)
+        self._held.pop(pair.key, None)
+        self.homeless.append(pair)
+        self.overflowed, pair.dirty = self.overflowed or pair.dirty, False
+        if len(self.homeless) <= self._max_pairs // HOMELESS_SHARE:
+            return None
+        oldest = self.homeless[0]
+        self.let_homeless_go(oldest)
+        return oldest
+
+    def let_homeless_go(self, pair: Pair) -> None:
+        """What a pair holds is somewhere else by now, or does not matter."""
+        self.homeless.remove(pair)
+        self._let_go(pair)
+
     def drop_deleted(self, path: str, stream_id: str) -> None:
         """Close all pairs at a path; what was written to ``stream_id`` does not matter now."""
         for pair in [pair for pair in self._all() if pair.key[0] == path]:
             pair.dirty = pair.dirty and pair.key[1] != stream_id
             self.drop(pair)
+        for pair in [pair for pair in self.homeless if pair.key[:2] == (path, stream_id)]:
+            self.let_homeless_go(pair)
 
     def of(self, path: str, stream_id: str) -> list[Pair]:
         """The pairs of a stream."""
@@ -143,13 +169,13 @@ class OpenPairs:
                 continue
             if self._held.get(pair.key) is pair:
                 self._free[pair.key] = self._held.pop(pair.key)
-            else:
+            elif pair not in self.homeless:
                 self._doomed -= 1
                 self._close(pair)
 
     def close(self) -> None:
         """Close all pairs; whatever is dirty stays so."""
-        for pair in self._all():
+        for pair in (*self._all(), *self.homeless):
             self._close(pair)
         self._free.clear()
         self._held.clear()

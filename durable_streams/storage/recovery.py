@@ -2,10 +2,11 @@
 
 Runs before anything is served, alone, and may be repeated from any point:
 
-1. Sync the journal: a killed server may have left in it what a power cut would still take back.
-   Read it file by file, batch by batch, to its end (``journal.read_journal``), twice rather than
-   into memory: first to learn how far it was applied and what it deletes.  Drop half-made files
-   in ``tmp/``, so that nothing writes to one that has another name in a hard-link backup.
+1. Read the journal file by file, batch by batch, to its end (``journal.read_journal``), twice
+   rather than into memory: first to learn how far it was applied and what it deletes.  Before
+   anything is done for what is in it, make it durable: a killed server may have left in it what a
+   power cut would still take back (``journal.make_durable``).  Drop half-made files in ``tmp/``,
+   so that nothing writes to one that has another name in a hard-link backup.
 2. Put back sidecars that a power cut left unreadable and that the journal has.
 3. Skip batches that a checkpoint has already made durable in the streams' files, and what was
    written to streams that are deleted further on.
@@ -24,6 +25,9 @@ that failed, all of its records are kept (``Recovery.kept``), to be written to t
 once and tried again, as :func:`apply_again` does.
 
 Streams that the journal does not mention are not looked at: they are checked when first opened.
+What is found in the files as it should be is written again, in its place: a sync that failed before
+may have left it in memory only, where no later one brings it to the disk.
+
 No stream becomes shorter, no sidecar older.
 """
 
@@ -43,7 +47,7 @@ from durable_streams.storage.format import index as index_format
 from durable_streams.storage.format import journal as fmt
 from durable_streams.storage.format.index import Tail
 from durable_streams.storage.identity import FilesLost
-from durable_streams.storage.journal import JournalContent, read_journal, set_aside, sync_journal
+from durable_streams.storage.journal import JournalContent, make_durable, read_journal, set_aside
 from durable_streams.storage.stream_files import (
     DamagedFiles,
     chain_at,
@@ -174,8 +178,9 @@ class _Replay:
         self._result = Recovery()
 
     def run(self) -> Recovery:
-        sync_journal(self._directory)
         content = self._survey()
+        # Of a run that did not sync each batch it does not matter: the streams are verified.
+        make_durable(self._directory, None if self._unsynced else content.newest)
         self._clear_tmp(directories=False)
         if not self._unsynced:
             self._mend_sidecars()

@@ -5,27 +5,36 @@ Every write puts bytes that a journal record holds at a place that the record na
 twice changes nothing.  Nothing is durable before what :meth:`StreamWriter.take_dirty` gives is
 synced.
 
-No file with more than one name is written: it is copied and replaced first.  What lies in a file
-beyond the place to be written was torn or belongs to another age: it is moved to ``aside/``.
+No file with more than one name gets other bytes: it is copied and replaced first.  What lies in a
+file beyond the place to be written was torn or belongs to another age: it is moved to ``aside/``.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
-from durable_streams.storage.aside import cut_files, move_aside, move_bytes_aside
-from durable_streams.storage.directory import FULL
-from durable_streams.storage.dirty import Dirty
+from durable_streams.storage.aside import (
+    cut_files,
+    move_aside,
+    move_bytes_aside,
+    move_to_trash,
+)
+from durable_streams.storage.dirty import Dirty, write_again
 from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
-from durable_streams.storage.identity import FilesLost, has_a_name, is_in_place, put_in_place
+from durable_streams.storage.identity import (
+    FilesLost,
+    NotKept,
+    has_a_name,
+    is_in_place,
+    losses_of,
+)
 from durable_streams.storage.open_pairs import Key, OpenFile, OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
 
@@ -40,9 +49,6 @@ if TYPE_CHECKING:
         DeleteRecord,
         ForkRecord,
     )
-
-_REMOVED_IN_PLACE: Final = FULL | {errno.EXDEV}
-"""Where a stream cannot be moved to the trash: no room for a name, or the layers of an image."""
 
 log = logging.getLogger("durable_streams.storage")
 
@@ -178,9 +184,9 @@ class StreamWriter:
             self._let_go(pair)  # replaced since it was looked at: what was written has to follow
 
     def holds(self, record: AppendRecord) -> bool:
-        """Whether the files have a record's bytes at their places; opens nothing for writing.
+        """Whether the files have a record's bytes at their places; they are written again.
 
-        They need not be durable.
+        The next sync makes them durable.  Other names of the files have the same bytes as before.
         """
         segment, index = names.files_of(record.path, record.segment, record.id)
         return self._has_bytes(index, record.index, record.index_position) and self._has_bytes(
@@ -188,14 +194,17 @@ class StreamWriter:
         )
 
     def _has_bytes(self, name: str, data: bytes, position: int) -> bool:
-        try:
-            fd = self._disk.open_read(f"{self._streams}/{name}")
-        except FileNotFoundError:
+        path = f"{self._streams}/{name}"
+        if self._disk.status(path) is None:
             return False
+        fd = self._disk.open_write(path)
         try:
-            return self._disk.pread(fd, len(data), position) == data
+            if self._disk.pread(fd, len(data), position) != data:
+                return False
+            write_again(self._disk, fd, data, position)
         finally:
             self._disk.close(fd)
+        return True
 
     def has_line(self, record: AppendRecord) -> bool:
         """Whether the index has a record's line already, behind others."""
@@ -247,11 +256,19 @@ class StreamWriter:
         self._put(target, names.SIDECAR, data, f"{stream_id}.{names.SIDECAR}")
 
     def _has_file(self, path: str, data: bytes) -> bool:
-        """Whether a file is there byte for byte; the next checkpoint makes it durable."""
+        """Whether a file is there byte for byte; the next checkpoint makes it durable.
+
+        It is written again, as in :meth:`holds`.
+        """
         if disks.read_file(self._disk, path) != data:
             return False
-        if not self._dirty.everything:
-            self._keep_open(self._disk.open_write(path))
+        fd = self._disk.open_write(path)
+        try:
+            write_again(self._disk, fd, data, 0)
+        except BaseException:
+            self._disk.close(fd)
+            raise
+        self._keep_open(fd)
         return True
 
     def _put(self, directory: str, name: str, data: bytes, fresh_name: str) -> None:
@@ -266,21 +283,17 @@ class StreamWriter:
         self._disk.rename(fresh, f"{directory}/{name}")
         self._dirty.note(directory, self._tmp)
 
-    def delete(self, record: DeleteRecord) -> None:
-        """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty."""
+    def delete(self, record: DeleteRecord, *, keep: bool = False) -> None:
+        """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty.
+
+        Unless its files are to be kept (``keep``), it is removed where it cannot be moved.
+        """
         self._directory.check_place()
         source = self._directory.stream_directory(record.path)
         if not self._is_of(source, record.id):
             return
         self._pairs.drop_deleted(record.path, record.id)
-        target = f"{self._trash}/{record.id}"
-        disks.remove_tree(self._disk, target)
-        try:
-            self._disk.rename(source, target)
-        except OSError as error:
-            if error.errno not in _REMOVED_IN_PLACE:
-                raise
-            disks.remove_tree(self._disk, source)  # the journal knows, should it be interrupted
+        move_to_trash(self._directory, source, f"{self._trash}/{record.id}", keep=keep)
         parent = disks.parent_of(source)
         dirty = self._dirty
         dirty.note(parent, self._trash)
@@ -371,28 +384,26 @@ class StreamWriter:
     def _let_go(self, pair: Pair) -> None:
         """Have what was written at the files' names, to be opened anew.
 
-        Where the system refuses that they stay open, as nobody else has what they hold.
+        Where the system refuses that they stay open, as nobody else has what they hold; of
+        :class:`NotKept`, aside from those in use.
         """
         self._directory.check_place()
-        losses = [self._loss_of(pair, file) for file in (pair.segment, pair.index)]
+        losses = losses_of(self._directory, pair)
         self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
-        self._pairs.drop(pair)
+        if any(isinstance(lost, NotKept) for lost in losses):
+            if given_up := self._pairs.keep_homeless(pair):
+                log.error("stream %s: what was written to its files is lost", given_up.key[0])
+        else:
+            self._pairs.drop(pair)
         for lost in losses:
-            if lost is not None:
-                raise lost
+            raise lost
 
-    def _loss_of(self, pair: Pair, file: OpenFile) -> FilesLost | None:
-        """Have a file put in its place; why it is lost if it is, found out once for the same bytes.
-
-        The other one may have to wait for room, and be tried again and again.
-        """
-        written = (file, self._disk.file_status(file.fd).size_bytes)
-        if written not in pair.kept:
-            try:
-                put_in_place(self._directory, file)
-            except FilesLost as error:
-                pair.kept[written] = error
-        return pair.kept.get(written)
+    def _try_to_keep(self, pair: Pair) -> None:
+        """See whether ``aside/`` can be written by now, for a pair that is homeless."""
+        losses = losses_of(self._directory, pair)
+        if not any(isinstance(lost, NotKept) for lost in losses):
+            self._pairs.let_homeless_go(pair)
+            log.warning("stream %s: %s", pair.key[0], "; ".join(map(str, losses)))
 
     def forget(self, path: str, stream_id: str) -> None:
         """Let go of a stream's open files: somebody else writes to them.
@@ -412,6 +423,9 @@ class StreamWriter:
         What is written to once more after this is looked at again by then.  ``OSError`` where
         there is no place for what a file holds: it stays open, as nobody else has that.
         """
+        for pair in list(self._pairs.homeless):
+            with suppress(OSError):
+                self._try_to_keep(pair)
         for pair in self._pairs.dirty():
             with suppress(OSError):  # what cannot be looked at is not as it was
                 if self._is_ours(pair):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import Unavailable
-from durable_streams.protocol.commands import Create
+from durable_streams.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
+from durable_streams.protocol.commands import Append, Create, ForkRequest
 from durable_streams.settings import Settings
+from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 TEXT = "text/plain"
+FORK = Create("fork", None, fork=ForkRequest("s"))
 
 
 @pytest.fixture
@@ -60,3 +63,70 @@ async def test_nothing_is_created_while_the_data_directory_is_away(
         await engine.create(Create("s", TEXT), b"")
     shutil.move(tmp_path / "away", tmp_path / "data")
     assert (await engine.create(Create("s", TEXT), b"")).created
+
+
+# -- forks of what cannot be read ------------------------------------------------------------
+
+
+@pytest.fixture
+def _no_copies_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the system copies, and no read of ours can fail."""
+    monkeypatch.setattr("durable_streams.storage.system_calls.copy_within", lambda *_: 0)
+
+
+def _refuse_open(disk: StagedDisk, file: Path) -> None:
+    disk.fail("open_read", errno.EACCES, str(file))
+
+
+def _refuse_reads(disk: StagedDisk, file: Path) -> None:
+    disk.fail("pread", errno.EIO, str(file))
+
+
+def _cut(_disk: StagedDisk, file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _remove(_disk: StagedDisk, file: Path) -> None:
+    file.unlink()
+
+
+@pytest.mark.usefixtures("_no_copies_within")
+@pytest.mark.parametrize(
+    ("hurt", "name", "error", "reason"),
+    [
+        (_refuse_open, "*0-*.seg", StreamUnreadable, "Permission denied"),
+        (_refuse_open, "*1-*.seg", StreamUnreadable, "Permission denied"),
+        (_refuse_open, "*1-*.idx", StreamUnreadable, "Permission denied"),
+        (_refuse_reads, "*1-*.seg", StreamUnreadable, "Input/output error"),
+        (_refuse_reads, "*1-*.idx", StreamUnreadable, "Input/output error"),
+        (_cut, "*1-*.seg", StreamUnreadable, "is shorter than 4 bytes"),
+        (_remove, "*0-*.seg", StreamDamaged, "is missing"),
+        (_remove, "*1-*.idx", StreamDamaged, "is missing"),
+    ],
+)
+async def test_a_fork_of_what_cannot_be_read_is_refused_by_the_name_of_the_file(
+    tmp_path: Path,
+    hurt: Callable[[StagedDisk, Path], None],
+    name: str,
+    error: type[StreamError],
+    reason: str,
+) -> None:
+    """And is made when the file is as it was; nothing of it stays before that."""
+    disk = StagedDisk()
+    engine = await Engine.open(tmp_path / "data", Settings(segment_bytes=4), disk)
+    try:
+        await engine.create(Create("s", TEXT), b"one.")
+        await engine.append(Append("s", TEXT), b"two.")
+        stream = await engine._find("s")
+        await engine._core.applied_to(stream, stream.durable.offset)
+        (file,) = (tmp_path / "data/streams/s@").glob(name)
+        whole = file.read_bytes()
+        hurt(disk, file)
+        with pytest.raises(error, match=rf"'s' .*{file.name}:? {reason}"):
+            await engine.create(FORK, b"")
+        assert not list((tmp_path / "data/tmp").iterdir())
+        disk.heal()
+        file.write_bytes(whole)
+        assert (await engine.create(FORK, b"")).created
+    finally:
+        await engine.close()

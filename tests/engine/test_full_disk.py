@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,13 +15,12 @@ from durable_streams.engine.runtime import Runtime
 from durable_streams.errors import DiskFull, StreamNotFound
 from durable_streams.protocol.commands import Create, Lifetime
 from durable_streams.settings import KIB, MIB, Durability, Settings
+from durable_streams.storage import names
 from durable_streams.storage.directory import RESERVE_BYTES
 from tests.engine.test_faults import BYTES, append, content, in_files, put
 from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from durable_streams.storage.disk import StrPath
 
 SETTINGS = Settings(max_append_bytes=64 * KIB, journal_file_bytes=2 * MIB, journal_files=2)
@@ -198,6 +198,39 @@ async def test_files_that_make_room_are_removed_when_their_stream_cannot_come_ba
         disk.heal()
         await engine.close()
     assert not list((tmp_path / "data" / "trash").iterdir())
+
+
+class LayeredDisk(SmallDisk):
+    """Where the directory of a stream is of a layer that can only be read: its files move alone."""
+
+    def rename(self, source: StrPath, target: StrPath) -> None:
+        if "data/streams/" in str(source) and Path(source).is_dir():
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["roomy", "full"])
+@pytest.mark.parametrize("kind", [SmallDisk, LayeredDisk])
+async def test_files_that_are_to_be_kept_are_moved_where_their_directory_cannot_be(
+    tmp_path: Path, kind: type[SmallDisk], full: bool
+) -> None:
+    """Moved one by one, and all of them: on a full disk as soon as it has room."""
+    disk, runtime = kind(10**10, 10**9), AheadRuntime()
+    engine = await Engine.open(tmp_path / "data", SETTINGS, disk, runtime)
+    await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"precious")
+    await in_files(engine, "s")
+    runtime.ahead_ms = 120_000
+    if full:
+        disk.fail("rename", errno.ENOSPC, "data/trash/", times=2)
+    await put(engine, "s", b"new")
+    await in_files(engine, "s")
+    assert await content(engine, "s") == b"new"
+    await engine.close()
+    (kept,) = (tmp_path / "data" / "aside").iterdir()
+    files = {file.name: file.read_bytes() for file in kept.iterdir()}
+    assert names.SIDECAR in files
+    assert b"precious" in files.values()
+    assert len(files) == 3
 
 
 class ReserveDisk(SmallDisk):

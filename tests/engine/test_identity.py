@@ -187,9 +187,8 @@ async def test_a_file_in_whose_place_we_may_not_look_takes_its_stream_out_of_ser
     await put(staged, "t", b"goes on")
 
 
-async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_they_wait(
-    data: Path, disk: StagedDisk
-) -> None:
+async def with_a_file_removed(data: Path, disk: StagedDisk) -> Engine:
+    """An engine whose writers do not wait for long, with ``t``, and ``s`` without its segment."""
     engine = await Engine.open(data, IMPATIENT, disk)
     for path in ("s", "t"):
         await put(engine, path, b"one.")
@@ -197,6 +196,13 @@ async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_th
         await in_files(engine, path)
     (file,) = directory(data, "s").glob("*.seg")
     file.unlink()
+    return engine
+
+
+async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_they_wait(
+    data: Path, disk: StagedDisk
+) -> None:
+    engine = await with_a_file_removed(data, disk)
     disk.fail("open_write", errno.ENOSPC, "data/aside/")
 
     async def fill_the_journal() -> None:
@@ -209,6 +215,25 @@ async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_th
     await asyncio.wait_for(out_of_service(engine, "s"), 30)
     await engine._core._checkpointer.finished()
     await append(engine, "t", b"goes on")
+    await engine.close()
+
+
+async def test_an_aside_that_cannot_be_written_stops_no_other_stream(
+    data: Path, disk: StagedDisk
+) -> None:
+    """Whoever removed the file is told, and what it held is kept when that is seen to."""
+    engine = await with_a_file_removed(data, disk)
+    disk.fail("open_write", errno.EACCES, "data/aside/")
+    for _ in range(3 * IMPATIENT.journal_files * IMPATIENT.journal_file_bytes // (60 * KIB)):
+        await append(engine, "t", bytes(60 * KIB))
+    assert engine.out_of_service() == ["s"]
+    with pytest.raises(StreamOutOfService, match=r"aside.*let us write there"):
+        await append(engine, "s", b"three.")
+    assert not list((data / "aside").iterdir())
+    disk.heal()
+    engine._core.checkpoint()
+    await engine._core._checkpointer.finished()
+    assert b"one.two." in [kept.read_bytes() for kept in (data / "aside").iterdir()]
     await engine.close()
 
 

@@ -12,7 +12,7 @@ from durable_streams.maintenance.repair import Outcome, repair
 from durable_streams.maintenance.verify import verify
 from durable_streams.storage import names
 from durable_streams.storage.disk import Disk, StrPath
-from tests.maintenance.conftest import SETTINGS
+from tests.maintenance.conftest import SETTINGS, is_sound
 from tests.maintenance.unreadable import UnreadableDisk
 from tests.tags import assert_agree, tags
 
@@ -33,8 +33,8 @@ def tree(data: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
 
 
-def is_sound(data: Path) -> bool:
-    return verify(data, lambda _finding: None).is_sound
+def verifies(data: Path) -> bool:
+    return is_sound(verify(data, lambda _finding: None))
 
 
 def repaired(data: Path) -> list[str]:
@@ -86,7 +86,7 @@ def test_what_the_disk_refuses_to_read_is_left_and_said_to_be(data: Path) -> Non
 async def test_a_damaged_stream_serves_its_sound_beginning_and_can_be_written(data: Path) -> None:
     flip(max(home(data, "bytes").glob("*.seg")), 7)
     await asyncio.to_thread(repaired, data)
-    assert await asyncio.to_thread(is_sound, data)
+    assert await asyncio.to_thread(verifies, data)
     async with durable_streams.open(data, SETTINGS) as streams:
         assert (await streams.read("bytes")).data == b"first."
         await streams.append("bytes", b"again.")
@@ -115,7 +115,7 @@ def test_every_damaged_byte_is_cut_to_a_sound_prefix_and_kept(data: Path, tmp_pa
         for position in range(0, len(sound[file]), 7):
             flip(file, position)
             repaired(data)
-            assert is_sound(data), (file.name, position)
+            assert verifies(data), (file.name, position)
             left = b"".join(
                 path.read_bytes() for path in sorted(home(data, "chat/room").glob("*.seg"))
             )
@@ -145,7 +145,7 @@ def test_a_stream_without_a_readable_sidecar_is_moved_as_a_whole(data: Path) -> 
     assert not home(data, "bytes").exists()
     [kept] = (data / "aside").rglob("bytes@")
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
-    assert is_sound(data)
+    assert verifies(data)
 
 
 async def test_what_the_journal_still_has_is_not_lost(data: Path) -> None:
@@ -157,7 +157,7 @@ async def test_what_the_journal_still_has_is_not_lost(data: Path) -> None:
         image = data.parent / "image"
         shutil.copytree(data, image)
     flip(max(home(image, "empty").glob("*.seg")), 3)
-    assert not await asyncio.to_thread(is_sound, image)
+    assert not await asyncio.to_thread(verifies, image)
     await asyncio.to_thread(repaired, image)
     assert await read(image, "empty") == b"acknowledged"
 
@@ -218,7 +218,7 @@ def test_a_repair_that_was_killed_anywhere_is_finished_by_the_next_one(
             repair(image, lambda _text: None, apply=True, disk=KillingDisk(changes))
         except Killed:
             repaired(image)
-            assert is_sound(image), changes
+            assert verifies(image), changes
             continue
         break
     assert changes > 10

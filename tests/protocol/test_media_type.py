@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from itertools import product
 
 import pytest
@@ -10,11 +11,13 @@ from durable_streams.errors import InvalidRequest
 from durable_streams.protocol.media_type import (
     DEFAULT,
     MAX_LENGTH,
+    MOST_SHARED,
     is_json,
     is_text,
     normalise,
     parse,
     same,
+    shared,
 )
 
 
@@ -153,3 +156,31 @@ def test_what_is_absent_or_empty_is_none(text: str | None) -> None:
 def test_what_is_malformed_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="Content-Type"):
         parse(text)
+
+
+class Text(str):
+    """One that tells when it is gone."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_streams_share_the_texts_of_so_many_types_and_others_are_let_go_of() -> None:
+    """At the limit and one past it."""
+    text = Text("first/type")
+    gone = weakref.ref(text)
+    assert shared(text) is text
+    del text
+    for number in range(MOST_SHARED - 1):
+        shared(f"another/type-{number}")
+    assert shared(Text("first/type")) is gone()
+    for number in range(MOST_SHARED):
+        shared(f"one-more/type-{number}")
+    assert gone() is None
+
+
+def test_a_text_that_is_too_long_for_a_type_is_not_remembered() -> None:
+    text = Text("a/" + "b" * MAX_LENGTH)
+    gone = weakref.ref(text)
+    assert normalise(text) is None
+    del text
+    assert gone() is None

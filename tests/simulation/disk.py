@@ -2,7 +2,8 @@
 
 Every file and directory has a present state and the changes since it was last synced.  A power cut
 keeps an arbitrary part of those changes: each write whole, not at all, as a prefix or as zeros, in
-any combination; each change of a directory whole or not at all.  A rename is one change of both its
+any combination; each change of a directory whole or not at all.  Bytes that are on the platter stay
+there while they are written once more.  A rename is one change of both its
 directories and becomes durable when either is synced.  Nothing else is assumed atomic.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from durable_streams.storage.disk import Disk, FileStatus, StrPath
+from durable_streams.storage.disk import Disk, FailedRead, FileStatus, StrPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ class File:
                 _put(left, (position, data))
             elif fate == "tear":
                 _put(left, (position, data[: random.randrange(len(data) + 1)]))
-            elif fate == "zero":
+            elif fate == "zero" and left[position : position + len(data)] != data:
                 _put(left, (position, bytes(len(data))))
         return File(bytearray(left), left)
 
@@ -348,7 +349,13 @@ class SimulatedDisk(Disk):
         self._change((self._directory(path.parent), path.name, None))
 
     def copy(self, source: int, target: int, size: int) -> None:
-        self.pwrite(target, self.pread(source, size, 0), 0)
+        try:
+            data = self.pread(source, size, 0)
+        except OSError as error:
+            raise FailedRead(*error.args) from error
+        if len(data) < size:
+            raise FailedRead(errno.ESTALE, f"is shorter than {size} bytes")
+        self.pwrite(target, data, 0)
 
     def syncs_sooner_as_a_whole(self, syncs: int) -> bool:
         return self.syncs_as_a_whole
@@ -458,3 +465,13 @@ class SimulatedDisk(Disk):
                 survivor.links += 1
         directory.durable = dict(directory.names)
         return directory
+
+
+def power_cut_at(disk: SimulatedDisk, call: int) -> Callable[[str, StrPath], None]:
+    """What to have before every call so that the power fails at the call of that number."""
+
+    def before(_call: str, _path: StrPath) -> None:
+        if disk.calls >= call:
+            raise PowerCut
+
+    return before

@@ -19,7 +19,7 @@ from durable_streams.settings import MIB, Durability, Settings
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.recovery import recover
 from tests.simulation.actors import Actors
-from tests.simulation.disk import PowerCut, SimulatedDisk
+from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
 from tests.simulation.faults import Faults
 from tests.simulation.intruders import Intruders
 from tests.simulation.oracle import Oracle
@@ -220,7 +220,7 @@ class World:
         assert _recovered(again) == expected, "a second recovery changed something"
         cut = start.after_kill()
         for _ in range(random.randrange(1, 3)):
-            cut.before = _power_cut_at(cut, random.randrange(calls) + 1)
+            cut.before = power_cut_at(cut, random.randrange(calls) + 1)
             with suppress(PowerCut):
                 _recovered(cut)
             cut = cut.after_kill() if self.lossy else cut.after_power_cut(random)
@@ -236,14 +236,6 @@ def with_small_journal(settings: Settings, file_bytes: int) -> Settings:
     small = replace(settings)
     object.__setattr__(small, "journal_file_bytes", file_bytes)
     return small
-
-
-def _power_cut_at(disk: SimulatedDisk, call: int) -> Callable[[str, StrPath], None]:
-    def before(_call: str, _path: StrPath) -> None:
-        if disk.calls >= call:
-            raise PowerCut
-
-    return before
 
 
 def _recovered(disk: SimulatedDisk) -> dict[Path, bytes]:

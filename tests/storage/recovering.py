@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from durable_streams.storage.directory import DataDirectory
-from durable_streams.storage.format.journal import AppendRecord, Record
+from durable_streams.storage.format.journal import AppendRecord, Record, SidecarRecord
 from durable_streams.storage.journal import Journal
 from durable_streams.storage.recovery import Recovery
 from durable_streams.storage.stream_files import load
@@ -45,6 +45,8 @@ def applied(directory: DataDirectory, *records: Record) -> None:
     for record in records:
         if isinstance(record, AppendRecord):
             writer.append(record, record.data, record.index)
+        elif isinstance(record, SidecarRecord):
+            writer.replace_sidecar(record)
         else:
             getattr(writer, type(record).__name__.removesuffix("Record").lower())(record)
     writer.close()

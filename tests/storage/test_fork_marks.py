@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams.storage import disk as disks
+from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.fork_marks import (
     carry_over,
     is_forked,
@@ -23,15 +26,16 @@ from durable_streams.storage.fork_marks import (
 from durable_streams.storage.format.journal import ForkRecord
 from durable_streams.storage.recovery import recover
 from durable_streams.storage.writer import StreamWriter
+from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
 from tests.storage.history import ID, OTHER_ID, History
 from tests.storage.recovering import FILES, applied, home, journaled, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from durable_streams.storage.directory import DataDirectory
     from tests.storage.staged_disk import StagedDisk
 
+FORKS = {f"{number:024x}": f"chat/{number}" for number in range(3)}
 FORK = ForkRecord("s", ID, OTHER_ID, "chat/fork")
 
 
@@ -152,6 +156,42 @@ def test_what_0_1_wrote_is_carried_over_once_or_again(directory: DataDirectory) 
         assert found(directory) == [(OTHER_ID, "chat/fork")]
     assert is_forked(directory.disk, home(directory), ID)
     assert list(directory.tmp.iterdir()) == []
+
+
+def test_a_power_cut_takes_no_mark_away_while_they_are_carried_over_once_more() -> None:
+    """As where the journal has the sidecar without them, and its file could not be written."""
+    for marks, _ in left_by_power_cuts(times=2):
+        assert marks == FORKS
+
+
+def test_marks_that_are_carried_over_are_whole_or_not_there() -> None:
+    """So that nobody who looks at one that is torn has to guess."""
+    for marks, finished in left_by_power_cuts(times=1):
+        assert marks.items() <= FORKS.items()
+        assert not finished or marks == FORKS
+
+
+def left_by_power_cuts(times: int) -> Iterator[tuple[dict[str, str | None], bool]]:
+    """The marks after power cuts at every call of the last of so many times, and behind it.
+
+    With each: whether the last time had come to its end.
+    """
+    call, finished = 0, False
+    while not finished:
+        call += 1
+        disk = SimulatedDisk(Path("/simulated"))
+        directory = DataDirectory.open(disk, Path("/simulated/data"))
+        applied(directory, History().create())
+        disk.sync_file_system(directory.root_fd)
+        for _ in range(times - 1):
+            carry_over(directory, home(directory), ID, FORKS)
+        disk.before = power_cut_at(disk, disk.calls + call)
+        with suppress(PowerCut):
+            carry_over(directory, home(directory), ID, FORKS)
+            finished = True
+        for seed in range(20):
+            left = disk.after_power_cut(Random(seed))
+            yield dict(some_marks(left, home(directory), ID, 10, ())), finished
 
 
 @pytest.mark.parametrize("make", [

@@ -58,6 +58,73 @@ def test_a_file_that_cannot_be_put_back_yet_stays_open_when_its_stream_is_tried_
     assert segment.read_bytes() == b"one.two."
 
 
+REFUSALS_OF_ASIDE = pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO], ids=errno.errorcode.get
+)
+
+
+@REFUSALS_OF_ASIDE
+def test_what_cannot_be_kept_holds_up_nothing_and_is_kept_when_it_can_be(
+    directory: DataDirectory,
+    disk: StagedDisk,
+    writer: StreamWriter,
+    files: tuple[Path, Path],
+    number: int,
+) -> None:
+    written = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    disk.fail("open_write", number, "/aside/")
+    [(key, reason)] = writer.strayed()
+    assert key == ("s", ID, 0)
+    assert "only this process has it; let us write there" in reason
+    for _ in range(2):
+        dirty = writer.take_dirty()
+        assert not dirty.pairs
+        writer.synced(dirty)
+        assert list(writer.strayed()) == []
+    assert not list(directory.aside.iterdir())
+    disk.heal()
+    assert list(writer.strayed()) == []
+    assert sorted(kept.read_bytes() for kept in directory.aside.iterdir()) == sorted(written)
+    assert not {file for file in disk.open_files if file in files}
+
+
+def test_what_a_checkpoint_syncs_stays_open_though_its_files_have_no_home(
+    disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
+) -> None:
+    under_way = writer.take_dirty()
+    writer.append(record := History().append(b"one."), record.data, record.index)
+    files[0].unlink()
+    disk.fail("open_write", errno.EACCES, "/aside/")
+    assert len(list(writer.strayed())) == 1
+    writer.synced(under_way)
+    assert set(files) <= set(disk.open_files)
+    disk.heal()
+    assert list(writer.strayed()) == []
+    assert not set(files) & set(disk.open_files)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_so_many_files_without_a_home_stay_open_and_the_oldest_are_given_up(
+    directory: DataDirectory, disk: StagedDisk, more: int
+) -> None:
+    writer = StreamWriter(directory, max_files=32)  # 12 pairs, of which 3 may be homeless
+    disk.fail("open_write", errno.EACCES, "/aside/")
+    for number in range(3 + more):
+        history = History(f"t/{number}", f"{number:024x}")
+        writer.create(history.create(b"one."))
+        record = history.append(b"two.")
+        writer.append(record, record.data, record.index)
+        for file in Path(directory.stream_directory(history.path)).glob("*.seg"):
+            file.unlink()
+    assert len(list(writer.strayed())) == 3 + more
+    open_ones = [file for file in disk.open_files if file.is_relative_to(directory.streams)]
+    assert len({file.parent for file in open_ones}) == 3
+    writer.synced(writer.take_dirty())
+    writer.close()
+
+
 def test_what_waits_for_room_to_be_kept_is_kept_once_and_takes_none_meanwhile(
     directory: DataDirectory, disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
 ) -> None:

@@ -64,7 +64,7 @@ def test_recovering_again_changes_nothing(directory: DataDirectory) -> None:
 
 
 @pytest.mark.parametrize("first", [b"", b"one."])
-def test_what_files_hold_already_is_not_written_again(
+def test_what_files_hold_already_is_written_in_its_place(
     directory: DataDirectory, disk: StagedDisk, first: bytes
 ) -> None:
     history = History()
@@ -73,9 +73,9 @@ def test_what_files_hold_already_is_not_written_again(
         records.append(history.append(b"one."))
     applied(directory, *records)
     journaled(directory, *records)
-    before = disk.calls["pwrite"], disk.calls["rename"]
-    recover(directory, FILES)
-    assert (disk.calls["pwrite"], disk.calls["rename"]) == before
+    before, renamed = tree(directory), disk.calls["rename"]
+    assert not recover(directory, FILES).kept
+    assert (tree(directory), disk.calls["rename"]) == (before, renamed)
 
 
 def test_a_closed_stream_without_content_gets_the_segment_that_a_power_cut_took(

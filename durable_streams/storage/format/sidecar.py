@@ -11,12 +11,12 @@ last, so that this one tells a newer sidecar from a damaged one: it neither read
 
 from __future__ import annotations
 
-import sys
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
+from durable_streams.protocol import media_type
 from durable_streams.protocol.commands import FOREVER, ForkRequest, Lifetime
 from durable_streams.protocol.offsets import Offset
 
@@ -52,7 +52,7 @@ class Requested(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tru
 
 NOTHING_REQUESTED: Final = Requested()
 NO_FORKS: Final[dict[str, str]] = {}
-"""What most sidecars hold, once for all of them; so is every content type (:func:`sys.intern`)."""
+"""What most sidecars hold, once for all of them; so is a content type (``media_type.shared``)."""
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -147,7 +147,7 @@ def unpack(data: bytes) -> Sidecar:
     if not _is_sealed(msgspec.json.format(data, indent=-1)):
         raise BadSidecar("its checksum does not match")
     fields = {name: getattr(stored, name) for name in Sidecar.__struct_fields__}
-    fields["content_type"] = sys.intern(stored.content_type)
+    fields["content_type"] = media_type.shared(stored.content_type)
     fields["requested"] = requested(stored.requested.lifetime())
     fields["forks"] = stored.forks or NO_FORKS
     return Sidecar(**fields)
