@@ -90,8 +90,7 @@ class Disk:
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""
-        child_processes.closing(fd)
-        os.close(fd)
+        _close(fd)
 
     def pread(self, fd: int, size: int, position: int) -> bytes:
         """Read up to ``size`` bytes; less only at the end of the file."""
@@ -146,7 +145,7 @@ class Disk:
                 raise self.failed_sync(error) from error
             self.sync_file_system(fd)
         finally:
-            self.close(fd)
+            _close(fd)
 
     def sync_file_system(self, fd: int) -> None:
         """Everything on the file system of ``fd`` is durable when this returns.
@@ -314,6 +313,11 @@ class Disk:
 
 def _open(path: StrPath, flags: int) -> int:
     return child_processes.opened(_beyond_standard(os.open(path, flags | os.O_CLOEXEC, 0o644)))
+
+
+def _close(fd: int) -> None:
+    child_processes.closing(fd)
+    os.close(fd)
 
 
 def _some_names(path: StrPath, most: int) -> list[str]:
