@@ -1,7 +1,7 @@
 """What is used of aiohttp's own: all of it is in one module, is there, and does what we rely on.
 
-A test that fails here after an update says what aiohttp has changed; ``http/aiohttp_private.py`` says
-what it is for.
+A test that fails here after an update says what aiohttp has changed; what it is for is told by
+``http/aiohttp_private.py``.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ async def test_json_comes_back_as_one_array(server: RunningServer) -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 17_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 200 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * MAX_HEADERS + b"\r\n", 431),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * (MAX_HEADERS - 2) + b" \0: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 98 + b" \0: a\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nNONSENSE\r\n" + b"a\r\n" * 20 + b"\r\n", 400),
         (b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
