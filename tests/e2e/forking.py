@@ -247,6 +247,7 @@ async def idle(data_dir: Path, how: str) -> None:
     async with durable_streams.open(data_dir) as streams:
         for number in range(20):
             await streams.create(f"s/{number}", data=b"data")
+    other = data_dir.with_name("other").open("wb")  # of the program: that is none of our business
     # Now all is in files, and nothing opens one while we fork but what is awaited.
     async with durable_streams.open(data_dir) as streams:
         for number in range(20):
@@ -270,6 +271,7 @@ async def idle(data_dir: Path, how: str) -> None:
             pids = list(executor._processes)
         tell(pids)
         await asyncio.Event().wait()
+    other.close()
 
 
 async def closed_beside(data_dir: Path) -> None:
