@@ -201,6 +201,16 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             return False
 
+    def is_no_file(self, path: StrPath) -> bool:
+        """Whether what is at the path is not to be opened as a file: a directory, a pipe, a device.
+
+        False for what is missing, or a link that leads nowhere: opening it tells.
+        """
+        try:
+            return not stat.S_ISREG(os.stat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def names(self, path: StrPath) -> list[str]:
         """The names in a directory, in no order; empty if there is none."""
         try:
