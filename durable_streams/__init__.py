@@ -4,6 +4,7 @@ A server (``python -m durable_streams serve``), a part of your aiohttp applicati
 and a library (:func:`open`), all on the same engine and the same data directory.
 """
 
+import durable_streams.platforms  # noqa: F401 - first: where it cannot run it says so
 from durable_streams.errors import (
     Conflict,
     ContentTypeMismatch,

@@ -6,24 +6,26 @@ Anywhere else a call would wait for ever, or find another loop's futures: it is 
 from __future__ import annotations
 
 import asyncio
-import os
+import sys
 import threading
 
 from durable_streams.errors import OpenedElsewhere
+from durable_streams.storage.child_processes import OwnProcess
 
 
 class Home:
     """The event loop that runs now."""
 
-    __slots__ = ("_loop", "_pid", "_thread")
+    __slots__ = ("_loop", "_process", "_thread")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.current_thread()
-        self._pid = os.getpid()
+        self._process = OwnProcess()
 
     def check(self) -> None:
         """Raise :class:`OpenedElsewhere` if this is called from anywhere else."""
+        self._process.check()  # a child has a copy of the loop, in which it may be
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
@@ -31,12 +33,14 @@ class Home:
         if here is not self._loop:
             raise OpenedElsewhere(self._what_to_do())
 
+    def is_left_by_a_child(self) -> bool:
+        """Whether a block is left, by an exception such as ``SystemExit``, in a forked process.
+
+        That goes on its way, and nothing is to be closed: it is all the parent's.
+        """
+        return not self._process.is_here and sys.exc_info()[0] is not None
+
     def _what_to_do(self) -> str:
-        if os.getpid() != self._pid:
-            return (
-                f"the streams were opened in another process (pid {self._pid}), which this one was "
-                "forked from: open a data directory of its own in each, or talk to one server"
-            )
         if self._loop.is_closed():
             return (
                 "the event loop that the streams were opened in has ended: open them in the one "

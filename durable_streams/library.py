@@ -134,8 +134,9 @@ async def open_streams(
     try:
         yield Streams(engine)
     finally:
-        home.check()  # elsewhere it would wait for ever
-        await engine.close()
+        if not home.is_left_by_a_child():
+            home.check()  # elsewhere it would wait for ever
+            await engine.close()
 
 
 class Streams:

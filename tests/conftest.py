@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING, Final, Protocol
 
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
+from durable_streams.storage import child_processes
 from tests.node import node_problem, running_in_ci
 from tests.programs import TESTED_WITH, find_program
 from tests.server_process import ServerProcess
@@ -102,6 +104,14 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     finally:
         blockbuster.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def what_is_kept_from_children_is_open() -> Iterator[None]:
+    """Fail a test after which a child would lose a descriptor that is not ours any more."""
+    yield
+    for number in sorted(child_processes._numbers):
+        os.fstat(number)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

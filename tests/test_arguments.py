@@ -19,6 +19,7 @@ from aiohttp import web
 
 import durable_streams
 from durable_streams import (
+    Durability,
     HttpSettings,
     InvalidRequest,
     Offset,
@@ -111,6 +112,18 @@ NEEDED: Final[dict[str, Any]] = {"path": "new", "source": "there", "data": b"mor
 Arguments = dict[str, Any]
 
 
+GIVEN_OUT: Final = {
+    durable_streams.AppendResult,
+    durable_streams.Message,
+    durable_streams.MessagesResult,
+    durable_streams.Metadata,
+    durable_streams.ReadResult,
+}
+"""Classes that nobody has to make."""
+SETTINGS: Final = {Settings, HttpSettings}
+"""Their arguments are in ``test_settings``."""
+
+
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
     found = inspect.signature(function).parameters.values()
     return [parameter for parameter in found if parameter.name != "self"]
@@ -159,6 +172,9 @@ def test_the_arguments_of_all_that_is_called_are_known() -> None:
     functions = [getattr(durable_streams, name) for name in durable_streams.__all__]
     called = {function.__name__ for function in functions if inspect.isfunction(function)}
     assert called == {"open_streams", "mount"}  # whoever adds one adds its tests
+    classes = {kind for kind in functions if inspect.isclass(kind)}
+    classes -= {kind for kind in classes if issubclass(kind, Exception)}
+    assert classes - GIVEN_OUT == {Streams, ProducerClaim, Offset, Durability, *SETTINGS}
     assert len(METHODS) >= 9
     assert set(WRONG_TYPES) == set(WRONG_VALUES)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import multiprocessing
 import pickle
+import pkgutil
 import re
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,7 +21,7 @@ from durable_streams.protocol import replies
 from tests.error_samples import every_error, fields_of, sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ALL: Final = every_error()
 COMPOSING: Final = [kind for kind in ALL if "message" not in fields_of(kind)]
@@ -40,6 +42,22 @@ TO_DO: Final = re.compile(
     r"\b(use|send|create|open|stop|try|see|run|is restarted)\b",
     re.IGNORECASE,
 )
+
+
+INTERNAL: Final = {
+    *("BadLine", "BadSidecar", "DamagedFiles", "DamagedSidecar", "FailedSync", "FilesLost"),
+    *("NewerFiles", "NewerIndex", "NewerSidecar", "SyncFailed", "Unpackable"),  # of the storage
+    *("BodyCutOff", "HeadTooLong", "TooManyHeaders"),  # for aiohttp
+    *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
+}
+"""Errors that are caught inside: nobody who uses the package meets them."""
+
+
+def below(kind: type[Exception]) -> Iterator[type[Exception]]:
+    """All classes that derive from one, however far away."""
+    for derived in type.__subclasses__(kind):
+        yield derived
+        yield from below(derived)
 
 
 class HasFields(StreamError):
@@ -68,11 +86,17 @@ def test_an_error_is_an_error_of_requests_or_of_the_directory() -> None:
     assert {kind for kind in ALL if not issubclass(kind, StreamError)} == {
         kind for kind in ALL if issubclass(kind, DataDirectoryError)
     }
-    assert set(ALL) >= {
-        kind
-        for kind in [*StreamError.__subclasses__(), *DataDirectoryError.__subclasses__()]
-        if kind.__module__.startswith("durable_streams")
-    }
+
+
+def test_an_error_that_is_made_anywhere_is_public_or_never_leaves_the_package() -> None:
+    """A new one is public, with all that is asked of it here, or is listed as one that is not."""
+    for module in pkgutil.walk_packages(durable_streams.__path__, "durable_streams."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    made = {kind for kind in below(Exception) if kind.__module__.startswith("durable_streams.")}
+    assert {kind.__name__ for kind in made - set(ALL)} == INTERNAL | {"_Portable"}
+    public = set(below(StreamError)) | set(below(DataDirectoryError))
+    assert {kind for kind in public & made if kind.__name__ in INTERNAL} == set()
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from durable_streams.engine import descriptors
+from durable_streams.engine import descriptors, loop_copies
 from durable_streams.engine.admission import Admission
 from durable_streams.engine.apply import Applier
 from durable_streams.engine.catalog import Catalog
@@ -77,6 +77,7 @@ class Core:
         be brought to the files of some; the journal has it behind what it had before.
         """
         self.loop = asyncio.get_running_loop()
+        loop_copies.protect(self.loop)
         self.directory = directory
         self.settings = settings
         self.runtime = runtime

@@ -480,7 +480,11 @@ class Engine:
                 stream.audience.drain(Draining())
 
     async def close(self) -> None:
-        """Drain, finish, checkpoint, and give up the data directory."""
+        """Drain, finish, checkpoint, and give up the data directory.
+
+        :class:`OpenedElsewhere` in a forked process, which would wait for threads it has not.
+        """
+        self._core.supervisor.process.check()
         self.drain()
         await self._core.deliveries.finished()
         await self._core.supervisor.stop(*self._tasks)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from durable_streams.engine.executor import ClosableExecutor
 from durable_streams.errors import DataDirectoryError, StorageFailed
+from durable_streams.storage.child_processes import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,13 +37,14 @@ log = logging.getLogger("durable_streams.engine")
 class Supervisor:
     """Starts and watches what runs; its methods are called on the loop.
 
-    ``executor``: for what may wait for the disk.  ``bug``: why something ended that should not
-    have, if anything did.
+    ``executor``: for what may wait for the disk.  ``process``: that has all this.  ``bug``: why
+    something ended that should not have, if anything did.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         """Start all threads; ``DataDirectoryError`` if there are not enough of them."""
         self._loop = asyncio.get_running_loop()
+        self.process = OwnProcess()
         self._on_bug: Callable[[str, StorageFailed], None] = lambda _what, _error: None
         self._on_end: Callable[[StorageFailed], None] = lambda _error: None
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -127,7 +129,7 @@ class Supervisor:
         return task
 
     def _done(self, name: str, ends: bool, task: asyncio.Task[None]) -> None:
-        if task not in self._tasks:  # it was stopped
+        if task not in self._tasks or not self.process.is_here:  # it was stopped, or is a copy
             return
         del self._tasks[task]
         error = None if task.cancelled() else task.exception()

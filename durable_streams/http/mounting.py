@@ -19,6 +19,7 @@ from aiohttp import web
 from durable_streams import arguments
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import StreamNotFound
+from durable_streams.home import Home
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.urls import split_target
 from durable_streams.library import Streams
@@ -105,13 +106,15 @@ class Mount:
             self._handler = None
             return
         assert self._data_dir is not None
+        home = Home()
         engine = await Engine.open(self._data_dir, self._settings)
         self._handler = StreamsHandler(engine, self._http_settings)
         try:
             yield
         finally:
             self._handler = None
-            await engine.close()
+            if not home.is_left_by_a_child():
+                await engine.close()
 
     async def drain(self, _app: web.Application) -> None:
         """End live reads, so that the application need not wait for them."""

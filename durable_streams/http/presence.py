@@ -18,16 +18,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from durable_streams.http.aiohttp_private import Internals, called_when_gone
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from durable_streams.http.bounded_parser import BoundedParser
 
 MAX_BEHIND_BYTES: Final = 16 * KIB
 """What may come behind a request that is being answered.  Then no more is read; but behind a live
@@ -42,14 +41,24 @@ class BodyCutOff(web.RequestPayloadError, TimeoutError):
     """
 
 
-class PresenceConnection(web.RequestHandler):
+class PresenceConnection(Internals):
     """A connection that notices when its client has gone, or sends no more.
 
+    ``request``: what the handler is given.  ``is_answering``: from then until the answer is out.
     ``sends_no_more``: a FIN came.  ``_waits``: a live read is under way, and ``_behind`` what came
     meanwhile, unless it was too much and ``_dropped``.  ``_ending``: cuts off what is being closed.
     """
 
-    __slots__ = ("_behind", "_dropped", "_ending", "_stall_timeout_s", "_waits", "sends_no_more")
+    __slots__ = (
+        "_behind",
+        "_dropped",
+        "_ending",
+        "_stall_timeout_s",
+        "_waits",
+        "is_answering",
+        "request",
+        "sends_no_more",
+    )
 
     def __init__(
         self,
@@ -61,17 +70,19 @@ class PresenceConnection(web.RequestHandler):
         super().__init__(server, **settings)
         self._stall_timeout_s = stall_timeout_s
         self._ending: asyncio.TimerHandle | None = None
+        self.request: web.BaseRequest | None = None
+        self.is_answering = False
         self.sends_no_more = False
         self._waits = False
         self._behind = b""
         self._dropped = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let aiohttp serve the connection; it closes it behind the last answer."""
-        super().connection_made(transport)
-        task = self._task_handler
-        assert task is not None
-        task.add_done_callback(self._limit_end)
+    async def start(self) -> None:
+        """Serve requests; the connection is closed behind the last answer, in bounded time."""
+        try:
+            await super().start()
+        finally:
+            self._limit_end()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
@@ -84,11 +95,11 @@ class PresenceConnection(web.RequestHandler):
         self._limit_end()  # aiohttp forgets the transport
         super().force_close()
 
-    def _limit_end(self, _: object = None) -> None:
+    def _limit_end(self) -> None:
         """The connection is being closed: give the client its time to take what it was sent."""
         transport = self.transport
         if transport is not None and self._ending is None and transport.get_write_buffer_size():
-            self._ending = self._loop.call_later(self._stall_timeout_s, transport.abort)
+            self._ending = self.loop.call_later(self._stall_timeout_s, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, or keep it while a live read is under way."""
@@ -100,7 +111,7 @@ class PresenceConnection(web.RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's says None, asyncio's may
         """No more will come: whether the connection stays, as the client may wait for answers."""
         self.sends_no_more = True
-        if self.transport is None or self._close or self.has_to_wait() or self.is_at_rest():
+        if self.transport is None or self.is_closing or self.has_to_wait() or self.is_at_rest():
             self._limit_end()
             return False
         self.end_input()
@@ -111,7 +122,8 @@ class PresenceConnection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer; if it was the last that the client can wait for, end the connection."""
         sent = await super().finish_response(request, resp, start_time)
-        if self._dropped or (self.sends_no_more and not self._messages):
+        self.is_answering = False
+        if self._dropped or (self.sends_no_more and not self.has_more()):
             sent[0].force_close()
         return sent
 
@@ -119,19 +131,23 @@ class PresenceConnection(web.RequestHandler):
         """Whether the request under way waits for something that may never come."""
         return self._waits
 
+    def has_more(self) -> bool:
+        """Whether another request has come, behind the one that is under way."""
+        return self.bounded is not None and self.bounded.waiting > 0
+
     def is_at_rest(self) -> bool:
-        """Whether aiohttp waits for a request, and none is under way."""
-        waiter = self._waiter
-        return waiter is not None and not waiter.done() and not self._messages
+        """Whether no request is under way."""
+        return self.awaits_request()
 
     @contextmanager
     def live_read(self) -> Iterator[None]:
         """Wait for news; :class:`ConnectionResetError` if the client has sent its last before."""
         if self.sends_no_more:
             raise ConnectionResetError("the client has gone")
-        is_held = self._buffer_paused or self._reading_paused
+        transport = self.transport
+        is_held = transport is not None and not transport.is_reading()
         if is_held:
-            self._resume_transport_reading()
+            self.resume_transport()
         self._waits = True
         try:
             yield
@@ -139,9 +155,19 @@ class PresenceConnection(web.RequestHandler):
             self._waits = False
             behind, self._behind = self._behind, b""
             if is_held:
-                self._pause_transport_reading()
+                self.pause_transport()
             if behind and self.transport is not None:
                 self.data_received(behind)
+
+    def pause_transport(self) -> None:
+        """Read nothing more for now."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_transport(self) -> None:
+        """Read on."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _keep_behind(self, data: bytes) -> None:
         if self._dropped:
@@ -153,13 +179,12 @@ class PresenceConnection(web.RequestHandler):
 
     def end_input(self) -> None:
         """All that will come was parsed: fail what is not whole, and end when all is answered."""
-        parser = cast("BoundedParser | None", self._parser)
-        body = None if parser is None else parser.body
+        body = None if self.bounded is None else self.bounded.body
         if body is not None:
             body.set_exception(BodyCutOff("the client ended it early"))
             body.feed_eof()
         # An answer that is out already lets aiohttp wait for the next request, a turn from now.
-        self._loop.call_soon(self._close_at_rest)
+        self.loop.call_soon(self._close_at_rest)
 
     def _close_at_rest(self) -> None:
         if self.transport is not None and self.is_at_rest():
@@ -173,28 +198,13 @@ def cancelled_when_gone(request: web.BaseRequest) -> Iterator[None]:
     :class:`ConnectionResetError` if it has already.
     """
     connection = request.protocol
-    manager = connection._manager  # noqa: SLF001 - the server, None once disconnected
-    if manager is None:
+    if not connection.connected:
         raise ConnectionResetError("the client has gone")
     if isinstance(connection, PresenceConnection):
         with connection.live_read():
             yield
         return
-    if manager.handler_cancellation:
-        yield
-        return
     task = asyncio.current_task()
     assert task is not None
-    aiohttp_cancel = request._cancel  # noqa: SLF001 - what aiohttp calls when the client goes
-
-    def cancel(error: BaseException) -> None:
-        aiohttp_cancel(error)
-        task.cancel()
-
-    # Past aiohttp's __setattr__, which frowns on new attributes in its debug mode.
-    attributes = vars(request)
-    attributes["_cancel"] = cancel
-    try:
+    with called_when_gone(request, task.cancel):
         yield
-    finally:
-        del attributes["_cancel"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from durable_streams.http.aiohttp_private import prepare_hook
 from durable_streams.http.flow_control import Connection
 from durable_streams.http.sendfile import Turns, send_parts
 from durable_streams.protocol.replies import COMMON
@@ -109,26 +110,55 @@ class Answer(web.StreamResponse):
         super().__init__(status=reply.status, headers=reply.headers)
         self._sender = sender
         self._bytes = reply.body
+        self._request: web.BaseRequest | None = None
+        self._is_out = False
+        self._stays: bool | None = None
         self.length_bytes: int | None = len(reply.body)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status}{' out' if self._is_out else ''}>"
+
+    @property
+    def prepared(self) -> bool:
+        """Whether it is bound to a request."""
+        return self._request is not None
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """That of its connection."""
+        return None if self._request is None else self._request.task
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether its connection goes on; None if that is not decided."""
+        return self._stays
+
+    def force_close(self) -> None:
+        """End the connection behind it."""
+        self._stays = False
+
+    @property
+    def body_length(self) -> int:
+        """How many bytes its body has, for the log."""
+        return (self.length_bytes or 0) if self._is_out else 0
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Bind the answer to its request; nothing is sent yet."""
         if self.prepared:
-            return self._payload_writer
-        self._req = request
-        self._payload_writer = request.writer
+            return request.writer
+        self._request = request
         body = request.content
         if self._sender.closing or not body.is_eof() or body.exception() is not None:
             # What is left of a body would be taken for the next request.
-            self._keep_alive = False
-        elif self._keep_alive is None:
-            self._keep_alive = request.keep_alive
-        await request._prepare_hook(self)  # noqa: SLF001 - the application's on_response_prepare
-        return self._payload_writer
+            self._stays = False
+        elif self._stays is None:
+            self._stays = request.keep_alive
+        await prepare_hook(request, self)
+        return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send everything, unless it was sent already."""
-        if self._eof_sent:
+        if self._is_out:
             return
         connection = self.begin(self._bytes + data)
         if connection.paused:
@@ -136,26 +166,25 @@ class Answer(web.StreamResponse):
 
     def begin(self, body: bytes = b"") -> Connection:
         """Write the head and the first bytes of the body; the caller sends the rest."""
-        request = self._req
+        request = self._request
         assert request is not None
-        self._eof_sent = True
+        self._is_out = True
         if self.status in _BODILESS or request.method == "HEAD":
             body = b""
         connection = Connection(request, self._sender.stall_timeout_s)
-        self._body_length = self.length_bytes or 0
         connection.write(self._head(request) + body)
         return connection
 
     def _head(self, request: web.BaseRequest) -> bytes:
         minor = 1 if request.version >= (1, 1) else 0
-        lines = [f"{name}: {value}\r\n" for name, value in self._headers.items()]
+        lines = [f"{name}: {value}\r\n" for name, value in self.headers.items()]
         length = self.length_bytes
         # The length of what HEAD leaves out is known for errors, not for streams.
         has_length = length if request.method == "HEAD" else length is not None
         if has_length and self.status not in _BODILESS:
             lines.append(f"Content-Length: {length}\r\n")
         lines.append(self._sender.date_line)
-        if not self._keep_alive:
+        if not self._stays:
             lines.append("Connection: close\r\n")
         elif not minor:
             lines.append("Connection: keep-alive\r\n")

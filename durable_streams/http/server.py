@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from aiohttp import web
-from aiohttp.http import HttpRequestParser, RawRequestMessage
+from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import LineTooLong
 
 from durable_streams.engine.descriptors import MAX_ARRIVING, MAX_REFUSED, spare_for
@@ -36,6 +36,7 @@ from durable_streams.http.bounded_parser import (
     MAX_HEAD_BYTES,
     BoundedParser,
     HeadTooLong,
+    TooManyHeaders,
 )
 from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
@@ -64,6 +65,9 @@ MAX_HEADER_BYTES: Final = 16 * KIB
 tells a target that is too long from such a header only by the limit that it names."""
 
 MAX_HEADERS: Final = 100
+
+READ_BUFFER_BYTES: Final = 64 * KIB
+"""Of a body, until whoever reads it takes some."""
 
 _PARSER_LIMITS: Final = ParserLimits(
     max_line_size=MAX_TARGET_BYTES, max_field_size=MAX_HEADER_BYTES, max_headers=MAX_HEADERS
@@ -131,6 +135,15 @@ class HttpServer:
             await asyncio.wait(self._handler.active)
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast("_Connection", request.protocol)
+        connection.request = request
+        connection.is_answering = True
+        try:
+            return await self._answer(request)
+        finally:
+            connection.request = None
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path, query = split_target(request.raw_path)
         prefix = self._prefix
         if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] == "/":
@@ -175,34 +188,50 @@ class _Server(web.Server):
         dispatch: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         settings: HttpSettings,
     ) -> None:
-        super().__init__(
-            dispatch,
-            handler_cancellation=True,
-            logger=logger,
-            access_log=access_logger if settings.access_log else None,
-            access_log_class=AccessLog,
-            keepalive_timeout=settings.keepalive_timeout_s,
-            lingering_time=LINGER_S,
-            auto_decompress=False,
-            **_PARSER_LIMITS,
-        )
+        super().__init__(dispatch, handler_cancellation=True)
         self.handler = handler
         # The access log is aiohttp's, and would miss what the lane answers.
         has_lane = settings.fast_lane and not settings.access_log
         prefix = settings.prefix.rstrip("/")
         self.lane = FastLane(handler, prefix, _PARSER_LIMITS) if has_lane else None
         self.max_connections = settings.max_connections
+        self._settings = settings
+        self._served: set[web.RequestHandler] = set()
         self.refused = 0
         self.max_refused = spare_for(settings.max_connections, MAX_REFUSED)
         self.throttle = Throttle()
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        settings = self._settings
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            logger=logger,
+            access_log=access_logger if settings.access_log else None,
+            access_log_class=AccessLog,
+            keepalive_timeout=settings.keepalive_timeout_s,
+            lingering_time=LINGER_S,
+            read_bufsize=READ_BUFFER_BYTES,
+            auto_decompress=False,
+            **_PARSER_LIMITS,
+        )
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """A connection is served from now on."""
+        super().connection_made(handler, transport)
+        self._served.add(handler)
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """A connection has ended."""
+        super().connection_lost(handler, exc)
+        self._served.discard(handler)
 
     @property
     def is_full(self) -> bool:
-        return len(self._connections) >= self.max_connections
+        return len(self._served) >= self.max_connections
 
 
 class _Connection(LaneConnection):
@@ -226,16 +255,14 @@ class _Connection(LaneConnection):
         self._is_refused = self._is_one_too_many = False
         parser = HttpRequestParser(
             self,
-            self._loop,
-            self._read_bufsize,
+            self.loop,
+            READ_BUFFER_BYTES,
             payload_exception=web.RequestPayloadError,
             auto_decompress=False,
             max_msg_queue_size=MAX_AHEAD,
             **_PARSER_LIMITS,
         )
-        self._parser = cast("Any", BoundedParser(parser))
-        self._max_msg_queue_size = MAX_AHEAD
-        self._msg_queue_resume_size = MAX_AHEAD // 2
+        self.parse_with(BoundedParser(parser, MAX_HEADERS), most_ahead=MAX_AHEAD)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the connection, or refuse it when there are too many."""
@@ -252,7 +279,7 @@ class _Connection(LaneConnection):
         limit = server.max_connections
         if server.throttle.allows("connections"):
             logger.warning("refused a connection: %d are open", limit, extra={"limit": limit})
-        self._force_close = True  # aiohttp then drops what the client sends
+        self.close()  # from now on aiohttp drops what the client sends
         error = Overloaded(f"too many connections: the limit is {limit}")
         send_unasked(transport, server.handler.sender, replies.errors(error))
         if server.refused >= server.max_refused:
@@ -260,7 +287,7 @@ class _Connection(LaneConnection):
             return
         server.refused += 1
         self._is_one_too_many = True
-        self._loop.call_later(LINGER_S, transport.close)
+        self.loop.call_later(LINGER_S, transport.close)
 
     def pass_on(self, data: bytes) -> None:
         """Let aiohttp parse what came; a malformed body fails the request that reads it.
@@ -272,12 +299,12 @@ class _Connection(LaneConnection):
             return
         super().pass_on(data)
         self._time_head()
-        last = self._messages[-1][0] if self._messages else None
-        if last is None or isinstance(last, RawRequestMessage):
+        error = None if self.bounded is None else self.bounded.error
+        if error is None:
             return
         self._is_refused = True
-        last.exc.__traceback__ = None  # it would hold all that was read
-        request = self._current_request
+        error.__traceback__ = None  # it would hold all that was read
+        request = self.request
         if request is not None:
             request.content.set_exception(web.RequestPayloadError("its framing is broken"))
             request.content.feed_eof()  # nothing is left that could linger
@@ -302,7 +329,7 @@ class _Connection(LaneConnection):
         """Whether what is under way waits for news, or is a write while writes are held up."""
         if super().has_to_wait():
             return True
-        request = self._current_request
+        request = self.request
         is_write = self._turn is not None or (request is not None and request.method in WRITES)
         return is_write and self._server.handler.engine.writes_wait()
 
@@ -314,22 +341,19 @@ class _Connection(LaneConnection):
             self._server.refused -= 1
         super().connection_lost(exc)
 
-    def _process_keepalive(self) -> None:
-        """Close the connection if it was idle for long; a head that has begun has its own time."""
-        if self._late is not None:
-            self._stay()
-        super()._process_keepalive()
+    def is_busy(self) -> bool:
+        """Whether something is under way; a head that has begun has its own time."""
+        return self._late is not None or super().is_busy()
 
     def _time_head(self) -> None:
         """Give a head that has begun its time to arrive, once."""
-        parser = cast("BoundedParser | None", self._parser)
-        if parser is None or not parser.is_in_head:
+        if self.bounded is None or not self.bounded.is_in_head:
             if self._late is not None:
                 self._late.cancel()
                 self._late = None
         elif self._late is None:
             timeout_s = self._server.handler.settings.head_timeout_s
-            self._late = self._loop.call_later(timeout_s, self._give_up_head, timeout_s)
+            self._late = self.loop.call_later(timeout_s, self._give_up_head, timeout_s)
 
     def _give_up_head(self, timeout_s: float) -> None:
         self._late = None
@@ -370,7 +394,7 @@ def _parse_error(error: BaseException | None, message: str) -> StreamError:
         if error.args[1] == MAX_TARGET_BYTES:
             return TargetTooLong(f"the URL is longer than {MAX_TARGET_BYTES} bytes")
         return HeadersTooLarge(f"a header is longer than {MAX_HEADER_BYTES} bytes")
-    reason = message.strip().partition("\n")[0].rstrip(":")
-    if reason.startswith("Too many headers"):
+    if isinstance(error, TooManyHeaders):
         return HeadersTooLarge(f"there are more than {MAX_HEADERS} headers")
+    reason = message.strip().partition("\n")[0].rstrip(":")
     return InvalidRequest(f"not a valid HTTP request: {reason}")

@@ -8,6 +8,7 @@ continues them; the rest it leaves alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.maintenance.findings import Finding, Level, refused
@@ -85,7 +86,7 @@ class JournalCheck:
             for batch in read_journal(self._layout, JournalContent()):
                 self._take_batch(batch, content)
         except OSError as error:
-            self.findings.append(refused(self._layout.journal, error))
+            self.findings.append(refused(Path(error.filename or self._layout.journal), error))
         for text in content.damage:
             meaning = (
                 "normal in a copy made while a server wrote; else writes may be lost "

@@ -37,6 +37,7 @@ import msgspec
 from durable_streams.errors import DataDirectoryError
 from durable_streams.storage import disk as disks
 from durable_streams.storage import file_systems, holder, names
+from durable_streams.storage.child_processes import no_fork
 from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
@@ -160,13 +161,14 @@ class DataDirectory(Layout):
         if fresh:
             # An earlier first start may have made some of them, and ended before it synced them.
             _sync_file_system_of(disk, root)
-        lock_fd = disk.open_write(root / "LOCK")
-        try:
-            disk.lock(lock_fd)
-            directory = cls(disk, root, lock_fd)
-        except BaseException:
-            disk.close(lock_fd)
-            raise
+        with no_fork:
+            lock_fd = disk.open_write(root / "LOCK")
+            try:
+                disk.lock(lock_fd)
+                directory = cls(disk, root, lock_fd)
+            except BaseException:
+                disk.close(lock_fd)
+                raise
         try:
             directory._lock_itself()
             if fresh:
@@ -267,15 +269,16 @@ class DataDirectory(Layout):
         status = self.disk.status(path)
         if status is not None and status.identity == self.disk.file_status(self._lock_fd).identity:
             return
-        fd = self.disk.open_write(path)
-        try:
-            self.disk.lock(fd)
-        except BaseException:
-            self.disk.close(fd)
-            raise
+        with no_fork:
+            fd = self.disk.open_write(path)
+            try:
+                self.disk.lock(fd)
+            except BaseException:
+                self.disk.close(fd)
+                raise
+            self.disk.close(self._lock_fd)
+            self._lock_fd = fd
         log.error("%s was removed under the running server: made and locked again", path)
-        self.disk.close(self._lock_fd)
-        self._lock_fd = fd
         holder.sign(self.disk, fd)
 
     def fill_reserve(self) -> None:
@@ -316,8 +319,9 @@ class DataDirectory(Layout):
 
     def close(self) -> None:
         """Give up the lock."""
-        self.disk.close(self.root_fd)
-        self.disk.close(self._lock_fd)
+        with no_fork:
+            self.disk.close(self.root_fd)
+            self.disk.close(self._lock_fd)
 
 
 def absolute(path: Path) -> Path:

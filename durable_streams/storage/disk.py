@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Union
 
 import msgspec
 
-from durable_streams.storage import file_systems, system_calls
+from durable_streams.storage import child_processes, file_systems, system_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,15 +86,15 @@ class Disk:
 
     def _open(self, path: StrPath, flags: int) -> int:
         try:
-            return _beyond_standard(os.open(path, flags | os.O_CLOEXEC, 0o644))
+            return _open(path, flags)
         except OSError as error:
             if error.errno not in NO_DESCRIPTORS or not self.give_back():
                 raise
-        return _beyond_standard(os.open(path, flags | os.O_CLOEXEC, 0o644))
+        return _open(path, flags)
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""
-        os.close(fd)
+        _close(fd)
 
     def pread(self, fd: int, size: int, position: int) -> bytes:
         """Read up to ``size`` bytes; less only at the end of the file."""
@@ -149,7 +149,7 @@ class Disk:
                 raise self.failed_sync(error) from error
             self.sync_file_system(fd)
         finally:
-            os.close(fd)
+            _close(fd)
 
     def sync_file_system(self, fd: int) -> None:
         """Everything on the file system of ``fd`` is durable when this returns.
@@ -202,6 +202,16 @@ class Disk:
         """Whether a directory is at the path."""
         try:
             return stat.S_ISDIR(os.stat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def is_no_file(self, path: StrPath) -> bool:
+        """Whether what is at the path is not to be opened as a file: a directory, a pipe, a device.
+
+        False for what is missing, or a link that leads nowhere: opening it tells.
+        """
+        try:
+            return not stat.S_ISREG(os.stat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -319,6 +329,15 @@ class Disk:
             raise OSError(
                 error.errno, f"its file system has no locks ({error.strerror})"
             ) from error
+
+
+def _open(path: StrPath, flags: int) -> int:
+    return child_processes.opened(_beyond_standard(os.open(path, flags | os.O_CLOEXEC, 0o644)))
+
+
+def _close(fd: int) -> None:
+    child_processes.closing(fd)
+    os.close(fd)
 
 
 def _some_names(path: StrPath, most: int) -> list[str]:

@@ -334,9 +334,9 @@ class JournalContent:
 
 
 def _paths(disk: Disk, directory: Path) -> list[Path]:
-    """The journal's files; a directory is none, whatever its name."""
+    """The journal's files; a directory is none, whatever its name, and a pipe would block us."""
     named = sorted(directory / name for name in disk.names(directory) if name.endswith(_SUFFIX))
-    return [path for path in named if not disk.is_directory(path)]
+    return [path for path in named if not disk.is_no_file(path)]
 
 
 def _by_age(disk: Disk, directory: Path) -> list[tuple[FileHeader | None, Path]]:

@@ -24,11 +24,14 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import sys
 from dataclasses import dataclass
 from typing import Final
 
 _COPY_BYTES: Final = 1024 * 1024
+_VOLUME_TO_THE_DISK_AND_WAIT: Final = 0x01 | 0x02
+"""``SYNC_VOLUME_FULLSYNC | SYNC_VOLUME_WAIT`` of macOS's ``unistd.h``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ FSYNC_DIRECTORY: Final = Refusal(
     "fsync of a directory", _MISSING | {errno.EINVAL, errno.EBADF}, "syncfs"
 )
 SYNCFS: Final = Refusal("syncfs", _MISSING | {errno.EPERM, errno.EINVAL}, "sync")
+SYNC_VOLUME: Final = Refusal(
+    "fsync_volume_np", _MISSING | {errno.EPERM, errno.EINVAL, errno.ENOTTY}, "each file"
+)
 STATVFS: Final = Refusal("statvfs", _MISSING | {errno.EPERM, errno.EOVERFLOW}, "room for all")
 FLOCK: Final = Refusal("flock", _MISSING | {errno.ENOLCK, errno.EINVAL}, "no start")
 
@@ -72,6 +78,7 @@ REFUSALS: Final = (
     FULLFSYNC,
     FSYNC_DIRECTORY,
     SYNCFS,
+    SYNC_VOLUME,
     STATVFS,
     Refusal("open below /proc", ANY, "not known"),
     FLOCK,
@@ -126,13 +133,47 @@ def sync_fully(fd: int) -> None:
 
 
 def sync_file_system(fd: int) -> None:
-    """``syncfs``, or ``sync``, which waits on Linux but tells of no write that failed."""
+    """``syncfs``, or ``sync``, which waits on Linux but tells of no write that failed.
+
+    On macOS ``sync`` does not wait: it is ``fsync_volume_np``, or each file from the directory
+    ``fd`` downwards.
+    """
+    if sys.platform == "darwin":
+        try:
+            _call("fsync_volume_np", fd, _VOLUME_TO_THE_DISK_AND_WAIT)
+        except OSError as error:
+            if not SYNC_VOLUME.covers(error):
+                raise
+            _sync_tree(fd)
+        return
     try:
-        _syncfs(fd)
+        _call("syncfs", fd)
     except OSError as error:
         if not SYNCFS.covers(error):
             raise
         os.sync()
+
+
+def _sync_tree(fd: int) -> None:
+    """Sync each file and directory from an open directory downwards; what goes meanwhile may."""
+    for _, _, files, here in os.fwalk(".", onerror=_raise_unless_gone, dir_fd=fd):
+        sync_fully(here)  # first: where directories cannot be synced, it need not be tried on files
+        for name in files:
+            try:
+                if not stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+                    continue  # a link has no bytes of its own, and a pipe would be waited for
+                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            except FileNotFoundError:
+                continue
+            try:
+                sync_fully(file)
+            finally:
+                os.close(file)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def syncfs_reports_failed_writes() -> bool:
@@ -143,17 +184,18 @@ def syncfs_reports_failed_writes() -> bool:
     if (int(release[1]), int(release[2])) < (5, 8):
         return False
     try:
-        _syncfs(-1)
+        _call("syncfs", -1)
     except OSError as error:
         return error.errno == errno.EBADF
     return False
 
 
-def _syncfs(fd: int) -> None:
+def _call(name: str, *arguments: int) -> None:
+    """Call a function of the C library that Python does not have."""
     try:
-        call = ctypes.CDLL(None, use_errno=True).syncfs
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (AttributeError, OSError):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-    if call(fd) != 0:
+    if function(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

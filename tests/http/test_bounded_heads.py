@@ -108,9 +108,10 @@ async def test_few_requests_are_parsed_ahead(either: RunningServer) -> None:
     client.ask("GET", "a")
     client.send(head_of(MAX_HEAD_BYTES) * 30)
     (connection,) = connections(either)
-    while not (connection._waits and (connection._dropped or connection._messages)):
+    while not (connection._waits and (connection._dropped or connection.has_more())):
         await asyncio.sleep(0)
-    assert len(connection._messages) <= MAX_AHEAD
+    assert connection.bounded is not None
+    assert connection.bounded.waiting <= MAX_AHEAD
 
 
 async def test_a_head_has_its_time_to_arrive_and_then_gets_408(serve: Serve) -> None:

@@ -10,6 +10,7 @@ import pytest
 from durable_streams.engine.producer_table import producer_bytes
 from durable_streams.engine.room import Room
 from durable_streams.http import server as http_server
+from durable_streams.http.server import MAX_HEADERS
 from durable_streams.protocol.commands import Append, ProducerClaim
 from durable_streams.settings import MIB, HttpSettings, Settings
 from tests.http.client import Client
@@ -74,6 +75,9 @@ async def test_json_comes_back_as_one_array(server: RunningServer) -> None:
         (b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 17_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * MAX_HEADERS + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 98 + b" \0: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nNONSENSE\r\n" + b"a\r\n" * 20 + b"\r\n", 400),
         (b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
         (

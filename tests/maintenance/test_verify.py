@@ -149,6 +149,12 @@ def test_files_of_different_moments_are_normal(data: Path) -> None:
     assert [finding.file for finding in found] == [last, data / "journal"]
 
 
+def test_a_link_of_the_journal_that_leads_nowhere_is_named(data: Path) -> None:
+    (data / "journal" / "9.journal").symlink_to("nowhere")
+    [finding] = [found for found in findings_of(data)[1] if found.level is Level.UNREAD]
+    assert finding.file == data / "journal" / "9.journal"
+
+
 async def test_what_is_in_the_journal_only_is_noted_until_a_start_has_put_it_in_place(
     data: Path, tmp_path: Path
 ) -> None:

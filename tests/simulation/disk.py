@@ -291,6 +291,9 @@ class SimulatedDisk(Disk):
         self.before("look", path)
         return isinstance(self._lookup(path), Directory)
 
+    def is_no_file(self, path: StrPath) -> bool:
+        return self.is_directory(path)
+
     def names(self, path: StrPath) -> list[str]:
         path = Path(path)
         self.before("open", path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +19,15 @@ from tests.storage.journals import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from durable_streams.storage.directory import DataDirectory
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
 
 
 def link_all(directory: DataDirectory, target: Path) -> dict[str, bytes]:
@@ -106,6 +113,17 @@ def test_a_directory_with_a_journals_name_is_left_alone(directory: DataDirectory
         "0.journal",
         "9.journal",
     ]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, make_socket], ids=["pipe", "socket"])
+def test_what_is_no_file_is_left_alone_and_nobody_waits_for_it(
+    directory: DataDirectory, make: Callable[[Path], None]
+) -> None:
+    for name in ("0.journal", "9.journal"):
+        make(directory.journal / name)
+    with journal_of(directory) as journal:
+        journal.write([record("a")])
+    assert list(written(directory).values()) == ["a"]
 
 
 def test_a_journals_file_that_cannot_be_read_is_named(directory: DataDirectory) -> None:

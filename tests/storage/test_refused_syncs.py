@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ import pytest
 
 from durable_streams.storage import system_calls
 from durable_streams.storage.directory import DataDirectory
+from durable_streams.storage.dirty import Dirty, sync_dirty
 from durable_streams.storage.disk import Disk, FailedSync
 from tests.storage.refusing import LOST, Calls, fails
 from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -134,6 +135,80 @@ def test_an_f_fullfsync_that_failed_is_a_failed_sync(
     with pytest.raises(FailedSync):
         Disk().sync(file)
     assert fsync.arguments == []
+
+
+def play_volume(monkeypatch: pytest.MonkeyPatch, number: int) -> tuple[Calls, Calls, Calls]:
+    """A Mac whose ``fsync_volume_np`` ends so: its calls, and those of F_FULLFSYNC and ``sync``."""
+
+    def fsync_volume_np(_fd: int, _flags: int) -> int:
+        ctypes.set_errno(number)
+        return -1 if number else 0
+
+    play_macos(monkeypatch, 0)
+    volume, full, sync = Calls(fsync_volume_np), Calls(), Calls()
+    monkeypatch.setattr(system_calls, "fcntl", SimpleNamespace(F_FULLFSYNC=51, fcntl=full))
+    library = SimpleNamespace(fsync_volume_np=volume)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
+    monkeypatch.setattr(os, "sync", sync)
+    return volume, full, sync
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[tuple[int, set[str]]]:
+    """A directory that is open, and the paths of what is in it."""
+    root = tmp_path / "root"
+    (root / "a" / "b").mkdir(parents=True)
+    files = {root / "one", root / "a" / "two", root / "a" / "b" / "three"}
+    for file in files:
+        file.write_bytes(b"x")
+    (root / "link").symlink_to("nowhere")
+    os.mkfifo(root / "pipe")
+    fd = os.open(root, os.O_RDONLY)
+    yield fd, {str(path) for path in {root, root / "a", root / "a" / "b", *files}}
+    os.close(fd)
+
+
+@pytest.mark.parametrize("number", [0, *system_calls.SYNC_VOLUME.errnos], ids=errno.errorcode.get)
+def test_a_volume_of_macos_is_synced_to_the_disk_or_each_of_its_files_is(
+    tree: tuple[int, set[str]], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    root, paths = tree
+    volume, full, sync = play_volume(monkeypatch, number)
+    synced: set[str] = set()
+    full._action = lambda fd, _call: synced.add(str(Path(f"/proc/self/fd/{fd}").readlink()))
+    disk = Disk()
+    disk.sync_file_system(root)
+    assert volume.arguments == [(root, 3)]  # to the disk, and wait
+    assert synced == (paths if number else set())
+    assert sync.arguments == []
+    assert not disk.sync_failed
+
+
+@pytest.mark.parametrize("number", LOST, ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["volume", "file"])
+def test_a_volume_of_macos_whose_sync_failed_is_a_failed_sync(
+    tree: tuple[int, set[str]], monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    _, full, sync = play_volume(monkeypatch, number if call == "volume" else errno.ENOTSUP)
+    full._action = fails(number)
+    disk = Disk()
+    with pytest.raises(FailedSync) as caught:
+        disk.sync_file_system(tree[0])
+    assert caught.value.errno == number
+    assert disk.sync_failed
+    assert len(full.arguments) == (call == "file")
+    assert sync.arguments == []
+
+
+def test_a_checkpoint_of_everything_waits_for_the_disk_on_macos(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = DataDirectory.open(Disk(), data_dir)
+    volume, _, sync = play_volume(monkeypatch, 0)
+    sync_dirty(directory, Dirty(everything=True))
+    assert volume.arguments == [(directory.root_fd, 3)]
+    assert sync.arguments == []
+    directory.close()
 
 
 def play_syncfs(monkeypatch: pytest.MonkeyPatch, number: int | None) -> Calls:

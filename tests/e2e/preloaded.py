@@ -1,0 +1,34 @@
+"""An application for gunicorn, which imports it before it forks its workers (``--preload``).
+
+``STORE``: where its streams are.  ``MASTER``: a directory that the master itself has open, in a
+loop in a thread, and hands to an application that its workers must not start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+from aiohttp import web
+
+import durable_streams
+
+
+async def pid(_request: web.Request) -> web.Response:
+    return web.json_response(os.getpid())
+
+
+def opened_by_the_master(directory: str) -> durable_streams.Streams:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    opening = durable_streams.open(directory)
+    return asyncio.run_coroutine_threadsafe(opening.__aenter__(), loop).result()
+
+
+app = web.Application()
+app.router.add_get("/pid", pid)
+if "MASTER" in os.environ:
+    durable_streams.mount(app, "/streams", streams=opened_by_the_master(os.environ["MASTER"]))
+else:
+    durable_streams.mount(app, "/streams", data_dir=os.environ["STORE"])
