@@ -11,6 +11,7 @@ import asyncio
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from durable_streams.engine.closing import retrieve
 from durable_streams.errors import NotOpen
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class ClosableExecutor(Executor):
     async def finished(self) -> None:
         """Return when no job is done any more, whether somebody waits for it or has left."""
         while jobs := list(self._unfinished):
-            await asyncio.gather(*map(asyncio.wrap_future, jobs), return_exceptions=True)
+            ends = [asyncio.wrap_future(job) for job in jobs]
+            for end in ends:
+                end.add_done_callback(retrieve)
+            await asyncio.wait(ends)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs."""

@@ -315,9 +315,11 @@ class DataDirectory(Layout):
         self.disk.sync_directory(self.root)
 
     def close(self) -> None:
-        """Give up the lock."""
-        self.disk.close(self.root_fd)
-        self.disk.close(self._lock_fd)
+        """Give up the lock, whatever happens."""
+        try:
+            self.disk.close(self.root_fd)
+        finally:
+            self.disk.close(self._lock_fd)
 
 
 def absolute(path: Path) -> Path:
