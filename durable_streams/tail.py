@@ -80,6 +80,7 @@ class Tail(AsyncIterator[Message]):
         """
         self._check_alone()
         self._finish()
+        await asyncio.sleep(0)  # and it has left
 
     def _check_alone(self) -> None:
         if self._is_waiting:

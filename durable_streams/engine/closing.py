@@ -35,7 +35,9 @@ log = logging.getLogger("durable_streams.engine")
 class Closing:
     """The steps of closing.  ``has_begun``: whether anybody has asked for them."""
 
-    def __init__(self, steps: Iterable[Step]) -> None:
+    def __init__(self, begin: Callable[[], object], steps: Iterable[Step]) -> None:
+        """``begin`` is called as soon as somebody asks, before anything is waited for."""
+        self._begin = begin
         self._steps = deque(steps)
         self._task: asyncio.Task[None] | None = None
 
@@ -48,6 +50,8 @@ class Closing:
         """Return when all steps are done; if that is cancelled meanwhile, raise so afterwards."""
         cancelled: asyncio.CancelledError | None = None
         while self._steps:
+            if self._task is None:
+                self._attempt(self._begin)
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._run(), name="durable-streams-closing")
                 self._task.add_done_callback(retrieve)
@@ -64,9 +68,19 @@ class Closing:
                 await self._steps[0]()
             except asyncio.CancelledError:
                 continue  # by who cancels all tasks there are: the step goes on
-            except Exception:
-                log.critical("bug: a step of closing failed; the others go on", exc_info=True)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+                _failed(error)
             self._steps.popleft()
+
+    def _attempt(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+            _failed(error)
+
+
+def _failed(error: Exception) -> None:
+    log.critical("bug: a step of closing failed; the others go on", exc_info=error)
 
 
 def in_turn(work: Callable[[], object]) -> Step:

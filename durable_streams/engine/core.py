@@ -383,7 +383,7 @@ class Core:
         await self._checkpointer.finished()
 
     def _let_go(self) -> None:
-        self.executor.shutdown(wait=False)
+        self.supervisor.abandon()
         self.admission.closed = True
         self._held.close()
 
@@ -398,10 +398,11 @@ class Core:
         self._held.close()
 
     def _stop_threads(self) -> None:
-        """In order: no new batches, no checkpoint, all applied."""
-        self.committer.stop()
-        self._checkpointer.stop()
-        self._applier.stop()
+        """In order: no new batches, no checkpoint, all applied; each, whatever the one before."""
+        with ExitStack() as stops:  # the last one given comes first
+            stops.callback(self._applier.stop)
+            stops.callback(self._checkpointer.stop)
+            stops.callback(self.committer.stop)
 
     def _finish_files(self) -> None:
         """All synced, and the journal says so, unless streams out of service still need it."""

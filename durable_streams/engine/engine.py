@@ -91,7 +91,7 @@ class Engine:
         ]
         if core.catalog.verifying:
             self._tasks.append(watch("verifier", Verifier(core).run(), ends=True))
-        self._closing = Closing(self._steps_of_closing())
+        self._closing = Closing(self.drain, self._steps_of_closing())
 
     @classmethod
     async def open(
@@ -462,7 +462,6 @@ class Engine:
     def _steps_of_closing(self) -> list[Step]:
         core = self._core
         return [
-            in_turn(self.drain),
             core.deliveries.finished,
             lambda: core.supervisor.stop(*self._tasks),
             self._errands.finished,

@@ -43,17 +43,15 @@ def leaving() -> Future[None]:
     return left
 
 
-def let_go(root: Path) -> bool:
-    """Let go of a directory that nobody can close; whether to try again to open it.  Blocks."""
+def let_go(root: Path) -> None:
+    """Let go of a directory that nobody can close, and wait for what is being let go.  Blocks."""
     gc.collect()  # what was dropped may be part of a cycle, such as an exception's traceback
     here = [store for store in list(_stores) if store.is_forgotten() and store.is_at(root)]
     for store in here:
         store.end()
-    ending = list(_leaving)
-    wait(ending, PATIENCE_S)
+    wait(list(_leaving), PATIENCE_S)
     for store in here:
         store.warn()
-    return bool(ending)
 
 
 class Store:

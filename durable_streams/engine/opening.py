@@ -30,8 +30,9 @@ def open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
     try:
         return _open_files(disk, data_dir, settings)
     except DataDirectoryInUse as error:
-        if error.pid != os.getpid() or not forgotten.let_go(data_dir):
+        if error.pid != os.getpid():
             raise
+    forgotten.let_go(data_dir)
     return _open_files(disk, data_dir, settings)
 
 
