@@ -12,7 +12,7 @@ import pytest
 import durable_streams
 from durable_streams import ProducerClaim, Settings, Streams
 from durable_streams.engine.payloads import LARGE_BODY
-from durable_streams.errors import StreamError
+from durable_streams.errors import StreamDamaged, StreamError
 from durable_streams.settings import KIB
 from tests.cancelling import When, cut_off, nothing_held, tasks
 from tests.descriptors import open_now
@@ -70,7 +70,8 @@ async def streams(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Any:
         yield streams
     assert sorted(open_now()) == sorted(before)
     gc.collect()
-    assert [r.getMessage() for r in caplog.records if r.name == "asyncio"] == []
+    told = [*caplog.get_records("call"), *caplog.records]
+    assert [record.getMessage() for record in told if record.name == "asyncio"] == []
 
 
 async def forgotten(streams: Streams) -> None:
@@ -272,3 +273,17 @@ async def audience(streams: Streams, path: str) -> str:
     """What there is of ``waiters`` at a path."""
     stream = streams.engine._core.catalog.cached(path)
     return "waiters" if stream is not None and stream.audience.waiters else ""
+
+
+async def test_what_nobody_waits_for_any_more_may_fail_in_silence(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise StreamDamaged("s", "for a test")
+
+    monkeypatch.setattr("durable_streams.engine.catalog.Catalog._load", damaged)
+    before = tasks()
+    assert (await cut_off(streams.get_metadata("s"), 1, When.WAITING))[0] == 1
+    await nothing_held(streams.engine, before)
+    with pytest.raises(StreamDamaged):
+        await streams.get_metadata("s")

@@ -188,8 +188,6 @@ class Catalog:
         try:
             return await waiter or waiter not in asked
         finally:
-            if waiter.done():
-                retrieve(waiter)
             asked.discard(waiter)
             if not asked and self._asked.get(path) is asked:
                 del self._asked[path]

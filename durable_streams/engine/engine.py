@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.births import Births
 from durable_streams.engine.catalog import unreadable
-from durable_streams.engine.closing import Closing, in_turn, retrieve
+from durable_streams.engine.closing import Closing, in_turn
 from durable_streams.engine.core import Core
 from durable_streams.engine.decided import Decided
 from durable_streams.engine.endings import Endings
@@ -360,8 +360,6 @@ class Engine:
         finally:
             timer.cancel()
             opened.audience.waiters.pop(waiter, None)
-            if waiter.done():  # of whoever is cancelled just then nobody asks for an error
-                retrieve(waiter)
 
     def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
         """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
