@@ -76,7 +76,7 @@ class Cut(Awaitable[T], Generic[T]):
 
 
 async def cut_off(work: Coroutine[Any, Any, T], at: int, when: When) -> tuple[int, T | None]:
-    """Cancel something; at which suspension it was (0: it had ended), and what it gave if it did.
+    """Cancel something; ``at``, or 0 if it had ended by itself, and what it gave if it did.
 
     What it raises instead is raised.
     """
@@ -87,7 +87,7 @@ async def cut_off(work: Coroutine[Any, Any, T], at: int, when: When) -> tuple[in
     except asyncio.CancelledError:
         if not task.cancelled():
             raise
-        return cut.suspensions, None
+        return at, None
     return 0, given
 
 

@@ -11,8 +11,11 @@ import pytest
 
 import durable_streams
 from durable_streams import ProducerClaim, Settings, Streams
+from durable_streams.engine.engine import Engine
 from durable_streams.engine.payloads import LARGE_BODY
-from durable_streams.errors import StreamDamaged, StreamError
+from durable_streams.errors import Draining, StreamDamaged, StreamError, StreamNotFound
+from durable_streams.protocol.commands import Append, Create
+from durable_streams.protocol.media_type import parse
 from durable_streams.settings import KIB
 from tests.cancelling import When, cut_off, nothing_held, tasks
 from tests.descriptors import open_now
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.engine.admission import Admission
+    from durable_streams.engine.stream import Stream
 
 JSON: Final = "application/json"
 SETTINGS: Final = Settings(max_open_streams=1, segment_bytes=256 * KIB, max_read_bytes=96 * KIB)
@@ -287,3 +291,63 @@ async def test_what_nobody_waits_for_any_more_may_fail_in_silence(
     await nothing_held(streams.engine, before)
     with pytest.raises(StreamDamaged):
         await streams.get_metadata("s")
+
+
+async def test_what_was_cancelled_before_it_began_does_not_come_later(tmp_path: Path) -> None:
+    """After what its caller did next, such as deleting the stream."""
+    engine = await Engine.open(tmp_path, Settings())
+    gate, looks = asyncio.Event(), []
+    is_on_disk = engine._core.catalog._is_on_disk
+
+    async def slow(path: str) -> bool:
+        looks.append(path)
+        if len(looks) == 1:
+            await gate.wait()
+        return await is_on_disk(path)
+
+    engine._core.catalog._is_on_disk = slow  # type: ignore[method-assign]
+    first = asyncio.create_task(engine.create(Create("s"), b""))
+    while not looks:
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await engine.create(Create("s"), b"")
+    await engine.delete("s")
+    gate.set()
+    await engine._errands.finished()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    with pytest.raises(StreamNotFound):
+        await engine.head("s")
+    await engine.close()
+
+
+@pytest.mark.parametrize("how", ["append", "create"])
+async def test_who_looks_at_the_disk_until_everything_is_closed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    engine = await Engine.open(tmp_path, Settings())
+    catalog, gate, looks = engine._core.catalog, asyncio.Event(), []
+    await engine.create(Create("s"), b"")
+    stream = await catalog.find("s")
+
+    async def slow(path: str, *, likely: bool = True) -> Stream | None:
+        looks.append(path)
+        await gate.wait()
+        return stream if path == "s" else None
+
+    monkeypatch.setattr(catalog, "find", slow)
+    monkeypatch.setattr(catalog, "ready", lambda _: None)
+    octets = parse("application/octet-stream")
+    work: Coroutine[Any, Any, Any] = (
+        engine.append(Append("s", octets), b"x")
+        if how == "append"
+        else engine.create(Create("new"), b"x")
+    )
+    task = asyncio.create_task(work)
+    while not looks:
+        await asyncio.sleep(0)
+    await engine.close()
+    gate.set()
+    with pytest.raises(Draining):
+        await asyncio.wait_for(task, 60)

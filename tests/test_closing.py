@@ -14,8 +14,9 @@ import pytest
 
 import durable_streams
 from durable_streams import NotOpen, Settings, Streams
+from durable_streams.engine.commit import Committer
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import Draining, StreamError
+from durable_streams.errors import StreamError
 from tests.cancelling import Cut, When, all_gone, cut_off, our_threads, tasks
 from tests.descriptors import open_now
 from tests.storage.staged_disk import StagedDisk
@@ -152,10 +153,38 @@ def test_closing_goes_on_when_all_tasks_are_cancelled(tmp_path: Path, how_often:
             assert streams._engine.closed
             runner.run(nothing_is_left(data_dir, files, set(), streams))
             for user in users:
-                with suppress(asyncio.CancelledError, StreamError, Draining):
+                with suppress(asyncio.CancelledError, StreamError):
                     user.result()
     assert at > 5
     assert not our_threads()
+
+
+def test_an_interrupt_in_the_middle_of_closing_is_not_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second Ctrl-C is raised wherever the program is, and ends the task that it is in."""
+    settled, interrupts = Committer.settled, iter([True])
+
+    async def interrupted(committer: Committer) -> None:
+        if next(interrupts, False):
+            raise KeyboardInterrupt
+        await settled(committer)
+
+    monkeypatch.setattr(Committer, "settled", interrupted)
+    with asyncio.Runner() as runner:
+        opening, streams, users = runner.run(written(tmp_path))
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(opening.__aexit__(None, None, None))
+    assert streams._engine.closed
+    for user in users:
+        with suppress(asyncio.CancelledError, StreamError):
+            user.result()
+    assert caplog.text == ""
+    asyncio.run(nothing_is_left(tmp_path, files_open_elsewhere(tmp_path), set(), streams))
+
+
+def files_open_elsewhere(data_dir: Path) -> list[str]:
+    return [name for name in files_open() if not name.startswith(str(data_dir))]
 
 
 @pytest.mark.parametrize(

@@ -362,6 +362,8 @@ class Core:
         """Finish what was accepted, bring the files up to date, and let go of the directory."""
         return [
             self._settled,
+            # Who comes now was admitted before, and has looked at the disk since.
+            in_turn(lambda: self.committer.end(Draining())),
             lambda: self.supervisor.stop(self._ticking),  # it ends what a full journal holds
             self._checkpoints_finished,
             in_thread(lambda: self.supervisor.begin(self._stop_threads)),
@@ -392,10 +394,11 @@ class Core:
         self._closing = self.admission.draining = self.admission.closed = True
         self._applier.hasten()
         self.executor.shutdown(wait=False)
-        self._stop_threads()
-        self.executor.shutdown(wait=True)
-        self._files.close()
-        self._held.close()
+        with ExitStack() as ends:  # the last one given comes first
+            ends.callback(self._held.close)
+            ends.callback(self._files.close)
+            ends.callback(self.executor.shutdown, wait=True)
+            ends.callback(self._stop_threads)
 
     def _stop_threads(self) -> None:
         """In order: no new batches, no checkpoint, all applied; each, whatever the one before."""

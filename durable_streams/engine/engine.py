@@ -77,12 +77,12 @@ class Engine:
         self.recovery = recovery
         self._core = core
         self._endings = Endings(core)
-        self._births = Births(core, self._endings.end)
+        self._errands = Errands()
+        self._births = Births(core, self._errands, self._endings.end)
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
         self.closed = False
-        self._errands = Errands()
         self._turns = Turns()  # of appends that cannot be decided at once
         watch = core.supervisor.watch
         self._tasks = [
@@ -128,7 +128,7 @@ class Engine:
         """PUT; durable when this returns."""
         self._check_body(body)
         await self._core.admission.admit()
-        return await self._errands.do(self._births.create(command, body))
+        return await self._births.create(command, body)
 
     def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
         """Begin :meth:`create`, which goes on whatever its caller does; None before its turn."""
