@@ -311,3 +311,44 @@ def test_control_c_ends_a_program_without_a_word(tmp_path: Path, times: int) -> 
         assert program.returncode == 130
         assert "Traceback" not in told
         assert "destroyed" not in told
+
+
+async def use(data_dir: Path) -> None:
+    async with durable_streams.open(data_dir) as streams:
+        await streams.create("s")
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(append_for_ever(streams))
+
+
+async def append_for_ever(streams: Streams) -> None:
+    while True:
+        await streams.append("s", b"x")
+
+
+async def forget(data_dir: Path) -> Streams:
+    streams = await durable_streams.open(data_dir).__aenter__()
+    await streams.create("s")
+    return streams
+
+
+def test_a_loop_that_ends_with_its_tasks_has_nothing_to_tell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        using = asyncio.create_task(use(tmp_path / "a"))
+        while not (tmp_path / "a" / "streams" / "s@").exists():
+            await asyncio.sleep(0)
+        assert not using.done()
+
+    asyncio.run(main())
+    streams = asyncio.run(forget(tmp_path / "b"))
+    with pytest.warns(ResourceWarning, match="never closed"):
+        del streams
+    assert [r.getMessage() for r in caplog.records if r.levelname != "INFO"] == []
+    asyncio.run(use_once(tmp_path / "b"))
+
+
+async def use_once(data_dir: Path) -> None:
+    async with durable_streams.open(data_dir) as streams:
+        await streams.append("s", b"x")

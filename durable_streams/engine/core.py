@@ -304,7 +304,7 @@ class Core:
 
     def _on_task_ended(self, error: StorageFailed) -> None:
         """All else is as it should be."""
-        if self.draining:  # as when asyncio.run ends all tasks: what there is to say was said
+        if self.supervisor.is_ending:  # what there is to say was said
             self.admission.set_fault(error)
             self.committer.end(error)
         else:

@@ -3,7 +3,7 @@
 Each write is admitted, decided in one step without ``await``, submitted, and answered when it is
 durable.  An answer that depends on a decision still on its way (a duplicate, a conflict with it)
 waits until that is durable as well: no crash can make it untrue.  Cancelling a caller cancels
-only its wait.
+only its wait: what was sent on its way goes on, what was not never will.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ PATIENCE_S: Final = 10.0
 
 _stores: Final[set[Store]] = set()
 _leaving: Final[set[Future[None]]] = set()
+os.register_at_fork(after_in_child=_leaving.clear)  # which are threads of the parent
 
 
 def leaving() -> Future[None]:
@@ -45,7 +46,8 @@ def leaving() -> Future[None]:
 
 def let_go(root: Path) -> None:
     """Let go of a directory that nobody can close, and wait for what is being let go.  Blocks."""
-    gc.collect()  # what was dropped may be part of a cycle, such as an exception's traceback
+    if _stores:
+        gc.collect()  # what was dropped may be part of a cycle, such as an exception's traceback
     here = [store for store in list(_stores) if store.is_forgotten() and store.is_at(root)]
     for store in here:
         store.end()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from durable_streams.engine import descriptors, forgotten
@@ -27,11 +27,8 @@ def open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
 
     What this process has open and nobody can close any more gives way.
     """
-    try:
+    with suppress(DataDirectoryInUse):
         return _open_files(disk, data_dir, settings)
-    except DataDirectoryInUse as error:
-        if error.pid != os.getpid():
-            raise
     forgotten.let_go(data_dir)
     return _open_files(disk, data_dir, settings)
 

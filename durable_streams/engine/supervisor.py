@@ -39,7 +39,8 @@ class Supervisor:
     """Starts and watches what runs; its methods are called on the loop.
 
     ``executor``: for what may wait for the disk.  ``bug``: why something ended that should not
-    have, if anything did.  ``is_ending``: the data directory is being closed.
+    have, if anything did.  ``is_ending``: the data directory is being closed, or
+    its loop; then it is no news that tasks end.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -145,6 +146,8 @@ class Supervisor:
         if task not in self._tasks:  # it was stopped
             return
         del self._tasks[task]
+        if task.cancelled() and all(other.cancelling() for other in asyncio.all_tasks(self._loop)):
+            self.is_ending = True  # the loop is, as asyncio.run ends it
         if error is not None or task.cancelled() or not ends:
             self._on_end(self._note(name, error))
 
@@ -160,7 +163,7 @@ class Supervisor:
         self._on_bug(what, self._note(what, error))
 
     def _note(self, what: str, error: BaseException | None) -> StorageFailed:
-        if error is None:  # as asyncio.run does with all tasks that are left
+        if error is None:
             level = logging.DEBUG if self.is_ending else logging.WARNING
             log.log(level, "somebody else cancelled %s; nothing more is written", what)
         elif isinstance(error, KeyboardInterrupt):  # which is raised wherever the program is
