@@ -158,8 +158,10 @@ class _Open:
         assert self._opened is not None
         _, store, home = self._opened
         home.check()  # elsewhere it would wait for ever
-        await store.close()
-        self._opened = None
+        try:
+            await store.close()
+        finally:
+            self._opened = None
 
 
 class Streams:

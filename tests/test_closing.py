@@ -258,10 +258,10 @@ async def test_an_opening_that_is_cancelled_anywhere_holds_nothing(
             break
 
 
-async def test_an_opening_waits_for_one_that_was_cancelled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["FORMAT.json", "journal"])  # before and behind its signature
+async def test_an_opening_waits_for_one_that_was_cancelled(tmp_path: Path, where: str) -> None:
     disk = StagedDisk()
-    await (await Engine.open(tmp_path, Settings())).close()
-    gate = disk.hold("pwrite", "journal")
+    gate = disk.hold("pwrite", where)
     cancelled = asyncio.create_task(Engine.open(tmp_path, Settings(), disk))
     await asyncio.to_thread(gate.reached.wait)
     cancelled.cancel()
