@@ -49,16 +49,17 @@ from durable_streams.library import (
     BEGINNING,
     NOW,
     AppendResult,
-    Message,
     MessagesResult,
     Metadata,
     ReadResult,
     Streams,
     open_streams,
 )
+from durable_streams.messages import Message
 from durable_streams.protocol.commands import ProducerClaim
 from durable_streams.protocol.offsets import Offset
 from durable_streams.settings import Durability, HttpSettings, Settings
+from durable_streams.tail import Tail
 
 open = open_streams  # noqa: A001 - read as durable_streams.open, like os.open
 
@@ -107,6 +108,7 @@ __all__ = [
     "StreamUnreadable",
     "StreamUnusable",
     "Streams",
+    "Tail",
     "TargetTooLong",
     "TooManyProducers",
     "Unavailable",

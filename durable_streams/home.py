@@ -6,7 +6,6 @@ Anywhere else a call would wait for ever, or find another loop's futures: it is 
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 
 from durable_streams.errors import OpenedElsewhere
@@ -33,12 +32,12 @@ class Home:
         if here is not self._loop:
             raise OpenedElsewhere(self._what_to_do())
 
-    def is_left_by_a_child(self) -> bool:
-        """Whether a block is left, by an exception such as ``SystemExit``, in a forked process.
+    def is_left_by_a_child(self, error: BaseException | None) -> bool:
+        """Whether a block is left by an exception, such as ``SystemExit``, in a forked process.
 
         That goes on its way, and nothing is to be closed: it is all the parent's.
         """
-        return not self._process.is_here and sys.exc_info()[0] is not None
+        return error is not None and not self._process.is_here
 
     def _what_to_do(self) -> str:
         if self._loop.is_closed():

@@ -14,40 +14,33 @@ which.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Final
-
-import msgspec
 
 from durable_streams import arguments
 from durable_streams.engine.engine import Engine
-from durable_streams.errors import Draining, InvalidRequest, NotOpen, StorageFailed
+from durable_streams.engine.forgotten import Store
+from durable_streams.errors import InvalidRequest, NotOpen
 from durable_streams.home import Home
+from durable_streams.messages import bytes_of, messages_of
 from durable_streams.protocol.commands import Append, Create, ForkRequest, ProducerClaim
-from durable_streams.protocol.json_borders import Borders
-from durable_streams.protocol.offsets import Offset
-from durable_streams.settings import KIB, Settings
+from durable_streams.settings import Settings
+from durable_streams.tail import Tail
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
+    from types import TracebackType
 
-    from durable_streams.results import Chunk, FileSlice
+    from durable_streams.messages import Message
+    from durable_streams.results import Chunk
 
 Data = bytes | bytearray | memoryview
 """What is appended; at run time anything with the buffer protocol."""
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"
-
-_SLICE_BYTES: Final = 16 * KIB
-_SLICE_MESSAGES: Final = 1024
-"""Of what is made into messages in one turn of the event loop: at most a few milliseconds."""
-
-_TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +89,6 @@ class ReadResult:
         return not self.up_to_date
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """One message: an element of a JSON stream, one append of any other.
-
-    ``offset``: where to read on after it, also between messages that were appended together.
-    """
-
-    # No garbage collector looks at it: it would hold up the loop for each of half a million.
-    data: bytes
-    offset: str
-
-
 @dataclass(frozen=True, slots=True)
 class MessagesResult:
     """Like :class:`ReadResult`, taken apart into messages."""
@@ -116,27 +98,72 @@ class MessagesResult:
     up_to_date: bool
     closed: bool
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the tail was not reached."""
+        return not self.up_to_date
 
-@asynccontextmanager
-async def open_streams(
+
+def open_streams(
     data_dir: str | os.PathLike[str], settings: Settings | None = None
-) -> AsyncIterator[Streams]:
+) -> AbstractAsyncContextManager[Streams]:
     """Open a data directory, made if missing; closed, with everything in its files, at the end.
 
-    Raises :class:`~durable_streams.errors.DataDirectoryError` if the directory is in use (as
+    ``async with durable_streams.open(data_dir) as streams``.
+
+    Raises ``TypeError`` or ``ValueError`` if an argument cannot be; then
+    :class:`~durable_streams.errors.DataDirectoryError` if the directory is in use (as
     ``DataDirectoryInUse``), is not a data directory or one of another version, or cannot be read,
-    written or recovered; ``TypeError`` or ``ValueError`` if an argument cannot be.
+    written or recovered.
+
+    The end of ``async with`` closes it whatever happens: also if its task is cancelled meanwhile,
+    by a timeout, by Ctrl-C or again and again.  It returns when everything is done, and the
+    cancellation goes on from there.  ``asyncio.run`` waits for it, after a second Ctrl-C as well.
+    A third one, or a loop that is ended by other means, leaves the directory as after a crash: what
+    was acknowledged is there, and the next opening recovers it.
+
+    What was opened and is dropped without that end gives a ``ResourceWarning``, and is let go as in
+    a crash, so that the same process can open it again.
     """
-    directory = arguments.directory("data_dir", data_dir)
-    settings = arguments.settings("settings", settings, Settings)
-    home = Home()
-    engine = await Engine.open(directory, settings)
-    try:
-        yield Streams(engine)
-    finally:
-        if not home.is_left_by_a_child():
-            home.check()  # elsewhere it would wait for ever
-            await engine.close()
+    return _Open(data_dir, settings)
+
+
+class _Open:
+    """The ``async with`` of one data directory."""
+
+    def __init__(self, data_dir: str | os.PathLike[str], settings: Settings | None) -> None:
+        self._data_dir = data_dir
+        self._settings = settings
+        self._opened: tuple[Streams, Store, Home] | None = None
+
+    async def __aenter__(self) -> Streams:
+        """Open it."""
+        if self._opened is not None:
+            raise RuntimeError("it is open already: call durable_streams.open() for each opening")
+        directory = arguments.directory("data_dir", self._data_dir)
+        settings = arguments.settings("settings", self._settings, Settings)
+        home = Home()
+        engine = await Engine.open(directory, settings)
+        streams = Streams(engine)
+        self._opened = streams, Store(engine, streams, self), home
+        return streams
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        assert self._opened is not None
+        _, store, home = self._opened
+        if home.is_left_by_a_child(error):
+            return
+        home.check()  # elsewhere it would wait for ever
+        try:
+            await store.close()
+        finally:
+            self._opened = None
 
 
 class Streams:
@@ -327,7 +354,7 @@ class Streams:
         Raises ``StreamNotFound``, ``StreamGone``, ``InvalidOffset``.
         """
         chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
-        data = await self._bytes(chunk)
+        data = await bytes_of(self._engine, chunk)
         if chunk.stream.is_json:
             data = b"[" + data[:-1] + b"]"
         return ReadResult(data, chunk.end.token, chunk.at_tail, chunk.closed)
@@ -346,55 +373,25 @@ class Streams:
         (:meth:`tail` has a few at a time).  Raises what :meth:`read` does.
         """
         chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
-        return await self._messages(chunk)
+        messages = await messages_of(self._engine, chunk)
+        found = messages.some() if messages else []
+        while messages:
+            await asyncio.sleep(0)
+            found += messages.some()
+        return MessagesResult(found, chunk.end.token, chunk.at_tail, chunk.closed)
 
-    async def _messages(self, chunk: Chunk) -> MessagesResult:
-        messages: list[Message] = []
-        async for some in self._slices(chunk):
-            messages += some
-        return MessagesResult(messages, chunk.end.token, chunk.at_tail, chunk.closed)
-
-    async def _slices(self, chunk: Chunk) -> AsyncIterator[list[Message]]:
-        """The messages of a chunk, so many at a time, between which the loop goes on."""
-        data = await self._bytes(chunk)
-        segment, position = chunk.end.segment, chunk.end.position - chunk.size_bytes
-        if chunk.stream.is_json:
-            slices, comma = _json_slices(data), 1
-        else:
-            slices, comma = _append_slices(await self.engine.append_sizes(chunk)), 0
-        begin = 0
-        for number, ends in enumerate(slices):
-            if number:
-                await asyncio.sleep(0)
-            yield [
-                Message(data[start : end - comma], Offset(segment, position + end).token)
-                for start, end in pairwise([begin, *ends])
-            ]
-            begin = ends[-1] if ends else begin
-
-    async def tail(self, path: str, offset: str = BEGINNING) -> AsyncIterator[Message]:
+    def tail(self, path: str, offset: str = BEGINNING) -> Tail:
         """All messages from an offset on, then new ones as they come; ends when the stream closes.
 
-        Raises what :meth:`read` does, ``StreamNotFound`` or ``StreamGone`` also if the stream is
-        deleted or expires meanwhile; and, once there is nothing more to read, ``Draining`` if the
-        data directory is being closed, or ``StorageFailed``: nothing will be written any more.
+        ``async for message in streams.tail(path)``.  A timeout may be around each step
+        (``asyncio.wait_for(anext(messages), 1)``): see :class:`Tail`.
+
+        A step raises what :meth:`read` does, ``StreamNotFound`` or ``StreamGone`` also if the
+        stream is deleted or expires meanwhile; and, once there is nothing more to read,
+        ``Draining`` if the data directory is being closed, or ``StorageFailed``: nothing will be
+        written any more.
         """
-        path, start = arguments.path("path", path), arguments.start("offset", offset)
-        stream = await self.engine.open_stream(path)
-        with self.engine.following(stream):
-            chunk = await self.engine.read(stream, start)
-            while True:
-                async for messages in self._slices(chunk):
-                    for message in messages:
-                        yield message
-                if chunk.closed:
-                    return
-                refusal = self.engine.write_refusal()
-                if not chunk.size_bytes and isinstance(refusal, (Draining, StorageFailed)):
-                    raise refusal.again()
-                if chunk.at_tail:
-                    await self.engine.wait(stream, chunk.end, _TAIL_WAIT_S)
-                chunk = await self.engine.read_on(stream, chunk.end)
+        return Tail(self, arguments.path("path", path), arguments.start("offset", offset))
 
     async def _chunk(self, path: str, offset: str, *, live: bool, timeout_s: float) -> Chunk:
         path, start = arguments.path("path", path), arguments.start("offset", offset)
@@ -407,29 +404,3 @@ class Streams:
                 await self.engine.wait(stream, chunk.end, timeout_s)
                 chunk = await self.engine.read_on(stream, chunk.end)
         return chunk
-
-    async def _bytes(self, chunk: Chunk) -> bytes:
-        try:
-            return b"".join([await self._part(part) for part in chunk.parts])
-        finally:
-            chunk.release()
-
-    async def _part(self, part: bytes | FileSlice) -> bytes:
-        if isinstance(part, bytes):
-            return part
-        return await self.engine.read_slice(part)
-
-
-def _json_slices(data: bytes) -> Iterator[list[int]]:
-    """Where the messages in wire bytes end, each behind its comma."""
-    borders = Borders()
-    for begin in range(0, len(data), _SLICE_BYTES):
-        piece = data[begin : begin + _SLICE_BYTES]
-        yield [begin + end for end in borders.feed(piece)]
-
-
-def _append_slices(sizes: list[int]) -> Iterator[list[int]]:
-    """Where appends end, given how long each one is."""
-    ends = accumulate(sizes)
-    while some := list(islice(ends, _SLICE_MESSAGES)):
-        yield some

@@ -122,6 +122,10 @@ class ServerProcess:
         """Ask the server to end, SIGTERM, wait for it and return its exit code."""
         return self._end(signal.SIGTERM)
 
+    def interrupt(self) -> int:
+        """The same by Ctrl-C, SIGINT."""
+        return self._end(signal.SIGINT)
+
     def restart(self) -> None:
         """SIGKILL and start again, on the same directory and port."""
         self.kill()

@@ -26,6 +26,7 @@ from durable_streams import (
     ProducerClaim,
     Settings,
     Streams,
+    Tail,
     mount,
     open_streams,
 )
@@ -165,7 +166,7 @@ async def is_waited_for(streams: Streams, path: str) -> bool:
 
 async def call(streams: Streams, method: str, arguments: Arguments) -> Any:
     called = getattr(streams, method)(**arguments)
-    return await (anext(called) if inspect.isasyncgen(called) else called)
+    return await (anext(called) if isinstance(called, Tail) else called)
 
 
 def test_the_arguments_of_all_that_is_called_are_known() -> None:

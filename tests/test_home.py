@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 import durable_streams
-from durable_streams import Draining, NotOpen, OpenedElsewhere, Streams
+from durable_streams import Draining, NotOpen, OpenedElsewhere, Streams, Tail
 from durable_streams.engine.engine import Engine
 from durable_streams.protocol.commands import Append, Create
 from durable_streams.protocol.offsets import Start
@@ -44,7 +44,7 @@ def use(streams: Streams, verb: str) -> Awaitable[Any]:
             if parameter.default is parameter.empty
         }
     )
-    return anext(called) if inspect.isasyncgen(called) else called
+    return anext(called) if isinstance(called, Tail) else called
 
 
 async def refusal(streams: Streams, verb: str) -> Exception:

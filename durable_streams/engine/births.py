@@ -43,9 +43,10 @@ from durable_streams.storage.format.sidecar import NO_FORKS, ForkOrigin, Sidecar
 from durable_streams.storage.stream_files import DamagedFiles, LoadedStream
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from durable_streams.engine.core import Core
+    from durable_streams.engine.errands import Errands
     from durable_streams.engine.stream import Payload
     from durable_streams.protocol.commands import Create, ForkRequest
 
@@ -53,14 +54,20 @@ if TYPE_CHECKING:
 class Births:
     """The verbs ``create`` and ``fork``."""
 
-    def __init__(self, core: Core, remove: Callable[[Stream], Awaitable[None]]) -> None:
+    def __init__(
+        self, core: Core, errands: Errands, remove: Callable[[Stream], Coroutine[None, None, None]]
+    ) -> None:
         """``remove`` ends an expired or deleted stream that is in the way."""
         self._core = core
+        self._errands = errands
         self._remove = remove
         self._making: dict[str, asyncio.Future[None]] = {}
 
     async def create(self, command: Create, body: bytes) -> Created:
-        """Create the stream, or find that it exists already; durable when this returns."""
+        """Create the stream, or find that it exists already; durable when this returns.
+
+        Who is cancelled before anything was sent on its way has created nothing, nor will have.
+        """
         content_type = command.content_type or media_type.DEFAULT
         payload = None
         if len(body) > LARGE_BODY and command.fork is None:
@@ -79,7 +86,7 @@ class Births:
                 return await self._same(existing, command)
             # A crash may have come between the end of the last fork and that of its source.
             with suppress(StreamNotFound, StreamGone):  # somebody else removed it, or forks need it
-                await self._remove(existing)
+                await self._errands.do(self._remove(existing))
             if existing.ended is None:
                 raise StreamExists(command.path, "it was deleted, and its forks still need it")
         if command.fork is not None:
@@ -157,11 +164,14 @@ class Births:
         """Nobody else makes a stream at the path meanwhile, and none is being deleted there."""
         making = self._core.loop.create_future()
         self._making[command.path] = making
-        try:
-            return await self._fork_alone(command, request, body)
-        finally:
+
+        def made(_: object) -> None:
             del self._making[command.path]
             making.set_result(None)
+
+        task = self._errands.begin(self._fork_alone(command, request, body))
+        task.add_done_callback(made)
+        return await asyncio.shield(task)
 
     async def _fork_alone(self, command: Create, request: ForkRequest, body: bytes) -> Created:
         source = await self._source(command, request)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from durable_streams.engine.closing import retrieve
 from durable_streams.engine.outages import Outages
 from durable_streams.engine.runtime import call_after_reading
 from durable_streams.engine.stream import STREAM_BYTES, Stream
@@ -205,6 +206,7 @@ class Catalog:
         return found
 
     def _opened(self, path: str, task: asyncio.Task[Stream | None]) -> None:
+        retrieve(task)  # all who asked may have left
         if self._opening.get(path) is task:
             del self._opening[path]
 

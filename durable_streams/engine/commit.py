@@ -71,7 +71,7 @@ class Committer:
         self._is_starting = self._is_syncing = False
         self.waiting_bytes = 0
         self.stalled = False
-        self._ended: StorageFailed | None = None
+        self._ended: StreamError | None = None
 
     def submit(self, operation: Operation) -> None:
         """Queue an operation; all given before it come first."""
@@ -181,7 +181,7 @@ class Committer:
         _refuse(failed, error)
         self._changes.wake()
 
-    def end(self, error: StorageFailed) -> None:
+    def end(self, error: StreamError) -> None:
         """Fail what was not handed over yet, and everything that still comes."""
         self._ended = error
         self.refuse(error)

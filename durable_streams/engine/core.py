@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.engine import descriptors, loop_copies
@@ -19,6 +20,7 @@ from durable_streams.engine.apply import Applier
 from durable_streams.engine.catalog import Catalog
 from durable_streams.engine.checkpoints import Checkpointer
 from durable_streams.engine.clock import Clock
+from durable_streams.engine.closing import in_thread, in_turn
 from durable_streams.engine.commit import Committer
 from durable_streams.engine.lag import Lag
 from durable_streams.engine.live import Deliveries
@@ -38,6 +40,7 @@ from durable_streams.storage.writer import StreamWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from durable_streams.engine.closing import Step
     from durable_streams.engine.operations import Operation
     from durable_streams.engine.runtime import Runtime
     from durable_streams.engine.stream import Stream
@@ -114,9 +117,15 @@ class Core:
             self.admission,
             coming=lambda: self.committer.waiting_bytes + self._lag.bytes,
         )
+        # Each is let go once, whoever does it, and whatever became of the one before.
+        self._files, self._held = ExitStack(), ExitStack()
+        self._files.callback(journal.close)
+        self._files.callback(self._writer.close)
+        self._held.callback(directory.close)
+        self._held.callback(self.reader.close)
         self._make_threads_work()
         self.retries.put_out_of_service(outages)
-        supervisor.tell_of_bugs(self._on_bug, self._refuse_writes)
+        supervisor.tell_of_bugs(self._on_bug, self._on_task_ended)
         self._ticking = supervisor.watch("ticks", Ticks(self).run())
         self._sync_what_recovery_left()
 
@@ -215,6 +224,7 @@ class Core:
 
     def drain(self) -> None:
         """Admit no more writes, and none of those that wait to be."""
+        self.supervisor.is_ending = True
         self.admission.drain()
 
     # -- the way of an operation -----------------------------------------------------------
@@ -293,6 +303,14 @@ class Core:
             self.committer.end(error)
             log.critical("%s; reads go on", error)
 
+    def _on_task_ended(self, error: StorageFailed) -> None:
+        """All else is as it should be."""
+        if self.supervisor.is_ending:  # what there is to say was said
+            self.admission.set_fault(error)
+            self.committer.end(error)
+        else:
+            self._refuse_writes(error)
+
     def _on_fault(self, error: StorageFailed) -> None:
         """What is in the files, or durable, is not known any more."""
         self._is_sound = False
@@ -341,30 +359,54 @@ class Core:
 
     # -- the end ---------------------------------------------------------------------------
 
-    async def close(self) -> None:
+    def steps_of_closing(self) -> list[Step]:
         """Finish what was accepted, bring the files up to date, and let go of the directory."""
+        return [
+            self._settled,
+            # Who comes now was admitted before, and has looked at the disk since.
+            in_turn(lambda: self.committer.end(Draining())),
+            lambda: self.supervisor.stop(self._ticking),  # it ends what a full journal holds
+            self._checkpoints_finished,
+            in_thread(lambda: self.supervisor.begin(self._stop_threads)),
+            # What the threads had to say was heard before we came back here.
+            in_thread(lambda: self.supervisor.begin(self._finish_files)),
+            # Who left may have left something behind that writes, and then the lock must be ours.
+            self.executor.finished,
+            in_turn(self._let_go),
+        ]
+
+    async def _settled(self) -> None:
         self._applier.hasten()
         if self.committer.stalled or not self.retries.can_keep():
             self.committer.refuse(Draining())
         await self.committer.settled()
-        await self.supervisor.stop(self._ticking)  # not before: it ends what a full journal holds
+
+    async def _checkpoints_finished(self) -> None:
         self._closing = True  # the last checkpoint is our own
         await self._checkpointer.finished()
-        await self.run(self._stop_threads)
-        # What the threads had to say was heard before we came back here.
-        await self.run(self._finish_files)
-        # Who left may have left something behind that writes, and then the lock must be ours.
-        await self.executor.finished()
-        self.reader.close()
-        self.executor.shutdown(wait=False)
+
+    def _let_go(self) -> None:
+        self.supervisor.abandon()
         self.admission.closed = True
-        self.directory.close()
+        self._held.close()
+
+    def abandon(self) -> None:
+        """Let go of the directory with what is in it; in a thread of nobody's, which it blocks."""
+        self._closing = self.admission.draining = self.admission.closed = True
+        self._applier.hasten()
+        self.executor.shutdown(wait=False)
+        with ExitStack() as ends:  # the last one given comes first
+            ends.callback(self._held.close)
+            ends.callback(self._files.close)
+            ends.callback(self.executor.shutdown, wait=True)
+            ends.callback(self._stop_threads)
 
     def _stop_threads(self) -> None:
-        """In order: no new batches, no checkpoint, all applied."""
-        self.committer.stop()
-        self._checkpointer.stop()
-        self._applier.stop()
+        """In order: no new batches, no checkpoint, all applied; each, whatever the one before."""
+        with ExitStack() as stops:  # the last one given comes first
+            stops.callback(self._applier.stop)
+            stops.callback(self._checkpointer.stop)
+            stops.callback(self.committer.stop)
 
     def _finish_files(self) -> None:
         """All synced, and the journal says so, unless streams out of service still need it."""
@@ -376,8 +418,7 @@ class Core:
         except Exception as error:
             log.critical("bug: the last checkpoint failed", exc_info=True)
             self._on_last_fault(error)
-        self._writer.close()
-        self._journal.close()
+        self._files.close()
 
     def _checkpoint_last(self) -> None:
         try:

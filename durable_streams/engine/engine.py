@@ -3,7 +3,7 @@
 Each write is admitted, decided in one step without ``await``, submitted, and answered when it is
 durable.  An answer that depends on a decision still on its way (a duplicate, a conflict with it)
 waits until that is durable as well: no crash can make it untrue.  Cancelling a caller cancels
-only its wait.
+only its wait: what was sent on its way goes on, what was not never will.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.engine.births import Births
 from durable_streams.engine.catalog import unreadable
+from durable_streams.engine.closing import Closing, in_turn
 from durable_streams.engine.core import Core
+from durable_streams.engine.decided import Decided
 from durable_streams.engine.endings import Endings
+from durable_streams.engine.errands import Errands
 from durable_streams.engine.lifetimes import Reclaimer
 from durable_streams.engine.opening import close_unused, open_files
 from durable_streams.engine.operations import AppendOperation
@@ -45,12 +46,12 @@ from durable_streams.settings import MIB
 from durable_streams.storage.disk import Disk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from concurrent.futures import Executor
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from durable_streams.engine.operations import Operation
+    from durable_streams.engine.closing import Step
     from durable_streams.engine.stream import Payload, Stream
     from durable_streams.errors import StorageFailed
     from durable_streams.protocol.commands import Append, Create
@@ -58,33 +59,10 @@ if TYPE_CHECKING:
     from durable_streams.results import Chunk, Created, FileSlice, StreamInfo, StreamRef, Subscriber
     from durable_streams.settings import Settings
 
-_T = TypeVar("_T")
-
 _PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
 _PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
 
 log = logging.getLogger("durable_streams.engine")
-
-
-class Decided(msgspec.Struct, frozen=True):
-    """An append that was decided: ``result`` is the answer as soon as ``after`` is durable.
-
-    ``after`` is None if nothing the answer depends on is under way; if it fails, its error is the
-    answer.
-    """
-
-    after: Operation | None
-    result: Appended | StreamError
-
-    def outcome(self) -> Appended:
-        """The answer; raises what it was refused with."""
-        failure = self.after.error if self.after is not None else None
-        if failure is None and isinstance(self.result, StreamError):
-            failure = self.result
-        if failure is not None:
-            raise failure.again()
-        assert isinstance(self.result, Appended)
-        return self.result
 
 
 class Engine:
@@ -95,15 +73,16 @@ class Engine:
 
     def __init__(self, core: Core, recovery: str) -> None:
         self.settings = core.settings
+        self.root = core.directory.root
         self.recovery = recovery
         self._core = core
         self._endings = Endings(core)
-        self._births = Births(core, self._endings.end)
+        self._errands = Errands()
+        self._births = Births(core, self._errands, self._endings.end)
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
         self.closed = False
-        self._long: set[asyncio.Task[object]] = set()
         self._turns = Turns()  # of appends that cannot be decided at once
         watch = core.supervisor.watch
         self._tasks = [
@@ -112,6 +91,7 @@ class Engine:
         ]
         if core.catalog.verifying:
             self._tasks.append(watch("verifier", Verifier(core).run(), ends=True))
+        self._closing = Closing(self.drain, self._steps_of_closing())
 
     @classmethod
     async def open(
@@ -139,7 +119,7 @@ class Engine:
             return cls(core, str(recovery))
         except BaseException:
             supervisor.abandon()
-            opening.add_done_callback(close_unused)  # of a cancelled caller it may still go on
+            close_unused(opening)  # of a cancelled caller it may still go on
             raise
 
     # -- writes ----------------------------------------------------------------------------
@@ -148,14 +128,14 @@ class Engine:
         """PUT; durable when this returns."""
         self._check_body(body)
         await self._core.admission.admit()
-        return await self._finish(self._begin(self._births.create(command, body)))
+        return await self._births.create(command, body)
 
     def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
         """Begin :meth:`create`, which goes on whatever its caller does; None before its turn."""
         self._check_body(body)
         if not self._core.admission.is_open():
             return None
-        return self._begin(self._births.create(command, body))
+        return self._errands.begin(self._births.create(command, body))
 
     async def append(self, command: Append, body: bytes) -> Appended:
         """POST: append, close, or both in one step; durable when this returns."""
@@ -251,7 +231,7 @@ class Engine:
         await self._core.admission.admit(frees=True)
         stream = await self._find(path)
         self._check_usable(stream)
-        await self._finish(self._begin(self._endings.end(stream)))
+        await self._errands.do(self._endings.end(stream))
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the streams' files, which lag behind."""
@@ -262,21 +242,6 @@ class Engine:
             raise TypeError(f"a body must be bytes, not {type(body).__name__}")
         if len(body) > self.settings.max_append_bytes:
             raise PayloadTooLarge(self.settings.max_append_bytes)
-
-    def _begin(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
-        """Begin several steps that belong together; closing waits for them."""
-        task = asyncio.create_task(work)
-        self._long.add(task)
-        task.add_done_callback(self._long.discard)
-        return task
-
-    async def _finish(self, task: asyncio.Task[_T]) -> _T:
-        """Wait for what was begun; it goes on even if the caller goes away meanwhile."""
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise
 
     # -- reads -----------------------------------------------------------------------------
 
@@ -479,20 +444,44 @@ class Engine:
             if stream.audience:
                 stream.audience.drain(Draining())
 
+    @property
+    def closing(self) -> bool:
+        """Whether :meth:`close` is under way, or done."""
+        return self._closing.has_begun
+
     async def close(self) -> None:
         """Drain, finish, checkpoint, and give up the data directory.
 
+        All of that is done when this returns, or raises ``CancelledError`` because its caller was
+        cancelled meanwhile, once or many times; see :mod:`durable_streams.engine.closing`.
         :class:`OpenedElsewhere` in a forked process, which would wait for threads it has not.
         """
         self._core.supervisor.process.check()
-        self.drain()
-        await self._core.deliveries.finished()
-        await self._core.supervisor.stop(*self._tasks)
-        if self._long:
-            await asyncio.wait(self._long)
-        await self._endings.finished()
-        await self._core.close()
+        await self._closing.finish()
+
+    def _steps_of_closing(self) -> list[Step]:
+        core = self._core
+        return [
+            core.deliveries.finished,
+            lambda: core.supervisor.stop(*self._tasks),
+            self._errands.finished,
+            self._endings.finished,
+            *core.steps_of_closing(),
+            in_turn(lambda: setattr(self, "closed", True)),
+        ]
+
+    def abandon(self) -> None:
+        """Give up the data directory as a crash would, while the process goes on; blocks.
+
+        For when nobody is there to close it: its loop does nothing, or nobody uses it.
+        """
         self.closed = True
+        self._core.abandon()
+
+    def cancel_tasks(self) -> None:
+        """End what still runs on the loop, after that."""
+        self._core.supervisor.cancel_tasks()
+        self._errands.cancel()
 
 
 def _time_out(waiter: asyncio.Future[bool]) -> None:

@@ -12,6 +12,7 @@ import asyncio
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from durable_streams.engine.closing import retrieve
 from durable_streams.errors import NotOpen, OpenedElsewhere
 from durable_streams.storage.child_processes import OwnProcess
 
@@ -52,7 +53,10 @@ class ClosableExecutor(Executor):
     async def finished(self) -> None:
         """Return when no job is done any more, whether somebody waits for it or has left."""
         while jobs := list(self._unfinished):
-            await asyncio.gather(*map(asyncio.wrap_future, jobs), return_exceptions=True)
+            ends = [asyncio.wrap_future(job) for job in jobs]
+            for end in ends:
+                end.add_done_callback(retrieve)
+            await asyncio.wait(ends)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durable_streams.engine import descriptors
-from durable_streams.errors import DataDirectoryError
+from durable_streams.engine import descriptors, forgotten
+from durable_streams.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.settings import Durability
 from durable_streams.storage.directory import FULL, DataDirectory
 from durable_streams.storage.journal import Journal, SyncFailed
@@ -18,11 +19,21 @@ if TYPE_CHECKING:
     from durable_streams.settings import Settings
     from durable_streams.storage.disk import Disk
 
+    Opened = tuple[DataDirectory, Journal, Recovery]
 
-def open_files(
-    disk: Disk, data_dir: Path, settings: Settings
-) -> tuple[DataDirectory, Journal, Recovery]:
-    """Lock, recover, and begin the journal; blocks."""
+
+def open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
+    """Lock, recover, and begin the journal; blocks.
+
+    What this process has open and nobody can close any more gives way.
+    """
+    with suppress(DataDirectoryInUse):
+        return _open_files(disk, data_dir, settings)
+    forgotten.let_go(data_dir)
+    return _open_files(disk, data_dir, settings)
+
+
+def _open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
     directory = DataDirectory.open(disk, data_dir)
     try:
         in_sync = settings.durability is Durability.FSYNC
@@ -49,12 +60,25 @@ def open_files(
     return directory, journal, recovery
 
 
-def close_unused(opening: Future[tuple[DataDirectory, Journal, Recovery]]) -> None:
-    """Let go of what was opened for nobody; in whichever thread that comes to its end."""
-    if not opening.cancelled() and opening.exception() is None:
-        directory, journal, _ = opening.result()
-        journal.close()
-        directory.close()
+def close_unused(opening: Future[Opened]) -> None:
+    """Let go of what is opened for nobody, in whichever thread that comes to its end.
+
+    Whoever opens the directory next in this process waits for that.
+    """
+    left = forgotten.leaving()
+
+    def close(opening: Future[Opened]) -> None:
+        try:
+            if not opening.cancelled() and opening.exception() is None:
+                directory, journal, _ = opening.result()
+                try:
+                    journal.close()
+                finally:
+                    directory.close()
+        finally:
+            left.set_result(None)
+
+    opening.add_done_callback(close)
 
 
 def _journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -> Journal:

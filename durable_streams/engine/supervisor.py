@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 
 WorkerName = Literal["commit", "apply", "checkpoint"]
 
+_STEP: Final = "a step on the event loop"
+
 _WORKERS: Final[tuple[WorkerName, ...]] = ("commit", "apply", "checkpoint")
 
 log = logging.getLogger("durable_streams.engine")
@@ -38,7 +40,8 @@ class Supervisor:
     """Starts and watches what runs; its methods are called on the loop.
 
     ``executor``: for what may wait for the disk.  ``process``: that has all this.  ``bug``: why
-    something ended that should not have, if anything did.
+    something ended that should not have, if anything did.  ``is_ending``: the data directory is
+    being closed, or its loop; then it is no news that tasks end.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -50,6 +53,7 @@ class Supervisor:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._workers: dict[WorkerName, Worker] = {}
         self.bug: StorageFailed | None = None
+        self.is_ending = False
         try:
             for name in _WORKERS:
                 self._workers[name] = runtime.worker(name, partial(self._died, name))
@@ -96,7 +100,10 @@ class Supervisor:
         try:
             callback(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
-            self.met("a step on the event loop", error)
+            self.met(_STEP, error)
+        except BaseException as error:
+            self.met(_STEP, error)  # it ended in the middle, all the same
+            raise
 
     def _died(self, name: WorkerName, error: BaseException) -> None:
         """In a worker's thread, at its end."""
@@ -106,12 +113,20 @@ class Supervisor:
         """Do something that may wait for the disk, off the loop."""
         return await self._loop.run_in_executor(self.executor, function, *arguments)
 
+    def begin(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
+        """The same, to be awaited later, or again."""
+        return self._loop.run_in_executor(self.executor, function)
+
     def abandon(self) -> None:
         """Let all threads and tasks end, with what they have; for when the opening failed."""
-        while self._tasks:
-            self._tasks.popitem()[0].cancel()
+        self.cancel_tasks()
         self._stop_workers()
         self.executor.shutdown(wait=False)
+
+    def cancel_tasks(self) -> None:
+        """Let all tasks end."""
+        while self._tasks:
+            self._tasks.popitem()[0].cancel()
 
     def _stop_workers(self) -> None:
         for worker in self._workers.values():
@@ -129,27 +144,32 @@ class Supervisor:
         return task
 
     def _done(self, name: str, ends: bool, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
         if task not in self._tasks or not self.process.is_here:  # it was stopped, or is a copy
             return
         del self._tasks[task]
-        error = None if task.cancelled() else task.exception()
+        if task.cancelled() and all(other.cancelling() for other in asyncio.all_tasks(self._loop)):
+            self.is_ending = True  # the loop is, as asyncio.run ends it
         if error is not None or task.cancelled() or not ends:
             self._on_end(self._note(name, error))
 
     async def stop(self, *tasks: asyncio.Task[None]) -> None:
-        """End tasks; they have ended when this returns."""
+        """End tasks; they have ended when this returns.  Once more is as good as once."""
         for task in tasks:
             self._tasks.pop(task, None)
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks)
 
     def met(self, what: str, error: BaseException) -> None:
         """A bug ended something."""
         self._on_bug(what, self._note(what, error))
 
     def _note(self, what: str, error: BaseException | None) -> StorageFailed:
-        if error is None:  # as asyncio.run does with all tasks that are left
-            log.warning("somebody else cancelled %s; nothing more is written", what)
+        if error is None:
+            level = logging.DEBUG if self.is_ending else logging.WARNING
+            log.log(level, "somebody else cancelled %s; nothing more is written", what)
+        elif isinstance(error, KeyboardInterrupt):  # which is raised wherever the program is
+            log.warning("%s was interrupted; nothing more is written", what)
         else:
             log.critical("bug: %s ended; nothing more is written", what, exc_info=error)
         failure = StorageFailed(f"a part of the server ended ({what})")

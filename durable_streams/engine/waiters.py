@@ -16,7 +16,7 @@ class Waiters:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     def __bool__(self) -> bool:
         """Whether anybody waits."""
@@ -25,17 +25,18 @@ class Waiters:
     async def wait(self, deadline: float | None = None) -> None:
         """Return at the next change, or at ``deadline`` by the loop's clock."""
         waiter = self._loop.create_future()
-        self._waiting.append(waiter)
+        self._waiting[waiter] = None
         timer = self._loop.call_at(deadline, resolve, waiter) if deadline is not None else None
         try:
             await waiter
         finally:
+            self._waiting.pop(waiter, None)
             if timer is not None:
                 timer.cancel()
 
     def wake(self) -> None:
         """Something changed."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for waiter in waiting:
             resolve(waiter)
 

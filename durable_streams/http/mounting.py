@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from durable_streams import arguments
-from durable_streams.engine.engine import Engine
 from durable_streams.errors import StreamNotFound
-from durable_streams.home import Home
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.urls import split_target
-from durable_streams.library import Streams
+from durable_streams.library import Streams, open_streams
 from durable_streams.protocol import replies
 from durable_streams.settings import HttpSettings, Settings
 
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from durable_streams.engine.engine import Engine
 
 _NO_PREFIX: Final = re.compile("[{}?#]")  # what the router or a URL takes for something else
 
@@ -106,15 +106,12 @@ class Mount:
             self._handler = None
             return
         assert self._data_dir is not None
-        home = Home()
-        engine = await Engine.open(self._data_dir, self._settings)
-        self._handler = StreamsHandler(engine, self._http_settings)
-        try:
-            yield
-        finally:
-            self._handler = None
-            if not home.is_left_by_a_child():
-                await engine.close()
+        async with open_streams(self._data_dir, self._settings) as streams:
+            self._handler = StreamsHandler(streams.engine, self._http_settings)
+            try:
+                yield
+            finally:
+                self._handler = None
 
     async def drain(self, _app: web.Application) -> None:
         """End live reads, so that the application need not wait for them."""

@@ -318,10 +318,12 @@ class DataDirectory(Layout):
         self.disk.sync_directory(self.root)
 
     def close(self) -> None:
-        """Give up the lock."""
+        """Give up the lock, whatever happens."""
         with no_fork:
-            self.disk.close(self.root_fd)
-            self.disk.close(self._lock_fd)
+            try:
+                self.disk.close(self.root_fd)
+            finally:
+                self.disk.close(self._lock_fd)
 
 
 def absolute(path: Path) -> Path:

@@ -214,8 +214,9 @@ async def test_a_directory_that_cannot_be_opened_leaves_no_thread(tmp_path: Path
 
 
 async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_it(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("durable_streams.engine.forgotten.PATIENCE_S", 0.0)
     disk = StagedDisk()
     await (await Engine.open(tmp_path / "data", SETTINGS)).close()
     gate = disk.hold("pwrite", "data/journal")

@@ -49,7 +49,7 @@ async def tail(engine: Engine) -> None:
     messages = Streams(engine).tail("s")
     await anext(messages)
     await passes(3 * TTL_S)  # its consumer is busy with the first message
-    await messages.aclose()  # type: ignore[attr-defined]
+    await messages.aclose()
 
 
 READERS = pytest.mark.parametrize("reader", [long_poll, live_read, tail])

@@ -1,0 +1,95 @@
+"""What was read, taken apart into messages: byte for byte as appended, with an offset each."""
+
+from __future__ import annotations
+
+from itertools import accumulate, islice, pairwise
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from durable_streams.protocol.json_borders import Borders
+from durable_streams.protocol.offsets import Offset
+from durable_streams.settings import KIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from durable_streams.engine.engine import Engine
+    from durable_streams.results import Chunk, FileSlice
+
+_SLICE_BYTES: Final = 16 * KIB
+_SLICE_MESSAGES: Final = 1024
+"""Of what is made into messages in one turn of the event loop: at most a few milliseconds."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One message: an element of a JSON stream, one append of any other.
+
+    ``offset``: where to read on after it, also between messages that were appended together.
+    """
+
+    # No garbage collector looks at it: it would hold up the loop for each of half a million.
+    data: bytes
+    offset: str
+
+
+class Messages:
+    """The messages of a chunk, made when they are asked for; true while there are more."""
+
+    def __init__(self, data: bytes, end: Offset, sizes: list[int] | None) -> None:
+        """``end``: where the chunk ends.  ``sizes``: those of its appends; None for JSON."""
+        self._data = data
+        self._segment = end.segment
+        self._position = end.position - len(data)
+        self._begin = 0
+        self._comma = int(sizes is None)
+        self._ends = _json_slices(data) if sizes is None else _append_slices(sizes)
+
+    def __bool__(self) -> bool:
+        return self._begin < len(self._data)
+
+    def some(self) -> list[Message]:
+        """The next of them, perhaps none; let the event loop go on before the ones behind."""
+        ends = next(self._ends)
+        data, segment, position, comma = self._data, self._segment, self._position, self._comma
+        made = [
+            Message(data[start : end - comma], Offset(segment, position + end).token)
+            for start, end in pairwise([self._begin, *ends])
+        ]
+        self._begin = ends[-1] if ends else self._begin
+        return made
+
+
+async def messages_of(engine: Engine, chunk: Chunk) -> Messages:
+    """The messages of a chunk, which is released, whatever happens."""
+    data = await bytes_of(engine, chunk)
+    if chunk.stream.is_json:
+        return Messages(data, chunk.end, None)
+    return Messages(data, chunk.end, await engine.append_sizes(chunk) if data else [])
+
+
+async def bytes_of(engine: Engine, chunk: Chunk) -> bytes:
+    """All bytes of a chunk, which is released, whatever happens."""
+    try:
+        return b"".join([await _part(engine, part) for part in chunk.parts])
+    finally:
+        chunk.release()
+
+
+async def _part(engine: Engine, part: bytes | FileSlice) -> bytes:
+    return part if isinstance(part, bytes) else await engine.read_slice(part)
+
+
+def _json_slices(data: bytes) -> Iterator[list[int]]:
+    """Where the messages in wire bytes end, each behind its comma."""
+    borders = Borders()
+    for begin in range(0, len(data), _SLICE_BYTES):
+        piece = data[begin : begin + _SLICE_BYTES]
+        yield [begin + end for end in borders.feed(piece)]
+
+
+def _append_slices(sizes: list[int]) -> Iterator[list[int]]:
+    """Where appends end, given how long each one is."""
+    ends = accumulate(sizes)
+    while some := list(islice(ends, _SLICE_MESSAGES)):
+        yield some

@@ -1,0 +1,149 @@
+"""Following a stream, message by message: what :meth:`Streams.tail` gives.
+
+An object, not a generator: a generator that is cancelled has ended, and a timeout around one step
+is a cancellation.  Here every step may be cancelled wherever it waits, any number of times, and the
+next one goes on where it was: what a step has read is noted only when nothing is left to wait for,
+and a message leaves in the same turn of the event loop in which it is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+from weakref import finalize
+
+from durable_streams.errors import Draining, StorageFailed
+from durable_streams.messages import Message, messages_of
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from durable_streams.engine.engine import Engine
+    from durable_streams.library import Streams
+    from durable_streams.messages import Messages
+    from durable_streams.protocol.offsets import Offset, Start
+    from durable_streams.results import StreamRef
+
+_TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
+
+
+class Tail(AsyncIterator[Message]):
+    """The messages of a stream, those to come as well; see :meth:`Streams.tail`.
+
+    ``async for message in tail``, or ``await anext(tail)``, around which a timeout may be: after
+    it, or after an error that passes, ask again, and nothing is lost or repeated.  It is over only
+    when the stream is closed and all of it was given, or after :meth:`aclose`.
+
+    It is for one reader: ``RuntimeError`` if it is asked while somebody else waits for it.  While
+    it is there the stream is in use, so that no TTL ends it.  Who leaves early drops it, or calls
+    :meth:`aclose` (``contextlib.aclosing``), which does not depend on the garbage collector.
+    """
+
+    def __init__(self, streams: Streams, path: str, start: Offset | Start) -> None:
+        """It holds ``streams``: whoever follows a stream has the data directory open."""
+        self._streams = streams
+        self._path = path
+        self._start = start
+        self._stream: StreamRef | None = None
+        self._leave: finalize[[], Tail] | None = None
+        self._end: Offset | None = None  # of what was read, once anything was
+        self._messages: Messages | None = None  # what of it has yet to be made
+        self._ready: deque[Message] = deque()
+        self._at_tail = self._was_empty = self._is_closed = False
+        self._is_waiting = self._is_over = False
+
+    async def __anext__(self) -> Message:
+        """The next message, as soon as there is one; ``StopAsyncIteration`` at the end.
+
+        Raises what :meth:`Streams.tail` says.
+        """
+        self._check_alone()
+        if self._ready:
+            return self._ready.popleft()
+        self._is_waiting = True
+        try:
+            while not self._ready:
+                if self._is_over:
+                    raise StopAsyncIteration
+                await self._read_some(self._streams.engine)
+        finally:
+            self._is_waiting = False
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """End it: there are no more messages, and the stream is not in use by it any more.
+
+        ``RuntimeError`` while somebody waits for it: cancel that first.
+        """
+        self._check_alone()
+        self._finish()
+        await asyncio.sleep(0)  # and it has left
+
+    def _check_alone(self) -> None:
+        if self._is_waiting:
+            raise RuntimeError(
+                f"somebody else waits for the next message of this tail of {self._path!r}: "
+                "call tail() once for each reader"
+            )
+
+    def _finish(self) -> None:
+        self._is_over = True
+        self._messages = None
+        self._ready.clear()
+        if self._leave is not None:
+            self._leave()
+
+    async def _read_some(self, engine: Engine) -> None:
+        """Have more messages ready, perhaps none, or know that it is over."""
+        if self._messages:
+            await asyncio.sleep(0)  # many are made in slices, between which the loop goes on
+        elif self._is_closed:
+            self._finish()
+            return
+        else:
+            await self._read(engine)
+        if self._messages:
+            self._ready.extend(self._messages.some())
+
+    async def _read(self, engine: Engine) -> None:
+        """Read on from where it is, at the tail as soon as there is anything."""
+        stream = self._stream
+        if stream is None:
+            stream = self._stream = await engine.open_stream(self._path)
+            self._leave = _leaving(self, engine.following(stream))
+        if self._end is None:
+            chunk = await engine.read(stream, self._start)
+        else:
+            if self._was_empty:
+                _check_that_more_may_come(engine)
+            if self._at_tail:
+                await engine.wait(stream, self._end, _TAIL_WAIT_S)
+            chunk = await engine.read_on(stream, self._end)
+        messages = await messages_of(engine, chunk)
+        self._messages, self._end = messages, chunk.end
+        self._at_tail, self._is_closed = chunk.at_tail, chunk.closed
+        self._was_empty = not chunk.size_bytes
+
+
+def _check_that_more_may_come(engine: Engine) -> None:
+    refusal = engine.write_refusal()
+    if isinstance(refusal, (Draining, StorageFailed)):
+        raise refusal.again()
+
+
+def _leaving(tail: Tail, following: AbstractContextManager[None]) -> finalize[[], Tail]:
+    """Be in a context; what it gives leaves it, once, at the latest when ``tail`` is dropped."""
+    loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        # Dropped things end in any thread, and in the middle of anything.
+        with suppress(RuntimeError):  # the loop has ended, and so has everything in it
+            loop.call_soon_threadsafe(following.__exit__, None, None, None)
+
+    following.__enter__()
+    leaving = finalize(tail, leave)
+    leaving.atexit = False
+    return leaving
