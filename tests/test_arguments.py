@@ -119,6 +119,7 @@ GIVEN_OUT: Final = {
     durable_streams.MessagesResult,
     durable_streams.Metadata,
     durable_streams.ReadResult,
+    durable_streams.Tail,
 }
 """Classes that nobody has to make."""
 SETTINGS: Final = {Settings, HttpSettings}

@@ -45,8 +45,9 @@ TO_DO: Final = re.compile(
 
 
 INTERNAL: Final = {
-    *("BadLine", "BadSidecar", "DamagedFiles", "DamagedSidecar", "FailedSync", "FilesLost"),
-    *("NewerFiles", "NewerIndex", "NewerSidecar", "SyncFailed", "Unpackable"),  # of the storage
+    *("BadLine", "BadSidecar", "DamagedFiles", "DamagedSidecar", "FailedRead", "FailedSync"),
+    *("FilesLost", "NewerFiles", "NewerIndex", "NewerSidecar", "NotKept", "SyncFailed"),
+    "Unpackable",  # all of the storage
     *("BodyCutOff", "HeadTooLong", "TooManyHeaders"),  # for aiohttp
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
 }

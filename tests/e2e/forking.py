@@ -27,7 +27,7 @@ import uvloop
 from aiohttp import ClientSession, web
 
 import durable_streams
-from durable_streams import OpenedElsewhere, Streams
+from durable_streams import OpenedElsewhere, Streams, Tail
 from durable_streams.protocol.offsets import Start
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
@@ -78,7 +78,7 @@ def method_calls(streams: Streams) -> dict[str, Callable[[], Awaitable[Any]]]:
         parameters = inspect.signature(method).parameters.values()
         needed = {p.name: ARGUMENTS[p.name] for p in parameters if p.default is p.empty}
         called = method(**needed)
-        return anext(called) if inspect.isasyncgen(called) else called
+        return anext(called) if isinstance(called, Tail) else called
 
     return {
         name: partial(call, name)
