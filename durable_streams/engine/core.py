@@ -387,7 +387,6 @@ class Core:
 
     def _let_go(self) -> None:
         self.supervisor.abandon()
-        self.executor.shutdown(wait=True)  # no thread is left; they have nothing to do
         self.admission.closed = True
         self._held.close()
 
