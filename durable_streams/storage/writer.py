@@ -24,7 +24,7 @@ from durable_streams.storage.aside import (
     move_bytes_aside,
     move_to_trash,
 )
-from durable_streams.storage.dirty import Dirty, write_again
+from durable_streams.storage.dirty import Dirty
 from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
@@ -186,7 +186,9 @@ class StreamWriter:
     def holds(self, record: AppendRecord) -> bool:
         """Whether the files have a record's bytes at their places; they are written again.
 
-        The next sync makes them durable.  Other names of the files have the same bytes as before.
+        A sync that failed may have left them in memory only, from where no other one brings them
+        to the disk.  If they are there, this harms nothing, and other names of the files have the
+        same bytes as before.  ``OSError`` where that is refused, or needs room: nobody knows then.
         """
         segment, index = names.files_of(record.path, record.segment, record.id)
         return self._has_bytes(index, record.index, record.index_position) and self._has_bytes(
@@ -201,7 +203,7 @@ class StreamWriter:
         try:
             if self._disk.pread(fd, len(data), position) != data:
                 return False
-            write_again(self._disk, fd, data, position)
+            self._disk.pwrite(fd, data, position)
         finally:
             self._disk.close(fd)
         return True
@@ -264,7 +266,7 @@ class StreamWriter:
             return False
         fd = self._disk.open_write(path)
         try:
-            write_again(self._disk, fd, data, 0)
+            self._disk.pwrite(fd, data, 0)
         except BaseException:
             self._disk.close(fd)
             raise
