@@ -264,8 +264,11 @@ class Core:
         self.admission.look()
 
     def _on_checkpoint(self, number: int) -> None:
-        if self.fault is None and not self._closing:
-            self.retries.free(number, is_needed=bool(self._journal.full_files()))
+        if self.fault is not None or self._closing:
+            return
+        is_needed = bool(self._journal.full_files())
+        if is_needed or not self._writer.has_homeless:
+            self.retries.free(number, is_needed=is_needed)
 
     def _checkpointed(self, number: int) -> None:
         self._moved = self.loop.time()
@@ -409,7 +412,7 @@ class Core:
             stops.callback(self.committer.stop)
 
     def _finish_files(self) -> None:
-        """All synced, and the journal says so, unless streams out of service still need it."""
+        """All synced, and the journal says so, unless it has what the files do not."""
         try:
             if self._is_sound:
                 self._checkpoint_last()
@@ -428,11 +431,13 @@ class Core:
             raise
         try:
             sync_dirty(self.directory, dirty)
-            if not self.catalog.outages.keeps:
+            has_all = not self._writer.has_homeless
+            if has_all and not self.catalog.outages.keeps:
                 self._journal.checkpointed(number)
                 self._journal.write([])
             self._journal.sync()
-            if self.settings.durability is not Durability.FSYNC and not self.catalog.verifying:
+            is_marked = self.settings.durability is not Durability.FSYNC
+            if has_all and is_marked and not self.catalog.verifying:
                 self.directory.unmark_unsynced()
         finally:
             self._writer.synced(dirty)

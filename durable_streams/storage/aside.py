@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.storage import disk as disks
 from durable_streams.storage import names
 from durable_streams.storage.directory import FULL
+from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
     from durable_streams.storage.directory import DataDirectory, Layout
@@ -38,7 +39,7 @@ def move_bytes_aside(
     target = target or _new_aside(directory, f"{Path(file).name}.{begin}")
     end = disk.file_status(fd).size_bytes
     disks.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
-    disk.sync_directory(Path(target).parent)
+    _sync_aside(directory, Path(target).parent)
     disk.truncate(fd, begin)
     disk.sync(fd)  # or else a power cut brings it back, behind what is written next
     log.warning("moved %d torn bytes of %s to %s", end - begin, file, target)
@@ -49,7 +50,7 @@ def keep_aside(directory: DataDirectory, file: StrPath, fd: int, size: int) -> P
     disk = directory.disk
     target = _new_aside(directory, Path(file).name)
     disk.close(disks.own_copy(disk, target, fd, size, f"{target}.part"))
-    disk.sync_directory(directory.aside)
+    _sync_aside(directory, directory.aside)
     return target
 
 
@@ -68,7 +69,7 @@ def move_aside(directory: DataDirectory, path: StrPath) -> Path:
     disk = directory.disk
     target = _new_aside(directory, Path(path).name)
     disk.rename(path, target)
-    disk.sync_directory(directory.aside)
+    _sync_aside(directory, directory.aside)
     disk.sync_directory(Path(path).parent)
     return target
 
@@ -91,6 +92,7 @@ def move_to_trash(directory: DataDirectory, source: StrPath, target: str, *, kee
             return
     if keep:
         _move_each(disk, source, target)
+        disk.sync_directory(directory.trash)
     disks.remove_tree(disk, source)  # the journal knows, should it be interrupted
 
 
@@ -104,6 +106,19 @@ def _move_each(disk: Disk, source: StrPath, target: str) -> None:
         else:
             disk.rename(f"{source}/{name}", f"{target}/{name}")
     disk.sync_directory(target)
+
+
+def _sync_aside(directory: DataDirectory, changed: Path) -> None:
+    """Make the names in ``aside/``, or in a directory there, durable, though we may not list it.
+
+    What was put there would be put there again, and again, if that were an error.
+    """
+    try:
+        directory.disk.sync_directory(changed)
+    except (FailedSync, FileNotFoundError, NotADirectoryError):
+        raise  # it may have taken along what was put there
+    except OSError:
+        directory.disk.sync_file_system(directory.root_fd)
 
 
 def _new_aside(directory: Layout, name: str) -> Path:

@@ -10,7 +10,6 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from durable_streams.storage.directory import FULL
 from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
@@ -45,20 +44,6 @@ class Dirty:
         """It became too much to name."""
         self.everything = True
         self.directories.clear()
-
-
-def write_again(disk: Disk, fd: int, data: bytes, position: int) -> None:
-    """Write what a file has there once more, so that the next sync makes it durable.
-
-    A sync that failed leaves it in memory only, and the system takes it for written: no other sync
-    brings it to the disk.  If it is on the disk, this harms nothing.  Where there is no room for
-    it, as on a full file system that never overwrites, it is left.
-    """
-    try:
-        disk.pwrite(fd, data, position)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
 
 
 def sync_dirty(directory: DataDirectory, dirty: Dirty) -> None:

@@ -162,9 +162,9 @@ class _Builder:
         disks.write_file(self._disk, path, index, sync=True)
         return tail
 
-    def _all_of(self, fd: int) -> bytes:
+    def _read(self, fd: int, size: int, position: int = 0) -> bytes:
         try:
-            return self._disk.pread(fd, self._disk.file_status(fd).size_bytes, 0)
+            return self._disk.pread(fd, size, position)
         except OSError as error:
             raise FailedRead(*error.args) from error
 
@@ -173,7 +173,7 @@ class _Builder:
         segment, to = plan.point
         name = names.index_file(segment, plan.source_id)
         with self._reading(f"{self._source}/{name}") as fd:
-            lines = self._all_of(fd).split(b"\n")
+            lines = self._read(fd, self._disk.file_status(fd).size_bytes).split(b"\n")
         try:
             opening, old_chain = index_format.unpack_opening(lines[0])
             text, chain = index_format.pack_opening(
@@ -186,7 +186,7 @@ class _Builder:
                 line, old_chain = index_format.unpack_line(old, old_chain)
                 end, messages, crc = line.end, line.messages, int(line.crc32, 16)
                 if end > to:
-                    data = self._disk.pread(segment_fd, to - position, position)
+                    data = self._read(segment_fd, to - position, position)
                     end, messages = to, plan.last_messages or 1
                     crc = index_format.checksum(data)
                 if end > position:

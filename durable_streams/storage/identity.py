@@ -4,7 +4,8 @@ A tool that links equal files, a restore that renames over them, or ``rm`` leave
 that nobody will find again.  What was written there and is at the name as well is fine: writing
 goes on at the name.  If the file at the name only lacks an end, it is brought up to what we have.
 Else nothing is right, or we may not look: what we have is kept in ``aside/``, and the stream's
-files are *lost*.  Where nothing can be written there either, the open file is all there is.
+files are *lost*.  Where we may not write any of that, the open file is all there is, and what the
+journal still has.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from durable_streams.storage.open_pairs import OpenFile, Pair
 
 _COMPARED_BYTES: Final = 1024 * 1024
-_REFUSED: Final = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.ELOOP}
-)
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Errors of a directory that is not ours to write."""
+
+_REFUSED: Final = _FORBIDDEN | {errno.EIO, errno.ENOTDIR, errno.ELOOP}
 """Errors of an ``aside/`` that somebody has to see to; room and descriptors come by themselves."""
 
 
@@ -50,6 +52,11 @@ def has_a_name(disk: Disk, file: OpenFile) -> bool:
     return disk.file_status(file.fd).links == 1
 
 
+def is_missing(disk: Disk, path: str) -> bool:
+    """Whether a file is not where it was, though its directory is."""
+    return disk.status(path) is None and disk.is_directory(disks.parent_of(path))
+
+
 def losses_of(directory: DataDirectory, pair: Pair) -> list[FilesLost]:
     """Have both files put in their places; why those are lost that are.
 
@@ -59,13 +66,14 @@ def losses_of(directory: DataDirectory, pair: Pair) -> list[FilesLost]:
     losses: list[FilesLost] = []
     for file in (pair.segment, pair.index):
         written = (file, directory.disk.file_status(file.fd).size_bytes)
+        if written in pair.kept:
+            losses.append(FilesLost(pair.kept[written]))
+            continue
         try:
-            if written in pair.kept:
-                raise pair.kept[written]
             put_in_place(directory, file)
         except FilesLost as error:
             if not isinstance(error, NotKept):
-                pair.kept[written] = error
+                pair.kept[written] = str(error)
             losses.append(error)
     return losses
 
@@ -74,7 +82,7 @@ def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
     """Have at the name what is in an open file, or :class:`FilesLost`; the next sync makes it last.
 
     The file that is at the name then is to be opened anew.  :class:`NotKept`, ``OSError``: what is
-    in the open file can be put nowhere, until somebody sees to ``aside/``, or for now.
+    in the open file can be put nowhere, until somebody lets us write there, or for now.
     """
     disk = directory.disk
     size = disk.file_status(file.fd).size_bytes
@@ -97,7 +105,16 @@ def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
         raise FilesLost(f"{file.path} {lost}; what it held is kept in {kept}")
     if there < size:
         fresh = directory.tmp / Path(file.path).name
-        disk.close(disks.own_copy(disk, file.path, file.fd, size, fresh))
+        try:
+            disk.close(disks.own_copy(disk, file.path, file.fd, size, fresh))
+        except OSError as error:
+            if isinstance(error, disks.FailedSync) or error.errno not in _FORBIDDEN:
+                raise
+            raise NotKept(
+                f"{file.path} was replaced by an older copy, and what that lacks cannot be put "
+                f"there by way of {fresh} ({error.strerror}): only this process has it; let us "
+                f"write there"
+            ) from error
 
 
 def _bytes_there(disk: Disk, file: OpenFile, size: int) -> tuple[int, str]:

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.storage.directory import FULL
-from durable_streams.storage.dirty import write_again
 from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.format import journal as fmt
 
@@ -426,7 +425,8 @@ def make_durable(directory: DataDirectory, newest: Piece | None) -> None:
     """Make durable what is there, so that whoever acts on it does so once and for all.
 
     Nothing is written behind a failed sync, so what one left in memory only can be no more than
-    what is ``newest``, where every batch was synced: that is written again.
+    what is ``newest``, where every batch was synced: that is written again.  Where there is no room
+    for it, as on a full file system that never overwrites, it is left: a start must not need any.
     """
     disk = directory.disk
     if newest is not None:
@@ -444,7 +444,10 @@ def _write_again(disk: Disk, piece: Piece) -> None:
     fd = disk.open_write(piece.path)
     try:
         data = disk.pread(fd, piece.end - piece.begin, piece.begin)
-        write_again(disk, fd, data, piece.begin)
+        disk.pwrite(fd, data, piece.begin)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
     finally:
         disk.close(fd)
 

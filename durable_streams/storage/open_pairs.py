@@ -13,6 +13,7 @@ deletion, and another try of a stream out of service, look at all of them.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from durable_streams.storage.disk import Disk, Identity
-    from durable_streams.storage.identity import FilesLost
 
 HOMELESS_SHARE: Final = 4
 """One part in so many of the open pairs may be homeless; others still have room to be written."""
+
+log = logging.getLogger("durable_streams.storage")
 
 Key = tuple[str, str, int]
 """Path and id of a stream, and the number of a segment."""
@@ -51,7 +53,7 @@ class Pair:
     index: OpenFile
     dirty: bool = False
     syncs: int = 0
-    kept: dict[tuple[OpenFile, int], FilesLost] = field(default_factory=dict)
+    kept: dict[tuple[OpenFile, int], str] = field(default_factory=dict)
 
 
 class OpenPairs:
@@ -100,17 +102,16 @@ class OpenPairs:
         self._held.pop(pair.key, None)
         self._let_go(pair)
 
-    def keep_homeless(self, pair: Pair) -> Pair | None:
-        """Keep a pair open that nobody else has what it holds; which one is given up for it."""
+    def keep_homeless(self, pair: Pair) -> None:
+        """Keep open what nobody else has; the oldest of these is given up if they are too many."""
         self._free.pop(pair.key, None)
         self._held.pop(pair.key, None)
         self.homeless.append(pair)
         self.overflowed, pair.dirty = self.overflowed or pair.dirty, False
-        if len(self.homeless) <= self._max_pairs // HOMELESS_SHARE:
-            return None
-        oldest = self.homeless[0]
-        self.let_homeless_go(oldest)
-        return oldest
+        if len(self.homeless) > self._max_pairs // HOMELESS_SHARE:
+            oldest = self.homeless[0]
+            log.error("stream %s: what was written to its files is given up", oldest.key[0])
+            self.let_homeless_go(oldest)
 
     def let_homeless_go(self, pair: Pair) -> None:
         """What a pair holds is somewhere else by now, or does not matter."""
@@ -122,6 +123,9 @@ class OpenPairs:
         for pair in [pair for pair in self._all() if pair.key[0] == path]:
             pair.dirty = pair.dirty and pair.key[1] != stream_id
             self.drop(pair)
+
+    def drop_homeless(self, path: str, stream_id: str) -> None:
+        """Close the homeless pairs of a stream that is deleted, wherever its directory is."""
         for pair in [pair for pair in self.homeless if pair.key[:2] == (path, stream_id)]:
             self.let_homeless_go(pair)
 
@@ -175,6 +179,12 @@ class OpenPairs:
 
     def close(self) -> None:
         """Close all pairs; whatever is dirty stays so."""
+        for pair in self.homeless:
+            log.error(
+                "stream %s: what was written to its files could be put nowhere until the end: the "
+                "next start has only what the journal still has of it",
+                pair.key[0],
+            )
         for pair in (*self._all(), *self.homeless):
             self._close(pair)
         self._free.clear()

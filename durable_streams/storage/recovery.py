@@ -122,10 +122,14 @@ class Recovery:
 
 
 class _Place(NamedTuple):
-    """Where the next append of a stream continues; ``ahead``: nothing in the files does."""
+    """Where the next append of a stream continues.
+
+    ``ahead``: nothing in the files does.  ``held``: they had all that came before it.
+    """
 
     end: Tail
     ahead: bool
+    held: bool
 
     @property
     def begun(self) -> bool:
@@ -314,7 +318,7 @@ class _Replay:
                     self._know(record, 0, 0, 0)
                 else:
                     root = Tail(0, 0, 0, index_format.root_of(record.id))
-                    self._after[record.path, record.id] = _Place(root, ahead=False)
+                    self._after[record.path, record.id] = _Place(root, ahead=False, held=True)
             case fmt.AdoptRecord():
                 if not self._disk.is_directory(self._directory.tmp / record.id):
                     return self._holds(record.path, record.id)
@@ -344,8 +348,9 @@ class _Replay:
         if not follows and not self._continues_files(record):
             return False
         ahead = follows and known is not None and known.ahead
-        is_first = known is None or not known.begun
-        if not (is_first and self._writer.holds(record)):
+        may_hold = known is None or not follows or known.held
+        held = may_hold and self._writer.holds(record)
+        if not held:
             if not ahead and not (follows and self._writer.has_line(record)):
                 directory = self._directory.stream_directory(record.path)
                 proved = continuation(self._disk, directory, record.id, end_before(record))
@@ -353,7 +358,8 @@ class _Replay:
                     return False
                 ahead = proved is None
             self._writer.append(record, record.data, record.index)
-        self._know(record, record.segment, record.position, record.index_position, ahead=ahead)
+        place = record.segment, record.position, record.index_position
+        self._know(record, *place, ahead=ahead, held=held)
         return True
 
     def _know(
@@ -364,13 +370,14 @@ class _Replay:
         index_position: int,
         *,
         ahead: bool = False,
+        held: bool = True,
     ) -> None:
         """Remember where what was just written at a place leaves a stream."""
         chain = index_format.chain_at_end(record.index)
         if chain is None:
             raise DamagedFiles("a journal record without a running checksum")
         end = Tail(segment, position + len(record.data), index_position + len(record.index), chain)
-        self._after[record.path, record.id] = _Place(end, ahead)
+        self._after[record.path, record.id] = _Place(end, ahead, held)
 
     def _continues_files(self, record: AppendRecord) -> bool:
         directory = self._directory.stream_directory(record.path)

@@ -24,7 +24,7 @@ from durable_streams.storage.aside import (
     move_bytes_aside,
     move_to_trash,
 )
-from durable_streams.storage.dirty import Dirty, write_again
+from durable_streams.storage.dirty import Dirty
 from durable_streams.storage.fork_marks import pack_mark
 from durable_streams.storage.format.index import BadLine, unpack_line
 from durable_streams.storage.format.journal import AppendRecord, SidecarRecord
@@ -33,6 +33,7 @@ from durable_streams.storage.identity import (
     NotKept,
     has_a_name,
     is_in_place,
+    is_missing,
     losses_of,
 )
 from durable_streams.storage.open_pairs import Key, OpenFile, OpenPairs, Pair
@@ -186,7 +187,9 @@ class StreamWriter:
     def holds(self, record: AppendRecord) -> bool:
         """Whether the files have a record's bytes at their places; they are written again.
 
-        The next sync makes them durable.  Other names of the files have the same bytes as before.
+        A sync that failed may have left them in memory only, from where no other one brings them
+        to the disk.  If they are there, this harms nothing, and other names of the files have the
+        same bytes as before.  ``OSError`` where that is refused, or needs room: nobody knows then.
         """
         segment, index = names.files_of(record.path, record.segment, record.id)
         return self._has_bytes(index, record.index, record.index_position) and self._has_bytes(
@@ -201,7 +204,7 @@ class StreamWriter:
         try:
             if self._disk.pread(fd, len(data), position) != data:
                 return False
-            write_again(self._disk, fd, data, position)
+            self._disk.pwrite(fd, data, position)
         finally:
             self._disk.close(fd)
         return True
@@ -264,7 +267,7 @@ class StreamWriter:
             return False
         fd = self._disk.open_write(path)
         try:
-            write_again(self._disk, fd, data, 0)
+            self._disk.pwrite(fd, data, 0)
         except BaseException:
             self._disk.close(fd)
             raise
@@ -290,6 +293,7 @@ class StreamWriter:
         """
         self._directory.check_place()
         source = self._directory.stream_directory(record.path)
+        self._pairs.drop_homeless(record.path, record.id)
         if not self._is_of(source, record.id):
             return
         self._pairs.drop_deleted(record.path, record.id)
@@ -387,23 +391,27 @@ class StreamWriter:
         Where the system refuses that they stay open, as nobody else has what they hold; of
         :class:`NotKept`, aside from those in use.
         """
-        self._directory.check_place()
-        losses = losses_of(self._directory, pair)
-        self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
+        losses = self._losses_of(pair)
         if any(isinstance(lost, NotKept) for lost in losses):
-            if given_up := self._pairs.keep_homeless(pair):
-                log.error("stream %s: what was written to its files is lost", given_up.key[0])
+            self._pairs.keep_homeless(pair)
         else:
             self._pairs.drop(pair)
         for lost in losses:
             raise lost
 
+    def _losses_of(self, pair: Pair) -> list[FilesLost]:
+        """Have what was written at the files' names; why those are lost where that is not right."""
+        self._directory.check_place()
+        self._dirty.note(disks.parent_of(pair.segment.path), self._tmp)
+        return losses_of(self._directory, pair)
+
     def _try_to_keep(self, pair: Pair) -> None:
-        """See whether ``aside/`` can be written by now, for a pair that is homeless."""
-        losses = losses_of(self._directory, pair)
+        """See whether what a homeless pair holds can be put somewhere by now."""
+        losses = self._losses_of(pair)
         if not any(isinstance(lost, NotKept) for lost in losses):
             self._pairs.let_homeless_go(pair)
-            log.warning("stream %s: %s", pair.key[0], "; ".join(map(str, losses)))
+            what = "; ".join(map(str, losses)) or "its files have again what was written to them"
+            log.warning("stream %s: %s", pair.key[0], what)
 
     def forget(self, path: str, stream_id: str) -> None:
         """Let go of a stream's open files: somebody else writes to them.
@@ -438,7 +446,7 @@ class StreamWriter:
     def _open(self, name: str, size: int) -> OpenFile:
         """Open a file below ``streams/`` that has so many bytes and no other name."""
         file = f"{self._streams}/{name}"
-        if size and self._is_missing(file):  # and not to be made: whoever reads it would be misled
+        if size and is_missing(self._disk, file):  # not to be made: it would mislead readers
             raise FilesLost(f"{file} is gone")
         fd = self._disk.open_write(file)
         try:
@@ -459,12 +467,12 @@ class StreamWriter:
             self._disk.close(fd)
             raise
 
-    def _is_missing(self, file: str) -> bool:
-        """Whether a file is not where it was, though its directory is."""
-        disk = self._disk
-        return disk.status(file) is None and disk.is_directory(disks.parent_of(file))
-
     # -- checkpoints -----------------------------------------------------------------------
+
+    @property
+    def has_homeless(self) -> bool:
+        """Whether open files have what is nowhere else, but for the journal; for any thread."""
+        return bool(self._pairs.homeless)
 
     def sync_everything(self) -> None:
         """Have the next checkpoint sync the file system, so that it needs no open file."""

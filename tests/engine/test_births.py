@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
 from durable_streams.protocol.commands import Append, Create, ForkRequest
+from durable_streams.protocol.offsets import Offset
 from durable_streams.settings import Settings
 from tests.storage.staged_disk import StagedDisk
 
@@ -129,4 +131,27 @@ async def test_a_fork_of_what_cannot_be_read_is_refused_by_the_name_of_the_file(
         file.write_bytes(whole)
         assert (await engine.create(FORK, b"")).created
     finally:
+        await engine.close()
+
+
+async def test_a_fork_inside_an_append_that_cannot_be_read_is_refused_by_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system copied the piece; what is left of the append has to be read for its checksum."""
+    monkeypatch.setattr(
+        "durable_streams.storage.system_calls.copy_within",
+        lambda source, target, size: os.pwrite(target, os.pread(source, size, 0), 0),
+    )
+    disk = StagedDisk()
+    engine = await Engine.open(tmp_path / "data", Settings(), disk)
+    try:
+        await engine.create(Create("s", TEXT), b"one.")
+        stream = await engine._find("s")
+        await engine._core.applied_to(stream, stream.durable.offset)
+        disk.fail("pread", errno.EIO, ".seg")
+        inside = ForkRequest("s", Offset(0, 0), 2)
+        with pytest.raises(StreamUnreadable, match=r"'s' .*\.seg:? Input/output error"):
+            await engine.create(Create("fork", None, fork=inside), b"")
+    finally:
+        disk.heal()
         await engine.close()

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,18 +15,15 @@ import pytest
 from durable_streams.engine.engine import Engine
 from durable_streams.errors import (
     DataDirectoryError,
-    Overloaded,
     StorageFailed,
     StreamGone,
     StreamOutOfService,
     Unavailable,
     WriteFailed,
 )
-from durable_streams.settings import KIB, Durability
 from durable_streams.storage.directory import DataDirectory
 from durable_streams.storage.disk import Disk
 from tests.engine.test_faults import (
-    IMPATIENT,
     SMALL_JOURNAL,
     append,
     content,
@@ -185,76 +181,6 @@ async def test_a_file_in_whose_place_we_may_not_look_takes_its_stream_out_of_ser
     assert staged._core._journal.applied > before
     assert [kept.read_bytes() for kept in (data / "aside").iterdir()] == [written]
     await put(staged, "t", b"goes on")
-
-
-async def with_a_file_removed(data: Path, disk: StagedDisk) -> Engine:
-    """An engine whose writers do not wait for long, with ``t``, and ``s`` without its segment."""
-    engine = await Engine.open(data, IMPATIENT, disk)
-    for path in ("s", "t"):
-        await put(engine, path, b"one.")
-        await append(engine, path, b"two.")
-        await in_files(engine, path)
-    (file,) = directory(data, "s").glob("*.seg")
-    file.unlink()
-    return engine
-
-
-async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_they_wait(
-    data: Path, disk: StagedDisk
-) -> None:
-    engine = await with_a_file_removed(data, disk)
-    disk.fail("open_write", errno.ENOSPC, "data/aside/")
-
-    async def fill_the_journal() -> None:
-        while True:
-            await append(engine, "t", bytes(60 * KIB))
-
-    with pytest.raises(Overloaded):
-        await asyncio.wait_for(fill_the_journal(), 30)
-    disk.heal()
-    await asyncio.wait_for(out_of_service(engine, "s"), 30)
-    await engine._core._checkpointer.finished()
-    await append(engine, "t", b"goes on")
-    await engine.close()
-
-
-async def test_an_aside_that_cannot_be_written_stops_no_other_stream(
-    data: Path, disk: StagedDisk
-) -> None:
-    """Whoever removed the file is told, and what it held is kept when that is seen to."""
-    engine = await with_a_file_removed(data, disk)
-    disk.fail("open_write", errno.EACCES, "data/aside/")
-    for _ in range(3 * IMPATIENT.journal_files * IMPATIENT.journal_file_bytes // (60 * KIB)):
-        await append(engine, "t", bytes(60 * KIB))
-    assert engine.out_of_service() == ["s"]
-    with pytest.raises(StreamOutOfService, match=r"aside.*let us write there"):
-        await append(engine, "s", b"three.")
-    assert not list((data / "aside").iterdir())
-    disk.heal()
-    engine._core.checkpoint()
-    await engine._core._checkpointer.finished()
-    assert b"one.two." in [kept.read_bytes() for kept in (data / "aside").iterdir()]
-    await engine.close()
-
-
-async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the_files(
-    data: Path, disk: StagedDisk
-) -> None:
-    settings = replace(SMALL_JOURNAL, durability=Durability.INTERVAL)
-    engine = await Engine.open(data, settings, disk)
-    await put(engine, "s", b"one.")
-    await append(engine, "s", b"two.")
-    await in_files(engine, "s")
-    (file,) = directory(data, "s").glob("*.seg")
-    file.rename(data.parent / "away")
-    disk.fail("open_write", errno.ENOSPC, "data/aside/")
-    await engine.close()
-    assert engine._core.fault is not None
-    assert await asyncio.to_thread(engine._core.directory.is_marked_unsynced)
-    (data.parent / "away").rename(file)
-    again = await Engine.open(data, settings)
-    assert await content(again, "s") == b"one.two."
-    await again.close()
 
 
 async def test_a_sidecar_that_is_away_when_it_is_to_be_replaced_is_when_it_comes_back(

@@ -16,7 +16,7 @@ from durable_streams.storage.disk import FailedSync
 from durable_streams.storage.fork_marks import some_marks
 from durable_streams.storage.format.journal import ForkRecord
 from durable_streams.storage.journal import SyncFailed
-from durable_streams.storage.recovery import recover
+from durable_streams.storage.recovery import apply_again, recover
 from durable_streams.storage.stream_files import load
 from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
 from tests.storage.history import OTHER_ID, History
@@ -149,11 +149,50 @@ def test_files_with_another_name_are_not_copied_for_what_they_have_already(
 ) -> None:
     """A backup by hard links may have been made just before the end."""
     history = History()
-    records: list[Record] = [history.create(b"one."), history.change(cuts=3)]
+    records: list[Record] = [history.create(b"one."), history.append(b"two.")]
+    records += [history.append(b"three.", roll=True), history.change(cuts=3)]
     journaled(directory, *records)
     applied(directory, *records)
     for file in home(directory).iterdir():
         os.link(file, tmp_path / file.name)
     recover(directory, FILES)
     assert {file.stat().st_nlink for file in home(directory).iterdir()} == {2}
-    assert content(directory) == b"one."
+    assert content(directory) == b"one.two.three."
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_what_we_may_only_read_is_left_to_the_journal(
+    directory: DataDirectory, disk: StagedDisk, number: int
+) -> None:
+    """Were it let go, what is in memory only would be lost: nobody else can write it again."""
+    history = History()
+    records: list[Record] = [history.create(b"one."), history.append(b"two.")]
+    journaled(directory, *records)
+    applied(directory, *records)
+    disk.fail("open_write", number, "/streams/")
+    recovery = recover(directory, FILES)
+    assert recovery.kept["s", history.id].records == records
+    assert recovery.applied == 0
+    disk.heal()
+    apply_again(directory, records)
+    assert content(directory) == b"one.two."
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".idx", ".json"])
+def test_what_a_full_disk_does_not_let_be_written_anew_is_left_to_the_journal(
+    directory: DataDirectory, disk: StagedDisk, suffix: str
+) -> None:
+    """Nobody knows whether it is on the disk: its stream waits, alone."""
+    history, other = History(), History("t", OTHER_ID)
+    records: list[Record] = [history.create(b"one."), history.append(b"two.")]
+    records += [other.create(b"other")]
+    journaled(directory, *records)
+    applied(directory, *records)
+    for file in home(directory).glob(f"*{suffix}"):
+        disk.fail("pwrite", errno.ENOSPC, str(file))
+    recovery = recover(directory, FILES)
+    assert list(recovery.kept) == [("s", history.id)]
+    assert recovery.kept["s", history.id].records == records[:2]
+    disk.heal()
+    apply_again(directory, recovery.kept["s", history.id].records)
+    assert content(directory) == b"one.two."

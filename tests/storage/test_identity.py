@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from durable_streams.storage import names
+from durable_streams.storage.identity import FilesLost
 from durable_streams.storage.writer import StreamWriter
 from tests.storage.history import ID, History
 
@@ -143,3 +146,123 @@ def test_what_waits_for_room_to_be_kept_is_kept_once_and_takes_none_meanwhile(
     dirty = writer.take_dirty()
     assert not dirty.pairs
     writer.synced(dirty)
+
+
+def by_an_older_copy(segment: Path) -> None:
+    older = segment.with_suffix(".old")
+    older.write_bytes(b"one.")
+    older.rename(segment)
+
+
+def made_homeless(disk: StagedDisk, writer: StreamWriter, file: Path) -> None:
+    file.unlink()
+    disk.fail("open_write", errno.EACCES, "/aside/")
+    assert len(list(writer.strayed())) == 1
+    writer.synced(writer.take_dirty())
+
+
+def test_what_is_put_back_after_all_is_for_the_next_sync(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
+) -> None:
+    segment, _ = files
+    made_homeless(disk, writer, segment)
+    segment.write_bytes(b"one.")  # somebody puts an older copy there
+    assert list(writer.strayed()) == []
+    assert not writer.has_homeless
+    assert segment.read_bytes() == b"one.two."
+    dirty = writer.take_dirty()
+    assert {str(segment.parent), str(directory.tmp)} <= dirty.directories
+    writer.synced(dirty)
+
+
+def test_what_has_no_home_is_put_into_no_other_directory_at_our_name(
+    directory: DataDirectory, disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
+) -> None:
+    segment, _ = files
+    made_homeless(disk, writer, segment)
+    disk.heal()
+    root, away = directory.root, directory.root.with_name("away")
+    root.rename(away)
+    shutil.copytree(away, root)
+    segment.write_bytes(b"one.")
+    list(writer.strayed())
+    assert segment.read_bytes() == b"one."
+    assert not list((root / "aside").iterdir())
+    assert writer.has_homeless
+    shutil.rmtree(root)
+    away.rename(root)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+@pytest.mark.parametrize("call", ["open_write", "rename"])
+def test_a_file_that_we_may_not_put_back_holds_up_nothing_and_is_put_back_when_we_may(
+    disk: StagedDisk,
+    writer: StreamWriter,
+    files: tuple[Path, Path],
+    call: str,
+    number: int,
+) -> None:
+    segment, _ = files
+    by_an_older_copy(segment)
+    disk.fail(call, number, "/tmp/" if call == "open_write" else str(segment))
+    [(key, reason)] = writer.strayed()
+    assert key == ("s", ID, 0)
+    assert "only this process has it; let us write there" in reason
+    writer.synced(writer.take_dirty())
+    assert segment.read_bytes() == b"one."
+    disk.heal()
+    assert list(writer.strayed()) == []
+    assert segment.read_bytes() == b"one.two."
+
+
+def test_what_was_lost_grows_by_no_try(
+    disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
+) -> None:
+    for file in files:
+        file.unlink()
+    disk.fail("rename", errno.ENOSPC, ".idx.")
+    for _ in range(3):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            list(writer.strayed())
+    disk.heal()
+    with pytest.raises(FilesLost) as lost:
+        writer.forget("s", ID)
+    frames = [frame.name for frame in traceback.extract_tb(lost.tb)]
+    assert len(frames) == len(set(frames))
+
+
+def test_what_is_kept_where_we_may_write_and_not_look_is_kept_once(
+    directory: DataDirectory,
+    disk: StagedDisk,
+    writer: StreamWriter,
+    files: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a directory of mode 0300: no sync of it can be tried."""
+    sync_directory, synced = disk.sync_directory, disk.calls["sync_file_system"]
+
+    def refusing(path: Path | str) -> None:
+        if Path(path) == directory.aside:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        sync_directory(path)
+
+    monkeypatch.setattr(disk, "sync_directory", refusing)
+    segment, _ = files
+    segment.unlink()
+    [(_, reason)] = writer.strayed()
+    assert "kept in" in reason
+    assert disk.calls["sync_file_system"] == synced + 1
+    assert [kept.read_bytes() for kept in directory.aside.iterdir()] == [b"one.two."]
+
+
+def test_a_deletion_lets_go_of_what_has_no_home_though_the_directory_was_removed(
+    disk: StagedDisk, writer: StreamWriter, files: tuple[Path, Path]
+) -> None:
+    shutil.rmtree(files[0].parent)
+    disk.fail("open_write", errno.EACCES, "/aside/")
+    assert len(list(writer.strayed())) == 1
+    writer.synced(writer.take_dirty())
+    assert set(files) <= set(disk.open_files)
+    writer.delete(History().delete())
+    assert not set(files) & set(disk.open_files)
+    assert not writer.has_homeless
