@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from durable_streams.settings import MIB
 from tests.descriptors import leaked_files, open_now, sockets
-from tests.hostile.raw_clients import MIB, request
+from tests.hostile.raw_clients import request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
