@@ -48,7 +48,7 @@ INTERNAL: Final = {
     *("BadLine", "BadSidecar", "DamagedFiles", "DamagedSidecar", "FailedRead", "FailedSync"),
     *("FilesLost", "NewerFiles", "NewerIndex", "NewerSidecar", "NotKept", "SyncFailed"),
     "Unpackable",  # all of the storage
-    *("BodyCutOff", "HeadTooLong", "TooManyHeaders"),  # for aiohttp
+    *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
 }
 """Errors that are caught inside: nobody who uses the package meets them."""

@@ -23,6 +23,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 from weakref import finalize, ref
 
+from durable_streams.storage.child_processes import OwnProcess
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -62,7 +64,7 @@ class Store:
     def __init__(self, engine: Engine, user: object, owner: object) -> None:
         self.engine = engine
         self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._process = OwnProcess()
         self._owner = ref(owner)
         self._finalizer = finalize(user, self._dropped)
         self._finalizer.atexit = False  # what ends with the process needs no thread to end it
@@ -88,7 +90,7 @@ class Store:
 
     def is_forgotten(self) -> bool:
         """Whether nobody can close it."""
-        if self._pid != os.getpid() or self.engine.closed:
+        if not self._process.is_here or self.engine.closed:
             return False
         return self._loop.is_closed() or (self._owner() is None and not self.engine.closing)
 
@@ -114,7 +116,7 @@ class Store:
 
     def _dropped(self) -> None:
         """Nobody uses it any more; in any thread, and in the middle of anything."""
-        if self._pid != os.getpid() or self.engine.closed:
+        if not self._process.is_here or self.engine.closed:
             return
         if self.engine.closing and not self._loop.is_closed():
             return

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -36,17 +37,20 @@ def protect(loop: asyncio.AbstractEventLoop) -> None:
 
 def _part_from_parent() -> None:
     for loop in list(_loops):
-        with suppress(OSError):  # no descriptor is left, or no /proc
-            _give_own_events(loop)
+        if not loop.is_closed():
+            with suppress(OSError):  # no descriptor is left, or no /proc
+                _give_own_events(loop)
     _loops.clear()
 
 
 def _give_own_events(loop: Any) -> None:  # noqa: ANN401 - private attributes of asyncio's and uvloop's
-    if hasattr(loop, "_selector"):
+    if hasattr(getattr(loop, "_selector", None), "fileno"):
         queue = loop._selector.fileno()  # noqa: SLF001
         _replace_pipe(loop._ssock.fileno(), loop._csock.fileno())  # noqa: SLF001
     elif hasattr(loop, "_get_backend_id"):
         queue = loop._get_backend_id()  # noqa: SLF001
+        with suppress(ValueError):  # in another thread than the one that gets signals
+            signal.set_wakeup_fd(-1)  # which would be handled by the parent, whose pipe it is
     else:
         return
     watched = _WATCHED.findall(Path(f"/proc/self/fdinfo/{queue}").read_bytes())

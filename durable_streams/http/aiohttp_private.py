@@ -29,7 +29,8 @@ Public by their names, and in no manual:
 - ``writer`` of a request, whose ``output_size`` tells that an answer is out, and ``total_bytes``,
   ``set_exception`` and ``feed_eof`` of its ``content``;
 - the parser (``aiohttp.http.HttpRequestParser``) and its errors (``aiohttp.http_exceptions``); the
-  limit that was exceeded is the second of the arguments of ``LineTooLong``.
+  limit that was exceeded is the second of the arguments of ``LineTooLong``, and that there are too
+  many headers, or trailers, is only said in the text of ``BadHttpMessage``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 if TYPE_CHECKING:
     import asyncio
@@ -115,6 +117,11 @@ class Internals(web.RequestHandler):
         """Wait so long for the answers under way, then close the connection."""
         self.is_closing = True
         await super().shutdown(timeout)
+
+
+def is_of_too_many_headers(error: BaseException | None) -> bool:
+    """Whether the parser refused more headers than its limit, as against malformed ones."""
+    return isinstance(error, BadHttpMessage) and error.message.startswith("Too many ")
 
 
 @contextmanager

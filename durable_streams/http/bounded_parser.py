@@ -1,7 +1,6 @@
 """aiohttp's parser, with a bound on the whole head of a request.
 
-aiohttp bounds each header and how many there are, which together is more than a megabyte; and it
-tells that there are too many only by the text of its error, so they are counted here.  Here the
+aiohttp bounds each header and how many there are, which together is more than a megabyte.  Here the
 parser is given no more than ``MAX_HEAD_BYTES`` of a head: what is longer fails before its memory is
 taken.  The same bound holds for the trailers of a body, and for whatever else brings neither a
 request nor a byte of a body.
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 
 from durable_streams.settings import KIB
 
@@ -40,10 +39,6 @@ class HeadTooLong(HttpProcessingError):
     """The head of a request, or what follows its body, is longer than ``MAX_HEAD_BYTES``."""
 
 
-class TooManyHeaders(HttpProcessingError):
-    """The head of a request has more headers than it may."""
-
-
 class BoundedParser:
     """What a connection of aiohttp's uses of its parser, within the bound.
 
@@ -51,22 +46,12 @@ class BoundedParser:
     are not under way yet.
     """
 
-    __slots__ = (
-        "_body",
-        "_max_headers",
-        "_parser",
-        "_silent_bytes",
-        "_silent_lines",
-        "error",
-        "waiting",
-    )
+    __slots__ = ("_body", "_parser", "_silent_bytes", "error", "waiting")
 
-    def __init__(self, parser: HttpRequestParser, max_headers: int) -> None:
+    def __init__(self, parser: HttpRequestParser) -> None:
         self._parser = parser
-        self._max_headers = max_headers
         self._body: StreamReader | None = None
         self._silent_bytes = 0  # since the parser last gave a request, or bytes of a body
-        self._silent_lines = 0  # among them
         self.error: HttpProcessingError | None = None
         self.waiting = 0
 
@@ -111,31 +96,18 @@ class BoundedParser:
     def _feed(self, data: bytes) -> tuple[_Messages, bool, bytes]:
         body = self.body
         before_bytes = 0 if body is None else body.total_bytes
-        try:
-            parsed = self._parser.feed_data(data)
-        except BadHttpMessage as error:
-            if not isinstance(error, LineTooLong) and self._has_many_lines(data):
-                raise TooManyHeaders from None
-            raise
+        parsed = self._parser.feed_data(data)
         messages = parsed[0]
         if messages:
             if any(_head_bytes(message) > MAX_HEAD_BYTES for message, _ in messages):
                 raise HeadTooLong
             self._body = messages[-1][1]
-            self._silent_bytes = self._silent_lines = 0
+            self._silent_bytes = 0
         elif body is not None and (body.is_eof() or body.total_bytes > before_bytes):
-            self._silent_bytes = self._silent_lines = 0
+            self._silent_bytes = 0
         else:
             self._silent_bytes += len(data)
-            self._silent_lines += data.count(b"\n")
         return parsed
-
-    def _has_many_lines(self, data: bytes) -> bool:
-        """Whether what was refused has more lines than a head may have: headers, and the first."""
-        *whole, last = data.split(b"\r\n\r\n")
-        lines = [*(head.count(b"\n") + 1 for head in whole), last.count(b"\n")]
-        lines[0] += self._silent_lines
-        return max(lines) > self._max_headers + 1
 
     def message_consumed(self) -> None:
         """One more may be parsed ahead."""

@@ -31,12 +31,12 @@ from durable_streams.errors import (
     StreamNotFound,
     TargetTooLong,
 )
+from durable_streams.http.aiohttp_private import is_of_too_many_headers
 from durable_streams.http.bounded_parser import (
     MAX_AHEAD,
     MAX_HEAD_BYTES,
     BoundedParser,
     HeadTooLong,
-    TooManyHeaders,
 )
 from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
@@ -262,7 +262,7 @@ class _Connection(LaneConnection):
             max_msg_queue_size=MAX_AHEAD,
             **_PARSER_LIMITS,
         )
-        self.parse_with(BoundedParser(parser, MAX_HEADERS), most_ahead=MAX_AHEAD)
+        self.parse_with(BoundedParser(parser), most_ahead=MAX_AHEAD)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the connection, or refuse it when there are too many."""
@@ -394,7 +394,7 @@ def _parse_error(error: BaseException | None, message: str) -> StreamError:
         if error.args[1] == MAX_TARGET_BYTES:
             return TargetTooLong(f"the URL is longer than {MAX_TARGET_BYTES} bytes")
         return HeadersTooLarge(f"a header is longer than {MAX_HEADER_BYTES} bytes")
-    if isinstance(error, TooManyHeaders):
+    if is_of_too_many_headers(error):
         return HeadersTooLarge(f"there are more than {MAX_HEADERS} headers")
     reason = message.strip().partition("\n")[0].rstrip(":")
     return InvalidRequest(f"not a valid HTTP request: {reason}")

@@ -2,8 +2,8 @@
 
 ``fork`` copies every descriptor, and with it the lock: it is held until the last copy is closed, be
 it by a worker that idles in some pool.  So in a child the numbers that the parent has open for its
-data directories lead nowhere from the first moment on; they are never unlocked, which would take
-the lock from the parent as well.  No number is given back: objects that were copied along with it
+data directories lead nowhere from the first moment on; it never unlocks them, which would take the
+lock from the parent as well.  No number is given back: objects that were copied along with it
 may close it once more, when it had long been a file of the child's own.
 
 A program that is executed (``subprocess``) has none of them, as all are closed by ``exec``.  Python
@@ -22,6 +22,9 @@ from durable_streams.errors import OpenedElsewhere
 _NOWHERE: Final = os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 """How the root directory is opened: nothing can be read or written by such a descriptor."""
 
+_process = object()
+"""This process, as numbers of processes may be used again."""
+
 _numbers: set[int] = set()
 """What this process has open for data directories; numbers are the process's, so this is, too."""
 
@@ -33,15 +36,16 @@ no_fork: Final = threading.RLock()
 class OwnProcess:
     """The process that makes this object, as against those that are forked from it later."""
 
-    __slots__ = ("pid",)
+    __slots__ = ("_process", "pid")
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        self._process = _process
 
     @property
     def is_here(self) -> bool:
         """Whether this is called in that process."""
-        return os.getpid() == self.pid
+        return self._process is _process and os.getpid() == self.pid
 
     def check(self) -> None:
         """Raise :class:`OpenedElsewhere` in any other."""
@@ -65,6 +69,8 @@ def closing(fd: int) -> None:
 
 def _let_go() -> None:
     """In the child: have all numbers lead nowhere."""
+    global _process  # noqa: PLW0603 - it is another one
+    _process = object()
     numbers = sorted(_numbers)
     _numbers.clear()
     if not numbers:

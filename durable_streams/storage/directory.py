@@ -37,7 +37,7 @@ import msgspec
 from durable_streams.errors import DataDirectoryError
 from durable_streams.storage import disk as disks
 from durable_streams.storage import file_systems, holder, names
-from durable_streams.storage.child_processes import no_fork
+from durable_streams.storage.child_processes import OwnProcess, no_fork
 from durable_streams.storage.disk import FailedSync
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class DataDirectory(Layout):
     def __init__(self, disk: Disk, root: Path, lock_fd: int) -> None:
         super().__init__(disk, root)
         self._lock_fd = lock_fd
+        self._process = OwnProcess()
         self.root_fd = disk.open_read(root)
         self._streams_identity: Identity | None = None
         self.replacing = threading.Lock()
@@ -321,9 +322,16 @@ class DataDirectory(Layout):
         """Give up the lock, whatever happens."""
         with no_fork:
             try:
-                self.disk.close(self.root_fd)
+                self._close(self.root_fd)
             finally:
-                self.disk.close(self._lock_fd)
+                self._close(self._lock_fd)
+
+    def _close(self, locked_fd: int) -> None:
+        """Close what may be locked: free at once, though a new child has a copy for a moment."""
+        if self._process.is_here:
+            with suppress(OSError):
+                self.disk.unlock(locked_fd)
+        self.disk.close(locked_fd)
 
 
 def absolute(path: Path) -> Path:

@@ -330,6 +330,10 @@ class Disk:
                 error.errno, f"its file system has no locks ({error.strerror})"
             ) from error
 
+    def unlock(self, fd: int) -> None:
+        """Give up the lock, of whatever copies of the descriptor there are."""
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
 
 def _open(path: StrPath, flags: int) -> int:
     return child_processes.opened(_beyond_standard(os.open(path, flags | os.O_CLOEXEC, 0o644)))

@@ -130,6 +130,40 @@ async def reopened(data_dir: Path) -> durable_streams.Metadata:
         return await streams.get_metadata("s")
 
 
+async def leave_beside_ended_loops(data_dir: Path) -> None:
+    """The parent keeps loops that have ended, and in which it had streams open."""
+
+    async def use_once() -> asyncio.AbstractEventLoop:
+        async with durable_streams.open(data_dir.with_name("other")):
+            return asyncio.get_running_loop()
+
+    ended = [await asyncio.to_thread(asyncio.run, use_once()) for _ in range(5)]
+    await leave(data_dir, "exit")
+    assert all(loop.is_closed() for loop in ended)
+
+
+async def signal_child(data_dir: Path) -> None:
+    """A child gets a signal that the parent handles in its loop."""
+    handled: list[str] = []
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, handled.append, "handled")
+    async with durable_streams.open(data_dir) as streams:
+        await streams.create("s")
+        lives, told = os.pipe()
+
+        def live() -> None:
+            os.write(told, b".")
+            signal.pause()
+
+        pid = forked(live)
+        os.read(lives, 1)  # before that it may be a copy of the parent still
+        os.kill(pid, signal.SIGTERM)
+        tell(["whole", await is_whole(streams)])
+        await asyncio.sleep(0.1)  # by then it would have been handled
+        os.kill(pid, signal.SIGKILL)
+        status_of(pid)
+    tell(["handled", handled])
+
+
 async def leave_application(data_dir: Path) -> None:
     """A child leaves the handler of an application that has the streams mounted."""
 
@@ -327,6 +361,8 @@ async def fork_while_opening(data_dir: Path) -> None:
 PROGRAMS: Final[dict[str, Callable[..., Coroutine[Any, Any, None]]]] = {
     "leave": leave,
     "leave-application": leave_application,
+    "leave-beside-ended-loops": leave_beside_ended_loops,
+    "signal-child": signal_child,
     "leave-pools": leave_pools,
     "use": use,
     "open-own": open_own,

@@ -111,6 +111,18 @@ def test_a_child_ends_as_it_likes_and_the_parent_goes_on(
         assert stderr.strip().splitlines()[-1].split(":")[0].endswith(word)
 
 
+def test_a_child_ends_beside_loops_that_had_ended_before_it_began(
+    data_dir: Path, run: Any, loop: str
+) -> None:
+    told, stderr = run("leave-beside-ended-loops", loop, data_dir).output()
+    assert told == ["atexit", ["status", ENDED], ["whole", True], ["closed", True]]
+    assert stderr == ""
+
+
+def test_a_signal_to_a_child_is_none_to_its_parent(data_dir: Path, run: Any, loop: str) -> None:
+    assert run("signal-child", loop, data_dir).output()[0] == [["whole", True], ["handled", []]]
+
+
 def test_a_child_of_a_handler_ends_and_the_application_goes_on(
     data_dir: Path, run: Any, loop: str
 ) -> None:

@@ -19,12 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from aiohttp import base_protocol, http, http_parser, web, web_protocol
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.streams import StreamReader
 
 from durable_streams import http as our_http
 from durable_streams.http import aiohttp_private
-from durable_streams.http.aiohttp_private import Internals, called_when_gone, prepare_hook
+from durable_streams.http.aiohttp_private import (
+    Internals,
+    called_when_gone,
+    is_of_too_many_headers,
+    prepare_hook,
+)
 from durable_streams.http.bounded_parser import BoundedParser
 
 if TYPE_CHECKING:
@@ -101,8 +106,11 @@ def test_nothing_else_uses_what_is_aiohttp_s_own() -> None:
         assert name == "aiohttp_private" or foreign == set(), f"{name} uses {foreign}"
 
 
-def test_no_text_of_an_error_of_aiohttp_is_compared() -> None:
+def test_the_text_of_one_error_of_aiohttp_is_compared() -> None:
+    """In ``is_of_too_many_headers``: nothing else tells of it."""
     for name, module in our_modules().items():
+        if name == "aiohttp_private":
+            continue
         for node in ast.walk(module):
             if isinstance(node, ast.Compare | ast.Call):
                 code = ast.unparse(node)
@@ -267,7 +275,7 @@ async def test_aiohttp_parses_with_what_it_is_given_and_reads_no_more_than_may_w
         theirs = http.HttpRequestParser(
             connection, connection.loop, 65_536, max_msg_queue_size=2, max_headers=100
         )
-        connection.parse_with(BoundedParser(theirs, 100), most_ahead=2)
+        connection.parse_with(BoundedParser(theirs), most_ahead=2)
         bounded, transport = connection.bounded, connection.transport
         assert bounded is not None
         assert transport is not None
@@ -395,3 +403,20 @@ async def test_a_parser_tells_by_the_limit_which_line_is_too_long(
     with pytest.raises(LineTooLong) as caught:
         theirs.feed_data(head)
     assert caught.value.args[1] == limit
+
+
+@pytest.mark.parametrize(
+    "parser",
+    [http_parser.HttpRequestParser, http_parser.HttpRequestParserPy],
+    ids=["compiled", "Python"],
+)
+async def test_a_parser_tells_by_its_text_that_there_are_too_many_headers(
+    parser: Callable[..., Any],
+) -> None:
+    loop = asyncio.get_running_loop()
+    theirs = parser(
+        BaseProtocol(loop), loop, 65_536, max_line_size=300, max_field_size=400, max_headers=10
+    )
+    with pytest.raises(BadHttpMessage) as caught:
+        theirs.feed_data(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 20 + b"\r\n")
+    assert is_of_too_many_headers(caught.value)

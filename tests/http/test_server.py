@@ -79,6 +79,7 @@ async def test_json_comes_back_as_one_array(server: RunningServer) -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 98 + b" \0: a\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nNONSENSE\r\n" + b"a\r\n" * 20 + b"\r\n", 400),
         (b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n" + b"{}\n" * 300 + b"\r\n", 400),
         (b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
         (
             b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -375,6 +375,9 @@ class SimulatedDisk(Disk):
     def lock(self, fd: int) -> None:
         """Whoever held it is gone."""
 
+    def unlock(self, fd: int) -> None:
+        """There is none."""
+
     # -- what other programs do, at any moment ----------------------------------------------
 
     def list_files(self, top: Path) -> list[Path]:

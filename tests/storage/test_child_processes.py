@@ -140,3 +140,27 @@ def test_a_process_knows_itself() -> None:
     assert not other.is_here
     with pytest.raises(OpenedElsewhere, match=rf"another process \(pid {os.getppid()}\)"):
         other.check()
+
+
+def test_a_directory_is_free_at_once_though_a_child_has_not_let_go_of_its_copies_yet(
+    tmp_path: Path,
+) -> None:
+    directory = DataDirectory.open(Disk(), tmp_path / "data")
+    copies = [os.dup(directory.root_fd), os.dup(directory._lock_fd)]
+    directory.close()
+    DataDirectory.open(Disk(), tmp_path / "data").close()
+    for copy in copies:
+        os.close(copy)
+
+
+def test_a_child_that_has_the_number_of_its_parent_is_another_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the first process of a container and its child in another one have."""
+    own, number = OwnProcess(), os.getpid()
+    pid = os.fork()
+    if not pid:
+        monkeypatch.setattr(os, "getpid", lambda: number)
+        os._exit(own.is_here)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert own.is_here
