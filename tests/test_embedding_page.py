@@ -185,7 +185,7 @@ def test_a_server_that_ends_without_closing_loses_nothing(
 
 
 MISUSES: Final = """
-import os, threading, time, warnings
+import os, threading, warnings
 import durable_streams
 from streams_thread import StreamsThread
 
@@ -197,7 +197,7 @@ with StreamsThread("data") as thread:
     except durable_streams.DataDirectoryInUse:
         print("in use")
     while threading.active_count() > threads:  # idle ones of a pool end by themselves
-        time.sleep(0.01)
+        os.sched_yield()
     warnings.simplefilter("ignore", DeprecationWarning)  # of a fork that has threads
     pid = os.fork()
     if not pid:
@@ -209,7 +209,7 @@ with StreamsThread("data") as thread:
             os._exit(0)
     os.waitpid(pid, 0)
 while threading.active_count() > 1:
-    time.sleep(0.01)
+    os.sched_yield()
 try:
     thread.call(thread.streams.read("s"))
 except RuntimeError as error:
