@@ -223,7 +223,7 @@ async def test_a_child_lets_nothing_go(tmp_path: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)  # as after a fork, which threads make unsafe here
         del streams
-        forgotten.let_go(tmp_path)
+        await asyncio.to_thread(forgotten.let_go, tmp_path)  # it waits for what others left
     assert inside(tmp_path)
     with never_closed:
         await works(tmp_path)
