@@ -1,7 +1,7 @@
 """Applying: durable records go to the streams' files.
 
 A thread, independent of the event loop, owns the
-:class:`~durable_streams.storage.writer.StreamWriter`; it gathers batches for up to 20 ms and writes
+:class:`~durable_streams.storage.writer.StreamWriter`; it gathers batches for up to 50 ms and writes
 what belongs to one segment at once.  Only durable records come here, so whoever copies or follows
 the files sees only durable bytes.
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from durable_streams.storage.recovery import StreamKey
     from durable_streams.storage.writer import StreamWriter
 
-_GATHER_S: Final = 0.02
+_GATHER_S: Final = 0.05
 _SHARE_BYTES: Final = 8 * 1024 * 1024
 _SHARE_WRITES: Final = 512
 """What is applied before the loop is told: the less, the sooner; the more, the fewer writes."""

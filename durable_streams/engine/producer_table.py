@@ -43,23 +43,23 @@ _quote: Final = msgspec.json.Encoder().encode
 class ProducerTable:
     """The producers of a stream by id, and what they take in the opening of an index at most."""
 
-    __slots__ = ("_oldest", "_younger_ms", "size_bytes", "states")
+    __slots__ = ("_oldest", "size_bytes", "states", "younger_ms")
 
     def __init__(self, states: dict[str, ProducerState]) -> None:
         self.states = states
         self.size_bytes = sum(map(producer_bytes, states))
         # The oldest when all were looked at, oldest last; all others are at most as old as
-        # ``_younger_ms``.
+        # ``younger_ms``.
         self._oldest: list[tuple[str, ProducerState]] = []
-        self._younger_ms = 0
+        self.younger_ms = 0
 
     def put(self, name: str, state: ProducerState) -> None:
         """A producer has appended, or is as it was before."""
         if name not in self.states:
             self.size_bytes += producer_bytes(name)
         self.states[name] = state
-        if state.time_ms < self._younger_ms:  # the clock went back, or an append failed
-            self._oldest, self._younger_ms = [], 0
+        if state.time_ms < self.younger_ms:  # the clock went back, or an append failed
+            self._oldest, self.younger_ms = [], 0
 
     def remove(self, name: str) -> None:
         """Forget a producer."""
@@ -85,7 +85,7 @@ class ProducerTable:
         """:meth:`_pick` after a look at all."""
         self._oldest = nsmallest(_LOOKED_FOR, self.states.items(), key=_time_of)
         self._oldest.reverse()
-        self._younger_ms = self._oldest[0][1].time_ms if self._oldest else 0
+        self.younger_ms = self._oldest[0][1].time_ms if self._oldest else 0
         return self._pick(size_bytes)
 
     def _pick(self, size_bytes: int) -> list[tuple[str, ProducerState]]:

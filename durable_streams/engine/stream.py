@@ -200,9 +200,7 @@ class Stream:
     def writer_state(self) -> WriterState:
         """What the rules for appends look at."""
         tail = self.decided
-        return WriterState(
-            self.content_type, tail.offset, tail.closed, tail.closed_by, tail.stream_seq
-        )
+        return WriterState(self.content_type, tail, tail.closed, tail.closed_by, tail.stream_seq)
 
     def reserve(
         self,
@@ -268,9 +266,14 @@ class Stream:
             tail.stream_seq if command.stream_seq is None else command.stream_seq,
         )
         if claim is not None:
+            state = ProducerState(claim.epoch, claim.seq, now_ms)
             if before.producer is None:
                 self._make_room(forgot)
-            self.producers.put(claim.id, ProducerState(claim.epoch, claim.seq, now_ms))
+                self.producers.put(claim.id, state)
+            elif now_ms < self.producers.younger_ms:
+                self.producers.put(claim.id, state)
+            else:  # what that comes to, as it is asked for with every append
+                states[claim.id] = state
         return record, before
 
     def _make_room(self, forgot: tuple[str, ...]) -> None:

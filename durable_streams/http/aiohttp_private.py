@@ -52,10 +52,10 @@ class Internals(web.RequestHandler):
     """A connection of aiohttp's, whose insides its subclasses need not know.
 
     ``bounded``: its parser; None once the connection has ended.  ``is_closing``: it takes no more
-    requests.  ``loop``: its event loop.
+    requests.  ``loop``: its event loop.  ``idle_s``: how long it may be idle.
     """
 
-    __slots__ = ("bounded", "is_closing", "loop")
+    __slots__ = ("bounded", "idle_s", "is_closing", "loop")
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class Internals(web.RequestHandler):
     ) -> None:
         super().__init__(server, loop=loop, **settings)
         self.loop = loop
+        self.idle_s = self.keepalive_timeout
         self.bounded: BoundedParser | None = None
         self.is_closing = False
 
@@ -80,13 +81,18 @@ class Internals(web.RequestHandler):
         waiter = self._waiter
         return waiter is not None and not waiter.done()
 
+    def is_idle(self) -> bool:
+        """:meth:`awaits_request`, and the client takes answers."""
+        waiter = self._waiter
+        return not (waiter is None or waiter.done() or self.is_closing or self.writing_paused)
+
     def is_between(self) -> bool:
         """Whether aiohttp does not wait: a request is there, or it has yet to learn of none."""
         return self._waiter is None
 
     def stay(self) -> None:
         """Count the time of an idle connection from now on."""
-        self._next_keepalive_close_time = self.loop.time() + self.keepalive_timeout
+        self._next_keepalive_close_time = self.loop.time() + self.idle_s
 
     def is_busy(self) -> bool:
         """Whether something is under way that aiohttp does not see."""

@@ -203,7 +203,7 @@ class LaneConnection(PresenceConnection):
         elif head.command is None or (missing and is_second_piece):
             self._passing_bytes = missing
             self.pass_on(data)
-        elif not self._is_idle():
+        elif not self.is_idle():
             if is_second_piece or not self._may_be_idle_soon():
                 self._passing_bytes = missing
                 self.pass_on(data)
@@ -226,10 +226,6 @@ class LaneConnection(PresenceConnection):
             self.pass_on(data)
         super().end_input()
 
-    def _is_idle(self) -> bool:
-        """Whether aiohttp waits for a request, and the client takes answers."""
-        return self.awaits_request() and not (self.is_closing or self.writing_paused)
-
     def _may_be_idle_soon(self) -> bool:
         """Whether aiohttp's task may have yet to learn that it answered, or that it is to wait."""
         return self.is_between() and not (
@@ -250,7 +246,6 @@ class LaneConnection(PresenceConnection):
 
     def _answer(self, lane: FastLane, head: RequestHead, data: bytes, body: bytes) -> bool:
         """Answer a plain request, now or when its answer is there; False if aiohttp has to."""
-        self.stay()
         engine, command = lane.handler.engine, head.command
         reply: Reply | None = None
         assert command is not None
@@ -332,8 +327,8 @@ class LaneConnection(PresenceConnection):
             reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
         if self.transport is None:
             return
-        self.stay()
         if reply is None:
+            self.stay()
             self.pass_on(poll)
         else:
             self._send(lane, reply)
@@ -358,6 +353,7 @@ class LaneConnection(PresenceConnection):
         transport, sender = self.transport, lane.handler.sender
         if transport is None or transport.is_closing():
             return
+        self.stay()
         transport.write(sender.whole(reply))
         if sender.closing:
             self.force_close()

@@ -16,7 +16,7 @@ no trace, no sequence number included.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -41,6 +41,14 @@ MAX_TEXT_BYTES: Final = 256
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
+class HasOffset(Protocol):
+    """What knows where a stream ends."""
+
+    @property
+    def offset(self) -> Offset:
+        """Made when it is asked for, as only who comes too late is told."""
+
+
 class WriterState(msgspec.Struct, frozen=True, gc=False):
     """What a stream remembers for its writers.
 
@@ -49,7 +57,7 @@ class WriterState(msgspec.Struct, frozen=True, gc=False):
     """
 
     content_type: str
-    tail: Offset
+    tail: HasOffset
     closed: bool = False
     closed_by: ProducerClaim | None = None
     stream_seq: str | None = None
@@ -134,7 +142,7 @@ def _decide_closed(state: WriterState, command: Append, has_body: bool) -> Repea
             return Repeat(None)
     elif claim == state.closed_by:
         return Repeat((claim.epoch, claim.seq))
-    raise StreamClosed(state.tail)
+    raise StreamClosed(state.tail.offset)
 
 
 def _check_stream_seq(last: str | None, received: str) -> None:

@@ -77,24 +77,19 @@ class OpenPairs:
         return pair
 
     def add(self, pair: Pair) -> None:
-        """Keep a pair that was just opened, see :meth:`make_room`."""
+        """Keep a pair that was just opened, see :meth:`in_the_way`."""
         self._free[pair.key] = pair
 
-    def make_room(self) -> None:
-        """Close pairs until one more is within the bound, if any may be closed."""
+    def in_the_way(self) -> Pair | None:
+        """Which is to be closed next, so that one more is within the bound; None if it is."""
         others = len(self._held) + self._doomed + len(self.homeless)
-        while self._free and len(self._free) + others >= self._max_pairs:
-            _, pair = self._free.popitem(last=False)
-            self._let_go(pair)
+        is_full = len(self._free) + others >= self._max_pairs
+        return next(iter(self._free.values()), None) if is_full else None
 
-    def give_back(self) -> bool:
-        """There are no more descriptors: close what may be, and keep fewer from now on."""
-        had_any = bool(self._free)
-        while self._free:
-            _, pair = self._free.popitem(last=False)
-            self._let_go(pair)
+    def give_back(self) -> list[Pair]:
+        """There are no more descriptors: which to close; and keep fewer from now on."""
         self._max_pairs = max(1, self._max_pairs // 2)
-        return had_any
+        return list(self._free.values())
 
     def drop(self, pair: Pair) -> None:
         """Close a pair that must not be written to any more; what was written may matter."""

@@ -82,6 +82,7 @@ class StreamWriter:
         self._journaled = journaled
         self._pairs = OpenPairs(self._disk, max(1, (max_files - self._max_new) // 2))
         self._dirty = Dirty()
+        self._lost: list[tuple[Key, str]] = []  # found while they were put away
         self._waiting_files = 0  # new ones that are open for a checkpoint under way
 
     # -- records ---------------------------------------------------------------------------
@@ -352,7 +353,25 @@ class StreamWriter:
         if had_files:
             self._dirty.note_everything()
         self._max_new //= 2
-        return self._pairs.give_back() or bool(had_files)
+        pairs = self._pairs.give_back()
+        for pair in pairs:
+            self._put_away(pair)
+        return bool(pairs or had_files)
+
+    def _put_away(self, pair: Pair) -> None:
+        """Close a pair, as others are to be opened; what was lost of it is told by the next look.
+
+        Where what it holds has no place, it stays open aside from those in use.
+        """
+        try:
+            if not pair.dirty or self._is_ours(pair):
+                self._pairs.drop(pair)
+            else:
+                self._let_go(pair)
+        except FilesLost as error:
+            self._lost.append((pair.key, str(error)))
+        except OSError:
+            self._pairs.keep_homeless(pair)
 
     def _pair(self, first: AppendRecord) -> Pair:
         """The open files that a record goes to."""
@@ -363,7 +382,8 @@ class StreamWriter:
                 return pair
             self._let_go(pair)
         self._directory.check_place()
-        self._pairs.make_room()
+        while in_the_way := self._pairs.in_the_way():
+            self._put_away(in_the_way)
         if not first.index_position:
             directory = self._directory.stream_directory(first.path)
             if first.segment:
@@ -431,6 +451,8 @@ class StreamWriter:
         What is written to once more after this is looked at again by then.  ``OSError`` where
         there is no place for what a file holds: it stays open, as nobody else has that.
         """
+        while self._lost:
+            yield self._lost.pop()
         for pair in list(self._pairs.homeless):
             with suppress(OSError):
                 self._try_to_keep(pair)

@@ -20,8 +20,9 @@ from durable_streams.protocol.append_rules import (
 from durable_streams.protocol.commands import Append, ProducerClaim
 from durable_streams.protocol.offsets import Offset
 from durable_streams.protocol.producers import ProducerState
+from durable_streams.storage.format.index import Tail
 
-OPEN = WriterState("text/plain", Offset(0, 5))
+OPEN = WriterState("text/plain", Tail(0, 5, 0, b""))
 CLAIM = ProducerClaim("p", 0, 3)
 CLOSED = msgspec.structs.replace(OPEN, closed=True)
 CLOSED_BY_CLAIM = msgspec.structs.replace(CLOSED, closed_by=CLAIM)

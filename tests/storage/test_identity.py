@@ -61,6 +61,34 @@ def test_a_file_that_cannot_be_put_back_yet_stays_open_when_its_stream_is_tried_
     assert segment.read_bytes() == b"one.two."
 
 
+@pytest.mark.parametrize("is_older", [True, False], ids=["an older copy", "something else"])
+@pytest.mark.parametrize("gives_back", [True, False], ids=["descriptors", "room"])
+def test_what_has_to_make_room_for_other_files_is_put_where_somebody_will_find_it(
+    directory: DataDirectory,
+    writer: StreamWriter,
+    files: tuple[Path, Path],
+    is_older: bool,
+    gives_back: bool,
+) -> None:
+    """Its files are closed, and nobody else has what was written to the one that was replaced."""
+    segment, _ = files
+    other = segment.with_suffix(".other")
+    other.write_bytes(b"one." if is_older else b"another.")
+    other.rename(segment)
+    if gives_back:
+        assert writer.give_back()
+    else:
+        for number in range(64):
+            history = History(path=f"other/{number}", stream_id=f"{number:024x}")
+            writer.create(history.create(b"one."))
+            apply(writer, history.append(b"two."))
+    told = [key for key, _ in writer.strayed()]
+    assert told == ([] if is_older else [("s", ID, 0)])
+    assert segment.read_bytes() == (b"one.two." if is_older else b"another.")
+    kept = [file.read_bytes() for file in directory.aside.iterdir()]
+    assert kept == ([] if is_older else [b"one.two."])
+
+
 REFUSALS_OF_ASIDE = pytest.mark.parametrize(
     "number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO], ids=errno.errorcode.get
 )
