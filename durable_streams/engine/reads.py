@@ -356,7 +356,7 @@ class Reader:
         file = self._files.get(key)
         if file is None:
             return None
-        if self._disk.file_status(file.fileno()).size_bytes < size:
+        if self._disk.size_of(file.fileno()) < size:
             self._files.pop(key).release()  # it was replaced, having had another name
             return None
         self._files.move_to_end(key)
@@ -368,7 +368,7 @@ class Reader:
         (One that has none can be replaced too, but then it is shorter than what is read of it.)
         """
         applied = stream.applied
-        size = self._disk.file_status(fd).size_bytes
+        size = self._disk.size_of(fd)
         return segment >= applied.segment and size > applied.position
 
     async def _open(self, path: Path) -> int:

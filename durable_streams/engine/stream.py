@@ -245,21 +245,15 @@ class Stream:
             stream_seq=command.stream_seq,
             closed=command.close,
         )
+        line = opening + line
         record = AppendRecord(
-            self.path,
-            self.id,
-            segment,
-            position,
-            index_position,
-            tail.chain,
-            opening + line,
-            payload.data,
+            self.path, self.id, segment, position, index_position, tail.chain, line, payload.data
         )
         self.sizes, self.chains = sizes, chains
         self.decided = Tail(
             segment,
             end,
-            index_position + len(record.index),
+            index_position + len(line),
             chain,
             command.close,
             claim if command.close else None,

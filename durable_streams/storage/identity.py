@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.storage import disk as disks
-from durable_streams.storage.aside import keep_aside
+from durable_streams.storage.aside import keep_aside, move_bytes_aside
+from durable_streams.storage.open_pairs import OpenFile
 
 if TYPE_CHECKING:
     from durable_streams.storage.directory import DataDirectory
+    from durable_streams.storage.dirty import Dirty
     from durable_streams.storage.disk import Disk
-    from durable_streams.storage.open_pairs import OpenFile, Pair
+    from durable_streams.storage.open_pairs import Pair
 
 _COMPARED_BYTES: Final = 1024 * 1024
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -55,6 +57,33 @@ def has_a_name(disk: Disk, file: OpenFile) -> bool:
 def is_missing(disk: Disk, path: str) -> bool:
     """Whether a file is not where it was, though its directory is."""
     return disk.status(path) is None and disk.is_directory(disks.parent_of(path))
+
+
+def open_own(
+    directory: DataDirectory, dirty: Dirty, file: str, size: int, *, trim: bool
+) -> OpenFile:
+    """Open a stream's file that has so many bytes (with ``trim``) and no other name."""
+    disk = directory.disk
+    if size and is_missing(disk, file):  # and not to be made: it would mislead readers
+        raise FilesLost(f"{file} is gone")
+    fd = disk.open_write(file)
+    try:
+        status = disk.file_status(fd)
+        if status.size_bytes == size and status.links == 1:
+            return OpenFile(file, fd, status.identity)
+        if status.size_bytes < size:
+            raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
+        if status.links > 1:
+            fresh = directory.tmp / Path(file).name
+            linked, fd = fd, disks.own_copy(disk, file, fd, status.size_bytes, fresh)
+            disk.close(linked)
+            dirty.note(disks.parent_of(file), str(directory.tmp))
+        if trim and status.size_bytes > size:
+            move_bytes_aside(directory, file, fd, size)
+        return OpenFile(file, fd, disk.file_status(fd).identity)
+    except BaseException:
+        disk.close(fd)
+        raise
 
 
 def losses_of(directory: DataDirectory, pair: Pair) -> list[FilesLost]:

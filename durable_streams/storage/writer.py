@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable_streams.storage import disk as disks
@@ -21,7 +20,6 @@ from durable_streams.storage import names
 from durable_streams.storage.aside import (
     cut_files,
     move_aside,
-    move_bytes_aside,
     move_to_trash,
 )
 from durable_streams.storage.dirty import Dirty
@@ -33,8 +31,8 @@ from durable_streams.storage.identity import (
     NotKept,
     has_a_name,
     is_in_place,
-    is_missing,
     losses_of,
+    open_own,
 )
 from durable_streams.storage.open_pairs import Key, OpenFile, OpenPairs, Pair
 from durable_streams.storage.stream_files import DamagedFiles, end_before, load_sidecar
@@ -466,28 +464,8 @@ class StreamWriter:
                 yield pair.key, str(error)
 
     def _open(self, name: str, size: int) -> OpenFile:
-        """Open a file below ``streams/`` that has so many bytes and no other name."""
         file = f"{self._streams}/{name}"
-        if size and is_missing(self._disk, file):  # not to be made: it would mislead readers
-            raise FilesLost(f"{file} is gone")
-        fd = self._disk.open_write(file)
-        try:
-            status = self._disk.file_status(fd)
-            if status.size_bytes == size and status.links == 1:
-                return OpenFile(file, fd, status.identity)
-            if status.size_bytes < size:
-                raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
-            if status.links > 1:
-                fresh = f"{self._tmp}/{Path(file).name}"
-                linked, fd = fd, disks.own_copy(self._disk, file, fd, status.size_bytes, fresh)
-                self._disk.close(linked)
-                self._dirty.note(disks.parent_of(file), self._tmp)
-            if self._trim and status.size_bytes > size:
-                move_bytes_aside(self._directory, file, fd, size)
-            return OpenFile(file, fd, self._disk.file_status(fd).identity)
-        except BaseException:
-            self._disk.close(fd)
-            raise
+        return open_own(self._directory, self._dirty, file, size, trim=self._trim)
 
     # -- checkpoints -----------------------------------------------------------------------
 

@@ -287,6 +287,9 @@ class SimulatedDisk(Disk):
         file = self._file(fd)
         return FileStatus(len(file.data), file.links, (1, id(file)))
 
+    def size_of(self, fd: int) -> int:
+        return self.file_status(fd).size_bytes
+
     def is_directory(self, path: StrPath) -> bool:
         self.before("look", path)
         return isinstance(self._lookup(path), Directory)
