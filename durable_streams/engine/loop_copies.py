@@ -49,16 +49,41 @@ def _give_own_events(loop: Any) -> None:  # noqa: ANN401 - private attributes of
         _replace_pipe(loop._ssock.fileno(), loop._csock.fileno())  # noqa: SLF001
     elif hasattr(loop, "_get_backend_id"):
         queue = loop._get_backend_id()  # noqa: SLF001
+        _replace_counters(queue)
         with suppress(ValueError):  # in another thread than the one that gets signals
             signal.set_wakeup_fd(-1)  # which would be handled by the parent, whose pipe it is
     else:
         return
-    watched = _WATCHED.findall(Path(f"/proc/self/fdinfo/{queue}").read_bytes())
     with select.epoll() as own:
-        for number, events in watched:
+        for number, events in _watched(queue):
             with suppress(OSError):  # closed, and the parent has not noticed
-                own.register(int(number), int(events, 16))
+                own.register(number, events)
         os.dup2(own.fileno(), queue, inheritable=False)
+
+
+def _watched(queue: int) -> list[tuple[int, int]]:
+    """Descriptors in a queue, with the events that are waited for."""
+    found = _WATCHED.findall(Path(f"/proc/self/fdinfo/{queue}").read_bytes())
+    return [(int(number), int(events, 16)) for number, events in found]
+
+
+def _replace_counters(queue: int) -> None:
+    """Have counters of events of our own: one of them wakes the loop from other threads.
+
+    Who reads it in the child takes the wake from the parent, and with it all later ones.
+    """
+    for number, _ in _watched(queue):
+        if _kind(number) == "anon_inode:[eventfd]":
+            counter = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            os.dup2(counter, number, inheritable=False)
+            os.close(counter)
+
+
+def _kind(number: int) -> str:
+    try:
+        return str(Path(f"/proc/self/fd/{number}").readlink())
+    except OSError:  # closed, and the parent has not noticed
+        return ""
 
 
 def _replace_pipe(*ends: int) -> None:

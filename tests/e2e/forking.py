@@ -12,6 +12,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 ARGUMENTS: Final[dict[str, Any]] = {"path": "s", "source": "s", "data": b"data"}
+FDINFO: Final = Path("/proc/self/fdinfo")
 ENDED: Final = 7
 """The exit status of a child that ends as it means to."""
 
@@ -140,6 +142,23 @@ async def leave_beside_ended_loops(data_dir: Path) -> None:
     ended = [await asyncio.to_thread(asyncio.run, use_once()) for _ in range(5)]
     await leave(data_dir, "exit")
     assert all(loop.is_closed() for loop in ended)
+
+
+def counters() -> list[str]:
+    """The ids of the system's counters of events (``eventfd``) that are open, if it has some."""
+    found: list[str] = []
+    for file in list(FDINFO.iterdir()):
+        with suppress(FileNotFoundError):  # what the directory was read by
+            found += re.findall(r"eventfd-id: *(\d+)", file.read_text())
+    return sorted(found)
+
+
+async def wake(data_dir: Path) -> None:
+    """What wakes the loop of the parent is not read by a child."""
+    async with durable_streams.open(data_dir) as streams:
+        await streams.create("s")  # by now threads have woken the loop
+        tell(counters())
+        status_of(forked(lambda: tell(counters())))
 
 
 async def signal_child(data_dir: Path) -> None:
@@ -363,6 +382,7 @@ PROGRAMS: Final[dict[str, Callable[..., Coroutine[Any, Any, None]]]] = {
     "leave-application": leave_application,
     "leave-beside-ended-loops": leave_beside_ended_loops,
     "signal-child": signal_child,
+    "wake": wake,
     "leave-pools": leave_pools,
     "use": use,
     "open-own": open_own,

@@ -119,6 +119,13 @@ def test_a_child_ends_beside_loops_that_had_ended_before_it_began(
     assert stderr == ""
 
 
+def test_a_child_does_not_read_what_wakes_the_loop_of_its_parent(data_dir: Path, run: Any) -> None:
+    """Of uvloop's, which writes nothing more into it until it has read that itself."""
+    (of_parent, of_child), _ = run("wake", "uvloop", data_dir).output()
+    assert len(of_parent) == len(of_child) > 0
+    assert set(of_parent) & set(of_child) == set()
+
+
 def test_a_signal_to_a_child_is_none_to_its_parent(data_dir: Path, run: Any, loop: str) -> None:
     assert run("signal-child", loop, data_dir).output()[0] == [["whole", True], ["handled", []]]
 
