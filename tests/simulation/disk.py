@@ -4,7 +4,8 @@ Every file and directory has a present state and the changes since it was last s
 keeps an arbitrary part of those changes: each write whole, not at all, as a prefix or as zeros, in
 any combination; each change of a directory whole or not at all.  Bytes that are on the platter stay
 there while they are written once more.  A rename is one change of both its
-directories and becomes durable when either is synced.  Nothing else is assumed atomic.
+directories and becomes durable when either is synced; a directory is at one place only.  Nothing
+else is assumed atomic.
 """
 
 from __future__ import annotations
@@ -468,6 +469,8 @@ class SimulatedDisk(Disk):
                     if place is node:
                         _set(names, name, target)
         for name, target in names.items():
+            if isinstance(target, Directory) and id(target) in known:
+                continue  # it was moved twice, and has one name, as directories have
             directory.names[name] = self._survivor(target, random, fates, known)
             survivor = directory.names[name]
             if isinstance(survivor, File):
