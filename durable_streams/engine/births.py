@@ -86,8 +86,8 @@ class Births:
                 return await self._same(existing, command)
             # A crash may have come between the end of the last fork and that of its source.
             with suppress(StreamNotFound, StreamGone):  # somebody else removed it, or forks need it
-                await self._errands.do(self._remove(existing))
-            if existing.ended is None:
+                await self._errands.do(self._clear_away(existing))
+            if existing.ended is None and self._is_kept_for_forks(existing):
                 raise StreamExists(command.path, "it was deleted, and its forks still need it")
         if command.fork is not None:
             return await self._fork(command, command.fork, body)
@@ -97,11 +97,19 @@ class Births:
             raise payload
         return await self._fresh(command, content_type, payload)
 
+    async def _clear_away(self, stream: Stream) -> None:
+        """Remove what was deleted or has expired, unless a deletion failed by now."""
+        if stream.sidecar.soft_deleted or stream.is_expired(self._core.now_ms()):
+            await self._remove(stream)
+
+    def _is_kept_for_forks(self, stream: Stream) -> bool:
+        return stream.sidecar.soft_deleted and stream not in self._core.catalog.going
+
     async def _same(self, existing: Stream, command: Create) -> Created:
         if existing.last_operation is not None:
             await existing.last_operation.wait()
         sidecar = existing.sidecar
-        if sidecar.soft_deleted and existing not in self._core.catalog.going:
+        if self._is_kept_for_forks(existing):
             raise StreamExists(command.path, "it was deleted, and its forks still need it")
         fork = sidecar.fork.request() if sidecar.fork else None
         matches(

@@ -332,6 +332,33 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
     await append(engine, b"after.")
 
 
+async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothing(
+    engine: Engine, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PUT that saw it on its way does its part in a task, which begins a little later."""
+    await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
+    gate = disk.hold("pwrite", "data/journal")
+    deleting = asyncio.ensure_future(engine.delete("s"))
+    await asyncio.to_thread(gate.reached.wait)
+    errands = engine._births._errands
+    at_once = errands.do
+
+    async def later(work: Coroutine[None, None, object]) -> object:
+        with pytest.raises(DiskFull):
+            await deleting
+        return await at_once(work)
+
+    monkeypatch.setattr(errands, "do", later)
+    creating = asyncio.ensure_future(engine.create(Create("s", BYTES), b"another"))
+    await turns()
+    disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
+    gate.open()
+    assert not (await creating).created
+    await engine._core.room.look()
+    await append(engine, b"after.")
+    assert await content(engine) == b"before.after."
+
+
 async def test_everybody_is_told_of_a_soft_deletion_when_it_is_durable(
     engine: Engine, disk: StagedDisk
 ) -> None:
