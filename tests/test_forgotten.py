@@ -227,3 +227,14 @@ async def test_a_child_lets_nothing_go(tmp_path: Path, monkeypatch: pytest.Monke
     assert inside(tmp_path)
     with never_closed:
         await works(tmp_path)
+
+
+def test_what_never_lets_go_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the loop stops that was to close it."""
+    monkeypatch.setattr(forgotten, "PATIENCE_S", 0.01)
+    left = forgotten.leaving()
+    forgotten.let_go(tmp_path)
+    assert left not in forgotten._leaving
+    left.set_result(None)

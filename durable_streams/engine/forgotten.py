@@ -53,7 +53,8 @@ def let_go(root: Path) -> None:
     here = [store for store in list(_stores) if store.is_forgotten() and store.is_at(root)]
     for store in here:
         store.end()
-    wait(list(_leaving), PATIENCE_S)
+    _, late = wait(list(_leaving), PATIENCE_S)
+    _leaving.difference_update(late)  # whose loop has stopped, it may be: nobody waits once more
     for store in here:
         store.warn()
 
