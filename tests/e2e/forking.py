@@ -305,12 +305,19 @@ async def idle(data_dir: Path, how: str) -> None:
     async with durable_streams.open(data_dir) as streams:
         for number in range(20):
             await streams.read(f"s/{number}")
+        # Closed in each child as soon as that is itself, or another program.
+        lives, told = os.pipe()
+
+        def live() -> None:
+            os.close(told)
+            wait_for_ever()
+
         if how == "fork":
-            pids = [forked(wait_for_ever) for _ in range(3)]
+            pids = [forked(live) for _ in range(3)]
         elif how == "thread":
-            pids = [await asyncio.to_thread(forked, wait_for_ever)]
+            pids = [await asyncio.to_thread(forked, live)]
         elif how == "grandchild":
-            pids = [forked(lambda: [forked(wait_for_ever), wait_for_ever()])]
+            pids = [forked(lambda: [forked(live), live()])]
         elif how == "subprocess":
             pids = [
                 subprocess.Popen(["sleep", "600"], close_fds=False).pid,
@@ -322,6 +329,9 @@ async def idle(data_dir: Path, how: str) -> None:
             executor = ProcessPoolExecutor(2, mp_context=context)
             await asyncio.get_running_loop().run_in_executor(executor, abs, -1)
             pids = list(executor._processes)
+        os.close(told)
+        if how in {"fork", "thread", "grandchild", "subprocess"}:  # those of pools have worked by now
+            await asyncio.to_thread(os.read, lives, 1)
         tell(pids)
         await asyncio.Event().wait()
     other.close()
