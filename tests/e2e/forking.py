@@ -330,7 +330,7 @@ async def idle(data_dir: Path, how: str) -> None:
             await asyncio.get_running_loop().run_in_executor(executor, abs, -1)
             pids = list(executor._processes)
         os.close(told)
-        if how in {"fork", "thread", "grandchild", "subprocess"}:  # those of pools have worked by now
+        if how in {"fork", "thread", "grandchild", "subprocess"}:  # pools have worked by now
             await asyncio.to_thread(os.read, lives, 1)
         tell(pids)
         await asyncio.Event().wait()
