@@ -312,12 +312,16 @@ async def idle(data_dir: Path, how: str) -> None:
             os.close(told)
             wait_for_ever()
 
+        def live_with_a_child() -> None:
+            forked(live)
+            live()
+
         if how == "fork":
             pids = [forked(live) for _ in range(3)]
         elif how == "thread":
             pids = [await asyncio.to_thread(forked, live)]
         elif how == "grandchild":
-            pids = [forked(lambda: [forked(live), live()])]
+            pids = [forked(live_with_a_child)]
         elif how == "subprocess":
             pids = [
                 subprocess.Popen(["sleep", "600"], close_fds=False).pid,

@@ -124,7 +124,8 @@ async def test_a_reader_that_leaves_at_any_turn_of_the_loop_leaves_nothing_open(
         await leave_after(server, READS[read], steps)
         assert all(file._users == 1 for file in server.engine._core.reader._files.values()), steps
     await leave_after(server, READS[read], MOST_STEPS)
-    assert len(open_now()) == before
+    while len(open_now()) > before:  # a socket may close late; or the time is over
+        await asyncio.sleep(0)
 
 
 async def leave_after(server: RunningServer, target: str, steps: int) -> None:
