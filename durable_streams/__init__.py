@@ -5,7 +5,20 @@ and a library (:func:`open`), all on the same engine and the same data directory
 """
 
 import durable_streams.platforms  # noqa: F401 - first: where it cannot run it says so
-from durable_streams.errors import (
+from durable_streams.http import mount
+from durable_streams.library import (
+    BEGINNING,
+    NOW,
+    AppendResult,
+    MessagesResult,
+    Metadata,
+    ReadResult,
+    Streams,
+    open_streams,
+)
+from durable_streams.messages import Message
+from durable_streams.model.commands import ProducerClaim
+from durable_streams.model.errors import (
     Conflict,
     ContentTypeMismatch,
     DataDirectoryError,
@@ -44,20 +57,7 @@ from durable_streams.errors import (
     UnsupportedTransferCoding,
     WriteFailed,
 )
-from durable_streams.http import mount
-from durable_streams.library import (
-    BEGINNING,
-    NOW,
-    AppendResult,
-    MessagesResult,
-    Metadata,
-    ReadResult,
-    Streams,
-    open_streams,
-)
-from durable_streams.messages import Message
-from durable_streams.protocol.commands import ProducerClaim
-from durable_streams.protocol.offsets import Offset
+from durable_streams.model.offsets import Offset
 from durable_streams.settings import Durability, HttpSettings, Settings
 from durable_streams.tail import Tail
 

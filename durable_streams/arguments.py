@@ -15,13 +15,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from durable_streams.errors import InvalidRequest
-from durable_streams.protocol import media_type
-from durable_streams.protocol.append_rules import check_producer, check_stream_seq
-from durable_streams.protocol.commands import FOREVER, Lifetime, ProducerClaim
-from durable_streams.protocol.lifetime import MAX_INTEGER, parse_expires_at
-from durable_streams.protocol.offsets import Offset, Start, parse_start
-from durable_streams.protocol.paths import parse_stream_path, quote_stream_path
+from durable_streams.model.commands import FOREVER, Lifetime, ProducerClaim
+from durable_streams.model.errors import InvalidRequest
+from durable_streams.model.offsets import Offset, Start
+from durable_streams.model.paths import parse_stream_path, quote_stream_path
+from durable_streams.model.tokens import parse_offset, parse_start
+from durable_streams.rules import media_type
+from durable_streams.rules.appends import check_producer, check_stream_seq
+from durable_streams.rules.lifetime import MAX_INTEGER, parse_expires_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +119,7 @@ def start(name: str, value: object) -> Offset | Start:
 
 def point(name: str, value: object) -> Offset | None:
     """A position in a stream, or None."""
-    return None if value is None else _by(Offset.parse, name, _token(name, value))
+    return None if value is None else _by(parse_offset, name, _token(name, value))
 
 
 def _token(name: str, value: object) -> str:

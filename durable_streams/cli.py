@@ -29,12 +29,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from durable_streams.engine import descriptors
-from durable_streams.engine.engine import Engine
-from durable_streams.errors import DataDirectoryError
+from durable_streams.filestore.engine import descriptors
+from durable_streams.filestore.engine.engine import Engine
 from durable_streams.http import logs
 from durable_streams.http.server import HttpServer
 from durable_streams.maintenance import commands as maintenance
+from durable_streams.model.errors import DataDirectoryError
 from durable_streams.process import addresses, standard_streams
 from durable_streams.process.addresses import CannotListen
 from durable_streams.process.signals import StopSignals

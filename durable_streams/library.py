@@ -7,7 +7,7 @@
             ...
 
 The same engine that the HTTP server runs on: every rule of the protocol holds, and whatever a write
-returned for is on disk.  Errors are those of :mod:`durable_streams.errors`; :class:`Streams` says
+returned for is on disk.  The errors are in ``durable_streams.model.errors``; :class:`Streams` says
 which.
 """
 
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import arguments
-from durable_streams.engine.engine import Engine
-from durable_streams.engine.forgotten import Store
-from durable_streams.errors import InvalidRequest, NotOpen
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.engine.forgotten import Store
 from durable_streams.home import Home
 from durable_streams.messages import bytes_of, messages_of
-from durable_streams.protocol.commands import Append, Create, ForkRequest, ProducerClaim
+from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
+from durable_streams.model.errors import InvalidRequest, NotOpen
 from durable_streams.settings import Settings
 from durable_streams.tail import Tail
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from durable_streams.messages import Message
-    from durable_streams.results import Chunk
+    from durable_streams.model.results import Chunk
 
 Data = bytes | bytearray | memoryview
 """What is appended; at run time anything with the buffer protocol."""
@@ -112,7 +112,7 @@ def open_streams(
     ``async with durable_streams.open(data_dir) as streams``.
 
     Raises ``TypeError`` or ``ValueError`` if an argument cannot be; then
-    :class:`~durable_streams.errors.DataDirectoryError` if the directory is in use (as
+    :class:`~durable_streams.model.errors.DataDirectoryError` if the directory is in use (as
     ``DataDirectoryInUse``), is not a data directory or one of another version, or cannot be read,
     written or recovered.
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from durable_streams.protocol.json_borders import Borders
-from durable_streams.protocol.offsets import Offset
+from durable_streams.model.offsets import Offset
+from durable_streams.rules.json_borders import Borders
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from durable_streams.engine.engine import Engine
-    from durable_streams.results import Chunk, FileSlice
+    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.model.results import Chunk, FileSlice
 
 _SLICE_BYTES: Final = 16 * KIB
 _SLICE_MESSAGES: Final = 1024

@@ -15,17 +15,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from weakref import finalize
 
-from durable_streams.errors import Draining, StorageFailed
 from durable_streams.messages import Message, messages_of
+from durable_streams.model.errors import Draining, StorageFailed
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from durable_streams.engine.engine import Engine
+    from durable_streams.filestore.engine.engine import Engine
     from durable_streams.library import Streams
     from durable_streams.messages import Messages
-    from durable_streams.protocol.offsets import Offset, Start
-    from durable_streams.results import StreamRef
+    from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.results import StreamRef
 
 _TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
 

@@ -19,7 +19,7 @@ from tests.descriptors import leaked_files, open_now
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from durable_streams.engine.engine import Engine
+    from durable_streams.filestore.engine.engine import Engine
 
 T = TypeVar("T")
 

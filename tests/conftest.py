@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
-from durable_streams.storage import child_processes
+from durable_streams.filestore.files import child_processes
 from tests.node import node_problem, running_in_ci
 from tests.programs import TESTED_WITH, find_program
 from tests.server_process import ServerProcess

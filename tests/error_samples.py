@@ -6,7 +6,8 @@ import inspect
 from typing import Any, TypeVar, get_type_hints
 
 import durable_streams
-from durable_streams import Offset, errors
+from durable_streams import Offset
+from durable_streams.model import errors
 
 VALUES: dict[object, Any] = {str: "text", int: 7, int | None: 7, Offset: Offset(0, 5)}
 
@@ -14,7 +15,7 @@ _Error = TypeVar("_Error", bound=Exception)
 
 
 def every_error() -> list[type[Exception]]:
-    """All classes that ``durable_streams.errors`` has for others."""
+    """All classes that ``durable_streams.model.errors`` has for others."""
     return [
         kind
         for name, kind in vars(errors).items()

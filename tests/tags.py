@@ -1,8 +1,8 @@
 """Which ETag names which bytes: what caches build on."""
 
-from durable_streams.engine.engine import Engine
-from durable_streams.protocol.caching import etag
-from durable_streams.protocol.offsets import Offset, Start
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.model.offsets import Offset, Start
+from durable_streams.wire.caching import etag
 
 
 async def tags(engine: Engine, path: str) -> dict[str, bytes]:

@@ -14,12 +14,12 @@ import pytest
 
 import durable_streams
 from durable_streams import NotOpen, Settings, Streams
-from durable_streams.engine.commit import Committer
-from durable_streams.engine.engine import Engine
-from durable_streams.errors import StreamError
+from durable_streams.filestore.engine.commit import Committer
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.model.errors import StreamError
 from tests.cancelling import Cut, When, all_gone, cut_off, our_threads, tasks
 from tests.descriptors import open_now
-from tests.storage.staged_disk import StagedDisk
+from tests.filestore.files.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -190,16 +190,16 @@ def files_open_elsewhere(data_dir: Path) -> list[str]:
 @pytest.mark.parametrize(
     "place",
     [
-        "engine.engine.Engine.drain",
-        "engine.live.Deliveries.finished",
-        "engine.endings.Endings.finished",
-        "engine.commit.Committer.settled",
-        "engine.checkpoints.Checkpointer.finished",
-        "engine.checkpoints.Checkpointer.stop",
-        "engine.apply.Applier.unsynced",
-        "storage.writer.StreamWriter.close",
-        "storage.journal.Journal.close",
-        "engine.reads.Reader.close",
+        "filestore.engine.engine.Engine.drain",
+        "filestore.engine.live.Deliveries.finished",
+        "filestore.engine.endings.Endings.finished",
+        "filestore.engine.commit.Committer.settled",
+        "filestore.engine.checkpoints.Checkpointer.finished",
+        "filestore.engine.checkpoints.Checkpointer.stop",
+        "filestore.engine.apply.Applier.unsynced",
+        "filestore.files.writer.StreamWriter.close",
+        "filestore.files.journal.Journal.close",
+        "filestore.engine.reads.Reader.close",
     ],
 )
 async def test_a_step_that_fails_keeps_no_other_from_its_turn(

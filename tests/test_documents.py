@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.maintenance.verify import verify
-from durable_streams.protocol import replies
+from durable_streams.wire import replies
 from tests.documents import SERVER, blocks_of, is_cell
 from tests.node import running_in_ci
 from tests.programs import free_port

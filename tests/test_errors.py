@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import durable_streams
-from durable_streams import DataDirectoryError, StreamError, errors
-from durable_streams.protocol import replies
+from durable_streams import DataDirectoryError, StreamError
+from durable_streams.model import errors
+from durable_streams.wire import replies
 from tests.error_samples import every_error, fields_of, sample
 
 if TYPE_CHECKING:

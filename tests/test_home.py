@@ -15,9 +15,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import durable_streams
 from durable_streams import Draining, NotOpen, OpenedElsewhere, Streams, Tail
-from durable_streams.engine.engine import Engine
-from durable_streams.protocol.commands import Append, Create
-from durable_streams.protocol.offsets import Start
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.model.commands import Append, Create
+from durable_streams.model.offsets import Start
 from durable_streams.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 import durable_streams
 from durable_streams import ProducerClaim, Settings, Streams
-from durable_streams.errors import (
+from durable_streams.model.errors import (
     ContentTypeMismatch,
     DataDirectoryError,
     DiskFull,
@@ -24,8 +24,8 @@ from durable_streams.errors import (
     StreamExists,
     StreamNotFound,
 )
-from durable_streams.protocol.offsets import Offset
-from durable_streams.results import StreamRef
+from durable_streams.model.offsets import Offset
+from durable_streams.model.results import StreamRef
 from durable_streams.settings import KIB
 
 JSON = "application/json"

@@ -17,12 +17,13 @@ import pytest
 from multidict import CIMultiDict
 
 import durable_streams
-from durable_streams.errors import StreamError
 from durable_streams.http.heads import Heads
 from durable_streams.http.server import _PARSER_LIMITS
 from durable_streams.http.urls import split_target, stream_url
-from durable_streams.protocol import caching, media_type
-from durable_streams.protocol.requests import parse_command
+from durable_streams.model.errors import StreamError
+from durable_streams.rules import media_type
+from durable_streams.wire import caching
+from durable_streams.wire.requests import parse_command
 from tests.linear import NotLinear, check
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ PATTERNS: Final = patterns()
 OF_OUR_OWN_LINES: Final = {
     # It goes back from the end of a line to the one place in it where "chain": can be, as quotes in
     # a client's text are escaped; and no line that it begins with is longer than such texts, 3 KiB.
-    "durable_streams.storage.index_files._LINES",
+    "durable_streams.filestore.files.index_files._LINES",
 }
 """Patterns that read what the server itself wrote, and why these are linear all the same."""
 

@@ -29,18 +29,18 @@ BEGINS: Final = frozenset(
     {"create_task", "ensure_future", "to_thread", "Thread", "Timer", "ThreadPoolExecutor"}
 )
 MAY_BEGIN: Final = {
-    ("engine/supervisor.py", "watch"): "tasks that last as long as the engine, all watched",
-    ("engine/runtime.py", "__init__"): "a worker's thread, whose end the supervisor is told of",
-    ("engine/runtime.py", "start_pool"): "the threads that the supervisor starts",
-    ("engine/errands.py", "begin"): "one request, which awaits it or has left",
-    ("engine/closing.py", "finish"): "the end, which is awaited, and begun again if need be",
-    ("engine/forgotten.py", "_dropped"): "the end of what nobody uses, which may block",
-    ("engine/catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
+    ("filestore/engine/supervisor.py", "watch"): "tasks that last as long as the engine, all watched",
+    ("filestore/engine/runtime.py", "__init__"): "a worker's thread, whose end the supervisor is told of",
+    ("filestore/engine/runtime.py", "start_pool"): "the threads that the supervisor starts",
+    ("filestore/engine/errands.py", "begin"): "one request, which awaits it or has left",
+    ("filestore/engine/closing.py", "finish"): "the end, which is awaited, and begun again if need be",
+    ("filestore/engine/forgotten.py", "_dropped"): "the end of what nobody uses, which may block",
+    ("filestore/engine/catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
     ("process/output_queue.py", "__init__"): "the command line's own output, whatever is open",
     ("http/fast_lane.py", "_answer"): "one request, whose outcome is asked for",
     ("http/fast_lane.py", "_append"): "one request, whose outcome is asked for",
 }
-"""Who begins what runs beside, and who hears of its end; see ``engine/supervisor.py``."""
+"""Who begins what runs beside, and who hears of its end; see ``filestore/engine/supervisor.py``."""
 
 PACKAGE: Final = sorted((ROOT / "durable_streams").rglob("*.py"))
 TESTS: Final = sorted(

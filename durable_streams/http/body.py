@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
-from durable_streams.errors import (
+from durable_streams.http.sending import send_continue
+from durable_streams.model.errors import (
     InvalidRequest,
     Overloaded,
     PayloadTooLarge,
     RequestTimeout,
 )
-from durable_streams.http.sending import send_continue
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from durable_streams.http.flow_control import Connection
     from durable_streams.http.sending import Sender
-    from durable_streams.protocol.replies import Reply
+    from durable_streams.wire.replies import Reply
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 

@@ -25,9 +25,9 @@ from durable_streams.http.bounded_parser import MAX_HEAD_BYTES
 from durable_streams.http.heads import Heads
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.http.urls import stream_url
-from durable_streams.protocol import replies
-from durable_streams.protocol.commands import Append, Create, Live, Read
-from durable_streams.protocol.offsets import ZERO, Start
+from durable_streams.model.commands import Append, Create, Live, Read
+from durable_streams.model.offsets import ZERO, Start
+from durable_streams.wire import replies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.http.heads import ParserLimits, PlainCommand, RequestHead
-    from durable_streams.protocol.replies import Reply
+    from durable_streams.wire.replies import Reply
 
 PATIENCE_S: Final = 1.0
 """How long a body may be on its way, in one more piece; else the request is aiohttp's, with its

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Final, NoReturn, assert_never
 
 from aiohttp import web
 
-from durable_streams.errors import Draining, Overloaded, StreamError
 from durable_streams.http.body import BodyBudget, BodyShare, read_body
 from durable_streams.http.live import LiveReads
 from durable_streams.http.logs import Throttle
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.http.sending import Sender
 from durable_streams.http.urls import stream_url
-from durable_streams.protocol import caching, replies
-from durable_streams.protocol.commands import Append, Create, Delete, Head, Live, Preflight, Read
-from durable_streams.protocol.offsets import Start
-from durable_streams.protocol.replies import BodyPlan, Reply
-from durable_streams.protocol.requests import parse_command
+from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
+from durable_streams.model.errors import Draining, Overloaded, StreamError
+from durable_streams.model.offsets import Start
+from durable_streams.wire import caching, replies
+from durable_streams.wire.replies import BodyPlan, Reply
+from durable_streams.wire.requests import parse_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable_streams.engine.engine import Engine
-    from durable_streams.results import Chunk, StreamRef
+    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.model.results import Chunk, StreamRef
     from durable_streams.settings import HttpSettings
 
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})

@@ -23,11 +23,11 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from durable_streams.errors import StreamError
 from durable_streams.http.urls import split_target
-from durable_streams.protocol.commands import Append, Create, Live, ProducerClaim, Read
-from durable_streams.protocol.requests import parse_command
+from durable_streams.model.commands import Append, Create, Live, ProducerClaim, Read
+from durable_streams.model.errors import StreamError
 from durable_streams.settings import KIB
+from durable_streams.wire.requests import parse_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

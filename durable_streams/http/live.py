@@ -16,12 +16,12 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.errors import Draining, StreamError
 from durable_streams.http.event_stream import EventStream
 from durable_streams.http.presence import cancelled_when_gone
-from durable_streams.protocol import replies, sse
-from durable_streams.protocol.cursor import MAX_JITTER_S, next_cursor
+from durable_streams.model.errors import Draining, StreamError
 from durable_streams.settings import KIB
+from durable_streams.wire import replies, sse
+from durable_streams.wire.cursor import MAX_JITTER_S, next_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from durable_streams.engine.engine import Engine
+    from durable_streams.filestore.engine.engine import Engine
     from durable_streams.http.sending import Answer, Sender
-    from durable_streams.protocol.commands import Read
-    from durable_streams.protocol.offsets import Offset
-    from durable_streams.results import Chunk, Publication, StreamRef
+    from durable_streams.model.commands import Read
+    from durable_streams.model.offsets import Offset
+    from durable_streams.model.results import Chunk, Publication, StreamRef
     from durable_streams.settings import HttpSettings
 
 BATCH_BYTES: Final = 64 * KIB
@@ -241,7 +241,7 @@ class EventReader:
     # Called by the engine
 
     def published(self, publication: Publication) -> None:
-        """Write what was published, or fall behind; see :class:`~durable_streams.results`."""
+        """Write what was published, or fall behind; see :class:`~durable_streams.model.results`."""
         if self._wake is None or publication.start < self._end:
             return
         if len(publication.data) > BATCH_BYTES:

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from durable_streams import arguments
-from durable_streams.errors import StreamNotFound
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.urls import split_target
 from durable_streams.library import Streams, open_streams
-from durable_streams.protocol import replies
+from durable_streams.model.errors import StreamNotFound
 from durable_streams.settings import HttpSettings, Settings
+from durable_streams.wire import replies
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from durable_streams.engine.engine import Engine
+    from durable_streams.filestore.engine.engine import Engine
 
 _NO_PREFIX: Final = re.compile("[{}?#]")  # what the router or a URL takes for something else
 
@@ -46,7 +46,7 @@ def mount(
     """Serve streams below ``prefix`` of ``app`` (default: the one of ``http_settings``).
 
     Either from ``data_dir``, opened with ``settings`` when the application starts
-    (:class:`~durable_streams.errors.DataDirectoryError` if that fails) and closed with it; or
+    (:class:`~durable_streams.model.errors.DataDirectoryError` if that fails) and closed with it; or
     from ``streams`` that the caller has opened and will close after the application.
     ``TypeError`` or ``ValueError`` if an argument cannot be.
     """

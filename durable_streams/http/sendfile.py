@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from durable_streams.http.flow_control import Connection
-    from durable_streams.results import FileSlice
+    from durable_streams.model.results import FileSlice
 
 MAX_SENDFILE_BYTES: Final = MIB
 """Of one ``sendfile`` call, which copies on the event loop: about 0.3 ms."""

@@ -17,7 +17,7 @@ from aiohttp import web
 from durable_streams.http.aiohttp_private import prepare_hook
 from durable_streams.http.flow_control import Connection
 from durable_streams.http.sendfile import Turns, send_parts
-from durable_streams.protocol.replies import COMMON
+from durable_streams.wire.replies import COMMON
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-    from durable_streams.protocol.replies import BodyPlan, Reply
+    from durable_streams.wire.replies import BodyPlan, Reply
 
 _STATUS_LINES: Final = {
     (minor, status.value): f"HTTP/1.{minor} {status.value} {status.phrase}\r\n"

@@ -21,16 +21,7 @@ from aiohttp import web
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import LineTooLong
 
-from durable_streams.engine.descriptors import MAX_ARRIVING, MAX_REFUSED, spare_for
-from durable_streams.errors import (
-    HeadersTooLarge,
-    InvalidRequest,
-    MethodNotAllowed,
-    Overloaded,
-    RequestTimeout,
-    StreamNotFound,
-    TargetTooLong,
-)
+from durable_streams.filestore.engine.descriptors import MAX_ARRIVING, MAX_REFUSED, spare_for
 from durable_streams.http.aiohttp_private import is_of_too_many_headers
 from durable_streams.http.bounded_parser import (
     MAX_AHEAD,
@@ -45,16 +36,25 @@ from durable_streams.http.heads import ParserLimits
 from durable_streams.http.logs import AccessLog, Throttle, access_logger
 from durable_streams.http.sending import send_unasked
 from durable_streams.http.urls import split_target
-from durable_streams.protocol import replies
-from durable_streams.protocol.replies import COMMON, Reply
+from durable_streams.model.errors import (
+    HeadersTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    Overloaded,
+    RequestTimeout,
+    StreamNotFound,
+    TargetTooLong,
+)
 from durable_streams.settings import KIB
+from durable_streams.wire import replies
+from durable_streams.wire.replies import COMMON, Reply
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from durable_streams.engine.engine import Engine
-    from durable_streams.errors import StreamError
+    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.model.errors import StreamError
     from durable_streams.settings import HttpSettings
 
 MAX_TARGET_BYTES: Final = 8 * KIB

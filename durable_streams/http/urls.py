@@ -13,7 +13,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.protocol.paths import quote_stream_path
+from durable_streams.model.paths import quote_stream_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

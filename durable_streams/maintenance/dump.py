@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.directory import absolute
+from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.format import index as index_format
+from durable_streams.filestore.format import journal as fmt
+from durable_streams.filestore.format import sidecar as sidecar_format
+from durable_streams.filestore.format.index import BadLine
+from durable_streams.filestore.format.sidecar import BadSidecar, NewerSidecar
 from durable_streams.maintenance.findings import Checked, Finding
 from durable_streams.maintenance.stream_check import StreamCheck
-from durable_streams.storage import disk as disks
-from durable_streams.storage import names
-from durable_streams.storage.directory import absolute
-from durable_streams.storage.disk import Disk
-from durable_streams.storage.format import index as index_format
-from durable_streams.storage.format import journal as fmt
-from durable_streams.storage.format import sidecar as sidecar_format
-from durable_streams.storage.format.index import BadLine
-from durable_streams.storage.format.sidecar import BadSidecar, NewerSidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """What the journal says about the streams' files: what a start brings to them and what not.
 
-Read after the files, and judged by the rules of :mod:`durable_streams.storage.recovery`: a start
+Read after the files, and judged by the rules of ``filestore.files.recovery``: a start
 applies what no checkpoint has made durable in the files (batches behind ``applied``) and what
 continues them; the rest it leaves alone.
 """
@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.maintenance.findings import Finding, Level, refused
-from durable_streams.storage import names
-from durable_streams.storage.format import index as index_format
-from durable_streams.storage.format import journal as fmt
-from durable_streams.storage.journal import JournalContent, read_journal
-from durable_streams.storage.stream_files import (
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.journal import JournalContent, read_journal
+from durable_streams.filestore.files.stream_files import (
     DamagedFiles,
     NewerFiles,
     chain_at,
     end_before,
     load_sidecar,
 )
+from durable_streams.filestore.format import index as index_format
+from durable_streams.filestore.format import journal as fmt
+from durable_streams.maintenance.findings import Finding, Level, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from durable_streams.filestore.files.directory import Layout
+    from durable_streams.filestore.format.index import Tail
     from durable_streams.maintenance.stream_check import StreamCheck
-    from durable_streams.storage.directory import Layout
-    from durable_streams.storage.format.index import Tail
 
 _NAMED: Final = 3  # streams that a finding names
 

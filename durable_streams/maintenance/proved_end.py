@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from durable_streams.protocol.offsets import Offset
-from durable_streams.storage.format.index import Tail
+from durable_streams.filestore.format.index import Tail
+from durable_streams.model.offsets import Offset
 
 if TYPE_CHECKING:
-    from durable_streams.protocol.producers import ProducerState
-    from durable_streams.storage.format.index import Line
+    from durable_streams.filestore.format.index import Line
+    from durable_streams.rules.producers import ProducerState
 
 
 @dataclass(slots=True)

@@ -14,25 +14,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from durable_streams.errors import DataDirectoryError
+from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.aside import cut_file
+from durable_streams.filestore.files.directory import DataDirectory, absolute
+from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.files.recovery import recover
 from durable_streams.maintenance.findings import Checked
 from durable_streams.maintenance.journal_check import JournalCheck
 from durable_streams.maintenance.verify import check_stream, layout_of, missing_streams
 from durable_streams.maintenance.walk import stream_homes
-from durable_streams.storage import disk as disks
-from durable_streams.storage import names
-from durable_streams.storage.aside import cut_file
-from durable_streams.storage.directory import DataDirectory, absolute
-from durable_streams.storage.disk import Disk
-from durable_streams.storage.recovery import recover
+from durable_streams.model.errors import DataDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from durable_streams.filestore.files.directory import Layout
     from durable_streams.maintenance.findings import Finding
     from durable_streams.maintenance.stream_check import StreamCheck
-    from durable_streams.storage.directory import Layout
 
 _FILES = 256  # open at a time while the journal is recovered
 
@@ -90,7 +90,7 @@ def repair(
 ) -> Outcome:
     """Say with ``told`` what has to be done and, if ``apply``, do it.
 
-    Raises :class:`~durable_streams.errors.DataDirectoryError` if it is no data directory, or if it
+    Raises :class:`DataDirectoryError` if it is no data directory, or if it
     is to be changed and a server has it open.
     """
     disk = disk or Disk()

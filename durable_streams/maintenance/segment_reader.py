@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self
 
-from durable_streams.storage.format.checksum import crc32
+from durable_streams.filestore.format.checksum import crc32
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from durable_streams.storage.disk import Disk
+    from durable_streams.filestore.files.disk import Disk
 
 _PIECE: Final = 1 << 20  # bytes read at a time
 

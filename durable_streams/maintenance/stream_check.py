@@ -1,6 +1,6 @@
 """Check one stream: every line of its indexes and every byte of its segments.
 
-Where :mod:`durable_streams.storage.stream_files` reads as little as a server needs, this reads
+Where ``filestore.files.stream_files`` reads as little as a server needs, this reads
 everything, by the same rules: what ends early is torn, what later files prove to have been there is
 missing, what is there and fails a checksum is damage.  It stops at the first of them, as nothing
 behind it can be told from chance.
@@ -11,30 +11,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from durable_streams.maintenance.findings import Checked, Finding, Level, refused
-from durable_streams.maintenance.proved_end import End
-from durable_streams.maintenance.segment_reader import SegmentReader
-from durable_streams.protocol.offsets import Offset
-from durable_streams.storage import disk as disks
-from durable_streams.storage import names
-from durable_streams.storage.fork_marks import unpack_mark
-from durable_streams.storage.format import index as index_format
-from durable_streams.storage.format.index import BadLine, NewerIndex, Opening
-from durable_streams.storage.missing import Missing, files_of, what_is_missing
-from durable_streams.storage.stream_files import (
+from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.fork_marks import unpack_mark
+from durable_streams.filestore.files.missing import Missing, files_of, what_is_missing
+from durable_streams.filestore.files.stream_files import (
     DamagedFiles,
     NewerFiles,
     is_still_there,
     lacks_sidecar,
     load_sidecar,
 )
+from durable_streams.filestore.format import index as index_format
+from durable_streams.filestore.format.index import BadLine, NewerIndex, Opening
+from durable_streams.maintenance.findings import Checked, Finding, Level, refused
+from durable_streams.maintenance.proved_end import End
+from durable_streams.maintenance.segment_reader import SegmentReader
+from durable_streams.model.tokens import parse_offset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable_streams.storage.disk import Disk
-    from durable_streams.storage.format.sidecar import Sidecar
-    from durable_streams.storage.missing import Files
+    from durable_streams.filestore.files.disk import Disk
+    from durable_streams.filestore.files.missing import Files
+    from durable_streams.filestore.format.sidecar import Sidecar
 
 
 class _Stop(Exception):
@@ -231,7 +231,7 @@ class StreamCheck:
         if sidecar.fork is None:
             return False
         # A fork begins without its source's producers in the piece that its fork point lies in.
-        inherited = Offset.parse(sidecar.fork.point).segment
+        inherited = parse_offset(sidecar.fork.point).segment
         return opening.segment <= inherited and not opening.producers and not opening.stream_seq
 
     def _line(self, file: Path, row: int, text: bytes, segment: SegmentReader) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable_streams.errors import DataDirectoryError
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.directory import Layout, absolute, check_format
+from durable_streams.filestore.files.disk import Disk
 from durable_streams.maintenance.findings import Checked, Finding, Level, refused
 from durable_streams.maintenance.journal_check import JournalCheck
 from durable_streams.maintenance.stream_check import StreamCheck
 from durable_streams.maintenance.walk import stream_homes
-from durable_streams.storage import names
-from durable_streams.storage.directory import Layout, absolute, check_format
-from durable_streams.storage.disk import Disk
+from durable_streams.model.errors import DataDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

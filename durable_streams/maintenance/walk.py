@@ -9,13 +9,13 @@ from __future__ import annotations
 import os.path
 from typing import TYPE_CHECKING
 
-from durable_streams.storage import names
+from durable_streams.filestore.files import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from durable_streams.storage.directory import Layout
+    from durable_streams.filestore.files.directory import Layout
 
 
 def stream_homes(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import aiohttp
 
 import durable_streams
-from durable_streams.errors import StreamClosed, StreamError, StreamGone, StreamNotFound
+from durable_streams.model.errors import StreamClosed, StreamError, StreamGone, StreamNotFound
 from tests.e2e.ledger import (
     Claim,
     Damaged,

@@ -29,9 +29,9 @@ from aiohttp import ClientSession, web
 
 import durable_streams
 from durable_streams import OpenedElsewhere, Streams, Tail
-from durable_streams.protocol.offsets import Start
-from durable_streams.storage.directory import DataDirectory
-from durable_streams.storage.disk import Disk
+from durable_streams.filestore.files.directory import DataDirectory
+from durable_streams.filestore.files.disk import Disk
+from durable_streams.model.offsets import Start
 from tests.descriptors import open_now
 
 if TYPE_CHECKING:

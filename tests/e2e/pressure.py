@@ -20,19 +20,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import HttpSettings, ProducerClaim, Settings, Streams
-from durable_streams.engine.admission import _Place
-from durable_streams.engine.core import QUEUE_BYTES
-from durable_streams.engine.engine import Engine
-from durable_streams.engine.runtime import MAX_JOBS
+from durable_streams.filestore.engine.admission import _Place
+from durable_streams.filestore.engine.core import QUEUE_BYTES
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.engine.runtime import MAX_JOBS
+from durable_streams.filestore.files.disk import Disk
 from durable_streams.http.server import HttpServer
-from durable_streams.storage.disk import Disk
 from tests.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from durable_streams.engine.core import Core
+    from durable_streams.filestore.engine.core import Core
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

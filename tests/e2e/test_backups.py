@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 import durable_streams
-from durable_streams.errors import StreamNotFound
-from durable_streams.storage import names
+from durable_streams.filestore.files import names
+from durable_streams.model.errors import StreamNotFound
 from tests.copying import copy_live
 from tests.e2e.copies import EXIT_CODES, faults_of_copy, make_copy, missing_tools
 from tests.e2e.ledger import TEXT, Window

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.engine.engine import Engine
-from durable_streams.errors import StorageFailed
-from durable_streams.protocol.commands import Append, Create, ProducerClaim
-from durable_streams.protocol.offsets import Start
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.model.commands import Append, Create, ProducerClaim
+from durable_streams.model.errors import StorageFailed
+from durable_streams.model.offsets import Start
 from durable_streams.settings import HttpSettings, Settings
+from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
-from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -39,8 +39,8 @@ _CHAIN: Final = b"\1" * 8
 def _requests(atheris: Any) -> Callable[[bytes], None]:
     from multidict import CIMultiDict
 
-    from durable_streams.errors import StreamError
-    from durable_streams.protocol.requests import parse_command
+    from durable_streams.model.errors import StreamError
+    from durable_streams.wire.requests import parse_command
 
     def parse(data: bytes) -> None:
         take = atheris.FuzzedDataProvider(data)
@@ -61,8 +61,8 @@ def _no_constant(name: str) -> object:
 
 
 def _messages(_atheris: Any) -> Callable[[bytes], None]:
-    from durable_streams.errors import InvalidJson
-    from durable_streams.protocol.json_mode import to_wire
+    from durable_streams.model.errors import InvalidJson
+    from durable_streams.rules.json_mode import to_wire
 
     def split(data: bytes) -> None:
         try:
@@ -78,7 +78,7 @@ def _messages(_atheris: Any) -> Callable[[bytes], None]:
 
 
 def _files(_atheris: Any) -> Callable[[bytes], None]:
-    from durable_streams.storage.format import index, sidecar
+    from durable_streams.filestore.format import index, sidecar
 
     def read(data: bytes) -> None:
         with suppress(sidecar.BadSidecar):
@@ -93,7 +93,7 @@ def _files(_atheris: Any) -> Callable[[bytes], None]:
 
 
 def _journal(_atheris: Any) -> Callable[[bytes], None]:
-    from durable_streams.storage.format import journal as fmt
+    from durable_streams.filestore.format import journal as fmt
 
     header = fmt.FileHeader(1, 1, 1)
 
@@ -114,8 +114,8 @@ def _journal(_atheris: Any) -> Callable[[bytes], None]:
 
 
 def _events(atheris: Any) -> Callable[[bytes], None]:
-    from durable_streams.protocol import sse
-    from durable_streams.protocol.offsets import Offset
+    from durable_streams.model.offsets import Offset
+    from durable_streams.wire import sse
     from tests.fuzz.test_fuzz_sse import events, normalised
 
     def encode(data: bytes) -> None:

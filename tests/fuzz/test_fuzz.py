@@ -13,11 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from durable_streams.errors import InvalidJson, StreamError
-from durable_streams.protocol.json_mode import to_wire
-from durable_streams.protocol.requests import parse_command
-from durable_streams.storage import names
-from durable_streams.storage.format import index, sidecar
+from durable_streams.filestore.files import names
+from durable_streams.filestore.format import index, sidecar
+from durable_streams.model.errors import InvalidJson, StreamError
+from durable_streams.rules.json_mode import to_wire
+from durable_streams.wire.requests import parse_command
 
 if TYPE_CHECKING:
     from tests.conftest import StartServer

@@ -17,19 +17,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams.engine.engine import Engine
-from durable_streams.errors import DataDirectoryError, StreamDamaged, StreamError
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.directory import Layout
+from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.files.journal import JournalContent, read_journal
+from durable_streams.filestore.files.stream_files import DamagedFiles, load
+from durable_streams.filestore.format import journal as fmt
 from durable_streams.maintenance.dump import NotDumpable, dump
 from durable_streams.maintenance.verify import verify
-from durable_streams.protocol.commands import Append, Create, ProducerClaim
-from durable_streams.protocol.offsets import Offset, Start
+from durable_streams.model.commands import Append, Create, ProducerClaim
+from durable_streams.model.errors import DataDirectoryError, StreamDamaged, StreamError
+from durable_streams.model.offsets import Offset, Start
 from durable_streams.settings import MIB, Settings
-from durable_streams.storage import names
-from durable_streams.storage.directory import Layout
-from durable_streams.storage.disk import Disk
-from durable_streams.storage.format import journal as fmt
-from durable_streams.storage.journal import JournalContent, read_journal
-from durable_streams.storage.stream_files import DamagedFiles, load
 from tests.copying import copy_live
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams.protocol import sse
-from durable_streams.protocol.offsets import Offset
+from durable_streams.model.offsets import Offset
+from durable_streams.model.tokens import parse_offset
+from durable_streams.wire import sse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def events(wire: bytes) -> Iterator[tuple[str, str]]:
             data.append(value)
         elif name == "id":
             assert data, "an id before its event's data"
-            Offset.parse(value)
+            parse_offset(value)
         else:
             raise AssertionError(f"an unknown field: {line!r}")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.protocol.json_depth import MAX_DEPTH
+from durable_streams.rules.json_depth import MAX_DEPTH
 from durable_streams.settings import MIB
 from tests.hostile.fast_clients import FAST_CLIENTS, run_fast_clients
 from tests.hostile.raw_clients import (

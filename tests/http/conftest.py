@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from durable_streams.engine.engine import Engine
+from durable_streams.filestore.engine.engine import Engine
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
 from durable_streams.settings import HttpSettings, Settings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from durable_streams.protocol.commands import Append
+from durable_streams.model.commands import Append
 from durable_streams.settings import KIB, HttpSettings, Settings
 from tests.cancelling import Cut, When, nothing_held, tasks
 from tests.descriptors import open_now, sockets

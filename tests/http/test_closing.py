@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import uvloop
 
-from durable_streams.engine.engine import Engine
+from durable_streams.filestore.engine.engine import Engine
 from durable_streams.settings import HttpSettings, Settings
 from tests.http.conftest import RunningServer
 from tests.http.lanes import connections

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.engine.executor import ClosableExecutor
-from durable_streams.errors import NotOpen
+from durable_streams.filestore.engine.executor import ClosableExecutor
 from durable_streams.http import files
+from durable_streams.model.errors import NotOpen
 from durable_streams.settings import HttpSettings
 from tests.descriptors import open_now
 from tests.http.lanes import applied, connections

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.http import live
-from durable_streams.protocol.offsets import ZERO, Offset
+from durable_streams.model.offsets import ZERO, Offset
 from durable_streams.settings import HttpSettings, Settings
 from tests.http.event_client import (
     CLOSE,

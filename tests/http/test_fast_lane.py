@@ -7,12 +7,12 @@ import math
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from durable_streams.engine.engine import Engine
+from durable_streams.filestore.engine.engine import Engine
 from durable_streams.http import fast_lane
 from durable_streams.settings import HttpSettings, Settings
+from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
 from tests.http.lanes import HEAD, JSON, TEXT, applied, connections, idle, watch
-from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -274,7 +274,7 @@ async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_le
 async def test_writes_that_wait_for_their_turn_are_refused_when_the_server_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.engine.ticks._TICK_S", 3600)
+    monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 3600)
     for method, path in (("POST", "a"), ("PUT", "b")):
         async with held_up(tmp_path / method) as staged:
             client = await staged.client()

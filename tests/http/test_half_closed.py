@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import uvloop
 
-from durable_streams.engine.engine import Engine
+from durable_streams.filestore.engine.engine import Engine
 from durable_streams.http.presence import MAX_BEHIND_BYTES
 from durable_streams.settings import HttpSettings, Settings
 from tests.descriptors import leaked_files, open_now, sockets
+from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
 from tests.http.lanes import connections
-from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from durable_streams.http import heads
 from durable_streams.http.heads import Heads, ParserLimits, RequestHead
-from durable_streams.protocol.commands import Append, Create, ProducerClaim
+from durable_streams.model.commands import Append, Create, ProducerClaim
 
 LIMITS: Final = ParserLimits(max_line_size=8190, max_field_size=8190, max_headers=128)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams.engine import live as deliveries
+from durable_streams.filestore.engine import live as deliveries
 from durable_streams.http import live
-from durable_streams.protocol import sse
-from durable_streams.protocol.cursor import next_cursor
 from durable_streams.settings import HttpSettings, Settings
+from durable_streams.wire import sse
+from durable_streams.wire.cursor import next_cursor
 from tests.http.event_client import (
     CLOSE,
     JSON,
@@ -29,7 +29,7 @@ from tests.http.event_client import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from durable_streams.results import Chunk
+    from durable_streams.model.results import Chunk
     from tests.http.conftest import RunningServer, Serve
 
 

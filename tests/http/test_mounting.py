@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 import durable_streams
-from durable_streams.errors import DataDirectoryError
+from durable_streams.model.errors import DataDirectoryError
 from tests.http.client import Client
 
 if TYPE_CHECKING:

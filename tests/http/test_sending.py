@@ -20,8 +20,8 @@ from aiohttp import web
 
 from durable_streams.http import files, sendfile
 from durable_streams.http.sending import Sender
-from durable_streams.protocol.replies import BodyPlan, Reply
-from durable_streams.results import FileSlice
+from durable_streams.model.results import FileSlice
+from durable_streams.wire.replies import BodyPlan, Reply
 from tests.http.client import Client
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.engine.producer_table import producer_bytes
-from durable_streams.engine.room import Room
+from durable_streams.filestore.engine.producer_table import producer_bytes
+from durable_streams.filestore.engine.room import Room
 from durable_streams.http import server as http_server
 from durable_streams.http.server import MAX_HEADERS
-from durable_streams.protocol.commands import Append, ProducerClaim
+from durable_streams.model.commands import Append, ProducerClaim
 from durable_streams.settings import MIB, HttpSettings, Settings
 from tests.http.client import Client
 
@@ -172,7 +172,7 @@ async def test_a_part_that_ended_by_a_bug_is_told_by_the_health_check_and_reads_
     async def buggy(_: Room) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("durable_streams.engine.ticks._TICK_S", 0.0)
+    monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 0.0)
     monkeypatch.setattr(Room, "look", buggy)
     while (health := await client.request("GET", "/healthz")).status == 200:
         """The next tick meets it."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.engine.engine import Engine
+from durable_streams.filestore.engine.engine import Engine
 from durable_streams.settings import HttpSettings, Settings
+from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
 from tests.http.lanes import applied
-from tests.storage.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

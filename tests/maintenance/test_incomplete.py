@@ -11,30 +11,30 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable_streams
-from durable_streams.engine.engine import Engine
-from durable_streams.errors import StreamNotFound
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.directory import DataDirectory
+from durable_streams.filestore.files.disk import Disk, StrPath
+from durable_streams.filestore.files.recovery import recover
 from durable_streams.maintenance.commands import EXITS
 from durable_streams.maintenance.findings import Checked, Finding, Level, State
 from durable_streams.maintenance.repair import Outcome, repair
 from durable_streams.maintenance.verify import verify
-from durable_streams.protocol.commands import Append, Create
+from durable_streams.model.commands import Append, Create
+from durable_streams.model.errors import StreamNotFound
 from durable_streams.settings import Settings
-from durable_streams.storage import names
-from durable_streams.storage.directory import DataDirectory
-from durable_streams.storage.disk import Disk, StrPath
-from durable_streams.storage.recovery import recover
 from tests.copying import copy_live
+from tests.filestore.files.history import History
+from tests.filestore.files.recovering import FILES, applied, content, journaled
+from tests.filestore.files.staged_disk import StagedDisk
 from tests.maintenance.conftest import SETTINGS, is_sound
 from tests.maintenance.test_commands import run
 from tests.maintenance.test_repair import home, repaired, tree
 from tests.maintenance.test_verify import findings_of
-from tests.storage.history import History
-from tests.storage.recovering import FILES, applied, content, journaled
-from tests.storage.staged_disk import StagedDisk
 from tests.tags import assert_agree, tags
 
 if TYPE_CHECKING:
-    from durable_streams.storage.format.journal import Record
+    from durable_streams.filestore.format.journal import Record
 
 ROOM = "chat/room"
 

@@ -8,16 +8,16 @@ import pytest
 
 import durable_streams
 from durable_streams import ProducerClaim, Settings
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.files.stream_files import load
+from durable_streams.filestore.format.index import unpack_opening
 from durable_streams.maintenance.dump import dump
 from durable_streams.maintenance.findings import Finding, Level
 from durable_streams.maintenance.verify import verify
-from durable_streams.protocol.producers import ProducerState
-from durable_streams.storage import names
-from durable_streams.storage.disk import Disk
-from durable_streams.storage.format.index import unpack_opening
-from durable_streams.storage.stream_files import load
-from tests.storage.history import ID, TIME_MS, History, sealed
-from tests.storage.test_golden import GOLDEN
+from durable_streams.rules.producers import ProducerState
+from tests.filestore.files.history import ID, TIME_MS, History, sealed
+from tests.filestore.files.test_golden import GOLDEN
 
 
 def written(home: Path, *histories: History) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import durable_streams
-from durable_streams.errors import DataDirectoryError, StreamDamaged
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.maintenance.repair import Outcome, repair
 from durable_streams.maintenance.verify import verify
-from durable_streams.storage import names
-from durable_streams.storage.disk import Disk, StrPath
+from durable_streams.model.errors import DataDirectoryError, StreamDamaged
 from tests.maintenance.conftest import SETTINGS, is_sound
 from tests.maintenance.unreadable import UnreadableDisk
 from tests.tags import assert_agree, tags
@@ -163,7 +163,7 @@ async def test_what_the_journal_still_has_is_not_lost(data: Path) -> None:
 
 
 def test_a_directory_in_use_is_not_repaired(data: Path) -> None:
-    from durable_streams.storage.directory import DataDirectory
+    from durable_streams.filestore.files.directory import DataDirectory
 
     opened = DataDirectory.open(Disk(), data)
     with pytest.raises(DataDirectoryError, match="in use"):

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.engine.engine import Engine
-from durable_streams.errors import DataDirectoryError
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.files import names
 from durable_streams.maintenance.findings import Checked, Finding, Level, State
 from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
-from durable_streams.protocol.commands import Append, Create
+from durable_streams.model.commands import Append, Create
+from durable_streams.model.errors import DataDirectoryError
 from durable_streams.settings import Settings
-from durable_streams.storage import names
 from tests.copying import copy_live
+from tests.filestore.files.staged_disk import StagedDisk
+from tests.filestore.files.test_golden import GOLDEN
 from tests.maintenance.conftest import is_sound
 from tests.maintenance.unreadable import UnreadableDisk
-from tests.storage.staged_disk import StagedDisk
-from tests.storage.test_golden import GOLDEN
 
 
 def findings_of(directory: Path) -> tuple[Checked, list[Finding]]:

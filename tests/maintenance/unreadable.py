@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from durable_streams.storage.disk import Disk, StrPath
+from durable_streams.filestore.files.disk import Disk, StrPath
 
 
 class UnreadableDisk(Disk):

@@ -124,7 +124,7 @@ def test_a_descriptor_that_does_not_block_is_waited_for(data: Path) -> None:
 def test_no_file_of_ours_gets_the_number_of_a_standard_stream(data: Path) -> None:
     program = f"""
 import os, sys
-from durable_streams.storage.disk import Disk
+from durable_streams.filestore.files.disk import Disk
 kept = os.dup(1)
 for fd in (0, 1, 2):
     os.close(fd)

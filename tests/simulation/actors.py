@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from durable_streams.errors import (
+from durable_streams.model.commands import FOREVER, Append, Create
+from durable_streams.model.errors import (
     Conflict,
     ContentTypeMismatch,
     DiskFull,
@@ -24,9 +25,8 @@ from durable_streams.errors import (
     StreamUnusable,
     Unavailable,
 )
-from durable_streams.protocol.commands import FOREVER, Append, Create
-from durable_streams.protocol.create_rules import fork_lifetime
-from durable_streams.protocol.offsets import Offset
+from durable_streams.model.offsets import Offset
+from durable_streams.rules.creates import fork_lifetime
 from tests.simulation.choices import fork_request, some_claim, some_lifetime
 from tests.simulation.contents import BINARY, JSON, body_and_wire, read
 from tests.simulation.followers import Followers
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from random import Random
 
-    from durable_streams.engine.engine import Engine
-    from durable_streams.protocol.commands import Lifetime
-    from durable_streams.results import Appended, Created, StreamRef
+    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.model.commands import Lifetime
+    from durable_streams.model.results import Appended, Created, StreamRef
     from tests.simulation.history import Place, Visit
     from tests.simulation.oracle import Oracle
     from tests.simulation.scheduler import Scheduler

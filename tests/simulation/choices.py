@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable_streams.protocol.commands import FOREVER, ForkRequest, Lifetime, ProducerClaim
-from durable_streams.protocol.offsets import Offset
+from durable_streams.model.commands import FOREVER, ForkRequest, Lifetime, ProducerClaim
+from durable_streams.model.offsets import Offset
 from tests.simulation.contents import JSON, first_messages
 from tests.simulation.history import Fate, Incarnation, Wanted
 

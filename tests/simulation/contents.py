@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.protocol.offsets import Offset, Start
+from durable_streams.model.offsets import Offset, Start
 
 if TYPE_CHECKING:
-    from durable_streams.engine.engine import Engine
-    from durable_streams.results import StreamRef
+    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.model.results import StreamRef
 
 BINARY: Final = "application/octet-stream"
 JSON: Final = "application/json"

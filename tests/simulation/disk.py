@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from durable_streams.storage.disk import Disk, FailedRead, FileStatus, StrPath
+from durable_streams.filestore.files.disk import Disk, FailedRead, FileStatus, StrPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable

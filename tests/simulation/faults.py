@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from random import Random
 
-    from durable_streams.storage.disk import StrPath
+    from durable_streams.filestore.files.disk import StrPath
 
 _GROWING: Final = ("write", "create", "make_directory", "rename", "link")
 _CHANGING: Final = (*_GROWING, "truncate", "unlink", "remove_directory")

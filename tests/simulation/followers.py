@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.errors import (
+from durable_streams.model.errors import (
     DiskFull,
     Draining,
     StreamGone,
@@ -13,16 +13,16 @@ from durable_streams.errors import (
     StreamUnusable,
     Unavailable,
 )
-from durable_streams.protocol.offsets import Offset, Start
+from durable_streams.model.offsets import Offset, Start
 from tests.simulation.contents import Run, joined, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from durable_streams.engine.engine import Engine
-    from durable_streams.errors import StreamError
-    from durable_streams.results import Publication
+    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.model.errors import StreamError
+    from durable_streams.model.results import Publication
     from tests.simulation.history import Incarnation
     from tests.simulation.oracle import Oracle
 

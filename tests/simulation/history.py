@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.errors import StreamGone
-from durable_streams.protocol.commands import FOREVER, Create, Lifetime, ProducerClaim
-from durable_streams.protocol.lifetime import deadline_ms
-from durable_streams.protocol.offsets import ZERO, Offset
+from durable_streams.model.commands import FOREVER, Create, Lifetime, ProducerClaim
+from durable_streams.model.errors import StreamGone
+from durable_streams.model.offsets import ZERO, Offset
+from durable_streams.rules.lifetime import deadline_ms
 from tests.simulation.contents import JSON
 
 if TYPE_CHECKING:
-    from durable_streams.errors import StreamNotFound
+    from durable_streams.model.errors import StreamNotFound
 
 ENDS_ARE_FINAL: Final = True
 """Whether somebody who is told 404 or 410 while a DELETE is under way may rely on it."""

@@ -18,15 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.errors import StorageFailed, StreamUnusable
-from durable_streams.storage import names
+from durable_streams.filestore.files import names
+from durable_streams.model.errors import StorageFailed, StreamUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from durable_streams.results import StreamRef
-    from durable_streams.storage.disk import StrPath
+    from durable_streams.filestore.files.disk import StrPath
+    from durable_streams.model.results import StreamRef
     from tests.simulation.disk import SimulatedDisk
 
 _CALLS: Final = 25  # within so many calls of the disk it happens

@@ -16,7 +16,10 @@ from itertools import pairwise, takewhile
 from operator import eq
 from typing import TYPE_CHECKING
 
-from durable_streams.errors import (
+from durable_streams.filestore.files import names
+from durable_streams.filestore.format import sidecar as sidecar_format
+from durable_streams.model.commands import Append, ProducerClaim
+from durable_streams.model.errors import (
     ProducerGap,
     SequenceConflict,
     StaleEpoch,
@@ -24,11 +27,9 @@ from durable_streams.errors import (
     StreamGone,
     StreamNotFound,
 )
-from durable_streams.protocol.commands import Append, ProducerClaim
-from durable_streams.protocol.offsets import ZERO, Offset
-from durable_streams.protocol.producers import IDLE_MS
-from durable_streams.storage import names
-from durable_streams.storage.format import sidecar as sidecar_format
+from durable_streams.model.offsets import ZERO, Offset
+from durable_streams.model.tokens import parse_offset
+from durable_streams.rules.producers import IDLE_MS
 from tests.simulation.contents import NUMBER, Run, read, token
 from tests.simulation.history import Attempt, Clock, Fate, Incarnation, Piece, Place, Visit
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from durable_streams.engine.engine import Engine
-    from durable_streams.storage.format.sidecar import Sidecar
+    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.format.sidecar import Sidecar
     from tests.simulation.disk import SimulatedDisk
 
 
@@ -156,7 +157,7 @@ class Oracle:
         origin = sidecar.fork
         assert origin is not None, "it was to be a fork"
         fork.is_known(sidecar.content_type, sidecar.lifetime())
-        point = Offset.parse(origin.point)
+        point = parse_offset(origin.point)
         source = self._by_id[origin.source_id]
         # Of what is left of unsynced writes, the source need not know of the fork.
         fork.source = None if self._lost else source

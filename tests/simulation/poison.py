@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from durable_streams.engine.operations import (
+from durable_streams.filestore.engine.operations import (
     AdoptOperation,
     AppendOperation,
     BirthOperation,
     DeleteOperation,
 )
-from durable_streams.errors import WriteFailed
+from durable_streams.model.errors import WriteFailed
 
 if TYPE_CHECKING:
     from random import Random
 
-    from durable_streams.engine.engine import Engine
-    from durable_streams.engine.operations import Operation
+    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.engine.operations import Operation
 
 _NOT_TEXT = "\ud800"
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.storage.writer import StreamWriter
+from durable_streams.filestore.files.writer import StreamWriter
 from tests.simulation.world import run
 
 if TYPE_CHECKING:
-    from durable_streams.storage.format.journal import AppendRecord
+    from durable_streams.filestore.format.journal import AppendRecord
 
 SEEDS_A_TEST = 25
 
 # Seeds beyond those of every run that failed once.  Draws move with every change of the engine or
-# of the world, so each bug has a test of its own as well, in tests/storage or tests/engine.
+# of the world, so each bug has a test of its own as well, in tests/filestore.
 FOUND = {
     318: "404 while the deletion was not durable yet, and then the stream was there again",
     323: "files were left open after a checkpoint that failed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from durable_streams.errors import DiskFull, Overloaded
+from durable_streams.model.errors import DiskFull, Overloaded
 from durable_streams.settings import MIB, Durability
 
 if TYPE_CHECKING:

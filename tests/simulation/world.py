@@ -11,13 +11,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.engine.engine import Engine
-from durable_streams.errors import DataDirectoryError
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.files.directory import DataDirectory
+from durable_streams.filestore.files.recovery import recover
 from durable_streams.maintenance.findings import Finding, Level
 from durable_streams.maintenance.verify import verify
+from durable_streams.model.errors import DataDirectoryError
 from durable_streams.settings import MIB, Durability, Settings
-from durable_streams.storage.directory import DataDirectory
-from durable_streams.storage.recovery import recover
 from tests.simulation.actors import Actors
 from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
 from tests.simulation.faults import Faults
@@ -30,7 +30,7 @@ from tests.simulation.troubles import Troubles
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from durable_streams.storage.disk import StrPath
+    from durable_streams.filestore.files.disk import StrPath
 
 ROOT = Path("/simulated")
 DATA = ROOT / "srv" / "data"

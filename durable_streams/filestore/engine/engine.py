@@ -1,0 +1,496 @@
+"""The engine's verbs: what the library and the HTTP server call.
+
+Each write is admitted, decided in one step without ``await``, submitted, and answered when it is
+durable.  An answer that depends on a decision still on its way (a duplicate, a conflict with it)
+waits until that is durable as well: no crash can make it untrue.  Cancelling a caller cancels
+only its wait: what was sent on its way goes on, what was not never will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.filestore.engine.births import Births
+from durable_streams.filestore.engine.catalog import unreadable
+from durable_streams.filestore.engine.closing import Closing, in_turn
+from durable_streams.filestore.engine.core import Core
+from durable_streams.filestore.engine.decided import Decided
+from durable_streams.filestore.engine.endings import Endings
+from durable_streams.filestore.engine.errands import Errands
+from durable_streams.filestore.engine.lifetimes import Reclaimer
+from durable_streams.filestore.engine.opening import close_unused, open_files
+from durable_streams.filestore.engine.operations import AppendOperation
+from durable_streams.filestore.engine.payloads import LARGE_BODY, prepare, try_prepare
+from durable_streams.filestore.engine.runtime import Runtime
+from durable_streams.filestore.engine.stream import own
+from durable_streams.filestore.engine.supervisor import Supervisor
+from durable_streams.filestore.engine.uses import Uses
+from durable_streams.filestore.engine.verification import Verifier
+from durable_streams.filestore.engine.waiters import Turns
+from durable_streams.filestore.files.disk import Disk
+from durable_streams.model.errors import (
+    Draining,
+    InvalidJson,
+    NotOpen,
+    PayloadTooLarge,
+    StreamDamaged,
+    StreamError,
+    StreamGone,
+    StreamNotFound,
+)
+from durable_streams.model.results import Appended
+from durable_streams.rules.appends import Repeat, check_syntax, decide_append
+from durable_streams.settings import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from concurrent.futures import Executor
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from durable_streams.filestore.engine.closing import Step
+    from durable_streams.filestore.engine.stream import Payload, Stream
+    from durable_streams.model.commands import Append, Create
+    from durable_streams.model.errors import StorageFailed
+    from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.results import (
+        Chunk,
+        Created,
+        FileSlice,
+        StreamInfo,
+        StreamRef,
+        Subscriber,
+    )
+    from durable_streams.settings import Settings
+
+_PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
+_PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
+
+log = logging.getLogger("durable_streams.filestore.engine")
+
+
+class Engine:
+    """An open data directory and its streams; use :meth:`open` and :meth:`close`.
+
+    ``closed``: whether :meth:`close` is done.
+    """
+
+    def __init__(self, core: Core, recovery: str) -> None:
+        self.settings = core.settings
+        self.root = core.directory.root
+        self.recovery = recovery
+        self._core = core
+        self._endings = Endings(core)
+        self._errands = Errands()
+        self._births = Births(core, self._errands, self._endings.end)
+        self._uses = Uses(core, self._endings)
+        core.catalog.leaving = self._uses.write
+        core.catalog.mortal_came = self._uses.watch
+        self.closed = False
+        self._turns = Turns()  # of appends that cannot be decided at once
+        watch = core.supervisor.watch
+        self._tasks = [
+            watch("uses", self._uses.run()),
+            watch("reclaimer", self._reclaimer().run()),
+        ]
+        if core.catalog.verifying:
+            self._tasks.append(watch("verifier", Verifier(core).run(), ends=True))
+        self._closing = Closing(self.drain, self._steps_of_closing())
+
+    @classmethod
+    async def open(
+        cls,
+        data_dir: Path,
+        settings: Settings,
+        disk: Disk | None = None,
+        runtime: Runtime | None = None,
+    ) -> Engine:
+        """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
+        runtime = runtime or Runtime()
+        supervisor = Supervisor(runtime)
+        opening = supervisor.executor.submit(open_files, disk or Disk(), data_dir, settings)
+        try:
+            directory, journal, recovery = await asyncio.wrap_future(opening)
+            core = Core(
+                directory,
+                settings,
+                runtime,
+                supervisor,
+                journal,
+                verify=recovery.unsynced,
+                outages=recovery.kept,
+            )
+            return cls(core, str(recovery))
+        except BaseException:
+            supervisor.abandon()
+            close_unused(opening)  # of a cancelled caller it may still go on
+            raise
+
+    # -- writes ----------------------------------------------------------------------------
+
+    async def create(self, command: Create, body: bytes) -> Created:
+        """PUT; durable when this returns."""
+        self._check_body(body)
+        await self._core.admission.admit()
+        return await self._births.create(command, body)
+
+    def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
+        """Begin :meth:`create`, which goes on whatever its caller does; None before its turn."""
+        self._check_body(body)
+        if not self._core.admission.is_open():
+            return None
+        return self._errands.begin(self._births.create(command, body))
+
+    async def append(self, command: Append, body: bytes) -> Appended:
+        """POST: append, close, or both in one step; durable when this returns."""
+        decided = self.append_now(command, body)
+        if decided is None:
+            decided = await self._append_in_line(command, body)
+        if decided.after is not None:
+            await decided.after.wait()
+        return decided.outcome()
+
+    def append_now(self, command: Append, body: bytes) -> Decided | None:
+        """Decide about an append; None if that takes a wait, and :meth:`append` has to be used."""
+        check_syntax(command, bool(body))
+        self._check_body(body)
+        core = self._core
+        stream = core.catalog.ready(command.path)
+        if stream is None or len(body) > LARGE_BODY or command.path in self._turns.taken:
+            return None
+        return self._decide(stream, command, body, None) if core.admission.is_open() else None
+
+    async def _append_in_line(self, command: Append, body: bytes) -> Decided:
+        """Decide when it is admitted, after those who came before at the same path.
+
+        In this order: whoever waits in the line of all writers keeps nobody else waiting, and the
+        disk is looked at by those only who are to write.
+        """
+        core = self._core
+        prepared: Payload | InvalidJson | None = None
+        await core.admission.admit()
+        async with self._turns.at(command.path):
+            if len(body) > LARGE_BODY:
+                prepared = await core.run(try_prepare, command.content_type or "", body)
+            stream = await core.catalog.find(command.path)
+        if stream is None:
+            raise StreamNotFound(command.path)
+        return self._decide(stream, command, body, prepared)
+
+    def _decide(
+        self,
+        stream: Stream,
+        command: Append,
+        body: bytes,
+        prepared: Payload | InvalidJson | None,
+    ) -> Decided:
+        """Check, reserve and send on its way, in one step."""
+        self._check_usable(stream)
+        if stream.sidecar.soft_deleted:
+            return Decided(self._core.catalog.going[stream], StreamGone(stream.path))
+        try:
+            operation = self._reserve(stream, command, body, prepared)
+        except StreamError as error:
+            return Decided(stream.last_operation, error)
+        tail = stream.decided
+        if isinstance(operation, Repeat):
+            repeated = Appended(tail.offset, tail.closed, False, True, operation.producer)
+            return Decided(stream.last_operation, repeated)
+        self._core.submit(operation)
+        claim = command.producer
+        echo = (claim.epoch, claim.seq) if claim else None
+        done = Appended(tail.offset, tail.closed, bool(operation.record.data), False, echo)
+        return Decided(operation, done)
+
+    def _reserve(
+        self,
+        stream: Stream,
+        command: Append,
+        body: bytes,
+        prepared: Payload | InvalidJson | None,
+    ) -> AppendOperation | Repeat:
+        """Check and reserve in one step; nothing has changed if this raises."""
+        claim = command.producer
+        known = stream.producers.states.get(claim.id) if claim else None
+        decision = decide_append(stream.writer_state(), known, command, bool(body))
+        now_ms = self._core.now_ms()
+        if isinstance(decision, Repeat):
+            stream.use(now_ms)
+            return decision
+        payload = prepare(stream.content_type, body) if prepared is None else prepared
+        if isinstance(payload, InvalidJson):
+            raise payload
+        if claim is None or known is not None:
+            record, before = stream.reserve(command, payload, now_ms, self.settings)
+        else:
+            most = min(_PRODUCERS_BYTES, self.settings.journal_file_bytes // _PRODUCERS_SHARE)
+            forgot = stream.producers.room_for(claim.id, now_ms, most)
+            record, before = stream.reserve(command, payload, now_ms, self.settings, forgot)
+            self._core.catalog.weigh(stream)
+        stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
+        return AppendOperation(stream, record, before)
+
+    async def delete(self, path: str) -> None:
+        """DELETE; durable when this returns."""
+        await self._core.admission.admit(frees=True)
+        stream = await self._find(path)
+        self._check_usable(stream)
+        await self._errands.do(self._endings.end(stream))
+
+    def writes_wait(self) -> bool:
+        """Whether a write that comes now waits for the streams' files, which lag behind."""
+        return self._core.held_up()
+
+    def _check_body(self, body: bytes) -> None:
+        if type(body) is not bytes:  # what is shared or can be changed would harm all writers
+            raise TypeError(f"a body must be bytes, not {type(body).__name__}")
+        if len(body) > self.settings.max_append_bytes:
+            raise PayloadTooLarge(self.settings.max_append_bytes)
+
+    # -- reads -----------------------------------------------------------------------------
+
+    async def head(self, path: str) -> StreamInfo:
+        """HEAD; renews nothing."""
+        stream = await self._find(path)
+        self._check_usable(stream)
+        return stream.info()
+
+    def open_now(self, path: str) -> StreamRef | None:
+        """:meth:`open_stream` if nothing has to be waited for, else None."""
+        stream = self._core.catalog.ready(path)
+        return self._use(stream) if stream is not None else None
+
+    async def open_stream(self, path: str) -> StreamRef:
+        """The stream at a path, for reading; renews a sliding TTL."""
+        return self._use(self._core.catalog.ready(path) or await self._find(path))
+
+    def _use(self, stream: Stream) -> Stream:
+        self._check_usable(stream)
+        stream.use(self._core.now_ms())
+        return stream
+
+    def following(self, stream: StreamRef) -> AbstractContextManager[None]:
+        """A context that a live reader is in: meanwhile a TTL does not end the stream."""
+        return self._uses.following(own(stream))
+
+    def left_s(self, stream: StreamRef) -> int | None:
+        """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""
+        now_ms = self._core.now_ms()
+        end_ms = own(stream).ends_at_ms(now_ms)
+        return None if end_ms is None else max(0, end_ms - now_ms) // 1000
+
+    def read_now(self, stream: StreamRef, start: Offset | Start) -> Chunk | None:
+        """:meth:`read` of a small chunk if nothing has to be waited for, else None.
+
+        In the turn in which the stream was opened.
+        """
+        opened = own(stream)
+        self._check_there(opened)
+        return self._core.reader.read_now(opened, start)
+
+    async def read(
+        self, stream: StreamRef, start: Offset | Start, *, max_bytes: int | None = None
+    ) -> Chunk:
+        """A bounded chunk from an offset, empty at the tail; the caller releases it.
+
+        ``max_bytes``: less than ``max_read_bytes``, but an append that has more comes whole.
+        """
+        opened = own(stream)
+        self._check_usable(opened)
+        with self._missing_files(opened):
+            return await self._core.reader.read(opened, start, max_bytes=max_bytes)
+
+    async def read_on(
+        self, stream: StreamRef, end: Offset, *, max_bytes: int | None = None
+    ) -> Chunk:
+        """:meth:`read` from where a chunk or publication ended, which needs no looking up."""
+        opened = own(stream)
+        self._check_usable(opened)
+        with self._missing_files(opened):
+            return await self._core.reader.read(opened, end, is_end=True, max_bytes=max_bytes)
+
+    async def pieces(self, chunk: Chunk, size: int) -> AsyncIterator[bytes]:
+        """The bytes of a chunk, so many at a time, each read when it is asked for.
+
+        The chunk's parts are given up: a reader that takes its time keeps nothing in memory.
+        """
+        stream = own(chunk.stream)
+        chunk.release()
+        chunk.parts = ()
+        segment, end = chunk.end
+        for begin in range(end - chunk.size_bytes, end, size):
+            stop = min(begin + size, end)
+            with self._missing_files(stream):
+                piece = await self._core.reader.bytes_of(stream, segment, begin, stop)
+            yield piece
+
+    @contextmanager
+    def _missing_files(self, stream: Stream) -> Iterator[None]:
+        """Tell why a file is missing or cannot be read: the stream has ended, or it is damaged."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            self._check_there(stream)
+            raise StreamDamaged(stream.path, f"{error.filename} is missing") from error
+        except OSError as error:
+            self._check_there(stream)
+            raise unreadable(self._core.directory, stream.path, error) from error
+
+    async def append_sizes(self, chunk: Chunk) -> list[int]:
+        """How many bytes of a chunk each append in it has, in order."""
+        return await self._core.reader.append_sizes(chunk)
+
+    async def read_slice(self, part: FileSlice) -> bytes:
+        """The bytes of a chunk's slice."""
+        return await self._core.reader.read_slice(part)
+
+    async def wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
+        """Wait until there is data past ``at`` or the stream is closed.
+
+        False after the timeout, or when the engine drains; raises if the stream ends.
+        """
+        opened = own(stream)
+        self._check_usable(opened)
+        if opened.durable.offset > at or opened.durable.closed:
+            return True
+        if self._core.draining:
+            return False
+        loop = self._core.loop
+        waiter: asyncio.Future[bool] = loop.create_future()
+        opened.followed(self._core.deliveries).waiters[waiter] = None
+        timer = loop.call_later(timeout_s, _time_out, waiter)
+        try:
+            return await waiter or opened.durable.offset > at
+        finally:
+            timer.cancel()
+            opened.audience.waiters.pop(waiter, None)
+
+    def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
+        """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
+        opened = own(stream)
+        self._check_usable(opened)
+        if self._core.draining:
+            raise Draining
+        if opened.durable.offset != at or opened.durable.closed:
+            return False
+        opened.followed(self._core.deliveries).join(subscriber)
+        return True
+
+    def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
+        """Stop that; no error if it had stopped."""
+        own(stream).audience.leave(subscriber)
+
+    # -- looking up ------------------------------------------------------------------------
+
+    async def _find(self, path: str) -> Stream:
+        stream = await self._core.catalog.find(path)
+        if stream is None:
+            raise StreamNotFound(path)
+        return stream
+
+    def _check_usable(self, stream: Stream) -> None:
+        sidecar = stream.sidecar
+        if self.closed or stream.ended is not None or sidecar.soft_deleted:
+            self._check_there(stream)
+        may_expire = sidecar.ttl_s is not None or sidecar.expires_at_ms is not None
+        if may_expire and stream.is_expired(self._core.now_ms()):
+            if stream.forked:
+                raise StreamGone(stream.path)
+            raise StreamNotFound(stream.path)
+
+    def _check_there(self, stream: Stream) -> None:
+        """Raise if its end is durable, or the data directory was closed."""
+        if self.closed:
+            raise NotOpen
+        if stream.ended is not None and stream.last_operation is None:
+            raise stream.ended.again()
+        if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
+            raise StreamGone(stream.path)
+
+    def _reclaimer(self) -> Reclaimer:
+        core = self._core
+        return Reclaimer(
+            core.directory, core.executor, core.settings, core.runtime, self._uses.reclaim
+        )
+
+    # -- going down ------------------------------------------------------------------------
+
+    def write_refusal(self) -> StreamError | None:
+        """Why no write is taken now; None if writes are."""
+        return self._core.refusal()
+
+    def out_of_service(self) -> list[str]:
+        """Paths of streams whose files cannot be read or written now."""
+        return sorted(self._core.catalog.outages.errors)
+
+    @property
+    def fault(self) -> StorageFailed | None:
+        """The final failure of the disk, if there was one."""
+        return self._core.fault
+
+    @property
+    def bug(self) -> StorageFailed | None:
+        """Why a thread or task of the engine ended, if one did: only a restart helps."""
+        return self._core.supervisor.bug
+
+    @property
+    def executor(self) -> Executor:
+        """Threads that are there, for what may wait for the disk."""
+        return self._core.executor
+
+    def drain(self) -> None:
+        """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
+        if self._core.draining:
+            return
+        self._uses.write_all()
+        self._core.drain()
+        for stream in self._core.catalog.streams():
+            if stream.audience:
+                stream.audience.drain(Draining())
+
+    @property
+    def closing(self) -> bool:
+        """Whether :meth:`close` is under way, or done."""
+        return self._closing.has_begun
+
+    async def close(self) -> None:
+        """Drain, finish, checkpoint, and give up the data directory.
+
+        All of that is done when this returns, or raises ``CancelledError`` because its caller was
+        cancelled meanwhile, once or many times; see ``filestore.engine.closing``.
+        :class:`OpenedElsewhere` in a forked process, which would wait for threads it has not.
+        """
+        self._core.supervisor.process.check()
+        await self._closing.finish()
+
+    def _steps_of_closing(self) -> list[Step]:
+        core = self._core
+        return [
+            core.deliveries.finished,
+            lambda: core.supervisor.stop(*self._tasks),
+            self._errands.finished,
+            self._endings.finished,
+            *core.steps_of_closing(),
+            in_turn(lambda: setattr(self, "closed", True)),
+        ]
+
+    def abandon(self) -> None:
+        """Give up the data directory as a crash would, while the process goes on; blocks.
+
+        For when nobody is there to close it: its loop does nothing, or nobody uses it.
+        """
+        self.closed = True
+        self._core.abandon()
+
+    def cancel_tasks(self) -> None:
+        """End what still runs on the loop, after that."""
+        self._core.supervisor.cancel_tasks()
+        self._errands.cancel()
+
+
+def _time_out(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)

@@ -1,0 +1,137 @@
+"""Threads, time and chance: what the engine takes from the machine besides the disk.
+
+A simulation replaces the :class:`Runtime` and the ``Disk``, so
+that one seed decides everything.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+MAX_JOBS: Final = 6
+"""Jobs of one worker that wait at a time, at most: one of each kind that it does."""
+
+_POOL_THREADS: Final = 8
+_ID_BYTES: Final = 12
+_IDS: Final = 64
+
+
+class Worker(Protocol):
+    """Does jobs one after the other; one that raises is a bug, and the last that is done."""
+
+    @property
+    def jobs(self) -> int:
+        """How many wait: up to ``MAX_JOBS``."""
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Do ``job`` after those given before; callable from any thread."""
+
+    def stop(self, *, wait: bool = True) -> None:
+        """End when the jobs given so far are done, and ``wait`` for that."""
+
+
+class ThreadWorker:
+    """A worker with a thread of its own."""
+
+    def __init__(self, name: str, died: Callable[[BaseException], None]) -> None:
+        """Start the thread, or raise ``RuntimeError``; it tells ``died`` what a job raised."""
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._died = died
+        self._is_dead = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except BaseException as error:  # noqa: BLE001 - whatever it is, somebody hears of it
+                self._is_dead = True
+                self._died(error)
+                return
+
+    @property
+    def jobs(self) -> int:
+        """How many wait."""
+        return self._jobs.qsize()
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Queue a job."""
+        if not self._is_dead:
+            self._jobs.put(job)
+
+    def stop(self, *, wait: bool = True) -> None:
+        """End the thread; blocks until it has, unless told not to ``wait``."""
+        self._jobs.put(None)
+        if wait:
+            self._thread.join()
+
+
+def start_pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """An executor that has all its threads; ``RuntimeError`` if the system does not give them.
+
+    Left to itself it starts them with the first jobs, where nobody expects that it may fail.
+    """
+    pool, all_there = ThreadPoolExecutor(threads, thread_name_prefix=name), threading.Event()
+    try:
+        for _ in range(threads):  # none of them is idle yet, so each job gets another one
+            pool.submit(all_there.wait)
+    except RuntimeError:
+        all_there.set()
+        pool.shutdown(wait=False)
+        raise
+    all_there.set()
+    return pool
+
+
+class Runtime:
+    """The real machine."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+
+    def worker(self, name: str, died: Callable[[BaseException], None]) -> Worker:
+        """A new worker; ``died`` is told, in its thread, what the job raised that ended it.
+
+        Raises ``RuntimeError`` if the system gives no thread.
+        """
+        return ThreadWorker(f"durable-streams-{name}", died)
+
+    def executor(self) -> Executor:
+        """A new executor for what is not a worker's; its threads are there, or as above."""
+        return start_pool(_POOL_THREADS, "durable-streams-files")
+
+    def now_ms(self) -> int:
+        """Wall clock, in milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    def new_id(self) -> str:
+        """An id that no stream ever had: 24 hex digits."""
+        if not self._ids:  # asking the system for chance costs the same for one as for many
+            chance = secrets.token_hex(_ID_BYTES * _IDS)
+            self._ids = [
+                chance[at : at + 2 * _ID_BYTES] for at in range(0, len(chance), 2 * _ID_BYTES)
+            ]
+        return self._ids.pop()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, in a worker."""
+        time.sleep(seconds)
+
+
+def call_after_reading(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Call back when the loop has read what has come on all connections by now.
+
+    So that requests which came together are dealt with together.
+    """
+    # Called next, it would come before what the loop finds when it looks for events.
+    loop.call_soon(loop.call_soon, callback)

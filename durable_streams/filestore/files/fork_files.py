@@ -1,0 +1,203 @@
+"""Building a fork's directory in ``tmp/<id>``, durable before it is renamed into place.
+
+Segments before the one that the fork point lies in are sealed: they are linked under the fork's
+names (copied where the file system cannot link).  Where a file has as many names as its file system
+allows (65,000 on ext4), the source gets a copy in its place, which further forks link to.  The
+piece up to the fork point is copied, and its index rewritten up to the cut, without the source's
+producers, ``Stream-Seq`` and closed mark.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import names, system_calls
+from durable_streams.filestore.files.disk import FailedRead
+from durable_streams.filestore.files.stream_files import DamagedFiles
+from durable_streams.filestore.format import index as index_format
+from durable_streams.filestore.format import sidecar as sidecar_format
+from durable_streams.filestore.format.index import BadLine, Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from durable_streams.filestore.files.directory import DataDirectory
+    from durable_streams.filestore.files.disk import StrPath
+    from durable_streams.filestore.format.sidecar import Sidecar
+    from durable_streams.model.offsets import Offset
+
+
+@dataclass(frozen=True, slots=True)
+class ForkPlan:
+    """What to build: ``point`` is in segment files of the source that are applied up to there.
+
+    ``last_messages``: messages of the append that ``point`` shortens, None if it ends one.
+    """
+
+    source_path: str
+    source_id: str
+    sidecar: Sidecar
+    point: Offset
+    last_messages: int | None
+
+
+def build(directory: DataDirectory, plan: ForkPlan) -> Tail:
+    """Build the fork; its tail.  Leaves nothing behind if it fails.
+
+    :class:`FailedRead` names the file of the source that cannot be read, or is too short.
+    """
+    target = directory.tmp / plan.sidecar.id
+    try:
+        return _Builder(directory, plan, target).run()
+    except BaseException:
+        disks.remove_tree(directory.disk, target)
+        raise
+
+
+class _Builder:
+    def __init__(self, directory: DataDirectory, plan: ForkPlan, target: Path) -> None:
+        self._disk = directory.disk
+        self._tmp = directory.tmp
+        self._plan = plan
+        self._source = directory.stream_directory(plan.source_path)
+        self._target = target
+        self._replacing = directory.replacing
+
+    def run(self) -> Tail:
+        plan, disk = self._plan, self._disk
+        disks.remove_tree(disk, self._target)
+        disk.make_directory(self._target)
+        tail = Tail(0, 0, 0, bytes.fromhex(plan.sidecar.root))
+        if plan.point.segment or plan.point.position:
+            for segment in range(plan.point.segment):
+                for name in (names.segment_file, names.index_file):
+                    self._take(name(segment, plan.source_id), name(segment, plan.sidecar.id))
+            tail = self._cut()
+        data = sidecar_format.pack(plan.sidecar)
+        disks.write_file(disk, self._target / names.SIDECAR, data, sync=True)
+        disk.sync_directory(self._target)
+        disk.sync_directory(self._tmp)
+        return tail
+
+    def _take(self, source_name: str, name: str) -> None:
+        """Link a sealed file that is durable, or copy it."""
+        source = f"{self._source}/{source_name}"
+        with self._reading(source) as fd:
+            self._disk.sync(fd)
+            refusal = self._try_to_link(source, name)
+            if refusal == errno.EMLINK:
+                refusal = self._link_to_another(source, name)
+            if refusal:
+                self._copy(fd, name, self._disk.file_status(fd).size_bytes)
+
+    @contextmanager
+    def _reading(self, source: StrPath) -> Iterator[int]:
+        """A file of the source, open; :class:`FailedRead` names it."""
+        try:
+            fd = self._disk.open_read(source)
+        except OSError as error:
+            raise FailedRead(error.errno, error.strerror, str(source)) from error
+        try:
+            yield fd
+        except FailedRead as error:
+            error.filename = error.filename or str(source)
+            raise
+        finally:
+            self._disk.close(fd)
+
+    def _try_to_link(self, source: str, name: str) -> int:
+        """Link a sealed file; 0, or why that was refused."""
+        try:
+            self._disk.link(source, self._target / name)
+        except OSError as error:
+            if not system_calls.LINK.covers(error):
+                raise
+            return error.errno or errno.EMLINK
+        return 0
+
+    def _link_to_another(self, source: str, name: str) -> int:
+        """The same where the file has all the names it may: the source gets one that has room.
+
+        By a rename: the source has one or the other, of the same bytes, whatever happens.
+        """
+        with self._replacing:  # those who wait here link to the same one
+            refusal = self._try_to_link(source, name)
+            if refusal != errno.EMLINK:
+                return refusal
+            fd = self._disk.open_read(source)
+            try:
+                status = self._disk.file_status(fd)
+                if status.links == 1:
+                    return refusal  # its file system allows no more
+                copy = disks.own_copy(
+                    self._disk, source, fd, status.size_bytes, self._target / name
+                )
+                self._disk.close(copy)
+            finally:
+                self._disk.close(fd)
+            return self._try_to_link(source, name)
+
+    def _copy(self, fd: int, name: str, size: int) -> None:
+        copy = self._disk.open_write(self._target / name)
+        try:
+            self._disk.copy(fd, copy, size)
+            self._disk.sync(copy)
+        finally:
+            self._disk.close(copy)
+
+    def _cut(self) -> Tail:
+        """Copy the last piece and rewrite its index up to the cut."""
+        plan = self._plan
+        segment, position = plan.point
+        source = names.segment_file(segment, plan.source_id)
+        with self._reading(f"{self._source}/{source}") as fd:
+            self._copy(fd, names.segment_file(segment, plan.sidecar.id), position)
+            index, tail = self._rewrite_index(fd)
+        path = self._target / names.index_file(segment, plan.sidecar.id)
+        disks.write_file(self._disk, path, index, sync=True)
+        return tail
+
+    def _read(self, fd: int, size: int, position: int = 0) -> bytes:
+        try:
+            return self._disk.pread(fd, size, position)
+        except OSError as error:
+            raise FailedRead(*error.args) from error
+
+    def _rewrite_index(self, segment_fd: int) -> tuple[bytes, Tail]:
+        plan = self._plan
+        segment, to = plan.point
+        name = names.index_file(segment, plan.source_id)
+        with self._reading(f"{self._source}/{name}") as fd:
+            lines = self._read(fd, self._disk.file_status(fd).size_bytes).split(b"\n")
+        try:
+            opening, old_chain = index_format.unpack_opening(lines[0])
+            text, chain = index_format.pack_opening(
+                bytes.fromhex(opening.continues), segment, opening.previous, {}, None
+            )
+            rewritten, position = [text], 0
+            for old in lines[1:]:
+                if position >= to:
+                    break
+                line, old_chain = index_format.unpack_line(old, old_chain)
+                end, messages, crc = line.end, line.messages, int(line.crc32, 16)
+                if end > to:
+                    data = self._read(segment_fd, to - position, position)
+                    end, messages = to, plan.last_messages or 1
+                    crc = index_format.checksum(data)
+                if end > position:
+                    text, chain = index_format.pack_line(
+                        chain, end, messages=messages, crc=crc, time_ms=line.time
+                    )
+                    rewritten.append(text)
+                position = end
+        except BadLine as error:
+            raise DamagedFiles(f"{name}: {error}") from None
+        if position != to:
+            raise DamagedFiles(f"{name}: its lines end before position {to}")
+        index = b"".join(rewritten)
+        return index, Tail(segment, to, len(index), chain)

@@ -1,0 +1,169 @@
+"""Looking into index files: a line, what it states, what continues it, where appends end."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+from array import array
+from binascii import unhexlify
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.filestore.files import names
+from durable_streams.filestore.format import index as index_format
+from durable_streams.filestore.format.index import CHAIN_BYTES, BadLine, Tail
+
+if TYPE_CHECKING:
+    from durable_streams.filestore.files.disk import Disk, StrPath
+
+_KEPT_BYTES: Final = 512  # of the ends of one segment beside the ends
+_CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
+_LINES: Final = re.compile(rb'^\{"end":([0-9]+),.*"chain":"([0-9a-f]+)"\}$', re.MULTILINE)
+
+
+def line_at(disk: Disk, path: StrPath, position: int = 0) -> bytes | None:
+    """The line that begins at a position, without its newline; None if it is not all there."""
+    try:
+        fd = disk.open_read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        data, size = b"", 4096
+        while b"\n" not in data:
+            data = disk.pread(fd, size, position)
+            if len(data) < size and b"\n" not in data:
+                return None
+            size *= 8
+    finally:
+        disk.close(fd)
+    return data[: data.index(b"\n")]
+
+
+def chain_at(
+    disk: Disk, directory: StrPath, stream_id: str, segment: int, index_position: int
+) -> bytes | None:
+    """The chain that an index states right before a position; None if no line ends there."""
+    try:
+        fd = disk.open_read(f"{directory}/{names.index_file(segment, stream_id)}")
+    except FileNotFoundError:
+        return None
+    try:
+        begin = max(0, index_position - _CHAIN_TEXT)
+        text = disk.pread(fd, index_position - begin, begin)
+    finally:
+        disk.close(fd)
+    return index_format.chain_at_end(text) if len(text) == index_position - begin else None
+
+
+def time_before(
+    disk: Disk, directory: StrPath, stream_id: str, segment: int, index_position: int
+) -> int | None:
+    """The time of the append whose line ends at a position of an index; None if there is none."""
+    fd = disk.open_read(f"{directory}/{names.index_file(segment, stream_id)}")
+    try:
+        begin = max(0, index_position - index_format.LONGEST_LINE)
+        text = disk.pread(fd, index_position - begin, begin)
+    finally:
+        disk.close(fd)
+    return index_format.time_of(text[:-1].rpartition(b"\n")[2])
+
+
+def continuation(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
+    """The index text of the append that the files prove right behind a place; None without one.
+
+    Its line is whole, continues the chain at ``end`` and has its bytes.  If it begins a segment,
+    the opening is part of the text.
+    """
+    if not end.index_position:
+        return _begun_behind(disk, directory, stream_id, end, 0)
+    begun = _begun_behind(disk, directory, stream_id, end, end.segment + 1)
+    return begun or _line_behind(disk, directory, stream_id, end)
+
+
+def _begun_behind(
+    disk: Disk, directory: StrPath, stream_id: str, end: Tail, segment: int
+) -> bytes | None:
+    """The opening and first line of a segment, if they continue a place so."""
+    text = line_at(disk, f"{directory}/{names.index_file(segment, stream_id)}")
+    if text is None:
+        return None
+    try:
+        opening, chain = index_format.unpack_opening(text)
+    except BadLine:
+        return None
+    if opening.continues != end.chain.hex():
+        return None
+    text += b"\n"
+    line = _line_behind(disk, directory, stream_id, Tail(segment, 0, len(text), chain))
+    return text + line if line is not None else None
+
+
+def _line_behind(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
+    """The line behind one in the same index, if it is whole, continues it and has its bytes."""
+    index = f"{directory}/{names.index_file(end.segment, stream_id)}"
+    text = line_at(disk, index, end.index_position)
+    if text is None:
+        return None
+    try:
+        line, _ = index_format.unpack_line(text, end.chain)
+    except BadLine:
+        return None
+    status = disk.status(f"{directory}/{names.segment_file(end.segment, stream_id)}")
+    return text + b"\n" if (status.size_bytes if status else 0) >= line.end else None
+
+
+class AppendEnds:
+    """Where each append of one segment ends, in stream order, and the running checksum there.
+
+    Grows with the index: :meth:`extend` reads what was added since, until it is ``complete``.
+    """
+
+    __slots__ = ("_chains", "complete", "ends", "scanned")
+
+    def __init__(self) -> None:
+        self.ends: array[int] = array("Q")
+        self._chains = bytearray()
+        self.scanned = 0
+        self.complete = False
+
+    def copy(self) -> AppendEnds:
+        """A copy to extend in another thread."""
+        other = AppendEnds()
+        other.ends, other._chains, other.scanned = self.ends[:], self._chains[:], self.scanned
+        return other
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory in use, by whoever keeps it as well."""
+        return sys.getsizeof(self.ends) + sys.getsizeof(self._chains) + _KEPT_BYTES
+
+    def extend(self, text: bytes) -> None:
+        """Take over whole index lines that follow those scanned before."""
+        lines = _LINES.findall(text)
+        self.ends.extend([int(end) for end, _ in lines])
+        self._chains += unhexlify(b"".join([chain for _, chain in lines]))
+        self.scanned += len(text)
+
+    def chain_at(self, end: int) -> bytes | None:
+        """The running checksum behind the last append that ends at a position, None without one."""
+        at = bisect_right(self.ends, end)
+        if not at or self.ends[at - 1] != end:
+            return None
+        return bytes(self._chains[(at - 1) * CHAIN_BYTES : at * CHAIN_BYTES])
+
+
+def scan_ends(disk: Disk, path: StrPath, ends: AppendEnds, index_position: int) -> None:
+    """Read an index up to ``index_position`` (the end of a line) into ``ends``.
+
+    ``OSError`` if it is shorter: somebody replaced it, or it is being put back.
+    """
+    size = index_position - ends.scanned
+    fd = disk.open_read(path)
+    try:
+        text = disk.pread(fd, size, ends.scanned)
+    finally:
+        disk.close(fd)
+    if len(text) < size:
+        raise OSError(errno.ESTALE, "the index is shorter than what was written to it", str(path))
+    ends.extend(text)

@@ -1,0 +1,123 @@
+"""What is missing from a stream, by the proof of its files that are there.
+
+A segment is begun only when the one before it is written, so any file of a later segment proves
+that those before it were whole, and the first line of its index names the sizes that the segment
+before and its index had.  Where a stream ends before that, it is *incomplete*: bytes were lost
+that were there.  Files that continue another history than the one before them prove nothing.
+
+The files are listed before the stream's end is looked for: beside a server, a segment that is
+begun in between proves nothing about what was read before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.index_files import chain_at, line_at
+from durable_streams.filestore.format import index as index_format
+from durable_streams.filestore.format.index import BadLine, Opening
+
+if TYPE_CHECKING:
+    from durable_streams.filestore.files.disk import Disk, StrPath
+    from durable_streams.filestore.format.index import Tail
+
+Files = set[tuple[int, str]]
+"""Number and kind (``seg`` or ``idx``) of one stream's files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A file that is gone or cut.
+
+    ``text``: what is wrong with it.  ``continues``: the chain that the next file that is there
+    goes on from, None if that cannot be told.
+    """
+
+    file: str
+    text: str
+    continues: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.text}"
+
+
+def files_of(disk: Disk, directory: StrPath, stream_id: str) -> Files:
+    """The segments and indexes that a stream has in its directory."""
+    found = map(names.parse_file, disk.names(directory))
+    return {(file[0], file[2]) for file in found if file is not None and file[1] == stream_id}
+
+
+def what_is_missing(
+    disk: Disk, directory: StrPath, stream_id: str, end: Tail, files: Files
+) -> Missing | None:
+    """What is proved to have been behind the end of a stream; ``files``: listed before it."""
+    later = {number for number, _ in files if number > end.segment}
+    if not later:
+        return None
+    following = end.segment + 1 if end.index_position else 0
+    index = names.index_file(following, stream_id)
+    opening = _opening(disk, f"{directory}/{index}")
+    if opening is not None:
+        return _sealed(disk, directory, stream_id, end, opening) if following else None
+    if max(later) > following:
+        state = "is cut" if disk.status(f"{directory}/{index}") else "is gone"
+        beyond = min(number for number in later if number > following)
+        after = _opening(disk, f"{directory}/{names.index_file(beyond, stream_id)}")
+        text = f"it {state}, though segment {beyond} is there"
+        return Missing(index, text, after.continues if after else None)
+    if _has_line_behind(disk, f"{directory}/{names.index_file(end.segment, stream_id)}", end):
+        segment = names.segment_file(end.segment, stream_id)
+        status = disk.status(f"{directory}/{segment}")
+        text = _lack(status.size_bytes if status else None, None, following)
+        return Missing(segment, text)
+    return None
+
+
+def _opening(disk: Disk, path: StrPath) -> Opening | None:
+    line = line_at(disk, path)
+    try:
+        return None if line is None else index_format.unpack_opening(line)[0]
+    except BadLine:
+        return None
+
+
+def _sealed(
+    disk: Disk, directory: StrPath, stream_id: str, end: Tail, opening: Opening
+) -> Missing | None:
+    """What the segment lacks that another one was begun behind; None if they are strangers."""
+    if opening.previous is None:
+        return None
+    expected = dict(zip(("seg", "idx"), opening.previous, strict=True))
+    sizes: dict[str, int | None] = {}
+    for kind, name in (("idx", names.index_file), ("seg", names.segment_file)):
+        status = disk.status(f"{directory}/{name(end.segment, stream_id)}")
+        sizes[kind] = status.size_bytes if status else None
+    if (sizes["idx"] or 0) >= expected["idx"]:
+        ending = chain_at(disk, directory, stream_id, end.segment, expected["idx"])
+        if ending is None or ending.hex() != opening.continues:
+            return None
+    for kind, name in (("idx", names.index_file), ("seg", names.segment_file)):
+        size = sizes[kind]
+        if size is None or size < expected[kind]:
+            text = _lack(size, expected[kind], opening.segment)
+            return Missing(name(end.segment, stream_id), text, opening.continues)
+    return None
+
+
+def _lack(size: int | None, expected: int | None, later: int) -> str:
+    if size is None:
+        return f"it is gone, though segment {later} is there"
+    if expected is None:
+        return f"it has {size} bytes, fewer than its index says, though segment {later} is there"
+    return f"it has {size} of {expected} bytes, though segment {later} is there"
+
+
+def _has_line_behind(disk: Disk, index: StrPath, end: Tail) -> bool:
+    """Whether an index goes on behind the end of the stream."""
+    text = line_at(disk, index, end.index_position)
+    try:
+        return text is not None and bool(index_format.unpack_line(text, end.chain))
+    except BadLine:
+        return False

@@ -1,4 +1,0 @@
-"""The rules of the Durable Streams Protocol, without I/O.
-
-Nothing here imports asyncio, aiohttp, os or a clock: time and randomness are arguments.
-"""

@@ -1,5 +1,0 @@
-"""Files: formats, the journal, the stream directories and recovery.
-
-Everything here is blocking code that runs in threads or before the event loop serves; nothing
-imports asyncio or HTTP.  All system calls go through :class:`~durable_streams.storage.disk.Disk`.
-"""

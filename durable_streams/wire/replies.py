@@ -1,0 +1,311 @@
+"""From outcomes to HTTP: status, headers and a description of the body (protocol §5).
+
+A :class:`Reply` is complete; a read is its headers and a :class:`BodyPlan`, sent elsewhere.
+``STATUS`` is the only place where an error gets its status.  The sender adds Date,
+Content-Length and Connection, and leaves the body out for HEAD, 204 and 304.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from durable_streams.model import errors as e
+from durable_streams.model.results import FileSlice
+from durable_streams.rules.media_type import is_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from durable_streams.model.offsets import Offset
+    from durable_streams.model.results import Appended, Chunk, Created, StreamInfo
+
+Header = tuple[str, str]
+HeaderList = tuple[Header, ...]
+
+MAX_MESSAGE_CHARACTERS: Final = 500
+"""Of an error's text: enough for any of ours, and no echo of a megabyte of input."""
+
+PREFLIGHT_MAX_AGE_S: Final = 86_400
+
+_METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
+_REQUEST_HEADERS: Final = (
+    "Authorization, Content-Type, Cache-Control, If-None-Match, Last-Event-ID, "
+    "Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
+    "Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, "
+    "Producer-Id, Producer-Epoch, Producer-Seq"
+)
+_RESPONSE_HEADERS: Final = (
+    "Content-Type, Cache-Control, ETag, Location, Retry-After, "
+    "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, "
+    "Stream-TTL, Stream-Expires-At, stream-sse-data-encoding, "
+    "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
+)
+
+COMMON: Final[HeaderList] = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "cross-origin"),
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Expose-Headers", _RESPONSE_HEADERS),
+)
+"""The headers of every response, errors included."""
+
+_CLOSED: Final[HeaderList] = (("Stream-Closed", "true"),)
+_UP_TO_DATE: Final[HeaderList] = (("Stream-Up-To-Date", "true"),)
+_NO_STORE: Final[HeaderList] = (("Cache-Control", "no-store"),)
+_BY_LAST_EVENT_ID: Final[HeaderList] = (("Vary", "Last-Event-ID"),)
+
+STATUS: Final[dict[type[e.StreamError], int]] = {
+    e.StreamError: 500,
+    e.InvalidRequest: 400,
+    e.InvalidOffset: 400,
+    e.InvalidJson: 400,
+    e.EpochWithoutStart: 400,
+    e.TooManyProducers: 400,
+    e.UnsupportedEncoding: 415,
+    e.UnsupportedTransferCoding: 501,
+    e.TargetTooLong: 414,
+    e.HeadersTooLarge: 431,
+    e.MethodNotAllowed: 405,
+    e.RequestTimeout: 408,
+    e.PayloadTooLarge: 413,
+    e.StreamNotFound: 404,
+    e.StreamGone: 410,
+    e.Conflict: 409,
+    e.StreamExists: 409,
+    e.SourceGone: 409,
+    e.StreamClosed: 409,
+    e.ContentTypeMismatch: 409,
+    e.SequenceConflict: 409,
+    e.ProducerGap: 409,
+    e.StaleEpoch: 403,
+    e.Unavailable: 503,
+    e.Overloaded: 503,
+    e.Draining: 503,
+    e.NotOpen: 503,
+    e.WriteFailed: 503,
+    e.StorageFailed: 503,
+    e.DiskFull: 507,
+    e.StreamUnusable: 500,
+    e.StreamOutOfService: 500,
+    e.StreamUnreadable: 500,
+    e.StreamDamaged: 500,
+    e.OpenedElsewhere: 500,
+}
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """A complete response; ``headers`` begin with ``COMMON``."""
+
+    status: int
+    headers: HeaderList
+    body: bytes = b""
+
+
+class BodyPlan(msgspec.Struct, frozen=True):
+    """A body to be sent: ``prefix``, then ``parts``, then ``suffix``; ``size_bytes`` in all."""
+
+    prefix: bytes
+    parts: tuple[bytes | FileSlice, ...]
+    suffix: bytes
+    size_bytes: int
+
+
+# Outcomes of writes
+
+
+def created(outcome: Created, location: str) -> Reply:
+    """Answer a PUT; ``location`` is the absolute URL of the stream (§5.1)."""
+    info = outcome.info
+    headers = (
+        *COMMON,
+        ("Location", location),
+        ("Content-Type", info.content_type),
+        ("Stream-Next-Offset", info.tail.token),
+    )
+    return Reply(201 if outcome.created else 200, headers + _CLOSED if info.closed else headers)
+
+
+def appended(outcome: Appended) -> Reply:
+    """Answer a POST: 200 only for new data of a producer, else 204 (§5.2, §5.2.1)."""
+    headers: HeaderList = (*COMMON, ("Stream-Next-Offset", outcome.tail.token))
+    if outcome.closed:
+        headers += _CLOSED
+    if outcome.producer is None:
+        return Reply(204, headers)
+    epoch, seq = outcome.producer
+    headers += (("Producer-Epoch", str(epoch)), ("Producer-Seq", str(seq)))
+    return Reply(200 if outcome.wrote_data else 204, headers)
+
+
+def deleted() -> Reply:
+    """Answer a DELETE (§5.4)."""
+    return _DELETED
+
+
+def preflight() -> Reply:
+    """Answer an OPTIONS: everything of the protocol is allowed from everywhere."""
+    return _PREFLIGHT
+
+
+def info(stream: StreamInfo) -> Reply:
+    """Answer a HEAD: the stream as it is and its lifetime as configured (§5.5)."""
+    headers: HeaderList = (
+        *COMMON,
+        ("Content-Type", stream.content_type),
+        ("Stream-Next-Offset", stream.tail.token),
+        *_NO_STORE,
+    )
+    if stream.lifetime.ttl_s is not None:
+        headers += (("Stream-TTL", str(stream.lifetime.ttl_s)),)
+    if stream.lifetime.expires_at is not None:
+        headers += (("Stream-Expires-At", stream.lifetime.expires_at),)
+    return Reply(200, headers + _CLOSED if stream.closed else headers)
+
+
+# Reads
+
+
+def chunk_reply_headers(
+    chunk: Chunk, cache_control: str, etag: str | None = None, cursor: int | None = None
+) -> HeaderList:
+    """Return the headers of a 200 with a chunk, catch-up or long-poll (§5.6, §5.7).
+
+    ``etag`` is None for ``offset=now``; ``cursor`` None on catch-up.  They serve for the 304 as
+    well, see :func:`not_modified`.
+    """
+    headers: HeaderList = (
+        *COMMON,
+        ("Content-Type", chunk.stream.content_type),
+        ("Stream-Next-Offset", chunk.end.token),
+        ("Cache-Control", cache_control),
+    )
+    if etag is not None:
+        headers += (("ETag", etag),)
+    if cursor is not None and not chunk.closed:
+        headers += (("Stream-Cursor", str(cursor)),)
+    if chunk.at_tail:
+        headers += _UP_TO_DATE
+    return headers + _CLOSED if chunk.closed else headers
+
+
+def not_modified(headers: HeaderList) -> Reply:
+    """Return the 304 in place of a 200 with these headers (RFC 9110 §15.4.5)."""
+    return Reply(304, headers)
+
+
+def long_poll_empty(tail: Offset, closed: bool, cursor: int) -> Reply:
+    """Answer a long-poll without data: the timeout, or the end of a closed stream (§5.7)."""
+    headers = (*COMMON, ("Stream-Next-Offset", tail.token), *_UP_TO_DATE, *_NO_STORE)
+    if closed:
+        return Reply(204, headers + _CLOSED)
+    return Reply(204, (*headers, ("Stream-Cursor", str(cursor))))
+
+
+def sse_headers(content_type: str) -> HeaderList:
+    """Return the headers of an SSE answer of a stream of ``content_type`` (§5.8)."""
+    return _SSE_TEXT if is_text(content_type) else _SSE_BASE64
+
+
+def nothing_follows(tail: Offset) -> Reply:
+    """Answer a browser that has all events of a closed stream: 204 ends its reconnecting.
+
+    The protocol would have a control event, after which an ``EventSource`` asks again for ever.
+    """
+    headers = (*COMMON, ("Stream-Next-Offset", tail.token), *_UP_TO_DATE, *_CLOSED, *_NO_STORE)
+    return Reply(204, headers + _BY_LAST_EVENT_ID)
+
+
+def plain_body(chunk: Chunk) -> BodyPlan:
+    """Describe the body of a byte stream's chunk: its bytes."""
+    return BodyPlan(b"", tuple(chunk.parts), b"", chunk.size_bytes)
+
+
+def json_body(chunk: Chunk) -> BodyPlan:
+    """Describe the body of a JSON stream's chunk: an array, made by dropping the last comma."""
+    parts = _without_last_byte(chunk.parts)
+    return BodyPlan(b"[", parts, b"]", max(chunk.size_bytes - 1, 0) + 2)
+
+
+def _without_last_byte(parts: Sequence[bytes | FileSlice]) -> tuple[bytes | FileSlice, ...]:
+    kept = list(parts)
+    while kept:
+        last = kept.pop()
+        if isinstance(last, FileSlice):
+            if last.size > 1:
+                kept.append(FileSlice(last.file, last.position, last.size - 1))
+            if last.size:
+                break
+        elif last:
+            if len(last) > 1:
+                kept.append(last[:-1])
+            break
+    return tuple(kept)
+
+
+# Errors
+
+
+def errors(error: e.StreamError) -> Reply:
+    """Answer a request that failed: a status by the type, and a line of text for a person."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return _error_reply(status, str(error), _error_headers(error))
+
+
+def internal_error() -> Reply:
+    """Answer a request that met a bug: nothing about it is told (500)."""
+    return _INTERNAL_ERROR
+
+
+def _error_headers(error: e.StreamError) -> HeaderList:
+    match error:
+        case e.StreamClosed():
+            return (*_CLOSED, ("Stream-Next-Offset", error.tail.token))
+        case e.ProducerGap():
+            return (
+                ("Producer-Expected-Seq", str(error.expected)),
+                ("Producer-Received-Seq", str(error.received)),
+            )
+        case e.StaleEpoch():
+            return (("Producer-Epoch", str(error.current)),)
+        case e.Unavailable():
+            return (("Retry-After", str(error.retry_after_s)),)
+        case e.MethodNotAllowed():
+            return (("Allow", _METHODS),)
+        case e.UnsupportedEncoding():
+            return (("Accept-Encoding", "identity"),)
+        case _:
+            return ()
+
+
+def _error_reply(status: int, message: str, headers: HeaderList) -> Reply:
+    """Errors quote user input only through ``repr``; what is left of control characters goes."""
+    text = message[:MAX_MESSAGE_CHARACTERS]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
+    common = (*COMMON, ("Content-Type", "text/plain; charset=utf-8"), *_NO_STORE)
+    return Reply(status, common + headers, f"{text}\n".encode())
+
+
+_SSE_TEXT: Final[HeaderList] = (
+    *COMMON,
+    ("Content-Type", "text/event-stream"),
+    # Compressing proxies hold every event back; those that obey no-transform do not.
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),
+    *_BY_LAST_EVENT_ID,
+)
+_SSE_BASE64: Final[HeaderList] = (*_SSE_TEXT, ("stream-sse-data-encoding", "base64"))
+_DELETED: Final = Reply(204, COMMON)
+_PREFLIGHT: Final = Reply(
+    204,
+    (
+        *COMMON,
+        ("Access-Control-Allow-Methods", _METHODS),
+        ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
+        ("Access-Control-Max-Age", str(PREFLIGHT_MAX_AGE_S)),
+        ("Allow", _METHODS),
+    ),
+)
+_INTERNAL_ERROR: Final = _error_reply(500, "internal server error", ())

@@ -1,0 +1,217 @@
+"""Files that are slower than the journal: writers are slowed, in order, and nobody else is."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.filestore.engine.runtime import MAX_JOBS
+from durable_streams.model.commands import Append
+from durable_streams.model.errors import Overloaded
+from durable_streams.model.offsets import Offset
+from durable_streams.settings import Settings
+from tests.filestore.engine.test_faults import BYTES, append, content, in_files, put, started
+from tests.filestore.files.staged_disk import StagedDisk
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from durable_streams.filestore.engine.engine import Engine
+    from tests.filestore.files.staged_disk import Gate
+
+THREADS = 8  # for what may wait for the disk
+WAITING = Settings(held_up_s=math.inf)
+SEGMENT = "data/streams/s@"
+
+
+@pytest.fixture
+def disk() -> StagedDisk:
+    return StagedDisk()
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
+    """A server with the stream ``s``, whose writers wait for as long as it takes."""
+    engine = await started(tmp_path / "data", disk, WAITING)
+    yield engine
+    disk.heal()
+    await engine.close()
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def held_up(engine: Engine, disk: StagedDisk) -> Gate:
+    """Until the gate is opened, the files lag behind."""
+    gate = disk.hold("pwrite", SEGMENT)
+    await append(engine, "s", b"two.")
+    await asyncio.to_thread(gate.reached.wait)
+    while not engine._core.held_up():
+        await asyncio.sleep(0)
+    return gate
+
+
+# -- the applier ---------------------------------------------------------------------------
+
+
+async def test_the_applier_has_one_share_scheduled_however_batches_come(
+    tmp_path: Path, disk: StagedDisk
+) -> None:
+    engine = await started(tmp_path / "data", disk, replace(WAITING, max_lag_s=3600.0))
+    worker, most = engine._core.supervisor.worker("apply"), 0
+    gate = disk.hold("pwrite", ".seg")
+    await append(engine, "s", b"x")
+    for _ in range(4 * MAX_JOBS):  # each time there is nothing pending but this one
+        await asyncio.to_thread(gate.reached.wait)
+        held, gate = gate, disk.hold("pwrite", ".seg")
+        await append(engine, "s", b"x")
+        most = max(most, worker.jobs)
+        disk._gates.remove(held)
+        held.open()
+    disk.heal()
+    await in_files(engine, "s")
+    assert most <= 1
+    await engine.close()
+
+
+async def test_a_checkpoint_has_its_turn_between_two_shares(
+    engine: Engine, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_streams.filestore.engine.apply._SHARE_WRITES", 1)
+    for path in "abc":
+        await put(engine, path)
+    first = disk.hold("open_write", "data/streams/a@")
+    disk.hold("open_write", "data/streams/c@")
+    for path in "abc":  # a batch each, and a share
+        await append(engine, path, b"x")
+    await asyncio.to_thread(first.reached.wait)
+    core = engine._core
+    core.checkpoint()
+    first.open()
+    await core._checkpointer.finished()
+    assert core._journal.applied
+    stream = await engine._find("c")
+    assert stream.applied.offset < stream.durable.offset
+
+
+# -- those who wait ------------------------------------------------------------------------
+
+
+async def test_readers_do_not_wait_behind_writers_of_their_stream(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    gate = await held_up(engine, disk)
+    writing = [asyncio.create_task(append(engine, "s", b"three.")) for _ in range(3)]
+    await turns()
+    assert engine._core.admission.waiting == 3
+    stream = engine.open_now("s")
+    assert stream is not None
+    assert stream is await engine.open_stream("s")
+    assert (await engine.head("s")).tail.position == len(b"one.two.")
+    assert await content(engine, "s") == b"one.two."
+    waiting = asyncio.create_task(engine.wait(stream, Offset(0, 8), 3600))
+    await turns()
+    assert not waiting.done()
+    assert not any(task.done() for task in writing)
+    gate.open()
+    assert await waiting
+    await asyncio.gather(*writing)
+
+
+async def test_readers_of_a_stream_that_is_not_open_do_not_wait_behind_its_writers(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    await put(engine, "t", b"t")
+    await in_files(engine, "t")
+    gate = await held_up(engine, disk)
+    engine._core.catalog.remove(await engine._find("t"))
+    writing = asyncio.create_task(append(engine, "t", b"more"))
+    await turns()
+    assert (await engine.head("t")).tail.position == 1
+    assert not writing.done()
+    gate.open()
+    await writing
+
+
+async def test_writers_of_a_stream_keep_their_order_whatever_each_has_to_wait_for(
+    engine: Engine, disk: StagedDisk
+) -> None:
+    await put(engine, "t")
+    await in_files(engine, "t")
+    gate = await held_up(engine, disk)
+    bodies = [b"%d." % n * (30_000 if n % 3 == 0 else 1) for n in range(9)]  # large, and small
+    writing = [asyncio.create_task(append(engine, "t", body)) for body in bodies[:6]]
+    await turns()
+    engine._core.catalog.remove(await engine._find("t"))  # as if nobody had used it
+    gate.open()
+    while engine._core.held_up():
+        await asyncio.sleep(0)
+    writing += [asyncio.create_task(append(engine, "t", body)) for body in bodies[6:]]
+    await asyncio.gather(*writing)
+    await in_files(engine, "t")
+    stream = await engine.open_stream("t")
+    chunk = await engine.read(stream, Offset(0, 0))
+    read = [
+        part if isinstance(part, bytes) else await engine.read_slice(part) for part in chunk.parts
+    ]
+    chunk.release()
+    assert b"".join(read) == b"".join(bodies)
+
+
+async def test_a_small_append_does_not_pass_a_large_one_that_is_being_prepared(
+    engine: Engine,
+) -> None:
+    busy = threading.Event()
+    for _ in range(THREADS):
+        engine.executor.submit(busy.wait)
+    large = asyncio.create_task(append(engine, "s", b"x" * 100_000))
+    await turns()
+    decided = engine.append_now(Append("s", BYTES), b"small.")
+    small = asyncio.create_task(append(engine, "s", b"small."))
+    await turns()
+    busy.set()
+    await asyncio.gather(large, small)
+    assert decided is None
+    last = await engine.read(await engine.open_stream("s"), Offset(0, 4 + 100_000))
+    assert last.parts == (b"small.",)
+    last.release()
+
+
+async def test_nobody_passes_those_who_wait(engine: Engine, disk: StagedDisk) -> None:
+    gate = await held_up(engine, disk)
+    first = asyncio.create_task(append(engine, "s", b"three."))
+    await turns()
+    gate.open()
+    while engine._core.held_up():
+        await asyncio.sleep(0)
+    assert not first.done()  # called, and not there yet
+    assert engine.append_now(Append("s", BYTES), b"four.") is None
+    await append(engine, "s", b"four.")
+    await first
+    assert await content(engine, "s") == b"one.two.three.four."
+
+
+async def test_writers_are_refused_when_nothing_moves_and_told_when_to_come_back(
+    tmp_path: Path, disk: StagedDisk
+) -> None:
+    engine = await started(tmp_path / "data", disk, Settings(held_up_s=0.05))
+    gate = await held_up(engine, disk)
+    ends = await asyncio.gather(
+        *(append(engine, "s", b"three.") for _ in range(3)), return_exceptions=True
+    )
+    for end in ends:
+        assert isinstance(end, Overloaded)
+        assert end.retry_after_s == 5
+    gate.open()
+    await in_files(engine, "s")
+    await append(engine, "s", b"three.")
+    assert await content(engine, "s") == b"one.two.three."
+    await engine.close()

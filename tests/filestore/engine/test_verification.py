@@ -1,0 +1,214 @@
+"""After an end that may have lost unsynced bytes: what is cut, what is damage, how that ends."""
+
+import asyncio
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+
+from durable_streams.filestore.engine import catalog
+from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.files import names
+from durable_streams.filestore.files.disk import Disk, StrPath
+from durable_streams.filestore.files.stream_files import LoadedStream, load
+from durable_streams.model.commands import Append, Create
+from durable_streams.model.errors import StreamDamaged
+from durable_streams.model.offsets import Start
+from durable_streams.settings import Durability, Settings
+from tests.copying import copy_live
+
+BYTES = "application/octet-stream"
+UNSYNCED = Settings(durability=Durability.INTERVAL, sync_interval_s=3600)
+SYNCED = Settings(max_open_streams=1)
+
+
+async def append(engine: Engine, path: str, body: bytes) -> None:
+    await engine.append(Append(path, BYTES), body)
+
+
+async def in_files(engine: Engine, path: str) -> None:
+    stream = await engine._find(path)
+    await engine._core.applied_to(stream, stream.durable.offset)
+
+
+async def content(engine: Engine, path: str) -> bytes:
+    chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
+    try:
+        return b"".join(part for part in chunk.parts if isinstance(part, bytes))
+    finally:
+        chunk.release()
+
+
+def directory(data: Path, path: str) -> Path:
+    return data / "streams" / names.directory_of(path)
+
+
+def flip(data: Path, path: str) -> None:
+    """One bit in the middle of a stream's index."""
+    index = next(directory(data, path).glob("*.idx"))
+    text = bytearray(index.read_bytes())
+    text[len(text) // 2] ^= 1
+    index.write_bytes(text)
+
+
+def is_marked(data: Path) -> bool:
+    return (data / "UNSYNCED").exists()
+
+
+async def until_unmarked(data: Path) -> None:
+    while is_marked(data):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> Path:
+    """What a power cut left of two streams whose last append was not synced."""
+    engine = await Engine.open(tmp_path / "data", UNSYNCED)
+    for path in ("a", "far/away"):
+        await engine.create(Create(path, BYTES), b"AAAA")
+        await append(engine, path, b"BBBB")
+        await in_files(engine, path)
+    image = copy_live(tmp_path / "data", tmp_path / "image")
+    await engine.close()
+    shutil.rmtree(image / "journal")
+    for path in ("a", "far/away"):
+        segment = next(directory(image, path).glob("*.seg"))
+        segment.write_bytes(b"AAAA" + bytes(4))
+    return image
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk over all streams looks at one, and then waits for long."""
+    monkeypatch.setattr("durable_streams.filestore.engine.verification._PAUSE_S", 3600)
+
+
+async def test_every_stream_is_verified_and_then_the_unclean_end_is_forgotten(data: Path) -> None:
+    engine = await Engine.open(data, SYNCED)
+    await until_unmarked(data)
+    await engine.close()
+    for path in ("a", "far/away"):
+        segment = next(directory(data, path).glob("*.seg"))
+        assert segment.read_bytes() == b"AAAA"
+    flip(data, "a")
+    engine = await Engine.open(data, SYNCED)
+    with pytest.raises(StreamDamaged):
+        await content(engine, "a")
+    assert await content(engine, "far/away") == b"AAAA"
+    await engine.close()
+
+
+@pytest.mark.usefixtures("slow")
+async def test_what_was_written_since_a_stream_was_verified_is_never_cut(data: Path) -> None:
+    engine = await Engine.open(data, SYNCED)
+    await append(engine, "far/away", b"CCCC")
+    await engine.create(Create("new", BYTES), b"one")
+    await append(engine, "new", b"two")
+    for path in ("far/away", "new"):
+        await in_files(engine, path)
+    await content(engine, "a")  # the others have left the cache
+    for path in ("far/away", "new"):
+        flip(data, path)
+        before = next(directory(data, path).glob("*.idx")).read_bytes()
+        with pytest.raises(StreamDamaged):
+            await content(engine, path)
+        assert next(directory(data, path).glob("*.idx")).read_bytes() == before
+    assert is_marked(data)
+    await engine.close()
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize(("others", "again"), [(2, False), (3, True)])
+async def test_so_many_streams_are_remembered_as_verified_and_others_are_verified_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch, others: int, again: bool
+) -> None:
+    monkeypatch.setattr(catalog, "MOST_VERIFIED", 3)
+    verified: list[str] = []
+
+    def noted(disk: Disk, home: StrPath, *, verify: bool = False) -> LoadedStream | None:
+        if verify:
+            verified.append(Path(home).name)
+        return load(disk, home, verify=verify)
+
+    monkeypatch.setattr(catalog, "load", noted)
+    engine = await Engine.open(data, SYNCED)
+    while not engine._core.catalog._verified:  # the walk begins with another
+        await asyncio.sleep(0)
+    await append(engine, "far/away", b"CCCC")
+    await in_files(engine, "far/away")
+    for number in range(others):
+        await engine.create(Create(f"s/{number}", BYTES), b"")
+    assert len(engine._core.catalog._verified) == 3
+    verified.clear()
+    assert await content(engine, "far/away") == b"AAAACCCC"
+    assert verified == ["away@"] * again
+    await engine.close()
+
+
+async def test_what_was_left_behind_a_loss_is_not_met_again_by_later_segments(
+    data: Path,
+) -> None:
+    next(directory(data, "a").glob("*.seg")).write_bytes(b"AAAABBBB")
+    for number, left in (1, bytes(100)), (2, bytes(100) + b"\n"):
+        for suffix in (".seg", ".idx"):
+            file = next(directory(data, "a").glob(f"*{suffix}"))
+            file.with_name(file.name.replace("0-", f"{number}-", 1)).write_bytes(left)
+    engine = await Engine.open(data, SYNCED)
+    await until_unmarked(data)
+    await engine.close()
+    settings = Settings(segment_bytes=8)
+    engine = await Engine.open(data, settings)
+    await append(engine, "a", b"CCCCCCCC")
+    await engine.close()
+    engine = await Engine.open(data, settings)
+    assert (await engine.head("a")).tail == (1, 8)
+    await engine.close()
+
+
+@pytest.mark.usefixtures("slow")
+async def test_an_end_before_all_are_verified_leaves_the_rest_to_the_next_start(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for settings in (SYNCED, UNSYNCED):
+        engine = await Engine.open(data, settings)
+        await engine.close()
+        assert is_marked(data)
+    monkeypatch.undo()
+    engine = await Engine.open(data, SYNCED)
+    await until_unmarked(data)
+    await engine.close()
+
+
+async def test_where_writes_are_not_synced_the_mark_goes_with_a_proper_end(data: Path) -> None:
+    engine = await Engine.open(data, UNSYNCED)
+    while engine._core.catalog.verifying:
+        await asyncio.sleep(0)
+    assert is_marked(data)
+    await engine.close()
+    assert not is_marked(data)
+
+
+class Unreadable(Disk):
+    """Refuses to list a namespace, until told otherwise."""
+
+    refuses = True
+
+    def names(self, path: StrPath) -> list[str]:
+        if self.refuses and Path(path).name == "far":
+            raise OSError(errno.EIO, "refused")
+        return super().names(path)
+
+
+async def test_streams_that_cannot_be_looked_at_are_looked_at_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("durable_streams.filestore.engine.verification._AGAIN_S", 0.001)
+    disk = Unreadable()
+    engine = await Engine.open(data, SYNCED, disk)
+    while caplog.text.count("could not be verified") < 2:
+        await asyncio.sleep(0)
+    assert is_marked(data)
+    disk.refuses = False
+    await until_unmarked(data)
+    await engine.close()
