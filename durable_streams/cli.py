@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from durable_streams.filestore.engine import descriptors
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
 from durable_streams.http.server import HttpServer
 from durable_streams.maintenance import commands as maintenance
@@ -160,15 +160,15 @@ async def _serve(options: argparse.Namespace, signals: StopSignals) -> int:
     return 0 if engine.fault is None else EXIT_FAULT
 
 
-async def _open(data_dir: Path, settings: Settings) -> Engine:
+async def _open(data_dir: Path, settings: Settings) -> FileStore:
     try:
-        return await Engine.open(data_dir, settings)
+        return await FileStore.at(data_dir, settings)
     except OSError as error:  # such as: the current directory, which the path begins at, is gone
         raise StartError(f"cannot open the data directory: {error}") from error
 
 
 async def _serve_engine(
-    engine: Engine, settings: HttpSettings, sockets: list[socket.socket], stop: asyncio.Event
+    engine: FileStore, settings: HttpSettings, sockets: list[socket.socket], stop: asyncio.Event
 ) -> None:
     server = HttpServer(engine, settings)
     try:
@@ -186,7 +186,7 @@ async def _serve_engine(
     await server.stop()
 
 
-def _announce(engine: Engine, settings: HttpSettings, sockets: list[socket.socket]) -> None:
+def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> None:
     """Say in one line on stdout where the server is, what it found and what it promises."""
     where = [addresses.authority(*bound.getsockname()[:2]) for bound in sockets]
     urls = " and ".join(f"http://{authority}{settings.prefix}" for authority in where)

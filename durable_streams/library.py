@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import arguments
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.forgotten import Store
+from durable_streams.filestore.store import FileStore
 from durable_streams.home import Home
 from durable_streams.messages import bytes_of, messages_of
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
@@ -143,7 +143,7 @@ class _Open:
         directory = arguments.directory("data_dir", self._data_dir)
         settings = arguments.settings("settings", self._settings, Settings)
         home = Home()
-        engine = await Engine.open(directory, settings)
+        engine = await FileStore.at(directory, settings)
         streams = Streams(engine)
         self._opened = streams, Store(engine, streams, self), home
         return streams
@@ -187,12 +187,12 @@ class Streams:
     to find out.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = arguments.instance("engine", engine, Engine)
+    def __init__(self, engine: FileStore) -> None:
+        self._engine = arguments.instance("engine", engine, FileStore)
         self._home = Home()
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> FileStore:
         """The engine, for all that uses it here: open, and in its own event loop."""
         if self._engine.closed:
             raise NotOpen
@@ -397,10 +397,10 @@ class Streams:
         path, start = arguments.path("path", path), arguments.start("offset", offset)
         live = arguments.flag("live", live)
         timeout_s = arguments.seconds("timeout_s", timeout_s)
-        stream = await self.engine.open_stream(path)
+        stream = await self.engine.open(path)
         chunk = await self.engine.read(stream, start)
         if live and not chunk.size_bytes and not chunk.closed:
             with self.engine.following(stream):
                 await self.engine.wait(stream, chunk.end, timeout_s)
-                chunk = await self.engine.read_on(stream, chunk.end)
+                chunk = await self.engine.read(stream, chunk.end, is_end=True)
         return chunk

@@ -14,8 +14,8 @@ from durable_streams.settings import KIB
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from durable_streams.filestore.engine.engine import Engine
-    from durable_streams.model.results import Chunk, FileSlice
+    from durable_streams.filestore.store import FileStore
+    from durable_streams.model.results import Chunk
 
 _SLICE_BYTES: Final = 16 * KIB
 _SLICE_MESSAGES: Final = 1024
@@ -60,24 +60,18 @@ class Messages:
         return made
 
 
-async def messages_of(engine: Engine, chunk: Chunk) -> Messages:
+async def messages_of(engine: FileStore, chunk: Chunk) -> Messages:
     """The messages of a chunk, which is released, whatever happens."""
     data = await bytes_of(engine, chunk)
     if chunk.stream.is_json:
         return Messages(data, chunk.end, None)
-    return Messages(data, chunk.end, await engine.append_sizes(chunk) if data else [])
+    return Messages(data, chunk.end, await engine.sizes(chunk) if data else [])
 
 
-async def bytes_of(engine: Engine, chunk: Chunk) -> bytes:
+async def bytes_of(engine: FileStore, chunk: Chunk) -> bytes:
     """All bytes of a chunk, which is released, whatever happens."""
-    try:
-        return b"".join([await _part(engine, part) for part in chunk.parts])
-    finally:
-        chunk.release()
-
-
-async def _part(engine: Engine, part: bytes | FileSlice) -> bytes:
-    return part if isinstance(part, bytes) else await engine.read_slice(part)
+    with chunk:
+        return await engine.bytes_of(chunk)
 
 
 def _json_slices(data: bytes) -> Iterator[list[int]]:

@@ -21,7 +21,7 @@ from durable_streams.model.errors import Draining, StorageFailed
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
     from durable_streams.library import Streams
     from durable_streams.messages import Messages
     from durable_streams.model.offsets import Offset, Start
@@ -96,7 +96,7 @@ class Tail(AsyncIterator[Message]):
         if self._leave is not None:
             self._leave()
 
-    async def _read_some(self, engine: Engine) -> None:
+    async def _read_some(self, engine: FileStore) -> None:
         """Have more messages ready, perhaps none, or know that it is over."""
         if self._messages:
             await asyncio.sleep(0)  # many are made in slices, between which the loop goes on
@@ -108,11 +108,11 @@ class Tail(AsyncIterator[Message]):
         if self._messages:
             self._ready.extend(self._messages.some())
 
-    async def _read(self, engine: Engine) -> None:
+    async def _read(self, engine: FileStore) -> None:
         """Read on from where it is, at the tail as soon as there is anything."""
         stream = self._stream
         if stream is None:
-            stream = self._stream = await engine.open_stream(self._path)
+            stream = self._stream = await engine.open(self._path)
             self._leave = _leaving(self, engine.following(stream))
         if self._end is None:
             chunk = await engine.read(stream, self._start)
@@ -121,15 +121,15 @@ class Tail(AsyncIterator[Message]):
                 _check_that_more_may_come(engine)
             if self._at_tail:
                 await engine.wait(stream, self._end, _TAIL_WAIT_S)
-            chunk = await engine.read_on(stream, self._end)
+            chunk = await engine.read(stream, self._end, is_end=True)
         messages = await messages_of(engine, chunk)
         self._messages, self._end = messages, chunk.end
         self._at_tail, self._is_closed = chunk.at_tail, chunk.closed
         self._was_empty = not chunk.size_bytes
 
 
-def _check_that_more_may_come(engine: Engine) -> None:
-    refusal = engine.write_refusal()
+def _check_that_more_may_come(engine: FileStore) -> None:
+    refusal = engine.refusal()
     if isinstance(refusal, (Draining, StorageFailed)):
         raise refusal.again()
 

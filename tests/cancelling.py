@@ -19,7 +19,7 @@ from tests.descriptors import leaked_files, open_now
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ def our_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if "durable-streams" in thread.name]
 
 
-def held_by(engine: Engine) -> list[str]:
+def held_by(engine: FileStore) -> list[str]:
     """What somebody holds that a later call needs, when nothing is under way."""
     core = engine._core
     catalog, reader = core.catalog, core.reader
@@ -133,7 +133,7 @@ def held_by(engine: Engine) -> list[str]:
     return [f"{what}: {count}" for what, count in held.items() if count]
 
 
-async def nothing_held(engine: Engine, before: set[asyncio.Task[Any]]) -> None:
+async def nothing_held(engine: FileStore, before: set[asyncio.Task[Any]]) -> None:
     """Return when nothing is under way any more; what is held then is a fault."""
     await all_gone(before)
     await engine._errands.finished()

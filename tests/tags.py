@@ -1,13 +1,13 @@
 """Which ETag names which bytes: what caches build on."""
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.offsets import Offset, Start
 from durable_streams.wire.caching import etag
 
 
-async def tags(engine: Engine, path: str) -> dict[str, bytes]:
+async def tags(engine: FileStore, path: str) -> dict[str, bytes]:
     """The ETag and the bytes of every answer on the way through a stream to its tail."""
-    stream = await engine.open_stream(path)
+    stream = await engine.open(path)
     found: dict[str, bytes] = {}
     start: Offset | Start = Start.BEGINNING
     while True:

@@ -162,7 +162,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 async def is_waited_for(streams: Streams, path: str) -> bool:
-    return bool(own(await streams.engine.open_stream(path)).audience.waiters)
+    return bool(own(await streams.engine.open(path)).audience.waiters)
 
 
 async def call(streams: Streams, method: str, arguments: Arguments) -> Any:

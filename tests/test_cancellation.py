@@ -11,8 +11,8 @@ import pytest
 
 import durable_streams
 from durable_streams import ProducerClaim, Settings, Streams
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.payloads import LARGE_BODY
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import Draining, StreamDamaged, StreamError, StreamNotFound
 from durable_streams.rules.media_type import parse
@@ -295,7 +295,7 @@ async def test_what_nobody_waits_for_any_more_may_fail_in_silence(
 
 async def test_what_was_cancelled_before_it_began_does_not_come_later(tmp_path: Path) -> None:
     """After what its caller did next, such as deleting the stream."""
-    engine = await Engine.open(tmp_path, Settings())
+    engine = await FileStore.at(tmp_path, Settings())
     gate, looks = asyncio.Event(), []
     is_on_disk = engine._core.catalog._is_on_disk
 
@@ -326,7 +326,7 @@ async def test_what_was_cancelled_before_it_began_does_not_come_later(tmp_path: 
 async def test_who_looks_at_the_disk_until_everything_is_closed_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    engine = await Engine.open(tmp_path, Settings())
+    engine = await FileStore.at(tmp_path, Settings())
     catalog, gate, looks = engine._core.catalog, asyncio.Event(), []
     await engine.create(Create("s"), b"")
     stream = await catalog.find("s")

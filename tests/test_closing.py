@@ -15,7 +15,7 @@ import pytest
 import durable_streams
 from durable_streams import NotOpen, Settings, Streams
 from durable_streams.filestore.engine.commit import Committer
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import StreamError
 from tests.cancelling import Cut, When, all_gone, cut_off, our_threads, tasks
 from tests.descriptors import open_now
@@ -190,7 +190,7 @@ def files_open_elsewhere(data_dir: Path) -> list[str]:
 @pytest.mark.parametrize(
     "place",
     [
-        "filestore.engine.engine.Engine.drain",
+        "filestore.store.FileStore.drain",
         "filestore.engine.live.Deliveries.finished",
         "filestore.engine.endings.Endings.finished",
         "filestore.engine.commit.Committer.settled",
@@ -227,7 +227,7 @@ async def test_a_step_that_fails_keeps_no_other_from_its_turn(
 
 
 async def test_who_closes_while_somebody_else_does_waits_for_the_end(tmp_path: Path) -> None:
-    engine = await Engine.open(tmp_path, Settings())
+    engine = await FileStore.at(tmp_path, Settings())
     first, second = (asyncio.create_task(engine.close()) for _ in range(2))
     first.cancel()
     await second
@@ -262,12 +262,12 @@ async def test_an_opening_that_is_cancelled_anywhere_holds_nothing(
 async def test_an_opening_waits_for_one_that_was_cancelled(tmp_path: Path, where: str) -> None:
     disk = StagedDisk()
     gate = disk.hold("pwrite", where)
-    cancelled = asyncio.create_task(Engine.open(tmp_path, Settings(), disk))
+    cancelled = asyncio.create_task(FileStore.at(tmp_path, Settings(), disk))
     await asyncio.to_thread(gate.reached.wait)
     cancelled.cancel()
     with suppress(asyncio.CancelledError):
         await cancelled
-    next_one = asyncio.create_task(Engine.open(tmp_path, Settings()))
+    next_one = asyncio.create_task(FileStore.at(tmp_path, Settings()))
     for _ in range(50):
         await asyncio.sleep(0)
     assert not next_one.done()

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import durable_streams
 from durable_streams import Draining, NotOpen, OpenedElsewhere, Streams, Tail
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.offsets import Start
 from durable_streams.settings import Settings
@@ -81,9 +81,9 @@ async def test_who_waited_for_the_end_of_the_server_need_not_know_another_error(
 
 
 async def test_an_engine_that_is_closed_says_so_to_whoever_has_a_stream(tmp_path: Path) -> None:
-    engine = await Engine.open(tmp_path, Settings())
+    engine = await FileStore.at(tmp_path, Settings())
     await engine.create(Create("s"), b"data")
-    stream = await engine.open_stream("s")
+    stream = await engine.open("s")
     chunk = await engine.read(stream, Start.BEGINNING)
     await engine.close()
     uses: list[Callable[[], Coroutine[Any, Any, object]]] = [
@@ -93,10 +93,10 @@ async def test_an_engine_that_is_closed_says_so_to_whoever_has_a_stream(tmp_path
         lambda: engine.delete("s"),
         lambda: engine.head("s"),
         lambda: engine.head("new"),
-        lambda: engine.open_stream("s"),
-        lambda: engine.open_stream("new"),
+        lambda: engine.open("s"),
+        lambda: engine.open("new"),
         lambda: engine.read(stream, Start.BEGINNING),
-        lambda: engine.read_on(stream, chunk.end),
+        lambda: engine.read(stream, chunk.end, is_end=True),
         lambda: engine.wait(stream, chunk.end, PATIENCE_S),
     ]
     for use_it in uses:
@@ -109,7 +109,7 @@ async def test_an_engine_that_is_closed_says_so_to_whoever_has_a_stream(tmp_path
 
 async def test_what_was_under_way_at_the_end_says_so(tmp_path: Path) -> None:
     """It had passed every check, and now wants to look at a file."""
-    engine = await Engine.open(tmp_path, Settings())
+    engine = await FileStore.at(tmp_path, Settings())
     catalog = engine._core.catalog
     await engine.close()
     for likely in (True, False):

@@ -194,7 +194,7 @@ async def test_a_tail_waits_while_the_disk_is_full(
         return await wait(stream, at, 0.0)
 
     monkeypatch.setattr(streams.engine, "wait", impatient)
-    monkeypatch.setattr(streams.engine, "write_refusal", lambda: DiskFull("full"))
+    monkeypatch.setattr(streams.engine, "refusal", lambda: DiskFull("full"))
     await streams.create("s")
     following = asyncio.ensure_future(anext(streams.tail("s")))
     await full.wait()

@@ -29,18 +29,19 @@ BEGINS: Final = frozenset(
     {"create_task", "ensure_future", "to_thread", "Thread", "Timer", "ThreadPoolExecutor"}
 )
 MAY_BEGIN: Final = {
-    ("filestore/engine/supervisor.py", "watch"): "tasks that last as long as the engine, all watched",
-    ("filestore/engine/runtime.py", "__init__"): "a worker's thread, whose end the supervisor is told of",
-    ("filestore/engine/runtime.py", "start_pool"): "the threads that the supervisor starts",
-    ("filestore/engine/errands.py", "begin"): "one request, which awaits it or has left",
-    ("filestore/engine/closing.py", "finish"): "the end, which is awaited, and begun again if need be",
-    ("filestore/engine/forgotten.py", "_dropped"): "the end of what nobody uses, which may block",
-    ("filestore/engine/catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
-    ("process/output_queue.py", "__init__"): "the command line's own output, whatever is open",
-    ("http/fast_lane.py", "_answer"): "one request, whose outcome is asked for",
-    ("http/fast_lane.py", "_append"): "one request, whose outcome is asked for",
+    ("supervisor.py", "watch"): "tasks that last as long as the engine, all watched",
+    ("runtime.py", "__init__"): "a worker's thread, whose end the supervisor is told of",
+    ("runtime.py", "start_pool"): "the threads that the supervisor starts",
+    ("errands.py", "begin"): "one request, which awaits it or has left",
+    ("closing.py", "finish"): "the end, which is awaited, and begun again if need be",
+    ("forgotten.py", "_dropped"): "the end of what nobody uses, which may block",
+    ("catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
+    ("output_queue.py", "__init__"): "the command line's own output, whatever is open",
+    ("fast_lane.py", "_answer"): "one request, whose outcome is asked for",
+    ("fast_lane.py", "_create"): "one request, whose outcome is asked for",
+    ("fast_lane.py", "_append"): "one request, whose outcome is asked for",
 }
-"""Who begins what runs beside, and who hears of its end; see ``filestore/engine/supervisor.py``."""
+"""Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""
 
 PACKAGE: Final = sorted((ROOT / "durable_streams").rglob("*.py"))
 TESTS: Final = sorted(
@@ -84,7 +85,7 @@ def test_every_module_of_the_package_says_what_it_is_for(path: Path) -> None:
 
 def test_the_supervisor_begins_all_that_lasts() -> None:
     found = {
-        (str(path.relative_to(ROOT / "durable_streams")), function.name)
+        (path.name, function.name)
         for path in PACKAGE
         for function in functions_of(ast.parse(path.read_text()))
         for call in ast.walk(function)

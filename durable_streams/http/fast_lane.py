@@ -90,7 +90,7 @@ class FastLane:
         offset beyond it): made again it would miss what came meanwhile.
         """
         handler = self.handler
-        stream = await handler.engine.open_stream(command.path)
+        stream = await handler.engine.open(command.path)
         chunk = await handler.engine.read(stream, command.start)
         try:
             begin = ZERO if command.start is Start.BEGINNING else command.start
@@ -246,7 +246,7 @@ class LaneConnection(PresenceConnection):
 
     def _answer(self, lane: FastLane, head: RequestHead, data: bytes, body: bytes) -> bool:
         """Answer a plain request, now or when its answer is there; False if aiohttp has to."""
-        engine, command = lane.handler.engine, head.command
+        command = head.command
         reply: Reply | None = None
         assert command is not None
         try:
@@ -265,12 +265,7 @@ class LaneConnection(PresenceConnection):
                     location = stream_url(
                         head.target, head.headers or {}, self, lane.heads.prefix, command.path
                     )
-                    task = engine.begin_create(command, body)
-                    if task is None:
-                        task = self._turn = self.loop.create_task(engine.create(command, body))
-                    self._wait_for(
-                        lane, command, task, lambda: replies.created(task.result(), location)
-                    )
+                    self._create(lane, command, body, location)
                 case _:
                     assert_never(command)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
@@ -279,18 +274,29 @@ class LaneConnection(PresenceConnection):
             self._send(lane, reply)
         return True
 
+    def _create(self, lane: FastLane, command: Create, body: bytes, location: str) -> None:
+        """Answer a create when it is durable."""
+        engine = lane.handler.engine
+        ticket = engine.create_now(command, body)
+        if ticket is None:
+            task = self._turn = self.loop.create_task(engine.create(command, body))
+            self._wait_for(lane, command, task, lambda: replies.created(task.result(), location))
+        else:
+            self._begin(lane, command, lambda: replies.created(ticket.outcome(), location))
+            ticket.when_settled(self._settled)
+
     def _append(self, lane: FastLane, command: Append, body: bytes) -> Reply | None:
         """Answer an append, now or, with None, when it is durable."""
-        decided = lane.handler.engine.append_now(command, body)
-        if decided is None:
+        ticket = lane.handler.engine.append_now(command, body)
+        if ticket is None:
             task = self.loop.create_task(lane.handler.engine.append(command, body))
             self._turn = task
             self._wait_for(lane, command, task, lambda: replies.appended(task.result()))
-        elif decided.after is None or not decided.after.pending:
-            return replies.appended(decided.outcome())
+        elif ticket.pending:
+            self._begin(lane, command, lambda: replies.appended(ticket.outcome()))
+            ticket.when_settled(self._settled)
         else:
-            self._begin(lane, command, lambda: replies.appended(decided.outcome()))
-            decided.after.when_settled(self._settled)
+            return replies.appended(ticket.outcome())
         return None
 
     def _wait_for(

@@ -32,7 +32,7 @@ from durable_streams.wire.requests import parse_command
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
     from durable_streams.model.results import Chunk, StreamRef
     from durable_streams.settings import HttpSettings
 
@@ -46,7 +46,7 @@ class StreamsHandler:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: FileStore,
         settings: HttpSettings,
         *,
         clock: Callable[[], float] = time.time,
@@ -150,14 +150,14 @@ class StreamsHandler:
 
     async def _writable_body(self, request: web.BaseRequest, share: BodyShare) -> bytes:
         """Read the body of a write, unless writes are refused anyway."""
-        refusal = self.engine.write_refusal()
+        refusal = self.engine.refusal()
         if refusal is not None:
             raise refusal.again()
         timeout_s = self.settings.body_timeout_s
         return await read_body(request, self.max_body_bytes, timeout_s, share)
 
     async def _read(self, request: web.BaseRequest, command: Read) -> web.StreamResponse:
-        stream = await self.engine.open_stream(command.path)
+        stream = await self.engine.open(command.path)
         match command.live:
             case Live.NO:
                 chunk = await self.engine.read(stream, command.start)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
     from durable_streams.http.sending import Answer, Sender
     from durable_streams.model.commands import Read
     from durable_streams.model.offsets import Offset
@@ -63,7 +63,7 @@ class LiveReads:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: FileStore,
         settings: HttpSettings,
         sender: Sender,
         *,
@@ -112,7 +112,7 @@ class LiveReads:
                 left_s = deadline_s - loop.time()
                 if left_s <= 0 or not await self._wait(stream, chunk.end, left_s):
                     return chunk
-                chunk = await self.engine.read_on(stream, chunk.end)
+                chunk = await self.engine.read(stream, chunk.end, is_end=True)
             return chunk
 
     async def _wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
@@ -221,7 +221,9 @@ class EventReader:
                 if not await self._follow():
                     return
                 await self._events.drain()
-            chunk = await self._engine.read_on(self._stream, self._end, max_bytes=BATCH_BYTES)
+            chunk = await self._engine.read(
+                self._stream, self._end, is_end=True, max_bytes=BATCH_BYTES
+            )
             if chunk.size_bytes or chunk.closed:
                 await self._catch_up(chunk)
             else:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
 
 _NO_PREFIX: Final = re.compile("[{}?#]")  # what the router or a URL takes for something else
 
@@ -94,7 +94,7 @@ class Mount:
         self._handler: StreamsHandler | None = None
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> FileStore:
         """The engine behind it; :class:`RuntimeError` while the application is not running."""
         return self._running().engine
 

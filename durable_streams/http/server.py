@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
     from durable_streams.model.errors import StreamError
     from durable_streams.settings import HttpSettings
 
@@ -96,7 +96,7 @@ class HttpServer:
     """Serves one engine on some sockets; use :meth:`start` and :meth:`stop`."""
 
     def __init__(
-        self, engine: Engine, settings: HttpSettings, handler: StreamsHandler | None = None
+        self, engine: FileStore, settings: HttpSettings, handler: StreamsHandler | None = None
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -152,7 +152,7 @@ class HttpServer:
             case "/healthz":
                 reply = _probe(request, self._engine.bug)
             case "/readyz":
-                refusal, names = self._engine.write_refusal(), self._engine.out_of_service()
+                refusal, names = self._engine.refusal(), self._engine.out_of_service()
                 reply = _probe(request, refusal, names)
             case _:
                 reply = replies.errors(StreamNotFound(path))

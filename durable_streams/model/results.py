@@ -5,7 +5,7 @@ A read is *described* here (which bytes of which files) and sent elsewhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
@@ -108,6 +108,12 @@ class Chunk(msgspec.Struct):
     def hold(self, file: _Releasable) -> None:
         """Keep a file until the release."""
         self._held.append(file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Give the files back."""

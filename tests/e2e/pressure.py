@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Final
 from durable_streams import HttpSettings, ProducerClaim, Settings, Streams
 from durable_streams.filestore.engine.admission import _Place
 from durable_streams.filestore.engine.core import QUEUE_BYTES
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.runtime import MAX_JOBS
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.store import FileStore
 from durable_streams.http.server import HttpServer
 from tests.server_process import ROOT
 
@@ -69,7 +69,7 @@ class Load:
 @asynccontextmanager
 async def opened(data_dir: Path, load: Load) -> AsyncIterator[Streams]:
     """Open a data directory on a busy disk."""
-    engine = await Engine.open(data_dir, load.settings, BusyDisk(load.write_s))
+    engine = await FileStore.at(data_dir, load.settings, BusyDisk(load.write_s))
     try:
         yield Streams(engine)
     finally:

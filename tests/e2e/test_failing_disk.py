@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import StorageFailed
 from durable_streams.model.offsets import Start
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 async def test_a_failed_sync_is_503_for_good_and_reads_go_on(data_dir: Path) -> None:
     disk = StagedDisk()
-    engine = await Engine.open(data_dir, Settings(), disk)
+    engine = await FileStore.at(data_dir, Settings(), disk)
     server = RunningServer(engine, HttpSettings())
     await server.start()
     await server.create("a", "text/plain", b"first")
@@ -47,14 +47,14 @@ async def test_a_producer_retries_what_a_failed_sync_left_open_and_it_is_stored_
     data_dir: Path,
 ) -> None:
     disk = StagedDisk()
-    engine = await Engine.open(data_dir, Settings(), disk)
+    engine = await FileStore.at(data_dir, Settings(), disk)
     await engine.create(Create("a", "text/plain"), b"first")
     disk.fail("sync", errno.EIO, times=1)
     command = Append("a", "text/plain", producer=ProducerClaim("p", 0, 0))
     with pytest.raises(StorageFailed):
         await engine.append(command, b" and second")
     await engine.close()
-    engine = await Engine.open(data_dir, Settings())
+    engine = await FileStore.at(data_dir, Settings())
     await engine.append(command, b" and second")
     await engine.close()
     assert await again(data_dir, "a") == b"first and second"
@@ -63,7 +63,7 @@ async def test_a_producer_retries_what_a_failed_sync_left_open_and_it_is_stored_
 class Faulty:
     """A server in this process on a disk that fails when it is told to."""
 
-    def __init__(self, engine: Engine, disk: StagedDisk) -> None:
+    def __init__(self, engine: FileStore, disk: StagedDisk) -> None:
         self.engine = engine
         self.disk = disk
         self.server = RunningServer(engine, HttpSettings())
@@ -103,7 +103,7 @@ class Faulty:
 async def faulty(data_dir: Path) -> AsyncIterator[Faulty]:
     """With the streams ``a`` and ``b`` in files."""
     disk = StagedDisk()
-    running = Faulty(await Engine.open(data_dir, Settings(), disk), disk)
+    running = Faulty(await FileStore.at(data_dir, Settings(), disk), disk)
     await running.server.start()
     for path in ("a", "b"):
         await running.server.create(path, "text/plain", b"first")
@@ -115,9 +115,9 @@ async def faulty(data_dir: Path) -> AsyncIterator[Faulty]:
 
 async def again(data_dir: Path, path: str) -> bytes:
     """What the next server finds in a stream."""
-    engine = await Engine.open(data_dir, Settings())
+    engine = await FileStore.at(data_dir, Settings())
     try:
-        chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
+        chunk = await engine.read(await engine.open(path), Start.BEGINNING)
         data = b"".join(part for part in chunk.parts if isinstance(part, bytes))
         chunk.release()
         return data

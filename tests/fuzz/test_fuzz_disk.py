@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import Layout
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.journal import JournalContent, read_journal
 from durable_streams.filestore.files.stream_files import DamagedFiles, load
 from durable_streams.filestore.format import journal as fmt
+from durable_streams.filestore.store import FileStore
 from durable_streams.maintenance.dump import NotDumpable, dump
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.commands import Append, Create, ProducerClaim
@@ -152,7 +152,7 @@ def test_a_journal_whose_checksums_are_right_and_whose_records_are_not_is_refuse
 # -- streams -------------------------------------------------------------------------------
 
 
-async def write_streams(engine: Engine) -> None:
+async def write_streams(engine: FileStore) -> None:
     """Three streams with several segments, producers and a close."""
     for path in ("a", "b", "n/c"):
         await engine.create(Create(path, TEXT), b"")
@@ -182,7 +182,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def both(written: Path, killed: Path) -> None:
     if written.exists():
         return
-    engine = await Engine.open(written, SETTINGS)
+    engine = await FileStore.at(written, SETTINGS)
     await write_streams(engine)
     for path in ("a", "b", "n/c"):  # so that there is something to mutate
         stream = await engine._find(path)
@@ -191,17 +191,13 @@ async def both(written: Path, killed: Path) -> None:
     await engine.close()
 
 
-async def content(engine: Engine, path: str) -> bytes:
-    stream = await engine.open_stream(path)
+async def content(engine: FileStore, path: str) -> bytes:
+    stream = await engine.open(path)
     data, at_tail = b"", False
     where: Offset | Start = Start.BEGINNING
     while not at_tail:
-        chunk = await engine.read(stream, where)
-        try:
-            for part in chunk.parts:
-                data += part if isinstance(part, bytes) else await engine.read_slice(part)
-        finally:
-            chunk.release()
+        with await engine.read(stream, where) as chunk:
+            data += await engine.bytes_of(chunk)
         where, at_tail = chunk.end, chunk.at_tail
     return data
 
@@ -250,7 +246,7 @@ async def test_a_mutated_stream_is_served_in_part_or_refused_and_the_others_are_
             if files:
                 mutate_file(rng, rng.choice(files))
         await asyncio.to_thread(look_through, data)
-        engine = await Engine.open(data, SETTINGS)
+        engine = await FileStore.at(data, SETTINGS)
         try:
             assert await content(engine, "b") == whole("b"), seed
             assert await content(engine, "n/c") == whole("n/c"), seed
@@ -300,7 +296,7 @@ async def test_a_mutated_journal_over_whole_files_harms_no_stream(
         for file in sorted((data / "journal").iterdir()):
             mutate_journal(rng, file)
         await asyncio.to_thread(look_through, data)
-        engine = await Engine.open(data, SETTINGS)
+        engine = await FileStore.at(data, SETTINGS)
         try:
             for path in ("a", "b", "n/c"):
                 assert await content(engine, path) == whole(path), (seed, path)
@@ -356,7 +352,7 @@ async def test_a_directory_whose_every_file_is_garbage_starts_and_serves_what_is
     for file in sorted((data / "streams").rglob("*")) + sorted((data / "journal").iterdir()):
         if file.is_file():
             file.write_bytes(rng.randbytes(min(file.stat().st_size, 5000)))
-    engine = await Engine.open(data, SETTINGS)
+    engine = await FileStore.at(data, SETTINGS)
     try:
         for path in ("a", "b", "n/c"):
             with pytest.raises(StreamDamaged):

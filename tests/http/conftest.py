@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
 from durable_streams.settings import HttpSettings, Settings
@@ -23,7 +23,7 @@ PREFIX = HttpSettings().prefix
 class RunningServer:
     """A server in this process, with its engine and its handler to look at."""
 
-    def __init__(self, engine: Engine, settings: HttpSettings) -> None:
+    def __init__(self, engine: FileStore, settings: HttpSettings) -> None:
         self.engine = engine
         self.handler = StreamsHandler(engine, settings)
         self._server = HttpServer(engine, settings, self.handler)
@@ -76,7 +76,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         settings: HttpSettings = HttpSettings(),  # noqa: B008 - it is frozen
         engine_settings: Settings = Settings(),  # noqa: B008
     ) -> RunningServer:
-        engine = await Engine.open(tmp_path / f"data-{len(servers)}", engine_settings)
+        engine = await FileStore.at(tmp_path / f"data-{len(servers)}", engine_settings)
         server = RunningServer(engine, settings)
         servers.append(server)
         await server.start()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import uvloop
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.settings import HttpSettings, Settings
 from tests.http.conftest import RunningServer
 from tests.http.lanes import connections
@@ -41,7 +41,7 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
     """Play a scenario with a server that has a closed stream."""
 
     async def whole(scenario: Scenario, settings: HttpSettings) -> None:
-        server = RunningServer(await Engine.open(tmp_path / "data", Settings()), settings)
+        server = RunningServer(await FileStore.at(tmp_path / "data", Settings()), settings)
         await server.start()
         client = await server.connect()
         closed = {"Content-Type": "text/plain", "Stream-Closed": "true"}

@@ -7,7 +7,7 @@ import math
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.http import fast_lane
 from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
@@ -173,7 +173,7 @@ class Held:
 @asynccontextmanager
 async def held(data_dir: Path) -> AsyncIterator[Held]:
     disk, settings = StagedDisk(), Settings(held_up_s=math.inf)
-    server = RunningServer(await Engine.open(data_dir, settings, disk), HttpSettings())
+    server = RunningServer(await FileStore.at(data_dir, settings, disk), HttpSettings())
     await server.start()
     await server.create("a", "text/plain")
     try:

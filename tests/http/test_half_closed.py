@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import uvloop
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.http.presence import MAX_BEHIND_BYTES
 from durable_streams.settings import HttpSettings, Settings
 from tests.descriptors import leaked_files, open_now, sockets
@@ -45,7 +45,7 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
     settings = HttpSettings(fast_lane=way == "lane", long_poll_timeout_s=HOUR_S)
 
     async def whole(scenario: Scenario) -> None:
-        engine = await Engine.open(tmp_path / "data", Settings(), StagedDisk())
+        engine = await FileStore.at(tmp_path / "data", Settings(), StagedDisk())
         server = RunningServer(engine, settings)
         await server.start()
         await server.create("a", "text/plain")

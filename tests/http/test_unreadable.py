@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[True, False], ids=["lane", "aiohttp"])
 async def staged(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RunningServer]:
     """A server whose disk may fail, with the stream a/b, which nobody has open."""
-    engine = await Engine.open(tmp_path / "data", Settings(), StagedDisk())
+    engine = await FileStore.at(tmp_path / "data", Settings(), StagedDisk())
     server = RunningServer(engine, HttpSettings(fast_lane=request.param))
     await server.start()
     await server.create("a/b", "text/plain", b"here")

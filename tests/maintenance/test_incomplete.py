@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable_streams
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.filestore.files.recovery import recover
+from durable_streams.filestore.store import FileStore
 from durable_streams.maintenance.commands import EXITS
 from durable_streams.maintenance.findings import Checked, Finding, Level, State
 from durable_streams.maintenance.repair import Outcome, repair
@@ -202,7 +202,7 @@ async def test_appends_that_wait_for_a_stream_that_is_gone_are_not_promised(
     data: Path, tmp_path: Path
 ) -> None:
     disk = StagedDisk()
-    engine = await Engine.open(data, Settings(), disk)
+    engine = await FileStore.at(data, Settings(), disk)
     disk.hold("pwrite", ".idx")
     await engine.create(Create("new", "text/plain"), b"first")
     await engine.append(Append("empty", "application/octet-stream"), b"x")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files import names
+from durable_streams.filestore.store import FileStore
 from durable_streams.maintenance.findings import Checked, Finding, Level, State
 from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
@@ -159,7 +159,7 @@ async def test_what_is_in_the_journal_only_is_noted_until_a_start_has_put_it_in_
     data: Path, tmp_path: Path
 ) -> None:
     disk = StagedDisk()
-    engine = await Engine.open(data, Settings(), disk)
+    engine = await FileStore.at(data, Settings(), disk)
     disk.hold("pwrite", ".idx")
     bytes_type = "application/octet-stream"
     for path in ("new", "other", "deleted"):
@@ -174,7 +174,7 @@ async def test_what_is_in_the_journal_only_is_noted_until_a_start_has_put_it_in_
     (note,) = (await asyncio.to_thread(findings_of, copy))[1]
     assert note.level is Level.TORN
     assert note.text == "3 streams have writes that are here only"
-    await (await Engine.open(copy, Settings())).close()
+    await (await FileStore.at(copy, Settings())).close()
     assert (await asyncio.to_thread(findings_of, copy))[1] == []
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from random import Random
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
     from durable_streams.model.commands import Lifetime
     from durable_streams.model.results import Appended, Created, StreamRef
     from tests.simulation.history import Place, Visit
@@ -63,7 +63,7 @@ class Actors:
         self._followers = Followers(random, oracle)
 
     async def live(
-        self, engine: Engine, scheduler: Scheduler, troubles: Troubles, steps: int
+        self, engine: FileStore, scheduler: Scheduler, troubles: Troubles, steps: int
     ) -> None:
         """Send so many requests, several at a time."""
         self._engine, self._troubles, self._now_ms = engine, troubles, scheduler.now_ms
@@ -258,7 +258,7 @@ class Actors:
     async def _open(self, place: Place, visit: Visit) -> tuple[StreamRef, Incarnation] | None:
         """Open whatever is there for reading."""
         try:
-            stream = await self._engine.open_stream(place.path)
+            stream = await self._engine.open(place.path)
         except (StreamNotFound, StreamGone) as error:
             visit.met_nobody(error, self._now_ms())
             return None

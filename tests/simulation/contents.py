@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from durable_streams.model.offsets import Offset, Start
 
 if TYPE_CHECKING:
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
     from durable_streams.model.results import StreamRef
 
 BINARY: Final = "application/octet-stream"
@@ -61,22 +61,14 @@ def joined(runs: list[Run]) -> list[Run]:
 
 
 async def read(
-    engine: Engine, stream: StreamRef, start: Offset | Start = Start.BEGINNING
+    engine: FileStore, stream: StreamRef, start: Offset | Start = Start.BEGINNING
 ) -> tuple[list[Run], Offset]:
     """All bytes of a stream from an offset on, and its tail."""
     runs: list[Run] = []
     at = start
     while True:
-        chunk = await engine.read(stream, at)
-        try:
-            data = b"".join(
-                [
-                    part if isinstance(part, bytes) else await engine.read_slice(part)
-                    for part in chunk.parts
-                ]
-            )
-        finally:
-            chunk.release()
+        with await engine.read(stream, at) as chunk:
+            data = await engine.bytes_of(chunk)
         assert len(data) == chunk.size_bytes, f"{stream.path}: not as many bytes as announced"
         assert isinstance(at, Start) or chunk.end >= at, f"{stream.path}: reading goes back"
         if data:

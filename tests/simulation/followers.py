@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
     from durable_streams.model.errors import StreamError
     from durable_streams.model.results import Publication
     from tests.simulation.history import Incarnation
@@ -99,7 +99,7 @@ class Followers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._losses = 0
 
-    def begin(self, engine: Engine, now_ms: Callable[[], int]) -> None:
+    def begin(self, engine: FileStore, now_ms: Callable[[], int]) -> None:
         """A server is up."""
         self._engine, self._now_ms = engine, now_ms
         self._tasks = set()
@@ -146,7 +146,7 @@ class Followers:
         path = follower.living.command.path
         visit = self._oracle.visit(path, self._now_ms())
         try:
-            stream = await engine.open_stream(path)
+            stream = await engine.open(path)
         except (StreamNotFound, StreamGone) as error:
             visit.met_nobody(error, self._now_ms())
             follower.over = True

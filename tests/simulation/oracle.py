@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from durable_streams.filestore.engine.engine import Engine
     from durable_streams.filestore.format.sidecar import Sidecar
+    from durable_streams.filestore.store import FileStore
     from tests.simulation.disk import SimulatedDisk
 
 
@@ -264,7 +264,7 @@ class Oracle:
 
     # -- after a recovery ------------------------------------------------------------------
 
-    async def check(self, engine: Engine, now_ms: Callable[[], int]) -> None:
+    async def check(self, engine: FileStore, now_ms: Callable[[], int]) -> None:
         """Compare everything; settle what was open."""
         missing: list[tuple[str, list[Incarnation]]] = []
         for path in sorted(self.places):
@@ -294,7 +294,7 @@ class Oracle:
                 assert not needed, f"{path}: 404, and its fork {fork.command.path} lives"
 
     async def _check_place(
-        self, engine: Engine, path: str, place: Place, now_ms: Callable[[], int]
+        self, engine: FileStore, path: str, place: Place, now_ms: Callable[[], int]
     ) -> None:
         visit = self.visit(path, now_ms())
         try:
@@ -329,9 +329,9 @@ class Oracle:
             await self._check_place(engine, path, place, now_ms)
 
     async def _check_content(
-        self, engine: Engine, path: str, living: Incarnation, now_ms: Callable[[], int]
+        self, engine: FileStore, path: str, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
-        runs, tail = await read(engine, await engine.open_stream(path))
+        runs, tail = await read(engine, await engine.open(path))
         living.use(now_ms(), surely=False)
         found = self.saw(living, runs, now_ms(), tail)
         numbers = [piece.number for piece in found]
@@ -358,7 +358,7 @@ class Oracle:
         living.closed_ms = 0
 
     async def _check_producers(
-        self, engine: Engine, path: str, living: Incarnation, now_ms: Callable[[], int]
+        self, engine: FileStore, path: str, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
         """A retry is a duplicate, a gap is one, an old epoch is fenced off; nothing is stored.
 
@@ -398,7 +398,7 @@ class Oracle:
             living.use(now_ms(), surely=False)
 
     async def _check_retry(
-        self, engine: Engine, path: str, living: Incarnation, last: Attempt
+        self, engine: FileStore, path: str, living: Incarnation, last: Attempt
     ) -> None:
         command = Append(path, living.content_type, producer=last.producer, close=last.closes)
         try:
@@ -409,7 +409,7 @@ class Oracle:
         else:
             assert again.duplicate, f"a retry of {last.producer} was accepted"
 
-    async def _check_stream_seq(self, engine: Engine, path: str, living: Incarnation) -> None:
+    async def _check_stream_seq(self, engine: FileStore, path: str, living: Incarnation) -> None:
         """What a writer claimed to have written last cannot be written again."""
         done = [a.stream_seq for a in living.attempts.values() if a.fate is Fate.DONE]
         last = max((seq for seq in done if seq is not None), default=None)

@@ -21,8 +21,8 @@ from durable_streams.model.errors import WriteFailed
 if TYPE_CHECKING:
     from random import Random
 
-    from durable_streams.filestore.engine.engine import Engine
     from durable_streams.filestore.engine.operations import Operation
+    from durable_streams.filestore.store import FileStore
 
 _NOT_TEXT = "\ud800"
 
@@ -40,7 +40,7 @@ class Poison:
         self.paths: set[str] = set()
         self._sources: dict[str, set[str]] = {}
 
-    def pour_into(self, engine: Engine) -> None:
+    def pour_into(self, engine: FileStore) -> None:
         """Spoil some of what comes by from now on."""
         core = engine._core
         submit = core.submit

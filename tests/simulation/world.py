@@ -11,9 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.recovery import recover
+from durable_streams.filestore.store import FileStore
 from durable_streams.maintenance.findings import Finding, Level
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.errors import DataDirectoryError
@@ -157,11 +157,11 @@ class World:
             return 0
         return scheduler.now_ms() - int(self.settings.sync_interval_s * 1000) - 600
 
-    async def _open(self, scheduler: Scheduler) -> Engine:
+    async def _open(self, scheduler: Scheduler) -> FileStore:
         unsynced = self.settings.durability is not Durability.FSYNC
         self.lossy = self.lossy or unsynced
         self.faults.armed = self.random.random() < 0.5
-        engine = await Engine.open(DATA, self.settings, self.disk, scheduler)
+        engine = await FileStore.at(DATA, self.settings, self.disk, scheduler)
         self.faults.armed = False
         self.lossy = unsynced
         self.opened = True
@@ -199,7 +199,7 @@ class World:
         if self.random.random() < 0.3:
             await self._close(engine)
 
-    async def _close(self, engine: Engine) -> None:
+    async def _close(self, engine: FileStore) -> None:
         await engine.close()
         assert not self.disk.open_files, f"left open: {self.disk.open_files}"
         self.lossy = self.lossy and engine.fault is not None
@@ -246,7 +246,7 @@ def _recovered(disk: SimulatedDisk) -> dict[Path, bytes]:
     return disk.files(DATA / "streams")
 
 
-async def _all_in_service(engine: Engine) -> None:
+async def _all_in_service(engine: FileStore) -> None:
     """Streams that the start could not bring up to date come back, as nothing fails any more."""
     for _ in range(100):
         if not engine.out_of_service():

@@ -28,7 +28,7 @@ from durable_streams.filestore.files.child_processes import OwnProcess
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
 
 PATIENCE_S: Final = 10.0
 """How long an opening waits for what is being let go: that may have to wait for the disk."""
@@ -62,7 +62,7 @@ def let_go(root: Path) -> None:
 class Store:
     """A data directory that a program has open, through ``user``; ``owner`` is what closes it."""
 
-    def __init__(self, engine: Engine, user: object, owner: object) -> None:
+    def __init__(self, engine: FileStore, user: object, owner: object) -> None:
         self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._process = OwnProcess()
@@ -74,7 +74,7 @@ class Store:
         _stores.add(self)
 
     async def close(self) -> None:
-        """Close it; see :meth:`Engine.close`."""
+        """Close it; see :meth:`FileStore.close`."""
         try:
             await self.engine.close()
         finally:

@@ -256,7 +256,7 @@ class Reader:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, function, *arguments)
 
-    async def append_sizes(self, chunk: Chunk) -> list[int]:
+    async def sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has."""
         segment, end = chunk.end
         begin = end - chunk.size_bytes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
 from durable_streams.model.offsets import Offset
@@ -26,14 +26,14 @@ FORK = Create("fork", None, fork=ForkRequest("s"))
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    engine = await Engine.open(tmp_path / "data", Settings())
+async def engine(tmp_path: Path) -> AsyncIterator[FileStore]:
+    engine = await FileStore.at(tmp_path / "data", Settings())
     yield engine
     await engine.close()
 
 
 async def test_creates_of_one_turn_look_at_the_disk_together(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor, jobs = engine._core.executor, []
     submit = executor.submit
@@ -52,13 +52,13 @@ async def test_creates_of_one_turn_look_at_the_disk_together(
 
 async def test_a_stream_that_is_only_on_the_disk_is_found_by_a_create(tmp_path: Path) -> None:
     for created in (True, False):
-        engine = await Engine.open(tmp_path / "data", Settings())
+        engine = await FileStore.at(tmp_path / "data", Settings())
         assert (await engine.create(Create("s", TEXT), b"")).created == created
         await engine.close()
 
 
 async def test_nothing_is_created_while_the_data_directory_is_away(
-    engine: Engine, tmp_path: Path
+    engine: FileStore, tmp_path: Path
 ) -> None:
     shutil.move(tmp_path / "data", tmp_path / "away")
     with pytest.raises(Unavailable):
@@ -115,7 +115,7 @@ async def test_a_fork_of_what_cannot_be_read_is_refused_by_the_name_of_the_file(
 ) -> None:
     """And is made when the file is as it was; nothing of it stays before that."""
     disk = StagedDisk()
-    engine = await Engine.open(tmp_path / "data", Settings(segment_bytes=4), disk)
+    engine = await FileStore.at(tmp_path / "data", Settings(segment_bytes=4), disk)
     try:
         await engine.create(Create("s", TEXT), b"one.")
         await engine.append(Append("s", TEXT), b"two.")
@@ -143,7 +143,7 @@ async def test_a_fork_inside_an_append_that_cannot_be_read_is_refused_by_the_nam
         lambda source, target, size: os.pwrite(target, os.pread(source, size, 0), 0),
     )
     disk = StagedDisk()
-    engine = await Engine.open(tmp_path / "data", Settings(), disk)
+    engine = await FileStore.at(tmp_path / "data", Settings(), disk)
     try:
         await engine.create(Create("s", TEXT), b"one.")
         stream = await engine._find("s")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import (
     InvalidOffset,
@@ -37,10 +37,10 @@ async def opened(
     *appends: bytes,
     in_files: bool = True,
     settings: Settings = SETTINGS,
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[FileStore]:
     """A stream ``s``; unless ``in_files``, only its first append is applied, the rest in memory."""
     disk = StagedDisk()
-    engine = await Engine.open(data, replace(settings, max_lag_s=3600), disk)
+    engine = await FileStore.at(data, replace(settings, max_lag_s=3600), disk)
     try:
         await engine.create(Create("s", content_type), appends[0])
         stream = await engine._find("s")
@@ -59,10 +59,10 @@ async def opened(
 
 
 async def read(
-    engine: Engine, start: Offset | Start, path: str = "s", **options: int
+    engine: FileStore, start: Offset | Start, path: str = "s", max_bytes: int | None = None
 ) -> tuple[bytes, Offset, Offset]:
     """Bytes, start and end of one read."""
-    chunk = await engine.read(await engine.open_stream(path), start, **options)
+    chunk = await engine.read(await engine.open(path), start, max_bytes=max_bytes)
     pieces = [piece async for piece in engine.pieces(chunk, 3)]
     return b"".join(pieces), chunk.start, chunk.end
 
@@ -170,9 +170,9 @@ async def test_a_close_without_data_is_no_append_to_begin_at(tmp_path: Path) -> 
     async with opened(tmp_path / "d", BYTES, b"one", b"two") as engine:
         await engine.append(Append("s", close=True), b"")
         assert (await read(engine, Offset(0, 4)))[0] == b"two"
-        stream = await engine.open_stream("s")
+        stream = await engine.open("s")
         chunk = await engine.read(stream, ZERO)
-        assert await engine.append_sizes(chunk) == [3, 3]
+        assert await engine.sizes(chunk) == [3, 3]
         chunk.release()
 
 
@@ -226,7 +226,7 @@ class SmallReads(StagedDisk):
 async def test_an_offset_inside_a_large_append_is_looked_up_in_slices(tmp_path: Path) -> None:
     """Whoever may read may ask for such offsets, as often as they like."""
     disk = SmallReads()
-    engine = await Engine.open(tmp_path / "d", SETTINGS, disk)
+    engine = await FileStore.at(tmp_path / "d", SETTINGS, disk)
     body = b"[" + b",".join(b'{"number":%d}' % number for number in range(100_000)) + b"]"
     await engine.create(Create("s", JSON), body)
     stream = await engine._find("s")
@@ -246,7 +246,7 @@ async def test_an_offset_inside_a_large_append_is_looked_up_in_slices(tmp_path: 
 async def test_a_slow_reader_goes_on_from_the_file_when_memory_has_let_go(tmp_path: Path) -> None:
     async with opened(tmp_path / "d", BYTES, b"one", b"x" * 100, in_files=False) as engine:
         stream = await engine._find("s")
-        chunk = await engine.read(await engine.open_stream("s"), Offset(0, 3))
+        chunk = await engine.read(await engine.open("s"), Offset(0, 3))
         pieces = engine.pieces(chunk, 60)
         assert await anext(pieces) == b"x" * 60
         assert chunk.parts == ()

@@ -13,12 +13,12 @@ import msgspec
 import pytest
 
 from durable_streams.filestore.engine.catalog import MOST_VERIFIED
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.stream import Stream
 from durable_streams.filestore.engine.trash import MOST_WAITING, Deleted
 from durable_streams.filestore.engine.uses import MOST_UNWRITTEN
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import Tail
+from durable_streams.filestore.store import FileStore
 from durable_streams.rules.media_type import MAX_LENGTH, MOST_SHARED, normalise, same, shared
 from durable_streams.settings import MIB, Settings
 from tests.filestore.files.history import ID, TIME_MS, sidecar_of
@@ -34,8 +34,8 @@ BOUNDS: Final = (
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    engine = await Engine.open(tmp_path / "data", Settings())
+async def engine(tmp_path: Path) -> AsyncIterator[FileStore]:
+    engine = await FileStore.at(tmp_path / "data", Settings())
     yield engine
     await engine.close()
 
@@ -70,7 +70,7 @@ def _identity(number: int) -> str:
     return f"{number:024x}"
 
 
-async def test_deleted_streams_that_wait_take_what_is_written_down(engine: Engine) -> None:
+async def test_deleted_streams_that_wait_take_what_is_written_down(engine: FileStore) -> None:
     """Those that wait to be removed, and as many that could not be."""
     trash = engine._endings._trash
 
@@ -85,7 +85,7 @@ async def test_deleted_streams_that_wait_take_what_is_written_down(engine: Engin
     assert is_so("deleted streams that wait to be removed", MOST_WAITING, taken)
 
 
-async def test_last_uses_that_wait_take_what_is_written_down(engine: Engine) -> None:
+async def test_last_uses_that_wait_take_what_is_written_down(engine: FileStore) -> None:
     """In a moment in which all of them are looked at, without what the streams take."""
     sidecar = msgspec.structs.replace(sidecar_of("s", ID), ttl_s=3600)
     loaded = LoadedStream(sidecar, Tail(0, 0, 0, bytes(8)))
@@ -103,7 +103,7 @@ async def test_last_uses_that_wait_take_what_is_written_down(engine: Engine) -> 
     assert is_so("last uses that wait for their sidecar", MOST_UNWRITTEN, taken)
 
 
-async def test_verified_streams_take_what_is_written_down(engine: Engine) -> None:
+async def test_verified_streams_take_what_is_written_down(engine: FileStore) -> None:
     catalog = engine._core.catalog
 
     def fill() -> None:

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 import durable_streams
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.operations import AppendOperation
 from durable_streams.filestore.format.journal import ForkRecord
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import StreamNotFound, WriteFailed
 from durable_streams.model.offsets import Start
@@ -115,7 +115,7 @@ async def test_what_cannot_be_packed_fails_with_what_builds_on_it_and_nothing_el
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should such a value come that far all the same: the thread belongs to all writers."""
-    engine = await Engine.open(tmp_path / "data", durable_streams.Settings())
+    engine = await FileStore.at(tmp_path / "data", durable_streams.Settings())
     for path in ("mine", "theirs"):
         await engine.create(Create(path, BYTES), b"")
     submit = engine._core.submit
@@ -141,7 +141,7 @@ async def test_what_cannot_be_packed_fails_with_what_builds_on_it_and_nothing_el
     assert outcomes == ["stored", refused, refused, refused, "stored"]
     assert [await append(path, b"3") for path in ("mine", "theirs")] == ["stored", "stored"]
     for path, wanted in (("mine", b"3"), ("theirs", b"123")):
-        chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
+        chunk = await engine.read(await engine.open(path), Start.BEGINNING)
         assert b"".join(part for part in chunk.parts if isinstance(part, bytes)) == wanted
     assert engine.fault is None
     await engine.close()
@@ -151,7 +151,7 @@ async def test_a_fork_fails_with_what_tells_its_source_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or else the source could be deleted as if it had no fork."""
-    engine = await Engine.open(tmp_path / "data", durable_streams.Settings())
+    engine = await FileStore.at(tmp_path / "data", durable_streams.Settings())
     await engine.create(Create("s", BYTES), b"one")
     submit = engine._core.submit
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.rules.media_type import parse
 from durable_streams.settings import Settings
@@ -25,7 +25,7 @@ def test_threads_that_have_nobody_to_tell_say_nothing(
     monkeypatch.setattr(threading, "excepthook", raised.append)
     disk = StagedDisk()
     loop = asyncio.new_event_loop()
-    engine = loop.run_until_complete(Engine.open(data_dir, Settings(), disk))
+    engine = loop.run_until_complete(FileStore.at(data_dir, Settings(), disk))
     octets = parse("application/octet-stream")
     loop.run_until_complete(engine.create(Create("a", octets), b""))
     gate = disk.hold("sync", "journal")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files import names
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import StreamExists
 from durable_streams.model.offsets import Start
@@ -18,22 +18,22 @@ BYTES = "application/octet-stream"
 SETTINGS = Settings()
 
 
-async def put(engine: Engine, path: str, body: bytes = b"") -> None:
+async def put(engine: FileStore, path: str, body: bytes = b"") -> None:
     await engine.create(Create(path, BYTES), body)
 
 
-async def append(engine: Engine, path: str, body: bytes) -> None:
+async def append(engine: FileStore, path: str, body: bytes) -> None:
     await engine.append(Append(path, BYTES), body)
 
 
-async def in_files(engine: Engine, path: str) -> None:
+async def in_files(engine: FileStore, path: str) -> None:
     """Wait until a stream's own files have all of it."""
     stream = await engine._find(path)
     await engine._core.applied_to(stream, stream.durable.offset)
 
 
-async def content(engine: Engine, path: str) -> bytes:
-    chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
+async def content(engine: FileStore, path: str) -> bytes:
+    chunk = await engine.read(await engine.open(path), Start.BEGINNING)
     try:
         return b"".join(part for part in chunk.parts if isinstance(part, bytes))
     finally:
@@ -50,14 +50,14 @@ def directory(data: Path, path: str) -> Path:
 
 
 async def test_a_copy_under_another_path_has_writes_of_its_own(tmp_path: Path) -> None:
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await put(engine, "a", b"base.")
     await in_files(engine, "a")
     copied(directory(tmp_path / "data", "a"), directory(tmp_path / "data", "b"))
     await append(engine, "a", b"for-a")
     await append(engine, "b", b"for-b")
     await engine.close()
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     assert await content(engine, "a") == b"base.for-a"
     assert await content(engine, "b") == b"base.for-b"
     await engine.close()
@@ -65,7 +65,7 @@ async def test_a_copy_under_another_path_has_writes_of_its_own(tmp_path: Path) -
 
 async def test_a_stream_put_back_after_its_deletion_survives_a_crash(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    engine = await Engine.open(data, SETTINGS)
+    engine = await FileStore.at(data, SETTINGS)
     await put(engine, "a", b"one")
     await in_files(engine, "a")
     backup = copied(directory(data, "a"), tmp_path / "backup")
@@ -78,7 +78,7 @@ async def test_a_stream_put_back_after_its_deletion_survives_a_crash(tmp_path: P
     await in_files(engine, "a")
     image = copied(data, tmp_path / "image")
     await engine.close()
-    engine = await Engine.open(image, SETTINGS)
+    engine = await FileStore.at(image, SETTINGS)
     assert await content(engine, "a") == b"onetwo"
     await engine.close()
 
@@ -87,7 +87,7 @@ async def test_an_index_longer_than_its_segment_does_not_damage_later_appends(
     tmp_path: Path,
 ) -> None:
     data = tmp_path / "data"
-    engine = await Engine.open(data, SETTINGS)
+    engine = await FileStore.at(data, SETTINGS)
     await put(engine, "s")
     for number in range(10):
         await append(engine, "s", b"%d." % number)
@@ -96,13 +96,13 @@ async def test_an_index_longer_than_its_segment_does_not_damage_later_appends(
     segment = next(directory(data, "s").glob("*.seg"))
     segment.write_bytes(segment.read_bytes()[:10])
     torn = copied(directory(data, "s"), tmp_path / "torn")
-    engine = await Engine.open(data, SETTINGS)
+    engine = await FileStore.at(data, SETTINGS)
     await append(engine, "s", b"acknowledged after the restore")
     image = copied(data, tmp_path / "image")
     await engine.close()
     shutil.rmtree(directory(image, "s"))  # killed before any of it was applied
     copied(torn, directory(image, "s"))
-    engine = await Engine.open(image, SETTINGS)
+    engine = await FileStore.at(image, SETTINGS)
     assert await content(engine, "s") == b"0.1.2.3.4.acknowledged after the restore"
     await engine.close()
 
@@ -110,7 +110,7 @@ async def test_an_index_longer_than_its_segment_does_not_damage_later_appends(
 async def test_a_deleted_source_whose_last_fork_ended_in_a_crash_frees_its_path(
     tmp_path: Path,
 ) -> None:
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await put(engine, "source", b"old")
     await engine.create(Create("fork", None, fork=ForkRequest("source")), b"")
     await engine.delete("source")
@@ -119,14 +119,14 @@ async def test_a_deleted_source_whose_last_fork_ended_in_a_crash_frees_its_path(
     fork = await engine._find("fork")
     await engine._endings._delete(fork)[1].wait()  # killed before the source was told
     await engine.close()
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await put(engine, "source", b"new")
     assert await content(engine, "source") == b"new"
     await engine.close()
 
 
 async def test_a_fork_is_born_with_its_first_body(tmp_path: Path) -> None:
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await put(engine, "source", b"shared.")
     created = await engine.create(
         Create("fork", None, closed=True, fork=ForkRequest("source")), b"own"
@@ -134,7 +134,7 @@ async def test_a_fork_is_born_with_its_first_body(tmp_path: Path) -> None:
     assert created.info.closed
     assert created.info.tail.position == len(b"shared.own")
     await engine.close()
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     assert await content(engine, "fork") == b"shared.own"
     assert (await engine.head("fork")).closed
     await engine.close()
@@ -146,7 +146,7 @@ async def test_unsynced_bytes_that_were_lost_are_cut_and_change_the_etag(
 ) -> None:
     data = tmp_path / "data"
     settings = Settings(durability=durability, sync_interval_s=3600)
-    engine = await Engine.open(data, settings)
+    engine = await FileStore.at(data, settings)
     await put(engine, "s", b"AAAA")
     await append(engine, "s", b"BBBB")
     await in_files(engine, "s")
@@ -156,7 +156,7 @@ async def test_unsynced_bytes_that_were_lost_are_cut_and_change_the_etag(
     shutil.rmtree(image / "journal")  # the power went before any of it was synced
     segment = next(directory(image, "s").glob("*.seg"))
     segment.write_bytes(b"AAAA" + bytes(4))
-    engine = await Engine.open(image, settings)
+    engine = await FileStore.at(image, settings)
     assert await content(engine, "s") == b"AAAA"
     await append(engine, "s", b"CCCC")
     assert not before.keys() & (await tags(engine, "s")).keys()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.runtime import Runtime
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import WriteFailed
 from durable_streams.model.offsets import Start
@@ -29,14 +29,14 @@ def one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_other_bytes_in_a_restored_backup_have_other_etags(
     tmp_path: Path, settings: Settings
 ) -> None:
-    engine = await Engine.open(tmp_path / "data", settings)
+    engine = await FileStore.at(tmp_path / "data", settings)
     await put(engine, "s", b"a" * 9)
     backup = copy_live(tmp_path / "data", tmp_path / "backup")
     for number in range(9):
         await append(engine, "s", b"before-%02d" % number)
     before = await tags(engine, "s")
     await engine.close()
-    engine = await Engine.open(backup, settings)
+    engine = await FileStore.at(backup, settings)
     for number in range(9):
         await append(engine, "s", b"restored%d" % number)
     after = await tags(engine, "s")
@@ -48,7 +48,7 @@ async def test_other_bytes_in_a_restored_backup_have_other_etags(
 
 async def test_the_same_bytes_have_the_same_etags_wherever_they_are(tmp_path: Path) -> None:
     """In memory, in the files, and after a restart."""
-    engine = await Engine.open(tmp_path / "data", SMALL)
+    engine = await FileStore.at(tmp_path / "data", SMALL)
     await put(engine, "s", b"first")
     for number in range(40):
         await append(engine, "s", b"%02d" % number)
@@ -56,7 +56,7 @@ async def test_the_same_bytes_have_the_same_etags_wherever_they_are(tmp_path: Pa
     await in_files(engine, "s")
     assert await tags(engine, "s") == seen
     await engine.close()
-    engine = await Engine.open(tmp_path / "data", SMALL)
+    engine = await FileStore.at(tmp_path / "data", SMALL)
     assert await tags(engine, "s") == seen
     await engine.close()
 
@@ -65,7 +65,7 @@ async def test_a_failed_append_leaves_no_trace_in_etags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not of the segment that it would have begun either."""
-    engine = await Engine.open(tmp_path / "data", SMALL)
+    engine = await FileStore.at(tmp_path / "data", SMALL)
     await put(engine, "s", b"a" * 39)
     with monkeypatch.context() as failing:
         failing.setattr(engine._core._journal, "write", _fail)
@@ -75,7 +75,7 @@ async def test_a_failed_append_leaves_no_trace_in_etags(
     await append(engine, "s", b"b" * 39)
     seen = await tags(engine, "s")
     await engine.close()
-    engine = await Engine.open(tmp_path / "data", SMALL)
+    engine = await FileStore.at(tmp_path / "data", SMALL)
     assert await tags(engine, "s") == seen
     await engine.close()
 
@@ -85,9 +85,9 @@ def _fail(_records: object) -> int:
 
 
 async def test_a_close_without_data_is_another_answer_at_the_same_offset(tmp_path: Path) -> None:
-    engine = await Engine.open(tmp_path / "data", Settings())
+    engine = await FileStore.at(tmp_path / "data", Settings())
     await engine.create(Create("s", "text/plain"), b"all")
-    stream = await engine.open_stream("s")
+    stream = await engine.open("s")
     seen = []
     for _ in range(2):
         chunk = await engine.read(stream, Start.BEGINNING)

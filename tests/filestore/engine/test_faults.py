@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.stream import Stream
 from durable_streams.filestore.files import names
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.model.errors import (
     DiskFull,
@@ -38,16 +38,16 @@ def disk() -> StagedDisk:
     return StagedDisk()
 
 
-async def started(data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL) -> Engine:
+async def started(data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL) -> FileStore:
     """A server with the stream ``s``, all of it in files."""
-    engine = await Engine.open(data, settings, disk)
+    engine = await FileStore.at(data, settings, disk)
     await put(engine, "s", b"one.")
     await in_files(engine, "s")
     return engine
 
 
 @pytest.fixture
-async def engine(data: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
+async def engine(data: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     """The same; whatever a test held goes on at its end."""
     engine = await started(data, disk)
     yield engine
@@ -60,44 +60,44 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-async def put(engine: Engine, path: str, body: bytes = b"") -> None:
+async def put(engine: FileStore, path: str, body: bytes = b"") -> None:
     await engine.create(Create(path, BYTES), body)
 
 
-async def append(engine: Engine, path: str, body: bytes) -> None:
+async def append(engine: FileStore, path: str, body: bytes) -> None:
     await engine.append(Append(path, BYTES), body)
 
 
-async def fork(engine: Engine, path: str, source: str) -> None:
+async def fork(engine: FileStore, path: str, source: str) -> None:
     await engine.create(Create(path, None, fork=ForkRequest(source)), b"")
 
 
-async def in_files(engine: Engine, path: str) -> None:
+async def in_files(engine: FileStore, path: str) -> None:
     stream = await engine._find(path)
     await engine._core.applied_to(stream, stream.durable.offset)
 
 
-async def out_of_service(engine: Engine, path: str) -> None:
+async def out_of_service(engine: FileStore, path: str) -> None:
     """Wait until a stream is."""
     while path not in engine._core.catalog.outages.errors:
         await asyncio.sleep(0)
 
 
-async def content(engine: Engine, path: str) -> bytes:
-    chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
+async def content(engine: FileStore, path: str) -> bytes:
+    chunk = await engine.read(await engine.open(path), Start.BEGINNING)
     try:
         return b"".join(part for part in chunk.parts if isinstance(part, bytes))
     finally:
         chunk.release()
 
 
-async def after_a_kill(engine: Engine, data: Path) -> Engine:
+async def after_a_kill(engine: FileStore, data: Path) -> FileStore:
     """What the next server finds if this one has a checkpoint and is killed."""
     engine._core.checkpoint()
     await engine._core._checkpointer.finished()
     with suppress(Overloaded):
         await put(engine, "fence")  # its batch tells of the checkpoint
-    return await Engine.open(copy_live(data, data.with_name("image")), SMALL_JOURNAL)
+    return await FileStore.at(copy_live(data, data.with_name("image")), SMALL_JOURNAL)
 
 
 def directory(data: Path, path: str) -> Path:
@@ -109,7 +109,7 @@ def directory(data: Path, path: str) -> Path:
 
 @pytest.mark.parametrize("sub_offset", [0, 2])
 async def test_no_fork_is_made_of_a_stream_whose_files_miss_something(
-    engine: Engine, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, sub_offset: int
+    engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, sub_offset: int
 ) -> None:
     async def late(stream: Stream, offset: Offset) -> None:
         await out_of_service(engine, "s")
@@ -131,7 +131,7 @@ async def test_no_fork_is_made_of_a_stream_whose_files_miss_something(
 
 
 async def test_a_stream_that_replaces_a_vanished_one_is_kept(
-    engine: Engine, data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It waits for whatever others have to write on the machine, and a kill needs no sync.
     monkeypatch.setattr(
@@ -165,25 +165,25 @@ async def test_a_deletion_that_failed_in_the_files_is_done_by_the_next_start(
         await put(engine, "s", b"new")
     await fill_the_journal(engine)
     await engine.close()
-    engine = await Engine.open(data, SMALL_JOURNAL)
+    engine = await FileStore.at(data, SMALL_JOURNAL)
     with pytest.raises(StreamNotFound):
         await engine.head("s")
     await engine.close()
 
 
 async def test_a_start_does_not_wait_until_what_it_recovered_is_durable(
-    engine: Engine, data: Path
+    engine: FileStore, data: Path
 ) -> None:
     image, again = data.with_name("image"), data.with_name("again")
     copy_live(data, image)
     disk = StagedDisk()
     syncing = disk.hold("sync_file_system")
-    survivor = await Engine.open(image, SMALL_JOURNAL, disk)
+    survivor = await FileStore.at(image, SMALL_JOURNAL, disk)
     await asyncio.to_thread(syncing.reached.wait)
     assert await content(survivor, "s") == b"one."
     await append(survivor, "s", b"two.")
     shutil.rmtree(directory(copy_live(image, again), "s"))  # a power cut before it is
-    restored = await Engine.open(again, SMALL_JOURNAL)
+    restored = await FileStore.at(again, SMALL_JOURNAL)
     assert await content(restored, "s") == b"one.two."
     await restored.close()
     syncing.open()
@@ -201,9 +201,14 @@ async def test_a_bug_in_a_thread_ends_writing_and_nothing_else(
     def buggy(*_: object) -> None:
         raise KeyError("a bug")
 
-    modules = {"Journal.write": "storage.journal", "sync_dirty": "engine.checkpoints"}
+    modules = {
+        "Journal.write": "filestore.files.journal",
+        "sync_dirty": "filestore.engine.checkpoints",
+    }
     with monkeypatch.context() as patch:
-        patch.setattr(f"durable_streams.{modules.get(place, 'storage.writer')}.{place}", buggy)
+        patch.setattr(
+            f"durable_streams.{modules.get(place, 'filestore.files.writer')}.{place}", buggy
+        )
         with suppress(StorageFailed):  # where it was on its way to the journal
             await append(engine, "s", b"two.")
         forking = asyncio.create_task(fork(engine, "f", "s"))  # waits for the files
@@ -217,13 +222,13 @@ async def test_a_bug_in_a_thread_ends_writing_and_nothing_else(
         expected = b"one." if place == "Journal.write" else b"one.two."
         assert await content(engine, "s") == expected
         await engine.close()
-    survivor = await Engine.open(data, SMALL_JOURNAL)
+    survivor = await FileStore.at(data, SMALL_JOURNAL)
     assert await content(survivor, "s") == expected
     await survivor.close()
 
 
 async def test_nothing_is_made_where_a_deletion_has_just_failed(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     await put(engine, "other")
     busy = disk.hold("pwrite", ".seg")
@@ -240,7 +245,7 @@ async def test_nothing_is_made_where_a_deletion_has_just_failed(
         await put(engine, "s", b"it would be acknowledged, and then damaged")
 
 
-async def fill_the_journal(engine: Engine) -> None:
+async def fill_the_journal(engine: FileStore) -> None:
     """Write several times what the journal holds, to another stream."""
     await put(engine, "filler")
     for _ in range(15):
@@ -248,7 +253,7 @@ async def fill_the_journal(engine: Engine) -> None:
 
 
 async def test_a_file_that_cannot_be_written_does_not_stop_other_streams(
-    engine: Engine, data: Path, disk: StagedDisk
+    engine: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     disk.fail("pwrite", errno.EIO, "data/streams/s@", times=1)
     await append(engine, "s", b"acknowledged.")
@@ -270,13 +275,13 @@ async def test_what_a_file_is_missing_survives_a_proper_end_as_well(
     await append(engine, "s", b"acknowledged.")
     await out_of_service(engine, "s")
     await engine.close()
-    engine = await Engine.open(data, SMALL_JOURNAL)
+    engine = await FileStore.at(data, SMALL_JOURNAL)
     assert await content(engine, "s") == b"one.acknowledged."
     await engine.close()
 
 
 async def test_what_is_kept_goes_to_the_journal_behind_nothing_that_continues_it(
-    engine: Engine, data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = disk.hold("pwrite", "data/streams/s@")
     disk.fail("pwrite", errno.EIO, "data/streams/s@", times=1)
@@ -294,7 +299,7 @@ async def test_what_is_kept_goes_to_the_journal_behind_nothing_that_continues_it
     journal.open()
     await continuing
     await put(engine, "fence")
-    survivor = await Engine.open(copy_live(data, data.with_name("image")), SMALL_JOURNAL)
+    survivor = await FileStore.at(copy_live(data, data.with_name("image")), SMALL_JOURNAL)
     assert await content(survivor, "s") == b"one.two.three."
     await survivor.close()
 
@@ -347,13 +352,13 @@ async def test_what_still_has_to_reach_its_files_counts_against_the_room_on_the_
     engine = await started(data, disk)
     gate = disk.hold("pwrite", "data/streams/s@")
     for _ in range(2):
-        assert engine.write_refusal() is None
+        assert engine.refusal() is None
         await append(engine, "s", bytes(60 * KIB))
-    while engine.write_refusal() is None:
+    while engine.refusal() is None:
         await asyncio.sleep(0)
-    assert isinstance(engine.write_refusal(), DiskFull)
+    assert isinstance(engine.refusal(), DiskFull)
     gate.open()
-    while engine.write_refusal() is not None:
+    while engine.refusal() is not None:
         await asyncio.sleep(0)
     await engine.close()
 
@@ -363,7 +368,7 @@ async def test_what_still_has_to_reach_its_files_counts_against_the_room_on_the_
 
 @pytest.mark.parametrize("name", ["tmp", "trash"])
 async def test_a_directory_beside_the_streams_that_was_removed_is_made_again(
-    engine: Engine, data: Path, name: str
+    engine: FileStore, data: Path, name: str
 ) -> None:
     shutil.rmtree(data / name)
     await put(engine, "new", b"kept")
@@ -386,7 +391,7 @@ async def test_torn_bytes_are_kept_though_the_directory_for_them_was_removed(
     (segment,) = directory(data, "s").glob("*.seg*")
     with segment.open("ab") as file:
         file.write(b"torn")
-    engine = await Engine.open(data, SMALL_JOURNAL, disk)
+    engine = await FileStore.at(data, SMALL_JOURNAL, disk)
     shutil.rmtree(data / "aside")
     await append(engine, "s", b"two.")
     await in_files(engine, "s")
@@ -408,7 +413,7 @@ async def test_what_cannot_be_listed_of_deleted_streams_is_told_and_stops_nothin
 
 
 async def test_a_fork_whose_directory_was_removed_before_it_was_in_place_is_not_acknowledged(
-    engine: Engine, data: Path, disk: StagedDisk
+    engine: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     gate = disk.hold("rename", "data/streams/fork@")
     forking = asyncio.ensure_future(fork(engine, "fork", "s"))
@@ -423,7 +428,7 @@ async def test_a_fork_whose_directory_was_removed_before_it_was_in_place_is_not_
 
 
 async def test_a_fork_gives_way_to_a_stream_whose_deletion_failed_meanwhile(
-    engine: Engine, data: Path, disk: StagedDisk
+    engine: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     await put(engine, "p", b"precious")
     await in_files(engine, "p")
@@ -444,7 +449,7 @@ async def test_a_fork_gives_way_to_a_stream_whose_deletion_failed_meanwhile(
 
 
 async def test_a_source_deleted_while_a_fork_was_built_that_failed_is_gone(
-    engine: Engine, data: Path, disk: StagedDisk
+    engine: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     building = disk.hold("make_directory", "data/tmp/")
     forking = asyncio.ensure_future(fork(engine, "fork", "s"))
@@ -460,7 +465,7 @@ async def test_a_source_deleted_while_a_fork_was_built_that_failed_is_gone(
 
 
 async def test_a_fork_that_the_journal_refused_leaves_nothing_behind(
-    engine: Engine, data: Path, disk: StagedDisk
+    engine: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
     with pytest.raises(DiskFull):

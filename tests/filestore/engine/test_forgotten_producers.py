@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.producer_table import producer_bytes
 from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.store import FileStore
 from durable_streams.maintenance.findings import Finding, Level
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
@@ -61,8 +61,10 @@ def data(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def opened(data: Path, clock: Clock, settings: Settings = SETTINGS) -> AsyncIterator[Engine]:
-    engine = await Engine.open(data, settings, Disk(), clock)
+async def opened(
+    data: Path, clock: Clock, settings: Settings = SETTINGS
+) -> AsyncIterator[FileStore]:
+    engine = await FileStore.at(data, settings, Disk(), clock)
     try:
         yield engine
     finally:
@@ -70,7 +72,7 @@ async def opened(data: Path, clock: Clock, settings: Settings = SETTINGS) -> Asy
 
 
 async def send(
-    engine: Engine,
+    engine: FileStore,
     number: int,
     seq: int = 0,
     *,
@@ -82,18 +84,18 @@ async def send(
     return await engine.append(Append(path, BYTES, close, claim), b"x")
 
 
-async def filled(engine: Engine, path: str = "s") -> None:
+async def filled(engine: FileStore, path: str = "s") -> None:
     """A stream with as many producers as it can have."""
     await engine.create(Create(path, BYTES), b"")
     await asyncio.gather(*(send(engine, number, path=path) for number in range(MOST)))
 
 
-async def producers(engine: Engine, path: str = "s") -> dict[str, ProducerState]:
+async def producers(engine: FileStore, path: str = "s") -> dict[str, ProducerState]:
     stream = await engine._find(path)
     return dict(stream.producers.states)
 
 
-async def in_files(engine: Engine, path: str = "s") -> None:
+async def in_files(engine: FileStore, path: str = "s") -> None:
     stream = await engine._find(path)
     await engine._core.applied_to(stream, stream.durable.offset)
 

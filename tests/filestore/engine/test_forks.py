@@ -13,10 +13,10 @@ import pytest
 
 from durable_streams.filestore.engine import trash
 from durable_streams.filestore.engine.endings import STEPS_AT_ONCE
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.stream_files import load_sidecar
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFound, StreamUnusable
 from durable_streams.settings import Settings
@@ -79,20 +79,20 @@ def disk() -> WeighingDisk:
 
 
 @pytest.fixture
-async def engine(data: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
+async def engine(data: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     """Whatever is held goes on at its end."""
-    engine = await Engine.open(data, Settings(), disk, Hasty())
+    engine = await FileStore.at(data, Settings(), disk, Hasty())
     await engine.create(Create("source", BYTES), b"shared.")
     yield engine
     disk.heal()
     await engine.close()
 
 
-async def fork(engine: Engine, path: str, source: str = "source") -> None:
+async def fork(engine: FileStore, path: str, source: str = "source") -> None:
     await engine.create(Create(path, None, fork=ForkRequest(source)), b"")
 
 
-async def chain(engine: Engine, length: int) -> list[str]:
+async def chain(engine: FileStore, length: int) -> list[str]:
     """Forks of forks, all but the last deleted; their paths from the source on."""
     paths = ["source"]
     for number in range(length):
@@ -103,7 +103,7 @@ async def chain(engine: Engine, length: int) -> list[str]:
     return paths
 
 
-async def is_gone_for_good(engine: Engine, path: str) -> bool:
+async def is_gone_for_good(engine: FileStore, path: str) -> bool:
     """Whether nothing is there; False if it was deleted softly."""
     try:
         await engine.head(path)
@@ -131,7 +131,7 @@ async def emptied(directory: Path, but_for: str = "") -> None:
 
 
 async def test_a_fork_writes_the_same_however_many_there_are(
-    engine: Engine, disk: WeighingDisk
+    engine: FileStore, disk: WeighingDisk
 ) -> None:
     written: list[int] = []
     for number in range(60):
@@ -142,7 +142,7 @@ async def test_a_fork_writes_the_same_however_many_there_are(
 
 
 async def test_the_source_goes_with_its_last_fork_whichever_that_is(
-    engine: Engine, data: Path
+    engine: FileStore, data: Path
 ) -> None:
     paths = [f"fork-{number:05}" for number in range(40)]
     for path in paths:
@@ -156,7 +156,7 @@ async def test_the_source_goes_with_its_last_fork_whichever_that_is(
     await emptied(data / "trash")
 
 
-async def test_a_fork_that_is_gone_leaves_no_mark(engine: Engine, data: Path) -> None:
+async def test_a_fork_that_is_gone_leaves_no_mark(engine: FileStore, data: Path) -> None:
     await fork(engine, "fork")
     assert len(marks(data)) == 1
     await engine.delete("fork")
@@ -167,7 +167,7 @@ async def test_a_fork_that_is_gone_leaves_no_mark(engine: Engine, data: Path) ->
 
 
 async def test_a_source_deleted_while_its_only_fork_is_put_in_place_is_kept_for_it(
-    engine: Engine, data: Path, disk: StagedDisk
+    engine: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     gate = disk.hold("rename", f"{names.directory_of('fork')}")
     forking = asyncio.ensure_future(fork(engine, "fork"))
@@ -181,7 +181,7 @@ async def test_a_source_deleted_while_its_only_fork_is_put_in_place_is_kept_for_
 
 
 async def test_a_source_is_not_kept_for_what_was_taken_away_by_hand(
-    engine: Engine, data: Path
+    engine: FileStore, data: Path
 ) -> None:
     await fork(engine, "fork")
     engine._core.catalog.remove(await engine._find("fork"))
@@ -192,7 +192,7 @@ async def test_a_source_is_not_kept_for_what_was_taken_away_by_hand(
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 20, b"01234567 fork\n"])
 async def test_a_mark_that_is_torn_keeps_nothing(
-    engine: Engine, data: Path, content: bytes
+    engine: FileStore, data: Path, content: bytes
 ) -> None:
     await fork(engine, "fork")
     [mark] = marks(data)
@@ -202,7 +202,9 @@ async def test_a_mark_that_is_torn_keeps_nothing(
     assert (await engine.head("fork")).tail.position == len(b"shared.")
 
 
-async def test_a_mark_of_a_fork_of_another_stream_keeps_nothing(engine: Engine, data: Path) -> None:
+async def test_a_mark_of_a_fork_of_another_stream_keeps_nothing(
+    engine: FileStore, data: Path
+) -> None:
     await fork(engine, "fork")
     await engine.create(Create("other", BYTES), b"")
     await fork(engine, "other-fork", "other")
@@ -214,7 +216,7 @@ async def test_a_mark_of_a_fork_of_another_stream_keeps_nothing(engine: Engine, 
 
 
 async def test_forks_that_cannot_be_looked_at_stop_the_deletion_of_their_source_by_name(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     await fork(engine, "fork")
     disk.fail("some_names", errno.EIO, ".forks", times=1)
@@ -226,7 +228,7 @@ async def test_forks_that_cannot_be_looked_at_stop_the_deletion_of_their_source_
 
 
 async def test_an_expired_source_is_missing_not_gone_once_its_forks_are(
-    engine: Engine, data: Path
+    engine: FileStore, data: Path
 ) -> None:
     lifetime = Lifetime(ttl_s=3600)
     await engine.create(Create("mortal", BYTES, lifetime=lifetime), b"")
@@ -243,7 +245,7 @@ async def test_an_expired_source_is_missing_not_gone_once_its_forks_are(
 # -- chains --------------------------------------------------------------------------------
 
 
-async def test_a_chain_of_a_thousand_goes_with_its_end(engine: Engine, data: Path) -> None:
+async def test_a_chain_of_a_thousand_goes_with_its_end(engine: FileStore, data: Path) -> None:
     paths = await chain(engine, 1000)
     await engine.delete(paths[-1])
     await emptied(data / "streams")
@@ -252,7 +254,7 @@ async def test_a_chain_of_a_thousand_goes_with_its_end(engine: Engine, data: Pat
 
 
 async def test_a_deletion_takes_so_many_sources_along_before_it_is_answered(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     paths = await chain(engine, STEPS_AT_ONCE)
     disk.hold("rename", "data/trash/")  # nothing goes on behind the answer
@@ -261,7 +263,7 @@ async def test_a_deletion_takes_so_many_sources_along_before_it_is_answered(
 
 
 async def test_the_next_one_follows_in_the_background(
-    engine: Engine, data: Path, disk: StagedDisk
+    engine: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     paths = await chain(engine, STEPS_AT_ONCE + 1)
     gate = disk.hold("rename", "data/trash/")
@@ -274,13 +276,13 @@ async def test_the_next_one_follows_in_the_background(
 
 
 async def test_a_chain_that_a_crash_cut_short_goes_on_at_the_next_start(
-    engine: Engine, data: Path, disk: StagedDisk, tmp_path: Path
+    engine: FileStore, data: Path, disk: StagedDisk, tmp_path: Path
 ) -> None:
     paths = await chain(engine, STEPS_AT_ONCE + 3)
     disk.hold("rename", "data/trash/")
     await engine.delete(paths[-1])
     image = copy_live(data, tmp_path / "image")
-    restarted = await Engine.open(image, Settings())
+    restarted = await FileStore.at(image, Settings())
     await emptied(image / "streams")
     assert await is_gone_for_good(restarted, "source")
     await emptied(image / "trash")
@@ -290,7 +292,7 @@ async def test_a_chain_that_a_crash_cut_short_goes_on_at_the_next_start(
 async def test_a_chain_that_a_stop_cut_short_goes_on_at_the_next_start(
     data: Path, disk: StagedDisk
 ) -> None:
-    engine = await Engine.open(data, Settings(), disk, Hasty())
+    engine = await FileStore.at(data, Settings(), disk, Hasty())
     await engine.create(Create("source", BYTES), b"shared.")
     paths = await chain(engine, STEPS_AT_ONCE + 3)
     gate = disk.hold("rename", "data/trash/")
@@ -299,14 +301,14 @@ async def test_a_chain_that_a_stop_cut_short_goes_on_at_the_next_start(
     gate.open()
     await engine.close()
     assert home(data, "source").is_dir()
-    engine = await Engine.open(data, Settings())
+    engine = await FileStore.at(data, Settings())
     await emptied(data / "streams")
     await emptied(data / "trash")
     await engine.close()
 
 
 async def test_what_a_chain_was_to_free_is_free_when_a_deletion_is_answered(
-    engine: Engine,
+    engine: FileStore,
 ) -> None:
     for _ in range(5):
         paths = await chain(engine, 3)
@@ -324,7 +326,7 @@ async def test_what_a_chain_was_to_free_is_free_when_a_deletion_is_answered(
 
 @pytest.mark.parametrize("beyond", [0, 1, 5])
 async def test_more_deleted_streams_than_are_remembered_are_removed_all_the_same(
-    engine: Engine, data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, beyond: int
+    engine: FileStore, data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, beyond: int
 ) -> None:
     monkeypatch.setattr(trash, "MOST_WAITING", 3)
     paths = [f"s/{number}" for number in range(1 + 3 + beyond)]
@@ -345,7 +347,7 @@ async def test_more_deleted_streams_than_are_remembered_are_removed_all_the_same
 
 
 async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_reached(
-    engine: Engine, data: Path, disk: StagedDisk, tmp_path: Path
+    engine: FileStore, data: Path, disk: StagedDisk, tmp_path: Path
 ) -> None:
     paths = await chain(engine, 2)
     disk.hold("open_read", "data/trash/")
@@ -355,7 +357,7 @@ async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_rea
     disk.heal()
     restarting = StagedDisk()
     gate = restarting.hold("open_read", "image/trash/")
-    restarted = await Engine.open(image, Settings(), restarting)
+    restarted = await FileStore.at(image, Settings(), restarting)
     await asyncio.to_thread(gate.reached.wait)
     restarting.fail("room", errno.EIO)
     await restarted._core.room.look()
@@ -369,7 +371,7 @@ async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_rea
 
 
 async def test_what_cannot_be_removed_is_tried_once_and_stops_nothing(
-    engine: Engine,
+    engine: FileStore,
     data: Path,
     disk: StagedDisk,
     monkeypatch: pytest.MonkeyPatch,
@@ -377,7 +379,7 @@ async def test_what_cannot_be_removed_is_tried_once_and_stops_nothing(
 ) -> None:
     monkeypatch.setattr(trash, "MOST_WAITING", 2)
     await engine.create(Create("stuck", BYTES), b"")
-    stuck = (await engine.open_stream("stuck")).info().id  # type: ignore[attr-defined]
+    stuck = (await engine.open("stuck")).info().id  # type: ignore[attr-defined]
     disk.fail("remove_directory", errno.EACCES, stuck)
     await engine.delete("stuck")
     for number in range(6):
@@ -388,7 +390,7 @@ async def test_what_cannot_be_removed_is_tried_once_and_stops_nothing(
 
 
 async def test_a_mark_that_cannot_be_removed_does_not_keep_the_fork_s_files(
-    engine: Engine, data: Path, disk: StagedDisk, caplog: pytest.LogCaptureFixture
+    engine: FileStore, data: Path, disk: StagedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
     await fork(engine, "fork")
     disk.fail("unlink", errno.EACCES, ".forks/", times=1)
@@ -406,7 +408,7 @@ async def test_a_mark_that_cannot_be_removed_does_not_keep_the_fork_s_files(
 async def test_the_map_of_forks_that_0_1_wrote_is_carried_over(data: Path) -> None:
     golden = Path(__file__).parent.parent / "files" / "golden" / "format-1"
     shutil.copytree(golden, data)
-    engine = await Engine.open(data, Settings())
+    engine = await FileStore.at(data, Settings())
     await fork(engine, "second", "bytes")
     await engine.delete("bytes")
     assert not await is_gone_for_good(engine, "bytes")
@@ -429,7 +431,7 @@ async def test_the_map_that_0_1_wrote_is_carried_over_by_one_at_a_time(
 ) -> None:
     golden = Path(__file__).parent.parent / "files" / "golden" / "format-1"
     shutil.copytree(golden, data)
-    engine = await Engine.open(data, Settings(), disk)
+    engine = await FileStore.at(data, Settings(), disk)
     stream = await engine._find("bytes")
     gate = disk.hold("make_directory", ".forks")
     looks = [asyncio.ensure_future(engine._endings._is_needed(stream)) for _ in range(3)]

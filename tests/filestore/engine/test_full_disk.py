@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import RESERVE_BYTES
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, Lifetime
 from durable_streams.model.errors import DiskFull, StreamNotFound
 from durable_streams.settings import KIB, MIB, Durability, Settings
@@ -41,13 +41,13 @@ class SmallDisk(StagedDisk):
         return self.size
 
 
-async def looked(engine: Engine) -> None:
+async def looked(engine: FileStore) -> None:
     await engine._core.room.look()
 
 
 async def test_deletions_are_taken_below_the_reserve(tmp_path: Path) -> None:
     disk = SmallDisk(10**10, 10**9)
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     await put(engine, "s", b"x")
     disk.free = 40 * MIB
     await looked(engine)
@@ -69,16 +69,16 @@ async def test_deletions_are_taken_below_the_reserve(tmp_path: Path) -> None:
 async def test_the_reserve_is_a_share_of_a_small_volume(
     tmp_path: Path, size: int, free: int, full: bool
 ) -> None:
-    engine = await Engine.open(tmp_path / "data", SETTINGS, SmallDisk(size, free))
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, SmallDisk(size, free))
     await looked(engine)
-    assert isinstance(engine.write_refusal(), DiskFull) is full
+    assert isinstance(engine.refusal(), DiskFull) is full
     await engine.close()
 
 
 async def test_the_reserve_is_a_setting(tmp_path: Path) -> None:
     disk = SmallDisk(10**10, 2 * MIB)
     settings = Settings(reserve_bytes=MIB)
-    engine = await Engine.open(tmp_path / "data", settings, disk)
+    engine = await FileStore.at(tmp_path / "data", settings, disk)
     await looked(engine)
     await put(engine, "s", b"x")
     disk.free = MIB // 2
@@ -93,7 +93,7 @@ async def test_a_write_that_was_refused_fills_the_disk_until_one_can_be_made(
     tmp_path: Path, number: int
 ) -> None:
     disk = SmallDisk(10**10, 10**9)
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     await put(engine, "s", b"x")
     disk.fail("pwrite", number)
     for _ in range(100):  # up to the end of what was zeroed ahead
@@ -101,9 +101,9 @@ async def test_a_write_that_was_refused_fills_the_disk_until_one_can_be_made(
             await append(engine, "s", bytes(60 * KIB))
         except DiskFull:
             break
-    assert isinstance(engine.write_refusal(), DiskFull)
+    assert isinstance(engine.refusal(), DiskFull)
     await looked(engine)
-    assert isinstance(engine.write_refusal(), DiskFull)  # though there seems to be room
+    assert isinstance(engine.refusal(), DiskFull)  # though there seems to be room
     disk.heal()
     await looked(engine)
     await append(engine, "s", b"y")
@@ -114,13 +114,13 @@ async def test_a_write_that_was_refused_fills_the_disk_until_one_can_be_made(
 async def test_a_stream_that_filled_the_disk_can_be_deleted(tmp_path: Path, number: int) -> None:
     """Its own writes wait for room, and the deletion behind them makes it."""
     disk = SmallDisk(10**10, 10**9)
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     for path in ("large", "other"):
         await put(engine, path, b"x")
         await in_files(engine, path)
     disk.fail("pwrite", number, "data/streams/")
     await append(engine, "large", b"waits")
-    while not isinstance(engine.write_refusal(), DiskFull):
+    while not isinstance(engine.refusal(), DiskFull):
         await asyncio.sleep(0)
     await engine.delete("large")
     while list((tmp_path / "data" / "streams").glob("large*")):
@@ -130,7 +130,7 @@ async def test_a_stream_that_filled_the_disk_can_be_deleted(tmp_path: Path, numb
     await append(engine, "other", b"y")
     await in_files(engine, "other")
     await engine.close()
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     assert await content(engine, "other") == b"xy"
     with pytest.raises(StreamNotFound):
         await content(engine, "large")
@@ -152,7 +152,7 @@ async def test_a_deletion_whose_files_are_kept_does_not_make_room(
 ) -> None:
     """As when a stream is replaced that expired by a clock that cannot be relied on."""
     disk, runtime = SmallDisk(10**10, 10**9), AheadRuntime()
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk, runtime)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk, runtime)
     await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"precious")
     await put(engine, "other", b"x")
     await in_files(engine, "other")
@@ -179,7 +179,7 @@ async def test_files_that_make_room_are_removed_when_their_stream_cannot_come_ba
     tmp_path: Path, durability: Durability
 ) -> None:
     disk = SmallDisk(10**10, 10**9)
-    engine = await Engine.open(tmp_path / "data", replace(SETTINGS, durability=durability), disk)
+    engine = await FileStore.at(tmp_path / "data", replace(SETTINGS, durability=durability), disk)
     for path in ("large", "other"):
         await put(engine, path, b"x")
         await in_files(engine, path)
@@ -216,7 +216,7 @@ async def test_files_that_are_to_be_kept_are_moved_where_their_directory_cannot_
 ) -> None:
     """Moved one by one, and all of them: on a full disk as soon as it has room."""
     disk, runtime = kind(10**10, 10**9), AheadRuntime()
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk, runtime)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk, runtime)
     await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"precious")
     await in_files(engine, "s")
     runtime.ahead_ms = 120_000
@@ -247,7 +247,7 @@ async def test_a_deletion_takes_the_reserve_if_the_journal_has_no_room(
     tmp_path: Path, number: int
 ) -> None:
     disk = ReserveDisk(10**10, 10**9)
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     await put(engine, "s", b"x")
     await put(engine, "t", b"x")
     await looked(engine)
@@ -269,12 +269,12 @@ async def test_a_deletion_takes_the_reserve_if_the_journal_has_no_room(
 @FULL
 async def test_a_start_takes_the_reserve_if_there_is_no_room(tmp_path: Path, number: int) -> None:
     disk = ReserveDisk(10**10, 10**9)
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     await put(engine, "s", b"x")
     await looked(engine)
     await engine.close()
     disk.fail("pwrite", number)
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     assert await content(engine, "s") == b"x"
     await engine.close()
 
@@ -285,7 +285,7 @@ async def test_what_cannot_be_moved_to_the_trash_is_removed_in_its_place(
 ) -> None:
     """At a quota there may be no room for a name; a layer of an image cannot be moved."""
     disk = SmallDisk(10**10, 10**9)
-    engine = await Engine.open(tmp_path / "data", SETTINGS, disk)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     await put(engine, "s", b"x")
     await in_files(engine, "s")
     disk.fail("rename", number, "data/trash")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import Overloaded, StreamOutOfService
 from durable_streams.settings import KIB, Durability
 from tests.copying import copy_live
@@ -41,9 +41,9 @@ def disk() -> StagedDisk:
     return StagedDisk()
 
 
-async def with_a_file_removed(data: Path, disk: StagedDisk) -> Engine:
+async def with_a_file_removed(data: Path, disk: StagedDisk) -> FileStore:
     """An engine whose writers do not wait for long, with ``t``, and ``s`` without its segment."""
-    engine = await Engine.open(data, IMPATIENT, disk)
+    engine = await FileStore.at(data, IMPATIENT, disk)
     for path in ("s", "t"):
         await put(engine, path, b"one.")
         await append(engine, path, b"two.")
@@ -95,7 +95,7 @@ async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the
     data: Path, disk: StagedDisk
 ) -> None:
     settings = replace(SMALL_JOURNAL, durability=Durability.INTERVAL)
-    engine = await Engine.open(data, settings, disk)
+    engine = await FileStore.at(data, settings, disk)
     await put(engine, "s", b"one.")
     await append(engine, "s", b"two.")
     await in_files(engine, "s")
@@ -106,14 +106,14 @@ async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the
     assert engine._core.fault is not None
     assert await asyncio.to_thread(engine._core.directory.is_marked_unsynced)
     (data.parent / "away").rename(file)
-    again = await Engine.open(data, settings)
+    again = await FileStore.at(data, settings)
     assert await content(again, "s") == b"one.two."
     await again.close()
 
 
-async def with_all_files_removed(data: Path, disk: StagedDisk, settings: Settings) -> Engine:
+async def with_all_files_removed(data: Path, disk: StagedDisk, settings: Settings) -> FileStore:
     """An engine with ``s``, whose files only it has: they were removed, and ``aside/`` refuses."""
-    engine = await Engine.open(data, settings, disk)
+    engine = await FileStore.at(data, settings, disk)
     await put(engine, "s", b"one.")
     await append(engine, "s", b"two.")
     await in_files(engine, "s")
@@ -125,7 +125,7 @@ async def with_all_files_removed(data: Path, disk: StagedDisk, settings: Setting
 
 
 async def after_a_start(data: Path) -> bytes:
-    engine = await Engine.open(data, SMALL_JOURNAL)
+    engine = await FileStore.at(data, SMALL_JOURNAL)
     try:
         return await content(engine, "s")
     finally:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import (
     DataDirectoryError,
     StorageFailed,
@@ -47,9 +47,9 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def engine(data: Path) -> AsyncIterator[Engine]:
+async def engine(data: Path) -> AsyncIterator[FileStore]:
     """Two streams with the same bytes, whose files are open for writing."""
-    engine = await Engine.open(data, SMALL_JOURNAL)
+    engine = await FileStore.at(data, SMALL_JOURNAL)
     for path in ("s", "twin"):
         await put(engine, path, b"one.")
         await append(engine, path, b"two.")
@@ -90,7 +90,7 @@ def by_an_older_copy(file: Path) -> None:
 @pytest.mark.parametrize("suffixes", [[".seg"], [".idx"], [".seg", ".idx"]], ids="-".join)
 @pytest.mark.parametrize("then", ["append", "checkpoint"])
 async def test_what_was_written_is_at_the_name_whoever_replaced_the_file(
-    engine: Engine,
+    engine: FileStore,
     data: Path,
     replaced: Callable[[Path], None],
     suffixes: list[str],
@@ -108,7 +108,7 @@ async def test_what_was_written_is_at_the_name_whoever_replaced_the_file(
     for path in ("s", "twin"):
         await in_files(engine, path)
     await engine.close()
-    again = await Engine.open(data, SMALL_JOURNAL)
+    again = await FileStore.at(data, SMALL_JOURNAL)
     assert await content(again, "s") == b"one.two.three."
     assert await content(again, "twin") == b"one.two.other."
     await again.close()
@@ -120,9 +120,9 @@ def disk() -> StagedDisk:
 
 
 @pytest.fixture
-async def staged(data: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
+async def staged(data: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     """One stream whose files are open for writing, on a disk that does what a test says."""
-    engine = await Engine.open(data, SMALL_JOURNAL, disk)
+    engine = await FileStore.at(data, SMALL_JOURNAL, disk)
     await put(engine, "s", b"one.")
     await append(engine, "s", b"two.")
     await in_files(engine, "s")
@@ -133,7 +133,7 @@ async def staged(data: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
 
 @pytest.mark.parametrize("suffix", [".seg", ".idx"])
 async def test_what_is_written_while_its_file_is_replaced_is_at_the_name(
-    staged: Engine, data: Path, disk: StagedDisk, suffix: str
+    staged: FileStore, data: Path, disk: StagedDisk, suffix: str
 ) -> None:
     """Between the look before a write and the write itself, and nobody writes again."""
     (file,) = directory(data, "s").glob(f"*{suffix}")
@@ -148,7 +148,7 @@ async def test_what_is_written_while_its_file_is_replaced_is_at_the_name(
 
 
 async def test_a_checkpoint_that_cannot_put_a_file_back_frees_nothing_and_is_made_again(
-    staged: Engine, data: Path, disk: StagedDisk
+    staged: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     (file,) = directory(data, "s").glob("*.seg")
     by_an_older_copy(file)
@@ -167,7 +167,7 @@ async def test_a_checkpoint_that_cannot_put_a_file_back_frees_nothing_and_is_mad
 
 @pytest.mark.parametrize("suffix", [".seg", ".idx"])
 async def test_a_file_in_whose_place_we_may_not_look_takes_its_stream_out_of_service_alone(
-    staged: Engine, data: Path, disk: StagedDisk, suffix: str
+    staged: FileStore, data: Path, disk: StagedDisk, suffix: str
 ) -> None:
     """A restore by somebody else, which only they may read."""
     (file,) = directory(data, "s").glob(f"*{suffix}")
@@ -184,7 +184,7 @@ async def test_a_file_in_whose_place_we_may_not_look_takes_its_stream_out_of_ser
 
 
 async def test_a_sidecar_that_is_away_when_it_is_to_be_replaced_is_when_it_comes_back(
-    engine: Engine, data: Path
+    engine: FileStore, data: Path
 ) -> None:
     """What only a sidecar says is not lost: here, that a source was deleted."""
     await fork(engine, "fork", "s")
@@ -200,7 +200,7 @@ async def test_a_sidecar_that_is_away_when_it_is_to_be_replaced_is_when_it_comes
     with pytest.raises(StreamGone):
         await content(engine, "s")
     await engine.close()
-    again = await Engine.open(data, SMALL_JOURNAL)
+    again = await FileStore.at(data, SMALL_JOURNAL)
     with pytest.raises(StreamGone):
         await content(again, "s")
     await again.close()
@@ -209,7 +209,7 @@ async def test_a_sidecar_that_is_away_when_it_is_to_be_replaced_is_when_it_comes
 @pytest.mark.parametrize("suffix", [".seg", ".idx"])
 @pytest.mark.parametrize("other", [None, b"something else"])
 async def test_a_file_that_was_removed_takes_its_stream_out_of_service_and_is_kept(
-    engine: Engine, data: Path, suffix: str, other: bytes | None
+    engine: FileStore, data: Path, suffix: str, other: bytes | None
 ) -> None:
     (file,) = directory(data, "s").glob(f"*{suffix}")
     written = file.read_bytes()
@@ -228,7 +228,7 @@ async def test_a_file_that_was_removed_takes_its_stream_out_of_service_and_is_ke
 @pytest.mark.parametrize("suffix", [".seg", ".idx"])
 @pytest.mark.parametrize("then", ["append", "checkpoint"])
 async def test_a_file_that_was_moved_away_and_comes_back_brings_its_stream_back(
-    engine: Engine, data: Path, suffix: str, then: str
+    engine: FileStore, data: Path, suffix: str, then: str
 ) -> None:
     """By itself if there is something to bring to it, else with the next start."""
     (file,) = directory(data, "s").glob(f"*{suffix}")
@@ -245,7 +245,7 @@ async def test_a_file_that_was_moved_away_and_comes_back_brings_its_stream_back(
         await back_in_service(engine, "s")
         assert await content(engine, "s") == wanted
     await engine.close()
-    again = await Engine.open(data, SMALL_JOURNAL)
+    again = await FileStore.at(data, SMALL_JOURNAL)
     await append(again, "s", b"more.")
     assert await content(again, "s") == wanted + b"more."
     await again.close()
@@ -253,10 +253,10 @@ async def test_a_file_that_was_moved_away_and_comes_back_brings_its_stream_back(
 
 @pytest.mark.parametrize("suffix", [".seg", ".idx"])
 async def test_a_file_that_is_away_when_it_is_opened_is_not_made_anew(
-    engine: Engine, data: Path, suffix: str
+    engine: FileStore, data: Path, suffix: str
 ) -> None:
     await engine.close()
-    again = await Engine.open(data, SMALL_JOURNAL)
+    again = await FileStore.at(data, SMALL_JOURNAL)
     assert await content(again, "s") == b"one.two."
     (file,) = directory(data, "s").glob(f"*{suffix}")
     file.rename(data.parent / "away")
@@ -270,7 +270,7 @@ async def test_a_file_that_is_away_when_it_is_opened_is_not_made_anew(
 
 
 async def test_nothing_is_written_where_another_directory_was_put(
-    engine: Engine, data: Path
+    engine: FileStore, data: Path
 ) -> None:
     other = data.with_name("other")
     shutil.copytree(data, other)
@@ -282,7 +282,7 @@ async def test_nothing_is_written_where_another_directory_was_put(
     for use in (append(engine, "s", b"refused"), put(engine, "new", b"refused")):
         with pytest.raises(Unavailable):
             await use
-    assert isinstance(engine.write_refusal(), Unavailable)
+    assert isinstance(engine.refusal(), Unavailable)
     assert sorted((path, path.stat().st_size) for path in other.rglob("*")) == before
     data.unlink()
     away.rename(data)
@@ -293,7 +293,7 @@ async def test_nothing_is_written_where_another_directory_was_put(
 
 
 async def test_what_was_acknowledged_a_moment_before_the_switch_waits_for_the_directory(
-    engine: Engine, data: Path
+    engine: FileStore, data: Path
 ) -> None:
     other, away = data.with_name("other"), data.with_name("away")
     shutil.copytree(data, other)
@@ -314,24 +314,24 @@ async def test_what_was_acknowledged_a_moment_before_the_switch_waits_for_the_di
 
 
 async def test_a_journal_that_was_removed_ends_writing_until_a_restart(
-    engine: Engine, data: Path
+    engine: FileStore, data: Path
 ) -> None:
     for file in (data / "journal").iterdir():
         file.unlink()
     with pytest.raises(WriteFailed):
         await append(engine, "s", b"refused")
     await engine._core.room.look()
-    assert isinstance(engine.write_refusal(), Unavailable)
+    assert isinstance(engine.refusal(), Unavailable)
     assert await content(engine, "s") == b"one.two."
     await engine.close()
-    again = await Engine.open(data, SMALL_JOURNAL)
+    again = await FileStore.at(data, SMALL_JOURNAL)
     await append(again, "s", b"three.")
     assert await content(again, "s") == b"one.two.three."
     await again.close()
 
 
 async def test_nothing_is_acknowledged_that_is_not_in_the_journal_s_place(
-    staged: Engine, data: Path, disk: StagedDisk
+    staged: FileStore, data: Path, disk: StagedDisk
 ) -> None:
     """Whether whoever replaced it took the write along is for the next start to tell."""
     gate = disk.hold("sync", "data/journal/")
@@ -346,16 +346,18 @@ async def test_nothing_is_acknowledged_that_is_not_in_the_journal_s_place(
 
 @pytest.mark.parametrize("removed", [True, False])
 async def test_there_is_one_server_whatever_is_removed(
-    engine: Engine, data: Path, removed: bool
+    engine: FileStore, data: Path, removed: bool
 ) -> None:
     if removed:
         (data / "LOCK").unlink()
     with pytest.raises(DataDirectoryError, match="in use"):
-        await Engine.open(data, SMALL_JOURNAL)
+        await FileStore.at(data, SMALL_JOURNAL)
     await append(engine, "s", b"three.")
 
 
-async def test_a_lock_that_was_removed_is_made_and_held_again(engine: Engine, data: Path) -> None:
+async def test_a_lock_that_was_removed_is_made_and_held_again(
+    engine: FileStore, data: Path
+) -> None:
     """Version 0.1 looks at nothing else."""
     (data / "LOCK").unlink()
     await engine._core.room.look()

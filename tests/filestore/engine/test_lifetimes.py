@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk, StrPath
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.model.errors import DiskFull, StreamGone, StreamNotFound
 from durable_streams.settings import Settings
@@ -22,7 +22,7 @@ SETTINGS = Settings()
 SHORT = Lifetime(ttl_s=60)
 HOUR_S = 3600.0
 
-Life = Callable[[Engine, Scheduler], Awaitable[None]]
+Life = Callable[[FileStore, Scheduler], Awaitable[None]]
 
 
 class CountingDisk(Disk):
@@ -62,7 +62,7 @@ def live(
     loop = SimulatedLoop(scheduler)
 
     async def lead() -> None:
-        engine = await Engine.open(data, settings, disk, scheduler)
+        engine = await FileStore.at(data, settings, disk, scheduler)
         await life(engine, scheduler)
         await engine.close()
 
@@ -77,7 +77,7 @@ def on_disk(data: Path, path: str) -> bool:
     return (data / "streams" / names.directory_of(path)).exists()
 
 
-async def make(engine: Engine, path: str, lifetime: Lifetime = SHORT) -> None:
+async def make(engine: FileStore, path: str, lifetime: Lifetime = SHORT) -> None:
     await engine.create(Create(path, BYTES, lifetime), b"some")
 
 
@@ -88,7 +88,7 @@ async def passes(seconds: float) -> None:
 def test_an_expired_stream_is_gone_at_once_and_its_files_after_the_delay(
     tmp_path: Path, disk: CountingDisk
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "short")
         await make(engine, "long", Lifetime(ttl_s=1_000_000))
         await passes(61)
@@ -107,10 +107,10 @@ def test_an_expired_stream_is_gone_at_once_and_its_files_after_the_delay(
 def test_nothing_is_reclaimed_in_the_first_hour_of_a_restored_backup(
     tmp_path: Path, disk: CountingDisk
 ) -> None:
-    async def before(engine: Engine, _: Scheduler) -> None:
+    async def before(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "short")
 
-    async def after(engine: Engine, _: Scheduler) -> None:
+    async def after(engine: FileStore, _: Scheduler) -> None:
         await passes(HOUR_S - 60)
         assert on_disk(tmp_path, "short")
         await passes(HOUR_S)
@@ -130,7 +130,7 @@ def test_a_jump_of_the_clock_starts_the_delay_again(
 
     monkeypatch.setattr(Scheduler, "now_ms", jumping)
 
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         nonlocal jump_ms
         await make(engine, "short", Lifetime(ttl_s=100_000))
         await passes(HOUR_S - 100)
@@ -148,7 +148,7 @@ def test_a_used_stream_stays_and_its_last_use_survives_a_kill(
 ) -> None:
     image = tmp_path / "image"
 
-    async def before(engine: Engine, _: Scheduler) -> None:
+    async def before(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "used")
         for _use in range(10):
             await passes(50)
@@ -156,7 +156,7 @@ def test_a_used_stream_stays_and_its_last_use_survives_a_kill(
         await passes(5)  # the use is written down within a few seconds
         shutil.copytree(tmp_path / "data", image)
 
-    async def after(engine: Engine, _: Scheduler) -> None:
+    async def after(engine: FileStore, _: Scheduler) -> None:
         await engine.head("used")
         await passes(20)
         with pytest.raises(StreamNotFound):
@@ -169,15 +169,15 @@ def test_a_used_stream_stays_and_its_last_use_survives_a_kill(
 def test_a_use_on_a_full_disk_is_remembered_when_the_stream_leaves_the_cache(
     tmp_path: Path, disk: CountingDisk
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "used")
         await make(engine, "other")
         disk.full = True
         await passes(50)
         with pytest.raises(DiskFull):
             await make(engine, "refused")
-        await engine.open_stream("used")
-        await engine.open_stream("other")
+        await engine.open("used")
+        await engine.open("other")
         assert len(engine._core.catalog) == 1
         await passes(20)
         await engine.head("used")
@@ -188,7 +188,7 @@ def test_a_use_on_a_full_disk_is_remembered_when_the_stream_leaves_the_cache(
 def test_an_expired_source_goes_when_its_last_fork_is_gone(
     tmp_path: Path, disk: CountingDisk
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "source")
         forever = Lifetime(ttl_s=10_000_000)
         await engine.create(Create("fork", None, forever, fork=ForkRequest("source")), b"")
@@ -203,7 +203,7 @@ def test_an_expired_source_goes_when_its_last_fork_is_gone(
 
 
 def test_the_walk_is_paced_and_reads_each_sidecar_once(tmp_path: Path, disk: CountingDisk) -> None:
-    async def life(engine: Engine, scheduler: Scheduler) -> None:
+    async def life(engine: FileStore, scheduler: Scheduler) -> None:
         for number in range(200):
             await make(engine, f"many/{number}", Lifetime(ttl_s=1_000_000))
         await passes(HOUR_S - scheduler.now - 1)
@@ -220,7 +220,7 @@ def test_the_walk_is_paced_and_reads_each_sidecar_once(tmp_path: Path, disk: Cou
 def test_a_walk_that_the_disk_refused_is_made_again(
     tmp_path: Path, disk: CountingDisk, number: int
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "short")
         disk.refusal = OSError(number, "refused")
         await passes(2 * HOUR_S)
@@ -233,7 +233,7 @@ def test_a_walk_that_the_disk_refused_is_made_again(
 
 
 def test_files_that_are_no_streams_do_not_end_the_walk(tmp_path: Path, disk: CountingDisk) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "short")
         (tmp_path / "streams" / "README").write_text("somebody's notes")
         (tmp_path / "streams" / "%zz@").mkdir()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.operations import size_of
 from durable_streams.filestore.files.identity import FilesLost
 from durable_streams.filestore.files.recovery import apply_again
 from durable_streams.filestore.format.journal import AppendRecord, SidecarRecord
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, Lifetime
 from durable_streams.model.errors import (
     DataDirectoryError,
@@ -50,7 +50,7 @@ REFUSALS = pytest.mark.parametrize(
 )
 
 
-async def back_in_service(engine: Engine, path: str) -> None:
+async def back_in_service(engine: FileStore, path: str) -> None:
     """Have it tried until a stream is."""
     while path in engine._core.catalog.outages.errors:
         engine._core.retries.try_again()
@@ -83,20 +83,20 @@ async def test_a_stream_that_a_start_cannot_write_is_out_of_service_alone(
         disk = StagedDisk()
         disk.fail(call, number, "image/streams/s@")
         for start in range(2):  # the records stay, whatever number of starts comes between
-            engine = await Engine.open(image, SMALL_JOURNAL, disk)
+            engine = await FileStore.at(image, SMALL_JOURNAL, disk)
             with pytest.raises(StreamOutOfService, match=os.strerror(number)):
                 await content(engine, "s")
             assert await content(engine, "t") == b"sound." + b"more." * start
             await append(engine, "t", b"more.")
             await put(engine, f"new-{start}", b"new")
             await engine.close()
-        engine = await Engine.open(image, SMALL_JOURNAL, disk)
+        engine = await FileStore.at(image, SMALL_JOURNAL, disk)
         disk.heal()
         await back_in_service(engine, "s")
         assert await content(engine, "s") == b"one.two.three."
         await append(engine, "s", b"four.")
         await engine.close()
-        engine = await Engine.open(image, SMALL_JOURNAL)
+        engine = await FileStore.at(image, SMALL_JOURNAL)
         assert await content(engine, "s") == b"one.two.three.four."
         assert await content(engine, "t") == b"sound.more.more."
         await engine.close()
@@ -106,11 +106,11 @@ async def test_a_restart_brings_everything_when_the_cause_is_gone(tmp_path: Path
     async with killed(tmp_path) as image:
         disk = StagedDisk()
         disk.fail("open_write", errno.EACCES, "image/streams/s@")
-        engine = await Engine.open(image, SMALL_JOURNAL, disk)
+        engine = await FileStore.at(image, SMALL_JOURNAL, disk)
         copy = copy_live(image, tmp_path / "killed-again")
         await engine.close()
         for directory_ in (image, copy):
-            engine = await Engine.open(directory_, SMALL_JOURNAL)
+            engine = await FileStore.at(directory_, SMALL_JOURNAL)
             assert await content(engine, "s") == b"one.two.three."
             await engine.close()
 
@@ -121,7 +121,7 @@ async def test_a_disk_that_fails_altogether_still_ends_the_start(tmp_path: Path)
         disk.fail("sync_file_system", errno.EIO)
         disk.fail("sync", errno.EIO)
         with pytest.raises(DataDirectoryError):
-            await Engine.open(image, SMALL_JOURNAL, disk)
+            await FileStore.at(image, SMALL_JOURNAL, disk)
 
 
 @REFUSALS
@@ -140,14 +140,14 @@ async def test_an_error_that_passes_costs_nothing_but_time(tmp_path: Path, numbe
     await in_files(engine, "s")
     assert await content(engine, "s") == b"one.two.three.four."
     await engine.close()
-    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL)
     assert await content(engine, "s") == b"one.two.three.four."
     await engine.close()
 
 
 @asynccontextmanager
 async def tried_again_with_more_on_its_way(
-    engine: Engine,
+    engine: FileStore,
     disk: StagedDisk,
     refused: Coroutine[None, None, None],
     call: str,
@@ -193,7 +193,7 @@ async def test_what_became_durable_while_a_stream_was_tried_again_is_not_lost(
         await append(engine, "s", b"four.")
         await in_files(engine, "s")
         assert await content(engine, "s") == b"one.two.three.four."
-    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL)
     assert await content(engine, "s") == b"one.two.three.four."
     await engine.close()
 
@@ -202,11 +202,11 @@ async def test_what_was_deleted_while_it_was_tried_again_is_not_made_again(
     tmp_path: Path,
 ) -> None:
     disk = StagedDisk()
-    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL, disk)
+    engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL, disk)
     birth, deletion = put(engine, "s", b"one."), engine.delete("s")
     async with tried_again_with_more_on_its_way(engine, disk, birth, "rename", deletion):
         assert not directory(tmp_path / "data", "s").exists()
-    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL)
     with pytest.raises(StreamNotFound):
         await content(engine, "s")
     await engine.close()
@@ -215,7 +215,7 @@ async def test_what_was_deleted_while_it_was_tried_again_is_not_made_again(
 async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> None:
     """Somebody may follow it for days: its TTL stands still, with one sidecar after the other."""
     disk = StagedDisk()
-    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL, disk)
+    engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL, disk)
     await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"one.")
     await in_files(engine, "s")
     stream, outages = await engine._find("s"), engine._core.catalog.outages
@@ -237,7 +237,7 @@ async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> 
     await back_in_service(engine, "s")
     assert not outages.kept_bytes
     await engine.close()
-    engine = await Engine.open(tmp_path / "data", SMALL_JOURNAL)
+    engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL)
     assert (await engine._find("s")).sidecar.last_use_ms >= stream.last_use_ms
     assert await content(engine, "s") == b"one.two."
     await engine.close()
@@ -271,7 +271,7 @@ async def test_a_fork_that_could_not_be_put_in_place_waits_in_tmp(tmp_path: Path
     await engine.close()
     refusing = StagedDisk()
     refusing.fail("rename", errno.EACCES, "image/streams/f@")
-    engine = await Engine.open(image, SMALL_JOURNAL, refusing)
+    engine = await FileStore.at(image, SMALL_JOURNAL, refusing)
     with pytest.raises(StreamOutOfService):
         await content(engine, "f")
     refusing.heal()
@@ -291,7 +291,7 @@ class NothingNewDisk(StagedDisk):
 
 async def test_what_does_not_continue_the_files_is_not_taken_for_applied(tmp_path: Path) -> None:
     async with killed(tmp_path) as image:
-        engine = await Engine.open(image, SMALL_JOURNAL, NothingNewDisk())
+        engine = await FileStore.at(image, SMALL_JOURNAL, NothingNewDisk())
         for file in directory(image, "s").glob("*.idx"):
             file.write_bytes(b"")
         ((_, records),) = engine._core.catalog.outages.kept()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from durable_streams.filestore.engine.engine import Engine
+    from durable_streams.filestore.store import FileStore
     from tests.filestore.files.staged_disk import Gate
 
 THREADS = 8  # for what may wait for the disk
@@ -36,7 +36,7 @@ def disk() -> StagedDisk:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
+async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     """A server with the stream ``s``, whose writers wait for as long as it takes."""
     engine = await started(tmp_path / "data", disk, WAITING)
     yield engine
@@ -49,7 +49,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def held_up(engine: Engine, disk: StagedDisk) -> Gate:
+async def held_up(engine: FileStore, disk: StagedDisk) -> Gate:
     """Until the gate is opened, the files lag behind."""
     gate = disk.hold("pwrite", SEGMENT)
     await append(engine, "s", b"two.")
@@ -83,7 +83,7 @@ async def test_the_applier_has_one_share_scheduled_however_batches_come(
 
 
 async def test_a_checkpoint_has_its_turn_between_two_shares(
-    engine: Engine, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("durable_streams.filestore.engine.apply._SHARE_WRITES", 1)
     for path in "abc":
@@ -106,7 +106,7 @@ async def test_a_checkpoint_has_its_turn_between_two_shares(
 
 
 async def test_readers_do_not_wait_behind_writers_of_their_stream(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     gate = await held_up(engine, disk)
     writing = [asyncio.create_task(append(engine, "s", b"three.")) for _ in range(3)]
@@ -114,7 +114,7 @@ async def test_readers_do_not_wait_behind_writers_of_their_stream(
     assert engine._core.admission.waiting == 3
     stream = engine.open_now("s")
     assert stream is not None
-    assert stream is await engine.open_stream("s")
+    assert stream is await engine.open("s")
     assert (await engine.head("s")).tail.position == len(b"one.two.")
     assert await content(engine, "s") == b"one.two."
     waiting = asyncio.create_task(engine.wait(stream, Offset(0, 8), 3600))
@@ -127,7 +127,7 @@ async def test_readers_do_not_wait_behind_writers_of_their_stream(
 
 
 async def test_readers_of_a_stream_that_is_not_open_do_not_wait_behind_its_writers(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     await put(engine, "t", b"t")
     await in_files(engine, "t")
@@ -142,7 +142,7 @@ async def test_readers_of_a_stream_that_is_not_open_do_not_wait_behind_its_write
 
 
 async def test_writers_of_a_stream_keep_their_order_whatever_each_has_to_wait_for(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     await put(engine, "t")
     await in_files(engine, "t")
@@ -157,17 +157,13 @@ async def test_writers_of_a_stream_keep_their_order_whatever_each_has_to_wait_fo
     writing += [asyncio.create_task(append(engine, "t", body)) for body in bodies[6:]]
     await asyncio.gather(*writing)
     await in_files(engine, "t")
-    stream = await engine.open_stream("t")
-    chunk = await engine.read(stream, Offset(0, 0))
-    read = [
-        part if isinstance(part, bytes) else await engine.read_slice(part) for part in chunk.parts
-    ]
-    chunk.release()
-    assert b"".join(read) == b"".join(bodies)
+    stream = await engine.open("t")
+    with await engine.read(stream, Offset(0, 0)) as chunk:
+        assert await engine.bytes_of(chunk) == b"".join(bodies)
 
 
 async def test_a_small_append_does_not_pass_a_large_one_that_is_being_prepared(
-    engine: Engine,
+    engine: FileStore,
 ) -> None:
     busy = threading.Event()
     for _ in range(THREADS):
@@ -180,12 +176,12 @@ async def test_a_small_append_does_not_pass_a_large_one_that_is_being_prepared(
     busy.set()
     await asyncio.gather(large, small)
     assert decided is None
-    last = await engine.read(await engine.open_stream("s"), Offset(0, 4 + 100_000))
+    last = await engine.read(await engine.open("s"), Offset(0, 4 + 100_000))
     assert last.parts == (b"small.",)
     last.release()
 
 
-async def test_nobody_passes_those_who_wait(engine: Engine, disk: StagedDisk) -> None:
+async def test_nobody_passes_those_who_wait(engine: FileStore, disk: StagedDisk) -> None:
     gate = await held_up(engine, disk)
     first = asyncio.create_task(append(engine, "s", b"three."))
     await turns()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from durable_streams.filestore.engine import apply
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files import names
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import (
     DiskFull,
@@ -33,33 +33,27 @@ def disk() -> StagedDisk:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[Engine]:
-    engine = await Engine.open(tmp_path / "data", Settings(), disk)
+async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
+    engine = await FileStore.at(tmp_path / "data", Settings(), disk)
     await engine.create(Create("s", BYTES), b"before.")
     yield engine
     disk.heal()
     await engine.close()
 
 
-async def content(engine: Engine, path: str = "s") -> bytes:
-    chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
-    try:
-        return b"".join(
-            [
-                part if isinstance(part, bytes) else await engine.read_slice(part)
-                for part in chunk.parts
-            ]
-        )
-    finally:
-        chunk.release()
+async def content(engine: FileStore, path: str = "s") -> bytes:
+    with await engine.read(await engine.open(path), Start.BEGINNING) as chunk:
+        return await engine.bytes_of(chunk)
 
 
-async def in_files(engine: Engine) -> None:
+async def in_files(engine: FileStore) -> None:
     stream = await engine._find("s")
     await engine._core.applied_to(stream, stream.durable.offset)
 
 
-def append(engine: Engine, data: bytes, claim: ProducerClaim | None = None) -> asyncio.Task[object]:
+def append(
+    engine: FileStore, data: bytes, claim: ProducerClaim | None = None
+) -> asyncio.Task[object]:
     return asyncio.ensure_future(engine.append(Append("s", BYTES, producer=claim), data))
 
 
@@ -70,11 +64,11 @@ async def turns() -> None:
 
 
 async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
-    engine: Engine, disk: StagedDisk, tmp_path: Path
+    engine: FileStore, disk: StagedDisk, tmp_path: Path
 ) -> None:
     await in_files(engine)
     gate = disk.hold("sync", "journal")
-    stream = await engine.open_stream("s")
+    stream = await engine.open("s")
     tail = (await engine.head("s")).tail
     waiting = asyncio.ensure_future(engine.wait(stream, tail, 3600))
     appending = append(engine, b"after.")
@@ -94,7 +88,7 @@ async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
     assert await content(engine) == b"before.after."
 
 
-async def test_writers_that_are_answered_together_write_together_again(engine: Engine) -> None:
+async def test_writers_that_are_answered_together_write_together_again(engine: FileStore) -> None:
     async def write(times: int) -> None:
         for _ in range(times):
             await engine.append(Append("s", BYTES), b"x")
@@ -105,7 +99,7 @@ async def test_writers_that_are_answered_together_write_together_again(engine: E
 
 
 async def test_a_retry_is_answered_when_the_original_is_durable(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     gate = disk.hold("sync", "journal")
     claim = ProducerClaim("p", 0, 0)
@@ -119,7 +113,7 @@ async def test_a_retry_is_answered_when_the_original_is_durable(
     assert await content(engine) == b"before.once."
 
 
-async def test_a_client_that_leaves_changes_nothing(engine: Engine, disk: StagedDisk) -> None:
+async def test_a_client_that_leaves_changes_nothing(engine: FileStore, disk: StagedDisk) -> None:
     gate = disk.hold("sync", "journal")
     claim = ProducerClaim("p", 0, 0)
     left = append(engine, b"kept.", claim)
@@ -133,7 +127,7 @@ async def test_a_client_that_leaves_changes_nothing(engine: Engine, disk: Staged
 
 
 async def test_appends_behind_one_that_is_being_synced_share_the_next_sync(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     gate = disk.hold("sync", "journal")
     first = append(engine, b"0")
@@ -150,7 +144,7 @@ async def test_appends_behind_one_that_is_being_synced_share_the_next_sync(
 
 @pytest.mark.parametrize("verb", ["delete", "create", "close"])
 async def test_every_kind_of_write_is_answered_when_it_is_durable(
-    engine: Engine, disk: StagedDisk, verb: str
+    engine: FileStore, disk: StagedDisk, verb: str
 ) -> None:
     gate = disk.hold("sync", "journal")
     verbs: dict[str, Callable[[], Awaitable[object]]] = {
@@ -166,10 +160,12 @@ async def test_every_kind_of_write_is_answered_when_it_is_durable(
     await writing
 
 
-async def test_a_delete_that_was_answered_survives_a_kill(tmp_path: Path, engine: Engine) -> None:
+async def test_a_delete_that_was_answered_survives_a_kill(
+    tmp_path: Path, engine: FileStore
+) -> None:
     await engine.delete("s")
     image = copy_live(tmp_path / "data", tmp_path / "image")
-    survivor = await Engine.open(image, Settings())
+    survivor = await FileStore.at(image, Settings())
     with pytest.raises(StreamNotFound):
         await survivor.head("s")
     await survivor.close()
@@ -180,20 +176,20 @@ async def test_the_other_modes_do_not_wait_for_the_disk_and_survive_a_kill(
     tmp_path: Path, disk: StagedDisk, durability: Durability
 ) -> None:
     settings = Settings(durability=durability)
-    engine = await Engine.open(tmp_path / "data", settings, disk)
+    engine = await FileStore.at(tmp_path / "data", settings, disk)
     await engine.create(Create("s", BYTES), b"before.")
     gate = disk.hold("sync", "journal")
     await append(engine, b"after.")
     image = copy_live(tmp_path / "data", tmp_path / "image")
     gate.open()
     await engine.close()
-    survivor = await Engine.open(image, settings)
+    survivor = await FileStore.at(image, settings)
     assert await content(survivor) == b"before.after."
     await survivor.close()
 
 
 async def test_files_that_lag_behind_are_told_of_once(
-    engine: Engine,
+    engine: FileStore,
     disk: StagedDisk,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -217,7 +213,7 @@ async def test_files_that_lag_behind_are_told_of_once(
 
 
 async def test_what_is_in_files_counts_before_all_that_waits_is(
-    engine: Engine, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apply, "_SHARE_WRITES", 2)
     for path in "abcd":
@@ -235,10 +231,10 @@ async def test_what_is_in_files_counts_before_all_that_waits_is(
 
 
 async def test_nobody_is_told_of_a_deletion_that_may_still_fail(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     await in_files(engine)
-    stream = await engine.open_stream("s")
+    stream = await engine.open("s")
     gate = disk.hold("pwrite", "data/journal")
     deleting = asyncio.ensure_future(engine.delete("s"))
     await asyncio.to_thread(gate.reached.wait)
@@ -261,11 +257,11 @@ async def test_nobody_is_told_of_a_deletion_that_may_still_fail(
 
 
 async def soft_deleting(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> tuple[Gate, asyncio.Task[None], dict[str, asyncio.Task[object]]]:
     """A DELETE of a source whose record is not in the journal, and what others ask meanwhile."""
     await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
-    stream = await engine.open_stream("s")
+    stream = await engine.open("s")
     tail = (await engine.head("s")).tail
     gate = disk.hold("pwrite", "data/journal")
     deleting = asyncio.ensure_future(engine.delete("s"))
@@ -290,7 +286,7 @@ async def soft_deleting(
 
 
 async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     gate, deleting, others = await soft_deleting(engine, disk)
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
@@ -309,7 +305,7 @@ async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
 
 
 async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_coming(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     """Whoever finds a source deleted sees whether its forks still live, and removes it if not."""
     await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
@@ -333,7 +329,7 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
 
 
 async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothing(
-    engine: Engine, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PUT that saw it on its way does its part in a task, which begins a little later."""
     await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
@@ -360,7 +356,7 @@ async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothi
 
 
 async def test_everybody_is_told_of_a_soft_deletion_when_it_is_durable(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     gate, deleting, others = await soft_deleting(engine, disk)
     gate.open()
@@ -383,7 +379,7 @@ async def test_everybody_is_told_of_a_soft_deletion_when_it_is_durable(
 async def test_a_full_journal_does_not_keep_a_server_from_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = await Engine.open(tmp_path / "other", Settings(held_up_s=0.05))
+    engine = await FileStore.at(tmp_path / "other", Settings(held_up_s=0.05))
     await engine.create(Create("s", BYTES), b"")
     monkeypatch.setattr(engine._core._journal, "has_room", lambda _size: False)
     deleting = asyncio.ensure_future(engine.delete("s"))
@@ -396,7 +392,7 @@ async def test_a_full_journal_does_not_keep_a_server_from_ending(
 
 
 async def test_a_stream_that_is_not_stored_at_a_fork_s_path_does_not_keep_a_source(
-    engine: Engine, disk: StagedDisk
+    engine: FileStore, disk: StagedDisk
 ) -> None:
     """Whoever deletes a source looks at the paths of its forks, where others may come to be."""
     source = await engine._find("s")

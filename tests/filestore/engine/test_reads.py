@@ -12,8 +12,8 @@ import pytest
 import durable_streams
 from durable_streams import Streams
 from durable_streams.filestore.engine import reads
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files import names
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import Overloaded, StorageFailed, StreamUnreadable
 from durable_streams.model.offsets import Offset, Start
@@ -37,9 +37,9 @@ def disk() -> ColdDisk:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, disk: ColdDisk) -> AsyncIterator[Engine]:
+async def engine(tmp_path: Path, disk: ColdDisk) -> AsyncIterator[FileStore]:
     """A stream of two segments, all of it in files; at the end no file may be open."""
-    engine = await Engine.open(tmp_path / "data", Settings(segment_bytes=8), disk)
+    engine = await FileStore.at(tmp_path / "data", Settings(segment_bytes=8), disk)
     await engine.create(Create("s", BYTES), b"one.two.")
     await engine.append(Append("s", BYTES), b"three.")
     await in_files(engine)
@@ -49,13 +49,13 @@ async def engine(tmp_path: Path, disk: ColdDisk) -> AsyncIterator[Engine]:
     assert disk.open_files == []
 
 
-async def in_files(engine: Engine) -> None:
+async def in_files(engine: FileStore) -> None:
     stream = await engine._find("s")
     await engine._core.applied_to(stream, stream.durable.offset)
 
 
-async def read(engine: Engine) -> bytes:
-    chunk = await engine.read(await engine.open_stream("s"), Start.BEGINNING)
+async def read(engine: FileStore) -> bytes:
+    chunk = await engine.read(await engine.open("s"), Start.BEGINNING)
     try:
         return b"".join(part for part in chunk.parts if isinstance(part, bytes))
     finally:
@@ -63,7 +63,7 @@ async def read(engine: Engine) -> bytes:
 
 
 async def test_a_read_that_the_disk_refuses_leaves_nothing_open(
-    engine: Engine, disk: ColdDisk
+    engine: FileStore, disk: ColdDisk
 ) -> None:
     disk.fail("pread", errno.EIO, ".seg", times=1)
     with pytest.raises(StreamUnreadable, match="Input/output"):
@@ -72,7 +72,7 @@ async def test_a_read_that_the_disk_refuses_leaves_nothing_open(
 
 
 async def test_a_reader_that_leaves_while_a_file_is_opened_leaves_nothing_open(
-    engine: Engine, disk: ColdDisk
+    engine: FileStore, disk: ColdDisk
 ) -> None:
     gate = disk.hold("open_read", ".seg")
     reading = asyncio.ensure_future(read(engine))
@@ -83,11 +83,11 @@ async def test_a_reader_that_leaves_while_a_file_is_opened_leaves_nothing_open(
     gate.open()
 
 
-async def large_chunk(engine: Engine, path: str) -> Chunk:
-    return await engine.read(await engine.open_stream(path), Start.BEGINNING)
+async def large_chunk(engine: FileStore, path: str) -> Chunk:
+    return await engine.read(await engine.open(path), Start.BEGINNING)
 
 
-async def large_streams(engine: Engine, number: int) -> None:
+async def large_streams(engine: FileStore, number: int) -> None:
     for path in range(number):
         await engine.create(Create(f"large{path}", BYTES), b"x" * 70_000)
         stream = await engine._find(f"large{path}")
@@ -95,7 +95,7 @@ async def large_streams(engine: Engine, number: int) -> None:
 
 
 async def test_chunks_wait_while_too_many_have_their_files_open(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await large_streams(engine, 3)
     engine._core.reader._room = asyncio.Semaphore(1)
@@ -117,7 +117,7 @@ async def test_chunks_wait_while_too_many_have_their_files_open(
 
 
 async def test_where_there_are_no_more_descriptors_those_kept_open_are_given_back(
-    engine: Engine, disk: ColdDisk, caplog: pytest.LogCaptureFixture
+    engine: FileStore, disk: ColdDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader = engine._core.reader
     assert await read(engine) == b"one.two."
@@ -155,7 +155,7 @@ async def test_whoever_leaves_a_reading_at_any_step_leaves_no_file_open(
         await made.append("s", b"y" * 80_000)
     # Messages are looked up when they have been read, and pieces of a stream before.
     most = 1_000_000 if verb in {"read_messages", "tail"} else 100_000
-    engine = await Engine.open(tmp_path / "data", Settings(max_read_bytes=most), disk)
+    engine = await FileStore.at(tmp_path / "data", Settings(max_read_bytes=most), disk)
     executor = engine._core.executor._executor
     assert isinstance(executor, ThreadPoolExecutor)
     streams = Streams(engine)
@@ -187,13 +187,13 @@ async def test_a_file_that_is_replaced_by_a_copy_is_read_anew(
 ) -> None:
     """Torn bytes at the end of a file with another name: the first write goes to a copy."""
     data = tmp_path / "data"
-    engine = await Engine.open(data, Settings(), disk)
+    engine = await FileStore.at(data, Settings(), disk)
     await engine.create(Create("s", BYTES), b"one.")
     await engine.close()
     segment = next((data / "streams" / names.directory_of("s")).glob("*.seg"))
     segment.write_bytes(b"one." + b"torn torn torn")
     os.link(segment, tmp_path / "backup")
-    engine = await Engine.open(data, Settings(), disk)
+    engine = await FileStore.at(data, Settings(), disk)
     assert await read(engine) == b"one."
     await engine.append(Append("s", BYTES), b"two.")
     await in_files(engine)
@@ -206,7 +206,7 @@ async def test_a_file_that_is_replaced_by_a_copy_is_read_anew(
 async def test_a_sync_that_fails_in_building_a_fork_is_final_for_all_writes(
     tmp_path: Path, disk: ColdDisk
 ) -> None:
-    engine = await Engine.open(tmp_path / "data", Settings(segment_bytes=8), disk)
+    engine = await FileStore.at(tmp_path / "data", Settings(segment_bytes=8), disk)
     await engine.create(Create("s", BYTES), b"one.two.")
     await engine.append(Append("s", BYTES), b"three.")
     await in_files(engine)

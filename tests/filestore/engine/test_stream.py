@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.stream import Payload
 from durable_streams.filestore.files import names
 from durable_streams.filestore.format.index import unpack_opening
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import TooManyProducers
 from durable_streams.settings import KIB, MIB, Settings
@@ -24,20 +24,20 @@ LARGEST = 2**53 - 1  # 16 digits: an epoch, while the sequence has one
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+async def engine(tmp_path: Path) -> AsyncIterator[FileStore]:
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await engine.create(Create("s", BYTES), b"")
     yield engine
     await engine.close()
 
 
-async def append(engine: Engine, producer: int | None = None, path: str = "s") -> None:
+async def append(engine: FileStore, producer: int | None = None, path: str = "s") -> None:
     claim = None if producer is None else ProducerClaim(f"{producer:0250}", LARGEST, 0)
     await engine.append(Append(path, BYTES, producer=claim), b"x")
 
 
 async def test_an_index_is_not_begun_for_less_than_the_table_it_opens_with(
-    engine: Engine, tmp_path: Path
+    engine: FileStore, tmp_path: Path
 ) -> None:
     await asyncio.gather(*(append(engine, producer) for producer in range(100)))
     await asyncio.gather(*(append(engine) for _ in range(1000)))
@@ -56,7 +56,7 @@ async def test_an_index_is_not_begun_for_less_than_the_table_it_opens_with(
 async def test_a_stream_takes_as_many_producers_as_their_table_has_room_for(
     tmp_path: Path,
 ) -> None:
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await engine.create(Create("s", BYTES), b"")
     await asyncio.gather(*(append(engine, producer) for producer in range(MOST // TEXT)))
     for _ in range(2):
@@ -65,11 +65,11 @@ async def test_a_stream_takes_as_many_producers_as_their_table_has_room_for(
         await append(engine, 0)  # a retry
         await append(engine)
         await engine.close()
-        engine = await Engine.open(tmp_path / "data", SETTINGS)
+        engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await engine.close()
 
 
-async def test_streams_with_many_producers_take_the_place_of_others(engine: Engine) -> None:
+async def test_streams_with_many_producers_take_the_place_of_others(engine: FileStore) -> None:
     for path in ("a", "b", "c"):
         await engine.create(Create(path, BYTES), b"")
     catalog = engine._core.catalog
@@ -89,7 +89,7 @@ async def test_streams_with_many_producers_take_the_place_of_others(engine: Engi
     assert catalog._bytes == stream.cost_bytes
 
 
-async def test_an_append_that_failed_does_not_count(engine: Engine) -> None:
+async def test_an_append_that_failed_does_not_count(engine: FileStore) -> None:
     stream = await engine._find("s")
     claim = ProducerClaim("p", 0, 0)
     append = Append("s", BYTES, producer=claim)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.engine.runtime import Runtime
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import DataDirectoryError, DiskFull, StorageFailed
 from durable_streams.settings import Durability
 from tests.copying import copy_live
@@ -29,21 +29,21 @@ THREADS = 3 + 8
 """The workers, and what is in the executor."""
 
 PLACES = {
-    "engine.apply.Applier._take": "apply",
-    "storage.writer.StreamWriter.append": "apply",
-    "storage.writer.StreamWriter.strayed": "apply",
-    "storage.writer.StreamWriter.take_dirty": "apply",
-    "storage.writer.StreamWriter.synced": "apply",
-    "engine.checkpoints.sync_dirty": "checkpoint",
-    "storage.journal.Journal.write": "commit",
-    "engine.clock.Clock.look": "ticks",
-    "engine.room.Room.look": "ticks",
-    "engine.uses.Uses._write_some": "uses",
-    "engine.lifetimes.Reclaimer._walk": "reclaimer",
-    "engine.verification.Verifier._walk": "verifier",
-    "engine.trash.Trash._remove": "trash",
-    "engine.core.Core._free_journal": "a step on the event loop",
-    "engine.stream.Stream.forget_applied": "what follows a write",
+    "filestore.engine.apply.Applier._take": "apply",
+    "filestore.files.writer.StreamWriter.append": "apply",
+    "filestore.files.writer.StreamWriter.strayed": "apply",
+    "filestore.files.writer.StreamWriter.take_dirty": "apply",
+    "filestore.files.writer.StreamWriter.synced": "apply",
+    "filestore.engine.checkpoints.sync_dirty": "checkpoint",
+    "filestore.files.journal.Journal.write": "commit",
+    "filestore.engine.clock.Clock.look": "ticks",
+    "filestore.engine.room.Room.look": "ticks",
+    "filestore.engine.uses.Uses._write_some": "uses",
+    "filestore.engine.lifetimes.Reclaimer._walk": "reclaimer",
+    "filestore.engine.verification.Verifier._walk": "verifier",
+    "filestore.engine.trash.Trash._remove": "trash",
+    "filestore.engine.core.Core._free_journal": "a step on the event loop",
+    "filestore.engine.stream.Stream.forget_applied": "what follows a write",
 }
 
 
@@ -59,7 +59,7 @@ async def no_threads_are_left() -> None:
 
 async def left_unclean(data: Path) -> None:
     """A killed server that did not sync, with something in its trash."""
-    engine = await Engine.open(data, replace(SETTINGS, durability=Durability.NONE))
+    engine = await FileStore.at(data, replace(SETTINGS, durability=Durability.NONE))
     await put(engine, "s", b"one.")
     copy_live(data, data.with_name("image"))
     await engine.close()
@@ -88,7 +88,7 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     with monkeypatch.context() as patch:
         patch.setattr(f"durable_streams.{place}", buggy)
         is_open = what == "trash"  # which begins with what it finds
-        engine = await Engine.open(tmp_path / "image", SETTINGS)
+        engine = await FileStore.at(tmp_path / "image", SETTINGS)
         is_open = True
         with suppress(StorageFailed):  # where it comes sooner
             await append(engine, "s", b"two.")
@@ -106,7 +106,7 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     told = [record for record in caplog.records if what in record.getMessage() and record.exc_info]
     assert told, caplog.text
     assert f"({what})" in str(engine.bug)
-    survivor = await Engine.open(tmp_path / "image", SETTINGS)
+    survivor = await FileStore.at(tmp_path / "image", SETTINGS)
     await append(survivor, "s", b"three.")
     assert (await content(survivor, "s")).endswith(b"three.")
     await survivor.close()
@@ -135,13 +135,13 @@ async def test_a_fork_that_becomes_durable_when_nothing_comes_to_files_any_more_
 
 
 async def test_a_task_that_somebody_else_cancels_is_missed(tmp_path: Path) -> None:
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     for task in asyncio.all_tasks():
         if task.get_name() == "durable-streams-ticks":
             task.cancel()
     while engine.bug is None:
         await asyncio.sleep(0)
-    assert isinstance(engine.write_refusal(), StorageFailed)
+    assert isinstance(engine.refusal(), StorageFailed)
     await engine.close()
 
 
@@ -149,7 +149,7 @@ def test_streams_in_a_task_that_the_loop_s_end_cancels_are_closed_as_they_should
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def use(began: asyncio.Event) -> None:
-        engine = await Engine.open(tmp_path / "data", SETTINGS)
+        engine = await FileStore.at(tmp_path / "data", SETTINGS)
         try:
             await put(engine, "s", b"one.")
             began.set()
@@ -164,7 +164,7 @@ def test_streams_in_a_task_that_the_loop_s_end_cancels_are_closed_as_they_should
         assert not left.done()
 
     async def what_recovery_found() -> str:
-        engine = await Engine.open(tmp_path / "data", SETTINGS)
+        engine = await FileStore.at(tmp_path / "data", SETTINGS)
         await engine.close()
         return engine.recovery
 
@@ -178,7 +178,7 @@ def test_streams_in_a_task_that_the_loop_s_end_cancels_are_closed_as_they_should
 
 
 async def test_all_threads_are_there_before_anything_is_asked(tmp_path: Path) -> None:
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     assert len(ours()) == THREADS
     await engine.close()
     await no_threads_are_left()
@@ -200,15 +200,15 @@ async def test_without_enough_threads_nothing_is_opened_and_nothing_is_left(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", limited)
         with pytest.raises(DataDirectoryError, match=r"threads .*pids\.max"):
-            await Engine.open(tmp_path / "data", SETTINGS)
+            await FileStore.at(tmp_path / "data", SETTINGS)
     await no_threads_are_left()
     assert not (tmp_path / "data").exists()
 
 
 async def test_a_directory_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
-    engine = await Engine.open(tmp_path / "data", SETTINGS)
+    engine = await FileStore.at(tmp_path / "data", SETTINGS)
     with pytest.raises(DataDirectoryError, match="in use"):
-        await Engine.open(tmp_path / "data", SETTINGS)
+        await FileStore.at(tmp_path / "data", SETTINGS)
     await engine.close()
     await no_threads_are_left()
 
@@ -218,24 +218,29 @@ async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_
 ) -> None:
     monkeypatch.setattr("durable_streams.filestore.engine.forgotten.PATIENCE_S", 0.0)
     disk = StagedDisk()
-    await (await Engine.open(tmp_path / "data", SETTINGS)).close()
+    await (await FileStore.at(tmp_path / "data", SETTINGS)).close()
     gate = disk.hold("pwrite", "data/journal")
-    opening = asyncio.create_task(Engine.open(tmp_path / "data", SETTINGS, disk))
+    opening = asyncio.create_task(FileStore.at(tmp_path / "data", SETTINGS, disk))
     await asyncio.to_thread(gate.reached.wait)
     opening.cancel()
     with suppress(asyncio.CancelledError):
         await opening
     with pytest.raises(DataDirectoryError, match="in use"):
-        await Engine.open(tmp_path / "data", SETTINGS)
+        await FileStore.at(tmp_path / "data", SETTINGS)
     gate.open()
     await no_threads_are_left()
     assert not disk.open_files
-    await (await Engine.open(tmp_path / "data", SETTINGS)).close()
+    await (await FileStore.at(tmp_path / "data", SETTINGS)).close()
 
 
 @pytest.mark.parametrize(
     "place",
-    ["engine.engine.Core", "engine.engine.Verifier", "engine.core.Ticks", "engine.engine.Uses"],
+    [
+        "filestore.store.Core",
+        "filestore.store.Verifier",
+        "filestore.engine.core.Ticks",
+        "filestore.store.Uses",
+    ],
 )
 async def test_a_directory_with_which_nothing_can_begin_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
@@ -247,11 +252,11 @@ async def test_a_directory_with_which_nothing_can_begin_is_given_up(
     with monkeypatch.context() as patch:
         patch.setattr(f"durable_streams.{place}", buggy)
         with pytest.raises(KeyError):
-            await Engine.open(tmp_path / "image", SETTINGS)
+            await FileStore.at(tmp_path / "image", SETTINGS)
     await no_threads_are_left()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    await (await Engine.open(tmp_path / "image", SETTINGS)).close()
+    await (await FileStore.at(tmp_path / "image", SETTINGS)).close()
 
 
 # -- closing -------------------------------------------------------------------------------
@@ -260,7 +265,7 @@ async def test_a_directory_with_which_nothing_can_begin_is_given_up(
 async def test_the_directory_is_ours_until_all_that_runs_in_it_has_ended(tmp_path: Path) -> None:
     disk, data = StagedDisk(), tmp_path / "data"
     await (await started(data, disk)).close()
-    engine = await Engine.open(data, SETTINGS, disk)
+    engine = await FileStore.at(data, SETTINGS, disk)
     gate = disk.hold("open_read", "data/streams/s@")
     reading = asyncio.create_task(content(engine, "s"))
     await asyncio.to_thread(gate.reached.wait)
@@ -272,10 +277,10 @@ async def test_the_directory_is_ours_until_all_that_runs_in_it_has_ended(tmp_pat
         await asyncio.sleep(0)
     assert not closing.done()
     with pytest.raises(DataDirectoryError, match="in use"):
-        await Engine.open(data, SETTINGS)
+        await FileStore.at(data, SETTINGS)
     gate.open()
     await closing
-    await (await Engine.open(data, SETTINGS)).close()
+    await (await FileStore.at(data, SETTINGS)).close()
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -319,7 +324,7 @@ async def test_a_reader_who_cannot_be_told_of_an_append_harms_nobody(
         def ended(self, _: object) -> None:
             raise KeyError("another bug")
 
-    stream, tail = await engine.open_stream("s"), (await engine.head("s")).tail
+    stream, tail = await engine.open("s"), (await engine.head("s")).tail
     assert engine.subscribe(stream, tail, Buggy())
     await append(engine, "s", b"two.")
     assert engine.subscribe(stream, (await engine.head("s")).tail, Buggy())

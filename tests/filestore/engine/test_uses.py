@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from weakref import ref
 
-    from durable_streams.filestore.engine.engine import Engine
     from durable_streams.filestore.engine.operations import Operation
+    from durable_streams.filestore.store import FileStore
     from tests.simulation.scheduler import Scheduler
 
 TTL_S = 60
@@ -35,17 +35,17 @@ def nothing_blocks_the_loop() -> None:
     """The simulated executor does its jobs on the loop's thread, so everything does."""
 
 
-async def long_poll(engine: Engine) -> None:
-    stream = await engine.open_stream("s")
+async def long_poll(engine: FileStore) -> None:
+    stream = await engine.open("s")
     with engine.following(stream):
         await engine.wait(stream, stream.info().tail, 3 * TTL_S)  # type: ignore[attr-defined]
 
 
-async def live_read(engine: Engine) -> None:
+async def live_read(engine: FileStore) -> None:
     await Streams(engine).read("s", "now", live=True, timeout_s=3 * TTL_S)
 
 
-async def tail(engine: Engine) -> None:
+async def tail(engine: FileStore) -> None:
     messages = Streams(engine).tail("s")
     await anext(messages)
     await passes(3 * TTL_S)  # its consumer is busy with the first message
@@ -57,9 +57,9 @@ READERS = pytest.mark.parametrize("reader", [long_poll, live_read, tail])
 
 @READERS
 def test_a_ttl_counts_from_the_end_of_the_last_reader_that_follows(
-    tmp_path: Path, reader: Callable[[Engine], Awaitable[None]]
+    tmp_path: Path, reader: Callable[[FileStore], Awaitable[None]]
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s")
         await reader(engine)
         await passes(TTL_S - 1)
@@ -74,9 +74,9 @@ def test_a_ttl_counts_from_the_end_of_the_last_reader_that_follows(
 
 
 def test_it_counts_from_the_end_of_the_last_not_of_the_first(tmp_path: Path) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s")
-        stream = await engine.open_stream("s")
+        stream = await engine.open("s")
         with engine.following(stream):
             with engine.following(stream):
                 await passes(TTL_S * 2)
@@ -88,9 +88,9 @@ def test_it_counts_from_the_end_of_the_last_not_of_the_first(tmp_path: Path) -> 
 
 
 def test_a_followed_stream_is_not_reclaimed_and_can_be_forked(tmp_path: Path) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s")
-        with engine.following(await engine.open_stream("s")):
+        with engine.following(await engine.open("s")):
             await passes(10 * TTL_S)
             assert on_disk(tmp_path, "s")
             await engine.create(Create("fork", BYTES, fork=ForkRequest("s")), b"")
@@ -111,11 +111,11 @@ def last_use_on_disk_s(data: Path, path: str) -> float:
 def test_a_crash_takes_some_seconds_at_most_of_the_time_that_a_stream_was_used(
     tmp_path: Path,
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s", Lifetime(ttl_s=3600))
         for _second in range(100):
             await passes(1)
-            await engine.open_stream("s")
+            await engine.open("s")
         now_s = engine._core.now_ms() / 1000
         assert now_s - 6 <= last_use_on_disk_s(tmp_path, "s") <= now_s
 
@@ -125,9 +125,9 @@ def test_a_crash_takes_some_seconds_at_most_of_the_time_that_a_stream_was_used(
 def test_a_crash_takes_a_minute_at_most_of_the_time_that_a_stream_was_followed(
     tmp_path: Path,
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s", Lifetime(ttl_s=3600))
-        with engine.following(await engine.open_stream("s")):
+        with engine.following(await engine.open("s")):
             await passes(10_000)
             now_s = engine._core.now_ms() / 1000
             assert now_s - 62 <= last_use_on_disk_s(tmp_path, "s") <= now_s
@@ -138,9 +138,9 @@ def test_a_crash_takes_a_minute_at_most_of_the_time_that_a_stream_was_followed(
 def test_a_stream_whose_deletion_failed_late_is_watched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s", Lifetime(ttl_s=3600))
-        stream = await engine.open_stream("s")
+        stream = await engine.open("s")
         waiting: list[Operation] = []
         monkeypatch.setattr(engine._core, "submit", waiting.append)
         engine._endings._delete(await engine._find("s"))
@@ -156,9 +156,9 @@ def test_a_stream_whose_deletion_failed_late_is_watched_again(
 
 
 def test_idle_followers_cost_a_write_a_minute(tmp_path: Path) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s", Lifetime(ttl_s=100_000))
-        with engine.following(await engine.open_stream("s")):
+        with engine.following(await engine.open("s")):
             before = (await engine._find("s")).sidecar.version
             await passes(3600)
             written = (await engine._find("s")).sidecar.version - before
@@ -170,7 +170,7 @@ def test_idle_followers_cost_a_write_a_minute(tmp_path: Path) -> None:
 def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers_wait(
     tmp_path: Path,
 ) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         streams = []
         with ExitStack() as following:
             for number in range(300):
@@ -194,9 +194,9 @@ def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers
 
 
 def test_the_last_use_of_a_stream_that_the_cache_has_dropped_is_remembered(tmp_path: Path) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s", Lifetime(ttl_s=16))
-        with engine.following(await engine.open_stream("s")):
+        with engine.following(await engine.open("s")):
             for number in range(5):
                 await make(engine, f"other/{number}")
             await passes(100.3)
@@ -209,12 +209,12 @@ def test_the_last_use_of_a_stream_that_the_cache_has_dropped_is_remembered(tmp_p
 
 
 def test_a_drain_remembers_when_followed_streams_were_last_used(tmp_path: Path) -> None:
-    async def follow_to_the_end(engine: Engine, _: Scheduler) -> None:
+    async def follow_to_the_end(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s")
-        engine.following(await engine.open_stream("s")).__enter__()
+        engine.following(await engine.open("s")).__enter__()
         await passes(10 * TTL_S)
 
-    async def restarted(engine: Engine, _: Scheduler) -> None:
+    async def restarted(engine: FileStore, _: Scheduler) -> None:
         await passes(TTL_S - 2)
         await engine.head("s")
 
@@ -223,10 +223,10 @@ def test_a_drain_remembers_when_followed_streams_were_last_used(tmp_path: Path) 
 
 
 def test_an_expiry_time_ends_a_stream_and_its_readers_all_the_same(tmp_path: Path) -> None:
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         end_ms = engine._core.now_ms() + TTL_S * 1000
         await make(engine, "s", Lifetime(None, "as the client wrote it", end_ms))
-        stream = await engine.open_stream("s")
+        stream = await engine.open("s")
         with engine.following(stream):
             with pytest.raises(StreamNotFound):
                 await engine.wait(stream, (await engine._find("s")).durable.offset, 1000.0)
@@ -251,7 +251,7 @@ def test_only_the_streams_that_were_used_or_whose_time_has_come_are_looked_at(
         looked.append(stream.path)
         return unwritten(stream)
 
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         for number in range(200):
             await make(engine, f"s/{number}", Lifetime(ttl_s=100_000))
         for stream in engine._core.catalog.mortal():
@@ -264,7 +264,7 @@ def test_only_the_streams_that_were_used_or_whose_time_has_come_are_looked_at(
         await passes(HORIZON_S + 2)
         assert len(set(looked)) == 200
         assert len(looked) <= 2 * 200  # once or twice each, where it was 120 times
-        await engine.open_stream("s/7")
+        await engine.open("s/7")
         looked.clear()
         await passes(1)
         assert looked.count("s/7") <= 4
@@ -281,7 +281,7 @@ def test_streams_that_are_due_together_are_looked_at_in_slices(
     slices: list[int] = []
     monkeypatch.setattr(uses, "SLICE", 5)
 
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         look = engine._uses._look
 
         def noted(due: list[ref[Stream]]) -> None:
@@ -304,14 +304,14 @@ def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
 ) -> None:
     monkeypatch.setattr(uses, "MOST_UNWRITTEN", most)
 
-    async def used(engine: Engine) -> int:
+    async def used(engine: FileStore) -> int:
         """Use all streams; how many of them have it in their sidecar then."""
         for number in range(3):
-            await engine.open_stream(f"s/{number}")
+            await engine.open(f"s/{number}")
         await passes(2)
         return sum(stream.sidecar.version > 1 for stream in engine._core.catalog.mortal())
 
-    async def life(engine: Engine, _: Scheduler) -> None:
+    async def life(engine: FileStore, _: Scheduler) -> None:
         for number in range(3):
             await make(engine, f"s/{number}", Lifetime(ttl_s=3600))
         await passes(10)
@@ -322,10 +322,10 @@ def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
 
 
 def test_a_jump_of_the_clock_sends_readers_of_expired_streams_away_at_once(tmp_path: Path) -> None:
-    async def life(engine: Engine, scheduler: Scheduler) -> None:
+    async def life(engine: FileStore, scheduler: Scheduler) -> None:
         end_ms = engine._core.now_ms() + 1000 * 86_400
         await make(engine, "s", Lifetime(None, "as the client wrote it", end_ms))
-        stream = await engine.open_stream("s")
+        stream = await engine.open("s")
         waiting = asyncio.ensure_future(
             engine.wait(stream, (await engine._find("s")).durable.offset, 1000.0)
         )

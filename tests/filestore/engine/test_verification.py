@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from durable_streams.filestore.engine import catalog
-from durable_streams.filestore.engine.engine import Engine
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.filestore.files.stream_files import LoadedStream, load
+from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import StreamDamaged
 from durable_streams.model.offsets import Start
@@ -23,17 +23,17 @@ UNSYNCED = Settings(durability=Durability.INTERVAL, sync_interval_s=3600)
 SYNCED = Settings(max_open_streams=1)
 
 
-async def append(engine: Engine, path: str, body: bytes) -> None:
+async def append(engine: FileStore, path: str, body: bytes) -> None:
     await engine.append(Append(path, BYTES), body)
 
 
-async def in_files(engine: Engine, path: str) -> None:
+async def in_files(engine: FileStore, path: str) -> None:
     stream = await engine._find(path)
     await engine._core.applied_to(stream, stream.durable.offset)
 
 
-async def content(engine: Engine, path: str) -> bytes:
-    chunk = await engine.read(await engine.open_stream(path), Start.BEGINNING)
+async def content(engine: FileStore, path: str) -> bytes:
+    chunk = await engine.read(await engine.open(path), Start.BEGINNING)
     try:
         return b"".join(part for part in chunk.parts if isinstance(part, bytes))
     finally:
@@ -64,7 +64,7 @@ async def until_unmarked(data: Path) -> None:
 @pytest.fixture
 async def data(tmp_path: Path) -> Path:
     """What a power cut left of two streams whose last append was not synced."""
-    engine = await Engine.open(tmp_path / "data", UNSYNCED)
+    engine = await FileStore.at(tmp_path / "data", UNSYNCED)
     for path in ("a", "far/away"):
         await engine.create(Create(path, BYTES), b"AAAA")
         await append(engine, path, b"BBBB")
@@ -85,14 +85,14 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_every_stream_is_verified_and_then_the_unclean_end_is_forgotten(data: Path) -> None:
-    engine = await Engine.open(data, SYNCED)
+    engine = await FileStore.at(data, SYNCED)
     await until_unmarked(data)
     await engine.close()
     for path in ("a", "far/away"):
         segment = next(directory(data, path).glob("*.seg"))
         assert segment.read_bytes() == b"AAAA"
     flip(data, "a")
-    engine = await Engine.open(data, SYNCED)
+    engine = await FileStore.at(data, SYNCED)
     with pytest.raises(StreamDamaged):
         await content(engine, "a")
     assert await content(engine, "far/away") == b"AAAA"
@@ -101,7 +101,7 @@ async def test_every_stream_is_verified_and_then_the_unclean_end_is_forgotten(da
 
 @pytest.mark.usefixtures("slow")
 async def test_what_was_written_since_a_stream_was_verified_is_never_cut(data: Path) -> None:
-    engine = await Engine.open(data, SYNCED)
+    engine = await FileStore.at(data, SYNCED)
     await append(engine, "far/away", b"CCCC")
     await engine.create(Create("new", BYTES), b"one")
     await append(engine, "new", b"two")
@@ -132,7 +132,7 @@ async def test_so_many_streams_are_remembered_as_verified_and_others_are_verifie
         return load(disk, home, verify=verify)
 
     monkeypatch.setattr(catalog, "load", noted)
-    engine = await Engine.open(data, SYNCED)
+    engine = await FileStore.at(data, SYNCED)
     while not engine._core.catalog._verified:  # the walk begins with another
         await asyncio.sleep(0)
     await append(engine, "far/away", b"CCCC")
@@ -154,14 +154,14 @@ async def test_what_was_left_behind_a_loss_is_not_met_again_by_later_segments(
         for suffix in (".seg", ".idx"):
             file = next(directory(data, "a").glob(f"*{suffix}"))
             file.with_name(file.name.replace("0-", f"{number}-", 1)).write_bytes(left)
-    engine = await Engine.open(data, SYNCED)
+    engine = await FileStore.at(data, SYNCED)
     await until_unmarked(data)
     await engine.close()
     settings = Settings(segment_bytes=8)
-    engine = await Engine.open(data, settings)
+    engine = await FileStore.at(data, settings)
     await append(engine, "a", b"CCCCCCCC")
     await engine.close()
-    engine = await Engine.open(data, settings)
+    engine = await FileStore.at(data, settings)
     assert (await engine.head("a")).tail == (1, 8)
     await engine.close()
 
@@ -171,17 +171,17 @@ async def test_an_end_before_all_are_verified_leaves_the_rest_to_the_next_start(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for settings in (SYNCED, UNSYNCED):
-        engine = await Engine.open(data, settings)
+        engine = await FileStore.at(data, settings)
         await engine.close()
         assert is_marked(data)
     monkeypatch.undo()
-    engine = await Engine.open(data, SYNCED)
+    engine = await FileStore.at(data, SYNCED)
     await until_unmarked(data)
     await engine.close()
 
 
 async def test_where_writes_are_not_synced_the_mark_goes_with_a_proper_end(data: Path) -> None:
-    engine = await Engine.open(data, UNSYNCED)
+    engine = await FileStore.at(data, UNSYNCED)
     while engine._core.catalog.verifying:
         await asyncio.sleep(0)
     assert is_marked(data)
@@ -205,7 +205,7 @@ async def test_streams_that_cannot_be_looked_at_are_looked_at_again(
 ) -> None:
     monkeypatch.setattr("durable_streams.filestore.engine.verification._AGAIN_S", 0.001)
     disk = Unreadable()
-    engine = await Engine.open(data, SYNCED, disk)
+    engine = await FileStore.at(data, SYNCED, disk)
     while caplog.text.count("could not be verified") < 2:
         await asyncio.sleep(0)
     assert is_marked(data)

@@ -17,7 +17,6 @@ from durable_streams.filestore.engine.births import Births
 from durable_streams.filestore.engine.catalog import unreadable
 from durable_streams.filestore.engine.closing import Closing, in_turn
 from durable_streams.filestore.engine.core import Core
-from durable_streams.filestore.engine.decided import Decided
 from durable_streams.filestore.engine.endings import Endings
 from durable_streams.filestore.engine.errands import Errands
 from durable_streams.filestore.engine.lifetimes import Reclaimer
@@ -27,6 +26,7 @@ from durable_streams.filestore.engine.payloads import LARGE_BODY, prepare, try_p
 from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.engine.stream import own
 from durable_streams.filestore.engine.supervisor import Supervisor
+from durable_streams.filestore.engine.tickets import Decided, Errand
 from durable_streams.filestore.engine.uses import Uses
 from durable_streams.filestore.engine.verification import Verifier
 from durable_streams.filestore.engine.waiters import Turns
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from durable_streams.model.results import (
         Chunk,
         Created,
-        FileSlice,
         StreamInfo,
         StreamRef,
         Subscriber,
@@ -72,8 +71,8 @@ _PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a jou
 log = logging.getLogger("durable_streams.filestore.engine")
 
 
-class Engine:
-    """An open data directory and its streams; use :meth:`open` and :meth:`close`.
+class FileStore:
+    """An open data directory and its streams; use :meth:`at` and :meth:`close`.
 
     ``closed``: whether :meth:`close` is done.
     """
@@ -101,13 +100,13 @@ class Engine:
         self._closing = Closing(self.drain, self._steps_of_closing())
 
     @classmethod
-    async def open(
+    async def at(
         cls,
         data_dir: Path,
         settings: Settings,
         disk: Disk | None = None,
         runtime: Runtime | None = None,
-    ) -> Engine:
+    ) -> FileStore:
         """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
         runtime = runtime or Runtime()
         supervisor = Supervisor(runtime)
@@ -137,12 +136,12 @@ class Engine:
         await self._core.admission.admit()
         return await self._births.create(command, body)
 
-    def begin_create(self, command: Create, body: bytes) -> asyncio.Task[Created] | None:
+    def create_now(self, command: Create, body: bytes) -> Errand[Created] | None:
         """Begin :meth:`create`, which goes on whatever its caller does; None before its turn."""
         self._check_body(body)
         if not self._core.admission.is_open():
             return None
-        return self._errands.begin(self._births.create(command, body))
+        return Errand(self._errands.begin(self._births.create(command, body)))
 
     async def append(self, command: Append, body: bytes) -> Appended:
         """POST: append, close, or both in one step; durable when this returns."""
@@ -240,6 +239,11 @@ class Engine:
         self._check_usable(stream)
         await self._errands.do(self._endings.end(stream))
 
+    @property
+    def max_append_bytes(self) -> int:
+        """The largest body that is taken."""
+        return self.settings.max_append_bytes
+
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the streams' files, which lag behind."""
         return self._core.held_up()
@@ -259,11 +263,11 @@ class Engine:
         return stream.info()
 
     def open_now(self, path: str) -> StreamRef | None:
-        """:meth:`open_stream` if nothing has to be waited for, else None."""
+        """:meth:`open` if nothing has to be waited for, else None."""
         stream = self._core.catalog.ready(path)
         return self._use(stream) if stream is not None else None
 
-    async def open_stream(self, path: str) -> StreamRef:
+    async def open(self, path: str) -> StreamRef:
         """The stream at a path, for reading; renews a sliding TTL."""
         return self._use(self._core.catalog.ready(path) or await self._find(path))
 
@@ -292,25 +296,29 @@ class Engine:
         return self._core.reader.read_now(opened, start)
 
     async def read(
-        self, stream: StreamRef, start: Offset | Start, *, max_bytes: int | None = None
+        self,
+        stream: StreamRef,
+        start: Offset | Start,
+        *,
+        is_end: bool = False,
+        max_bytes: int | None = None,
     ) -> Chunk:
         """A bounded chunk from an offset, empty at the tail; the caller releases it.
 
-        ``max_bytes``: less than ``max_read_bytes``, but an append that has more comes whole.
+        ``is_end``: a chunk or publication ended there, so it needs no looking up.  ``max_bytes``:
+        less than ``max_read_bytes``, but an append that has more comes whole.
         """
         opened = own(stream)
         self._check_usable(opened)
         with self._missing_files(opened):
-            return await self._core.reader.read(opened, start, max_bytes=max_bytes)
+            return await self._core.reader.read(opened, start, is_end=is_end, max_bytes=max_bytes)
 
-    async def read_on(
-        self, stream: StreamRef, end: Offset, *, max_bytes: int | None = None
-    ) -> Chunk:
-        """:meth:`read` from where a chunk or publication ended, which needs no looking up."""
-        opened = own(stream)
-        self._check_usable(opened)
-        with self._missing_files(opened):
-            return await self._core.reader.read(opened, end, is_end=True, max_bytes=max_bytes)
+    async def bytes_of(self, chunk: Chunk) -> bytes:
+        """All bytes of a chunk."""
+        read = self._core.reader.read_slice
+        return b"".join(
+            [part if isinstance(part, bytes) else await read(part) for part in chunk.parts]
+        )
 
     async def pieces(self, chunk: Chunk, size: int) -> AsyncIterator[bytes]:
         """The bytes of a chunk, so many at a time, each read when it is asked for.
@@ -339,13 +347,9 @@ class Engine:
             self._check_there(stream)
             raise unreadable(self._core.directory, stream.path, error) from error
 
-    async def append_sizes(self, chunk: Chunk) -> list[int]:
+    async def sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""
-        return await self._core.reader.append_sizes(chunk)
-
-    async def read_slice(self, part: FileSlice) -> bytes:
-        """The bytes of a chunk's slice."""
-        return await self._core.reader.read_slice(part)
+        return await self._core.reader.sizes(chunk)
 
     async def wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
         """Wait until there is data past ``at`` or the stream is closed.
@@ -418,7 +422,7 @@ class Engine:
 
     # -- going down ------------------------------------------------------------------------
 
-    def write_refusal(self) -> StreamError | None:
+    def refusal(self) -> StreamError | None:
         """Why no write is taken now; None if writes are."""
         return self._core.refusal()
 

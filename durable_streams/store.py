@@ -1,0 +1,168 @@
+"""What a store of streams promises: the border between stores and all who use them.
+
+The library, the HTTP server and the command line know a :class:`Store` and nothing behind it.  Each
+implementation passes ``tests/store_contract``, which says the promises as tests.
+
+Time.  Everything runs on one event loop.  What is named ``*_now`` never waits: it does what the
+method without ``_now`` does, or returns None, which says nothing but "not now".  A caller that is
+cancelled leaves the store as it was or as it asked for, never between; a write that was on its way
+may still be stored.
+
+Durability.  An outcome that is returned, or raised, stays true whatever crashes: what a write says
+it stored is stored, and what was refused because of another write is refused for one that is
+stored.  Readers see durable bytes only.
+
+Failure.  Methods raise :class:`~durable_streams.model.errors.StreamError`, whose subclasses say
+what happened, and ``OSError`` if the system refuses to open or read a file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractContextManager
+
+    from durable_streams.model.commands import Append, Create
+    from durable_streams.model.errors import StreamError
+    from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.results import (
+        Appended,
+        Chunk,
+        Created,
+        StreamInfo,
+        StreamRef,
+        Subscriber,
+    )
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Ticket(Protocol[T_co]):
+    """A write on its way, whose answer is there when it is settled."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether the answer is not known yet."""
+
+    def when_settled(self, callback: Callable[[], None]) -> None:
+        """Call back once, on the event loop, when a pending write is settled."""
+
+    def outcome(self) -> T_co:
+        """The answer of a settled write; raises what it failed with."""
+
+
+class Store(Protocol):
+    """Streams at paths; used on the event loop that it was opened in.
+
+    ``max_append_bytes``: of a body; a larger one raises ``PayloadTooLarge``.
+    """
+
+    @property
+    def max_append_bytes(self) -> int:
+        """The largest body of an append or create."""
+
+    # -- writes ----------------------------------------------------------------------------
+
+    def create_now(self, command: Create, body: bytes) -> Ticket[Created] | None:
+        """Begin :meth:`create`; it goes on whatever its caller does."""
+
+    async def create(self, command: Create, body: bytes) -> Created:
+        """Make a stream, fresh or as a fork, or find that the same one is there; durable."""
+
+    def append_now(self, command: Append, body: bytes) -> Ticket[Appended] | None:
+        """Begin :meth:`append`; it goes on whatever its caller does."""
+
+    async def append(self, command: Append, body: bytes) -> Appended:
+        """Append, close, or both in one step; durable when this returns."""
+
+    async def delete(self, path: str) -> None:
+        """End a stream: for good, or only for its forks as long as they need it; durable."""
+
+    # -- reads -----------------------------------------------------------------------------
+
+    async def head(self, path: str) -> StreamInfo:
+        """What is known of a stream; no use of it."""
+
+    def open_now(self, path: str) -> StreamRef | None:
+        """:meth:`open`, now."""
+
+    async def open(self, path: str) -> StreamRef:
+        """The stream at a path, for reading; a use, which renews a TTL."""
+
+    def following(self, stream: StreamRef) -> AbstractContextManager[None]:
+        """A context that a live reader is in: meanwhile no TTL ends the stream."""
+
+    def left_s(self, stream: StreamRef) -> int | None:
+        """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""
+
+    def read_now(self, stream: StreamRef, start: Offset | Start) -> Chunk | None:
+        """:meth:`read`, now, in the turn of the event loop in which the stream was opened."""
+
+    async def read(
+        self,
+        stream: StreamRef,
+        start: Offset | Start,
+        *,
+        is_end: bool = False,
+        max_bytes: int | None = None,
+    ) -> Chunk:
+        """A bounded chunk from an offset on, empty at the tail; to be used in a ``with`` block.
+
+        ``is_end``: ``start`` is where a chunk or a publication ended, which needs no looking up.
+        ``max_bytes``: at most so much, but an append that has more comes whole.
+        """
+
+    async def bytes_of(self, chunk: Chunk) -> bytes:
+        """All bytes of a chunk."""
+
+    def pieces(self, chunk: Chunk, size: int) -> AsyncIterator[bytes]:
+        """The bytes of a chunk, ``size`` at a time, each read when it is asked for.
+
+        What the chunk holds is given up: a reader that takes its time keeps nothing in memory.
+        """
+
+    async def sizes(self, chunk: Chunk) -> list[int]:
+        """How many bytes of a chunk each append in it has, in order."""
+
+    # -- live reads ------------------------------------------------------------------------
+
+    async def wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
+        """Wait until there is data past ``at`` or the stream is closed.
+
+        False after the timeout, or when the store drains; raises if the stream ends.
+        """
+
+    def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
+        """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
+
+    def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
+        """Stop that; no error if it had stopped."""
+
+    # -- health ----------------------------------------------------------------------------
+
+    @property
+    def bug(self) -> StreamError | None:
+        """Why a part of the store has ended, if one did: only a restart helps."""
+
+    def refusal(self) -> StreamError | None:
+        """Why no write is taken now; None if writes are."""
+
+    def writes_wait(self) -> bool:
+        """Whether a write that comes now has to wait for its turn."""
+
+    def out_of_service(self) -> list[str]:
+        """Paths of streams that cannot be used now, while the others can."""
+
+    # -- the end ---------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` is done."""
+
+    def drain(self) -> None:
+        """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
+
+    async def close(self) -> None:
+        """Drain, finish what was accepted, and let go of everything."""
