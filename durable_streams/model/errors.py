@@ -21,6 +21,7 @@ All can be pickled and copied: another process gets the same type, text and fiel
     ├── PayloadTooLarge           the body exceeds the limit
     ├── StreamNotFound            no such stream, or it expired
     ├── StreamGone                deleted, but forks still need its data
+    ├── OffsetGone                before the beginning of the stream that is there now
     ├── Conflict
     │   ├── StreamExists          … with another configuration
     │   ├── SourceGone            the fork's source is deleted
@@ -164,6 +165,23 @@ class StreamGone(StreamError):
             "they are deleted as well"
         )
         self.path = path
+
+
+class OffsetGone(StreamError):
+    """An offset lies before ``begin``, where the stream at ``path`` begins (410).
+
+    It is of a stream that was there before: whoever read that one begins anew.
+    """
+
+    def __init__(self, path: str, offset: Offset, begin: Offset) -> None:
+        super().__init__(
+            f"the stream {path!r} begins at {begin.token}, and {offset.token} lies before that, in "
+            "a stream that was there earlier: begin anew with offset -1, and with "
+            "'Cache-Control: no-cache' if a cache is on the way"
+        )
+        self.path = path
+        self.offset = offset
+        self.begin = begin
 
 
 class Conflict(StreamError):

@@ -72,6 +72,7 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.PayloadTooLarge: 413,
     e.StreamNotFound: 404,
     e.StreamGone: 410,
+    e.OffsetGone: 410,
     e.Conflict: 409,
     e.StreamExists: 409,
     e.SourceGone: 409,

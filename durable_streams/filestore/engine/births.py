@@ -19,7 +19,7 @@ from durable_streams.filestore.files.fork_files import ForkPlan, build
 from durable_streams.filestore.files.stream_files import DamagedFiles, LoadedStream
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
-from durable_streams.filestore.format.index import CHAIN_BYTES, Tail, root_of
+from durable_streams.filestore.format.index import Tail, root_of
 from durable_streams.filestore.format.sidecar import NO_FORKS, ForkOrigin, Sidecar, requested
 from durable_streams.model.commands import Append
 from durable_streams.model.errors import (
@@ -287,8 +287,10 @@ class Births:
         point, last_messages = await core.reader.locate(source, anchor), None
         if request.sub_offset or (source.is_json and anchor < source.durable.offset):
             point, last_messages = await self._inside(source, point, request.sub_offset)
-        if point.segment and not point.position:
-            point = Offset(point.segment - 1, source.sizes[point.segment - 1])
+        segments = source.segments
+        if point.segment > segments.first and not point.position:
+            before = point.segment - 1
+            point = Offset(before, segments.size_of(before, source.durable))
         now_ms = core.now_ms()
         lifetime = fork_lifetime(source.sidecar.lifetime(), command.lifetime)
         sidecar = Sidecar(
@@ -344,12 +346,7 @@ class Births:
         now_ms = core.now_ms()
         stream = Stream(
             command.path,
-            LoadedStream(
-                plan.sidecar,
-                tail,
-                list(source.sizes[: plan.point.segment]),
-                source.chains[: plan.point.segment * CHAIN_BYTES],
-            ),
+            LoadedStream(plan.sidecar, tail, source.segments.cut(plan.point.segment)),
             now_ms,
         )
         source.forked = True

@@ -18,7 +18,7 @@ import msgspec
 from durable_streams.filestore.engine.live import NOBODY, Audience
 from durable_streams.filestore.engine.producer_table import ProducerTable
 from durable_streams.filestore.format import index as index_format
-from durable_streams.filestore.format.index import CHAIN_BYTES, Tail
+from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.format.journal import AppendRecord
 from durable_streams.model.commands import FOREVER
 from durable_streams.model.results import StreamInfo
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.engine.live import Deliveries
     from durable_streams.filestore.engine.operations import Operation
+    from durable_streams.filestore.files.segments import Segments
     from durable_streams.filestore.files.stream_files import LoadedStream
     from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.model.commands import Append
@@ -83,7 +84,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     producer_id: str | None
     producer: ProducerState | None
     forgot: tuple[tuple[str, ProducerState], ...]
-    segments: int
+    segments: Segments
 
 
 class Stream:
@@ -95,7 +96,6 @@ class Stream:
         "audience",
         "birth",
         "building",
-        "chains",
         "content_type",
         "counted_bytes",
         "decided",
@@ -112,8 +112,8 @@ class Stream:
         "on_use",
         "path",
         "producers",
+        "segments",
         "sidecar",
-        "sizes",
         "unit",
         "use_written_ms",
     )
@@ -127,8 +127,7 @@ class Stream:
         self.is_json = media_type.is_json(sidecar.content_type)
         self.unit = media_type.unit(sidecar.content_type)
         self.decided = self.durable = self.applied = loaded.tail
-        self.sizes = tuple(loaded.sizes)
-        self.chains = loaded.chains
+        self.segments = loaded.segments
         self.producers = ProducerTable(loaded.producers) if loaded.producers else _NO_PRODUCERS
         self.counted_bytes = 0
         self.memory: Sequence[MemoryChunk] = ()
@@ -149,7 +148,7 @@ class Stream:
         """About what it takes in memory, beside what is on its way to its files."""
         more = (
             _PRODUCER_SHARE * self.producers.size_bytes
-            + _SIZE_BYTES * len(self.sizes)
+            + _SIZE_BYTES * len(self.segments.sizes)
             + _FORK_BYTES * len(self.sidecar.forks)
         )
         return STREAM_BYTES + more if more else STREAM_BYTES  # one number for all idle streams
@@ -219,15 +218,14 @@ class Stream:
             claim.id if claim else None,
             states.get(claim.id) if claim else None,
             tuple([(name, states[name]) for name in forgot]) if forgot else (),
-            len(self.sizes),
+            self.segments,
         )
         segment, position, index_position = tail.segment, tail.position, tail.index_position
         chain, opening = tail.chain, b""
-        sizes, chains, previous = self.sizes, self.chains, None
+        segments, previous = self.segments, None
         if payload.data and index_position and self._is_full(len(payload.data), settings):
             previous = (position, index_position)
-            sizes += (position,)
-            chains += chain
+            segments = segments.sealed(position, chain)
             segment, position, index_position = segment + 1, 0, 0
         if not index_position:
             opening, chain = index_format.pack_opening(
@@ -249,7 +247,7 @@ class Stream:
         record = AppendRecord(
             self.path, self.id, segment, position, index_position, tail.chain, line, payload.data
         )
-        self.sizes, self.chains = sizes, chains
+        self.segments = segments
         self.decided = Tail(
             segment,
             end,
@@ -293,8 +291,7 @@ class Stream:
     def take_back(self, before: Before) -> None:
         """Undo the latest reservation."""
         self.decided = before.tail
-        self.sizes = self.sizes[: before.segments]
-        self.chains = self.chains[: before.segments * CHAIN_BYTES]
+        self.segments = before.segments
         if before.producer_id is not None:
             if before.producer is None:
                 self.producers.remove(before.producer_id)
@@ -321,16 +318,6 @@ class Stream:
             known += 1
         if known:
             self.memory = self.memory[known:] or ()
-
-    def segment_size(self, segment: int) -> int:
-        """Durable bytes of a segment."""
-        return self.durable.position if segment == self.durable.segment else self.sizes[segment]
-
-    def chain_at_end(self, segment: int) -> bytes:
-        """The running checksum at the durable end of a segment."""
-        if segment == self.durable.segment:
-            return self.durable.chain
-        return self.chains[segment * CHAIN_BYTES : (segment + 1) * CHAIN_BYTES]
 
 
 def own(stream: StreamRef) -> Stream:

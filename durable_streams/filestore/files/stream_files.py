@@ -21,10 +21,10 @@ from durable_streams.filestore.files import names
 from durable_streams.filestore.files.fork_marks import is_forked
 from durable_streams.filestore.files.index_files import chain_at, continuation, line_at, time_before
 from durable_streams.filestore.files.missing import files_of, what_is_missing
+from durable_streams.filestore.files.segments import UNSEALED, Segments
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.index import (
-    CHAIN_BYTES,
     BadLine,
     Line,
     NewerIndex,
@@ -79,16 +79,14 @@ class NewerFiles(OSError):
 class LoadedStream:
     """A stream as its files prove it.
 
-    ``sizes``: final bytes of every segment before the last; ``chains``: the running checksum behind
-    each.  ``notes``: what was torn or left out, for the log.  ``missing``: of an incomplete stream,
+    ``notes``: what was torn or left out, for the log.  ``missing``: of an incomplete stream,
     which file is gone or cut.
     ``forked``: it has, or had, forks.
     """
 
     sidecar: Sidecar
     tail: Tail
-    sizes: list[int] = field(default_factory=list)
-    chains: bytes = b""
+    segments: Segments = UNSEALED
     producers: dict[str, ProducerState] = field(default_factory=dict)
     last_append_ms: int = 0
     cut: bool = False
@@ -175,7 +173,7 @@ def is_still_there(disk: Disk, directory: StrPath, stream_id: str) -> bool:
 def _continued(
     disk: Disk, directory: StrPath, loaded: LoadedStream, files: Files, verify: bool
 ) -> tuple[Opening, bytes] | None:
-    """The opening of the last index that continues those before it; fills ``sizes``."""
+    """The opening of the last index that continues those before it; fills ``segments``."""
     present = {number for number, kind in files if kind == "idx"}
     best: tuple[Opening, bytes] | None = None
     number = 0
@@ -185,8 +183,7 @@ def _continued(
             break
         if verify and best and not _is_sound(disk, directory, loaded, best, found[0]):
             loaded.cut = True
-            loaded.sizes.pop()
-            loaded.chains = loaded.chains[:-CHAIN_BYTES]
+            loaded.segments = loaded.segments.cut(number - 1)
             break
         best = found
         number += 1
@@ -226,8 +223,7 @@ def _opening(
     ending = chain_at(disk, directory, stream_id, number - 1, opening.previous[1])
     if ending is None or ending.hex() != opening.continues:
         return None
-    loaded.sizes.append(opening.previous[0])
-    loaded.chains += ending
+    loaded.segments = loaded.segments.sealed(opening.previous[0], ending)
     return opening, chain
 
 
