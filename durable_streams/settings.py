@@ -118,6 +118,11 @@ class Settings:
     streams' files; then ``Overloaded``.  While anything moves it waits for its turn.  ``math.inf``:
     it waits for its turn, however long that takes."""
 
+    remember_removed_s: float = 420.0
+    """How long after the end of a stream one that is made at its path begins above its segments, as
+    caches may still have pieces of it: at least 360 seconds more than what
+    ``HttpSettings.immutable_max_age_s`` says."""
+
     reclaim_delay_s: float = 3600.0
     """From a start, or a jump of the clock, until the files of expired streams may be removed."""
 
@@ -189,7 +194,8 @@ class HttpSettings:
     """Whether answers say ``private``, which keeps them out of shared caches."""
 
     immutable_max_age_s: int = 60
-    """How long caches may keep an answer that ends before the tail; longer if no path is reused."""
+    """How long caches may keep an answer that ends before the tail, and 300 s more while they ask
+    for it again; ``Settings.remember_removed_s`` has to be 360 s longer."""
 
     access_log: bool = False
     """Whether every request is logged; turns the fast lane off (server only)."""

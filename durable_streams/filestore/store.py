@@ -121,6 +121,7 @@ class FileStore:
                 journal,
                 verify=recovery.unsynced,
                 outages=recovery.kept,
+                removed=recovery.removed,
             )
             return cls(core, str(recovery))
         except BaseException:
@@ -238,6 +239,11 @@ class FileStore:
         stream = await self._find(path)
         self._check_usable(stream)
         await self._errands.do(self._endings.end(stream))
+
+    @property
+    def remember_removed_s(self) -> float:
+        """For how long after a removal a stream made at its path begins above it."""
+        return self.settings.remember_removed_s
 
     @property
     def max_append_bytes(self) -> int:

@@ -26,7 +26,7 @@ from durable_streams.http.heads import Heads
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.http.urls import stream_url
 from durable_streams.model.commands import Append, Create, Live, Read
-from durable_streams.model.offsets import ZERO, Start
+from durable_streams.model.offsets import Start
 from durable_streams.wire import replies
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class FastLane:
         stream = await handler.engine.open(command.path)
         chunk = await handler.engine.read(stream, command.start)
         try:
-            begin = ZERO if command.start is Start.BEGINNING else command.start
-            if not chunk.size_bytes and chunk.start != begin:
+            begins_there = command.start in (chunk.start, Start.BEGINNING)
+            if not chunk.size_bytes and not begins_there:
                 return None
             has_to_wait = not chunk.size_bytes and not chunk.closed
             with connection.live_read() if has_to_wait else nullcontext():

@@ -52,7 +52,18 @@ class StreamsHandler:
         clock: Callable[[], float] = time.time,
         random: random_module.Random | None = None,
     ) -> None:
-        """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes."""
+        """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes.
+
+        ``ValueError`` if caches might mix up streams that were at one path after each other.
+        """
+        least_s = caching.kept_s(settings.immutable_max_age_s)
+        if engine.remember_removed_s < least_s:
+            raise ValueError(
+                f"caches may keep pieces of streams for {least_s} s (immutable_max_age_s is "
+                f"{settings.immutable_max_age_s}), and the streams remember removed paths for "
+                f"{engine.remember_removed_s} s only: open them with "
+                f"Settings(remember_removed_s={least_s})"
+            )
         self.engine = engine
         self.settings = settings
         self.sender = Sender(

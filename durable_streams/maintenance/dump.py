@@ -10,10 +10,13 @@ from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import absolute
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.files.removed_file import NAME as REMOVED
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import journal as fmt
+from durable_streams.filestore.format import removed as removed_format
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.index import BadLine
+from durable_streams.filestore.format.removed import BadRemoved
 from durable_streams.filestore.format.sidecar import BadSidecar, NewerSidecar
 from durable_streams.maintenance.findings import Checked, Finding
 from durable_streams.maintenance.stream_check import StreamCheck
@@ -22,6 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_SHOWN = (
+    "segment",
+    "position",
+    "index_position",
+    "version",
+    "fork_id",
+    "fork_path",
+    "next_segment",
+)
 _PREVIEW = 48  # bytes of content shown without ``full``
 
 
@@ -48,9 +60,12 @@ def dump(path: Path, *, full: bool = False, disk: Disk | None = None) -> Iterato
         yield from _index(data)
     elif path.suffix == ".journal":
         yield from _journal(data, full=full)
+    elif path.name == REMOVED:
+        yield from _removed(data)
     else:
         raise NotDumpable(
-            f"{path} is no journal file (.journal), index (.idx) or sidecar ({names.SIDECAR}); "
+            f"{path} is no journal file (.journal), index (.idx), sidecar ({names.SIDECAR}) or "
+            f"{REMOVED}; "
             "segments (.seg) hold a stream's bytes as they are"
         )
 
@@ -94,6 +109,14 @@ def _sidecar(data: bytes) -> Iterator[str]:
     except NewerSidecar as error:
         yield f"NEWER: {error}"
     except BadSidecar as error:
+        yield f"DAMAGED: {error}"
+    yield from data.decode(errors="replace").splitlines()
+
+
+def _removed(data: bytes) -> Iterator[str]:
+    try:
+        removed_format.unpack(data)
+    except BadRemoved as error:
         yield f"DAMAGED: {error}"
     yield from data.decode(errors="replace").splitlines()
 
@@ -155,7 +178,7 @@ def _record(record: fmt.Record, *, full: bool) -> str:
     kind = type(record).__name__.removesuffix("Record").lower()
     text = f"{kind} {record.path!r} {record.id}"
     fields = msgspec.structs.asdict(record)
-    for name in ("segment", "position", "index_position", "version", "fork_id", "fork_path"):
+    for name in _SHOWN:
         if name in fields:
             text += f", {name} {fields[name]}"
     for name in ("sidecar", "index", "data"):

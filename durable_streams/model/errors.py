@@ -176,8 +176,8 @@ class OffsetGone(StreamError):
     def __init__(self, path: str, offset: Offset, begin: Offset) -> None:
         super().__init__(
             f"the stream {path!r} begins at {begin.token}, and {offset.token} lies before that, in "
-            "a stream that was there earlier: begin anew with offset -1, and with "
-            "'Cache-Control: no-cache' if a cache is on the way"
+            f"a stream that was there earlier: begin anew at {begin.token} (or with offset -1, for "
+            "which a cache on the way may still have the earlier one)"
         )
         self.path = path
         self.offset = offset

@@ -263,6 +263,8 @@ def _error_headers(error: e.StreamError) -> HeaderList:
     match error:
         case e.StreamClosed():
             return (*_CLOSED, ("Stream-Next-Offset", error.tail.token))
+        case e.OffsetGone():
+            return (("Stream-Next-Offset", error.begin.token),)
         case e.ProducerGap():
             return (
                 ("Producer-Expected-Seq", str(error.expected)),

@@ -16,6 +16,7 @@ from durable_streams.filestore.engine.stream import Stream
 from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files.disk import FailedRead
 from durable_streams.filestore.files.fork_files import ForkPlan, build
+from durable_streams.filestore.files.segments import beginning_at
 from durable_streams.filestore.files.stream_files import DamagedFiles, LoadedStream
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
@@ -137,6 +138,7 @@ class Births:
         now_ms = core.now_ms()
         stream_id = core.runtime.new_id()
         root = root_of(stream_id)
+        first_segment = core.removed.first_segment(command.path)
         sidecar = Sidecar(
             id=stream_id,
             path=command.path,
@@ -149,8 +151,11 @@ class Births:
             ttl_s=command.lifetime.ttl_s,
             expires_at=command.lifetime.expires_at,
             expires_at_ms=command.lifetime.expires_at_ms,
+            first=first_segment,
         )
-        stream = Stream(command.path, LoadedStream(sidecar, Tail(0, 0, 0, root)), now_ms)
+        tail = Tail(first_segment, 0, 0, root)
+        loaded = LoadedStream(sidecar, tail, beginning_at(first_segment))
+        stream = Stream(command.path, loaded, now_ms)
         index = b""
         if payload.data or command.closed:
             first = Append(command.path, content_type, close=command.closed)
@@ -292,6 +297,8 @@ class Births:
             before = point.segment - 1
             point = Offset(before, segments.size_of(before, source.durable))
         now_ms = core.now_ms()
+        first = max(segments.first, core.removed.first_segment(command.path))
+        own_point = Offset(point.segment - segments.first + first, point.position)
         lifetime = fork_lifetime(source.sidecar.lifetime(), command.lifetime)
         sidecar = Sidecar(
             id=core.runtime.new_id(),
@@ -306,13 +313,14 @@ class Births:
                 source_id=source.id,
                 offset=None if request.offset is None else request.offset.token,
                 sub_offset=request.sub_offset,
-                point=point.token,
+                point=own_point.token,
             ),
             ttl_s=lifetime.ttl_s,
             expires_at=lifetime.expires_at,
             expires_at_ms=lifetime.expires_at_ms,
+            first=first,
         )
-        return ForkPlan(source.path, source.id, sidecar, point, last_messages)
+        return ForkPlan(source.path, source.id, sidecar, point, last_messages, segments.first)
 
     async def _inside(self, source: Stream, at: Offset, count: int) -> tuple[Offset, int | None]:
         """The position ``count`` messages or bytes behind ``at``, within the append there.
@@ -344,11 +352,8 @@ class Births:
     ) -> AdoptOperation:
         core = self._core
         now_ms = core.now_ms()
-        stream = Stream(
-            command.path,
-            LoadedStream(plan.sidecar, tail, source.segments.cut(plan.point.segment)),
-            now_ms,
-        )
+        segments = source.segments.cut(plan.point.segment).moved_to(plan.sidecar.first)
+        stream = Stream(command.path, LoadedStream(plan.sidecar, tail, segments), now_ms)
         source.forked = True
         core.submit(
             Operation(source, (fmt.ForkRecord(source.path, source.id, stream.id, stream.path),))

@@ -27,6 +27,7 @@ from durable_streams.filestore.engine.live import Deliveries
 from durable_streams.filestore.engine.operations import AppendOperation, publish
 from durable_streams.filestore.engine.outages import KEPT_SHARE
 from durable_streams.filestore.engine.reads import Reader
+from durable_streams.filestore.engine.removed import RemovedPaths
 from durable_streams.filestore.engine.retries import Retries
 from durable_streams.filestore.engine.room import Room
 from durable_streams.filestore.engine.ticks import Ticks
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.engine.supervisor import Supervisor
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.files.recovery import Kept, StreamKey
+    from durable_streams.filestore.format.removed import Removed
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset
     from durable_streams.settings import Settings
@@ -73,11 +75,13 @@ class Core:
         *,
         verify: bool,
         outages: Mapping[StreamKey, Kept],
+        removed: Removed,
     ) -> None:
         """Begin to work, with the threads that ``supervisor`` has.
 
         ``verify``: streams may have lost bytes acknowledged unsynced.  ``outages``: what could not
-        be brought to the files of some; the journal has it behind what it had before.
+        be brought to the files of some; the journal has it behind what it had before.  ``removed``:
+        paths that earlier runs removed.
         """
         self.loop = asyncio.get_running_loop()
         loop_copies.protect(self.loop)
@@ -88,6 +92,7 @@ class Core:
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
         self.executor = supervisor.executor
+        self.removed = RemovedPaths(removed, settings.remember_removed_s, self.loop.time)
         self.deliveries = Deliveries(self.loop)
         self._closing, self._is_sound = False, True
         self._lag = Lag(self.loop, journal.last)
@@ -157,6 +162,7 @@ class Core:
             self.supervisor,
             self.directory,
             self._applier,
+            self.removed,
             done=self._on_checkpoint,
             failed=self._on_sync_fault,
         )
@@ -431,7 +437,7 @@ class Core:
             raise
         try:
             sync_dirty(self.directory, dirty)
-            has_all = not self._writer.has_homeless
+            has_all = not self._writer.has_homeless and self.removed.save_last(self.directory)
             if has_all and not self.catalog.outages.keeps:
                 self._journal.checkpointed(number)
                 self._journal.write([])

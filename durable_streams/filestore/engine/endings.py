@@ -173,13 +173,14 @@ class Endings:
             self._trash.forget(deleted)
 
         def buried() -> None:
+            core.removed.remember(stream)  # from now on: until then there were readers
             core.catalog.buried(stream)
             core.reader.forget(stream)
             self._trash.arrived(deleted)
 
         operation = DeleteOperation(
             stream,
-            (fmt.DeleteRecord(stream.path, stream.id),),
+            (fmt.DeleteRecord(stream.path, stream.id, core.removed.remember(stream)),),
             reason=reason,
             keep=deleted.keep,
             restore=restore,

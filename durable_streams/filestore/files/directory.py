@@ -10,6 +10,7 @@
     trash/        streams being removed
     UNSYNCED      there while a server runs, or did not end properly, that acknowledges unsynced
                   writes: streams are verified when they are opened
+    REMOVED.json  paths that were removed a moment ago, see ``format.removed``; no copy needs it
     RESERVE       4 MiB of nothing, given up on a full disk, so that a deletion or a start has room;
                   not there, and not needed, where there was no room for it
     aside/        bytes that recovery or a first write took out of the way; never read again

@@ -37,6 +37,7 @@ class ForkPlan:
     """What to build: ``point`` is in segment files of the source that are applied up to there.
 
     ``last_messages``: messages of the append that ``point`` shortens, None if it ends one.
+    ``source_first``: the number of the source's first segment, which gets that of the fork's first.
     """
 
     source_path: str
@@ -44,6 +45,11 @@ class ForkPlan:
     sidecar: Sidecar
     point: Offset
     last_messages: int | None
+    source_first: int = 0
+
+    def number(self, segment: int) -> int:
+        """The number that one of the source's segments has in the fork."""
+        return segment - self.source_first + self.sidecar.first
 
 
 def build(directory: DataDirectory, plan: ForkPlan) -> Tail:
@@ -72,11 +78,12 @@ class _Builder:
         plan, disk = self._plan, self._disk
         disks.remove_tree(disk, self._target)
         disk.make_directory(self._target)
-        tail = Tail(0, 0, 0, bytes.fromhex(plan.sidecar.root))
-        if plan.point.segment or plan.point.position:
-            for segment in range(plan.point.segment):
+        tail = Tail(plan.sidecar.first, 0, 0, bytes.fromhex(plan.sidecar.root))
+        if plan.point > (plan.source_first, 0):
+            for segment in range(plan.source_first, plan.point.segment):
+                number = plan.number(segment)
                 for name in (names.segment_file, names.index_file):
-                    self._take(name(segment, plan.source_id), name(segment, plan.sidecar.id))
+                    self._take(name(segment, plan.source_id), name(number, plan.sidecar.id))
             tail = self._cut()
         data = sidecar_format.pack(plan.sidecar)
         disks.write_file(disk, self._target / names.SIDECAR, data, sync=True)
@@ -154,11 +161,12 @@ class _Builder:
         """Copy the last piece and rewrite its index up to the cut."""
         plan = self._plan
         segment, position = plan.point
+        number = plan.number(segment)
         source = names.segment_file(segment, plan.source_id)
         with self._reading(f"{self._source}/{source}") as fd:
-            self._copy(fd, names.segment_file(segment, plan.sidecar.id), position)
+            self._copy(fd, names.segment_file(number, plan.sidecar.id), position)
             index, tail = self._rewrite_index(fd)
-        path = self._target / names.index_file(segment, plan.sidecar.id)
+        path = self._target / names.index_file(number, plan.sidecar.id)
         disks.write_file(self._disk, path, index, sync=True)
         return tail
 
@@ -177,7 +185,7 @@ class _Builder:
         try:
             opening, old_chain = index_format.unpack_opening(lines[0])
             text, chain = index_format.pack_opening(
-                bytes.fromhex(opening.continues), segment, opening.previous, {}, None
+                bytes.fromhex(opening.continues), plan.number(segment), opening.previous, {}, None
             )
             rewritten, position = [text], 0
             for old in lines[1:]:
@@ -200,4 +208,4 @@ class _Builder:
         if position != to:
             raise DamagedFiles(f"{name}: its lines end before position {to}")
         index = b"".join(rewritten)
-        return index, Tail(segment, to, len(index), chain)
+        return index, Tail(plan.number(segment), to, len(index), chain)

@@ -51,6 +51,10 @@ class Segments(msgspec.Struct, frozen=True, gc=False):
         kept = last - self.begin.segment
         return Segments(self.begin, self.sizes[:kept], self.chains[: kept * CHAIN_BYTES])
 
+    def moved_to(self, first: int) -> Segments:
+        """The same segments with other numbers, the first one's given."""
+        return msgspec.structs.replace(self, begin=Offset(first, 0))
+
     def size_of(self, segment: int, tail: Tail) -> int:
         """Bytes of a segment, where the stream ends at a tail."""
         if segment == tail.segment:

@@ -21,7 +21,7 @@ from durable_streams.filestore.files import names
 from durable_streams.filestore.files.fork_marks import is_forked
 from durable_streams.filestore.files.index_files import chain_at, continuation, line_at, time_before
 from durable_streams.filestore.files.missing import files_of, what_is_missing
-from durable_streams.filestore.files.segments import UNSEALED, Segments
+from durable_streams.filestore.files.segments import UNSEALED, Segments, beginning_at
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.index import (
@@ -124,13 +124,15 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
         return None
     files = files_of(disk, directory, sidecar.id)
     root = bytes.fromhex(sidecar.root)
-    loaded = LoadedStream(sidecar, Tail(0, 0, 0, root))
+    first = sidecar.first
+    loaded = LoadedStream(sidecar, Tail(first, 0, 0, root), beginning_at(first))
     loaded.forked = bool(sidecar.forks) or is_forked(disk, directory, sidecar.id)
-    last = _continued(disk, directory, loaded, files, verify)
-    if last is not None:
-        opening, chain = last
-        loaded.producers = _producers(disk, directory, sidecar.id, opening)
-        loaded.tail = Tail(opening.segment, 0, 0, chain, stream_seq=opening.stream_seq)
+    found = _continued(disk, directory, loaded, files, verify)
+    if found is not None:
+        opening, chain = found
+        loaded.producers = _producers(disk, directory, loaded, opening)
+        last = loaded.segments.last
+        loaded.tail = Tail(last, 0, 0, chain, stream_seq=opening.stream_seq)
         _follow_lines(disk, directory, loaded, verify)
     if not verify:  # else what was lost is cut off, whatever it was
         missing = what_is_missing(disk, directory, sidecar.id, loaded.tail, files)
@@ -140,12 +142,12 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
 
 
 def _producers(
-    disk: Disk, directory: StrPath, stream_id: str, opening: Opening
+    disk: Disk, directory: StrPath, loaded: LoadedStream, opening: Opening
 ) -> dict[str, ProducerState]:
     """The producers that an index opens with; one of format 1 does not say when they appended."""
     if opening.index != 1 or not opening.producers or opening.previous is None:
         return opening.known_producers(0)
-    before, at = opening.segment - 1, opening.previous[1]
+    stream_id, before, at = loaded.sidecar.id, loaded.segments.last - 1, opening.previous[1]
     last_ms = time_before(disk, directory, stream_id, before, at)
     if last_ms is None:
         name = names.index_file(before, stream_id)
@@ -176,7 +178,7 @@ def _continued(
     """The opening of the last index that continues those before it; fills ``segments``."""
     present = {number for number, kind in files if kind == "idx"}
     best: tuple[Opening, bytes] | None = None
-    number = 0
+    number = loaded.segments.first
     while number in present:
         found = _opening(disk, directory, loaded, number, verify=verify)
         if found is None:
@@ -210,9 +212,9 @@ def _opening(
             loaded.cut = True
             return None
         raise DamagedFiles(f"{name}, line 1: {error}") from None
-    if opening.segment != number:
+    if not loaded.sidecar.may_say(number, opening.segment):
         raise DamagedFiles(f"{name}, line 1: is of segment {opening.segment}")
-    if number == 0:
+    if number == loaded.segments.first:
         return (opening, chain) if opening.continues == loaded.sidecar.root else None
     if opening.previous is None:
         raise DamagedFiles(f"{name}, line 1: names no previous segment")
@@ -232,8 +234,8 @@ def end_before(record: AppendRecord) -> Tail:
     if record.index_position or not record.segment:
         return Tail(record.segment, record.position, record.index_position, record.chain)
     opening, _ = index_format.unpack_opening(record.index[: record.index.index(b"\n")])
-    if opening.previous is None:
-        raise DamagedFiles("a record begins a segment and names none before it")
+    if opening.previous is None:  # it begins the stream
+        return Tail(record.segment, 0, 0, record.chain)
     return Tail(record.segment - 1, *opening.previous, record.chain)
 
 
@@ -282,8 +284,9 @@ def _is_sound(
     following: Opening,
 ) -> bool:
     """Whether a segment has every line and all bytes that the one following it builds on."""
-    opening, chain = found
-    trial = LoadedStream(loaded.sidecar, Tail(opening.segment, 0, 0, chain))
+    _, chain = found
+    number = loaded.segments.last - 1
+    trial = LoadedStream(loaded.sidecar, Tail(number, 0, 0, chain))
     _follow_lines(disk, directory, trial, verify=True)
     return following.previous is not None and trial.tail.index_position >= following.previous[1]
 

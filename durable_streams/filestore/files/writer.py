@@ -34,7 +34,7 @@ from durable_streams.filestore.files.identity import (
 )
 from durable_streams.filestore.files.open_pairs import Key, OpenFile, OpenPairs, Pair
 from durable_streams.filestore.files.stream_files import DamagedFiles, end_before, load_sidecar
-from durable_streams.filestore.format.index import BadLine, unpack_line
+from durable_streams.filestore.format.index import BadLine, segment_of, unpack_line
 from durable_streams.filestore.format.journal import AppendRecord, SidecarRecord
 
 if TYPE_CHECKING:
@@ -104,8 +104,9 @@ class StreamWriter:
             self._disk.make_directory(born)
         self._write_new(f"{born}/{names.SIDECAR}", record.sidecar)
         if record.index:
-            self._write_new(f"{born}/{names.segment_file(0, record.id)}", record.data)
-            self._write_new(f"{born}/{names.index_file(0, record.id)}", record.index)
+            first = segment_of(record.index)
+            self._write_new(f"{born}/{names.segment_file(first, record.id)}", record.data)
+            self._write_new(f"{born}/{names.index_file(first, record.id)}", record.index)
         self._dirty.note(born)
         self._move_in(born, target)
 
@@ -120,8 +121,10 @@ class StreamWriter:
             if sidecar is None or sidecar.version == 1:
                 self._put_sidecar(record.id, target, record.sidecar)
         if record.index:
-            root = b""
-            first = AppendRecord(record.path, record.id, 0, 0, 0, root, record.index, record.data)
+            segment, root = segment_of(record.index), b""
+            first = AppendRecord(
+                record.path, record.id, segment, 0, 0, root, record.index, record.data
+            )
             if not self.holds(first):
                 self.append(first, record.data, record.index)
 
@@ -384,9 +387,10 @@ class StreamWriter:
             self._put_away(in_the_way)
         if not first.index_position:
             directory = self._directory.stream_directory(first.path)
-            if first.segment:
+            sealed = end_before(first)
+            if sealed.index_position:
                 # Nothing may be left behind the end of the segment that this one seals.
-                cut_files(self._directory, directory, first.id, end_before(first))
+                cut_files(self._directory, directory, first.id, sealed)
             self._dirty.note(directory)
         segment, index = names.files_of(first.path, first.segment, first.id)
         segment_file = self._open(segment, first.position)
