@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.settings import MIB
-from tests.descriptors import leaked_files, open_now, sockets
+from tools.descriptors import leaked_files, open_now, sockets
 from tests.hostile.raw_clients import request
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 
 MAX_RSS_BYTES: Final = (46 + 3 * 256 + 256 + 125) * MIB

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.programs import free_port
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 from tests.test_cli import request
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 
 from durable_streams.library import open_streams
 from tests.process.commands import COMMAND, shell
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 from tests.test_cli import request
 
 if TYPE_CHECKING:
