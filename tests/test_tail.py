@@ -12,7 +12,7 @@ import pytest
 import durable_streams
 from durable_streams import NotOpen, Settings, StreamNotFound, Streams, Tail
 from durable_streams.settings import KIB
-from tests.cancelling import When, cut_off
+from tools.cancelling import When, cut_off
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.conftest import StartServer
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 COMMAND = [sys.executable, "-W", "error", "-m", "durable_streams"]
 
