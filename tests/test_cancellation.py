@@ -333,10 +333,10 @@ async def test_who_looks_at_the_disk_until_everything_is_closed_is_told(
     await engine.create(Create(("s",)), b"")
     stream = await catalog.find(("s",))
 
-    async def slow(path: str, *, likely: bool = True) -> Stream | None:
+    async def slow(path: StreamPath, *, likely: bool = True) -> Stream | None:
         looks.append(path)
         await gate.wait()
-        return stream if path == "s" else None
+        return stream if path == ("s",) else None
 
     monkeypatch.setattr(catalog, "find", slow)
     monkeypatch.setattr(catalog, "ready", lambda _: None)
