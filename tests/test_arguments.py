@@ -30,7 +30,7 @@ from durable_streams import (
     mount,
     open_streams,
 )
-from durable_streams.filestore.engine.stream import own
+from durable_streams.filestore.streams.stream import own
 from durable_streams.model.paths import parse_path_text
 
 if TYPE_CHECKING:
