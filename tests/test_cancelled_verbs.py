@@ -15,6 +15,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.streams.payloads import LARGE_BODY
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import Draining, StreamDamaged, StreamError, StreamNotFound
+from durable_streams.model.paths import parse_path_text
 from durable_streams.rules.media_type import parse
 from durable_streams.settings import KIB
 from tools.cancelling import When, cut_off, nothing_held, tasks
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.pipeline.admission import Admission
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.model.paths import StreamPath
 
 JSON: Final = "application/json"
 SETTINGS: Final = Settings(max_open_streams=1, segment_bytes=256 * KIB, max_read_bytes=96 * KIB)
@@ -275,7 +277,7 @@ async def test_who_waits_for_news_and_is_cancelled_when_they_come(
 
 async def audience(streams: Streams, path: str) -> str:
     """What there is of ``waiters`` at a path."""
-    stream = streams.engine._core.catalog.cached(path)
+    stream = streams.engine._core.catalog.cached(parse_path_text(path))
     return "waiters" if stream is not None and stream.audience.waiters else ""
 
 
@@ -299,26 +301,26 @@ async def test_what_was_cancelled_before_it_began_does_not_come_later(tmp_path: 
     gate, looks = asyncio.Event(), []
     is_on_disk = engine._core.catalog._is_on_disk
 
-    async def slow(path: str) -> bool:
+    async def slow(path: StreamPath) -> bool:
         looks.append(path)
         if len(looks) == 1:
             await gate.wait()
         return await is_on_disk(path)
 
     engine._core.catalog._is_on_disk = slow  # type: ignore[method-assign]
-    first = asyncio.create_task(engine.create(Create("s"), b""))
+    first = asyncio.create_task(engine.create(Create(("s",)), b""))
     while not looks:
         await asyncio.sleep(0)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    await engine.create(Create("s"), b"")
-    await engine.delete("s")
+    await engine.create(Create(("s",)), b"")
+    await engine.delete(("s",))
     gate.set()
     await engine._errands.finished()
     for _ in range(20):
         await asyncio.sleep(0)
     with pytest.raises(StreamNotFound):
-        await engine.head("s")
+        await engine.head(("s",))
     await engine.close()
 
 
@@ -328,21 +330,21 @@ async def test_who_looks_at_the_disk_until_everything_is_closed_is_told(
 ) -> None:
     engine = await FileStore.at(tmp_path, Settings())
     catalog, gate, looks = engine._core.catalog, asyncio.Event(), []
-    await engine.create(Create("s"), b"")
-    stream = await catalog.find("s")
+    await engine.create(Create(("s",)), b"")
+    stream = await catalog.find(("s",))
 
-    async def slow(path: str, *, likely: bool = True) -> Stream | None:
+    async def slow(path: StreamPath, *, likely: bool = True) -> Stream | None:
         looks.append(path)
         await gate.wait()
-        return stream if path == "s" else None
+        return stream if path == ("s",) else None
 
     monkeypatch.setattr(catalog, "find", slow)
     monkeypatch.setattr(catalog, "ready", lambda _: None)
     octets = parse("application/octet-stream")
     work: Coroutine[Any, Any, Any] = (
-        engine.append(Append("s", octets), b"x")
+        engine.append(Append(("s",), octets), b"x")
         if how == "append"
-        else engine.create(Create("new"), b"x")
+        else engine.create(Create(("new",)), b"x")
     )
     task = asyncio.create_task(work)
     while not looks:
