@@ -13,24 +13,23 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.engine.births import Births
-from durable_streams.filestore.engine.catalog import unreadable
-from durable_streams.filestore.engine.closing import Closing, in_turn
-from durable_streams.filestore.engine.core import Core
-from durable_streams.filestore.engine.endings import Endings
-from durable_streams.filestore.engine.errands import Errands
-from durable_streams.filestore.engine.lifetimes import Reclaimer
-from durable_streams.filestore.engine.opening import close_unused, open_files
-from durable_streams.filestore.engine.operations import AppendOperation
-from durable_streams.filestore.engine.payloads import LARGE_BODY, prepare, try_prepare
-from durable_streams.filestore.engine.runtime import Runtime
-from durable_streams.filestore.engine.stream import own
-from durable_streams.filestore.engine.supervisor import Supervisor
-from durable_streams.filestore.engine.tickets import Decided, Errand
-from durable_streams.filestore.engine.uses import Uses
-from durable_streams.filestore.engine.verification import Verifier
-from durable_streams.filestore.engine.waiters import Turns
+from durable_streams.filestore.catalog import unreadable
+from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.opening import close_unused, open_files
+from durable_streams.filestore.pipeline.operations import AppendOperation
+from durable_streams.filestore.runtime.closing import Closing, in_turn
+from durable_streams.filestore.runtime.errands import Errands
+from durable_streams.filestore.runtime.machine import Runtime
+from durable_streams.filestore.runtime.supervisor import Supervisor
+from durable_streams.filestore.streams.payloads import LARGE_BODY, prepare, try_prepare
+from durable_streams.filestore.streams.stream import own
+from durable_streams.filestore.verbs.births import Births
+from durable_streams.filestore.verbs.endings import Endings
+from durable_streams.filestore.verbs.lifetimes import Reclaimer
+from durable_streams.filestore.verbs.tickets import Decided, Errand
+from durable_streams.filestore.verbs.uses import Uses
+from durable_streams.filestore.verbs.verification import Verifier
 from durable_streams.model.errors import (
     Draining,
     InvalidJson,
@@ -41,9 +40,11 @@ from durable_streams.model.errors import (
     StreamGone,
     StreamNotFound,
 )
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended
 from durable_streams.rules.appends import Repeat, check_syntax, decide_append
 from durable_streams.settings import MIB
+from durable_streams.waiters import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -51,11 +52,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from durable_streams.filestore.engine.closing import Step
-    from durable_streams.filestore.engine.stream import Payload, Stream
+    from durable_streams.filestore.runtime.closing import Step
+    from durable_streams.filestore.streams.stream import Payload, Stream
     from durable_streams.model.commands import Append, Create
     from durable_streams.model.errors import StorageFailed
     from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import (
         Chunk,
         Created,
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
 _PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
 _PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
 
-log = logging.getLogger("durable_streams.filestore.engine")
+log = logging.getLogger("durable_streams.filestore")
 
 
 class FileStore:
@@ -158,8 +160,8 @@ class FileStore:
         check_syntax(command, bool(body))
         self._check_body(body)
         core = self._core
-        stream = core.catalog.ready(command.path)
-        if stream is None or len(body) > LARGE_BODY or command.path in self._turns.taken:
+        stream, taken = core.catalog.ready(command.path), self._turns.taken
+        if stream is None or len(body) > LARGE_BODY or (taken and command.path in taken):
             return None
         return self._decide(stream, command, body, None) if core.admission.is_open() else None
 
@@ -175,9 +177,7 @@ class FileStore:
         async with self._turns.at(command.path):
             if len(body) > LARGE_BODY:
                 prepared = await core.run(try_prepare, command.content_type or "", body)
-            stream = await core.catalog.find(command.path)
-        if stream is None:
-            raise StreamNotFound(command.path)
+            stream = await self._find(command.path)
         return self._decide(stream, command, body, prepared)
 
     def _decide(
@@ -190,7 +190,7 @@ class FileStore:
         """Check, reserve and send on its way, in one step."""
         self._check_usable(stream)
         if stream.sidecar.soft_deleted:
-            return Decided(self._core.catalog.going[stream], StreamGone(stream.path))
+            return Decided(self._core.catalog.going[stream], StreamGone(path_text(stream.path)))
         try:
             operation = self._reserve(stream, command, body, prepared)
         except StreamError as error:
@@ -233,7 +233,7 @@ class FileStore:
         stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
         return AppendOperation(stream, record, before)
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: StreamPath) -> None:
         """DELETE; durable when this returns."""
         await self._core.admission.admit(frees=True)
         stream = await self._find(path)
@@ -262,18 +262,18 @@ class FileStore:
 
     # -- reads -----------------------------------------------------------------------------
 
-    async def head(self, path: str) -> StreamInfo:
+    async def head(self, path: StreamPath) -> StreamInfo:
         """HEAD; renews nothing."""
         stream = await self._find(path)
         self._check_usable(stream)
         return stream.info()
 
-    def open_now(self, path: str) -> StreamRef | None:
+    def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open` if nothing has to be waited for, else None."""
         stream = self._core.catalog.ready(path)
         return self._use(stream) if stream is not None else None
 
-    async def open(self, path: str) -> StreamRef:
+    async def open(self, path: StreamPath) -> StreamRef:
         """The stream at a path, for reading; renews a sliding TTL."""
         return self._use(self._core.catalog.ready(path) or await self._find(path))
 
@@ -348,7 +348,7 @@ class FileStore:
             yield
         except FileNotFoundError as error:
             self._check_there(stream)
-            raise StreamDamaged(stream.path, f"{error.filename} is missing") from error
+            raise StreamDamaged(path_text(stream.path), f"{error.filename} is missing") from error
         except OSError as error:
             self._check_there(stream)
             raise unreadable(self._core.directory, stream.path, error) from error
@@ -395,10 +395,10 @@ class FileStore:
 
     # -- looking up ------------------------------------------------------------------------
 
-    async def _find(self, path: str) -> Stream:
+    async def _find(self, path: StreamPath) -> Stream:
         stream = await self._core.catalog.find(path)
         if stream is None:
-            raise StreamNotFound(path)
+            raise StreamNotFound(path_text(path))
         return stream
 
     def _check_usable(self, stream: Stream) -> None:
@@ -408,8 +408,8 @@ class FileStore:
         may_expire = sidecar.ttl_s is not None or sidecar.expires_at_ms is not None
         if may_expire and stream.is_expired(self._core.now_ms()):
             if stream.forked:
-                raise StreamGone(stream.path)
-            raise StreamNotFound(stream.path)
+                raise StreamGone(path_text(stream.path))
+            raise StreamNotFound(path_text(stream.path))
 
     def _check_there(self, stream: Stream) -> None:
         """Raise if its end is durable, or the data directory was closed."""
@@ -418,7 +418,7 @@ class FileStore:
         if stream.ended is not None and stream.last_operation is None:
             raise stream.ended.again()
         if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
-            raise StreamGone(stream.path)
+            raise StreamGone(path_text(stream.path))
 
     def _reclaimer(self) -> Reclaimer:
         core = self._core
@@ -432,7 +432,7 @@ class FileStore:
         """Why no write is taken now; None if writes are."""
         return self._core.refusal()
 
-    def out_of_service(self) -> list[str]:
+    def out_of_service(self) -> list[StreamPath]:
         """Paths of streams whose files cannot be read or written now."""
         return sorted(self._core.catalog.outages.errors)
 
@@ -470,7 +470,7 @@ class FileStore:
         """Drain, finish, checkpoint, and give up the data directory.
 
         All of that is done when this returns, or raises ``CancelledError`` because its caller was
-        cancelled meanwhile, once or many times; see ``filestore.engine.closing``.
+        cancelled meanwhile, once or many times; see ``filestore.runtime.closing``.
         :class:`OpenedElsewhere` in a forked process, which would wait for threads it has not.
         """
         self._core.supervisor.process.check()

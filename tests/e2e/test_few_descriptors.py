@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 import pytest
 
 from durable_streams import cli
-from durable_streams.filestore.engine.descriptors import divide
+from durable_streams.descriptors import divide
 from durable_streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 LIMIT: Final = 256
 STREAMS: Final = 1100

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import StrPath
     from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.model.offsets import Offset
+    from durable_streams.model.paths import StreamPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class ForkPlan:
     ``source_first``: the number of the source's first segment, which gets that of the fork's first.
     """
 
-    source_path: str
+    source_path: StreamPath
     source_id: str
     sidecar: Sidecar
     point: Offset

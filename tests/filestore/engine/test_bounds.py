@@ -12,13 +12,13 @@ from weakref import ref
 import msgspec
 import pytest
 
-from durable_streams.filestore.engine.catalog import MOST_VERIFIED
-from durable_streams.filestore.engine.stream import Stream
-from durable_streams.filestore.engine.trash import MOST_WAITING, Deleted
-from durable_streams.filestore.engine.uses import MOST_UNWRITTEN
+from durable_streams.filestore.catalog import MOST_VERIFIED
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.verbs.trash import MOST_WAITING, Deleted
+from durable_streams.filestore.verbs.uses import MOST_UNWRITTEN
 from durable_streams.rules.media_type import MAX_LENGTH, MOST_SHARED, normalise, same, shared
 from durable_streams.settings import MIB, Settings
 from tests.filestore.files.history import ID, TIME_MS, sidecar_of
@@ -89,7 +89,7 @@ async def test_last_uses_that_wait_take_what_is_written_down(engine: FileStore) 
     """In a moment in which all of them are looked at, without what the streams take."""
     sidecar = msgspec.structs.replace(sidecar_of("s", ID), ttl_s=3600)
     loaded = LoadedStream(sidecar, Tail(0, 0, 0, bytes(8)))
-    streams = [Stream("s", loaded, TIME_MS) for _ in range(MOST_UNWRITTEN + 1)]
+    streams = [Stream(("s",), loaded, TIME_MS) for _ in range(MOST_UNWRITTEN + 1)]
     for stream in streams:
         stream.last_use_ms += 3_600_000
     uses = engine._uses
@@ -108,7 +108,7 @@ async def test_verified_streams_take_what_is_written_down(engine: FileStore) -> 
 
     def fill() -> None:
         for number in range(MOST_VERIFIED + 1):
-            catalog._has_verified(f"chat/room-{number}")
+            catalog._has_verified(("chat", f"room-{number}"))
 
     taken = bytes_of(fill)
     assert len(catalog._verified) == MOST_VERIFIED

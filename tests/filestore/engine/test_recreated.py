@@ -19,7 +19,7 @@ from durable_streams.model.errors import OffsetGone
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.settings import Settings
 from tests.copying import copy_live
-from tests.simulation.contents import read as read_runs
+from tools.simulation.contents import read as read_runs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,13 +47,13 @@ async def engine(data: Path) -> AsyncIterator[FileStore]:
 
 async def create(engine: FileStore, path: str, body: bytes = b"", **more: object) -> Offset:
     """Create a stream; where it ends."""
-    created = await engine.create(Create(path, BYTES, **more), body)  # type: ignore[arg-type]
+    created = await engine.create(Create((path,), BYTES, **more), body)  # type: ignore[arg-type]
     assert created.created
     return created.info.tail
 
 
 async def append(engine: FileStore, path: str, body: bytes) -> Offset:
-    return (await engine.append(Append(path, BYTES), body)).tail
+    return (await engine.append(Append((path,), BYTES), body)).tail
 
 
 async def make(engine: FileStore, path: str, letter: bytes, appends: int = 7) -> list[Offset]:
@@ -66,14 +66,14 @@ async def content(
     engine: FileStore, path: str, start: Offset | Start = Start.BEGINNING
 ) -> tuple[bytes, list[int]]:
     """What is read from an offset on, and the segments that it is in."""
-    runs, _ = await read_runs(engine, await engine.open(path), start)
+    runs, _ = await read_runs(engine, await engine.open((path,)), start)
     return b"".join(run.data for run in runs), [run.segment for run in runs]
 
 
 async def recreate(engine: FileStore, path: str) -> None:
     """Three segments of ``o``, removed, and three of ``n`` in their place."""
     await make(engine, path, b"o")
-    await engine.delete(path)
+    await engine.delete((path,))
     await make(engine, path, b"n")
 
 
@@ -85,7 +85,7 @@ async def is_sound(data: Path) -> bool:
 
 async def test_its_offsets_lie_above_all_of_the_one_before(engine: FileStore) -> None:
     old = await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     assert await create(engine, "s") == Offset(3, 0)
     new = [await append(engine, "s", b"n" * 10) for _ in range(7)]
     assert (max(old), min(new)) == (Offset(2, 10), Offset(3, 10))
@@ -94,7 +94,7 @@ async def test_its_offsets_lie_above_all_of_the_one_before(engine: FileStore) ->
 
 async def test_with_first_content_too(engine: FileStore) -> None:
     await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     assert await create(engine, "s", b"first") == Offset(3, 5)
     assert await content(engine, "s") == (b"first", [3])
 
@@ -102,24 +102,24 @@ async def test_with_first_content_too(engine: FileStore) -> None:
 async def test_the_zero_token_is_its_beginning(engine: FileStore) -> None:
     await recreate(engine, "s")
     assert await content(engine, "s", ZERO) == (b"n" * 70, [3, 4, 5])
-    with await engine.read(await engine.open("s"), ZERO) as chunk:
+    with await engine.read(await engine.open(("s",)), ZERO) as chunk:
         assert chunk.start == Offset(3, 0)
 
 
 async def test_the_zero_token_of_an_empty_one_is_its_tail(engine: FileStore) -> None:
     await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await create(engine, "s")
     for start in (ZERO, Start.BEGINNING, Start.NOW, Offset(3, 0)):
-        with await engine.read(await engine.open("s"), start) as chunk:
+        with await engine.read(await engine.open(("s",)), start) as chunk:
             assert (chunk.start, chunk.end, chunk.at_tail) == (Offset(3, 0), Offset(3, 0), True)
 
 
 async def test_whoever_read_the_one_before_is_told_so(engine: FileStore) -> None:
     old = await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await make(engine, "s", b"n")
-    stream = await engine.open("s")
+    stream = await engine.open(("s",))
     for offset in [*old, Offset(0, 1), Offset(2, 999)]:
         with pytest.raises(OffsetGone) as caught:
             await engine.read(stream, offset, is_end=True)
@@ -136,14 +136,14 @@ async def test_a_path_that_nobody_used_begins_at_zero(engine: FileStore) -> None
 
 async def test_one_without_content_leaves_the_path_as_it_was(engine: FileStore) -> None:
     await create(engine, "s", closed=True)
-    await engine.delete("s")
+    await engine.delete(("s",))
     assert await create(engine, "s") == ZERO
 
 
 async def test_each_of_many_begins_above_the_one_before(engine: FileStore) -> None:
     for number in range(4):
         assert await create(engine, "s", b"x") == Offset(number, 1)
-        await engine.delete("s")
+        await engine.delete(("s",))
 
 
 # -- restarts and crashes ----------------------------------------------------------------------
@@ -152,7 +152,7 @@ async def test_each_of_many_begins_above_the_one_before(engine: FileStore) -> No
 async def test_a_restart_remembers(data: Path) -> None:
     engine = await FileStore.at(data, SETTINGS)
     await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await engine.close()
     engine = await FileStore.at(data, SETTINGS)
     assert await create(engine, "s") == Offset(3, 0)
@@ -188,7 +188,7 @@ async def test_a_kill_at_any_moment_leaves_what_is_remembered(
         if name == moment:
             await asyncio.to_thread(copy_live, data, killed)
 
-    await engine.delete("s")
+    await engine.delete(("s",))
     await reached("the deletion")
     await create(engine, "s")
     await reached("the create")
@@ -208,7 +208,7 @@ async def test_a_kill_at_any_moment_leaves_what_is_remembered(
     assert (await content(after, "s"))[0] == b"n" * 10 * expected
     assert await append(after, "s", b"x" * 30) >= Offset(3, 0)
     with pytest.raises(OffsetGone):
-        await after.read(await after.open("s"), Offset(2, 10))
+        await after.read(await after.open(("s",)), Offset(2, 10))
     await after.close()
     assert await is_sound(killed)
 
@@ -228,7 +228,7 @@ async def test_what_the_journal_forgets_is_in_the_file_before(
     data: Path, engine: FileStore
 ) -> None:
     await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     assert not (data / removed_file.NAME).exists()
     await checkpointed(engine)
     assert unpack((data / removed_file.NAME).read_bytes()) == Removed(0, {"s": 3})
@@ -239,7 +239,7 @@ async def test_a_kill_after_the_journal_forgot_leaves_what_is_remembered(
 ) -> None:
     engine = await FileStore.at(data, SETTINGS)
     await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await checkpointed(engine)
     await asyncio.to_thread(copy_live, data, tmp_path / "killed")
     await engine.close()
@@ -266,7 +266,7 @@ async def test_without_room_for_the_file_the_journal_is_not_freed(data: Path) ->
     disk = FullDisk()
     engine = await FileStore.at(data, SETTINGS, disk)
     await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     core = engine._core
     last = core._journal.last
     while core._lag.applied < last:
@@ -285,7 +285,7 @@ async def test_without_room_for_it_at_the_end_the_next_start_has_the_journal(dat
     disk = FullDisk()
     engine = await FileStore.at(data, SETTINGS, disk)
     await make(engine, "s", b"o")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await engine.close()
     assert engine.fault is None
     engine = await FileStore.at(data, SETTINGS)
@@ -311,8 +311,8 @@ async def test_a_file_that_says_nothing_is_moved_aside_and_told(
 
 
 async def fork(engine: FileStore, path: str, source: str = "s", *more: object) -> Offset:
-    request = ForkRequest(source, *more)  # type: ignore[arg-type]
-    return (await engine.create(Create(path, fork=request), b"")).info.tail
+    request = ForkRequest((source,), *more)  # type: ignore[arg-type]
+    return (await engine.create(Create((path,), fork=request), b"")).info.tail
 
 
 async def test_a_fork_has_the_offsets_of_its_source(engine: FileStore) -> None:
@@ -355,7 +355,7 @@ async def test_a_fork_at_an_offset_of_the_stream_before_is_refused(engine: FileS
 async def test_repeating_a_fork_at_the_zero_token_finds_it(engine: FileStore) -> None:
     await recreate(engine, "s")
     await fork(engine, "f", "s", ZERO)
-    again = await engine.create(Create("f", fork=ForkRequest("s", ZERO)), b"")
+    again = await engine.create(Create(("f",), fork=ForkRequest(("s",), ZERO)), b"")
     assert not again.created
 
 
@@ -364,7 +364,7 @@ async def test_a_fork_made_where_a_stream_was_removed_begins_above_it(
 ) -> None:
     """Its source's files have other numbers there; all that follows goes on from those."""
     await make(engine, "f", b"o", 13)  # up to segment 4
-    await engine.delete("f")
+    await engine.delete(("f",))
     await make(engine, "s", b"n")
     assert await fork(engine, "f") == Offset(7, 10)
     assert await content(engine, "f") == (b"n" * 70, [5, 6, 7])
@@ -373,7 +373,7 @@ async def test_a_fork_made_where_a_stream_was_removed_begins_above_it(
     whole = (b"n" * 70 + b"f" * 40, [5, 6, 7, 8])
     assert await content(engine, "f") == whole
     with pytest.raises(OffsetGone):
-        await engine.read(await engine.open("f"), Offset(2, 10))
+        await engine.read(await engine.open(("f",)), Offset(2, 10))
     await engine.close()
     assert await is_sound(data)
 
@@ -387,7 +387,7 @@ async def test_a_fork_of_such_a_fork_may_begin_above_another_stream(
 ) -> None:
     for path, appends in (("f", 13), ("g", 25)):
         await make(engine, path, b"o", appends)
-        await engine.delete(path)
+        await engine.delete((path,))
     await make(engine, "s", b"n")
     await fork(engine, "f")
     for _ in range(5):
@@ -409,26 +409,26 @@ async def test_a_fork_of_such_a_fork_may_begin_above_another_stream(
 
 async def test_what_a_fork_was_asked_for_is_as_it_was_asked_for(engine: FileStore) -> None:
     await make(engine, "f", b"o")
-    await engine.delete("f")
+    await engine.delete(("f",))
     await make(engine, "s", b"n")
     await fork(engine, "f", "s", Offset(1, 20))
-    again = await engine.create(Create("f", fork=ForkRequest("s", Offset(1, 20))), b"")
+    again = await engine.create(Create(("f",), fork=ForkRequest(("s",), Offset(1, 20))), b"")
     assert (again.created, again.info.tail) == (False, Offset(4, 20))
 
 
 async def test_a_source_that_went_with_its_last_fork_counts_as_removed(engine: FileStore) -> None:
     await make(engine, "s", b"o")
     await fork(engine, "f")
-    await engine.delete("s")
-    await engine.delete("f")
+    await engine.delete(("s",))
+    await engine.delete(("f",))
     assert await create(engine, "s") == Offset(3, 0)
     assert await create(engine, "f") == Offset(3, 0)
 
 
 async def test_a_json_stream_and_its_forks_begin_above_as_well(engine: FileStore) -> None:
-    await engine.create(Create("s", JSON), b"[1,2,3]")
-    await engine.delete("s")
-    await engine.create(Create("s", JSON), b"[4,5,6]")
+    await engine.create(Create(("s",), JSON), b"[1,2,3]")
+    await engine.delete(("s",))
+    await engine.create(Create(("s",), JSON), b"[4,5,6]")
     assert await content(engine, "s", ZERO) == (b"4,5,6,", [1])
     assert await content(engine, "s", Offset(1, 2)) == (b"5,6,", [1])
     assert await fork(engine, "f", "s", ZERO, 2) == Offset(1, 4)

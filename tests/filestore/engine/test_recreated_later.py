@@ -13,7 +13,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, Lifetime
 from durable_streams.model.offsets import ZERO, Offset
 from durable_streams.settings import Settings
-from tests.simulation.scheduler import Scheduler, SimulatedLoop
+from tools.simulation.scheduler import Scheduler, SimulatedLoop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,13 +37,13 @@ async def create(
     engine: FileStore, path: str, body: bytes = b"", *, ttl_s: int | None = None
 ) -> Offset:
     """Create a stream; where it ends."""
-    command = Create(path, "text/plain", Lifetime(ttl_s))
+    command = Create((path,), "text/plain", Lifetime(ttl_s))
     return (await engine.create(command, body)).info.tail
 
 
 async def make_and_remove(engine: FileStore, path: str) -> None:
     await create(engine, path, b"old")
-    await engine.delete(path)
+    await engine.delete((path,))
 
 
 def live(

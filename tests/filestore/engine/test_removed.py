@@ -8,13 +8,13 @@ from typing import Final
 
 import pytest
 
-from durable_streams.filestore.engine import removed
-from durable_streams.filestore.engine.removed import MOST_BYTES, RemovedPaths
-from durable_streams.filestore.engine.stream import Stream
 from durable_streams.filestore.files.segments import beginning_at
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.format.removed import Removed
+from durable_streams.filestore.pipeline import removed
+from durable_streams.filestore.pipeline.removed import MOST_BYTES, RemovedPaths
+from durable_streams.filestore.streams.stream import Stream
 from tests.filestore.files.history import ID, TIME_MS, sidecar_of
 
 KEEP_S: Final = 100.0
@@ -42,7 +42,7 @@ def stream_at(path: str, segment: int, position: int = 1, *, first: int = 0) -> 
     """A stream that ends there."""
     tail = Tail(segment, position, 100, bytes(8))
     loaded = LoadedStream(sidecar_of(path, ID), tail, beginning_at(first))
-    return Stream(path, loaded, TIME_MS)
+    return Stream((path,), loaded, TIME_MS)
 
 
 def test_a_stream_begins_above_the_one_that_was_there(paths: RemovedPaths) -> None:
@@ -131,7 +131,7 @@ def test_the_table_stays_within_its_bound(paths: RemovedPaths, length: int) -> N
     tracemalloc.start()
     try:
         for number in range(30_000):
-            stream.path = f"{number:0{length}}"
+            stream.stored = f"{number:0{length}}"
             paths.remember(stream)
         gc.collect()
         size_bytes = tracemalloc.get_traced_memory()[0]

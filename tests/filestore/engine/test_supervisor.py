@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.runtime import Runtime
+from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import DataDirectoryError, DiskFull, StorageFailed
 from durable_streams.settings import Durability
@@ -29,21 +29,21 @@ THREADS = 3 + 8
 """The workers, and what is in the executor."""
 
 PLACES = {
-    "filestore.engine.apply.Applier._take": "apply",
+    "filestore.pipeline.apply.Applier._take": "apply",
     "filestore.files.writer.StreamWriter.append": "apply",
     "filestore.files.writer.StreamWriter.strayed": "apply",
     "filestore.files.writer.StreamWriter.take_dirty": "apply",
     "filestore.files.writer.StreamWriter.synced": "apply",
-    "filestore.engine.checkpoints.sync_dirty": "checkpoint",
+    "filestore.pipeline.checkpoints.sync_dirty": "checkpoint",
     "filestore.files.journal.Journal.write": "commit",
-    "filestore.engine.clock.Clock.look": "ticks",
-    "filestore.engine.room.Room.look": "ticks",
-    "filestore.engine.uses.Uses._write_some": "uses",
-    "filestore.engine.lifetimes.Reclaimer._walk": "reclaimer",
-    "filestore.engine.verification.Verifier._walk": "verifier",
-    "filestore.engine.trash.Trash._remove": "trash",
-    "filestore.engine.core.Core._free_journal": "a step on the event loop",
-    "filestore.engine.stream.Stream.forget_applied": "what follows a write",
+    "filestore.runtime.clock.Clock.look": "ticks",
+    "filestore.pipeline.room.Room.look": "ticks",
+    "filestore.verbs.uses.Uses._write_some": "uses",
+    "filestore.verbs.lifetimes.Reclaimer._walk": "reclaimer",
+    "filestore.verbs.verification.Verifier._walk": "verifier",
+    "filestore.verbs.trash.Trash._remove": "trash",
+    "filestore.core.Core._free_journal": "a step on the event loop",
+    "filestore.streams.stream.Stream.forget_applied": "what follows a write",
 }
 
 
@@ -74,8 +74,8 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     place: str,
     what: str,
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 0.0)
-    monkeypatch.setattr("durable_streams.filestore.engine.uses.TICK_S", 0.0)
+    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.0)
+    monkeypatch.setattr("durable_streams.filestore.verbs.uses.TICK_S", 0.0)
     await left_unclean(tmp_path / "data")
 
     original, is_open = pkgutil.resolve_name(f"durable_streams.{place}"), False
@@ -98,7 +98,7 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
             await asyncio.sleep(0)
         with suppress(StorageFailed):
             await forking
-        for refused in (append(engine, "s", b"x"), put(engine, "t"), engine.delete("s")):
+        for refused in (append(engine, "s", b"x"), put(engine, "t"), engine.delete(("s",))):
             with pytest.raises(StorageFailed, match="until the server is restarted"):
                 await refused
         assert await content(engine, "s") in {b"one.", b"one.two."}
@@ -216,7 +216,7 @@ async def test_a_directory_that_cannot_be_opened_leaves_no_thread(tmp_path: Path
 async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.engine.forgotten.PATIENCE_S", 0.0)
+    monkeypatch.setattr("durable_streams.filestore.runtime.forgotten.PATIENCE_S", 0.0)
     disk = StagedDisk()
     await (await FileStore.at(tmp_path / "data", SETTINGS)).close()
     gate = disk.hold("pwrite", "data/journal")
@@ -238,7 +238,7 @@ async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_
     [
         "filestore.store.Core",
         "filestore.store.Verifier",
-        "filestore.engine.core.Ticks",
+        "filestore.core.Ticks",
         "filestore.store.Uses",
     ],
 )
@@ -324,14 +324,14 @@ async def test_a_reader_who_cannot_be_told_of_an_append_harms_nobody(
         def ended(self, _: object) -> None:
             raise KeyError("another bug")
 
-    stream, tail = await engine.open("s"), (await engine.head("s")).tail
+    stream, tail = await engine.open(("s",)), (await engine.head(("s",))).tail
     assert engine.subscribe(stream, tail, Buggy())
     await append(engine, "s", b"two.")
-    assert engine.subscribe(stream, (await engine.head("s")).tail, Buggy())
+    assert engine.subscribe(stream, (await engine.head(("s",))).tail, Buggy())
     await append(engine, "s", b"three.")
     assert await content(engine, "s") == b"one.two.three."
     assert caplog.text.count("bug: a reader was not told") == 2  # and left, so as to miss nothing
-    assert engine.subscribe(stream, (await engine.head("s")).tail, Buggy())
+    assert engine.subscribe(stream, (await engine.head(("s",))).tail, Buggy())
     await engine.close()
     assert caplog.text.count("bug: a reader was not told") == 3
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.stream import Stream
-from durable_streams.filestore.engine.wheel import HORIZON_S, TICK_S, Wheel
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import Tail
+from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.verbs.wheel import HORIZON_S, TICK_S, Wheel
 from tests.filestore.files.history import ID, sidecar_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def stream() -> Stream:
-    return Stream("s", LoadedStream(sidecar_of("s", ID), Tail(0, 0, 0, b"")), 0)
+    return Stream(("s",), LoadedStream(sidecar_of("s", ID), Tail(0, 0, 0, b"")), 0)
 
 
 def taken(wheel: Wheel, now_s: float) -> list[ref[Stream]]:
