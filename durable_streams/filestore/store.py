@@ -81,6 +81,8 @@ class FileStore:
 
     def __init__(self, core: Core, recovery: str) -> None:
         self.settings = core.settings
+        self.max_append_bytes = core.settings.max_append_bytes
+        self.remember_removed_s = core.settings.remember_removed_s
         self.root = core.directory.root
         self.recovery = recovery
         self._core = core
@@ -239,16 +241,6 @@ class FileStore:
         stream = await self._find(path)
         self._check_usable(stream)
         await self._errands.do(self._endings.end(stream))
-
-    @property
-    def remember_removed_s(self) -> float:
-        """For how long after a removal a stream made at its path begins above it."""
-        return self.settings.remember_removed_s
-
-    @property
-    def max_append_bytes(self) -> int:
-        """The largest body that is taken."""
-        return self.settings.max_append_bytes
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the streams' files, which lag behind."""

@@ -169,7 +169,7 @@ class StreamGone(StreamError):
 
 
 class OffsetGone(StreamError):
-    """An offset lies before ``begin``, where the stream at ``path`` begins (410).
+    """The ``offset`` lies before ``begin``, where the stream at ``path`` begins (410).
 
     It is of a stream that was there before: whoever read that one begins anew.
     """
@@ -177,8 +177,8 @@ class OffsetGone(StreamError):
     def __init__(self, path: str, offset: Offset, begin: Offset) -> None:
         super().__init__(
             f"the stream {path!r} begins at {begin.token}, and {offset.token} lies before that, in "
-            f"a stream that was there earlier: begin anew at {begin.token} (or with offset -1, for "
-            "which a cache on the way may still have the earlier one)"
+            f"a stream that was there earlier: use {begin.token} to begin anew (or -1, for which a "
+            "cache on the way may still have the earlier one)"
         )
         self.path = path
         self.offset = offset

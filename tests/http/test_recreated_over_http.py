@@ -45,7 +45,7 @@ def says_so(answer: Answer, offset: str) -> bool:
         answer.status == 410
         and answer.headers["cache-control"] == "no-store"
         and answer.headers["stream-next-offset"] == BEGIN
-        and all(text in told for text in (offset, f"begin anew at {BEGIN}"))
+        and all(text in told for text in (offset, f"use {BEGIN} to begin anew"))
     )
 
 

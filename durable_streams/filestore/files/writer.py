@@ -17,11 +17,7 @@ from typing import TYPE_CHECKING
 
 from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files import names
-from durable_streams.filestore.files.aside import (
-    cut_files,
-    move_aside,
-    move_to_trash,
-)
+from durable_streams.filestore.files.aside import cut_files, move_aside, move_to_trash
 from durable_streams.filestore.files.dirty import Dirty
 from durable_streams.filestore.files.fork_marks import pack_mark
 from durable_streams.filestore.files.identity import (

@@ -4,8 +4,8 @@
 
     {"format": 1, "floor": 0, "paths": {"chat/room-1": 6}, "checksum": "<16 hex>"}
 
-``paths``     by path (see ``stored_path``), the number that the first segment of a stream made there
-              has at least: it is above those of the stream that was there
+``paths``     by path (see ``stored_path``), the number that the first segment of a stream made
+              there has at least: it is above those of the stream that was there
 ``floor``     the same of all other paths
 ``checksum``  the seal of the other fields (``checksum``)
 
