@@ -14,7 +14,7 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from durable_streams import descriptors
+from durable_streams.descriptors import share
 from durable_streams.filestore.catalog import Catalog
 from durable_streams.filestore.files.dirty import sync_dirty
 from durable_streams.filestore.files.journal import Journal, SyncFailed
@@ -39,15 +39,16 @@ from durable_streams.settings import Durability
 from durable_streams.waiters import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from durable_streams.filestore.files.directory import DataDirectory
-    from durable_streams.filestore.files.recovery import Kept, StreamKey
+    from durable_streams.filestore.files.recovery import Recovery
     from durable_streams.filestore.pipeline.operations import Operation
     from durable_streams.filestore.runtime.closing import Step
     from durable_streams.filestore.runtime.machine import Runtime
     from durable_streams.filestore.runtime.supervisor import Supervisor
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.filestore.tuning import Tuning
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset
     from durable_streams.settings import Settings
@@ -72,20 +73,20 @@ class Core:
         supervisor: Supervisor,
         journal: Journal,
         *,
-        verify: bool,
-        outages: Mapping[StreamKey, Kept],
+        tuning: Tuning,
+        recovery: Recovery,
     ) -> None:
         """Begin to work, with the threads that ``supervisor`` has.
 
-        ``verify``: streams may have lost bytes acknowledged unsynced.  ``outages``: what could not
-        be brought to the files of some; the journal has it behind what it had before.
+        ``recovery`` says whether streams may have lost bytes acknowledged unsynced, and what could
+        not be brought to the files of some; the journal has that behind what it had before.
         """
+        verify = recovery.unsynced
         self.loop = asyncio.get_running_loop()
         loop_copies.protect(self.loop)
         self.directory = directory
-        self.settings = settings
-        self.runtime = runtime
-        self.supervisor = supervisor
+        self.settings, self.tuning = settings, tuning
+        self.runtime, self.supervisor = runtime, supervisor
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
         self.executor = supervisor.executor
@@ -100,10 +101,15 @@ class Core:
             self.loop, settings.held_up_s, is_held_up=self.held_up, last_moved=self.last_moved
         )
         self.catalog = Catalog(
-            directory, self.executor, settings.max_open_streams, self.now_ms, verify=verify
+            directory,
+            self.executor,
+            settings.max_open_streams,
+            self.now_ms,
+            verify=verify,
+            tuning=tuning,
         )
-        available = descriptors.share(settings.max_open_files)
-        self.reader = Reader(directory, self.executor, settings.max_read_bytes, available)
+        available = share(settings.max_open_files)
+        self.reader = Reader(directory, self.executor, settings.max_read_bytes, available, tuning)
         self._journal = journal
         self._writer = StreamWriter(
             directory,
@@ -125,7 +131,7 @@ class Core:
         self._held.callback(directory.close)
         self._held.callback(self.reader.close)
         self._make_threads_work()
-        self.retries.put_out_of_service(outages)
+        self.retries.put_out_of_service(recovery.kept)
         supervisor.tell_of_bugs(self._on_bug, self._on_task_ended)
         self._ticking = supervisor.watch("ticks", Ticks(self).run())
         self._sync_what_recovery_left()
@@ -147,6 +153,7 @@ class Core:
             self._writer,
             self._journal.last,
             durability=self.settings.durability,
+            share_writes=self.tuning.share_writes,
             applied=self._on_applied,
             failed=self._on_stream_fault,
             ended=self._on_stream_fault_ended,

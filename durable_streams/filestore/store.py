@@ -24,6 +24,7 @@ from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.runtime.supervisor import Supervisor
 from durable_streams.filestore.streams.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.filestore.streams.stream import own
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.filestore.verbs.births import Births
 from durable_streams.filestore.verbs.endings import Endings
 from durable_streams.filestore.verbs.lifetimes import Reclaimer
@@ -108,21 +109,16 @@ class FileStore:
         settings: Settings,
         disk: Disk | None = None,
         runtime: Runtime | None = None,
+        tuning: Tuning = Tuning(),
     ) -> FileStore:
         """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
         runtime = runtime or Runtime()
         supervisor = Supervisor(runtime)
-        opening = supervisor.executor.submit(open_files, disk or Disk(), data_dir, settings)
+        opening = supervisor.executor.submit(open_files, disk or Disk(), data_dir, settings, tuning)
         try:
             directory, journal, recovery = await asyncio.wrap_future(opening)
             core = Core(
-                directory,
-                settings,
-                runtime,
-                supervisor,
-                journal,
-                verify=recovery.unsynced,
-                outages=recovery.kept,
+                directory, settings, runtime, supervisor, journal, tuning=tuning, recovery=recovery
             )
             return cls(core, str(recovery))
         except BaseException:

@@ -30,7 +30,6 @@ StrPath = Union["Path", str]
 """A path; text where many are made: making one of ``pathlib`` costs as much as opening a file."""
 
 _COPY_BYTES: Final = 1024 * 1024
-_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _UNWRITTEN: Final = re.compile(rb"^(?:Dirty|Writeback): *([0-9]+) kB$", re.MULTILINE)
 _MANY_SYNCS: Final = 32
 _LITTLE_UNWRITTEN_BYTES: Final = 512 * 1024 * 1024
@@ -70,10 +69,12 @@ class Disk:
     ``give_back`` is called, in any thread, where there are no more descriptors: it closes what is
     only kept open, and tells whether there was any; then the call is tried once more.
     ``sync_failed``: whether any sync ever failed.  What it was for may be lost although a later
-    sync succeeds, so from then on no sync proves anything.
+    sync succeeds, so from then on no sync proves anything.  ``nowait``: the flag of the system's
+    that has a read not wait, 0 where there is none.
     """
 
     sync_failed = False
+    nowait: int = getattr(os, "RWF_NOWAIT", 0)
     give_back: Callable[[], bool] = staticmethod(_has_nothing)
 
     def open_read(self, path: StrPath) -> int:
@@ -105,11 +106,12 @@ class Disk:
 
         An error is no more than that: :meth:`pread` will show it, if there is one.
         """
-        if not _NOWAIT:
+        nowait = self.nowait
+        if not nowait:
             return None
         buffer = bytearray(size)
         try:
-            count = os.preadv(fd, [buffer], position, _NOWAIT)
+            count = os.preadv(fd, [buffer], position, nowait)
         except OSError:
             return None
         return bytes(buffer) if count == size else None

@@ -13,7 +13,6 @@ from durable_streams.settings import Durability
 if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
 
-_TICK_S: Final = 0.5
 _CLOSING_S: Final = 5.0  # how long a journal that cannot be freed may hold up closing
 _TRY_AGAIN_S: Final = 2.0  # to write the files of streams out of service
 _TELL_AGAIN_S: Final = 60.0  # of a lag, which on a busy disk comes and goes all the time
@@ -33,7 +32,7 @@ class Ticks:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._core.tuning.tick_s)
             await self._tick()
 
     async def _tick(self) -> None:

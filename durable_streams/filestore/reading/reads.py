@@ -22,6 +22,7 @@ from durable_streams.descriptors import on_loop
 from durable_streams.filestore.files import names
 from durable_streams.filestore.reading.boundaries import Boundaries, Span
 from durable_streams.filestore.streams.stream import own
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.errors import InvalidOffset, Overloaded
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.results import Chunk, FileSlice
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _SMALL_BYTES: Final = 64 * 1024
-_ROOM_S: Final = 5.0  # how long a read waits for others to be done with their files
 _LEAST_FILES: Final = 4  # that are kept open whatever the system says
 _SHRINK_S: Final = 1.0  # between two times that fewer are kept
 
@@ -99,8 +99,10 @@ class Reader:
         executor: Executor,
         max_read_bytes: int,
         available: Descriptors,
+        tuning: Tuning = Tuning(),
     ) -> None:
         """Half of the files that may be kept open are kept here."""
+        self.answers_wait_s = tuning.answers_wait_s
         self._directory = directory
         self._disk = directory.disk
         self._executor = executor
@@ -112,7 +114,7 @@ class Reader:
         self._disk.give_back = partial(on_loop, self._loop, self.give_back)
         self._shrunk_s = float("-inf")
         self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
-        self.boundaries = Boundaries(directory, self._run)
+        self.boundaries = Boundaries(directory, self._run, tuning.ends_bytes)
         self._looking = asyncio.Lock()
 
     def read_now(
@@ -287,7 +289,7 @@ class Reader:
         """A segment file for a chunk, when there are few enough of them."""
         if self._room.locked():
             try:
-                async with asyncio.timeout(_ROOM_S):
+                async with asyncio.timeout(self.answers_wait_s):
                     await self._room.acquire()
             except TimeoutError:
                 raise Overloaded("too many answers are being read from files") from None
