@@ -13,7 +13,7 @@ import durable_streams
 from durable_streams import NotOpen, Settings, StreamNotFound, Streams, Tail
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB
-from tests.cancelling import When, cut_off
+from tools.cancelling import When, cut_off
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -32,7 +32,7 @@ from durable_streams import OpenedElsewhere, Streams, Tail
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.model.offsets import Start
-from tests.descriptors import open_now
+from tools.descriptors import open_now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -16,11 +16,11 @@ import durable_streams
 from durable_streams.filestore.files import names
 from durable_streams.model.errors import StreamNotFound
 from tests.copying import copy_live
-from tests.e2e.copies import EXIT_CODES, faults_of_copy, make_copy, missing_tools
-from tests.e2e.ledger import TEXT, Window
-from tests.e2e.load import Client, Plan, under_load
-from tests.node import running_in_ci
-from tests.server_process import ServerProcess
+from tools.node import running_in_ci
+from tools.proofs.copies import EXIT_CODES, faults_of_copy, make_copy, missing_tools
+from tools.proofs.ledger import TEXT, Window
+from tools.proofs.load import Client, Plan, under_load
+from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import durable_streams
 from tests.conftest import StartServer
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 COMMAND = [sys.executable, "-W", "error", "-m", "durable_streams"]
 

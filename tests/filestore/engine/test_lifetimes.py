@@ -16,7 +16,7 @@ from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.model.errors import DiskFull, StreamGone, StreamNotFound
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
-from tests.simulation.scheduler import Scheduler, SimulatedLoop
+from tools.simulation.scheduler import Scheduler, SimulatedLoop
 
 BYTES = "application/octet-stream"
 SETTINGS = Settings()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.pipeline.operations import Operation
     from durable_streams.filestore.store import FileStore
     from durable_streams.model.paths import StreamPath
-    from tests.simulation.scheduler import Scheduler
+    from tools.simulation.scheduler import Scheduler
 
 TTL_S = 60
 

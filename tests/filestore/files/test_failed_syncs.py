@@ -20,7 +20,7 @@ from durable_streams.filestore.files.stream_files import load
 from durable_streams.filestore.format.journal import ForkRecord
 from tests.filestore.files.history import OTHER_ID, History
 from tests.filestore.files.recovering import FILES, applied, content, home, journal, journaled
-from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
+from tools.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,7 +29,7 @@ from durable_streams.filestore.format.journal import ForkRecord
 from durable_streams.filestore.format.stored_path import unpack_path
 from tests.filestore.files.history import ID, OTHER_ID, History
 from tests.filestore.files.recovering import FILES, applied, home, journaled, tree
-from tests.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
+from tools.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
