@@ -18,12 +18,12 @@ import msgspec
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format.index import CHAIN_BYTES, Tail
 from durable_streams.filestore.format.journal import AppendRecord
+from durable_streams.filestore.streams.life import LIVE, TRANSITIONS, Life
 from durable_streams.filestore.streams.producer_table import ProducerTable
 from durable_streams.live import NOBODY, Audience
 from durable_streams.model.commands import FOREVER
 from durable_streams.model.results import StreamInfo
 from durable_streams.rules import media_type
-from durable_streams.rules.appends import WriterState
 from durable_streams.rules.lifetime import deadline_ms
 from durable_streams.rules.producers import ProducerState
 
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.stream_files import LoadedStream
     from durable_streams.filestore.format.sidecar import Sidecar
-    from durable_streams.filestore.pipeline.operations import Operation
+    from durable_streams.filestore.streams.life import Change, Event
     from durable_streams.live import Deliveries
     from durable_streams.model.commands import Append
-    from durable_streams.model.errors import StreamError
     from durable_streams.model.results import StreamRef
     from durable_streams.settings import Settings
 
@@ -93,19 +92,19 @@ class Stream:
         "__weakref__",
         "applied",
         "audience",
-        "birth",
         "building",
         "chains",
+        "change",
         "content_type",
         "counted_bytes",
         "decided",
         "durable",
-        "ended",
         "followers",
         "forked",
         "forks_made",
         "id",
         "is_json",
+        "is_mortal",
         "last_operation",
         "last_use_ms",
         "memory",
@@ -114,6 +113,7 @@ class Stream:
         "producers",
         "sidecar",
         "sizes",
+        "state",
         "unit",
         "use_written_ms",
     )
@@ -126,6 +126,7 @@ class Stream:
         self.content_type = sidecar.content_type
         self.is_json = media_type.is_json(sidecar.content_type)
         self.unit = media_type.unit(sidecar.content_type)
+        self.is_mortal = sidecar.lifetime() != FOREVER
         self.decided = self.durable = self.applied = loaded.tail
         self.sizes = tuple(loaded.sizes)
         self.chains = loaded.chains
@@ -137,9 +138,9 @@ class Stream:
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
         self.use_written_ms = self.last_use_ms
         self.on_use: Callable[[Stream], None] | None = None  # told of the next use, once
-        self.last_operation: Operation | None = None
-        self.birth: Operation | None = None
-        self.ended: StreamError | None = None
+        self.state = Life.KEPT_FOR_FORKS if sidecar.soft_deleted else LIVE
+        self.change: Change | None = None  # that moves it on, while it is on its way
+        self.last_operation: Change | None = None  # the last of all that are on their way
         self.building = 0  # forks of it that are on their way
         self.forks_made = 0  # since it was opened, or tried
         self.forked = loaded.forked  # whether it had forks when that was last looked at
@@ -153,6 +154,14 @@ class Stream:
             + _FORK_BYTES * len(self.sidecar.forks)
         )
         return STREAM_BYTES + more if more else STREAM_BYTES  # one number for all idle streams
+
+    def begins(self, state: Life, change: Change) -> None:
+        """Its life takes a turn by what was decided, and is on its way."""
+        self.state, self.change = state, change
+
+    def moves(self, event: Event) -> None:
+        """What was on its way has become something, or what it led to has been done."""
+        self.state, self.change = TRANSITIONS[self.state][event], None
 
     def use(self, now_ms: int) -> None:
         """Somebody uses the stream: a sliding TTL begins anew."""
@@ -196,11 +205,6 @@ class Stream:
             self.sidecar.lifetime(),
             self.sidecar.created_ms,
         )
-
-    def writer_state(self) -> WriterState:
-        """What the rules for appends look at."""
-        tail = self.decided
-        return WriterState(self.content_type, tail, tail.closed, tail.closed_by, tail.stream_seq)
 
     def reserve(
         self,
@@ -334,7 +338,7 @@ class Stream:
 
 
 def own(stream: StreamRef) -> Stream:
-    """The engine's own stream behind a reference that it gave out."""
+    """The store's own stream behind a reference that it gave out."""
     if not isinstance(stream, Stream):
-        raise TypeError("not a stream of this engine")
+        raise TypeError("not a stream of this store")
     return stream

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from durable_streams.filestore.pipeline.operations import Operation
+    from durable_streams.filestore.streams.life import Change
 
 _T = TypeVar("_T")
 
@@ -25,7 +25,7 @@ class Decided(msgspec.Struct, frozen=True):
     answer.
     """
 
-    after: Operation | None
+    after: Change | None
     result: Appended | StreamError
 
     @property
