@@ -60,7 +60,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``cuts``: how often bytes were lost, as 0.1 counted it for its ETags; kept as it is.
     ``root``: the chain its first index continues.  ``last_use_ms``: for the sliding TTL.
-    ``forks``: id and path of forks that version 0.1 made; see ``storage.fork_marks`` for others.
+    ``forks``: id and path of forks that version 0.1 made; see ``files.fork_marks`` for others.
     """
 
     format: int = FORMAT

@@ -76,8 +76,7 @@ class Reader:
         if offset >= tail.offset:
             return _empty(stream, tail.offset)
         segment, begin = offset
-        is_last = segment == tail.segment
-        end = tail.position if is_last else stream.segment_size(segment)
+        end = stream.segment_size(segment)
         most = self._small_bytes if max_bytes is None else min(self._small_bytes, max_bytes)
         if not begin < end <= begin + most:
             return None
@@ -94,7 +93,7 @@ class Reader:
             if cached is None:
                 return None
             parts = (cached, from_memory) if from_memory else (cached,)
-        chain = tail.chain if is_last else stream.chain_at_end(segment)
+        chain = stream.chain_at_end(segment)
         return _chunk(stream, offset, Offset(segment, end), chain, size=end - begin, parts=parts)
 
     async def read(

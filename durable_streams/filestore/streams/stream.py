@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.filestore.streams.life import Change, Event
     from durable_streams.live import Deliveries
-    from durable_streams.model.commands import Append
+    from durable_streams.model.commands import Append, ProducerClaim
     from durable_streams.model.results import StreamRef
     from durable_streams.settings import Settings
 
@@ -218,13 +218,10 @@ class Stream:
         tail = self.decided
         claim = command.producer
         states = self.producers.states
-        before = Before(
-            tail,
-            claim.id if claim else None,
-            states.get(claim.id) if claim else None,
-            tuple([(name, states[name]) for name in forgot]) if forgot else (),
-            len(self.sizes),
-        )
+        if claim is None:
+            before = Before(tail, None, None, (), len(self.sizes))
+        else:
+            before = self._before(claim, forgot)
         segment, position, index_position = tail.segment, tail.position, tail.index_position
         chain, opening = tail.chain, b""
         sizes, chains, previous = self.sizes, self.chains, None
@@ -267,12 +264,17 @@ class Stream:
             state = ProducerState(claim.epoch, claim.seq, now_ms)
             if before.producer is None:
                 self._make_room(forgot)
-                self.producers.put(claim.id, state)
-            elif now_ms < self.producers.younger_ms:
+            if before.producer is None or now_ms < self.producers.younger_ms:
                 self.producers.put(claim.id, state)
             else:  # what that comes to, as it is asked for with every append
                 states[claim.id] = state
         return record, before
+
+    def _before(self, claim: ProducerClaim, forgot: tuple[str, ...]) -> Before:
+        """What is now, for an append of a producer, in the room of ``forgot``."""
+        states = self.producers.states
+        known = tuple([(name, states[name]) for name in forgot]) if forgot else ()
+        return Before(self.decided, claim.id, states.get(claim.id), known, len(self.sizes))
 
     def _make_room(self, forgot: tuple[str, ...]) -> None:
         """A producer is new; others may have to be forgotten for it."""

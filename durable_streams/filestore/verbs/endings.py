@@ -1,6 +1,6 @@
 """How streams end: deletion, soft deletion while forks need the data, and what that frees.
 
-A source has a mark of each fork (``storage.fork_marks``) that says where it is; whether it still
+A source has a mark of each fork (``files.fork_marks``) that says where it is; whether it still
 lives is looked up when it matters, so that a crash between two steps leaves nothing that is not put
 right later.  Whatever is done for a source takes as long with one fork as with many.
 
