@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from durable_streams.filestore.pipeline.operations import AppendOperation
     from durable_streams.filestore.runtime.closing import Step
     from durable_streams.filestore.verbs.tickets import Decided
     from durable_streams.model.commands import Append, Create
@@ -134,14 +135,13 @@ class FileStore:
 
     async def append(self, command: Append, body: bytes) -> Appended:
         """POST: append, close, or both in one step; durable when this returns."""
-        decided = self.append_now(command, body)
-        if decided is None:
-            decided = await self._appends.in_line(command, body)
-        if decided.after is not None:
-            await decided.after.wait()
-        return decided.outcome()
+        ticket = self.append_now(command, body)
+        if ticket is None:
+            ticket = await self._appends.in_line(command, body)
+        await ticket.wait()
+        return ticket.outcome()
 
-    def append_now(self, command: Append, body: bytes) -> Decided | None:
+    def append_now(self, command: Append, body: bytes) -> AppendOperation | Decided | None:
         """Decide about an append; None if that takes a wait, and :meth:`append` has to be used."""
         check_syntax(command, bool(body))
         if type(body) is not bytes or len(body) > self._most_bytes:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.streams.stream import Before, Stream
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset
+    from durable_streams.model.results import Appended
 
 log = logging.getLogger("durable_streams.filestore")
 
@@ -98,11 +99,16 @@ class Operation:
 
 
 class AppendOperation(Operation):
-    """Bytes, a close, or both."""
+    """Bytes, a close, or both; its own ticket, as most appends wait for nothing else.
 
-    __slots__ = ("before", "record", "tail")
+    ``result``: what its caller is told once it is durable.
+    """
 
-    def __init__(self, stream: Stream, record: AppendRecord, before: Before) -> None:
+    __slots__ = ("before", "record", "result", "tail")
+
+    def __init__(
+        self, stream: Stream, record: AppendRecord, before: Before, result: Appended
+    ) -> None:
         # What ``Operation`` does, once more: this is on the way of every append.
         self.stream = stream
         self.records = (record,)
@@ -113,7 +119,14 @@ class AppendOperation(Operation):
         stream.last_operation = self
         self.record = record
         self.before = before
+        self.result = result
         self.tail: Tail = stream.decided
+
+    def outcome(self) -> Appended:
+        """The answer of a settled one; raises what it failed with."""
+        if self.error is not None:
+            raise self.error.again()
+        return self.result
 
     @property
     def start(self) -> Offset:

@@ -217,7 +217,6 @@ class Stream:
         """Take the next place for an append that the rules allow, in the room of ``forgot``."""
         tail = self.decided
         claim = command.producer
-        states = self.producers.states
         if claim is None:
             before = Before(tail, None, None, (), len(self.sizes))
         else:
@@ -232,7 +231,7 @@ class Stream:
             segment, position, index_position = segment + 1, 0, 0
         if not index_position:
             opening, chain = index_format.pack_opening(
-                chain, segment, previous, states, tail.stream_seq
+                chain, segment, previous, self.producers.states, tail.stream_seq
             )
         end = position + len(payload.data)
         line, chain = index_format.pack_line(
@@ -267,7 +266,7 @@ class Stream:
             if before.producer is None or now_ms < self.producers.younger_ms:
                 self.producers.put(claim.id, state)
             else:  # what that comes to, as it is asked for with every append
-                states[claim.id] = state
+                self.producers.states[claim.id] = state
         return record, before
 
     def _before(self, claim: ProducerClaim, forgot: tuple[str, ...]) -> Before:

@@ -16,6 +16,7 @@ from durable_streams.filestore.verbs.tickets import Decided
 from durable_streams.model.errors import InvalidJson, StreamError, StreamNotFound
 from durable_streams.model.results import Appended
 from durable_streams.rules.appends import Repeat, WriterState, decide_append
+from durable_streams.rules.media_type import is_json
 from durable_streams.settings import MIB
 from durable_streams.waiters import Turns
 
@@ -37,7 +38,7 @@ class Appends:
         self._access = access
         self.turns = Turns()
 
-    async def in_line(self, command: Append, body: bytes) -> Decided:
+    async def in_line(self, command: Append, body: bytes) -> AppendOperation | Decided:
         """Decide when it is admitted, after those who came before at the same path.
 
         In this order: whoever waits in the line of all writers keeps nobody else waiting, and the
@@ -48,7 +49,8 @@ class Appends:
         await core.admission.admit()
         async with self.turns.at(command.path):
             if len(body) > LARGE_BODY:
-                prepared = await core.run(try_prepare, command.content_type or "", body)
+                as_json = is_json(command.content_type or "")
+                prepared = await core.run(try_prepare, as_json, body)
             stream = await core.catalog.find(command.path)
         if stream is None:
             raise StreamNotFound(command.path)
@@ -60,7 +62,7 @@ class Appends:
         command: Append,
         body: bytes,
         prepared: Payload | InvalidJson | None = None,
-    ) -> Decided:
+    ) -> AppendOperation | Decided:
         """Check, reserve and send on its way, in one step; if this raises, nothing has changed.
 
         ``prepared``: what became of the body, if that was done before, off the loop.
@@ -87,7 +89,7 @@ class Appends:
                 stream.use(now_ms)
                 done = Appended(tail.offset, tail.closed, False, True, decision.producer)
                 return Decided(stream.last_operation, done)
-            payload = prepare(stream.content_type, body) if prepared is None else prepared
+            payload = prepare(stream.is_json, body) if prepared is None else prepared
             if isinstance(payload, InvalidJson):
                 raise payload
             forgot = self._room_for(stream, claim.id, now_ms) if claim and known is None else ()
@@ -97,13 +99,12 @@ class Appends:
         if claim is not None and known is None:
             core.catalog.weigh(stream)
         stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
-        operation = AppendOperation(stream, record, before)
-        core.pipeline.submit(operation)
         tail = stream.decided
         echo = (claim.epoch, claim.seq) if claim else None
-        return Decided(
-            operation, Appended(tail.offset, tail.closed, bool(record.data), False, echo)
-        )
+        done = Appended(tail.offset, tail.closed, bool(record.data), False, echo)
+        operation = AppendOperation(stream, record, before, done)
+        core.pipeline.submit(operation)
+        return operation
 
     def _room_for(self, stream: Stream, producer_id: str, now_ms: int) -> tuple[str, ...]:
         """Whom a stream forgets for a producer that it does not know."""

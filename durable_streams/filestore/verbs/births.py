@@ -73,7 +73,7 @@ class Births:
         payload = None
         if len(body) > LARGE_BODY and command.fork is None:
             payload = await self._core.run(
-                partial(try_prepare, content_type, body, allow_empty=True)
+                partial(try_prepare, media_type.is_json(content_type), body, allow_empty=True)
             )
         while True:
             existing = await self._core.catalog.find(command.path, likely=False)
@@ -93,7 +93,7 @@ class Births:
         if command.fork is not None:
             return await self._fork(command, command.fork, body)
         if payload is None:
-            payload = prepare(content_type, body, allow_empty=True)
+            payload = prepare(media_type.is_json(content_type), body, allow_empty=True)
         if isinstance(payload, InvalidJson):
             raise payload
         return await self._fresh(command, content_type, payload)
@@ -121,11 +121,11 @@ class Births:
         )
         return Created(created=False, info=existing.info())
 
-    async def _prepare(self, content_type: str, body: bytes) -> Payload:
+    async def _prepare(self, is_json: bool, body: bytes) -> Payload:
         """:func:`prepare`, off the loop if the body is large; then something may have changed."""
         if len(body) <= LARGE_BODY:
-            return prepare(content_type, body, allow_empty=True)
-        return await self._core.run(partial(prepare, content_type, body, allow_empty=True))
+            return prepare(is_json, body, allow_empty=True)
+        return await self._core.run(partial(prepare, is_json, body, allow_empty=True))
 
     # -- fresh streams ---------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class Births:
         source.building += 1
         operation: AdoptOperation | None = None
         try:
-            payload = await self._prepare(source.content_type, body)
+            payload = await self._prepare(source.is_json, body)
             with self._reading(source.path):
                 plan = await self._plan(command, request, source)
             await self._in_files(source, plan.point)

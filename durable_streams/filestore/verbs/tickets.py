@@ -19,10 +19,10 @@ _T = TypeVar("_T")
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """An append that was decided: ``result`` is the answer as soon as ``after`` is durable.
+    """An append that writes nothing: ``result`` is the answer as soon as ``after`` is durable.
 
     ``after`` is None if nothing the answer depends on is under way; if it fails, its error is the
-    answer.
+    answer.  (One that writes is a ticket itself: ``AppendOperation``.)
     """
 
     after: Change | None
@@ -37,6 +37,11 @@ class Decided(msgspec.Struct, frozen=True):
         """Call back once, when that is settled."""
         assert self.after is not None
         self.after.when_settled(callback)
+
+    async def wait(self) -> None:
+        """Return when that is settled; raise if it failed."""
+        if self.after is not None:
+            await self.after.wait()
 
     def outcome(self) -> Appended:
         """The answer; raises what it was refused with."""
