@@ -37,6 +37,7 @@ from durable_streams.model.errors import (
     StreamDamaged,
     StreamNotFound,
 )
+from durable_streams.model.paths import path_text
 from durable_streams.rules.appends import check_syntax
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from durable_streams.model.commands import Append, Create
     from durable_streams.model.errors import StorageFailed, StreamError
     from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import (
         Appended,
         Chunk,
@@ -151,13 +153,13 @@ class FileStore:
         if (
             stream is None
             or len(body) > LARGE_BODY
-            or command.path in appends.turns.taken
+            or (appends.turns.taken and command.path in appends.turns.taken)
             or not core.admission.is_open()
         ):
             return None
         return appends.decide(stream, command, body)
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: StreamPath) -> None:
         """DELETE; durable when this returns."""
         await self._core.admission.admit(frees=True)
         stream = await self._find(path)
@@ -181,13 +183,13 @@ class FileStore:
 
     # -- reads -----------------------------------------------------------------------------
 
-    async def head(self, path: str) -> StreamInfo:
+    async def head(self, path: StreamPath) -> StreamInfo:
         """HEAD; renews nothing."""
         stream = await self._find(path)
         self._access.check(stream)
         return stream.info()
 
-    def open_now(self, path: str) -> StreamRef | None:
+    def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open` if nothing has to be waited for, else None."""
         stream = self._core.catalog.ready(path)
         if stream is not None and (
@@ -196,7 +198,7 @@ class FileStore:
             self._access.use(stream)
         return stream
 
-    async def open(self, path: str) -> StreamRef:
+    async def open(self, path: StreamPath) -> StreamRef:
         """The stream at a path, for reading; renews a sliding TTL."""
         stream = self._core.catalog.ready(path) or await self._find(path)
         self._access.use(stream)
@@ -270,7 +272,7 @@ class FileStore:
             yield
         except FileNotFoundError as error:
             self._access.check_there(stream)
-            raise StreamDamaged(stream.path, f"{error.filename} is missing") from error
+            raise StreamDamaged(path_text(stream.path), f"{error.filename} is missing") from error
         except OSError as error:
             self._access.check_there(stream)
             raise unreadable(self._core.directory, stream.path, error) from error
@@ -317,10 +319,10 @@ class FileStore:
 
     # -- looking up ------------------------------------------------------------------------
 
-    async def _find(self, path: str) -> Stream:
+    async def _find(self, path: StreamPath) -> Stream:
         stream = await self._core.catalog.find(path)
         if stream is None:
-            raise StreamNotFound(path)
+            raise StreamNotFound(path_text(path))
         return stream
 
     def _reclaimer(self) -> Reclaimer:
@@ -335,7 +337,7 @@ class FileStore:
         """Why no write is taken now; None if writes are."""
         return self._core.admission.refusal()
 
-    def out_of_service(self) -> list[str]:
+    def out_of_service(self) -> list[StreamPath]:
         """Paths of streams whose files cannot be read or written now."""
         return sorted(self._core.catalog.outages.errors)
 

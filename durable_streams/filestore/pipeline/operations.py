@@ -17,6 +17,7 @@ from durable_streams.filestore.format.journal import AppendRecord, ForkRecord
 from durable_streams.filestore.streams.life import TRANSITIONS, Event, Life
 from durable_streams.filestore.streams.stream import MemoryChunk
 from durable_streams.model.errors import StreamGone, StreamNotFound
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Publication
 from durable_streams.waiters import resolve
 
@@ -258,7 +259,7 @@ class SoftDeleteOperation(SidecarOperation):
     def durable(self) -> None:
         """Its readers leave."""
         self.stream.moves(Event.DURABLE)
-        self.stream.audience.end(StreamGone(self.stream.path))
+        self.stream.audience.end(StreamGone(path_text(self.stream.path)))
 
     def undo(self) -> None:
         """Take it back."""
@@ -290,7 +291,7 @@ class DeleteOperation(Operation):
     def durable(self) -> None:
         """Its readers leave."""
         self.stream.moves(Event.DURABLE)
-        self.stream.audience.end(StreamNotFound(self.stream.path))
+        self.stream.audience.end(StreamNotFound(path_text(self.stream.path)))
 
     def undo(self) -> None:
         """Take it back."""
@@ -327,7 +328,9 @@ def publish(stream: Stream, appends: Sequence[AppendOperation]) -> None:
         for _, run in groupby(appends, lambda append: append.record.segment):
             stream.audience.publish(_publication(list(run)))
     except Exception:
-        log.critical("bug: readers of %s were not told of an append", stream.path, exc_info=True)
+        log.critical(
+            "bug: readers of %s were not told of an append", path_text(stream.path), exc_info=True
+        )
 
 
 def _publication(appends: Sequence[AppendOperation]) -> Publication:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from durable_streams.filestore.streams.life import LIVE, RULES
 from durable_streams.model.errors import NotOpen, StreamGone, StreamNotFound
+from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
@@ -24,7 +25,7 @@ class Access:
         if stream.state is not LIVE or self.closed:
             self.check_there(stream)
         if stream.is_mortal and stream.is_expired(self._core.now_ms()):
-            raise StreamGone(stream.path) if stream.forked else StreamNotFound(stream.path)
+            raise (StreamGone if stream.forked else StreamNotFound)(path_text(stream.path))
 
     def check_there(self, stream: Stream) -> None:
         """Raise if its end is durable, or the data directory was closed."""
@@ -32,7 +33,7 @@ class Access:
             raise NotOpen
         refused = RULES[stream.state].reads
         if refused is not None:
-            raise refused(stream.path)
+            raise refused(path_text(stream.path))
 
     def use(self, stream: Stream) -> None:
         """:meth:`check`, and renew a sliding TTL."""

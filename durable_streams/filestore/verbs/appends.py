@@ -14,6 +14,7 @@ from durable_streams.filestore.streams.life import LIVE, RULES
 from durable_streams.filestore.streams.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.filestore.verbs.tickets import Decided
 from durable_streams.model.errors import InvalidJson, StreamError, StreamNotFound
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended
 from durable_streams.rules.appends import Repeat, WriterState, decide_append
 from durable_streams.rules.media_type import is_json
@@ -53,7 +54,7 @@ class Appends:
                 prepared = await core.run(try_prepare, as_json, body)
             stream = await core.catalog.find(command.path)
         if stream is None:
-            raise StreamNotFound(command.path)
+            raise StreamNotFound(path_text(command.path))
         return self.decide(stream, command, body, prepared)
 
     def decide(
@@ -72,7 +73,7 @@ class Appends:
             self._access.check(stream)
             refused = RULES[stream.state].appends
             if refused is not None:
-                return Decided(stream.change, refused(stream.path))
+                return Decided(stream.change, refused(path_text(stream.path)))
         claim = command.producer
         known = stream.producers.states.get(claim.id) if claim else None
         now_ms = core.now_ms()

@@ -24,6 +24,7 @@ from durable_streams.filestore.files.fork_marks import carry_over, some_marks
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.sidecar import NO_FORKS
+from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.filestore.pipeline.operations import (
     DeleteOperation,
     SidecarOperation,
@@ -40,6 +41,7 @@ from durable_streams.model.errors import (
     StreamUnusable,
     WriteFailed,
 )
+from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.format.sidecar import ForkOrigin
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.model.paths import StreamPath
 
 STEPS_AT_ONCE: Final = 64
 """How many sources a deletion may take along before it is answered."""
@@ -86,7 +89,7 @@ class Endings:
         if RULES[stream.state].has_ended:
             if stream.change is not None:
                 await stream.change.wait()
-            raise StreamNotFound(stream.path)
+            raise StreamNotFound(path_text(stream.path))
         if needed:
             await self._soft_delete(stream)
             return None
@@ -125,7 +128,7 @@ class Endings:
             most = _MARKS_AT_ONCE + 2 * len(dead)
         return False
 
-    async def _lives(self, source: Stream, fork_id: str, path: str) -> bool:
+    async def _lives(self, source: Stream, fork_id: str, path: StreamPath) -> bool:
         try:
             fork = await self._core.catalog.find(path)
         except StreamUnusable:
@@ -164,7 +167,7 @@ class Endings:
             if error.errno in FULL:
                 raise DiskFull("no space is left to write down its forks") from error
             reason = f"its forks cannot be looked at: {error}"
-            raise StreamUnusable(stream.path, reason) from error
+            raise StreamUnusable(path_text(stream.path), reason) from error
 
     # -- one stream ------------------------------------------------------------------------
 
@@ -184,7 +187,7 @@ class Endings:
 
         operation = DeleteOperation(
             stream,
-            (fmt.DeleteRecord(stream.path, stream.id),),
+            (fmt.DeleteRecord(stream.stored, stream.id),),
             keep=deleted.keep,
             restore=restore,
             unlinked=unlinked,
@@ -198,7 +201,7 @@ class Endings:
         if stream.state is not LIVE:
             if stream.change is not None:
                 await stream.change.wait()
-            raise StreamGone(stream.path)
+            raise StreamGone(path_text(stream.path))
         await self.change(stream, SoftDeleteOperation, soft_deleted=True).wait()
 
     # -- and its source, and so on ---------------------------------------------------------
@@ -216,7 +219,9 @@ class Endings:
                 chain.append(deleted)
         except (StreamError, OSError) as error:
             # The stream is deleted all the same; its source waits.
-            log.warning("the source of %s was not told of its end: %s", ended.path, error)
+            log.warning(
+                "the source of %s was not told of its end: %s", path_text(ended.path), error
+            )
         finally:
             for deleted in chain:
                 self._trash.let_go(deleted)
@@ -230,7 +235,7 @@ class Endings:
         if origin is None:
             return None
         try:
-            source = await self._core.catalog.find(origin.source)
+            source = await self._core.catalog.find(unpack_path(origin.source))
         except StreamUnusable:
             return None
         if source is None or source.id != origin.source_id:
@@ -264,7 +269,7 @@ class Endings:
             before, version=before.version + 1, last_use_ms=stream.last_use_ms, **changes
         )
         record = fmt.SidecarRecord(
-            stream.path, stream.id, sidecar.version, sidecar_format.pack(sidecar)
+            stream.stored, stream.id, sidecar.version, sidecar_format.pack(sidecar)
         )
         change = operation(stream, (record,), before)
         self._core.pipeline.submit(change)

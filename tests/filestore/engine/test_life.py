@@ -23,6 +23,7 @@ from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
 
 BYTES = "application/octet-stream"
+S = ("s",)
 
 
 def test_every_state_is_drawn_and_has_its_rules_and_its_transitions() -> None:
@@ -78,8 +79,8 @@ def test_who_looks_for_a_stream_waits_for_what_is_on_its_way_but_a_soft_deletion
 # -- the store goes by it ------------------------------------------------------------------
 
 
-async def append(engine: FileStore, path: str) -> object:
-    return await engine.append(Append(path, BYTES), b"more")
+async def append(engine: FileStore) -> object:
+    return await engine.append(Append(S, BYTES), b"more")
 
 
 def state_of(stream: Stream | None) -> Life:
@@ -101,19 +102,19 @@ async def test_what_is_asked_while_a_deletion_is_on_its_way_is_answered_by_what_
 ) -> None:
     disk = StagedDisk()
     engine = await FileStore.at(tmp_path / "data", Settings(), disk)
-    await engine.create(Create("s", BYTES), b"one")
+    await engine.create(Create(S, BYTES), b"one")
     if has_fork:
-        await engine.create(Create("fork", fork=ForkRequest("s")), b"")
-    stream = await engine.open("s")
-    before = engine._core.catalog.cached("s")
+        await engine.create(Create(("fork",), fork=ForkRequest(S)), b"")
+    stream = await engine.open(S)
+    before = engine._core.catalog.cached(S)
     assert state_of(before) is Life.LIVE
     gate = disk.hold("pwrite", "data/journal")
-    deleting = asyncio.create_task(engine.delete("s"))
+    deleting = asyncio.create_task(engine.delete(S))
     await asyncio.to_thread(gate.reached.wait)
     assert state_of(before) is (Life.GOING_SOFTLY if has_fork else Life.GOING)
     assert await engine.bytes_of(await engine.read(stream, Start.BEGINNING)) == b"one"
-    appending = asyncio.create_task(append(engine, "s"))
-    creating = asyncio.create_task(engine.create(Create("s", BYTES), b"two"))
+    appending = asyncio.create_task(append(engine))
+    creating = asyncio.create_task(engine.create(Create(S, BYTES), b"two"))
     for _ in range(10):
         await asyncio.sleep(0)
     assert not appending.done()
