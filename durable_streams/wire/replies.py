@@ -217,6 +217,15 @@ def nothing_follows(tail: Offset) -> Reply:
     return Reply(204, headers + _BY_LAST_EVENT_ID)
 
 
+def chunk_body(chunk: Chunk) -> bytes | BodyPlan:
+    """Return the body of an answer with a chunk, or where it is in files describe it."""
+    in_memory = [part for part in chunk.parts if isinstance(part, bytes)]
+    if len(in_memory) < len(chunk.parts):
+        return json_body(chunk) if chunk.stream.is_json else plain_body(chunk)
+    data = b"".join(in_memory)
+    return b"[%b]" % data[:-1] if chunk.stream.is_json else data
+
+
 def plain_body(chunk: Chunk) -> BodyPlan:
     """Describe the body of a byte stream's chunk: its bytes."""
     return BodyPlan(b"", tuple(chunk.parts), b"", chunk.size_bytes)

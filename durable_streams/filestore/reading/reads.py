@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from durable_streams.descriptors import on_loop
 from durable_streams.filestore.files import names
 from durable_streams.filestore.reading.boundaries import Boundaries, Span
+from durable_streams.filestore.reading.open_segments import HeldSegment, OpenSegment, ReadAhead
 from durable_streams.filestore.streams.stream import own
 from durable_streams.model.errors import InvalidOffset, Overloaded
 from durable_streams.model.offsets import ZERO, Offset, Start
@@ -48,48 +49,6 @@ log = logging.getLogger("durable_streams.filestore")
 _FileKey = tuple[str, str, int]
 
 
-class OpenSegment:
-    """A segment file open for reading, shared by chunks; closed when the last lets go."""
-
-    __slots__ = ("_directory", "_fd", "_users", "path")
-
-    def __init__(self, directory: DataDirectory, path: Path, fd: int) -> None:
-        self._directory = directory
-        self.path = path
-        self._fd = fd
-        self._users = 1
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self._fd
-
-    def acquire(self) -> None:
-        """One more user."""
-        self._users += 1
-
-    def release(self) -> None:
-        """One user less."""
-        self._users -= 1
-        if not self._users:
-            self._directory.disk.close(self._fd)
-
-
-class HeldSegment:
-    """One that a chunk has, one of so many at a time."""
-
-    __slots__ = ("_file", "_room", "fileno")
-
-    def __init__(self, file: OpenSegment, room: asyncio.Semaphore) -> None:
-        self.fileno = file.fileno
-        self._file = file
-        self._room = room
-
-    def release(self) -> None:
-        """The chunk was released."""
-        self._file.release()
-        self._room.release()
-
-
 class Reader:
     """Reads chunks of streams; owned by the event loop."""
 
@@ -104,6 +63,7 @@ class Reader:
         self._directory = directory
         self._disk = directory.disk
         self._executor = executor
+        self._ahead = ReadAhead(directory.disk, executor)
         self._max_read_bytes = max_read_bytes
         self._small_bytes = min(_SMALL_BYTES, max_read_bytes)
         self._max_files = available.files // 2
@@ -294,7 +254,7 @@ class Reader:
         else:
             await self._room.acquire()
         try:
-            return HeldSegment(await self._file(stream, segment, size), self._room)
+            return HeldSegment(await self._file(stream, segment, size), self._room, self._ahead)
         except BaseException:
             self._room.release()
             raise
