@@ -168,7 +168,7 @@ def headers(name: str, value: str) -> CIMultiDict[str]:
 
 
 def located(target: str, sent: CIMultiDict[str]) -> object:
-    return stream_url(target, sent, Address("http", "127.0.0.1:80"), "/v1/stream", "a")
+    return stream_url(target, sent, Address("http", "127.0.0.1:80"), "/v1/stream", ("a",))
 
 
 HOSTILE: Final = (*' ,;"=%&/\\', "a", "%41", "a=b;", '";', "x y", "W/")

@@ -27,6 +27,7 @@ from durable_streams.http.heads import Heads
 from durable_streams.http.logs import Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.model.commands import Append, Create, Live, Read
+from durable_streams.model.paths import path_text
 from durable_streams.wire.urls import stream_url
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class LaneConnection(PresenceConnection):
                 )
             decided = exchange.decide(command, principal, body, location)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            decided = exchange.failure(error, _METHODS[type(command)], command.path)
+            decided = exchange.failure(error, _METHODS[type(command)], path_text(command.path))
         if isinstance(decided, Pending):
             self._outcome, self._command = decided.reply, command
             lane.answering.add(self)
@@ -277,7 +278,7 @@ class LaneConnection(PresenceConnection):
             self.force_close()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = lane.exchange.failure(error, _METHODS[type(command)], command.path)
+            reply = lane.exchange.failure(error, _METHODS[type(command)], path_text(command.path))
         if self.transport is None:
             return
         if reply is None:

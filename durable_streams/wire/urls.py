@@ -18,6 +18,8 @@ from durable_streams.model.paths import quote_stream_path
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from durable_streams.model.paths import StreamPath
+
 _SCHEMES: Final = frozenset({"http", "https"})
 _HOST: Final = re.compile(
     r"(?:[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9.])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?",
@@ -54,9 +56,9 @@ class Address(NamedTuple):
 
 
 def stream_url(
-    target: str, headers: Mapping[str, str], own: Address, prefix: str, path: str
+    target: str, headers: Mapping[str, str], own: Address, prefix: str, path: StreamPath
 ) -> str:
-    """Return the URL of the stream at the canonical ``path`` below ``prefix``.
+    """Return the URL of the stream at ``path`` below ``prefix``.
 
     ``target`` and ``headers`` are those of the request; ``own`` counts for what they do not name.
     """

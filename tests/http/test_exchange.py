@@ -18,6 +18,7 @@ from durable_streams.http.turns import Turns
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
 from durable_streams.model.errors import DiskFull, InvalidRequest, StreamNotFound
 from durable_streams.model.offsets import ZERO, Offset, Start
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended, Chunk, FileSlice
 from durable_streams.settings import HttpSettings
 from durable_streams.wire.replies import Reply
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
     from durable_streams.http.exchange import Principal
     from durable_streams.model.commands import Command
+    from durable_streams.model.paths import StreamPath
     from tests.http.conftest import RunningServer
 
-STREAM: Final[Any] = SimpleNamespace(id="id", path="a", content_type="text/plain", is_json=False)
+STREAM: Final[Any] = SimpleNamespace(id="id", path=("a",), content_type="text/plain", is_json=False)
 DONE: Final = Appended(Offset(0, 4), False, True)
 
 
@@ -80,9 +82,9 @@ class Store:
     def append_now(self, _command: Append, _body: bytes) -> Ticket | None:
         return self.ticket
 
-    def open_now(self, path: str) -> Any:
-        if path != "a":
-            raise StreamNotFound(path)
+    def open_now(self, path: StreamPath) -> Any:
+        if path != STREAM.path:
+            raise StreamNotFound(path_text(path))
         return STREAM
 
     def read_now(self, _stream: object, _start: object) -> Chunk | None:
@@ -107,7 +109,7 @@ def chunk_of(*parts: bytes | FileSlice, held: Held | None = None) -> Chunk:
 
 
 def test_a_write_that_is_stored_is_answered_at_once_and_one_on_its_way_when_it_is() -> None:
-    append = Append("a", "text/plain")
+    append = Append(("a",), "text/plain")
     assert exchange_with(Store()).decide(append, ANYBODY) is None
     answer = exchange_with(Store(ticket=Ticket(DONE))).decide(append, ANYBODY)
     assert isinstance(answer, Reply)
@@ -120,7 +122,7 @@ def test_a_write_that_is_stored_is_answered_at_once_and_one_on_its_way_when_it_i
 
 def test_what_a_write_on_its_way_fails_with_is_its_outcome() -> None:
     ticket = Ticket()
-    pending = exchange_with(Store(ticket=ticket)).decide(Append("a", "text/plain"), ANYBODY)
+    pending = exchange_with(Store(ticket=ticket)).decide(Append(("a",), "text/plain"), ANYBODY)
     assert isinstance(pending, Pending)
     ticket.settle(DiskFull("full"))
     with pytest.raises(DiskFull):
@@ -132,7 +134,7 @@ async def test_carrying_out_waits_for_a_write_on_its_way() -> None:
     ticket = Ticket()
     carrying_out = asyncio.create_task(
         exchange_with(Store(ticket=ticket)).carry_out(
-            Append("a", "text/plain"), ANYBODY, b"", "", nullcontext
+            Append(("a",), "text/plain"), ANYBODY, b"", "", nullcontext
         )
     )
     await asyncio.sleep(0)
@@ -145,19 +147,19 @@ async def test_carrying_out_waits_for_a_write_on_its_way() -> None:
 
 def test_a_body_in_memory_is_in_the_answer() -> None:
     store = Store(chunk=chunk_of(b"first", b"more"))
-    answer = exchange_with(store).decide(Read("a", Start.BEGINNING), ANYBODY)
+    answer = exchange_with(store).decide(Read(("a",), Start.BEGINNING), ANYBODY)
     assert isinstance(answer, Reply)
     assert (answer.status, answer.body) == (200, b"firstmore")
-    assert exchange_with(Store()).decide(Read("a", Start.BEGINNING), ANYBODY) is None
+    assert exchange_with(Store()).decide(Read(("a",), Start.BEGINNING), ANYBODY) is None
     with pytest.raises(StreamNotFound):
-        exchange_with(store).decide(Read("none", Start.BEGINNING), ANYBODY)
+        exchange_with(store).decide(Read(("none",), Start.BEGINNING), ANYBODY)
 
 
 def test_files_are_held_until_they_are_sent() -> None:
     file: Any = object()
     held = Held()
     store = Store(chunk=chunk_of(FileSlice(file, 0, 9), held=held))
-    answer = exchange_with(store).decide(Read("a", Start.BEGINNING), ANYBODY)
+    answer = exchange_with(store).decide(Read(("a",), Start.BEGINNING), ANYBODY)
     assert isinstance(answer, FromFiles)
     with answer:
         assert answer.plan.parts == (FileSlice(file, 0, 9),)
@@ -175,9 +177,9 @@ def test_files_that_are_not_to_be_sent_are_not_held() -> None:
             store.chunk.at_tail = False
             store.left_s = None  # whoever asks meets a bug
             with pytest.raises(TypeError):
-                exchange.decide(Read("a", Start.BEGINNING), ANYBODY)
+                exchange.decide(Read(("a",), Start.BEGINNING), ANYBODY)
         else:
-            read = Read("a", Start.BEGINNING, if_none_match="*")
+            read = Read(("a",), Start.BEGINNING, if_none_match="*")
             answer = exchange.decide(read, ANYBODY)
             assert isinstance(answer, Reply)
             assert answer.status == 304
@@ -187,10 +189,10 @@ def test_files_that_are_not_to_be_sent_are_not_held() -> None:
 def test_what_takes_a_wait_is_not_decided_now() -> None:
     exchange = exchange_with(Store())
     for command in (
-        Head("a"),
-        Delete("a"),
-        Read("a", Start.NOW, Live.LONG_POLL),
-        Read("a", Start.NOW, Live.SSE),
+        Head(("a",)),
+        Delete(("a",)),
+        Read(("a",), Start.NOW, Live.LONG_POLL),
+        Read(("a",), Start.NOW, Live.SSE),
     ):
         assert exchange.decide(command, ANYBODY) is None
     assert isinstance(exchange.decide(Preflight(), ANYBODY), Reply)

@@ -97,11 +97,11 @@ async def test_the_fields_of_another_target_are_not_parsed_again() -> None:
     first = b"PUT /v1/stream/a HTTP/1.1\r\nHost: b\r\nContent-Type: text/plain\r\n\r\n"
     known = server.read(first)
     assert known is not None
-    assert known.command == Create("a", "text/plain")
+    assert known.command == Create(("a",), "text/plain")
     assert known.headers is not None
     server._request = None  # type: ignore[assignment,method-assign]
     again = server.read(first.replace(b"/a ", b"/c "))
-    assert again == RequestHead(Create("c", "text/plain"), 0, known.headers, "/v1/stream/c")
+    assert again == RequestHead(Create(("c",), "text/plain"), 0, known.headers, "/v1/stream/c")
 
 
 async def test_a_producers_next_number_is_not_parsed_again() -> None:
@@ -114,7 +114,7 @@ async def test_a_producers_next_number_is_not_parsed_again() -> None:
     server._parse = None  # type: ignore[assignment,method-assign]
     again = server.read(head.replace(b"Seq: 4", b"Seq: 15"))
     claim = ProducerClaim("p", 3, 15)
-    assert again == RequestHead(Append("a", "text/plain", producer=claim), 1)
+    assert again == RequestHead(Append(("a",), "text/plain", producer=claim), 1)
 
 
 async def test_few_heads_are_remembered() -> None:
@@ -151,7 +151,7 @@ def said(**others: str) -> bytes:
 
 async def test_a_head_with_other_credentials_is_not_parsed_again_and_has_its_own() -> None:
     server = heads_of_one_server()
-    append = Append("a", "text/plain")
+    append = Append(("a",), "text/plain")
     assert server.read(said(Authorization="Bearer one")) == RequestHead(
         append, 1, credentials="Bearer one"
     )
@@ -174,7 +174,7 @@ async def test_a_producer_with_credentials_has_its_own_and_its_own_number() -> N
         again = server.read(said(**sent, **producer, Producer_Seq=str(seq)))
         claim = ProducerClaim("p", 0, seq)
         assert again == RequestHead(
-            Append("a", "text/plain", producer=claim), 1, credentials=credentials
+            Append(("a",), "text/plain", producer=claim), 1, credentials=credentials
         )
 
 
