@@ -42,7 +42,6 @@ from durable_streams.rules.appends import check_syntax
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -350,11 +349,6 @@ class FileStore:
     def bug(self) -> StorageFailed | None:
         """Why a thread or task of the store ended, if one did: only a restart helps."""
         return self._core.health.bug
-
-    @property
-    def executor(self) -> Executor:
-        """Threads that are there, for what may wait for the disk."""
-        return self._core.executor
 
     def drain(self) -> None:
         """Refuse new writes, end waits and subscriptions; what was accepted goes on."""

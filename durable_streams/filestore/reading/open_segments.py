@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.descriptors import on_loop
 from durable_streams.filestore.files import names
+from durable_streams.filestore.reading.read_ahead import ReadAhead
 from durable_streams.model.errors import Overloaded
 
 if TYPE_CHECKING:
@@ -65,12 +66,21 @@ class OpenSegment:
 class HeldSegment:
     """One that a chunk has, one of so many at a time."""
 
-    __slots__ = ("_file", "_room", "fileno")
+    __slots__ = ("_ahead", "_file", "_room", "fileno")
 
-    def __init__(self, file: OpenSegment, room: asyncio.Semaphore) -> None:
+    def __init__(self, file: OpenSegment, room: asyncio.Semaphore, ahead: ReadAhead) -> None:
         self.fileno = file.fileno
         self._file = file
         self._room = room
+        self._ahead = ahead
+
+    def read(self, size: int, position: int) -> bytes:
+        """Read up to ``size`` bytes, less only at the end of the file."""
+        return self._ahead.disk.pread(self.fileno(), size, position)
+
+    async def warm(self, size: int, position: int) -> None:
+        """Have a thread read what the page cache lacks."""
+        await self._ahead.warm(self.fileno(), size, position)
 
     def release(self) -> None:
         """The chunk was released."""
@@ -88,6 +98,7 @@ class OpenSegments:
         self._directory = directory
         self._disk = directory.disk
         self._executor = executor
+        self._ahead = ReadAhead(directory.disk, executor)
         self._max_files = available.files // 2
         self._room = asyncio.Semaphore(available.answers)
         self._loop = asyncio.get_running_loop()
@@ -180,7 +191,7 @@ class OpenSegments:
         else:
             await self._room.acquire()
         try:
-            return HeldSegment(await self.acquire(stream, segment, size), self._room)
+            return HeldSegment(await self.acquire(stream, segment, size), self._room, self._ahead)
         except BaseException:
             self._room.release()
             raise
