@@ -18,7 +18,7 @@ what happened, and ``OSError`` if the system refuses to open or read a file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -53,6 +53,7 @@ class Ticket(Protocol[T_co]):
         """The answer of a settled write; raises what it failed with."""
 
 
+@runtime_checkable
 class Store(Protocol):
     """Streams at paths; used on the event loop that it was opened in.
 

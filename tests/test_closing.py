@@ -19,6 +19,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import StreamError
 from tests.cancelling import Cut, When, all_gone, cut_off, our_threads, tasks
 from tests.descriptors import open_now
+from tests.engines import file_store
 from tests.filestore.files.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ async def written(data_dir: Path) -> tuple[Opening, Streams, list[asyncio.Task[A
     streams = await opening.__aenter__()
     await streams.create("s", content_type="text/plain", ttl_s=1000)
     await streams.append("s", b"acknowledged;")
-    streams.engine._core.checkpoint()
+    file_store(streams)._core.checkpoint()
     waits: list[Coroutine[Any, Any, Any]] = [
         *(streams.append("s", b"under way;") for _ in range(3)),
         streams.fork("f", "s"),
