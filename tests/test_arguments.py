@@ -30,7 +30,7 @@ from durable_streams import (
     mount,
     open_streams,
 )
-from durable_streams.filestore.engine.stream import own
+from durable_streams.filestore.streams.stream import own
 from tests.engines import file_store
 
 if TYPE_CHECKING:
