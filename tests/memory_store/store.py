@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from durable_streams.filestore.engine.live import Deliveries
+from durable_streams.live import Deliveries
 from durable_streams.model.errors import (
     ContentTypeMismatch,
     Draining,

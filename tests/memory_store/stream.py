@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.engine.live import Audience, Deliveries
+from durable_streams.live import Audience, Deliveries
 from durable_streams.model.errors import InvalidOffset, InvalidRequest, StreamGone
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.results import Chunk, Publication, StreamInfo

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.filestore.engine.runtime import Runtime
+from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.settings import KIB, MIB, Settings
 from tests.memory_store import MemoryStore, NeverNow
