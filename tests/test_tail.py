@@ -13,6 +13,7 @@ import durable_streams
 from durable_streams import NotOpen, Settings, StreamNotFound, Streams, Tail
 from durable_streams.settings import KIB
 from tests.cancelling import When, cut_off
+from tests.engines import file_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 def followers(streams: Streams, path: str) -> int:
-    stream = streams.engine._core.catalog.cached(path)
+    stream = file_store(streams)._core.catalog.cached(path)
     assert stream is not None
     return stream.followers
 
@@ -45,7 +46,7 @@ async def test_every_step_may_be_cancelled_anywhere(
         await streams.append("s", b"%d" % (10**100 + number))
     await streams.append("s", b"1" * 5000)
     await streams.close("s")
-    core = streams.engine._core
+    core = file_store(streams)._core
     await core.applied_to(core.catalog.streams()[0], core.catalog.streams()[0].durable.offset)
     tail, found, cuts, at = streams.tail("s"), [], 0, 1
     with suppress(StopAsyncIteration):

@@ -20,6 +20,8 @@ from durable_streams.rules.media_type import Unit
 from durable_streams.rules.producers import ProducerState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime, ProducerClaim
     from durable_streams.model.errors import StreamError
 
@@ -227,9 +229,8 @@ class MemoryStream:
         position = begin = end = offset.position
         if offset < self.offset:
             begin, end = self._append_at(position)
-        if not self.is_json:
-            ends = range(position + 1, end + 1)  # each byte can be the last
-        else:
+        ends: Sequence[int] = range(position + 1, end + 1)  # each byte can be the last
+        if self.is_json:
             self._check_between_messages(begin, position)
             ends = [position + at for at in positions([self.bytes_in(position, end)])]
         if request.sub_offset > len(ends):

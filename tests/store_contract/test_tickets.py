@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +39,7 @@ from tests.store_contract.words import (
 
 if TYPE_CHECKING:
     from durable_streams.model.results import Appended, Created
-    from durable_streams.store import Store
+    from durable_streams.store import Store, Ticket
 
 
 async def begun(store: Store, command: Append, body: bytes) -> Appended:
@@ -83,18 +84,23 @@ async def test_what_is_refused_now_is_refused_for_the_same_reason(store: Store) 
 
 async def test_a_pending_write_calls_back_once_and_is_pending_no_more(store: Store) -> None:
     await create(store)
-    ticket = store.append_now(Append(ROOM, TEXT), b"one")
-    if ticket is None or not ticket.pending:
-        ticket = store.create_now(Create(OTHER, TEXT), b"one")
-    if ticket is None or not ticket.pending:
-        return
-    called: list[bool] = []
-    ticket.when_settled(lambda: called.append(ticket.pending))
-    assert called == []
-    await settled(ticket)
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert called == [False]
+    for ticket in (
+        store.append_now(Append(ROOM, TEXT), b"one"),
+        store.create_now(Create(OTHER, TEXT), b"one"),
+    ):
+        if ticket is None or not ticket.pending:
+            continue
+        called: list[bool] = []
+        ticket.when_settled(partial(_note, called, ticket))
+        assert called == []
+        await settled(ticket)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert called == [False]
+
+
+def _note(called: list[bool], ticket: Ticket[object]) -> None:
+    called.append(ticket.pending)
 
 
 async def test_everybody_who_asks_is_called_back(store: Store) -> None:
@@ -104,7 +110,7 @@ async def test_everybody_who_asks_is_called_back(store: Store) -> None:
         return
     called: list[int] = []
     for number in range(3):
-        ticket.when_settled(lambda number=number: called.append(number))  # type: ignore[misc]
+        ticket.when_settled(partial(called.append, number))
     await settled(ticket)
     await asyncio.sleep(0)
     assert sorted(called) == [0, 1, 2]
