@@ -11,9 +11,10 @@ import pytest
 
 import durable_streams
 from durable_streams import NotOpen, Settings, StreamNotFound, Streams, Tail
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB
-from tests.cancelling import When, cut_off
-from tests.engines import file_store
+from tools.cancelling import When, cut_off
+from tools.engines import file_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 def followers(streams: Streams, path: str) -> int:
-    stream = file_store(streams)._core.catalog.cached(path)
+    stream = file_store(streams)._core.catalog.cached(parse_path_text(path))
     assert stream is not None
     return stream.followers
 

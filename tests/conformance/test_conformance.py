@@ -18,7 +18,7 @@ import uvloop
 from durable_streams.http.server import HttpServer
 from durable_streams.settings import HttpSettings
 from tests.memory_store import MemoryStore, NeverNow
-from tests.node import CONFORMANCE
+from tools.node import CONFORMANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,6 +19,7 @@ from durable_streams.model.errors import (
     StreamGone,
     StreamNotFound,
 )
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended, Created
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import Repeat, check_syntax
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from durable_streams.model.commands import Append, Create, ForkRequest
     from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Chunk, StreamInfo, StreamRef, Subscriber
 
 _T = TypeVar("_T")
@@ -86,7 +88,7 @@ class MemoryStore:
         self.bug: StreamError | None = None
         self._max_read_bytes = max_read_bytes
         self._now_ms = now_ms
-        self._streams: dict[object, MemoryStream] = {}
+        self._streams: dict[StreamPath, MemoryStream] = {}
         self._draining = False
         self._loop = asyncio.get_running_loop()
         self._deliveries = Deliveries(self._loop)
@@ -109,7 +111,9 @@ class MemoryStore:
             existing = self._streams.get(command.path)
         if existing is not None:
             if existing.is_kept_for_forks():
-                raise StreamExists(command.path, "it was deleted, and its forks still need it")
+                raise StreamExists(
+                    path_text(command.path), "it was deleted, and its forks still need it"
+                )
             matches(existing.identity(), command)
             return Created(created=False, info=existing.info())
         stream = self._born(command, body, now_ms)
@@ -134,7 +138,7 @@ class MemoryStore:
         try:
             source = self._find(request.source)
         except StreamGone:
-            raise SourceGone(request.source) from None
+            raise SourceGone(path_text(request.source)) from None
         given = command.content_type
         if given is not None and not media_type.same(given, source.content_type):
             raise ContentTypeMismatch(source.content_type, given)
@@ -166,14 +170,14 @@ class MemoryStore:
             producer=(claim.epoch, claim.seq) if claim else None,
         )
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: StreamPath) -> None:
         self._check_write(b"")
         self._end(self._find(path))
 
     def _end(self, stream: MemoryStream) -> None:
         """The same, and its source's if that waited for it, and so on."""
         while not stream.forks:
-            stream.ended = StreamNotFound(stream.path)
+            stream.ended = StreamNotFound(path_text(stream.path))
             del self._streams[stream.path]
             stream.audience.end(stream.ended)
             if stream.source is None:
@@ -183,7 +187,7 @@ class MemoryStore:
                 return
             stream = stream.source
         if stream.ended is None:
-            stream.ended = StreamGone(stream.path)
+            stream.ended = StreamGone(path_text(stream.path))
             stream.audience.end(stream.ended)
 
     def _check_write(self, body: bytes) -> None:
@@ -197,16 +201,16 @@ class MemoryStore:
 
     # -- reads -----------------------------------------------------------------------------
 
-    async def head(self, path: str) -> StreamInfo:
+    async def head(self, path: StreamPath) -> StreamInfo:
         return self._find(path).info()
 
-    async def open(self, path: str) -> MemoryStream:
+    async def open(self, path: StreamPath) -> MemoryStream:
         return self._open(path)
 
-    def open_now(self, path: str) -> MemoryStream | None:
+    def open_now(self, path: StreamPath) -> MemoryStream | None:
         return self._open(path)
 
-    def _open(self, path: str) -> MemoryStream:
+    def _open(self, path: StreamPath) -> MemoryStream:
         stream = self._find(path)
         stream.use(self._now_ms())
         return stream
@@ -285,10 +289,10 @@ class MemoryStore:
 
     # -- looking up ------------------------------------------------------------------------
 
-    def _find(self, path: str) -> MemoryStream:
+    def _find(self, path: StreamPath) -> MemoryStream:
         stream = self._streams.get(path)
         if stream is None:
-            raise NotOpen if self.closed else StreamNotFound(path)
+            raise NotOpen if self.closed else StreamNotFound(path_text(path))
         return self._usable(stream)
 
     def _usable(self, stream: StreamRef) -> MemoryStream:
@@ -298,7 +302,7 @@ class MemoryStore:
         if opened.ended is not None:
             raise opened.ended.again()
         if opened.is_expired(self._now_ms()):
-            raise StreamGone(opened.path) if opened.forks else StreamNotFound(opened.path)
+            raise _expired(opened)
         return opened
 
     def _look(self) -> None:
@@ -306,8 +310,7 @@ class MemoryStore:
         self._looking = self._loop.call_later(LOOK_S, self._look)
         for stream in [*self._streams.values()]:
             if stream.ended is None and stream.is_expired(self._now_ms()):
-                error = StreamGone if stream.forks else StreamNotFound
-                stream.audience.end(error(stream.path))
+                stream.audience.end(_expired(stream))
 
     # -- health, and the end ---------------------------------------------------------------
 
@@ -319,7 +322,7 @@ class MemoryStore:
     def writes_wait(self) -> bool:
         return False
 
-    def out_of_service(self) -> list[str]:
+    def out_of_service(self) -> list[StreamPath]:
         return []
 
     def drain(self) -> None:
@@ -341,6 +344,11 @@ def _own(stream: StreamRef) -> MemoryStream:
     return stream
 
 
+def _expired(stream: MemoryStream) -> StreamError:
+    """Why a stream cannot be used whose time is over."""
+    return (StreamGone if stream.forks else StreamNotFound)(path_text(stream.path))
+
+
 def _time_out(waiter: asyncio.Future[bool]) -> None:
     if not waiter.done():
         waiter.set_result(False)
@@ -355,7 +363,7 @@ class NeverNow(MemoryStore):
     def append_now(self, command: Append, body: bytes) -> None:
         return None
 
-    def open_now(self, path: str) -> None:
+    def open_now(self, path: StreamPath) -> None:
         return None
 
     def read_now(self, stream: StreamRef, start: Offset | Start) -> None:

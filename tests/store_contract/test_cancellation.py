@@ -10,7 +10,6 @@ import pytest
 
 from durable_streams.model.errors import StreamError, StreamNotFound
 from durable_streams.model.offsets import Start
-from tests.cancelling import When, cut_off
 from tests.store_contract.words import (
     BINARY,
     OTHER,
@@ -25,12 +24,13 @@ from tests.store_contract.words import (
     fork,
     text_of,
 )
+from tools.cancelling import When, cut_off
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from durable_streams.model.paths import StreamPath
     from durable_streams.store import Store
-    from tests.store_contract.words import StreamPath
 
 LARGE: Final = bytes(number * 31 % 251 for number in range(100_000))
 MOST_SUSPENSIONS: Final = 200

@@ -31,8 +31,8 @@ from tests.store_contract.words import (
 )
 
 if TYPE_CHECKING:
+    from durable_streams.model.paths import StreamPath
     from durable_streams.store import Store
-    from tests.store_contract.words import StreamPath
 
 
 STEPS: Final = [at(f"step{number}") for number in range(5)]

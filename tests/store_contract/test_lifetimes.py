@@ -31,9 +31,9 @@ from tests.store_contract.words import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from durable_streams.model.paths import StreamPath
     from durable_streams.store import Store
     from tests.store_contract.conftest import Clock
-    from tests.store_contract.words import StreamPath
 
 TTL_S: Final = 10
 IDLE: Final = Lifetime(ttl_s=TTL_S)

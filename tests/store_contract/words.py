@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.model.commands import FOREVER, Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.offsets import Offset, Start
+from durable_streams.model.paths import parse_path_text, path_text
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from durable_streams.model.commands import Lifetime
     from durable_streams.model.errors import StreamError
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Appended, Created, Publication
     from durable_streams.store import Store, Ticket
 
@@ -20,18 +22,8 @@ BINARY: Final = "application/octet-stream"
 TEXT: Final = "text/plain"
 JSON: Final = "application/json"
 
-StreamPath: TypeAlias = str
-
-
-def at(text: str) -> StreamPath:
-    """The path that is spelled so."""
-    return text
-
-
-def text_of(path: StreamPath) -> str:
-    """How a path is spelled, in errors for one."""
-    return path
-
+at, text_of = parse_path_text, path_text
+"""The path that is spelled so, and how one is spelled, in errors for one."""
 
 ROOM: Final = at("house/room")
 OTHER: Final = at("other")
