@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from durable_streams.messages import Message
     from durable_streams.model.results import Chunk
+    from durable_streams.store import Store
 
 Data = bytes | bytearray | memoryview
 """What is appended; at run time anything with the buffer protocol."""
@@ -188,12 +189,13 @@ class Streams:
     to find out.
     """
 
-    def __init__(self, engine: FileStore) -> None:
-        self._engine = arguments.instance("engine", engine, FileStore)
+    def __init__(self, engine: Store) -> None:
+        """``engine``: a store that is open, in the event loop that runs."""
+        self._engine = arguments.store("engine", engine)
         self._home = Home()
 
     @property
-    def engine(self) -> FileStore:
+    def engine(self) -> Store:
         """The engine, for all that uses it here: open, and in its own event loop."""
         if self._engine.closed:
             raise NotOpen

@@ -157,7 +157,7 @@ async def test_nothing_of_a_file_passes_by_tls(blob: Path, tmp_path: Path) -> No
 async def test_what_the_page_cache_lacks_is_read_by_a_thread(
     blob: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_ahead: list[tuple[int, int]] = []
+    fetched: list[tuple[int, int]] = []
     threads: set[str] = set()
     original = read_ahead._Errand.run
 
@@ -166,7 +166,7 @@ async def test_what_the_page_cache_lacks_is_read_by_a_thread(
 
     def remember(errand: read_ahead._Errand, position: int, size: int) -> None:
         threads.add(threading.current_thread().name.partition("_")[0])
-        read_ahead.append((position, size))
+        fetched.append((position, size))
         original(errand, position, size)
 
     monkeypatch.setattr(os, "preadv", cold)
@@ -177,8 +177,8 @@ async def test_what_the_page_cache_lacks_is_read_by_a_thread(
             assert (await client.request("GET", "/")).body == expected(blob)
             await client.close()
     assert threads == {"ours"}
-    assert read_ahead[0] == (1, sendfile.MAX_SENDFILE_BYTES)
-    assert sum(size for _, size in read_ahead) == SIZE - 1 + 10
+    assert fetched[0] == (1, sendfile.MAX_SENDFILE_BYTES)
+    assert sum(size for _, size in fetched) == SIZE - 1 + 10
 
 
 @pytest.mark.parametrize("copying", [False, True])

@@ -26,6 +26,7 @@ from durable_streams.filestore.pipeline.pipeline import QUEUE_BYTES
 from durable_streams.filestore.runtime.machine import MAX_JOBS
 from durable_streams.filestore.store import FileStore
 from durable_streams.http.server import HttpServer
+from tools.engines import file_store
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ async def over_http(data_dir: Path, load: Load) -> Seen:
         bound.bind(("127.0.0.1", 0))
         await server.start([bound])
         arguments = [bound.getsockname()[1], CONNECTIONS, load.seconds, load.body_bytes]
-        async with under_observation(streams.engine._core, CONNECTIONS) as seen:
+        async with under_observation(file_store(streams)._core, CONNECTIONS) as seen:
             told = json.loads(await _run("tools.proofs.pressure_clients", arguments))
         await server.stop()
     statuses = {int(status): number for status, number in told["statuses"].items()}
@@ -211,7 +212,7 @@ async def in_library(data_dir: Path, load: Load) -> Seen:
     assert load.settings.held_up_s == math.inf
     body = b"x" * load.body_bytes
     async with opened(data_dir, load) as streams:
-        async with under_observation(streams.engine._core, PRODUCERS) as seen:
+        async with under_observation(file_store(streams)._core, PRODUCERS) as seen:
             until_s = time.monotonic() + load.seconds
 
             async def produce(number: int) -> None:
