@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -10,10 +10,16 @@ from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import absolute
 from durable_streams.filestore.files.disk import Disk
-from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
-from durable_streams.filestore.format.index import BadLine
+from durable_streams.filestore.format.index_lines import (
+    Appended,
+    Damaged,
+    Foreign,
+    Opened,
+    Torn,
+    walk,
+)
 from durable_streams.filestore.format.sidecar import BadSidecar, NewerSidecar
 from durable_streams.maintenance.findings import Checked, Finding
 from durable_streams.maintenance.stream_check import StreamCheck
@@ -99,35 +105,34 @@ def _sidecar(data: bytes) -> Iterator[str]:
 
 
 def _index(data: bytes) -> Iterator[str]:
-    lines = data.split(b"\n")
-    torn = lines.pop()
-    chain: bytes | None = None
-    begin = 0
-    for row, text in enumerate(lines, start=1):
-        try:
-            if row == 1:
-                opening, chain = index_format.unpack_opening(text)
+    for found in walk(data):
+        match found:
+            case Opened(opening=opening) | Foreign(opening=opening):
                 yield (
                     f"segment {opening.segment}, continues {opening.continues}, "
                     f"previous {opening.previous}, {len(opening.producers)} producers"
                 )
-                continue
-            line, chain = index_format.unpack_line(text, chain or b"")
-        except BadLine as error:
-            yield f"line {row} DAMAGED: {error}"
-            yield f"  {text!r}"
-            return
-        forgot = f", forgot {list(line.forgot)}" if line.forgot else ""
-        producer = f", producer {line.producer}" if line.producer else ""
-        seq = f", stream seq {line.stream_seq!r}" if line.stream_seq is not None else ""
-        closed = ", closed" if line.closed else ""
-        yield (
-            f"line {row}: bytes {begin} to {line.end}, {line.messages} messages, "
-            f"crc32 {line.crc32}, time {line.time}{forgot}{producer}{seq}{closed}"
-        )
-        begin = line.end
-    if torn:
-        yield f"line {len(lines) + 1} TORN: {torn!r}"
+            case Appended():
+                yield _append(found)
+            case Damaged():
+                yield f"line {found.row} DAMAGED: {found.error}"
+                yield f"  {found.text!r}"
+            case Torn():
+                yield f"line {found.row} TORN: {found.text!r}"
+            case _:
+                assert_never(found)
+
+
+def _append(found: Appended) -> str:
+    line = found.line
+    forgot = f", forgot {list(line.forgot)}" if line.forgot else ""
+    producer = f", producer {line.producer}" if line.producer else ""
+    seq = f", stream seq {line.stream_seq!r}" if line.stream_seq is not None else ""
+    closed = ", closed" if line.closed else ""
+    return (
+        f"line {found.row}: bytes {found.begin} to {line.end}, {line.messages} messages, "
+        f"crc32 {line.crc32}, time {line.time}{forgot}{producer}{seq}{closed}"
+    )
 
 
 def _journal(data: bytes, *, full: bool) -> Iterator[str]:

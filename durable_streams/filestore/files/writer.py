@@ -32,9 +32,10 @@ from durable_streams.filestore.files.identity import (
     losses_of,
     open_own,
 )
+from durable_streams.filestore.files.index_files import line_behind
 from durable_streams.filestore.files.open_pairs import Key, OpenFile, OpenPairs, Pair
 from durable_streams.filestore.files.stream_files import DamagedFiles, end_before, load_sidecar
-from durable_streams.filestore.format.index import BadLine, unpack_line
+from durable_streams.filestore.format.index_lines import Appended, Damaged
 from durable_streams.filestore.format.journal import AppendRecord, SidecarRecord
 
 if TYPE_CHECKING:
@@ -223,13 +224,10 @@ class StreamWriter:
         if status is None:
             return
         if status.size_bytes > end.index_position:
-            text = disks.read_file(self._disk, index) or b""
-            rest, newline, _ = text[end.index_position :].partition(b"\n")
-            try:
-                if newline:
-                    unpack_line(rest, end.chain)
-                    return
-            except BadLine:
+            found = line_behind(self._disk, index, end)
+            if isinstance(found, Appended):
+                return
+            if isinstance(found, Damaged):
                 at = end.index_position
                 log.warning("%s: what follows byte %d does not continue it", index, at)
         cut_files(self._directory, directory, stream_id, end)
