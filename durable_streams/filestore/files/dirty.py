@@ -40,6 +40,12 @@ class Dirty:
         if not self.everything:
             self.directories.update(directories)
 
+    def take(self) -> Dirty:
+        """Move all of it to a set of its own, which a checkpoint syncs; this one is empty then."""
+        taken = Dirty(self.pairs, self.files, self.directories, self.everything)
+        self.pairs, self.files, self.directories, self.everything = [], [], set(), False
+        return taken
+
     def note_everything(self) -> None:
         """It became too much to name."""
         self.everything = True
