@@ -148,7 +148,7 @@ def _journal(data: bytes, *, full: bool) -> Iterator[str]:
         records = fmt.unpack_records(batch.payload)
         yield (
             f"batch {batch.number} at byte {position}: {len(records)} records, "
-            f"synced to {batch.synced}, applied to {batch.applied}"
+            f"synced to {batch.synced}, checkpointed to {batch.checkpointed}"
         )
         yield from (f"  {_record(record, full=full)}" for record in records)
         position, number = position + batch.size_bytes, batch.number + 1

@@ -135,14 +135,14 @@ class Line(OrderedDict[_Place, None]):
 
 async def _watch(core: Core, seen: Seen) -> None:
     """Look at a server."""
-    applied, at_s = core._journal.applied, time.monotonic()
+    applied, at_s = core._journal.checkpointed, time.monotonic()
     while not seen.is_over:
         for name, length in lengths(core).items():
             seen.most[name] = max(seen.most.get(name, 0), length)
         now_s = time.monotonic()
         seen.longest_between_s = max(seen.longest_between_s, now_s - at_s)
-        if core._journal.applied != applied:
-            applied, at_s = core._journal.applied, now_s
+        if core._journal.checkpointed != applied:
+            applied, at_s = core._journal.checkpointed, now_s
             seen.checkpoints += 1
         await asyncio.sleep(LOOK_EVERY_S)
 

@@ -272,7 +272,7 @@ class Core:
 
     def _checkpointed(self, number: int) -> None:
         self._moved = self.loop.time()
-        self._journal.checkpointed(number)
+        self._journal.note_checkpoint(number)
         self.committer.start()
         self._free_journal()
         self.admission.look()
@@ -283,7 +283,7 @@ class Core:
             not self._checkpointer.is_put_off
             and self._journal.full_files()
             and self.retries.can_keep()
-            and self._lag.applied > self._journal.applied
+            and self._lag.applied > self._journal.checkpointed
         ):
             self.checkpoint()
 
@@ -433,7 +433,7 @@ class Core:
             sync_dirty(self.directory, dirty)
             has_all = not self._writer.has_homeless
             if has_all and not self.catalog.outages.keeps:
-                self._journal.checkpointed(number)
+                self._journal.note_checkpoint(number)
                 self._journal.write([])
             self._journal.sync()
             is_marked = self.settings.durability is not Durability.FSYNC

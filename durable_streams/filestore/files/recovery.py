@@ -3,7 +3,7 @@
 Runs before anything is served, alone, and may be repeated from any point:
 
 1. Read the journal file by file, batch by batch, to its end (``journal.read_journal``), twice
-   rather than into memory: first to learn how far it was applied and what it deletes.  Before
+   rather than into memory: first to learn up to where a checkpoint came and what it deletes.  Before
    anything is done for what is in it, make it durable: a killed server may have left in it what a
    power cut would still take back (``journal.make_durable``).  Drop half-made files in ``tmp/``,
    so that nothing writes to one that has another name in a hard-link backup.
@@ -43,7 +43,7 @@ from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import FailedSync
 from durable_streams.filestore.files.identity import FilesLost
-from durable_streams.filestore.files.journal import (
+from durable_streams.filestore.files.journal_reader import (
     JournalContent,
     make_durable,
     read_journal,
@@ -95,7 +95,7 @@ class Kept:
 class Recovery:
     """What recovery did; ``str()`` is one line for people.
 
-    ``applied``: batches up to this one are durable in the streams' files; all of them, up to
+    ``checkpointed``: batches up to this one are durable in the streams' files; all of them, up to
     ``last``, unless the first checkpoint has to see to that.
 
     ``kept``: by path and id, what could not be applied to the files of one stream, and why.
@@ -108,7 +108,7 @@ class Recovery:
     left_out: int = 0
     damage: int = 0
     last: int = 0
-    applied: int = 0
+    checkpointed: int = 0
     generation: int = 0
     unsynced: bool = False
     kept: dict[StreamKey, Kept] = field(default_factory=dict)
@@ -194,16 +194,16 @@ class _Replay:
         if not self._unsynced:
             self._mend_sidecars()
         for batch in read_journal(self._directory, JournalContent()):
-            if batch.number > content.applied:
+            if batch.number > content.checkpointed:
                 for record in fmt.unpack_records(batch.payload):
                     if record.id not in self._deleted or isinstance(record, fmt.DeleteRecord):
                         self._apply(record)
         self.trim()
         self._clear_tmp(directories=True)
-        applied = content.last
+        checkpointed = content.last
         leaves = self._may_leave_unsynced(content)
         if leaves or self._result.kept:
-            applied = content.applied
+            checkpointed = content.checkpointed
         if not leaves and (self._result.records or self._result.left_out):
             self._directory.disk.sync_file_system(self._directory.root_fd)
         self.close()
@@ -214,7 +214,7 @@ class _Replay:
         result = self._result
         result.damage = len(content.damage)
         result.unsynced = self._unsynced
-        result.last, result.applied = content.last, applied
+        result.last, result.checkpointed = content.last, checkpointed
         result.generation = content.generation + 1
         return result
 
@@ -234,7 +234,7 @@ class _Replay:
         )
 
     def _survey(self) -> JournalContent:
-        """Read the journal once to learn how far it was applied and which streams it deletes."""
+        """Read the journal once to learn up to where a checkpoint came and which streams it deletes."""
         content = JournalContent()
         deleted: dict[str, int] = {}
         for batch in read_journal(self._directory, content):
@@ -251,7 +251,7 @@ class _Replay:
         self._sidecars = {
             key: record for key, record in self._sidecars.items() if record.id not in self._ended
         }
-        self._deleted = {key for key, number in deleted.items() if number > content.applied}
+        self._deleted = {key for key, number in deleted.items() if number > content.checkpointed}
         return content
 
     def _mend_sidecars(self) -> None:

@@ -97,7 +97,7 @@ async def test_a_checkpoint_has_its_turn_between_two_shares(
     core.checkpoint()
     first.open()
     await core._checkpointer.finished()
-    assert core._journal.applied
+    assert core._journal.checkpointed
     stream = await engine._find("c")
     assert stream.applied.offset < stream.durable.offset
 
