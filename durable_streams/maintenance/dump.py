@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.directory import absolute
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.format import journal as fmt
@@ -45,7 +44,7 @@ def dump(path: Path, *, full: bool = False, disk: Disk | None = None) -> Iterato
     if disk.is_directory(path):
         yield from _directory(disk, path, full=full)
         return
-    data = disks.read_file(disk, path)
+    data = whole_files.read_file(disk, path)
     if data is None:
         raise NotDumpable(f"there is no file {path}")
     if path.name == names.SIDECAR:

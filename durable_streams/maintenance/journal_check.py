@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files import names
+from durable_streams.filestore.files.index_files import chain_at
 from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
 from durable_streams.filestore.files.stream_files import (
     DamagedFiles,
     NewerFiles,
-    chain_at,
     end_before,
     load_sidecar,
 )

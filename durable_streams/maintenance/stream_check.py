@@ -2,8 +2,8 @@
 
 Where ``filestore.files.stream_files`` reads as little as a server needs, this reads
 everything, by the same rules: what ends early is torn, what later files prove to have been there is
-missing, what is there and fails a checksum is damage.  It stops at the first of them, as nothing
-behind it can be told from chance.
+missing, what is there and fails a checksum is damage.  It stops at the first of them: nothing
+behind that is proved.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.fork_marks import unpack_mark
 from durable_streams.filestore.files.missing import Missing, files_of, what_is_missing
 from durable_streams.filestore.files.segment_reader import SegmentReader
@@ -151,7 +150,7 @@ class StreamCheck:
         try:
             while (number, "idx") in files:
                 self._reading = self._file(number, "idx")
-                data = disks.read_file(self._disk, self._reading) or b""
+                data = whole_files.read_file(self._disk, self._reading) or b""
                 self._segment(sidecar, number, data, checked)
                 number += 1
         except _Stop as stop:
@@ -307,6 +306,6 @@ class StreamCheck:
             self._reading = marks / name
             if not names.is_id(name):
                 self._report(Finding(Level.NOTE, marks / name, "it is no fork's", "", self.stream))
-            elif unpack_mark(name, disks.read_file(self._disk, marks / name) or b"") is None:
+            elif unpack_mark(name, whole_files.read_file(self._disk, marks / name) or b"") is None:
                 text, meaning = "it is unreadable", "the stream may go before this fork of it does"
                 self._report(Finding(Level.WARNING, marks / name, text, "", self.stream, meaning))

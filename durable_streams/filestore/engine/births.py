@@ -13,7 +13,7 @@ from durable_streams.filestore.engine.catalog import unreadable
 from durable_streams.filestore.engine.operations import AdoptOperation, BirthOperation, Operation
 from durable_streams.filestore.engine.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.filestore.engine.stream import Stream
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.disk import FailedRead
 from durable_streams.filestore.files.fork_files import ForkPlan, build
 from durable_streams.filestore.files.stream_files import DamagedFiles, LoadedStream
@@ -228,7 +228,9 @@ class Births:
         directory = self._core.directory
         if self._core.fault is None:
             with suppress(OSError):  # the next start does it
-                await self._core.run(disks.remove_tree, directory.disk, directory.tmp / stream_id)
+                await self._core.run(
+                    whole_files.remove_tree, directory.disk, directory.tmp / stream_id
+                )
 
     async def _let_go(self, source: Stream) -> None:
         """End a source that was deleted while a fork was built that came to nothing."""

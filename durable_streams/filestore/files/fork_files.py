@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names, system_calls
+from durable_streams.filestore.files import names, system_calls, whole_files
 from durable_streams.filestore.files.disk import FailedRead
 from durable_streams.filestore.files.stream_files import DamagedFiles
 from durable_streams.filestore.format import sidecar as sidecar_format
@@ -62,7 +61,7 @@ def build(directory: DataDirectory, plan: ForkPlan) -> Tail:
     try:
         return _Builder(directory, plan, target).run()
     except BaseException:
-        disks.remove_tree(directory.disk, target)
+        whole_files.remove_tree(directory.disk, target)
         raise
 
 
@@ -77,7 +76,7 @@ class _Builder:
 
     def run(self) -> Tail:
         plan, disk = self._plan, self._disk
-        disks.remove_tree(disk, self._target)
+        whole_files.remove_tree(disk, self._target)
         disk.make_directory(self._target)
         tail = Tail(0, 0, 0, bytes.fromhex(plan.sidecar.root))
         if plan.point.segment or plan.point.position:
@@ -86,7 +85,7 @@ class _Builder:
                     self._take(name(segment, plan.source_id), name(segment, plan.sidecar.id))
             tail = self._cut()
         data = sidecar_format.pack(plan.sidecar)
-        disks.write_file(disk, self._target / names.SIDECAR, data, sync=True)
+        whole_files.write_file(disk, self._target / names.SIDECAR, data, sync=True)
         disk.sync_directory(self._target)
         disk.sync_directory(self._tmp)
         return tail
@@ -141,7 +140,7 @@ class _Builder:
                 status = self._disk.file_status(fd)
                 if status.links == 1:
                     return refusal  # its file system allows no more
-                copy = disks.own_copy(
+                copy = whole_files.own_copy(
                     self._disk, source, fd, status.size_bytes, self._target / name
                 )
                 self._disk.close(copy)
@@ -166,7 +165,7 @@ class _Builder:
             self._copy(fd, names.segment_file(segment, plan.sidecar.id), position)
             index, tail = self._rewrite_index(fd)
         path = self._target / names.index_file(segment, plan.sidecar.id)
-        disks.write_file(self._disk, path, index, sync=True)
+        whole_files.write_file(self._disk, path, index, sync=True)
         return tail
 
     def _read(self, fd: int, size: int, position: int = 0) -> bytes:

@@ -1,6 +1,6 @@
-"""Looking into index files: a line, what it states, what continues it, where appends end.
+"""Reading index files: one line and what is behind it, or where all appends end.
 
-What a line is, ``format.index_lines`` tells.  Blocking code; nothing here changes a file.
+What a line is, ``format.index_lines`` says.  Blocking code; nothing here changes a file.
 """
 
 from __future__ import annotations

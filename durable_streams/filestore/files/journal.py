@@ -83,8 +83,8 @@ class Journal:
         The first batch has what is ``kept`` for streams that could not be recovered; no file is
         used again before that is durable.
 
-        Batches up to ``checkpointed`` are durable in the streams' files.  If those up to ``number`` are
-        not, the files that are there wait for a checkpoint.
+        Batches up to ``checkpointed`` are durable in the streams' files.  If those up to ``number``
+        are not, the files that are there wait for a checkpoint.
         """
         self._directory = directory
         self._disk = directory.disk
@@ -106,7 +106,9 @@ class Journal:
                 self._generation = max(self._generation, header.generation + 1)
             fd = self._disk.open_write(path)
             file = self._opened(_File(path, fd, self._disk.file_status(fd).size_bytes, last=number))
-            (self._sealed if header is not None and checkpointed < number else self._free).append(file)
+            (self._sealed if header is not None and checkpointed < number else self._free).append(
+                file
+            )
         try:
             self._active = self._begin() if kept else self._begin_anywhere(directory)
             self.write(list(kept))  # all of it, or none

@@ -1,14 +1,14 @@
-"""Small files that are written whole, durable with the next checkpoint: they replace what was there.
+"""Small files that are written whole: new ones, and those that replace another.
 
-A file stays open until then, within a bound: a closed descriptor could take the news of a failed
-write with it.  One thread uses this, except that :meth:`NewFiles.synced` frees what was taken.
+Nothing here is durable before the next checkpoint.  Until then a file stays open, within a bound;
+``dirty`` explains why.  One thread uses it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.dirty import Dirty
@@ -52,18 +52,15 @@ class NewFiles:
         if self._journaled:
             self.write(fresh, data)
         else:
-            disks.write_file(self._disk, fresh, data, sync=True)
+            whole_files.write_file(self._disk, fresh, data, sync=True)
         self._disk.rename(fresh, f"{directory}/{name}")
         self._dirty.note(directory, self._tmp)
 
     def has(self, path: str, data: bytes) -> bool:
-        """Whether a file is there byte for byte; the next checkpoint makes it durable.
-
-        It is written again: a sync that failed may have left it in memory only, from where no
-        other one brings it to the disk.
-        """
-        if disks.read_file(self._disk, path) != data:
+        """Whether a file is there byte for byte; the next checkpoint makes it durable."""
+        if whole_files.read_file(self._disk, path) != data:
             return False
+        # Again, as it may be there in memory only: a sync that failed is not repeated by the next.
         fd = self._disk.open_write(path)
         try:
             self._disk.pwrite(fd, data, 0)

@@ -10,8 +10,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.aside import cut_files
 from durable_streams.filestore.files.identity import (
     FilesLost,
@@ -102,7 +101,7 @@ class PlacedPairs(OpenPairs):
     def _losses_of(self, pair: Pair) -> list[FilesLost]:
         """Have what was written at the files' names; why those are lost where that is not right."""
         self._directory.check_place()
-        self._dirty_set.note(disks.parent_of(pair.segment.path), self._tmp)
+        self._dirty_set.note(whole_files.parent_of(pair.segment.path), self._tmp)
         return losses_of(self._directory, pair)
 
     def close_most(self) -> bool:
@@ -127,7 +126,7 @@ class PlacedPairs(OpenPairs):
         except OSError:
             self.keep_homeless(pair)
 
-    def forget(self, path: str, stream_id: str) -> None:
+    def forget_stream(self, path: str, stream_id: str) -> None:
         """Let go of a stream's open files: somebody else writes to them.
 
         What was written to them has yet to be synced, whoever writes there next.  ``OSError`` or

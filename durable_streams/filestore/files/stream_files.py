@@ -14,15 +14,9 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.fork_marks import is_forked
-from durable_streams.filestore.files.index_files import (
-    chain_at,
-    continuation,
-    text_at,
-    time_before,
-)
+from durable_streams.filestore.files.index_files import chain_at, text_at, time_before
 from durable_streams.filestore.files.missing import files_of, what_is_missing
 from durable_streams.filestore.files.segment_reader import SegmentReader
 from durable_streams.filestore.format import sidecar as sidecar_format
@@ -48,18 +42,6 @@ if TYPE_CHECKING:
     from durable_streams.rules.producers import ProducerState
 
 log = logging.getLogger("durable_streams.filestore.files")
-
-__all__ = [
-    "DamagedFiles",
-    "DamagedSidecar",
-    "LoadedStream",
-    "NewerFiles",
-    "chain_at",
-    "continuation",
-    "end_before",
-    "load",
-    "load_sidecar",
-]
 
 
 class DamagedFiles(Exception):
@@ -110,7 +92,7 @@ def load_sidecar(disk: Disk, directory: StrPath) -> Sidecar | None:
 
     Raises :class:`DamagedSidecar` or :class:`NewerFiles`.
     """
-    data = disks.read_file(disk, f"{directory}/{names.SIDECAR}")
+    data = whole_files.read_file(disk, f"{directory}/{names.SIDECAR}")
     if data is None:
         return None
     try:
@@ -275,17 +257,17 @@ def _follow_lines(
     """
     stream_id, number = loaded.sidecar.id, end.segment
     name = names.index_file(number, stream_id)
-    text = index.text if index.is_all else disks.read_file(disk, f"{directory}/{name}") or b""
+    text = index.text if index.is_all else whole_files.read_file(disk, f"{directory}/{name}") or b""
     lines = lines_behind(text[end.index_position :], end.tail)
     segment = f"{directory}/{names.segment_file(number, stream_id)}"
     if verify:
         with SegmentReader(disk, segment) as reader:
             size = reader.size
-            loaded.cut |= _take_lines(lines, end, size, name, loaded.notes, reader)
+            loaded.cut |= _take_lines(lines, end, size, name, notes=loaded.notes, reader=reader)
     else:
         status = disk.status(segment)
         size = status.size_bytes if status else 0
-        _take_lines(lines, end, size, name, loaded.notes)
+        _take_lines(lines, end, size, name, notes=loaded.notes)
     if size > end.position:
         loaded.notes.append(f"{size - end.position} bytes of segment {number} have no index line")
 
@@ -295,6 +277,7 @@ def _take_lines(
     end: ProvedEnd,
     size: int,
     name: str,
+    *,
     notes: list[str],
     reader: SegmentReader | None = None,
 ) -> bool:

@@ -15,8 +15,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.aside import cut_files, move_aside, move_to_trash
 from durable_streams.filestore.files.dirty import Dirty
 from durable_streams.filestore.files.fork_marks import pack_mark
@@ -90,7 +89,7 @@ class StreamWriter:
         try:
             self._disk.make_directory(born)
         except FileExistsError:  # an earlier try did not get further
-            disks.remove_tree(self._disk, born)
+            whole_files.remove_tree(self._disk, born)
             self._disk.make_directory(born)
         self._new_files.write(f"{born}/{names.SIDECAR}", record.sidecar)
         if record.index:
@@ -126,10 +125,10 @@ class StreamWriter:
             move_aside(self._directory, target)
         # The journal does not hold the fork's bytes: the way to it has to last before it goes.
         # All of it: what was there already may have been made a moment ago, for another stream.
-        above = disks.parent_of(target)
-        disks.make_directories(self._disk, above, self._streams)
+        above = whole_files.parent_of(target)
+        whole_files.make_directories(self._disk, above, self._streams)
         while above != self._streams:
-            above = disks.parent_of(above)
+            above = whole_files.parent_of(above)
             self._disk.sync_directory(above)
         self._move_in(f"{self._tmp}/{record.id}", target)
 
@@ -143,8 +142,8 @@ class StreamWriter:
         return sidecar is not None
 
     def _move_in(self, born: str, target: str) -> None:
-        parent = disks.parent_of(target)
-        changed = disks.make_directories(self._disk, parent, self._streams)
+        parent = whole_files.parent_of(target)
+        changed = whole_files.make_directories(self._disk, parent, self._streams)
         self._disk.rename(born, target)
         self._dirty.directories.discard(born)
         self._dirty.note(*changed, target, parent, self._tmp)
@@ -171,7 +170,9 @@ class StreamWriter:
         self._disk.pwrite(pair.index.fd, index, first.index_position)
         pair.dirty = True
         if not (has_a_name(self._disk, pair.segment) and has_a_name(self._disk, pair.index)):
-            self._pairs.put_in_place(pair)  # replaced since it was looked at: what was written has to follow
+            self._pairs.put_in_place(
+                pair
+            )  # replaced since it was looked at: what was written has to follow
 
     def holds(self, record: AppendRecord) -> bool:
         """Whether the files have a record's bytes at their places; they are written again.
@@ -256,14 +257,14 @@ class StreamWriter:
             return
         self._pairs.drop_deleted(record.path, record.id)
         move_to_trash(self._directory, source, f"{self._trash}/{record.id}", keep=keep)
-        parent = disks.parent_of(source)
+        parent = whole_files.parent_of(source)
         dirty = self._dirty
         dirty.note(parent, self._trash)
         dirty.directories.discard(source)
         while parent != self._streams and not self._disk.some_names(parent, 1):
             self._disk.remove_directory(parent)
             dirty.directories.discard(parent)
-            parent = disks.parent_of(parent)
+            parent = whole_files.parent_of(parent)
             dirty.note(parent)
 
     def _is_of(self, directory: str, stream_id: str) -> bool:
@@ -282,8 +283,8 @@ class StreamWriter:
     # -- files that are open ---------------------------------------------------------------
 
     def forget(self, path: str, stream_id: str) -> None:
-        """Let go of a stream's open files, see :meth:`PlacedPairs.forget`."""
-        self._pairs.forget(path, stream_id)
+        """Let go of a stream's open files, see :meth:`PlacedPairs.forget_stream`."""
+        self._pairs.forget_stream(path, stream_id)
 
     def strayed(self) -> Iterator[tuple[Key, str]]:
         """Let go of files that are not at their names, see :meth:`PlacedPairs.strayed`."""

@@ -8,10 +8,10 @@
 ``Damaged``   a complete line that is not of this format, or fails its checksum
 ============  =================================================================================
 
-A walk ends behind the first line that is not whole, as nothing that follows can be told from
-chance.  What that means is for whoever walks: a server that opens a stream leaves out what is torn
-and refuses what is damaged, one that lost unsynced writes cuts both, ``verify`` tells of them.
-Whether the bytes of an append are there, and are right, is theirs to see as well.
+A walk ends behind the first line that is not whole, as nothing proves what follows.  What is to be
+done then is for whoever walks: a server that opens a stream leaves out what is torn and refuses
+what is damaged, one that lost unsynced writes cuts both, ``verify`` reports them.  Whether the
+bytes of an append are there, and are right, is for them to check as well.
 
 Only a first line says what it continues, so only a first line can be foreign: a further one that
 does not continue the line before it is damaged.

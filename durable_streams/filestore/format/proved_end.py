@@ -36,9 +36,7 @@ class ProvedEnd:
     time_ms: int = 0
 
     @classmethod
-    def behind(
-        cls, first: Opened, producers: dict[str, ProducerState], time_ms: int = 0
-    ) -> Self:
+    def behind(cls, first: Opened, producers: dict[str, ProducerState], time_ms: int = 0) -> Self:
         """Right behind the first line of an index; ``producers`` becomes the end's own."""
         opening = first.opening
         return cls(
