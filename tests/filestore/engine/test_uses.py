@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine import uses
-from durable_streams.filestore.engine.stream import Stream
-from durable_streams.filestore.engine.wheel import HORIZON_S
 from durable_streams.filestore.files import names
+from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.verbs import uses
+from durable_streams.filestore.verbs.wheel import HORIZON_S
 from durable_streams.library import Streams
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFound
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from weakref import ref
 
-    from durable_streams.filestore.engine.operations import Operation
+    from durable_streams.filestore.pipeline.operations import Operation
     from durable_streams.filestore.store import FileStore
     from tests.simulation.scheduler import Scheduler
 
