@@ -220,25 +220,20 @@ class Disk:
 
     def names(self, path: StrPath) -> list[str]:
         """The names in a directory, in no order; empty if there is none."""
-        try:
-            try:
-                return os.listdir(path)
-            except OSError as error:
-                if error.errno not in NO_DESCRIPTORS or not self.give_back():
-                    raise
-            return os.listdir(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return self._listed(lambda: os.listdir(path))
 
     def some_names(self, path: StrPath, most: int) -> list[str]:
         """So many names of a directory, at most, in no order; costs nothing for those beyond."""
+        return self._listed(lambda: _some_names(path, most))
+
+    def _listed(self, names_of: Callable[[], list[str]]) -> list[str]:
         try:
             try:
-                return _some_names(path, most)
+                return names_of()
             except OSError as error:
                 if error.errno not in NO_DESCRIPTORS or not self.give_back():
                     raise
-            return _some_names(path, most)
+            return names_of()
         except (FileNotFoundError, NotADirectoryError):
             return []
 
