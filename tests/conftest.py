@@ -10,9 +10,9 @@ import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
 from durable_streams.filestore.files import child_processes
-from tests.node import node_problem, running_in_ci
 from tests.programs import TESTED_WITH, find_program
-from tests.server_process import ServerProcess
+from tools.node import node_problem, running_in_ci
+from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

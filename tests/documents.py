@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 SERVER: Final = "localhost:4437"
 """Where the documents take the server to be."""

@@ -31,6 +31,7 @@ from durable_streams import (
     open_streams,
 )
 from durable_streams.filestore.streams.stream import own
+from durable_streams.model.paths import parse_path_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -162,7 +163,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 async def is_waited_for(streams: Streams, path: str) -> bool:
-    return bool(own(await streams.engine.open(path)).audience.waiters)
+    return bool(own(await streams.engine.open(parse_path_text(path))).audience.waiters)
 
 
 async def call(streams: Streams, method: str, arguments: Arguments) -> Any:
@@ -200,7 +201,7 @@ async def test_what_an_argument_cannot_be_is_refused_by_name_and_changes_nothing
         with pytest.raises(kind, match=naming(parameter)):
             await call(streams, method, needed | {parameter.name: value})
     assert await streams.get_metadata("there") == before
-    assert [each.path for each in streams.engine._core.catalog.streams()] == ["there"]
+    assert [each.path for each in streams.engine._core.catalog.streams()] == [("there",)]
 
 
 @pytest.mark.parametrize("parameter", parameters_of(open_streams), ids=lambda each: each.name)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server_process import ROOT, ServerProcess
+from tools.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ import pytest
 
 from tests.documents import blocks_of, is_cell, named_blocks_of
 from tests.notebook import Kernel
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from tests.conftest import StartServer

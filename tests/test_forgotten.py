@@ -12,8 +12,8 @@ import pytest
 import durable_streams
 from durable_streams import DataDirectoryInUse, NotOpen, Streams
 from durable_streams.filestore.runtime import forgotten
-from tests.cancelling import all_gone, our_threads, tasks
-from tests.descriptors import open_now
+from tools.cancelling import all_gone, our_threads, tasks
+from tools.descriptors import open_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams import platforms
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 HIDING = """
 import sys

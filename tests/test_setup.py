@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 PRETENDER: Final = """#!/bin/sh
 here=$(dirname "$0")

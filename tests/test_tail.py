@@ -11,8 +11,9 @@ import pytest
 
 import durable_streams
 from durable_streams import NotOpen, Settings, StreamNotFound, Streams, Tail
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB
-from tests.cancelling import When, cut_off
+from tools.cancelling import When, cut_off
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 def followers(streams: Streams, path: str) -> int:
-    stream = streams.engine._core.catalog.cached(path)
+    stream = streams.engine._core.catalog.cached(parse_path_text(path))
     assert stream is not None
     return stream.followers
 

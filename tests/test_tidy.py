@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +44,16 @@ MAY_BEGIN: Final = {
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""
 
-PACKAGE: Final = sorted((ROOT / "durable_streams").rglob("*.py"))
-TESTS: Final = sorted(
-    path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts
-)
+
+def modules_of(directory: str) -> list[Path]:
+    found = (ROOT / directory).rglob("*.py")
+    return sorted(path for path in found if "node_modules" not in path.parts)
+
+
+PACKAGE: Final = modules_of("durable_streams")
+TOOLS: Final = modules_of("tools")
+TESTS: Final = modules_of("tests")
+TEST_FILES: Final = [path for path in TESTS if path.name.startswith("test_")]
 SCRIPTS: Final = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
 
 
@@ -64,7 +71,7 @@ def functions_of(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunc
             yield node
 
 
-@pytest.mark.parametrize("path", PACKAGE + TESTS, ids=name)
+@pytest.mark.parametrize("path", PACKAGE + TOOLS + TESTS, ids=name)
 def test_modules_and_functions_are_small_or_say_why_not(path: Path) -> None:
     text = path.read_text()
     module = ast.parse(text)
@@ -78,8 +85,8 @@ def test_modules_and_functions_are_small_or_say_why_not(path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=name)
-def test_every_module_of_the_package_says_what_it_is_for(path: Path) -> None:
+@pytest.mark.parametrize("path", PACKAGE + TOOLS, ids=name)
+def test_every_module_of_the_package_and_the_tools_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
@@ -94,15 +101,20 @@ def test_the_supervisor_begins_all_that_lasts() -> None:
     assert found == set(MAY_BEGIN)
 
 
-@pytest.mark.parametrize("path", PACKAGE + TESTS + SCRIPTS + [ROOT / "README.rst"], ids=name)
+@pytest.mark.parametrize(
+    "path", PACKAGE + TOOLS + TESTS + SCRIPTS + [ROOT / "README.rst"], ids=name
+)
 def test_nothing_is_marked_as_unfinished(path: Path) -> None:
     found = UNFINISHED.search(path.read_text())
     assert found is None, found
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in TESTS if path.name.startswith("test_")], ids=name
-)
+def test_no_two_test_files_have_the_same_name() -> None:
+    counted = Counter(path.name for path in TEST_FILES)
+    assert not [file for file, times in counted.items() if times > 1]
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=name)
 def test_no_test_sleeps_or_judges_by_the_clock(path: Path) -> None:
     if path == Path(__file__).resolve():
         return

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bench import client
-from tests.node import running_in_ci
+from tools.bench import client
+from tools.node import running_in_ci
 
 if TYPE_CHECKING:
     from pathlib import Path

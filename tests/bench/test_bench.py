@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.bench import compare, machine, pattern, readback, report
-from tests.bench.catalog import ENTRIES, select
-from tests.bench.client import Client, Report, group
 from tests.bench.fake_server import Lie, fake_server
-from tests.bench.servers import NODE, OURS, other_server, our_server
-from tests.bench.workloads import (
+from tools.bench import compare, machine, pattern, readback, report
+from tools.bench.catalog import ENTRIES, select
+from tools.bench.client import Client, Report, group
+from tools.bench.servers import NODE, OURS, other_server, our_server
+from tools.bench.workloads import (
     MIB,
     Appends,
     AppendsBeside,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.bench import builds
-from tests.bench.builds import OTHER, THIS, NoBuild, two_builds
-from tests.bench.cpu import CPU_US
 from tests.bench.fake_server import Lie
-from tests.bench.servers import ServerFailed
-from tests.server_process import ROOT
+from tools.bench import builds
+from tools.bench.builds import OTHER, THIS, NoBuild, two_builds
+from tools.bench.cpu import CPU_US
+from tools.bench.servers import ServerFailed
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +128,7 @@ def bench(checkout: Path, out: Path, workloads: str) -> tuple[int, str, dict[str
     """Run the command; return its exit status, what it printed and the results."""
     options = ["--pairs", "1", "--seconds", "0.2", "--workloads", workloads, "--out", str(out)]
     run = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--pair", str(checkout), *options],
+        [sys.executable, "-m", "tools.bench", "--pair", str(checkout), *options],
         cwd=ROOT,
         env={**os.environ, "PYTHONWARNINGS": "error"},
         capture_output=True,

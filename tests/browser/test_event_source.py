@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from tests.documents import SERVER, blocks_of
-from tests.e2e.clients import Outages, Producer
+from tools.proofs.clients import Outages, Producer
 
 if TYPE_CHECKING:
     from playwright.async_api import Page, Request
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.browser.conftest import OpenPage, StartProxy
     from tests.browser.nginx import Proxy
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 pytestmark = pytest.mark.needs("chromium", "nginx")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.caches.running import running
 from tests.http.client import Client
 from tests.http.conftest import serve  # noqa: F401 - a fixture
-from tests.server_process import ServerProcess
+from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.node import CONFORMANCE
+from tools.node import CONFORMANCE
 
 if TYPE_CHECKING:
     from pathlib import Path

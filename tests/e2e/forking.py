@@ -32,7 +32,7 @@ from durable_streams import OpenedElsewhere, Streams, Tail
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.model.offsets import Start
-from tests.descriptors import open_now
+from tools.descriptors import open_now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -237,7 +237,7 @@ async def use(data_dir: Path) -> None:
     async with durable_streams.open(data_dir) as streams:
         await streams.create("s", data=b"data")
         engine = streams.engine
-        chunk = await engine.read(await engine.open("s"), Start.BEGINNING)
+        chunk = await engine.read(await engine.open(("s",)), Start.BEGINNING)
         calls = {**method_calls(streams), "engine.close": engine.close}
 
         async def all_refused() -> None:

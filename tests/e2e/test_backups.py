@@ -16,11 +16,11 @@ import durable_streams
 from durable_streams.filestore.files import names
 from durable_streams.model.errors import StreamNotFound
 from tests.copying import copy_live
-from tests.e2e.copies import EXIT_CODES, faults_of_copy, make_copy, missing_tools
-from tests.e2e.ledger import TEXT, Window
-from tests.e2e.load import Client, Plan, under_load
-from tests.node import running_in_ci
-from tests.server_process import ServerProcess
+from tools.node import running_in_ci
+from tools.proofs.copies import EXIT_CODES, faults_of_copy, make_copy, missing_tools
+from tools.proofs.ledger import TEXT, Window
+from tools.proofs.load import Client, Plan, under_load
+from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,7 +172,7 @@ async def test_a_journal_of_another_server_changes_no_stream_of_a_copy(
 async def test_a_stream_that_was_created_again_during_the_copy_is_one_of_the_two_or_absent(
     journal: str, sidecar: str, files: tuple[str, ...], tmp_path: Path
 ) -> None:
-    home = f"streams/{names.directory_of('s')}"
+    home = "streams/" + names.directory_of(("s",))
     mixed = tmp_path / "mixed"
     contents = {"older": b"older." * 60, "younger": b"younger." * 39}
     async with durable_streams.open(tmp_path / "data", SEGMENTS) as streams:
@@ -183,7 +183,8 @@ async def test_a_stream_that_was_created_again_during_the_copy_is_one_of_the_two
             for begin in range(0, len(content), 24):
                 await streams.append("s", content[begin : begin + 24])
             await streams.engine._core.applied_to(
-                await streams.engine._find("s"), (await streams.engine._find("s")).durable.offset
+                await streams.engine._find(("s",)),
+                (await streams.engine._find(("s",))).durable.offset,
             )
             await asyncio.to_thread(copy_live, tmp_path / "data", tmp_path / name)
     shutil.copytree(tmp_path / "younger", mixed, ignore=shutil.ignore_patterns("journal", "s@"))

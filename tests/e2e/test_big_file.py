@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
-from tests.e2e.clients import Outages, Producer, Progress, Reader
+from tools.proofs.clients import Outages, Producer, Progress, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 FILE_BYTES: Final = 100_000_000
 PIECE_BYTES: Final = 500_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.e2e.cancellations import Run
-from tests.e2e.interrupts import of_program, of_server
+from tools.proofs.cancellations import Run
+from tools.proofs.interrupts import of_program, of_server
 
 if TYPE_CHECKING:
     from pathlib import Path

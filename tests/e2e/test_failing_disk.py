@@ -12,6 +12,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import StorageFailed
 from durable_streams.model.offsets import Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
@@ -48,9 +49,9 @@ async def test_a_producer_retries_what_a_failed_sync_left_open_and_it_is_stored_
 ) -> None:
     disk = StagedDisk()
     engine = await FileStore.at(data_dir, Settings(), disk)
-    await engine.create(Create("a", "text/plain"), b"first")
+    await engine.create(Create(("a",), "text/plain"), b"first")
     disk.fail("sync", errno.EIO, times=1)
-    command = Append("a", "text/plain", producer=ProducerClaim("p", 0, 0))
+    command = Append(("a",), "text/plain", producer=ProducerClaim("p", 0, 0))
     with pytest.raises(StorageFailed):
         await engine.append(command, b" and second")
     await engine.close()
@@ -84,7 +85,7 @@ class Faulty:
 
     async def in_files(self, path: str) -> None:
         """Wait until a stream's files have what is durable."""
-        stream = await self.engine._find(path)
+        stream = await self.engine._find(parse_path_text(path))
         await self.engine._core.applied_to(stream, stream.durable.offset)
 
     async def checkpoint(self) -> None:
@@ -117,7 +118,7 @@ async def again(data_dir: Path, path: str) -> bytes:
     """What the next server finds in a stream."""
     engine = await FileStore.at(data_dir, Settings())
     try:
-        chunk = await engine.read(await engine.open(path), Start.BEGINNING)
+        chunk = await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
         data = b"".join(part for part in chunk.parts if isinstance(part, bytes))
         chunk.release()
         return data

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 LIMIT: Final = 256
 STREAMS: Final = 1100

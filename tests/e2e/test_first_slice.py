@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
-from tests.e2e.clients import sse_events
-from tests.server_process import ROOT
+from tools.proofs.clients import sse_events
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 TEXT: Final = {"Content-Type": "text/plain"}
 JSON: Final = {"Content-Type": "application/json"}

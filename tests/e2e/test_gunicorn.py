@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 import durable_streams
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

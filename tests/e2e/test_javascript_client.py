@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
-from tests.node import CONFORMANCE
+from tools.node import CONFORMANCE
 
 if TYPE_CHECKING:
     from tests.conftest import StartServer

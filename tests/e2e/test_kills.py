@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.kills import Run
-from tests.e2e.load import Plan
+from tools.proofs.kills import Run
+from tools.proofs.load import Plan
 
 if TYPE_CHECKING:
     from tests.conftest import StartServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.ledger import (
+from tools.proofs.ledger import (
     JSON,
     TEXT,
     Damaged,

@@ -11,7 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 STREAMS: Final = 3_000
 MIB: Final = 1024 * 1024

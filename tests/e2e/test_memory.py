@@ -12,27 +12,15 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
-if TYPE_CHECKING:
-    from tests.server_process import ServerProcess
+from durable_streams.settings import MIB
+from tools.proofs.big_stream import MAX_GROWTH_BYTES, read_all
 
-MIB: Final = 1024 * 1024
+if TYPE_CHECKING:
+    from tools.server_process import ServerProcess
+
 STREAM_BYTES: Final = 256 * MIB
 APPEND_BYTES: Final = 8 * MIB
 READERS: Final = 4
-MAX_GROWTH_BYTES: Final = 32 * MIB
-
-
-async def read_all(session: aiohttp.ClientSession, url: str) -> int:
-    """Read to the tail, keeping nothing; return the number of bytes."""
-    offset, size_bytes, at_tail = "-1", 0, False
-    while not at_tail:
-        async with session.get(url, params={"offset": offset}) as response:
-            assert response.status == 200
-            async for received in response.content.iter_any():
-                size_bytes += len(received)
-            offset = response.headers["Stream-Next-Offset"]
-            at_tail = "Stream-Up-To-Date" in response.headers
-    return size_bytes
 
 
 @pytest.mark.slow

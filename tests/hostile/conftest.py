@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.settings import MIB
-from tests.descriptors import leaked_files, open_now, sockets
 from tests.hostile.raw_clients import request
+from tools.descriptors import leaked_files, open_now, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 
 MAX_RSS_BYTES: Final = (46 + 3 * 256 + 256 + 125) * MIB

@@ -9,7 +9,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 FAST_CLIENTS: Final = 4
 FAST_REQUESTS: Final = 200  # appends of each client, and as many reads

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 POST: Final = b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
 CLOSE: Final = b"Connection: close\r\n"

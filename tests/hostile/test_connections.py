@@ -20,7 +20,7 @@ from tests.hostile.raw_clients import (
 
 if TYPE_CHECKING:
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 HALVES: Final = (
     POST + b"Content-Length: 5\r\n\r\nwhole",

@@ -228,7 +228,7 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
             await asyncio.sleep(0)
         gate.open()
         assert (await client.answer("POST")).status == 204
-        core.catalog.remove(await staged.server.engine._find("b"))  # as if nobody had used it
+        core.catalog.remove(await staged.server.engine._find(("b",)))  # as if nobody had used it
         assert (await client.request("POST", "b", b"x", TEXT)).status == 204
         assert (await client.request("POST", "none", b"x", TEXT)).status == 404
         assert seen == []

@@ -12,13 +12,14 @@ from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.maintenance.repair import Outcome, repair
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.errors import DataDirectoryError, StreamDamaged
+from durable_streams.model.paths import parse_path_text
 from tests.maintenance.conftest import SETTINGS, is_sound
 from tests.maintenance.unreadable import UnreadableDisk
 from tests.tags import assert_agree, tags
 
 
 def home(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(path)
+    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 def flip(file: Path, position: int) -> None:
@@ -152,7 +153,7 @@ async def test_what_the_journal_still_has_is_not_lost(data: Path) -> None:
     """A server that was killed: recovery comes first, and mends what it can."""
     async with durable_streams.open(data, SETTINGS) as streams:
         await streams.append("empty", b"acknowledged")
-        stream = await streams.engine._find("empty")
+        stream = await streams.engine._find(("empty",))
         await streams.engine._core.applied_to(stream, stream.durable.offset)
         image = data.parent / "image"
         shutil.copytree(data, image)

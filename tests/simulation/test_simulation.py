@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.files.writer import StreamWriter
-from tests.simulation.world import run
+from tools.simulation.world import run
 
 if TYPE_CHECKING:
     from durable_streams.filestore.format.journal import AppendRecord

@@ -12,7 +12,7 @@ import json
 import random
 from typing import TYPE_CHECKING, Final
 
-from tests.node import YJS
+from tools.node import YJS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

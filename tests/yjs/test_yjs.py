@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.conftest import StartServer
-    from tests.server_process import ServerProcess
+    from tools.server_process import ServerProcess
 
 PASTE_CHARACTERS: Final = 100_000
 """More than makes a snapshot due, and more than one publication or event is made of."""

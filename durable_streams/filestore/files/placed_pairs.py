@@ -21,6 +21,7 @@ from durable_streams.filestore.files.identity import (
 )
 from durable_streams.filestore.files.open_pairs import OpenPairs, Pair
 from durable_streams.filestore.files.stream_files import end_before
+from durable_streams.filestore.format.stored_path import stored_text, unpack_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,12 +61,12 @@ class PlacedPairs(OpenPairs):
         while in_the_way := self.in_the_way():
             self._put_away(in_the_way)
         if not first.index_position:
-            directory = self._directory.stream_directory(first.path)
+            directory = self._directory.home_of(first.path)
             if first.segment:
                 # Nothing may be left behind the end of the segment that this one seals.
                 cut_files(self._directory, directory, first.id, end_before(first))
             self._dirty_set.note(directory)
-        segment, index = names.files_of(first.path, first.segment, first.id)
+        segment, index = names.files_of(unpack_path(first.path), first.segment, first.id)
         segment_file = self._open(segment, first.position)
         try:
             index_file = self._open(index, first.index_position)
@@ -164,4 +165,4 @@ class PlacedPairs(OpenPairs):
         if not any(isinstance(lost, NotKept) for lost in losses):
             self.let_homeless_go(pair)
             what = "; ".join(map(str, losses)) or "its files have again what was written to them"
-            log.warning("stream %s: %s", pair.key[0], what)
+            log.warning("stream %s: %s", stored_text(pair.key[0]), what)

@@ -26,6 +26,7 @@ from durable_streams.filestore.files.placed_pairs import PlacedPairs
 from durable_streams.filestore.files.stream_files import DamagedFiles, load_sidecar
 from durable_streams.filestore.format.index_lines import Appended, Damaged
 from durable_streams.filestore.format.journal import AppendRecord, SidecarRecord
+from durable_streams.filestore.format.stored_path import unpack_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,7 @@ class StreamWriter:
         have taken out of it is written again.
         """
         self._directory.check_place()
-        target = self._directory.stream_directory(record.path)
+        target = self._directory.home_of(record.path)
         if self._disk.is_directory(target):
             self._restore(record, target)
             return
@@ -109,15 +110,14 @@ class StreamWriter:
             if sidecar is None or sidecar.version == 1:
                 self._put_sidecar(record.id, target, record.sidecar)
         if record.index:
-            root = b""
-            first = AppendRecord(record.path, record.id, 0, 0, 0, root, record.index, record.data)
+            first = AppendRecord(record.path, record.id, 0, 0, 0, b"", record.index, record.data)
             if not self.holds(first):
                 self.append(first, record.data, record.index)
 
     def adopt(self, record: AdoptRecord) -> None:
         """Rename a fork that was built, durably, in ``tmp/`` into place."""
         self._directory.check_place()
-        target = self._directory.stream_directory(record.path)
+        target = self._directory.home_of(record.path)
         if self._disk.is_directory(target):
             if self._was_adopted(target, record.id):
                 return
@@ -151,7 +151,7 @@ class StreamWriter:
     def fork(self, record: ForkRecord) -> None:
         """Let a stream know of a fork; nothing happens if the stream is gone."""
         self._directory.check_place()
-        home = self._directory.stream_directory(record.path)
+        home = self._directory.home_of(record.path)
         if not (self._disk.is_directory(home) and self._is_of(home, record.id)):
             return
         forks = f"{home}/{names.forks_of(record.id)}"
@@ -181,7 +181,7 @@ class StreamWriter:
         to the disk.  If they are there, this harms nothing, and other names of the files have the
         same bytes as before.  ``OSError`` where that is refused, or needs room: nobody knows then.
         """
-        segment, index = names.files_of(record.path, record.segment, record.id)
+        segment, index = names.files_of(unpack_path(record.path), record.segment, record.id)
         return self._has_bytes(index, record.index, record.index_position) and self._has_bytes(
             segment, record.data, record.position
         )
@@ -208,7 +208,7 @@ class StreamWriter:
 
     def trim(self, path: str, stream_id: str, end: Tail) -> None:
         """Cut a segment's files behind a line, unless what follows continues it."""
-        directory = self._directory.stream_directory(path)
+        directory = self._directory.home_of(path)
         index = f"{directory}/{names.index_file(end.segment, stream_id)}"
         status = self._disk.status(index)
         if status is None:
@@ -228,7 +228,7 @@ class StreamWriter:
         The same version is written again: it may be torn where it does not show.
         """
         self._directory.check_place()
-        target = self._directory.stream_directory(record.path)
+        target = self._directory.home_of(record.path)
         try:
             present = load_sidecar(self._disk, target)
         except DamagedFiles as error:
@@ -251,7 +251,7 @@ class StreamWriter:
         Unless its files are to be kept (``keep``), it is removed where it cannot be moved.
         """
         self._directory.check_place()
-        source = self._directory.stream_directory(record.path)
+        source = self._directory.home_of(record.path)
         self._pairs.drop_homeless(record.path, record.id)
         if not self._is_of(source, record.id):
             return

@@ -12,7 +12,7 @@ import pytest
 
 from durable_streams.filestore.pipeline.admission import CALLED_TOGETHER, COME_BACK_S, Admission
 from durable_streams.model.errors import DiskFull, Draining, Overloaded, StorageFailed
-from tests.simulation.scheduler import Scheduler, SimulatedLoop
+from tools.simulation.scheduler import Scheduler, SimulatedLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

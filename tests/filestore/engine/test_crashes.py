@@ -10,6 +10,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import StreamExists
 from durable_streams.model.offsets import Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 from tests.tags import tags
@@ -19,21 +20,21 @@ SETTINGS = Settings()
 
 
 async def put(engine: FileStore, path: str, body: bytes = b"") -> None:
-    await engine.create(Create(path, BYTES), body)
+    await engine.create(Create(parse_path_text(path), BYTES), body)
 
 
 async def append(engine: FileStore, path: str, body: bytes) -> None:
-    await engine.append(Append(path, BYTES), body)
+    await engine.append(Append(parse_path_text(path), BYTES), body)
 
 
 async def in_files(engine: FileStore, path: str) -> None:
     """Wait until a stream's own files have all of it."""
-    stream = await engine._find(path)
+    stream = await engine._find(parse_path_text(path))
     await engine._core.applied_to(stream, stream.durable.offset)
 
 
 async def content(engine: FileStore, path: str) -> bytes:
-    chunk = await engine.read(await engine.open(path), Start.BEGINNING)
+    chunk = await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
     try:
         return b"".join(part for part in chunk.parts if isinstance(part, bytes))
     finally:
@@ -46,7 +47,7 @@ def copied(source: Path, target: Path) -> Path:
 
 
 def directory(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(path)
+    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 async def test_a_copy_under_another_path_has_writes_of_its_own(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ async def test_a_stream_put_back_after_its_deletion_survives_a_crash(tmp_path: P
     await put(engine, "a", b"one")
     await in_files(engine, "a")
     backup = copied(directory(data, "a"), tmp_path / "backup")
-    await engine.delete("a")
+    await engine.delete(("a",))
     await put(engine, "fence")
     await append(engine, "fence", b"x")
     await in_files(engine, "fence")
@@ -112,11 +113,11 @@ async def test_a_deleted_source_whose_last_fork_ended_in_a_crash_frees_its_path(
 ) -> None:
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await put(engine, "source", b"old")
-    await engine.create(Create("fork", None, fork=ForkRequest("source")), b"")
-    await engine.delete("source")
+    await engine.create(Create(("fork",), None, fork=ForkRequest(("source",))), b"")
+    await engine.delete(("source",))
     with pytest.raises(StreamExists):
         await put(engine, "source", b"new")
-    fork = await engine._find("fork")
+    fork = await engine._find(("fork",))
     await engine._endings._delete(fork)[1].wait()  # killed before the source was told
     await engine.close()
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
@@ -129,14 +130,14 @@ async def test_a_fork_is_born_with_its_first_body(tmp_path: Path) -> None:
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await put(engine, "source", b"shared.")
     created = await engine.create(
-        Create("fork", None, closed=True, fork=ForkRequest("source")), b"own"
+        Create(("fork",), None, closed=True, fork=ForkRequest(("source",))), b"own"
     )
     assert created.info.closed
     assert created.info.tail.position == len(b"shared.own")
     await engine.close()
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
     assert await content(engine, "fork") == b"shared.own"
-    assert (await engine.head("fork")).closed
+    assert (await engine.head(("fork",))).closed
     await engine.close()
 
 

@@ -15,6 +15,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import StreamDamaged
 from durable_streams.model.offsets import Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 
@@ -24,16 +25,16 @@ SYNCED = Settings(max_open_streams=1)
 
 
 async def append(engine: FileStore, path: str, body: bytes) -> None:
-    await engine.append(Append(path, BYTES), body)
+    await engine.append(Append(parse_path_text(path), BYTES), body)
 
 
 async def in_files(engine: FileStore, path: str) -> None:
-    stream = await engine._find(path)
+    stream = await engine._find(parse_path_text(path))
     await engine._core.applied_to(stream, stream.durable.offset)
 
 
 async def content(engine: FileStore, path: str) -> bytes:
-    chunk = await engine.read(await engine.open(path), Start.BEGINNING)
+    chunk = await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
     try:
         return b"".join(part for part in chunk.parts if isinstance(part, bytes))
     finally:
@@ -41,7 +42,7 @@ async def content(engine: FileStore, path: str) -> bytes:
 
 
 def directory(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(path)
+    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 def flip(data: Path, path: str) -> None:
@@ -66,7 +67,7 @@ async def data(tmp_path: Path) -> Path:
     """What a power cut left of two streams whose last append was not synced."""
     engine = await FileStore.at(tmp_path / "data", UNSYNCED)
     for path in ("a", "far/away"):
-        await engine.create(Create(path, BYTES), b"AAAA")
+        await engine.create(Create(parse_path_text(path), BYTES), b"AAAA")
         await append(engine, path, b"BBBB")
         await in_files(engine, path)
     image = copy_live(tmp_path / "data", tmp_path / "image")
@@ -103,7 +104,7 @@ async def test_every_stream_is_verified_and_then_the_unclean_end_is_forgotten(da
 async def test_what_was_written_since_a_stream_was_verified_is_never_cut(data: Path) -> None:
     engine = await FileStore.at(data, SYNCED)
     await append(engine, "far/away", b"CCCC")
-    await engine.create(Create("new", BYTES), b"one")
+    await engine.create(Create(("new",), BYTES), b"one")
     await append(engine, "new", b"two")
     for path in ("far/away", "new"):
         await in_files(engine, path)
@@ -138,7 +139,7 @@ async def test_so_many_streams_are_remembered_as_verified_and_others_are_verifie
     await append(engine, "far/away", b"CCCC")
     await in_files(engine, "far/away")
     for number in range(others):
-        await engine.create(Create(f"s/{number}", BYTES), b"")
+        await engine.create(Create(("s", f"{number}"), BYTES), b"")
     assert len(engine._core.catalog._verified) == 3
     verified.clear()
     assert await content(engine, "far/away") == b"AAAACCCC"
@@ -162,7 +163,7 @@ async def test_what_was_left_behind_a_loss_is_not_met_again_by_later_segments(
     await append(engine, "a", b"CCCCCCCC")
     await engine.close()
     engine = await FileStore.at(data, settings)
-    assert (await engine.head("a")).tail == (1, 8)
+    assert (await engine.head(("a",))).tail == (1, 8)
     await engine.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.file_systems import is_remote, kind_of
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.filestore.files import forbidden_calls
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.system_calls import ANY, REFUSALS
 from durable_streams.model.errors import DataDirectoryError
 from tests.filestore.files.refusing import LOST, Calls, fails
-from tests.server_process import ROOT
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

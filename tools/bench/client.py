@@ -1,0 +1,168 @@
+"""The compiled load client: building it, running it, and what it reports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tools.server_process import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCES: Final = Path(__file__).resolve().parent / "load"
+WORK: Final = ROOT / ".bench"
+"""Where everything lives that a run makes: on the file system of the project, not in memory."""
+
+FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
+TIMEOUT_S: Final = 1800.0
+
+
+class ClientFailed(Exception):
+    """The load client could not be built or did not run to its end."""
+
+
+def find_compiler() -> str | None:
+    """The C compiler, if there is one."""
+    return os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+
+
+def build() -> Path:
+    """Compile the client, unless that was done for these sources; return the program."""
+    compiler = find_compiler()
+    if compiler is None:
+        raise ClientFailed("there is no C compiler: run scripts/setup bench")
+    sources = sorted(SOURCES.glob("*.c"))
+    content = b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]")))
+    stamp = hashlib.sha256(content + " ".join((compiler, *FLAGS)).encode()).hexdigest()[:16]
+    program = WORK / "build" / f"load-{stamp}"
+    if program.exists():
+        return program
+    program.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = program.with_suffix(f".{os.getpid()}")
+    compiled = subprocess.run(
+        [compiler, *FLAGS, "-o", str(unfinished), *map(str, sources)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if compiled.returncode != 0:
+        raise ClientFailed(f"the load client does not compile:\n{compiled.stderr}")
+    unfinished.replace(program)
+    return program
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the client says about one group of connections; times in milliseconds."""
+
+    role: str
+    requests: int
+    errors: int
+    checked: int
+    bytes: int
+    seconds: float
+    rate: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+    first_errors: list[str]
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, group: dict[str, Any]) -> Report:
+        """Take the fields that all roles have; what only this one says goes into ``more``."""
+        common = set(cls.__dataclass_fields__) - {"more"}
+        fields = {name: group[name] for name in common}
+        return cls(**fields, more={name: group[name] for name in group.keys() - common})
+
+
+def arguments(**options: float | str | bool) -> list[str]:
+    """Command-line options for keyword arguments: those that are False are left out."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not False:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+def group(role: str, **options: float | str | bool) -> list[str]:
+    """A group of connections, for :meth:`Client.run`."""
+    return [role, *arguments(**options)]
+
+
+@dataclass(frozen=True)
+class Client:
+    """The client, aimed at one server; it runs on the given core."""
+
+    program: Path
+    port: int
+    core: int | None = None
+
+    def _start(self, words: list[str]) -> subprocess.Popen[str]:
+        with pinned(self.core):
+            return subprocess.Popen(
+                [str(self.program), "--port", str(self.port), *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+    def run(self, *groups: list[str], **options: float | str | bool) -> list[Report]:
+        """Run the groups together and return their reports."""
+        words = arguments(**options)
+        with self._start(words + [word for group in groups for word in group]) as process:
+            try:
+                output, errors = process.communicate(timeout=TIMEOUT_S)
+            except BaseException:
+                process.kill()
+                raise
+        return _reports(process.returncode, output, errors)
+
+    @contextmanager
+    def hold(self, *groups: list[str]) -> Iterator[list[Report]]:
+        """Hold the groups' connections open for a while; afterwards the list has the reports."""
+        words = ["--hold", "--settle", "0.5", *(word for group in groups for word in group)]
+        reports: list[Report] = []
+        with self._start(words) as process:
+            try:
+                assert process.stdout is not None
+                process.stdout.readline()  # that all are ready
+                yield reports
+                output, errors = process.communicate("", timeout=TIMEOUT_S)
+            except BaseException:
+                process.kill()
+                raise
+        reports += _reports(process.returncode, output, errors)
+
+
+def _reports(code: int, output: str, errors: str) -> list[Report]:
+    if code != 0:
+        raise ClientFailed(f"the load client ended with {code}: {errors.strip()}")
+    return [Report.parse(group) for group in json.loads(output)["groups"]]
+
+
+@contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """Processes that are started meanwhile stay on this core, with all their threads."""
+    if core is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

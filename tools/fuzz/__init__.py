@@ -1,0 +1,1 @@
+"""``scripts/fuzz``, and what it shares with the tests that do the same with hypothesis."""

@@ -1,0 +1,1 @@
+"""``scripts/simulate``: the real engine on a disk, a clock and threads that are not real."""
