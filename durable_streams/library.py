@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import arguments
-from durable_streams.filestore.runtime.forgotten import Store
+from durable_streams.filestore.runtime.forgotten import OpenStore
 from durable_streams.filestore.store import FileStore
 from durable_streams.home import Home
 from durable_streams.messages import bytes_of, messages_of
@@ -135,7 +135,7 @@ class _Open:
     def __init__(self, data_dir: str | os.PathLike[str], settings: Settings | None) -> None:
         self._data_dir = data_dir
         self._settings = settings
-        self._opened: tuple[Streams, Store, Home] | None = None
+        self._opened: tuple[Streams, OpenStore, Home] | None = None
 
     async def __aenter__(self) -> Streams:
         """Open it."""
@@ -146,7 +146,7 @@ class _Open:
         home = Home()
         engine = await FileStore.at(directory, settings)
         streams = Streams(engine)
-        self._opened = streams, Store(engine, streams, self), home
+        self._opened = streams, OpenStore(engine, streams, self), home
         return streams
 
     async def __aexit__(

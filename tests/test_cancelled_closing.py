@@ -39,7 +39,7 @@ async def written(data_dir: Path) -> tuple[Opening, Streams, list[asyncio.Task[A
     streams = await opening.__aenter__()
     await streams.create("s", content_type="text/plain", ttl_s=1000)
     await streams.append("s", b"acknowledged;")
-    streams.engine._core.checkpoint()
+    streams.engine._core.pipeline.freeing.checkpoint()
     waits: list[Coroutine[Any, Any, Any]] = [
         *(streams.append("s", b"under way;") for _ in range(3)),
         streams.fork("f", "s"),

@@ -84,7 +84,7 @@ async def forgotten(streams: Streams) -> None:
     """What was used is read from the disk the next time."""
     core = streams.engine._core
     for stream in core.catalog.streams():
-        await core.applied_to(stream, stream.durable.offset)
+        await core.pipeline.files_have(stream, stream.durable.offset)
     await streams.get_metadata("other")
     core.reader.close()
     del stream

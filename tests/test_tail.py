@@ -47,7 +47,8 @@ async def test_every_step_may_be_cancelled_anywhere(
     await streams.append("s", b"1" * 5000)
     await streams.close("s")
     core = streams.engine._core
-    await core.applied_to(core.catalog.streams()[0], core.catalog.streams()[0].durable.offset)
+    stream = core.catalog.streams()[0]
+    await core.pipeline.files_have(stream, stream.durable.offset)
     tail, found, cuts, at = streams.tail("s"), [], 0, 1
     with suppress(StopAsyncIteration):
         while True:

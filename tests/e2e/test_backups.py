@@ -182,7 +182,7 @@ async def test_a_stream_that_was_created_again_during_the_copy_is_one_of_the_two
             await streams.create("s", content_type=TEXT)
             for begin in range(0, len(content), 24):
                 await streams.append("s", content[begin : begin + 24])
-            await streams.engine._core.applied_to(
+            await streams.engine._core.pipeline.files_have(
                 await streams.engine._find(("s",)),
                 (await streams.engine._find(("s",))).durable.offset,
             )

@@ -189,7 +189,7 @@ async def both(written: Path, killed: Path) -> None:
     await write_streams(engine)
     for path in ("a", "b", "n/c"):  # so that there is something to mutate
         stream = await engine._find(parse_path_text(path))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
     copy_live(written, killed)
     await engine.close()
 

@@ -122,7 +122,9 @@ async def test_a_reader_that_leaves_at_any_turn_of_the_loop_leaves_nothing_open(
     for steps in [*range(40), 60, 80, 120, 200, MOST_STEPS]:
         server.engine._core.reader.close()  # so that the file has to be opened, which takes turns
         await leave_after(server, READS[read], steps)
-        assert all(file._users == 1 for file in server.engine._core.reader._files.values()), steps
+        assert all(
+            file._users == 1 for file in server.engine._core.reader._files._files.values()
+        ), steps
     await leave_after(server, READS[read], MOST_STEPS)
     while len(open_now()) > before:  # a socket may close late; or the time is over
         await asyncio.sleep(0)

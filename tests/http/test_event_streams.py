@@ -175,7 +175,7 @@ async def test_a_client_that_leaves_before_it_is_answered_leaves_no_file_open(
         client = await server.connect()
         client.ask("GET", "a?offset=-1&live=sse")
         await client.reader.read(-1)
-    (file,) = server.engine._core.reader._files.values()
+    (file,) = server.engine._core.reader._files._files.values()
     assert file._users == 1
 
 

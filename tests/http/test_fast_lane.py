@@ -216,12 +216,12 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
         await staged.server.create("b", "text/plain")
         core = staged.server.engine._core
         client, seen = await staged.client(), watch(staged.server)
-        while core._lag:
+        while core.pipeline.lag:
             await asyncio.sleep(0)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
         await asyncio.to_thread(gate.reached.wait)
-        while not core.held_up():
+        while not core.pipeline.is_held_up():
             await asyncio.sleep(0)
         client.ask("POST", "a", b"two", TEXT)
         while not core.admission.waiting:
@@ -241,12 +241,12 @@ async def held_up(data_dir: Path) -> AsyncIterator[Held]:
     async with held(data_dir) as staged:
         core = staged.server.engine._core
         client = await staged.client()
-        while core._lag:
+        while core.pipeline.lag:
             await asyncio.sleep(0)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
         await asyncio.to_thread(gate.reached.wait)
-        while not core.held_up():
+        while not core.pipeline.is_held_up():
             await asyncio.sleep(0)
         yield staged
 

@@ -154,7 +154,7 @@ async def test_what_the_journal_still_has_is_not_lost(data: Path) -> None:
     async with durable_streams.open(data, SETTINGS) as streams:
         await streams.append("empty", b"acknowledged")
         stream = await streams.engine._find(("empty",))
-        await streams.engine._core.applied_to(stream, stream.durable.offset)
+        await streams.engine._core.pipeline.files_have(stream, stream.durable.offset)
         image = data.parent / "image"
         shutil.copytree(data, image)
     flip(max(home(image, "empty").glob("*.seg")), 3)
