@@ -97,7 +97,7 @@ async def test_a_checkpoint_has_its_turn_between_two_shares(
     core.pipeline.freeing.checkpoint()
     first.open()
     await core.pipeline.freeing.checkpointer.finished()
-    assert core.pipeline.journal.checkpoint
+    assert core.pipeline.journal.checkpointed
     stream = await engine._find(("c",))
     assert stream.applied.offset < stream.durable.offset
 

@@ -153,12 +153,12 @@ async def test_a_checkpoint_that_cannot_put_a_file_back_frees_nothing_and_is_mad
     (file,) = directory(data, "s").glob("*.seg")
     by_an_older_copy(file)
     disk.fail("open_write", errno.EIO, "data/tmp/")
-    before = staged._core.pipeline.journal.checkpoint
+    before = staged._core.pipeline.journal.checkpointed
     for wanted in (b"one.", b"one.two."):
         staged._core.pipeline.freeing.checkpoint()
         await asyncio.wait_for(staged._core.pipeline.freeing.checkpointer.finished(), 60)
         assert file.read_bytes() == wanted
-        assert (staged._core.pipeline.journal.checkpoint > before) == (wanted != b"one.")
+        assert (staged._core.pipeline.journal.checkpointed > before) == (wanted != b"one.")
         disk.heal()
     await append(staged, "s", b"three.")
     await in_files(staged, "s")
@@ -174,11 +174,11 @@ async def test_a_file_in_whose_place_we_may_not_look_takes_its_stream_out_of_ser
     written = file.read_bytes()
     by_copy_and_rename(file)
     disk.fail("open_read", errno.EACCES, file.name)
-    before = staged._core.pipeline.journal.checkpoint
+    before = staged._core.pipeline.journal.checkpointed
     staged._core.pipeline.freeing.checkpoint()
     await asyncio.wait_for(out_of_service(staged, "s"), 60)
     await staged._core.pipeline.freeing.checkpointer.finished()
-    assert staged._core.pipeline.journal.checkpoint > before
+    assert staged._core.pipeline.journal.checkpointed > before
     assert [kept.read_bytes() for kept in (data / "aside").iterdir()] == [written]
     await put(staged, "t", b"goes on")
 
