@@ -226,7 +226,7 @@ class HttpSettings:
     )
     access_log: bool = setting(
         False,
-        help="log a line for every request; turns the fast lane off",
+        help="log a line for every request",
         more="Server only.",
         flag=True,
     )
