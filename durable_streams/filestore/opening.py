@@ -89,7 +89,7 @@ def _journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -
         max_files=settings.journal_files,
         generation=recovery.generation,
         number=recovery.last,
-        applied=recovery.applied,
+        checkpointed=recovery.checkpointed,
         sync=settings.durability is Durability.FSYNC,
         kept=[record for kept in recovery.kept.values() for record in kept.records],
     )

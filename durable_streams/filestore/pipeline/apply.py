@@ -23,7 +23,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.directory import FULL
 from durable_streams.filestore.files.disk import NO_DESCRIPTORS
 from durable_streams.filestore.files.identity import FilesLost
@@ -332,7 +332,7 @@ class Applier:
         if self._durability is not Durability.FSYNC:
             # The journal may forget the deletion; then the stream must come back whole.
             disk.sync_directory(trash)
-        disks.remove_tree(disk, trash / record.id)
+        whole_files.remove_tree(disk, trash / record.id)
 
     def _mended(self) -> bool:
         """Whether what was missing is a directory beside the streams, which is there again."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiofiles.os
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.aside import move_aside
 from durable_streams.filestore.files.fork_marks import remove_mark
 from durable_streams.filestore.files.stream_files import DamagedFiles, NewerFiles, load_sidecar
@@ -39,7 +39,7 @@ MOST_WAITING: Final = 10_000
 
 _LOOK_AGAIN_S: Final = 0.5  # whether a data directory is there again
 
-_remove_tree = aiofiles.os.wrap(disks.remove_tree)
+_remove_tree = aiofiles.os.wrap(whole_files.remove_tree)
 
 log = logging.getLogger("durable_streams.filestore")
 
@@ -160,7 +160,7 @@ class Trash:
                 await core.run(core.directory.disk.sync_directory, core.directory.trash)
             origin = await core.run(self._origin, name)
             if origin is not None and not deleted.released:
-                refusal = core.refusal()
+                refusal = core.admission.refusal()
                 if refusal is not None and not isinstance(refusal, DiskFull):
                     if self._is_directory_away() and not self._ending:
                         self._waiting.appendleft(deleted)

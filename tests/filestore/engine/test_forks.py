@@ -362,12 +362,12 @@ async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_rea
     restarted = await FileStore.at(image, Settings(), restarting)
     await asyncio.to_thread(gate.reached.wait)
     restarting.fail("room", errno.EIO)
-    await restarted._core.room.look()
+    await restarted._core.pipeline.room.look()
     gate.open()
     for _ in range(10):
         await restarted._core.run(int)
     restarting.heal()
-    await restarted._core.room.look()
+    await restarted._core.pipeline.room.look()
     await asyncio.wait_for(emptied(image / "trash"), 30)
     await restarted.close()
 

@@ -49,7 +49,7 @@ async def content(engine: FileStore, path: str = "s") -> bytes:
 
 async def in_files(engine: FileStore) -> None:
     stream = await engine._find(("s",))
-    await engine._core.applied_to(stream, stream.durable.offset)
+    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 def append(
@@ -94,9 +94,9 @@ async def test_writers_that_are_answered_together_write_together_again(engine: F
         for _ in range(times):
             await engine.append(Append(("s",), BYTES), b"x")
 
-    before = engine._core._journal.last
+    before = engine._core.pipeline.journal.last
     await asyncio.gather(*(write(5) for _ in range(16)))
-    assert engine._core._journal.last - before == 5
+    assert engine._core.pipeline.journal.last - before == 5
 
 
 async def test_a_retry_is_answered_when_the_original_is_durable(
@@ -226,7 +226,7 @@ async def test_what_is_in_files_counts_before_all_that_waits_is(
     await asyncio.to_thread(last.reached.wait)
     for path in "ab":
         stream = await engine._find(parse_path_text(path))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
     stream = await engine._find(("d",))
     assert stream.applied.offset < stream.durable.offset
 
@@ -299,7 +299,7 @@ async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
         with pytest.raises(DiskFull):
             await other
     assert not waiting.done()
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()
     await append(engine, b"after.")
     assert await waiting is True
     assert await content(engine) == b"before.after."
@@ -321,7 +321,7 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
     gate.open()
     with pytest.raises(DiskFull, match="nothing was stored"):
         await deleting
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()
     looking.open()
     with pytest.raises(DiskFull):
         await creating
@@ -351,7 +351,7 @@ async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothi
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
     gate.open()
     assert not (await creating).created
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()
     await append(engine, b"after.")
     assert await content(engine) == b"before.after."
 
@@ -382,7 +382,7 @@ async def test_a_full_journal_does_not_keep_a_server_from_ending(
 ) -> None:
     engine = await FileStore.at(tmp_path / "other", Settings(held_up_s=0.05))
     await engine.create(Create(("s",), BYTES), b"")
-    monkeypatch.setattr(engine._core._journal, "has_room", lambda _size: False)
+    monkeypatch.setattr(engine._core.pipeline.journal, "has_room", lambda _size: False)
     deleting = asyncio.ensure_future(engine.delete(("s",)))
     await turns()
     assert not deleting.done()
@@ -407,4 +407,4 @@ async def test_a_stream_that_is_not_stored_at_a_fork_s_path_does_not_keep_a_sour
     with pytest.raises(DiskFull, match="nothing was stored"):
         await creating
     assert await looking is False
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()

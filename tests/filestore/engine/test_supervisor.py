@@ -42,7 +42,7 @@ PLACES = {
     "filestore.verbs.lifetimes.Reclaimer._walk": "reclaimer",
     "filestore.verbs.verification.Verifier._walk": "verifier",
     "filestore.verbs.trash.Trash._remove": "trash",
-    "filestore.core.Core._free_journal": "a step on the event loop",
+    "filestore.pipeline.freeing.Freeing.look": "a step on the event loop",
     "filestore.streams.stream.Stream.forget_applied": "what follows a write",
 }
 
@@ -94,7 +94,7 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
             await append(engine, "s", b"two.")
         forking = asyncio.create_task(fork(engine, "f", "s"))  # waits for the files
         while engine.bug is None:
-            engine._core.checkpoint()
+            engine._core.pipeline.freeing.checkpoint()
             await asyncio.sleep(0)
         with suppress(StorageFailed):
             await forking
@@ -125,7 +125,7 @@ async def test_a_fork_that_becomes_durable_when_nothing_comes_to_files_any_more_
         raise KeyError("a bug")
 
     monkeypatch.setattr("durable_streams.filestore.files.writer.StreamWriter.take_dirty", buggy)
-    engine._core.checkpoint()
+    engine._core.pipeline.freeing.checkpoint()
     while engine.bug is None:
         await asyncio.sleep(0)
     gate.open()
@@ -271,7 +271,7 @@ async def test_the_directory_is_ours_until_all_that_runs_in_it_has_ended(tmp_pat
     await asyncio.to_thread(gate.reached.wait)
     reading.cancel()  # and what it asked for goes on
     closing = asyncio.create_task(engine.close())
-    while engine._core._journal._files:  # the last that is closed before the directory
+    while engine._core.pipeline.journal._files:  # the last that is closed before the directory
         await asyncio.sleep(0)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -298,7 +298,10 @@ async def test_who_cannot_be_told_how_a_write_ended_keeps_nobody_from_being_told
     def buggy() -> None:
         raise KeyError("a bug")
 
-    for operation in [*engine._core.committer.writing, *engine._core.committer._gathering]:
+    for operation in [
+        *engine._core.pipeline.committer.writing,
+        *engine._core.pipeline.committer._gathering,
+    ]:
         operation._callbacks.insert(0, buggy)
     if fails:
         disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)

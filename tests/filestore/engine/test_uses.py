@@ -146,7 +146,7 @@ def test_a_stream_whose_deletion_failed_late_is_watched_again(
         await make(engine, "s", Lifetime(ttl_s=3600))
         stream = await engine.open(("s",))
         waiting: list[Operation] = []
-        monkeypatch.setattr(engine._core, "submit", waiting.append)
+        monkeypatch.setattr(engine._core.pipeline, "submit", waiting.append)
         engine._endings._delete(await engine._find(("s",)))
         await passes(10 * HORIZON_S)
         monkeypatch.undo()
@@ -189,10 +189,10 @@ def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers
                 most, written = max(most, now - written), now
             assert 0 < most <= 64
             assert {stream.sidecar.version for stream in streams} == {2}
-            engine._core.held_up = lambda: True  # type: ignore[method-assign]
+            engine._core.pipeline.is_held_up = lambda: True  # type: ignore[method-assign]
             await passes(200)
             assert sum(stream.sidecar.version for stream in streams) == written
-            del engine._core.held_up
+            del engine._core.pipeline.is_held_up
 
     live(tmp_path, CountingDisk(), life)
 
