@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import finalize
 
 from durable_streams.messages import Message, messages_of
@@ -22,14 +22,21 @@ from durable_streams.model.paths import path_text
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from durable_streams.filestore.store import FileStore
-    from durable_streams.library import Streams
     from durable_streams.messages import Messages
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamRef
+    from durable_streams.store import Store
 
 _TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
+
+
+class Opened(Protocol):
+    """What has a store open, and says so each time that it is asked: :class:`Streams`."""
+
+    @property
+    def engine(self) -> Store:
+        """The store; raises if it is not open any more, or not here."""
 
 
 class Tail(AsyncIterator[Message]):
@@ -44,7 +51,7 @@ class Tail(AsyncIterator[Message]):
     :meth:`aclose` (``contextlib.aclosing``), which does not depend on the garbage collector.
     """
 
-    def __init__(self, streams: Streams, path: StreamPath, start: Offset | Start) -> None:
+    def __init__(self, streams: Opened, path: StreamPath, start: Offset | Start) -> None:
         """It holds ``streams``: whoever follows a stream has the data directory open."""
         self._streams = streams
         self._path = path
@@ -99,7 +106,7 @@ class Tail(AsyncIterator[Message]):
         if self._leave is not None:
             self._leave()
 
-    async def _read_some(self, engine: FileStore) -> None:
+    async def _read_some(self, engine: Store) -> None:
         """Have more messages ready, perhaps none, or know that it is over."""
         if self._messages:
             await asyncio.sleep(0)  # many are made in slices, between which the loop goes on
@@ -111,7 +118,7 @@ class Tail(AsyncIterator[Message]):
         if self._messages:
             self._ready.extend(self._messages.some())
 
-    async def _read(self, engine: FileStore) -> None:
+    async def _read(self, engine: Store) -> None:
         """Read on from where it is, at the tail as soon as there is anything."""
         stream = self._stream
         if stream is None:
@@ -131,7 +138,7 @@ class Tail(AsyncIterator[Message]):
         self._was_empty = not chunk.size_bytes
 
 
-def _check_that_more_may_come(engine: FileStore) -> None:
+def _check_that_more_may_come(engine: Store) -> None:
     refusal = engine.refusal()
     if isinstance(refusal, (Draining, StorageFailed)):
         raise refusal.again()

@@ -32,6 +32,7 @@ from durable_streams import (
 )
 from durable_streams.filestore.streams.stream import own
 from durable_streams.model.paths import parse_path_text
+from tools.engines import file_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -201,7 +202,7 @@ async def test_what_an_argument_cannot_be_is_refused_by_name_and_changes_nothing
         with pytest.raises(kind, match=naming(parameter)):
             await call(streams, method, needed | {parameter.name: value})
     assert await streams.get_metadata("there") == before
-    assert [each.path for each in streams.engine._core.catalog.streams()] == [("there",)]
+    assert [each.path for each in file_store(streams)._core.catalog.streams()] == [("there",)]
 
 
 @pytest.mark.parametrize("parameter", parameters_of(open_streams), ids=lambda each: each.name)

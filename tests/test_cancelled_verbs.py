@@ -20,6 +20,7 @@ from durable_streams.rules.media_type import parse
 from durable_streams.settings import KIB
 from tools.cancelling import When, cut_off, nothing_held, tasks
 from tools.descriptors import open_now
+from tools.engines import file_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,9 +83,9 @@ async def streams(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Any:
 
 async def forgotten(streams: Streams) -> None:
     """What was used is read from the disk the next time."""
-    core = streams.engine._core
+    core = file_store(streams)._core
     for stream in core.catalog.streams():
-        await core.applied_to(stream, stream.durable.offset)
+        await core.pipeline.files_have(stream, stream.durable.offset)
     await streams.get_metadata("other")
     core.reader.close()
     del stream
@@ -118,7 +119,7 @@ async def walk(
         work = await attempt(path)
         before = tasks()
         cut_at, _ = await cut_off(work, at, when)
-        await nothing_held(streams.engine, before)
+        await nothing_held(file_store(streams), before)
         outcomes.append((path, not cut_at))
         if not cut_at:
             assert at > 1, "it never waits"
@@ -161,7 +162,7 @@ async def test_a_cancelled_place_in_the_line_of_writers_is_free(
     streams: Streams, monkeypatch: pytest.MonkeyPatch, when: When
 ) -> None:
     """And so are those of who comes behind, and a turn at a path."""
-    admission: Admission = streams.engine._core.admission
+    admission: Admission = file_store(streams)._core.admission
     is_held_up = False
     monkeypatch.setattr(admission, "_is_held_up", lambda: is_held_up)
 
@@ -179,7 +180,7 @@ async def test_a_cancelled_place_in_the_line_of_writers_is_free(
         admission.look()
         await asyncio.gather(first, *behind)
         cut_at, given = await work
-        await nothing_held(streams.engine, before)
+        await nothing_held(file_store(streams), before)
         found = sorted((await streams.read(path)).data)
         assert found == sorted(b"1234") or (given is None and found == sorted(b"134"))
         if not cut_at:
@@ -267,7 +268,7 @@ async def test_who_waits_for_news_and_is_cancelled_when_they_come(
                 cut_at, _ = await cut
             except (StreamError, StopAsyncIteration, RuntimeError):
                 cut_at = 0
-            await nothing_held(streams.engine, before)
+            await nothing_held(file_store(streams), before)
             if end != "delete":
                 await streams.delete(path)
             if not cut_at:
@@ -277,7 +278,7 @@ async def test_who_waits_for_news_and_is_cancelled_when_they_come(
 
 async def audience(streams: Streams, path: str) -> str:
     """What there is of ``waiters`` at a path."""
-    stream = streams.engine._core.catalog.cached(parse_path_text(path))
+    stream = file_store(streams)._core.catalog.cached(parse_path_text(path))
     return "waiters" if stream is not None and stream.audience.waiters else ""
 
 
@@ -290,7 +291,7 @@ async def test_what_nobody_waits_for_any_more_may_fail_in_silence(
     monkeypatch.setattr("durable_streams.filestore.catalog.Catalog._load", damaged)
     before = tasks()
     assert (await cut_off(streams.get_metadata("s"), 1, When.WAITING))[0] == 1
-    await nothing_held(streams.engine, before)
+    await nothing_held(file_store(streams), before)
     with pytest.raises(StreamDamaged):
         await streams.get_metadata("s")
 

@@ -14,6 +14,7 @@ from durable_streams import NotOpen, Settings, StreamNotFound, Streams, Tail
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB
 from tools.cancelling import When, cut_off
+from tools.engines import file_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 def followers(streams: Streams, path: str) -> int:
-    stream = streams.engine._core.catalog.cached(parse_path_text(path))
+    stream = file_store(streams)._core.catalog.cached(parse_path_text(path))
     assert stream is not None
     return stream.followers
 
@@ -46,8 +47,10 @@ async def test_every_step_may_be_cancelled_anywhere(
         await streams.append("s", b"%d" % (10**100 + number))
     await streams.append("s", b"1" * 5000)
     await streams.close("s")
-    core = streams.engine._core
-    await core.applied_to(core.catalog.streams()[0], core.catalog.streams()[0].durable.offset)
+    core = file_store(streams)._core
+    await core.pipeline.files_have(
+        core.catalog.streams()[0], core.catalog.streams()[0].durable.offset
+    )
     tail, found, cuts, at = streams.tail("s"), [], 0, 1
     with suppress(StopAsyncIteration):
         while True:

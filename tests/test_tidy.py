@@ -26,6 +26,9 @@ TIME: Final = re.compile(
     r"|\.time(?:_ns)?\(|\bprocess_time\b"
 )
 
+PATCHED: Final = re.compile(r"setattr\(\s*(?!ctypes)[^)]*?[.\"]_?[A-Z][A-Z0-9_]+\"")
+"""A constant of a module, in a test that replaces it."""
+
 BEGINS: Final = frozenset(
     {"create_task", "ensure_future", "to_thread", "Thread", "Timer", "ThreadPoolExecutor"}
 )
@@ -38,9 +41,7 @@ MAY_BEGIN: Final = {
     ("forgotten.py", "_dropped"): "the end of what nobody uses, which may block",
     ("catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
     ("output_queue.py", "__init__"): "the command line's own output, whatever is open",
-    ("fast_lane.py", "_answer"): "one request, whose outcome is asked for",
-    ("fast_lane.py", "_create"): "one request, whose outcome is asked for",
-    ("fast_lane.py", "_append"): "one request, whose outcome is asked for",
+    ("fast_lane.py", "_wait_for"): "one request, whose outcome is asked for",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""
 
@@ -90,6 +91,13 @@ def test_every_module_of_the_package_and_the_tools_says_what_it_is_for(path: Pat
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
+@pytest.mark.parametrize("path", PACKAGE, ids=name)
+def test_no_module_imports_the_root_of_the_package(path: Path) -> None:
+    """Which knows the others, so that would be a circle: a module is imported from its own home."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.ImportFrom) and node.module == "durable_streams")
+
+
 def test_the_supervisor_begins_all_that_lasts() -> None:
     found = {
         (path.name, function.name)
@@ -106,6 +114,13 @@ def test_the_supervisor_begins_all_that_lasts() -> None:
 )
 def test_nothing_is_marked_as_unfinished(path: Path) -> None:
     found = UNFINISHED.search(path.read_text())
+    assert found is None, found
+
+
+@pytest.mark.parametrize("path", TOOLS + TESTS, ids=name)
+def test_no_test_replaces_a_constant(path: Path) -> None:
+    """What a test needs otherwise is a setting, or an argument."""
+    found = PATCHED.search(path.read_text())
     assert found is None, found
 
 

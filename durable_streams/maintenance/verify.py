@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
-from durable_streams.filestore.files.directory import Layout, absolute, check_format
+from durable_streams.filestore.files import names, whole_files
+from durable_streams.filestore.files.directory import Layout, absolute
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.files.format_file import check_format
 from durable_streams.filestore.files.removed_file import NAME as REMOVED
 from durable_streams.filestore.format.removed import BadRemoved, unpack
 from durable_streams.maintenance.findings import Checked, Finding, Level, refused
@@ -111,7 +111,7 @@ def _damaged_removed(layout: Layout) -> Finding | None:
     """Whether the file of removed paths is there and unreadable."""
     path = layout.root / REMOVED
     try:
-        data = disks.read_file(layout.disk, path)
+        data = whole_files.read_file(layout.disk, path)
         if data is not None:
             unpack(data)
     except OSError as error:

@@ -86,11 +86,11 @@ class Faulty:
     async def in_files(self, path: str) -> None:
         """Wait until a stream's files have what is durable."""
         stream = await self.engine._find(parse_path_text(path))
-        await self.engine._core.applied_to(stream, stream.durable.offset)
+        await self.engine._core.pipeline.files_have(stream, stream.durable.offset)
 
     async def checkpoint(self) -> None:
-        self.engine._core.checkpoint()
-        await self.engine._core._checkpointer.finished()
+        self.engine._core.pipeline.freeing.checkpoint()
+        await self.engine._core.pipeline.freeing.checkpointer.finished()
 
     async def until(self, method: str, path: str, body: bytes, status: int) -> bytes:
         """Ask until the answer has a status."""

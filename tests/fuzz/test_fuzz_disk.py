@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import Layout
 from durable_streams.filestore.files.disk import Disk
-from durable_streams.filestore.files.journal import JournalContent, read_journal
+from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
 from durable_streams.filestore.files.stream_files import DamagedFiles, load
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.store import FileStore
@@ -189,7 +189,7 @@ async def both(written: Path, killed: Path) -> None:
     await write_streams(engine)
     for path in ("a", "b", "n/c"):  # so that there is something to mutate
         stream = await engine._find(parse_path_text(path))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
     copy_live(written, killed)
     await engine.close()
 

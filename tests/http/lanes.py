@@ -53,4 +53,4 @@ async def applied(server: RunningServer, path: str) -> None:
     """Wait until all of a stream is in its files."""
     stream = server.engine._core.catalog.ready(parse_path_text(path))
     assert stream is not None
-    await server.engine._core.applied_to(stream, stream.durable.offset)
+    await server.engine._core.pipeline.files_have(stream, stream.durable.offset)

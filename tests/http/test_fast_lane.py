@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from durable_streams.filestore.store import FileStore
-from durable_streams.http import fast_lane
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
@@ -75,21 +75,22 @@ async def test_a_request_waits_a_moment_until_aiohttp_is_done_with_the_last(
 
 
 async def test_without_the_lane_all_goes_through_aiohttp(serve: Serve) -> None:
-    for settings in (HttpSettings(fast_lane=False), HttpSettings(access_log=True)):
-        server = await serve(settings)
-        await server.create("a", "text/plain")
-        client = await server.connect()
-        await idle(client)
-        seen = watch(server)
-        await client.request("POST", "a", b"x", TEXT)
-        assert seen == ["POST a?"]
+    server = await serve(HttpSettings(fast_lane=False))
+    await server.create("a", "text/plain")
+    client = await server.connect()
+    await idle(client)
+    seen = watch(server)
+    await client.request("POST", "a", b"x", TEXT)
+    assert seen == ["POST a?"]
 
 
 async def test_a_body_that_takes_its_time_gets_the_timeout_of_all_bodies(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
 ) -> None:
-    monkeypatch.setattr(fast_lane, "PATIENCE_S", 0.01)
     server = await serve(HttpSettings(body_timeout_s=0.05))
+    lane = server._server._server.lane
+    assert lane is not None
+    lane.patience_s = 0.01
     await server.create("a", "text/plain")
     client = await server.connect()
     await idle(client)
@@ -137,13 +138,13 @@ async def test_a_client_that_takes_no_answers_is_dropped(
     await idle(client)
     seen = watch(server)
     answered = asyncio.Event()
-    describe = server.handler.describe_chunk
+    describe = server.handler.exchange.described
 
     def noted(*arguments: Any, **named: Any) -> Any:
         answered.set()
         return describe(*arguments, **named)
 
-    monkeypatch.setattr(server.handler, "describe_chunk", noted)
+    monkeypatch.setattr(server.handler.exchange, "described", noted)
     (connection,) = connections(server)
     while not connection.writing_paused:  # until the buffers of both kernels are full
         answered.clear()
@@ -171,9 +172,10 @@ class Held:
 
 
 @asynccontextmanager
-async def held(data_dir: Path) -> AsyncIterator[Held]:
+async def held(data_dir: Path, tuning: Tuning = Tuning()) -> AsyncIterator[Held]:
     disk, settings = StagedDisk(), Settings(held_up_s=math.inf)
-    server = RunningServer(await FileStore.at(data_dir, settings, disk), HttpSettings())
+    engine = await FileStore.at(data_dir, settings, disk, tuning=tuning)
+    server = RunningServer(engine, HttpSettings())
     await server.start()
     await server.create("a", "text/plain")
     try:
@@ -216,12 +218,12 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
         await staged.server.create("b", "text/plain")
         core = staged.server.engine._core
         client, seen = await staged.client(), watch(staged.server)
-        while core._lag:
+        while core.pipeline.lag:
             await asyncio.sleep(0)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
         await asyncio.to_thread(gate.reached.wait)
-        while not core.held_up():
+        while not core.pipeline.is_held_up():
             await asyncio.sleep(0)
         client.ask("POST", "a", b"two", TEXT)
         while not core.admission.waiting:
@@ -236,17 +238,17 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
 
 
 @asynccontextmanager
-async def held_up(data_dir: Path) -> AsyncIterator[Held]:
+async def held_up(data_dir: Path, tuning: Tuning = Tuning()) -> AsyncIterator[Held]:
     """A server whose files lag behind until its disk heals."""
-    async with held(data_dir) as staged:
+    async with held(data_dir, tuning) as staged:
         core = staged.server.engine._core
         client = await staged.client()
-        while core._lag:
+        while core.pipeline.lag:
             await asyncio.sleep(0)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
         await asyncio.to_thread(gate.reached.wait)
-        while not core.held_up():
+        while not core.pipeline.is_held_up():
             await asyncio.sleep(0)
         yield staged
 
@@ -260,10 +262,10 @@ async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_le
             assert lane is not None
             client = await staged.client()
             client.ask(method, path, b"two", TEXT)
-            while not lane._answering:
+            while not lane.answering:
                 await asyncio.sleep(0)
             await client.close()
-            while lane._answering:  # or else for ever
+            while lane.answering:  # or else for ever
                 await asyncio.sleep(0)
             staged.disk.heal()
             other = await staged.client()
@@ -272,11 +274,10 @@ async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_le
 
 
 async def test_writes_that_wait_for_their_turn_are_refused_when_the_server_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 3600)
     for method, path in (("POST", "a"), ("PUT", "b")):
-        async with held_up(tmp_path / method) as staged:
+        async with held_up(tmp_path / method, Tuning(tick_s=3600)) as staged:
             client = await staged.client()
             client.ask(method, path, b"two", TEXT)
             while not staged.server.engine._core.admission.waiting:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams import live as deliveries
 from durable_streams.http import live
 from durable_streams.settings import HttpSettings, Settings
 from durable_streams.wire import sse
@@ -37,7 +36,7 @@ async def no_reader_left(server: RunningServer) -> None:
     """Wait until every live read has been freed."""
     live = server.handler.live
     lane = server._server._server.lane
-    while server.handler.active or live._readers or live._polls or (lane and lane._answering):
+    while server.handler.active or live._readers or live._polls or (lane and lane.answering):
         await asyncio.sleep(0)
 
 
@@ -366,8 +365,9 @@ async def test_a_slow_reader_falls_behind_and_misses_nothing(
 
 
 async def test_readers_that_more_is_published_for_than_is_kept_miss_nothing(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+    server: RunningServer,
 ) -> None:
+    deliveries = server.engine._core.deliveries
     await server.create("a", "text/plain")
     readers = [await server.connect() for _ in range(5)]
     writer = await server.connect()
@@ -376,7 +376,7 @@ async def test_readers_that_more_is_published_for_than_is_kept_miss_nothing(
         await reader.events_until(b"upToDate")
     texts = [f"{number} ".encode() for number in range(50)]
     for number, text in enumerate(texts):
-        monkeypatch.setattr(deliveries, "MAX_QUEUED", number % 2)  # of none, all are overtaken
+        deliveries.max_queued = number % 2  # of none, all are overtaken
         await append(writer, "a", text)
     await append(writer, "a", b"", CLOSE)
     for reader in readers:
@@ -483,7 +483,7 @@ async def test_a_file_that_ends_early_is_500_or_cuts_events_off_and_is_logged_on
         raise OSError("a file ends early")
 
     await server.create("a", "text/plain", b"x" * 100_000)
-    monkeypatch.setattr(server.handler.engine, "pieces", short)
+    monkeypatch.setattr(server.handler.store, "pieces", short)
     reader = await server.connect()
     reader.ask("GET", "a?offset=-1&live=sse")
     if pieces > 1:

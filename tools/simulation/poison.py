@@ -44,7 +44,7 @@ class Poison:
     def pour_into(self, engine: FileStore) -> None:
         """Spoil some of what comes by from now on."""
         core = engine._core
-        submit = core.submit
+        submit = core.pipeline.submit
 
         def spoil(operation: Operation) -> None:
             if self._random.random() < self._rate:
@@ -52,7 +52,7 @@ class Poison:
             submit(operation)
 
         if self.active:
-            core.submit = spoil  # type: ignore[method-assign]
+            core.pipeline.submit = spoil
 
     def _spoil(self, operation: Operation) -> None:
         match operation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.aside import move_aside
 from durable_streams.filestore.format.removed import BadRemoved, Removed, pack, unpack
 
@@ -21,7 +21,7 @@ def load_removed(directory: DataDirectory) -> Removed:
     """What the file says; nothing if there is none, or if it is damaged: that is moved aside."""
     path = directory.root / NAME
     try:
-        data = disks.read_file(directory.disk, path)
+        data = whole_files.read_file(directory.disk, path)
         return Removed() if data is None else unpack(data)
     except OSError as error:
         log.error("%s", error)
@@ -35,7 +35,7 @@ def save_removed(directory: DataDirectory, removed: Removed) -> None:
     """Replace the file; it is durable when this returns."""
     directory.check_place()
     fresh = directory.root / f".{NAME}"
-    disks.write_file(directory.disk, fresh, pack(removed), sync=True)
+    whole_files.write_file(directory.disk, fresh, pack(removed), sync=True)
     directory.disk.rename(fresh, directory.root / NAME)
     directory.disk.sync_directory(directory.root)
 

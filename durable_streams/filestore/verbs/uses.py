@@ -17,7 +17,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 from weakref import ref
 
-from durable_streams.filestore.verbs.wheel import HORIZON_S, TICK_S, Wheel
+from durable_streams.filestore.streams.life import LIVE, RULES
+from durable_streams.filestore.verbs.wheel import HORIZON_S, Wheel
 from durable_streams.model.errors import DiskFull, StreamError, StreamGone, StreamNotFound
 from durable_streams.model.paths import path_text
 
@@ -38,11 +39,6 @@ _TTL_SHARE: Final = 8
 """At most one part in so many of a TTL goes unwritten."""
 
 _SIDECARS_A_TICK: Final = 64
-SLICE: Final = 500
-"""Streams looked at in one turn of the loop: less than a millisecond."""
-
-MOST_UNWRITTEN: Final = 100_000
-"""Streams that were used and wait for their sidecar; others are noted when they are used again."""
 
 
 class Uses:
@@ -51,6 +47,7 @@ class Uses:
     def __init__(self, core: Core, endings: Endings) -> None:
         self._core = core
         self._endings = endings
+        self._tuning = core.tuning
         self._wheel = Wheel(core.loop.time())
         self._jumps = core.clock.jumps
         self._used: list[ref[Stream]] = []
@@ -59,7 +56,7 @@ class Uses:
     async def run(self) -> None:
         """Remember uses, and send readers of expired streams away; for ever."""
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._tuning.tick_s)
             if self._jumps != self._core.clock.jumps:
                 self._jumps = self._core.clock.jumps
                 await self._in_slices(self._look, self._wheel.take_all())
@@ -72,8 +69,9 @@ class Uses:
     async def _in_slices(
         self, see_to: Callable[[list[ref[Stream]]], None], streams: list[ref[Stream]]
     ) -> None:
-        for begin in range(0, len(streams), SLICE):
-            see_to(streams[begin : begin + SLICE])
+        slice_size = self._tuning.uses_slice
+        for begin in range(0, len(streams), slice_size):
+            see_to(streams[begin : begin + slice_size])
             await asyncio.sleep(0)
 
     def watch(self, stream: Stream) -> None:
@@ -89,7 +87,9 @@ class Uses:
             stream = reference()
             if stream is None:
                 continue
-            if stream.ended is not None:  # unless its deletion fails, it leaves with its readers
+            if RULES[
+                stream.state
+            ].has_ended:  # unless its deletion fails, it leaves with its readers
                 self._wheel.put(stream, HORIZON_S)
                 continue
             if stream.last_use_ms > now_ms:  # used while the clock was ahead
@@ -118,20 +118,21 @@ class Uses:
 
     def _sort_out(self, used: list[ref[Stream]]) -> None:
         """Find the streams whose sidecars have to be written."""
+        most = self._tuning.most_unwritten
         for reference in used:
             stream = reference()
             if stream is None:
                 continue
-            if _unwritten_too_long(stream) and len(self._unwritten) < MOST_UNWRITTEN:
+            if _unwritten_too_long(stream) and len(self._unwritten) < most:
                 self._unwritten.append(reference)
             else:
                 stream.on_use = self._note
 
     def _write_some(self) -> None:
         """Write the sidecars of those that have waited longest."""
-        if self._core.held_up():
+        if self._core.pipeline.is_held_up():
             return
-        written, left = 0, 10 * SLICE
+        written, left = 0, 10 * self._tuning.uses_slice
         while self._unwritten and written < _SIDECARS_A_TICK and left:
             stream = self._unwritten.popleft()()
             left -= 1
@@ -151,15 +152,15 @@ class Uses:
         if (
             stream.sidecar.ttl_s is None
             or stream.use_written_ms >= stream.last_use_ms
-            or stream.ended is not None
-            or not self._core.takes_sidecars()
+            or RULES[stream.state].has_ended
+            or not self._core.pipeline.takes_sidecars()
         ):
             return
         stream.use_written_ms = stream.last_use_ms
         self._endings.change(stream)
 
     def write_all(self) -> None:
-        """The same for all streams, before the engine goes down."""
+        """The same for all streams, before the store is closed."""
         now_ms = self._core.now_ms()
         for stream in self._core.catalog.mortal():
             if stream.followers:
@@ -170,10 +171,10 @@ class Uses:
         """Delete a stream that is expired, or soft-deleted and needed by no fork."""
         try:
             stream = await self._core.catalog.find(path)
-            refusal = self._core.refusal()
+            refusal = self._core.admission.refusal()
             if stream is None or (refusal is not None and not isinstance(refusal, DiskFull)):
                 return
-            if stream.sidecar.soft_deleted or stream.is_expired(self._core.now_ms()):
+            if stream.state is not LIVE or stream.is_expired(self._core.now_ms()):
                 await self._endings.end(stream)
         except (StreamError, OSError):  # the next walk comes by again
             return
@@ -214,7 +215,7 @@ def _longest_unwritten_ms(stream: Stream, ttl_s: int) -> int:
 def _unwritten_too_long(stream: Stream) -> bool:
     """Whether the last use of a stream has to go to its sidecar."""
     ttl_s = stream.sidecar.ttl_s
-    if ttl_s is None or stream.ended is not None:
+    if ttl_s is None or RULES[stream.state].has_ended:
         return False
     unwritten_ms = stream.last_use_ms - stream.use_written_ms
     return unwritten_ms > _longest_unwritten_ms(stream, ttl_s)

@@ -120,7 +120,7 @@ async def test_a_fork_of_what_cannot_be_read_is_refused_by_the_name_of_the_file(
         await engine.create(Create(("s",), TEXT), b"one.")
         await engine.append(Append(("s",), TEXT), b"two.")
         stream = await engine._find(("s",))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
         (file,) = (tmp_path / "data/streams/s@").glob(name)
         whole = file.read_bytes()
         hurt(disk, file)
@@ -147,7 +147,7 @@ async def test_a_fork_inside_an_append_that_cannot_be_read_is_refused_by_the_nam
     try:
         await engine.create(Create(("s",), TEXT), b"one.")
         stream = await engine._find(("s",))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
         disk.fail("pread", errno.EIO, ".seg")
         inside = ForkRequest(("s",), Offset(0, 0), 2)
         with pytest.raises(StreamUnreadable, match=r"'s' .*\.seg:? Input/output error"):

@@ -45,12 +45,12 @@ async def opened(
     try:
         await engine.create(Create(("s",), content_type), appends[0])
         stream = await engine._find(("s",))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
         gate = None if in_files else disk.hold("open_write", ".seg")
         for data_ in appends[1:]:
             await engine.append(Append(("s",), content_type), data_)
         if in_files:
-            await engine._core.applied_to(stream, stream.durable.offset)
+            await engine._core.pipeline.files_have(stream, stream.durable.offset)
         yield engine
         if gate is not None:
             gate.open()
@@ -231,7 +231,7 @@ async def test_an_offset_inside_a_large_append_is_looked_up_in_slices(tmp_path: 
     body = b"[" + b",".join(b'{"number":%d}' % number for number in range(100_000)) + b"]"
     await engine.create(Create(("s",), JSON), body)
     stream = await engine._find(("s",))
-    await engine._core.applied_to(stream, stream.durable.offset)
+    await engine._core.pipeline.files_have(stream, stream.durable.offset)
     last = stream.durable.position - len(b'{"number":99999},')
     data, _, _ = await read(engine, Offset(0, last))
     assert data == b'{"number":99999},'
@@ -254,7 +254,7 @@ async def test_a_slow_reader_goes_on_from_the_file_when_memory_has_let_go(tmp_pa
         disk = engine._core.directory.disk
         assert isinstance(disk, StagedDisk)
         disk.heal()
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
         assert not stream.memory
         assert [piece async for piece in pieces] == [b"x" * 40]
 
@@ -270,6 +270,21 @@ async def test_an_index_that_is_away_for_a_moment_is_not_taken_for_an_empty_one(
             with pytest.raises(StreamDamaged, match="missing"):
                 await read(engine, Offset(0, 6))
         assert await read(engine, Offset(0, 6)) == (b"world", Offset(0, 5), Offset(0, 10))
+
+
+async def test_an_older_copy_of_a_full_segments_index_is_not_taken_for_all_there_is(
+    tmp_path: Path,
+) -> None:
+    """As a tool may put in its place, until what was written since is put back."""
+    small = replace(SETTINGS, segment_bytes=10, max_read_bytes=5)
+    async with opened(tmp_path, BYTES, b"hello", b"world", b"again", settings=small) as engine:
+        index = next(tmp_path.rglob("0000000000000000-*.idx"))
+        whole = index.read_bytes()
+        index.write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 1])
+        with pytest.raises(StreamUnreadable, match=r"\.idx: .*shorter"):
+            await read(engine, Offset(0, 5))
+        index.write_bytes(whole)
+        assert await read(engine, Offset(0, 5)) == (b"world", Offset(0, 5), Offset(0, 10))
 
 
 @pytest.mark.parametrize("kind", ["seg", "idx"])
@@ -292,9 +307,7 @@ async def test_a_file_that_is_shorter_than_what_was_written_is_not_taken_for_all
         assert (await engine.create(fork, b"")).created
 
 
-async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(tmp_path: Path) -> None:
     """At the bound everything stays known; one end more, and the oldest segment's go."""
     settings = replace(SETTINGS, segment_bytes=100, max_read_bytes=40)
     appends = [b"%09d." % number for number in range(40)]
@@ -310,12 +323,10 @@ async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(
         assert await everything() == b"".join(appends)
         needed, segments = boundaries._bytes, len(boundaries._known)
         assert segments == 4
-        monkeypatch.setattr("durable_streams.filestore.reading.boundaries._MEMORY_BYTES", needed)
+        boundaries.most_bytes = needed
         assert await everything() == b"".join(appends)
         assert (boundaries._bytes, len(boundaries._known)) == (needed, segments)
-        monkeypatch.setattr(
-            "durable_streams.filestore.reading.boundaries._MEMORY_BYTES", needed - 1
-        )
+        boundaries.most_bytes = needed - 1
         boundaries.forget(await engine._find(("s",)))
         assert await everything() == b"".join(appends)
         assert boundaries._bytes < needed

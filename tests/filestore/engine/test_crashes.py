@@ -30,7 +30,7 @@ async def append(engine: FileStore, path: str, body: bytes) -> None:
 async def in_files(engine: FileStore, path: str) -> None:
     """Wait until a stream's own files have all of it."""
     stream = await engine._find(parse_path_text(path))
-    await engine._core.applied_to(stream, stream.durable.offset)
+    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 async def content(engine: FileStore, path: str) -> bytes:

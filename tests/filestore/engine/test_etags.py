@@ -68,7 +68,7 @@ async def test_a_failed_append_leaves_no_trace_in_etags(
     engine = await FileStore.at(tmp_path / "data", SMALL)
     await put(engine, "s", b"a" * 39)
     with monkeypatch.context() as failing:
-        failing.setattr(engine._core._journal, "write", _fail)
+        failing.setattr(engine._core.pipeline.journal, "write", _fail)
         with pytest.raises(WriteFailed):
             await append(engine, "s", b"refused")
     await append(engine, "s", b"after")

@@ -13,6 +13,7 @@ import pytest
 from durable_streams.filestore.files import names
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.model.errors import (
     DiskFull,
@@ -39,9 +40,11 @@ def disk() -> StagedDisk:
     return StagedDisk()
 
 
-async def started(data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL) -> FileStore:
+async def started(
+    data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL, tuning: Tuning = Tuning()
+) -> FileStore:
     """A server with the stream ``s``, all of it in files."""
-    engine = await FileStore.at(data, settings, disk)
+    engine = await FileStore.at(data, settings, disk, tuning=tuning)
     await put(engine, "s", b"one.")
     await in_files(engine, "s")
     return engine
@@ -77,7 +80,7 @@ async def fork(engine: FileStore, path: str, source: str) -> None:
 
 async def in_files(engine: FileStore, path: str) -> None:
     stream = await engine._find(parse_path_text(path))
-    await engine._core.applied_to(stream, stream.durable.offset)
+    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 async def out_of_service(engine: FileStore, path: str) -> None:
@@ -96,8 +99,8 @@ async def content(engine: FileStore, path: str) -> bytes:
 
 async def after_a_kill(engine: FileStore, data: Path) -> FileStore:
     """What the next server finds if this one has a checkpoint and is killed."""
-    engine._core.checkpoint()
-    await engine._core._checkpointer.finished()
+    engine._core.pipeline.freeing.checkpoint()
+    await engine._core.pipeline.freeing.checkpointer.finished()
     with suppress(Overloaded):
         await put(engine, "fence")  # its batch tells of the checkpoint
     return await FileStore.at(copy_live(data, data.with_name("image")), SMALL_JOURNAL)
@@ -119,7 +122,7 @@ async def test_no_fork_is_made_of_a_stream_whose_files_miss_something(
         while stream.applied.offset < offset:
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(engine._core, "applied_to", late)
+    monkeypatch.setattr(engine._core.pipeline, "files_have", late)
     gate = disk.hold("pwrite", "data/streams/s@")
     await append(engine, "s", b"two.")
     request = ForkRequest(("s",), Offset(0, 4), sub_offset) if sub_offset else ForkRequest(("s",))
@@ -190,8 +193,8 @@ async def test_a_start_does_not_wait_until_what_it_recovered_is_durable(
     assert await content(restored, "s") == b"one.two."
     await restored.close()
     syncing.open()
-    await survivor._core._checkpointer.finished()
-    assert survivor._core._journal.full_files() == 0
+    await survivor._core.pipeline.freeing.checkpointer.finished()
+    assert survivor._core.pipeline.journal.full_files() == 0
     await survivor.close()
 
 
@@ -215,8 +218,8 @@ async def test_a_bug_in_a_thread_ends_writing_and_nothing_else(
         with suppress(StorageFailed):  # where it was on its way to the journal
             await append(engine, "s", b"two.")
         forking = asyncio.create_task(fork(engine, "f", "s"))  # waits for the files
-        engine._core.checkpoint()
-        while engine._core.fault is None:
+        engine._core.pipeline.freeing.checkpoint()
+        while engine._core.health.fault is None:
             await asyncio.sleep(0)
         with suppress(StorageFailed):
             await forking
@@ -296,9 +299,9 @@ async def test_what_is_kept_goes_to_the_journal_behind_nothing_that_continues_it
     files.open()
     await out_of_service(engine, "s")
     with monkeypatch.context() as patch:
-        patch.setattr(engine._core._journal, "full_files", lambda: 1)
-        engine._core.checkpoint()
-        await engine._core._checkpointer.finished()
+        patch.setattr(engine._core.pipeline.journal, "full_files", lambda: 1)
+        engine._core.pipeline.freeing.checkpoint()
+        await engine._core.pipeline.freeing.checkpointer.finished()
     journal.open()
     await continuing
     await put(engine, "fence")
@@ -339,7 +342,7 @@ async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_
     await asyncio.sleep(0)
     closing = asyncio.ensure_future(engine.close())
     await asyncio.sleep(0)
-    monkeypatch.setattr(engine._core._journal, "has_room", lambda _: False)
+    monkeypatch.setattr(engine._core.pipeline.journal, "has_room", lambda _: False)
     journal.open()
     await closing
     await written
@@ -350,9 +353,8 @@ async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_
 async def test_what_still_has_to_reach_its_files_counts_against_the_room_on_the_disk(
     data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.001)
     monkeypatch.setattr(disk, "room", lambda _: (64 * MIB + 100 * KIB, 1 << 20))
-    engine = await started(data, disk)
+    engine = await started(data, disk, tuning=Tuning(tick_s=0.001))
     gate = disk.hold("pwrite", "data/streams/s@")
     for _ in range(2):
         assert engine.refusal() is None
@@ -474,7 +476,7 @@ async def test_a_fork_that_the_journal_refused_leaves_nothing_behind(
     with pytest.raises(DiskFull):
         await fork(engine, "fork", "s")
     assert list((data / "tmp").iterdir()) == []
-    await engine._core.room.look()  # a write is tried before more are taken
+    await engine._core.pipeline.room.look()  # a write is tried before more are taken
     await fork(engine, "fork", "s")
     assert await content(engine, "fork") == b"one."
 
@@ -488,7 +490,7 @@ async def test_a_failed_checkpoint_leaves_nothing_open(data: Path, disk: StagedD
     await in_files(engine, "new")
     disk.fail("sync", errno.EIO, "data/streams/", times=1)
     disk.fail("sync", errno.EIO, "data/tmp/", times=1)
-    engine._core.checkpoint()
+    engine._core.pipeline.freeing.checkpoint()
     while engine.fault is None:
         await asyncio.sleep(0)
     await engine.close()

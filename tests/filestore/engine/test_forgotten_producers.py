@@ -98,7 +98,7 @@ async def producers(engine: FileStore, path: str = "s") -> dict[str, ProducerSta
 
 async def in_files(engine: FileStore, path: str = "s") -> None:
     stream = await engine._find(parse_path_text(path))
-    await engine._core.applied_to(stream, stream.durable.offset)
+    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 async def found(data: Path) -> list[Finding]:
@@ -242,7 +242,7 @@ async def test_who_was_forgotten_for_what_failed_is_known_again(data: Path, cloc
         stream = await engine._find(("s",))
         clock.time_ms += 8 * DAY_MS
         known = await producers(engine)
-        committer = engine._core.committer
+        committer = engine._core.pipeline.committer
         tasks = [asyncio.ensure_future(send(engine, MOST + number)) for number in range(5)]
         await asyncio.sleep(0)
         assert len(known.keys() - stream.producers.states.keys()) == 5

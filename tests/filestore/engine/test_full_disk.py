@@ -42,7 +42,7 @@ class SmallDisk(StagedDisk):
 
 
 async def looked(engine: FileStore) -> None:
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()
 
 
 async def test_deletions_are_taken_below_the_reserve(tmp_path: Path) -> None:

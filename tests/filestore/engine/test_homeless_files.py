@@ -67,7 +67,7 @@ async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_th
         await asyncio.wait_for(fill_the_journal(), 30)
     disk.heal()
     await asyncio.wait_for(out_of_service(engine, "s"), 30)
-    await engine._core._checkpointer.finished()
+    await engine._core.pipeline.freeing.checkpointer.finished()
     await append(engine, "t", b"goes on")
     await engine.close()
 
@@ -85,8 +85,8 @@ async def test_an_aside_that_cannot_be_written_stops_no_other_stream(
         await append(engine, "s", b"three.")
     assert not list((data / "aside").iterdir())
     disk.heal()
-    engine._core.checkpoint()
-    await engine._core._checkpointer.finished()
+    engine._core.pipeline.freeing.checkpoint()
+    await engine._core.pipeline.freeing.checkpointer.finished()
     assert b"one.two." in [kept.read_bytes() for kept in (data / "aside").iterdir()]
     await engine.close()
 
@@ -103,7 +103,7 @@ async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the
     file.rename(data.parent / "away")
     disk.fail("open_write", errno.ENOSPC, "data/aside/")
     await engine.close()
-    assert engine._core.fault is not None
+    assert engine._core.health.fault is not None
     assert await asyncio.to_thread(engine._core.directory.is_marked_unsynced)
     (data.parent / "away").rename(file)
     again = await FileStore.at(data, settings)
@@ -137,7 +137,7 @@ async def test_a_proper_end_leaves_to_the_journal_what_only_open_files_have(
 ) -> None:
     engine = await with_all_files_removed(data, disk, SMALL_JOURNAL)
     await engine.close()
-    assert engine._core.fault is None
+    assert engine._core.health.fault is None
     assert "stream s: what was written to its files could be put nowhere" in caplog.text
     assert await after_a_start(data) == b"one.two."
 
@@ -156,8 +156,8 @@ async def test_a_checkpoint_frees_nothing_that_only_open_files_have_while_the_jo
     data: Path, disk: StagedDisk
 ) -> None:
     engine = await with_all_files_removed(data, disk, SMALL_JOURNAL)
-    engine._core.checkpoint()
-    await engine._core._checkpointer.finished()
+    engine._core.pipeline.freeing.checkpoint()
+    await engine._core.pipeline.freeing.checkpointer.finished()
     await put(engine, "t")  # whose batch says what the journal need not keep
     image = copy_live(data, data.with_name("image"))
     disk.heal()

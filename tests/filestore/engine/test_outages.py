@@ -54,7 +54,7 @@ REFUSALS = pytest.mark.parametrize(
 async def back_in_service(engine: FileStore, path: str) -> None:
     """Have it tried until a stream is."""
     while parse_path_text(path) in engine._core.catalog.outages.errors:
-        engine._core.retries.try_again()
+        engine._core.pipeline.freeing.retries.try_again()
         await asyncio.sleep(0)
 
 
@@ -163,7 +163,7 @@ async def tried_again_with_more_on_its_way(
     other = asyncio.create_task(put(engine, "t"))
     await asyncio.to_thread(journal.reached.wait)
     continuing = asyncio.create_task(more)
-    while not engine._core.committer._gathering:
+    while not engine._core.pipeline.committer._gathering:
         await asyncio.sleep(0)
     files.open()
     while not engine._core.catalog.outages.keeps:
@@ -173,11 +173,11 @@ async def tried_again_with_more_on_its_way(
     await other
     for gate in (share, continued):
         await asyncio.to_thread(gate.reached.wait)
-    engine._core.retries.try_again()
+    engine._core.pipeline.freeing.retries.try_again()
     continued.open()
     await continuing
     share.open()
-    while engine._core.retries.are_under_way:
+    while engine._core.pipeline.freeing.retries.are_under_way:
         await asyncio.sleep(0)
     yield
     await engine.close()
@@ -229,7 +229,7 @@ async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> 
         operation = stream.last_operation
         assert operation is not None
         await operation.wait()
-    while engine._core._lag:
+    while engine._core.pipeline.lag:
         await asyncio.sleep(0)
     ((_, kept),) = outages.kept()
     assert [type(record) for record in kept] == [AppendRecord, SidecarRecord]
@@ -298,8 +298,8 @@ async def test_what_does_not_continue_the_files_is_not_taken_for_applied(tmp_pat
         ((_, records),) = engine._core.catalog.outages.kept()
         with pytest.raises(FilesLost):
             await asyncio.to_thread(apply_again, engine._core.directory, records)
-        engine._core.retries.try_again()
-        while engine._core.retries.are_under_way:
+        engine._core.pipeline.freeing.retries.try_again()
+        while engine._core.pipeline.freeing.retries.are_under_way:
             await asyncio.sleep(0)
         assert engine._core.catalog.outages.keeps
         await engine.close()
@@ -327,7 +327,7 @@ async def test_an_error_that_is_kept_keeps_nothing_of_those_whom_it_was_told(
     known = frames(first)
     assert await refusal() is first
     assert frames(first) == known
-    engine._core._on_fault(StorageFailed("a sync failed"))
+    engine._core.health.set_fault(StorageFailed("a sync failed"))
     final = await refusal()
     known = frames(final)
     assert await refusal() is final
@@ -348,12 +348,12 @@ async def test_what_a_stream_s_files_had_before_it_failed_is_synced_though_it_is
     await out_of_service(engine, "s")
     while not engine._core.catalog.outages.keeps:
         await asyncio.sleep(0)
-    engine._core.retries.try_again()
-    while engine._core.retries.are_under_way:
+    engine._core.pipeline.freeing.retries.try_again()
+    while engine._core.pipeline.freeing.retries.are_under_way:
         await asyncio.sleep(0)
     synced = disk.calls["sync_file_system"]
-    engine._core.checkpoint()
-    await engine._core._checkpointer.finished()
+    engine._core.pipeline.freeing.checkpoint()
+    await engine._core.pipeline.freeing.checkpointer.finished()
     assert disk.calls["sync_file_system"] == synced + 1
     disk.heal()
     await back_in_service(engine, "s")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.runtime.machine import MAX_JOBS
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Append
 from durable_streams.model.errors import Overloaded
 from durable_streams.model.offsets import Offset
@@ -36,9 +37,9 @@ def disk() -> StagedDisk:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
+async def engine(tmp_path: Path, disk: StagedDisk, tuning: Tuning) -> AsyncIterator[FileStore]:
     """A server with the stream ``s``, whose writers wait for as long as it takes."""
-    engine = await started(tmp_path / "data", disk, WAITING)
+    engine = await started(tmp_path / "data", disk, WAITING, tuning)
     yield engine
     disk.heal()
     await engine.close()
@@ -54,7 +55,7 @@ async def held_up(engine: FileStore, disk: StagedDisk) -> Gate:
     gate = disk.hold("pwrite", SEGMENT)
     await append(engine, "s", b"two.")
     await asyncio.to_thread(gate.reached.wait)
-    while not engine._core.held_up():
+    while not engine._core.pipeline.is_held_up():
         await asyncio.sleep(0)
     return gate
 
@@ -82,10 +83,10 @@ async def test_the_applier_has_one_share_scheduled_however_batches_come(
     await engine.close()
 
 
+@pytest.mark.parametrize("tuning", [Tuning(share_writes=1)])
 async def test_a_checkpoint_has_its_turn_between_two_shares(
-    engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, disk: StagedDisk
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.pipeline.apply._SHARE_WRITES", 1)
     for path in "abc":
         await put(engine, path)
     first = disk.hold("open_write", "data/streams/a@")
@@ -94,10 +95,10 @@ async def test_a_checkpoint_has_its_turn_between_two_shares(
         await append(engine, path, b"x")
     await asyncio.to_thread(first.reached.wait)
     core = engine._core
-    core.checkpoint()
+    core.pipeline.freeing.checkpoint()
     first.open()
-    await core._checkpointer.finished()
-    assert core._journal.applied
+    await core.pipeline.freeing.checkpointer.finished()
+    assert core.pipeline.journal.checkpointed
     stream = await engine._find(("c",))
     assert stream.applied.offset < stream.durable.offset
 
@@ -152,7 +153,7 @@ async def test_writers_of_a_stream_keep_their_order_whatever_each_has_to_wait_fo
     await turns()
     engine._core.catalog.remove(await engine._find(("t",)))  # as if nobody had used it
     gate.open()
-    while engine._core.held_up():
+    while engine._core.pipeline.is_held_up():
         await asyncio.sleep(0)
     writing += [asyncio.create_task(append(engine, "t", body)) for body in bodies[6:]]
     await asyncio.gather(*writing)
@@ -167,7 +168,7 @@ async def test_a_small_append_does_not_pass_a_large_one_that_is_being_prepared(
 ) -> None:
     busy = threading.Event()
     for _ in range(THREADS):
-        engine.executor.submit(busy.wait)
+        engine._core.executor.submit(busy.wait)
     large = asyncio.create_task(append(engine, "s", b"x" * 100_000))
     await turns()
     decided = engine.append_now(Append(("s",), BYTES), b"small.")
@@ -186,7 +187,7 @@ async def test_nobody_passes_those_who_wait(engine: FileStore, disk: StagedDisk)
     first = asyncio.create_task(append(engine, "s", b"three."))
     await turns()
     gate.open()
-    while engine._core.held_up():
+    while engine._core.pipeline.is_held_up():
         await asyncio.sleep(0)
     assert not first.done()  # called, and not there yet
     assert engine.append_now(Append(("s",), BYTES), b"four.") is None

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from durable_streams.filestore.files import names
-from durable_streams.filestore.pipeline import apply
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import (
     DiskFull,
@@ -34,8 +34,8 @@ def disk() -> StagedDisk:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
-    engine = await FileStore.at(tmp_path / "data", Settings(), disk)
+async def engine(tmp_path: Path, disk: StagedDisk, tuning: Tuning) -> AsyncIterator[FileStore]:
+    engine = await FileStore.at(tmp_path / "data", Settings(), disk, tuning=tuning)
     await engine.create(Create(("s",), BYTES), b"before.")
     yield engine
     disk.heal()
@@ -49,7 +49,7 @@ async def content(engine: FileStore, path: str = "s") -> bytes:
 
 async def in_files(engine: FileStore) -> None:
     stream = await engine._find(("s",))
-    await engine._core.applied_to(stream, stream.durable.offset)
+    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 def append(
@@ -94,9 +94,9 @@ async def test_writers_that_are_answered_together_write_together_again(engine: F
         for _ in range(times):
             await engine.append(Append(("s",), BYTES), b"x")
 
-    before = engine._core._journal.last
+    before = engine._core.pipeline.journal.last
     await asyncio.gather(*(write(5) for _ in range(16)))
-    assert engine._core._journal.last - before == 5
+    assert engine._core.pipeline.journal.last - before == 5
 
 
 async def test_a_retry_is_answered_when_the_original_is_durable(
@@ -189,11 +189,9 @@ async def test_the_other_modes_do_not_wait_for_the_disk_and_survive_a_kill(
     await survivor.close()
 
 
+@pytest.mark.parametrize("tuning", [Tuning(tick_s=0.01)])
 async def test_files_that_lag_behind_are_told_of_once(
-    engine: FileStore,
-    disk: StagedDisk,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    engine: FileStore, disk: StagedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def ticks(number: int) -> None:
         enough = disk.calls["room"] + number
@@ -201,7 +199,6 @@ async def test_files_that_lag_behind_are_told_of_once(
             await asyncio.sleep(0)
 
     await in_files(engine)
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.01)
     gate = disk.hold("pwrite", ".seg")
     await append(engine, b"after.")
     await asyncio.to_thread(gate.reached.wait)
@@ -213,10 +210,10 @@ async def test_files_that_lag_behind_are_told_of_once(
     assert caplog.text.count("lag behind") == 1
 
 
+@pytest.mark.parametrize("tuning", [Tuning(share_writes=2)])
 async def test_what_is_in_files_counts_before_all_that_waits_is(
-    engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, disk: StagedDisk
 ) -> None:
-    monkeypatch.setattr(apply, "_SHARE_WRITES", 2)
     for path in "abcd":
         await engine.create(Create(parse_path_text(path), BYTES), b"")
     await in_files(engine)
@@ -226,7 +223,7 @@ async def test_what_is_in_files_counts_before_all_that_waits_is(
     await asyncio.to_thread(last.reached.wait)
     for path in "ab":
         stream = await engine._find(parse_path_text(path))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
     stream = await engine._find(("d",))
     assert stream.applied.offset < stream.durable.offset
 
@@ -299,7 +296,7 @@ async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
         with pytest.raises(DiskFull):
             await other
     assert not waiting.done()
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()
     await append(engine, b"after.")
     assert await waiting is True
     assert await content(engine) == b"before.after."
@@ -321,7 +318,7 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
     gate.open()
     with pytest.raises(DiskFull, match="nothing was stored"):
         await deleting
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()
     looking.open()
     with pytest.raises(DiskFull):
         await creating
@@ -351,7 +348,7 @@ async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothi
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
     gate.open()
     assert not (await creating).created
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()
     await append(engine, b"after.")
     assert await content(engine) == b"before.after."
 
@@ -382,7 +379,7 @@ async def test_a_full_journal_does_not_keep_a_server_from_ending(
 ) -> None:
     engine = await FileStore.at(tmp_path / "other", Settings(held_up_s=0.05))
     await engine.create(Create(("s",), BYTES), b"")
-    monkeypatch.setattr(engine._core._journal, "has_room", lambda _size: False)
+    monkeypatch.setattr(engine._core.pipeline.journal, "has_room", lambda _size: False)
     deleting = asyncio.ensure_future(engine.delete(("s",)))
     await turns()
     assert not deleting.done()
@@ -407,4 +404,4 @@ async def test_a_stream_that_is_not_stored_at_a_fork_s_path_does_not_keep_a_sour
     with pytest.raises(DiskFull, match="nothing was stored"):
         await creating
     assert await looking is False
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()

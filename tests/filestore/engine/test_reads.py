@@ -12,7 +12,6 @@ import pytest
 import durable_streams
 from durable_streams import Streams
 from durable_streams.filestore.files import names
-from durable_streams.filestore.reading import reads
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import Overloaded, StorageFailed, StreamUnreadable
@@ -52,7 +51,7 @@ async def engine(tmp_path: Path, disk: ColdDisk) -> AsyncIterator[FileStore]:
 
 async def in_files(engine: FileStore) -> None:
     stream = await engine._find(("s",))
-    await engine._core.applied_to(stream, stream.durable.offset)
+    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 async def read(engine: FileStore) -> bytes:
@@ -92,25 +91,23 @@ async def large_streams(engine: FileStore, number: int) -> None:
     for path in range(number):
         await engine.create(Create((f"large{path}",), BYTES), b"x" * 70_000)
         stream = await engine._find((f"large{path}",))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
-async def test_chunks_wait_while_too_many_have_their_files_open(
-    engine: FileStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_chunks_wait_while_too_many_have_their_files_open(engine: FileStore) -> None:
     await large_streams(engine, 3)
-    engine._core.reader._room = asyncio.Semaphore(1)
+    engine._core.reader._files._room = asyncio.Semaphore(1)
     first = await large_chunk(engine, "large0")
     waiting = asyncio.ensure_future(large_chunk(engine, "large1"))
     leaving = asyncio.ensure_future(large_chunk(engine, "large2"))
-    while len(engine._core.reader._room._waiters or ()) < 2:
+    while len(engine._core.reader._files._room._waiters or ()) < 2:
         await asyncio.sleep(0)
     leaving.cancel()
     assert await read(engine) == b"one.two."  # small ones need not
     assert not waiting.done()
     first.release()
     second = await waiting
-    monkeypatch.setattr(reads, "_ROOM_S", 0.01)
+    engine._core.reader._files.answers_wait_s = 0.01
     with pytest.raises(Overloaded, match="too many answers"):
         await large_chunk(engine, "large2")
     second.release()
@@ -122,12 +119,12 @@ async def test_where_there_are_no_more_descriptors_those_kept_open_are_given_bac
 ) -> None:
     reader = engine._core.reader
     assert await read(engine) == b"one.two."
-    most = reader._max_files
-    assert reader._files
+    most = reader._files._max_files
+    assert reader._files._files
     assert await asyncio.to_thread(disk.give_back)
-    assert not reader._files
+    assert not reader._files._files
     assert not await asyncio.to_thread(disk.give_back)
-    assert reader._max_files == most // 2  # they asked at the same time
+    assert reader._files._max_files == most // 2  # they asked at the same time
     assert "no more descriptors" in caplog.text
     caplog.clear()
     assert await read(engine) == b"one.two."

@@ -215,12 +215,12 @@ async def test_a_kill_at_any_moment_leaves_what_is_remembered(
 
 async def checkpointed(engine: FileStore) -> None:
     """Return when everything so far is in files, and the journal need not have it."""
-    core = engine._core
-    last = core._journal.last
-    while core._lag.applied < last:
+    pipeline = engine._core.pipeline
+    last = pipeline.journal.last
+    while pipeline.lag.applied < last:
         await asyncio.sleep(0)
-    core.checkpoint()
-    while core._journal.applied < last:
+    pipeline.freeing.checkpoint()
+    while pipeline.journal.checkpointed < last:
         await asyncio.sleep(0)
 
 
@@ -267,14 +267,14 @@ async def test_without_room_for_the_file_the_journal_is_not_freed(data: Path) ->
     engine = await FileStore.at(data, SETTINGS, disk)
     await make(engine, "s", b"o")
     await engine.delete(("s",))
-    core = engine._core
-    last = core._journal.last
-    while core._lag.applied < last:
+    pipeline = engine._core.pipeline
+    last = pipeline.journal.last
+    while pipeline.lag.applied < last:
         await asyncio.sleep(0)
-    core.checkpoint()
+    pipeline.freeing.checkpoint()
     while not disk.tries:
         await asyncio.sleep(0)
-    assert core._journal.applied < last
+    assert pipeline.journal.checkpointed < last
     disk.full = False
     await checkpointed(engine)
     await engine.close()

@@ -43,7 +43,7 @@ async def test_an_index_is_not_begun_for_less_than_the_table_it_opens_with(
     await asyncio.gather(*(append(engine, producer) for producer in range(100)))
     await asyncio.gather(*(append(engine) for _ in range(1000)))
     stream = await engine._find(("s",))
-    await engine._core.applied_to(stream, stream.durable.offset)
+    await engine._core.pipeline.files_have(stream, stream.durable.offset)
     indexes = sorted((tmp_path / "data" / "streams" / names.directory_of(("s",))).glob("*.idx"))
     openings = [path.read_bytes().partition(b"\n")[0] for path in indexes]
     lines = sum(path.stat().st_size for path in indexes) - sum(map(len, openings))

@@ -14,6 +14,7 @@ import pytest
 
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.errors import DataDirectoryError, DiskFull, StorageFailed
 from durable_streams.settings import Durability
 from tests.copying import copy_live
@@ -42,7 +43,7 @@ PLACES = {
     "filestore.verbs.lifetimes.Reclaimer._walk": "reclaimer",
     "filestore.verbs.verification.Verifier._walk": "verifier",
     "filestore.verbs.trash.Trash._remove": "trash",
-    "filestore.core.Core._free_journal": "a step on the event loop",
+    "filestore.pipeline.freeing.Freeing.look": "a step on the event loop",
     "filestore.streams.stream.Stream.forget_applied": "what follows a write",
 }
 
@@ -74,8 +75,6 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     place: str,
     what: str,
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.0)
-    monkeypatch.setattr("durable_streams.filestore.verbs.uses.TICK_S", 0.0)
     await left_unclean(tmp_path / "data")
 
     original, is_open = pkgutil.resolve_name(f"durable_streams.{place}"), False
@@ -88,13 +87,13 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     with monkeypatch.context() as patch:
         patch.setattr(f"durable_streams.{place}", buggy)
         is_open = what == "trash"  # which begins with what it finds
-        engine = await FileStore.at(tmp_path / "image", SETTINGS)
+        engine = await FileStore.at(tmp_path / "image", SETTINGS, tuning=Tuning(tick_s=0.0))
         is_open = True
         with suppress(StorageFailed):  # where it comes sooner
             await append(engine, "s", b"two.")
         forking = asyncio.create_task(fork(engine, "f", "s"))  # waits for the files
         while engine.bug is None:
-            engine._core.checkpoint()
+            engine._core.pipeline.freeing.checkpoint()
             await asyncio.sleep(0)
         with suppress(StorageFailed):
             await forking
@@ -125,7 +124,7 @@ async def test_a_fork_that_becomes_durable_when_nothing_comes_to_files_any_more_
         raise KeyError("a bug")
 
     monkeypatch.setattr("durable_streams.filestore.files.writer.StreamWriter.take_dirty", buggy)
-    engine._core.checkpoint()
+    engine._core.pipeline.freeing.checkpoint()
     while engine.bug is None:
         await asyncio.sleep(0)
     gate.open()
@@ -214,9 +213,8 @@ async def test_a_directory_that_cannot_be_opened_leaves_no_thread(tmp_path: Path
 
 
 async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.runtime.forgotten.PATIENCE_S", 0.0)
     disk = StagedDisk()
     await (await FileStore.at(tmp_path / "data", SETTINGS)).close()
     gate = disk.hold("pwrite", "data/journal")
@@ -226,7 +224,7 @@ async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_
     with suppress(asyncio.CancelledError):
         await opening
     with pytest.raises(DataDirectoryError, match="in use"):
-        await FileStore.at(tmp_path / "data", SETTINGS)
+        await FileStore.at(tmp_path / "data", SETTINGS, tuning=Tuning(let_go_s=0.0))
     gate.open()
     await no_threads_are_left()
     assert not disk.open_files
@@ -271,7 +269,7 @@ async def test_the_directory_is_ours_until_all_that_runs_in_it_has_ended(tmp_pat
     await asyncio.to_thread(gate.reached.wait)
     reading.cancel()  # and what it asked for goes on
     closing = asyncio.create_task(engine.close())
-    while engine._core._journal._files:  # the last that is closed before the directory
+    while engine._core.pipeline.journal._files:  # the last that is closed before the directory
         await asyncio.sleep(0)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -298,7 +296,10 @@ async def test_who_cannot_be_told_how_a_write_ended_keeps_nobody_from_being_told
     def buggy() -> None:
         raise KeyError("a bug")
 
-    for operation in [*engine._core.committer.writing, *engine._core.committer._gathering]:
+    for operation in [
+        *engine._core.pipeline.committer.writing,
+        *engine._core.pipeline.committer._gathering,
+    ]:
         operation._callbacks.insert(0, buggy)
     if fails:
         disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)

@@ -10,6 +10,7 @@ import pytest
 
 from durable_streams.filestore.files import names
 from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.filestore.verbs import uses
 from durable_streams.filestore.verbs.wheel import HORIZON_S
 from durable_streams.library import Streams
@@ -146,7 +147,7 @@ def test_a_stream_whose_deletion_failed_late_is_watched_again(
         await make(engine, "s", Lifetime(ttl_s=3600))
         stream = await engine.open(("s",))
         waiting: list[Operation] = []
-        monkeypatch.setattr(engine._core, "submit", waiting.append)
+        monkeypatch.setattr(engine._core.pipeline, "submit", waiting.append)
         engine._endings._delete(await engine._find(("s",)))
         await passes(10 * HORIZON_S)
         monkeypatch.undo()
@@ -189,10 +190,10 @@ def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers
                 most, written = max(most, now - written), now
             assert 0 < most <= 64
             assert {stream.sidecar.version for stream in streams} == {2}
-            engine._core.held_up = lambda: True  # type: ignore[method-assign]
+            engine._core.pipeline.is_held_up = lambda: True  # type: ignore[method-assign]
             await passes(200)
             assert sum(stream.sidecar.version for stream in streams) == written
-            del engine._core.held_up
+            del engine._core.pipeline.is_held_up
 
     live(tmp_path, CountingDisk(), life)
 
@@ -283,7 +284,6 @@ def test_streams_that_are_due_together_are_looked_at_in_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slices: list[int] = []
-    monkeypatch.setattr(uses, "SLICE", 5)
 
     async def life(engine: FileStore, _: Scheduler) -> None:
         look = engine._uses._look
@@ -299,15 +299,13 @@ def test_streams_that_are_due_together_are_looked_at_in_slices(
         assert sum(slices) == 33
         assert max(slices) == 5
 
-    live(tmp_path, CountingDisk(), life)
+    live(tmp_path, CountingDisk(), life, tuning=Tuning(uses_slice=5))
 
 
 @pytest.mark.parametrize("most", [3, 2])
 def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    tmp_path: Path, most: int
 ) -> None:
-    monkeypatch.setattr(uses, "MOST_UNWRITTEN", most)
-
     async def used(engine: FileStore) -> int:
         """Use all streams; how many of them have it in their sidecar then."""
         for number in range(3):
@@ -322,7 +320,7 @@ def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
         assert await used(engine) == most
         assert await used(engine) == 3
 
-    live(tmp_path, CountingDisk(), life)
+    live(tmp_path, CountingDisk(), life, tuning=Tuning(most_unwritten=most))
 
 
 def test_a_jump_of_the_clock_sends_readers_of_expired_streams_away_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Made once, through the engine, and never again; a new format gets a directory of its own beside
 these.  ``format-1`` is of a server in the mode ``fsync``; ``format-1-killed`` of one in the mode
 ``none``, with two small journal files, that had lost bytes before: it has what the first lacks.
+``format-1-percent`` has what looks like escapes in its names, and is of a killed server too.
 ``format-2`` has marks of forks: ``source`` was deleted but for two, a third is gone; that ``other``
 was forked only the journal knows.  ``format-2-recreated`` has streams where others were removed:
 ``s`` begins at segment 3, which its file of removed paths says, and ``f``, a fork of it, at 7, with
@@ -19,7 +20,7 @@ import pytest
 from durable_streams.filestore.files.directory import Layout
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.fork_marks import some_marks
-from durable_streams.filestore.files.journal import JournalContent, read_journal
+from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
 from durable_streams.filestore.files.stream_files import load_sidecar
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.library import Streams, open_streams
@@ -30,6 +31,7 @@ from durable_streams.model.paths import parse_path_text, path_text
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
 KILLED = GOLDEN.with_name("format-1-killed")
+PERCENT = GOLDEN.with_name("format-1-percent")
 FORKED = GOLDEN.with_name("format-2")
 RECREATED = GOLDEN.with_name("format-2-recreated")
 SOURCE = b"0123456789" * 4 + b"next segment."
@@ -85,7 +87,7 @@ def test_the_journal_of_the_killed_server_has_every_kind_of_record(killed: Layou
         if batch.number > 41  # what a checkpoint had made durable
     }
     assert kinds == set(get_args(fmt.Record)) - {fmt.ForkRecord}
-    assert (content.generation, content.last, content.applied) == (4, 51, 41)
+    assert (content.generation, content.last, content.checkpointed) == (4, 51, 41)
     assert content.damage == []
 
 
@@ -137,6 +139,24 @@ async def test_the_directory_of_the_killed_server_is_read_and_written(killed: La
         for path in ("fork", "source"):
             with pytest.raises(StreamNotFound):
                 await streams.read(path)
+
+
+async def test_an_escape_in_a_name_of_0_1_is_as_literal_as_it_was(tmp_path: Path) -> None:
+    data = Path(shutil.copytree(PERCENT, tmp_path / "data"))
+    async with open_streams(data) as streams:
+        assert await whole(streams, "100%/%2525") == b"percent.in no file yet."
+        assert await whole(streams, "fork%252Fof") == b"a literal escape.own."
+        with pytest.raises(StreamGone):
+            await streams.read("runs%252F1")
+        for path in ("runs%2F1", "runs/1", "fork%2Fof"):
+            with pytest.raises(StreamNotFound):
+                await streams.read(path)
+        await streams.append("fork%252Fof", b"new.")
+        await streams.delete("fork%252Fof")
+    async with open_streams(data) as streams:
+        with pytest.raises(StreamNotFound):
+            await streams.read("runs%252F1")
+        assert await whole(streams, "100%/%2525") == b"percent.in no file yet."
 
 
 @pytest.fixture
@@ -218,7 +238,9 @@ async def test_the_file_knows_what_was_removed(recreated: Path) -> None:
     assert [each.next_offset for each in made] == [Offset(3, 0).token, Offset(0, 0).token]
 
 
-@pytest.mark.parametrize("golden", [GOLDEN, KILLED, FORKED, RECREATED], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "golden", [GOLDEN, KILLED, PERCENT, FORKED, RECREATED], ids=lambda path: path.name
+)
 async def test_each_is_of_the_present_format_once_it_was_opened(
     tmp_path: Path, golden: Path
 ) -> None:
