@@ -130,7 +130,9 @@ class MemoryStore:
         if source is not None:
             content_type, lifetime = source.content_type, fork_lifetime(source.lifetime, lifetime)
         segment = self._next_segments.get(command.path, 0)
-        stream = MemoryStream(command, content_type, lifetime, now_ms, self._deliveries, segment=segment)
+        stream = MemoryStream(
+            command, content_type, lifetime, now_ms, self._deliveries, segment=segment
+        )
         data = stream.wire(body, allow_empty=True)
         if source is not None and command.fork is not None:
             stream.begin_with(source, source.cut_of(command.fork))
