@@ -55,10 +55,17 @@ _NOWHERE: Final = _Place(0, 0.0)
 class RemovedPaths:
     """The paths that were removed, and above which segments to begin there."""
 
-    def __init__(self, found: Removed, keep_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        found: Removed,
+        keep_s: float,
+        clock: Callable[[], float],
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         """``found``: what earlier runs left; ``clock``: seconds, which never go back."""
         self._keep_s = keep_s
         self._clock = clock
+        self._most_bytes = most_bytes
         self._places: OrderedDict[str, _Place] = OrderedDict()  # the oldest first
         self._bytes = 0
         self._changes = self._saved = 0
@@ -93,7 +100,7 @@ class RemovedPaths:
             self._pop(path)
         self._places[path] = place
         self._bytes += _size_of(path)
-        while self._bytes > MOST_BYTES:
+        while self._bytes > self._most_bytes:
             oldest, floor = self._pop(next(iter(self._places))), self._floor
             first = max(floor.first, oldest.first)
             self._floor = _Place(first, max(floor.until_s, oldest.until_s))

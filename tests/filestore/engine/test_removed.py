@@ -12,8 +12,7 @@ from durable_streams.filestore.files.segments import beginning_at
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.format.removed import Removed
-from durable_streams.filestore.pipeline import removed
-from durable_streams.filestore.pipeline.removed import MOST_BYTES, RemovedPaths
+from durable_streams.filestore.pipeline.removed import MOST_BYTES, RemovedPaths, _size_of
 from durable_streams.filestore.streams.stream import Stream
 from tests.filestore.files.history import ID, TIME_MS, sidecar_of
 
@@ -96,9 +95,9 @@ def test_what_earlier_runs_left_is_remembered_from_now_on(clock: Clock) -> None:
 
 
 def test_when_there_is_no_room_the_oldest_is_forgotten_and_all_begin_above_it(
-    paths: RemovedPaths, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: Clock,
 ) -> None:
-    monkeypatch.setattr(removed, "MOST_BYTES", 3 * removed._size_of("a"))
+    paths = RemovedPaths(Removed(), KEEP_S, clock, 3 * _size_of("a"))
     for path, segment in (("a", 9), ("b", 1), ("c", 1)):
         paths.remember(stream_at(path, segment))
         clock.now_s += 10
@@ -112,9 +111,9 @@ def test_when_there_is_no_room_the_oldest_is_forgotten_and_all_begin_above_it(
 
 
 def test_what_was_forgotten_last_does_not_lower_what_all_begin_above(
-    paths: RemovedPaths, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: Clock,
 ) -> None:
-    monkeypatch.setattr(removed, "MOST_BYTES", removed._size_of("a"))
+    paths = RemovedPaths(Removed(), KEEP_S, clock, _size_of("a"))
     for path, segment in (("a", 9), ("b", 1), ("c", 1)):
         paths.remember(stream_at(path, segment))
     assert paths.first_segment("a") == 10
