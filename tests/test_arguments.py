@@ -31,6 +31,7 @@ from durable_streams import (
     open_streams,
 )
 from durable_streams.filestore.engine.stream import own
+from tools.inside import paths_loaded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -200,7 +201,7 @@ async def test_what_an_argument_cannot_be_is_refused_by_name_and_changes_nothing
         with pytest.raises(kind, match=naming(parameter)):
             await call(streams, method, needed | {parameter.name: value})
     assert await streams.get_metadata("there") == before
-    assert [each.path for each in streams.engine._core.catalog.streams()] == ["there"]
+    assert paths_loaded(streams.engine) == ["there"]
 
 
 @pytest.mark.parametrize("parameter", parameters_of(open_streams), ids=lambda each: each.name)

@@ -20,6 +20,7 @@ from durable_streams.model.errors import StreamError
 from tools.cancelling import Cut, When, all_gone, cut_off, our_threads, tasks
 from tools.descriptors import open_now
 from tests.filestore.files.staged_disk import StagedDisk
+from tools.inside import begin_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -39,7 +40,7 @@ async def written(data_dir: Path) -> tuple[Opening, Streams, list[asyncio.Task[A
     streams = await opening.__aenter__()
     await streams.create("s", content_type="text/plain", ttl_s=1000)
     await streams.append("s", b"acknowledged;")
-    streams.engine._core.checkpoint()
+    begin_checkpoint(streams.engine)
     waits: list[Coroutine[Any, Any, Any]] = [
         *(streams.append("s", b"under way;") for _ in range(3)),
         streams.fork("f", "s"),

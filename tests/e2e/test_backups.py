@@ -21,6 +21,7 @@ from tools.proofs.ledger import TEXT, Window
 from tools.proofs.load import Client, Plan, under_load
 from tools.node import running_in_ci
 from tools.server_process import ServerProcess
+from tools.inside import in_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,9 +183,7 @@ async def test_a_stream_that_was_created_again_during_the_copy_is_one_of_the_two
             await streams.create("s", content_type=TEXT)
             for begin in range(0, len(content), 24):
                 await streams.append("s", content[begin : begin + 24])
-            await streams.engine._core.applied_to(
-                await streams.engine._find("s"), (await streams.engine._find("s")).durable.offset
-            )
+            await in_files(streams.engine, "s")
             await asyncio.to_thread(copy_live, tmp_path / "data", tmp_path / name)
     shutil.copytree(tmp_path / "younger", mixed, ignore=shutil.ignore_patterns("journal", "s@"))
     shutil.copytree(tmp_path / journal / "journal", mixed / "journal")

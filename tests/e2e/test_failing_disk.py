@@ -15,6 +15,7 @@ from durable_streams.model.offsets import Start
 from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
+from tools.inside import checkpoint, in_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,12 +85,10 @@ class Faulty:
 
     async def in_files(self, path: str) -> None:
         """Wait until a stream's files have what is durable."""
-        stream = await self.engine._find(path)
-        await self.engine._core.applied_to(stream, stream.durable.offset)
+        await in_files(self.engine, path)
 
     async def checkpoint(self) -> None:
-        self.engine._core.checkpoint()
-        await self.engine._core._checkpointer.finished()
+        await checkpoint(self.engine)
 
     async def until(self, method: str, path: str, body: bytes, status: int) -> bytes:
         """Ask until the answer has a status."""

@@ -12,6 +12,7 @@ from durable_streams.model.commands import Append
 from durable_streams.settings import KIB, HttpSettings, Settings
 from tools.cancelling import Cut, When, nothing_held, tasks
 from tools.descriptors import open_now, sockets
+from tools.inside import loaded
 
 if TYPE_CHECKING:
     from tests.http.conftest import RunningServer, Serve
@@ -61,7 +62,7 @@ class Cutting:
 async def send_news(server: RunningServer, path: str, answer: asyncio.Task[bytes]) -> None:
     """To whoever waits for some."""
     while not answer.done():
-        stream = server.engine._core.catalog.cached(path)
+        stream = loaded(server.engine, path)
         if stream is not None and stream.audience:
             await server.engine.append(Append(path, "text/plain", close=True), b"news")
             return

@@ -15,6 +15,7 @@ from durable_streams.model.errors import DataDirectoryError, StreamDamaged
 from tests.maintenance.conftest import SETTINGS, is_sound
 from tests.maintenance.unreadable import UnreadableDisk
 from tests.tags import assert_agree, tags
+from tools.inside import in_files
 
 
 def home(data: Path, path: str) -> Path:
@@ -152,8 +153,7 @@ async def test_what_the_journal_still_has_is_not_lost(data: Path) -> None:
     """A server that was killed: recovery comes first, and mends what it can."""
     async with durable_streams.open(data, SETTINGS) as streams:
         await streams.append("empty", b"acknowledged")
-        stream = await streams.engine._find("empty")
-        await streams.engine._core.applied_to(stream, stream.durable.offset)
+        await in_files(streams.engine, "empty")
         image = data.parent / "image"
         shutil.copytree(data, image)
     flip(max(home(image, "empty").glob("*.seg")), 3)

@@ -17,6 +17,7 @@ from durable_streams.filestore.engine.operations import (
     DeleteOperation,
 )
 from durable_streams.model.errors import WriteFailed
+from tools.inside import change_what_is_submitted
 
 if TYPE_CHECKING:
     from random import Random
@@ -42,16 +43,12 @@ class Poison:
 
     def pour_into(self, engine: FileStore) -> None:
         """Spoil some of what comes by from now on."""
-        core = engine._core
-        submit = core.submit
-
-        def spoil(operation: Operation) -> None:
-            if self._random.random() < self._rate:
-                self._spoil(operation)
-            submit(operation)
-
         if self.active:
-            core.submit = spoil  # type: ignore[method-assign]
+            change_what_is_submitted(engine, self._spoil_some)
+
+    def _spoil_some(self, operation: Operation) -> None:
+        if self._random.random() < self._rate:
+            self._spoil(operation)
 
     def _spoil(self, operation: Operation) -> None:
         match operation:

@@ -13,40 +13,15 @@ from durable_streams.model.offsets import Start
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 from tests.tags import tags
+from tools.inside import in_files
+from tests.driving import append, content, directory, put
 
-BYTES = "application/octet-stream"
 SETTINGS = Settings()
-
-
-async def put(engine: FileStore, path: str, body: bytes = b"") -> None:
-    await engine.create(Create(path, BYTES), body)
-
-
-async def append(engine: FileStore, path: str, body: bytes) -> None:
-    await engine.append(Append(path, BYTES), body)
-
-
-async def in_files(engine: FileStore, path: str) -> None:
-    """Wait until a stream's own files have all of it."""
-    stream = await engine._find(path)
-    await engine._core.applied_to(stream, stream.durable.offset)
-
-
-async def content(engine: FileStore, path: str) -> bytes:
-    chunk = await engine.read(await engine.open(path), Start.BEGINNING)
-    try:
-        return b"".join(part for part in chunk.parts if isinstance(part, bytes))
-    finally:
-        chunk.release()
 
 
 def copied(source: Path, target: Path) -> Path:
     """What a killed process leaves."""
     return copy_live(source, target)
-
-
-def directory(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(path)
 
 
 async def test_a_copy_under_another_path_has_writes_of_its_own(tmp_path: Path) -> None:

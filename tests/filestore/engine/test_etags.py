@@ -13,8 +13,10 @@ from durable_streams.model.offsets import Start
 from durable_streams.settings import Settings
 from durable_streams.wire.caching import etag
 from tests.copying import copy_live
-from tests.filestore.engine.test_crashes import append, in_files, put
 from tests.tags import assert_agree, tags
+from durable_streams.filestore.files.journal import Journal
+from tools.inside import in_files
+from tests.driving import append, put
 
 SMALL = Settings(segment_bytes=40, max_read_bytes=10)
 
@@ -68,7 +70,7 @@ async def test_a_failed_append_leaves_no_trace_in_etags(
     engine = await FileStore.at(tmp_path / "data", SMALL)
     await put(engine, "s", b"a" * 39)
     with monkeypatch.context() as failing:
-        failing.setattr(engine._core._journal, "write", _fail)
+        failing.setattr(Journal, "write", _fail)
         with pytest.raises(WriteFailed):
             await append(engine, "s", b"refused")
     await append(engine, "s", b"after")

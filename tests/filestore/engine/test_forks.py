@@ -22,6 +22,8 @@ from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFoun
 from durable_streams.settings import Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import StagedDisk
+from durable_streams.filestore.files.disk import Disk
+from tools.inside import look_for_room, threads_had_a_turn, unload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,11 +31,6 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import StrPath
 
 BYTES = "application/octet-stream"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
 
 
 class Hasty(Runtime):
@@ -184,7 +181,7 @@ async def test_a_source_is_not_kept_for_what_was_taken_away_by_hand(
     engine: FileStore, data: Path
 ) -> None:
     await fork(engine, "fork")
-    engine._core.catalog.remove(await engine._find("fork"))
+    await unload(engine, "fork")
     shutil.rmtree(home(data, "fork"))
     await engine.delete("source")
     assert await is_gone_for_good(engine, "source")
@@ -360,12 +357,12 @@ async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_rea
     restarted = await FileStore.at(image, Settings(), restarting)
     await asyncio.to_thread(gate.reached.wait)
     restarting.fail("room", errno.EIO)
-    await restarted._core.room.look()
+    await look_for_room(restarted)
     gate.open()
     for _ in range(10):
-        await restarted._core.run(int)
+        await threads_had_a_turn(restarted)
     restarting.heal()
-    await restarted._core.room.look()
+    await look_for_room(restarted)
     await asyncio.wait_for(emptied(image / "trash"), 30)
     await restarted.close()
 
@@ -414,7 +411,7 @@ async def test_the_map_of_forks_that_0_1_wrote_is_carried_over(data: Path) -> No
     assert not await is_gone_for_good(engine, "bytes")
     assert len(marks(data, "bytes")) == 2
     while True:
-        sidecar = load_sidecar(engine._core.directory.disk, home(data, "bytes"))
+        sidecar = load_sidecar(Disk(), home(data, "bytes"))
         if sidecar is not None and sidecar.soft_deleted:
             break
         await asyncio.sleep(0)
@@ -437,7 +434,7 @@ async def test_the_map_that_0_1_wrote_is_carried_over_by_one_at_a_time(
     looks = [asyncio.ensure_future(engine._endings._is_needed(stream)) for _ in range(3)]
     await asyncio.to_thread(gate.reached.wait)
     for _ in range(10):  # as far as the others get
-        await engine._core.run(int)
+        await threads_had_a_turn(engine)
     gate.open()
     assert await asyncio.gather(*looks) == [True, True, True]
     assert not stream.sidecar.forks

@@ -23,13 +23,10 @@ from durable_streams.model.offsets import Start
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import Gate, StagedDisk
+from durable_streams.filestore.files.journal import Journal
+from tools.inside import batches, catalog, in_files, look_for_room, unload
 
 BYTES = "application/octet-stream"
-
-
-@pytest.fixture
-def disk() -> StagedDisk:
-    return StagedDisk()
 
 
 @pytest.fixture
@@ -44,11 +41,6 @@ async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
 async def content(engine: FileStore, path: str = "s") -> bytes:
     with await engine.read(await engine.open(path), Start.BEGINNING) as chunk:
         return await engine.bytes_of(chunk)
-
-
-async def in_files(engine: FileStore) -> None:
-    stream = await engine._find("s")
-    await engine._core.applied_to(stream, stream.durable.offset)
 
 
 def append(
@@ -66,7 +58,7 @@ async def turns() -> None:
 async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
     engine: FileStore, disk: StagedDisk, tmp_path: Path
 ) -> None:
-    await in_files(engine)
+    await in_files(engine, "s")
     gate = disk.hold("sync", "journal")
     stream = await engine.open("s")
     tail = (await engine.head("s")).tail
@@ -93,9 +85,9 @@ async def test_writers_that_are_answered_together_write_together_again(engine: F
         for _ in range(times):
             await engine.append(Append("s", BYTES), b"x")
 
-    before = engine._core._journal.last
+    before = batches(engine)
     await asyncio.gather(*(write(5) for _ in range(16)))
-    assert engine._core._journal.last - before == 5
+    assert batches(engine) - before == 5
 
 
 async def test_a_retry_is_answered_when_the_original_is_durable(
@@ -199,7 +191,7 @@ async def test_files_that_lag_behind_are_told_of_once(
         while disk.calls["room"] < enough:
             await asyncio.sleep(0)
 
-    await in_files(engine)
+    await in_files(engine, "s")
     monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 0.01)
     gate = disk.hold("pwrite", ".seg")
     await append(engine, b"after.")
@@ -208,7 +200,7 @@ async def test_files_that_lag_behind_are_told_of_once(
         await ticks(1)
     await ticks(5)
     gate.open()
-    await in_files(engine)
+    await in_files(engine, "s")
     assert caplog.text.count("lag behind") == 1
 
 
@@ -218,14 +210,13 @@ async def test_what_is_in_files_counts_before_all_that_waits_is(
     monkeypatch.setattr(apply, "_SHARE_WRITES", 2)
     for path in "abcd":
         await engine.create(Create(path, BYTES), b"")
-    await in_files(engine)
+    await in_files(engine, "s")
     last = disk.hold("open_write", names.directory_of("d") + "/")
     for path in "abcd":  # a batch each
         await engine.append(Append(path, BYTES), b"x")
     await asyncio.to_thread(last.reached.wait)
     for path in "ab":
-        stream = await engine._find(path)
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await in_files(engine, path)
     stream = await engine._find("d")
     assert stream.applied.offset < stream.durable.offset
 
@@ -233,7 +224,7 @@ async def test_what_is_in_files_counts_before_all_that_waits_is(
 async def test_nobody_is_told_of_a_deletion_that_may_still_fail(
     engine: FileStore, disk: StagedDisk
 ) -> None:
-    await in_files(engine)
+    await in_files(engine, "s")
     stream = await engine.open("s")
     gate = disk.hold("pwrite", "data/journal")
     deleting = asyncio.ensure_future(engine.delete("s"))
@@ -275,7 +266,7 @@ async def soft_deleting(
     }
     others = {name: asyncio.ensure_future(work) for name, work in asked.items()}
     await turns()
-    while engine._core.catalog._opening:  # the fork's path, which the disk is asked about
+    while catalog(engine)._opening:  # the fork's path, which the disk is asked about
         await asyncio.sleep(0)
     await turns()
 
@@ -298,7 +289,7 @@ async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
         with pytest.raises(DiskFull):
             await other
     assert not waiting.done()
-    await engine._core.room.look()
+    await look_for_room(engine)
     await append(engine, b"after.")
     assert await waiting is True
     assert await content(engine) == b"before.after."
@@ -312,7 +303,7 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
     gate = disk.hold("pwrite", "data/journal")
     deleting = asyncio.ensure_future(engine.delete("s"))
     await asyncio.to_thread(gate.reached.wait)
-    engine._core.catalog.remove(await engine._find("fork"))
+    await unload(engine, "fork")
     looking = disk.hold("open_read", "streams/fork@")
     creating = asyncio.ensure_future(engine.create(Create("s", BYTES), b"another"))
     await turns()
@@ -320,7 +311,7 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
     gate.open()
     with pytest.raises(DiskFull, match="nothing was stored"):
         await deleting
-    await engine._core.room.look()
+    await look_for_room(engine)
     looking.open()
     with pytest.raises(DiskFull):
         await creating
@@ -350,7 +341,7 @@ async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothi
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
     gate.open()
     assert not (await creating).created
-    await engine._core.room.look()
+    await look_for_room(engine)
     await append(engine, b"after.")
     assert await content(engine) == b"before.after."
 
@@ -381,7 +372,7 @@ async def test_a_full_journal_does_not_keep_a_server_from_ending(
 ) -> None:
     engine = await FileStore.at(tmp_path / "other", Settings(held_up_s=0.05))
     await engine.create(Create("s", BYTES), b"")
-    monkeypatch.setattr(engine._core._journal, "has_room", lambda _size: False)
+    monkeypatch.setattr(Journal, "has_room", lambda *_: False)
     deleting = asyncio.ensure_future(engine.delete("s"))
     await turns()
     assert not deleting.done()
@@ -406,4 +397,4 @@ async def test_a_stream_that_is_not_stored_at_a_fork_s_path_does_not_keep_a_sour
     with pytest.raises(DiskFull, match="nothing was stored"):
         await creating
     assert await looking is False
-    await engine._core.room.look()
+    await look_for_room(engine)

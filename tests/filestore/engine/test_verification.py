@@ -17,31 +17,13 @@ from durable_streams.model.errors import StreamDamaged
 from durable_streams.model.offsets import Start
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
+from tools import inside
+from tools.inside import in_files
+from tests.driving import append, content, directory
 
 BYTES = "application/octet-stream"
 UNSYNCED = Settings(durability=Durability.INTERVAL, sync_interval_s=3600)
 SYNCED = Settings(max_open_streams=1)
-
-
-async def append(engine: FileStore, path: str, body: bytes) -> None:
-    await engine.append(Append(path, BYTES), body)
-
-
-async def in_files(engine: FileStore, path: str) -> None:
-    stream = await engine._find(path)
-    await engine._core.applied_to(stream, stream.durable.offset)
-
-
-async def content(engine: FileStore, path: str) -> bytes:
-    chunk = await engine.read(await engine.open(path), Start.BEGINNING)
-    try:
-        return b"".join(part for part in chunk.parts if isinstance(part, bytes))
-    finally:
-        chunk.release()
-
-
-def directory(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(path)
 
 
 def flip(data: Path, path: str) -> None:
@@ -133,13 +115,13 @@ async def test_so_many_streams_are_remembered_as_verified_and_others_are_verifie
 
     monkeypatch.setattr(catalog, "load", noted)
     engine = await FileStore.at(data, SYNCED)
-    while not engine._core.catalog._verified:  # the walk begins with another
+    while not inside.catalog(engine)._verified:  # the walk begins with another
         await asyncio.sleep(0)
     await append(engine, "far/away", b"CCCC")
     await in_files(engine, "far/away")
     for number in range(others):
         await engine.create(Create(f"s/{number}", BYTES), b"")
-    assert len(engine._core.catalog._verified) == 3
+    assert len(inside.catalog(engine)._verified) == 3
     verified.clear()
     assert await content(engine, "far/away") == b"AAAACCCC"
     assert verified == ["away@"] * again
@@ -182,7 +164,7 @@ async def test_an_end_before_all_are_verified_leaves_the_rest_to_the_next_start(
 
 async def test_where_writes_are_not_synced_the_mark_goes_with_a_proper_end(data: Path) -> None:
     engine = await FileStore.at(data, UNSYNCED)
-    while engine._core.catalog.verifying:
+    while inside.catalog(engine).verifying:
         await asyncio.sleep(0)
     assert is_marked(data)
     await engine.close()

@@ -1,0 +1,29 @@
+"""A store on a disk that does what a test says, with journals so small that they fill up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.filestore.store import FileStore
+from durable_streams.settings import KIB, MIB, Settings
+from tests.driving import put
+from tools.inside import in_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.filestore.files.staged_disk import StagedDisk
+
+SMALL_JOURNAL: Final = Settings(
+    max_append_bytes=64 * KIB, journal_file_bytes=2 * MIB, journal_files=2
+)
+IMPATIENT: Final = replace(SMALL_JOURNAL, held_up_s=0.05)
+
+
+async def started(data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL) -> FileStore:
+    """A server with the stream ``s``, all of it in files."""
+    engine = await FileStore.at(data, settings, disk)
+    await put(engine, "s", b"one.")
+    await in_files(engine, "s")
+    return engine
