@@ -10,8 +10,8 @@ import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
 from durable_streams.filestore.files import child_processes
-from tools.node import node_problem, running_in_ci
 from tests.programs import TESTED_WITH, find_program
+from tools.node import node_problem, running_in_ci
 from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from durable_streams import NotOpen, Settings, Streams
 from durable_streams.filestore.engine.commit import Committer
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import StreamError
+from tests.filestore.files.staged_disk import StagedDisk
 from tools.cancelling import Cut, When, all_gone, cut_off, our_threads, tasks
 from tools.descriptors import open_now
-from tests.filestore.files.staged_disk import StagedDisk
 from tools.inside import begin_checkpoint
 
 if TYPE_CHECKING:

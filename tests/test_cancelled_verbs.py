@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from durable_streams.filestore.engine.admission import Admission
     from durable_streams.filestore.engine.stream import Stream
 
 JSON: Final = "application/json"

@@ -31,8 +31,8 @@ import pytest
 from durable_streams.maintenance.verify import verify
 from durable_streams.wire import replies
 from tests.documents import SERVER, blocks_of, is_cell
-from tools.node import running_in_ci
 from tests.programs import free_port
+from tools.node import running_in_ci
 from tools.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:

@@ -47,7 +47,6 @@ MAY_BEGIN: Final = {
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""
 
 
-
 def modules_of(directory: str) -> list[Path]:
     found = (ROOT / directory).rglob("*.py")
     return sorted(path for path in found if "node_modules" not in path.parts)

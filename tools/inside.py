@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.engine.reads import Reader
     from durable_streams.filestore.engine.runtime import Worker
     from durable_streams.filestore.engine.stream import Stream
+    from durable_streams.filestore.engine.supervisor import WorkerName
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.store import FileStore
     from durable_streams.model.errors import StreamError
@@ -47,7 +48,7 @@ def reader(engine: FileStore) -> Reader:
     return engine._core.reader
 
 
-def worker_of(engine: FileStore, name: str) -> Worker:
+def worker_of(engine: FileStore, name: WorkerName) -> Worker:
     """A thread with its jobs."""
     return engine._core.supervisor.worker(name)
 

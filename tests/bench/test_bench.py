@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.bench.fake_server import Lie, fake_server
 from tools.bench import compare, machine, pattern, readback, report
 from tools.bench.catalog import ENTRIES, select
 from tools.bench.client import Client, Report, group
-from tests.bench.fake_server import Lie, fake_server
 from tools.bench.servers import NODE, OURS, other_server, our_server
 from tools.bench.workloads import (
     MIB,

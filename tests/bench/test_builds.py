@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.bench.fake_server import Lie
 from tools.bench import builds
 from tools.bench.builds import OTHER, THIS, NoBuild, two_builds
 from tools.bench.cpu import CPU_US
-from tests.bench.fake_server import Lie
 from tools.bench.servers import ServerFailed
 from tools.server_process import ROOT
 

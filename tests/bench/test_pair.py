@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.bench.fake_server import Lie, fake_server
 from tools.bench import compare, pair
 from tools.bench.builds import OTHER, THIS
 from tools.bench.catalog import paired, select
 from tools.bench.client import Client, Report, group
 from tools.bench.cpu import CPU_US, REQUEST_BYTES, SYSTEM_US, USER_US, cpu_metrics
-from tests.bench.fake_server import Lie, fake_server
 from tools.bench.median import Interval, median_interval
 from tools.bench.servers import Contender
 from tools.bench.workloads import Live, Sample

@@ -16,12 +16,12 @@ import durable_streams
 from durable_streams.filestore.files import names
 from durable_streams.model.errors import StreamNotFound
 from tests.copying import copy_live
+from tools.inside import in_files
+from tools.node import running_in_ci
 from tools.proofs.copies import EXIT_CODES, faults_of_copy, make_copy, missing_tools
 from tools.proofs.ledger import TEXT, Window
 from tools.proofs.load import Client, Plan, under_load
-from tools.node import running_in_ci
 from tools.server_process import ServerProcess
-from tools.inside import in_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.settings import MIB
-from tools.descriptors import leaked_files, open_now, sockets
 from tests.hostile.raw_clients import request
+from tools.descriptors import leaked_files, open_now, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from durable_streams.filestore.engine.executor import ClosableExecutor
 from durable_streams.http import files
 from durable_streams.model.errors import NotOpen
 from durable_streams.settings import HttpSettings
-from tools.descriptors import open_now
 from tests.http.lanes import applied, connections
+from tools.descriptors import open_now
 from tools.inside import close_read_files, threads_had_a_turn, users_of_read_files
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import uvloop
 from durable_streams.filestore.store import FileStore
 from durable_streams.http.presence import MAX_BEHIND_BYTES
 from durable_streams.settings import HttpSettings, Settings
-from tools.descriptors import leaked_files, open_now, sockets
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
 from tests.http.lanes import connections
+from tools.descriptors import leaked_files, open_now, sockets
 from tools.inside import data_directory
 
 if TYPE_CHECKING:

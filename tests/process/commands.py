@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.programs import free_port
-from tools.server_process import ROOT
 from tests.test_cli import request
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

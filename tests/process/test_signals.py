@@ -14,8 +14,8 @@ import pytest
 
 from durable_streams.process.output_queue import MAX_WAITING_BYTES
 from tests.process.commands import COMMAND
-from tools.server_process import ROOT
 from tests.test_cli import request
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

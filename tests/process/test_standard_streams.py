@@ -12,8 +12,8 @@ import pytest
 
 from durable_streams.library import open_streams
 from tests.process.commands import COMMAND, shell
-from tools.server_process import ROOT
 from tests.test_cli import request
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from tools.node import CONFORMANCE
 from tools.proofs.clients import Outages, Reader, Received
 from tools.proofs.ledger import JSON, Damaged, faults_of, lines_in, tokens_in
 from tools.proofs.load import Client, Counters, Load, Plan
-from tools.node import CONFORMANCE
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:

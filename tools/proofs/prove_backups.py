@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tools.node import running_in_ci
 from tools.proofs.copies import EXIT_CODES, execute, faults_of_copy, make_copy, missing_tools
 from tools.proofs.ledger import Life, Window
 from tools.proofs.load import Load, Plan, under_load
-from tools.node import running_in_ci
 from tools.server_process import ServerProcess
 
 BY_SERVER_EVERY: Final = 10

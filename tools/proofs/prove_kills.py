@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tools.node import node_problem
 from tools.proofs.kills import Report, Run, random_gaps
 from tools.proofs.load import Plan
-from tools.node import node_problem
 from tools.server_process import ServerProcess
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.filestore.engine.operations import Operation
+    from durable_streams.filestore.engine.stream import Stream
     from durable_streams.filestore.engine.supervisor import Supervisor
     from durable_streams.filestore.files.journal import Journal
     from durable_streams.filestore.format.journal import Record
@@ -159,11 +160,12 @@ class Committer:
     def _reject(self, cause: Unpackable) -> None:
         """Fail what cannot be written, and what builds on it; the rest of its batch goes on."""
         log.error("bug: a write was refused: %s", cause, exc_info=cause)
-        harmed = {operation.stream for operation in self.writing if not can_pack(operation.records)}
+        unpackable = {operation for operation in self.writing if not can_pack(operation.records)}
+        harmed: set[Stream] = set()
         queue = [*self.writing, *self._gathering]
         self.writing, self._gathering, failed = [], [], []
         for operation in queue:
-            if harmed.isdisjoint(operation.streams):
+            if operation not in unpackable and harmed.isdisjoint(operation.streams):
                 self._gathering.append(operation)
             else:
                 harmed.add(operation.stream)

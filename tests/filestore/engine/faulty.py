@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.store import FileStore
 from durable_streams.settings import KIB, MIB, Settings
-from tests.driving import put
+from tests.driving import append, put
 from tools.inside import in_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from durable_streams.filestore.files.disk import Disk
     from tests.filestore.files.staged_disk import StagedDisk
 
 SMALL_JOURNAL: Final = Settings(
@@ -26,4 +27,19 @@ async def started(data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURN
     engine = await FileStore.at(data, settings, disk)
     await put(engine, "s", b"one.")
     await in_files(engine, "s")
+    return engine
+
+
+async def written(
+    data: Path,
+    disk: Disk | None = None,
+    settings: Settings = SMALL_JOURNAL,
+    paths: tuple[str, ...] = ("s",),
+) -> FileStore:
+    """A server with streams of two appends, all of it in files, which are open for writing."""
+    engine = await FileStore.at(data, settings, disk)
+    for path in paths:
+        await put(engine, path, b"one.")
+        await append(engine, path, b"two.")
+    await in_files(engine, *paths)
     return engine

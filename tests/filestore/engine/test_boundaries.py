@@ -19,7 +19,8 @@ from durable_streams.model.errors import (
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
-from tools.inside import data_directory, in_files, reader
+from tools import inside
+from tools.inside import data_directory, reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,12 +46,12 @@ async def opened(
     try:
         await engine.create(Create("s", content_type), appends[0])
         stream = await engine._find("s")
-        await in_files(engine, "s")
+        await inside.in_files(engine, "s")
         gate = None if in_files else disk.hold("open_write", ".seg")
         for data_ in appends[1:]:
             await engine.append(Append("s", content_type), data_)
         if in_files:
-            await in_files(engine, stream.path)
+            await inside.in_files(engine, stream.path)
         yield engine
         if gate is not None:
             gate.open()
@@ -231,7 +232,7 @@ async def test_an_offset_inside_a_large_append_is_looked_up_in_slices(tmp_path: 
     body = b"[" + b",".join(b'{"number":%d}' % number for number in range(100_000)) + b"]"
     await engine.create(Create("s", JSON), body)
     stream = await engine._find("s")
-    await in_files(engine, "s")
+    await inside.in_files(engine, "s")
     last = stream.durable.position - len(b'{"number":99999},')
     data, _, _ = await read(engine, Offset(0, last))
     assert data == b'{"number":99999},'
@@ -254,7 +255,7 @@ async def test_a_slow_reader_goes_on_from_the_file_when_memory_has_let_go(tmp_pa
         disk = data_directory(engine).disk
         assert isinstance(disk, StagedDisk)
         disk.heal()
-        await in_files(engine, stream.path)
+        await inside.in_files(engine, stream.path)
         assert not stream.memory
         assert [piece async for piece in pieces] == [b"x" * 40]
 

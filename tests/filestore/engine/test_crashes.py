@@ -5,16 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.files import names
 from durable_streams.filestore.store import FileStore
-from durable_streams.model.commands import Append, Create, ForkRequest
+from durable_streams.model.commands import Create, ForkRequest
 from durable_streams.model.errors import StreamExists
-from durable_streams.model.offsets import Start
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
+from tests.driving import append, content, directory, put
 from tests.tags import tags
 from tools.inside import in_files
-from tests.driving import append, content, directory, put
 
 SETTINGS = Settings()
 

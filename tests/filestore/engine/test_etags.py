@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams.filestore.engine.runtime import Runtime
+from durable_streams.filestore.files.journal import Journal
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import WriteFailed
@@ -13,10 +14,9 @@ from durable_streams.model.offsets import Start
 from durable_streams.settings import Settings
 from durable_streams.wire.caching import etag
 from tests.copying import copy_live
-from tests.tags import assert_agree, tags
-from durable_streams.filestore.files.journal import Journal
-from tools.inside import in_files
 from tests.driving import append, put
+from tests.tags import assert_agree, tags
+from tools.inside import in_files
 
 SMALL = Settings(segment_bytes=40, max_read_bytes=10)
 

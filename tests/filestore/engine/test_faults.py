@@ -5,15 +5,15 @@ import errno
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from durable_streams.filestore.engine.core import Core
 from durable_streams.filestore.engine.stream import Stream
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files.journal import Journal
 from durable_streams.filestore.store import FileStore
-from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
+from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import (
     DiskFull,
     Overloaded,
@@ -23,16 +23,21 @@ from durable_streams.model.errors import (
     StreamOutOfService,
     WriteFailed,
 )
-from durable_streams.model.offsets import Offset, Start
-from durable_streams.settings import KIB, MIB, Settings
+from durable_streams.model.offsets import Offset
+from durable_streams.settings import KIB, MIB
 from tests.copying import copy_live
-from tests.filestore.files.staged_disk import StagedDisk
-from durable_streams.filestore.files.journal import Journal
-from durable_streams.filestore.engine.core import Core
-from tools.inside import begin_checkpoint, checkpoint, checkpoints_finished, full_journal_files, in_files, look_for_room, out_of_service
 from tests.driving import BYTES, append, content, directory, fork, put
 from tests.filestore.engine.faulty import IMPATIENT, SMALL_JOURNAL, started
-
+from tests.filestore.files.staged_disk import StagedDisk
+from tools.inside import (
+    begin_checkpoint,
+    checkpoint,
+    checkpoints_finished,
+    full_journal_files,
+    in_files,
+    look_for_room,
+    out_of_service,
+)
 
 
 @pytest.fixture

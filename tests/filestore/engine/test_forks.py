@@ -15,6 +15,7 @@ from durable_streams.filestore.engine import trash
 from durable_streams.filestore.engine.endings import STEPS_AT_ONCE
 from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.files import names
+from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.stream_files import load_sidecar
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
@@ -22,7 +23,6 @@ from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFoun
 from durable_streams.settings import Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import StagedDisk
-from durable_streams.filestore.files.disk import Disk
 from tools.inside import look_for_room, threads_had_a_turn, unload
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, Lifetime
 from durable_streams.model.errors import DiskFull, StreamNotFound
 from durable_streams.settings import KIB, MIB, Durability, Settings
+from tests.driving import BYTES, append, content, put
 from tests.filestore.files.staged_disk import StagedDisk
 from tools.inside import in_files, look_for_room
-from tests.driving import BYTES, append, content, put
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import StrPath

@@ -13,24 +13,20 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import Overloaded, StreamOutOfService
 from durable_streams.settings import KIB, Durability
 from tests.copying import copy_live
-from tests.filestore.files.staged_disk import StagedDisk
-from tools.inside import checkpoint, checkpoints_finished, in_files, out_of_service
 from tests.driving import append, content, directory, put
-from tests.filestore.engine.faulty import IMPATIENT, SMALL_JOURNAL
+from tests.filestore.engine.faulty import IMPATIENT, SMALL_JOURNAL, written
+from tools.inside import checkpoint, checkpoints_finished, out_of_service
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.settings import Settings
+    from tests.filestore.files.staged_disk import StagedDisk
 
 
 async def with_a_file_removed(data: Path, disk: StagedDisk) -> FileStore:
     """An engine whose writers do not wait for long, with ``t``, and ``s`` without its segment."""
-    engine = await FileStore.at(data, IMPATIENT, disk)
-    for path in ("s", "t"):
-        await put(engine, path, b"one.")
-        await append(engine, path, b"two.")
-        await in_files(engine, path)
+    engine = await written(data, disk, IMPATIENT, ("s", "t"))
     (file,) = directory(data, "s").glob("*.seg")
     file.unlink()
     return engine
@@ -77,10 +73,7 @@ async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the
     data: Path, disk: StagedDisk
 ) -> None:
     settings = replace(SMALL_JOURNAL, durability=Durability.INTERVAL)
-    engine = await FileStore.at(data, settings, disk)
-    await put(engine, "s", b"one.")
-    await append(engine, "s", b"two.")
-    await in_files(engine, "s")
+    engine = await written(data, disk, settings)
     (file,) = directory(data, "s").glob("*.seg")
     file.rename(data.parent / "away")
     disk.fail("open_write", errno.ENOSPC, "data/aside/")
@@ -95,10 +88,7 @@ async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the
 
 async def with_all_files_removed(data: Path, disk: StagedDisk, settings: Settings) -> FileStore:
     """An engine with ``s``, whose files only it has: they were removed, and ``aside/`` refuses."""
-    engine = await FileStore.at(data, settings, disk)
-    await put(engine, "s", b"one.")
-    await append(engine, "s", b"two.")
-    await in_files(engine, "s")
+    engine = await written(data, disk, settings)
     for suffix in (".seg", ".idx"):
         (file,) = directory(data, "s").glob(f"*{suffix}")
         file.unlink()

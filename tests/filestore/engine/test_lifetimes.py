@@ -15,8 +15,8 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.model.errors import DiskFull, StreamGone, StreamNotFound
 from durable_streams.settings import Settings
-from tools.simulation.scheduler import Scheduler, SimulatedLoop
 from tools.inside import catalog
+from tools.simulation.scheduler import Scheduler, SimulatedLoop
 
 BYTES = "application/octet-stream"
 SETTINGS = Settings()

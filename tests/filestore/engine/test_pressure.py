@@ -15,17 +15,24 @@ from durable_streams.model.commands import Append
 from durable_streams.model.errors import Overloaded
 from durable_streams.model.offsets import Offset
 from durable_streams.settings import Settings
-from tests.filestore.files.staged_disk import StagedDisk
-from tools.inside import begin_checkpoint, checkpoints_finished, freed_up_to, in_files, unload, worker_of, writers_in_line
 from tests.driving import BYTES, append, content, put
 from tests.filestore.engine.faulty import started
+from tools.inside import (
+    begin_checkpoint,
+    checkpoints_finished,
+    freed_up_to,
+    in_files,
+    unload,
+    worker_of,
+    writers_in_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from durable_streams.filestore.store import FileStore
-    from tests.filestore.files.staged_disk import Gate
+    from tests.filestore.files.staged_disk import Gate, StagedDisk
 
 THREADS = 8  # for what may wait for the disk
 WAITING = Settings(held_up_s=math.inf)

@@ -9,6 +9,7 @@ import pytest
 
 from durable_streams.filestore.engine import apply
 from durable_streams.filestore.files import names
+from durable_streams.filestore.files.journal import Journal
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import (
@@ -23,7 +24,6 @@ from durable_streams.model.offsets import Start
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import Gate, StagedDisk
-from durable_streams.filestore.files.journal import Journal
 from tools.inside import batches, catalog, in_files, look_for_room, unload
 
 BYTES = "application/octet-stream"

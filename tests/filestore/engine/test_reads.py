@@ -12,6 +12,7 @@ import pytest
 import durable_streams
 from durable_streams import Streams
 from durable_streams.filestore.engine import reads
+from durable_streams.filestore.engine.executor import ClosableExecutor
 from durable_streams.filestore.files import names
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
@@ -151,6 +152,7 @@ async def test_whoever_leaves_a_reading_at_any_step_leaves_no_file_open(
     # Messages are looked up when they have been read, and pieces of a stream before.
     most = 1_000_000 if verb in {"read_messages", "tail"} else 100_000
     engine = await FileStore.at(tmp_path / "data", Settings(max_read_bytes=most), disk)
+    assert isinstance(engine.executor, ClosableExecutor)
     executor = engine.executor._executor
     assert isinstance(executor, ThreadPoolExecutor)
     streams = Streams(engine)

@@ -23,24 +23,30 @@ from durable_streams.model.errors import (
     Unavailable,
     WriteFailed,
 )
-from tests.filestore.files.staged_disk import StagedDisk
-from tools.inside import back_in_service, begin_checkpoint, checkpoint, checkpoints_finished, freed_up_to, in_files, look_for_room, out_of_service
 from tests.driving import append, content, directory, fork, put
-from tests.filestore.engine.faulty import SMALL_JOURNAL
+from tests.filestore.engine.faulty import SMALL_JOURNAL, written
+from tools.inside import (
+    back_in_service,
+    begin_checkpoint,
+    checkpoint,
+    checkpoints_finished,
+    freed_up_to,
+    in_files,
+    look_for_room,
+    out_of_service,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from tests.filestore.files.staged_disk import StagedDisk
+
 
 @pytest.fixture
 async def engine(data: Path) -> AsyncIterator[FileStore]:
     """Two streams with the same bytes, whose files are open for writing."""
-    engine = await FileStore.at(data, SMALL_JOURNAL)
-    for path in ("s", "twin"):
-        await put(engine, path, b"one.")
-        await append(engine, path, b"two.")
-        await in_files(engine, path)
+    engine = await written(data, paths=("s", "twin"))
     yield engine
     if not engine.closing:
         await engine.close()
@@ -103,10 +109,7 @@ async def test_what_was_written_is_at_the_name_whoever_replaced_the_file(
 @pytest.fixture
 async def staged(data: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     """One stream whose files are open for writing, on a disk that does what a test says."""
-    engine = await FileStore.at(data, SMALL_JOURNAL, disk)
-    await put(engine, "s", b"one.")
-    await append(engine, "s", b"two.")
-    await in_files(engine, "s")
+    engine = await written(data, disk)
     yield engine
     disk.heal()
     await engine.close()

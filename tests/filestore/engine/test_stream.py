@@ -85,7 +85,7 @@ async def test_streams_with_many_producers_take_the_place_of_others(engine: File
     stream = await engine._find("s")
     assert len(catalog(engine)) == 1
     assert len(stream.producers.states) == 50
-    assert catalog._bytes == stream.cost_bytes
+    assert catalog(engine)._bytes == stream.cost_bytes
 
 
 async def test_an_append_that_failed_does_not_count(engine: FileStore) -> None:

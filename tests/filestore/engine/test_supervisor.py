@@ -17,10 +17,10 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import DataDirectoryError, DiskFull, StorageFailed
 from durable_streams.settings import Durability
 from tests.copying import copy_live
-from tests.filestore.files.staged_disk import StagedDisk
-from tools.inside import begin_checkpoint, journal_is_open, on_their_way
 from tests.driving import append, content, fork, put
 from tests.filestore.engine.faulty import SMALL_JOURNAL, started
+from tests.filestore.files.staged_disk import StagedDisk
+from tools.inside import begin_checkpoint, journal_is_open, on_their_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable

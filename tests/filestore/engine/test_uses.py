@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.engine import uses
+from durable_streams.filestore.engine.core import Core
 from durable_streams.filestore.engine.stream import Stream
 from durable_streams.filestore.engine.wheel import HORIZON_S
 from durable_streams.filestore.files import names
@@ -17,7 +18,6 @@ from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFound
 from durable_streams.settings import Settings
 from tests.filestore.engine.test_lifetimes import BYTES, CountingDisk, live, make, on_disk, passes
-from durable_streams.filestore.engine.core import Core
 from tools.inside import catalog, hold_back_what_is_submitted, loaded, now_ms, set_clock
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from weakref import ref
 
-    from durable_streams.filestore.engine.operations import Operation
     from durable_streams.filestore.store import FileStore
     from tools.simulation.scheduler import Scheduler
 
@@ -169,7 +168,7 @@ def test_idle_followers_cost_a_write_a_minute(tmp_path: Path) -> None:
 
 
 def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers_wait(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def life(engine: FileStore, _: Scheduler) -> None:
         streams = []

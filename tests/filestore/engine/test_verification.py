@@ -8,18 +8,16 @@ from pathlib import Path
 import pytest
 
 from durable_streams.filestore.engine import catalog
-from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.filestore.files.stream_files import LoadedStream, load
 from durable_streams.filestore.store import FileStore
-from durable_streams.model.commands import Append, Create
+from durable_streams.model.commands import Create
 from durable_streams.model.errors import StreamDamaged
-from durable_streams.model.offsets import Start
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
+from tests.driving import append, content, directory
 from tools import inside
 from tools.inside import in_files
-from tests.driving import append, content, directory
 
 BYTES = "application/octet-stream"
 UNSYNCED = Settings(durability=Durability.INTERVAL, sync_interval_s=3600)
