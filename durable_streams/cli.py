@@ -29,7 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from durable_streams.filestore.engine import descriptors
+from durable_streams import descriptors
 from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
 from durable_streams.http.server import HttpServer

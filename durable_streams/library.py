@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import arguments
-from durable_streams.filestore.engine.forgotten import Store
+from durable_streams.filestore.runtime.forgotten import Store
 from durable_streams.filestore.store import FileStore
 from durable_streams.home import Home
 from durable_streams.messages import bytes_of, messages_of

@@ -30,7 +30,7 @@ from durable_streams import (
     mount,
     open_streams,
 )
-from durable_streams.filestore.engine.stream import own
+from durable_streams.filestore.streams.stream import own
 from tools.inside import paths_loaded
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 
 import durable_streams
 from durable_streams import NotOpen, Settings, Streams
-from durable_streams.filestore.engine.commit import Committer
+from durable_streams.filestore.pipeline.commit import Committer
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import StreamError
 from tests.filestore.files.staged_disk import StagedDisk
@@ -192,15 +192,15 @@ def files_open_elsewhere(data_dir: Path) -> list[str]:
     "place",
     [
         "filestore.store.FileStore.drain",
-        "filestore.engine.live.Deliveries.finished",
-        "filestore.engine.endings.Endings.finished",
-        "filestore.engine.commit.Committer.settled",
-        "filestore.engine.checkpoints.Checkpointer.finished",
-        "filestore.engine.checkpoints.Checkpointer.stop",
-        "filestore.engine.apply.Applier.unsynced",
+        "live.Deliveries.finished",
+        "filestore.verbs.endings.Endings.finished",
+        "filestore.pipeline.commit.Committer.settled",
+        "filestore.pipeline.checkpoints.Checkpointer.finished",
+        "filestore.pipeline.checkpoints.Checkpointer.stop",
+        "filestore.pipeline.apply.Applier.unsynced",
         "filestore.files.writer.StreamWriter.close",
         "filestore.files.journal.Journal.close",
-        "filestore.engine.reads.Reader.close",
+        "filestore.reading.reads.Reader.close",
     ],
 )
 async def test_a_step_that_fails_keeps_no_other_from_its_turn(

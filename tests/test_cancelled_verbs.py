@@ -11,8 +11,8 @@ import pytest
 
 import durable_streams
 from durable_streams import ProducerClaim, Settings, Streams
-from durable_streams.filestore.engine.payloads import LARGE_BODY
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.streams.payloads import LARGE_BODY
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import Draining, StreamDamaged, StreamError, StreamNotFound
 from durable_streams.rules.media_type import parse
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from durable_streams.filestore.engine.stream import Stream
+    from durable_streams.filestore.streams.stream import Stream
 
 JSON: Final = "application/json"
 SETTINGS: Final = Settings(max_open_streams=1, segment_bytes=256 * KIB, max_read_bytes=96 * KIB)
@@ -282,7 +282,7 @@ async def test_what_nobody_waits_for_any_more_may_fail_in_silence(
     def damaged(*_: object) -> None:
         raise StreamDamaged("s", "for a test")
 
-    monkeypatch.setattr("durable_streams.filestore.engine.catalog.Catalog._load", damaged)
+    monkeypatch.setattr("durable_streams.filestore.catalog.Catalog._load", damaged)
     before = tasks()
     assert (await cut_off(streams.get_metadata("s"), 1, When.WAITING))[0] == 1
     await nothing_held(streams.engine, before)

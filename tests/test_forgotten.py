@@ -11,7 +11,7 @@ import pytest
 
 import durable_streams
 from durable_streams import DataDirectoryInUse, NotOpen, Streams
-from durable_streams.filestore.engine import forgotten
+from durable_streams.filestore.runtime import forgotten
 from tools.cancelling import all_gone, our_threads, tasks
 from tools.descriptors import open_now
 

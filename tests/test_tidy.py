@@ -33,8 +33,8 @@ BEGINS: Final = frozenset(
 )
 MAY_BEGIN: Final = {
     ("supervisor.py", "watch"): "tasks that last as long as the engine, all watched",
-    ("runtime.py", "__init__"): "a worker's thread, whose end the supervisor is told of",
-    ("runtime.py", "start_pool"): "the threads that the supervisor starts",
+    ("machine.py", "__init__"): "a worker's thread, whose end the supervisor is told of",
+    ("machine.py", "start_pool"): "the threads that the supervisor starts",
     ("errands.py", "begin"): "one request, which awaits it or has left",
     ("closing.py", "finish"): "the end, which is awaited, and begun again if need be",
     ("forgotten.py", "_dropped"): "the end of what nobody uses, which may block",

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable_streams.filestore.engine.admission import Admission
-    from durable_streams.filestore.engine.catalog import Catalog
-    from durable_streams.filestore.engine.operations import Operation
-    from durable_streams.filestore.engine.outages import Outages
-    from durable_streams.filestore.engine.reads import Reader
-    from durable_streams.filestore.engine.runtime import Worker
-    from durable_streams.filestore.engine.stream import Stream
-    from durable_streams.filestore.engine.supervisor import WorkerName
+    from durable_streams.filestore.catalog import Catalog
     from durable_streams.filestore.files.directory import DataDirectory
+    from durable_streams.filestore.pipeline.admission import Admission
+    from durable_streams.filestore.pipeline.operations import Operation
+    from durable_streams.filestore.pipeline.outages import Outages
+    from durable_streams.filestore.reading.reads import Reader
+    from durable_streams.filestore.runtime.machine import Worker
+    from durable_streams.filestore.runtime.supervisor import WorkerName
     from durable_streams.filestore.store import FileStore
+    from durable_streams.filestore.streams.stream import Stream
     from durable_streams.model.errors import StreamError
 
     Patch = Callable[[object, str, object], None]

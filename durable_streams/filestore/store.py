@@ -13,24 +13,23 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.engine.births import Births
-from durable_streams.filestore.engine.catalog import unreadable
-from durable_streams.filestore.engine.closing import Closing, in_turn
-from durable_streams.filestore.engine.core import Core
-from durable_streams.filestore.engine.endings import Endings
-from durable_streams.filestore.engine.errands import Errands
-from durable_streams.filestore.engine.lifetimes import Reclaimer
-from durable_streams.filestore.engine.opening import close_unused, open_files
-from durable_streams.filestore.engine.operations import AppendOperation
-from durable_streams.filestore.engine.payloads import LARGE_BODY, prepare, try_prepare
-from durable_streams.filestore.engine.runtime import Runtime
-from durable_streams.filestore.engine.stream import own
-from durable_streams.filestore.engine.supervisor import Supervisor
-from durable_streams.filestore.engine.tickets import Decided, Errand
-from durable_streams.filestore.engine.uses import Uses
-from durable_streams.filestore.engine.verification import Verifier
-from durable_streams.filestore.engine.waiters import Turns
+from durable_streams.filestore.catalog import unreadable
+from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.opening import close_unused, open_files
+from durable_streams.filestore.pipeline.operations import AppendOperation
+from durable_streams.filestore.runtime.closing import Closing, in_turn
+from durable_streams.filestore.runtime.errands import Errands
+from durable_streams.filestore.runtime.machine import Runtime
+from durable_streams.filestore.runtime.supervisor import Supervisor
+from durable_streams.filestore.streams.payloads import LARGE_BODY, prepare, try_prepare
+from durable_streams.filestore.streams.stream import own
+from durable_streams.filestore.verbs.births import Births
+from durable_streams.filestore.verbs.endings import Endings
+from durable_streams.filestore.verbs.lifetimes import Reclaimer
+from durable_streams.filestore.verbs.tickets import Decided, Errand
+from durable_streams.filestore.verbs.uses import Uses
+from durable_streams.filestore.verbs.verification import Verifier
 from durable_streams.model.errors import (
     Draining,
     InvalidJson,
@@ -44,6 +43,7 @@ from durable_streams.model.errors import (
 from durable_streams.model.results import Appended
 from durable_streams.rules.appends import Repeat, check_syntax, decide_append
 from durable_streams.settings import MIB
+from durable_streams.waiters import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from durable_streams.filestore.engine.closing import Step
-    from durable_streams.filestore.engine.stream import Payload, Stream
+    from durable_streams.filestore.runtime.closing import Step
+    from durable_streams.filestore.streams.stream import Payload, Stream
     from durable_streams.model.commands import Append, Create
     from durable_streams.model.errors import StorageFailed
     from durable_streams.model.offsets import Offset, Start
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 _PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
 _PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
 
-log = logging.getLogger("durable_streams.filestore.engine")
+log = logging.getLogger("durable_streams.filestore")
 
 
 class FileStore:
@@ -464,7 +464,7 @@ class FileStore:
         """Drain, finish, checkpoint, and give up the data directory.
 
         All of that is done when this returns, or raises ``CancelledError`` because its caller was
-        cancelled meanwhile, once or many times; see ``filestore.engine.closing``.
+        cancelled meanwhile, once or many times; see ``filestore.runtime.closing``.
         :class:`OpenedElsewhere` in a forked process, which would wait for threads it has not.
         """
         self._core.supervisor.process.check()

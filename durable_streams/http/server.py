@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import LineTooLong
 
-from durable_streams.filestore.engine.descriptors import MAX_ARRIVING, MAX_REFUSED, spare_for
+from durable_streams.descriptors import MAX_ARRIVING, MAX_REFUSED, spare_for
 from durable_streams.http.aiohttp_private import is_of_too_many_headers
 from durable_streams.http.bounded_parser import (
     MAX_AHEAD,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 import pytest
 
 from durable_streams import cli
-from durable_streams.filestore.engine.descriptors import divide
+from durable_streams.descriptors import divide
 from durable_streams.settings import Settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.filestore.engine.executor import ClosableExecutor
+from durable_streams.filestore.runtime.executor import ClosableExecutor
 from durable_streams.http import files
 from durable_streams.model.errors import NotOpen
 from durable_streams.settings import HttpSettings

@@ -272,7 +272,7 @@ async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_le
 async def test_writes_that_wait_for_their_turn_are_refused_when_the_server_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 3600)
+    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 3600)
     for method, path in (("POST", "a"), ("PUT", "b")):
         async with held_up(tmp_path / method) as staged:
             client = await staged.client()

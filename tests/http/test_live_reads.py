@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams.filestore.engine import live as deliveries
+from durable_streams import live as deliveries
 from durable_streams.http import live
 from durable_streams.settings import HttpSettings, Settings
 from durable_streams.wire import sse

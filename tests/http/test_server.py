@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.producer_table import producer_bytes
-from durable_streams.filestore.engine.room import Room
+from durable_streams.filestore.pipeline.room import Room
+from durable_streams.filestore.streams.producer_table import producer_bytes
 from durable_streams.http import server as http_server
 from durable_streams.http.server import MAX_HEADERS
 from durable_streams.model.commands import Append, ProducerClaim
@@ -172,7 +172,7 @@ async def test_a_part_that_ended_by_a_bug_is_told_by_the_health_check_and_reads_
     async def buggy(_: Room) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 0.0)
+    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.0)
     monkeypatch.setattr(Room, "look", buggy)
     while (health := await client.request("GET", "/healthz")).status == 200:
         """The next tick meets it."""

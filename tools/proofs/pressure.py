@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import HttpSettings, ProducerClaim, Settings, Streams
-from durable_streams.filestore.engine.admission import _Place
-from durable_streams.filestore.engine.core import QUEUE_BYTES
-from durable_streams.filestore.engine.runtime import MAX_JOBS
+from durable_streams.filestore.core import QUEUE_BYTES
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.pipeline.admission import _Place
+from durable_streams.filestore.runtime.machine import MAX_JOBS
 from durable_streams.filestore.store import FileStore
 from durable_streams.http.server import HttpServer
 from tools.server_process import ROOT
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from durable_streams.filestore.engine.core import Core
+    from durable_streams.filestore.core import Core
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from durable_streams.filestore.engine.operations import (
+from durable_streams.filestore.pipeline.operations import (
     AdoptOperation,
     AppendOperation,
     BirthOperation,
@@ -22,7 +22,7 @@ from tools.inside import change_what_is_submitted
 if TYPE_CHECKING:
     from random import Random
 
-    from durable_streams.filestore.engine.operations import Operation
+    from durable_streams.filestore.pipeline.operations import Operation
     from durable_streams.filestore.store import FileStore
 
 _NOT_TEXT = "\ud800"

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from durable_streams.filestore.engine.runtime import MAX_JOBS, Runtime
+from durable_streams.filestore.runtime.machine import MAX_JOBS, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from durable_streams.filestore.engine.operations import Operation
+from durable_streams.filestore.pipeline.operations import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from durable_streams.filestore.engine.stream import Stream
-    from durable_streams.filestore.engine.supervisor import Supervisor
     from durable_streams.filestore.format.journal import Record
+    from durable_streams.filestore.runtime.supervisor import Supervisor
+    from durable_streams.filestore.streams.stream import Stream
     from durable_streams.model.errors import StreamError
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from durable_streams.filestore.engine.admission import CALLED_TOGETHER, COME_BACK_S, Admission
+from durable_streams.filestore.pipeline.admission import CALLED_TOGETHER, COME_BACK_S, Admission
 from durable_streams.model.errors import DiskFull, Draining, Overloaded, StorageFailed
 from tools.simulation.scheduler import Scheduler, SimulatedLoop
 

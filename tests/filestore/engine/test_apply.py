@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from durable_streams.filestore.engine import apply
-from durable_streams.filestore.engine.apply import Applier
-from durable_streams.filestore.engine.operations import DeleteOperation
-from durable_streams.filestore.engine.outages import KeptOperation
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.writer import StreamWriter
+from durable_streams.filestore.pipeline import apply
+from durable_streams.filestore.pipeline.apply import Applier
+from durable_streams.filestore.pipeline.operations import DeleteOperation
+from durable_streams.filestore.pipeline.outages import KeptOperation
 from durable_streams.model.errors import StreamNotFound
 from durable_streams.settings import Durability
 from tests.filestore.engine.by_hand import Calls, Noted, stream, supervisor_by_hand
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from durable_streams.filestore.engine.runtime import Runtime
     from durable_streams.filestore.files.dirty import Dirty
     from durable_streams.filestore.format.journal import Record
+    from durable_streams.filestore.runtime.machine import Runtime
     from tests.filestore.files.staged_disk import StagedDisk
 
 LAST = 7
@@ -354,7 +354,8 @@ def test_deletions_behind_a_write_without_room_make_some(
     assert there == [True, keep]  # while more is gathered, and while room is waited for
     assert files.content(a) == b"one.two."
     assert not files.home(b).exists()
-    assert list((files.directory.root / "trash").iterdir()) == []
+    in_trash = [path.name for path in (files.directory.root / "trash").iterdir()]
+    assert in_trash == ([B_ID] if keep else [])
 
 
 # -- checkpoints ---------------------------------------------------------------------------

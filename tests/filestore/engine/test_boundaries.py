@@ -311,10 +311,12 @@ async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(
         assert await everything() == b"".join(appends)
         needed, segments = boundaries._bytes, len(boundaries._known)
         assert segments == 4
-        monkeypatch.setattr("durable_streams.filestore.engine.boundaries._MEMORY_BYTES", needed)
+        monkeypatch.setattr("durable_streams.filestore.reading.boundaries._MEMORY_BYTES", needed)
         assert await everything() == b"".join(appends)
         assert (boundaries._bytes, len(boundaries._known)) == (needed, segments)
-        monkeypatch.setattr("durable_streams.filestore.engine.boundaries._MEMORY_BYTES", needed - 1)
+        monkeypatch.setattr(
+            "durable_streams.filestore.reading.boundaries._MEMORY_BYTES", needed - 1
+        )
         boundaries.forget(await engine._find("s"))
         assert await everything() == b"".join(appends)
         assert boundaries._bytes < needed

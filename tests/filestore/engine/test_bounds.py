@@ -12,13 +12,13 @@ from weakref import ref
 import msgspec
 import pytest
 
-from durable_streams.filestore.engine.catalog import MOST_VERIFIED
-from durable_streams.filestore.engine.stream import Stream
-from durable_streams.filestore.engine.trash import MOST_WAITING, Deleted
-from durable_streams.filestore.engine.uses import MOST_UNWRITTEN
+from durable_streams.filestore.catalog import MOST_VERIFIED
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.verbs.trash import MOST_WAITING, Deleted
+from durable_streams.filestore.verbs.uses import MOST_UNWRITTEN
 from durable_streams.rules.media_type import MAX_LENGTH, MOST_SHARED, normalise, same, shared
 from durable_streams.settings import MIB, Settings
 from tests.filestore.files.history import ID, TIME_MS, sidecar_of

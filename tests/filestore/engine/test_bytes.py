@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 import durable_streams
-from durable_streams.filestore.engine.operations import AppendOperation
 from durable_streams.filestore.format.journal import ForkRecord
+from durable_streams.filestore.pipeline.operations import AppendOperation
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import StreamNotFound, WriteFailed
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams import Streams
-    from durable_streams.filestore.engine.operations import Operation
+    from durable_streams.filestore.pipeline.operations import Operation
 
 BYTES = "application/octet-stream"
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from durable_streams.filestore.engine.catalog import Catalog
-from durable_streams.filestore.engine.stream import Stream
+from durable_streams.filestore.catalog import Catalog
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.stream_files import load
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format.journal import AppendRecord, CreateRecord
+from durable_streams.filestore.streams.stream import Stream
 from tests.filestore.files.history import OTHER_ID, TIME_MS, History
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from durable_streams.filestore.engine.descriptors import (
+from durable_streams.descriptors import (
     LEAST,
     MAX_ARRIVING,
     MAX_REFUSED,

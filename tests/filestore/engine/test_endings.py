@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.operations import DeleteOperation, SidecarOperation
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.journal import DeleteRecord, SidecarRecord
+from durable_streams.filestore.pipeline.operations import DeleteOperation, SidecarOperation
 from durable_streams.filestore.store import FileStore
-from durable_streams.model.commands import Create, Lifetime
+from durable_streams.model.commands import Create
 from durable_streams.model.errors import (
     StreamError,
     StreamExists,
@@ -24,21 +24,18 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.offsets import Start
 from durable_streams.settings import Settings
-from tests.driving import BYTES, content, fork, put
+from tests.driving import content, fork, put
 from tools.inside import (
     change_what_is_submitted,
     hold_back_what_is_submitted,
-    in_files,
-    now_ms,
-    set_clock,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from durable_streams.filestore.engine.operations import Operation
     from durable_streams.filestore.format.journal import Record
+    from durable_streams.filestore.pipeline.operations import Operation
 
 FAILED = WriteFailed("nothing was stored")
 
@@ -146,7 +143,8 @@ async def test_who_looks_for_a_stream_waits_until_its_deletion_is_durable(
     assert isinstance(operation, DeleteOperation)
     looking = asyncio.ensure_future(engine.head("s"))
     await turns()
-    assert not (deleting.done() or looking.done())
+    assert not deleting.done()
+    assert not looking.done()
     chunk = engine.read_now(stream, Start.BEGINNING)  # who had it open reads on
     assert chunk is not None
     assert await engine.bytes_of(chunk) == b"one."
@@ -173,20 +171,33 @@ async def test_a_deletion_that_was_not_stored_leaves_the_stream_as_it_was(
         await engine.head("s")
 
 
-@pytest.mark.parametrize("error", [None, FAILED], ids=["stored", "not stored"])
-async def test_a_second_deletion_is_answered_as_the_first_ends(
-    engine: FileStore, held: list[Operation], error: StreamError | None
+async def test_a_second_deletion_is_answered_when_the_first_is_durable(
+    engine: FileStore, held: list[Operation]
+) -> None:
+    deletions = [asyncio.ensure_future(engine.delete("s")) for _ in range(2)]
+    await until(held, 1)
+    await turns()
+    assert len(held) == 1
+    assert not deletions[1].done()
+    settle(held[0])
+    first, second = await asyncio.gather(*deletions, return_exceptions=True)
+    assert first is None
+    assert isinstance(second, StreamNotFound)
+
+
+async def test_a_deletion_that_comes_later_is_one_of_its_own_if_the_first_was_not_stored(
+    engine: FileStore, held: list[Operation]
 ) -> None:
     first = asyncio.ensure_future(engine.delete("s"))
     await until(held, 1)
     second = asyncio.ensure_future(engine.delete("s"))
     await turns()
-    assert len(held) == 1
-    assert not second.done()
-    settle(held[0], error)
-    ends = await asyncio.gather(first, second, return_exceptions=True)
-    kinds = [type(end) for end in ends]
-    assert kinds == ([type(None), StreamNotFound] if error is None else [WriteFailed] * 2)
+    settle(held[0], FAILED)
+    with pytest.raises(WriteFailed):
+        await first
+    await until(held, 2)
+    settle(held[1])
+    await second
 
 
 async def test_a_soft_deletion_that_was_not_stored_is_none(
@@ -205,23 +216,3 @@ async def test_a_soft_deletion_that_was_not_stored_is_none(
     with pytest.raises(StreamExists):
         await engine.create(Create("s", "text/plain"), b"")
     assert await content(engine, "s") == b"one."
-
-
-@pytest.mark.parametrize("jumped", [False, True])
-async def test_what_expired_by_a_clock_that_jumped_is_kept_aside(
-    engine: FileStore, data: Path, jumped: bool
-) -> None:
-    await engine.create(Create("mortal", BYTES, Lifetime(ttl_s=60)), b"kept")
-    await in_files(engine, "mortal")
-    stream = await engine._find("mortal")
-    if jumped:
-        later = now_ms(engine) + 61_000
-        set_clock(engine, lambda: later)
-        deleted, operation = engine._endings._delete(stream)
-    else:
-        deleted, operation = engine._endings._delete(stream)  # by whoever asked for it
-    await operation.wait()
-    engine._endings._trash.let_go(deleted)
-    await engine.close()
-    kept = [path.name for path in (data / "aside").iterdir()]
-    assert bool(kept) == jumped

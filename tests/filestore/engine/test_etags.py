@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.files.journal import Journal
+from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import WriteFailed

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine.core import Core
-from durable_streams.filestore.engine.stream import Stream
+from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.journal import Journal
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.streams.stream import Stream
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import (
     DiskFull,
@@ -156,7 +156,7 @@ async def test_a_bug_in_a_thread_ends_writing_and_nothing_else(
 
     modules = {
         "Journal.write": "filestore.files.journal",
-        "sync_dirty": "filestore.engine.checkpoints",
+        "sync_dirty": "filestore.pipeline.checkpoints",
     }
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -299,7 +299,7 @@ async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_
 async def test_what_still_has_to_reach_its_files_counts_against_the_room_on_the_disk(
     data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 0.001)
+    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.001)
     monkeypatch.setattr(disk, "room", lambda _: (64 * MIB + 100 * KIB, 1 << 20))
     engine = await started(data, disk)
     gate = disk.hold("pwrite", "data/streams/s@")

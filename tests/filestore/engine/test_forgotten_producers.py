@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.filestore.engine.producer_table import producer_bytes
-from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.streams.producer_table import producer_bytes
 from durable_streams.maintenance.findings import Finding, Level
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim

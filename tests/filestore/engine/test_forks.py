@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine import trash
-from durable_streams.filestore.engine.endings import STEPS_AT_ONCE
-from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.stream_files import load_sidecar
+from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.verbs import trash
+from durable_streams.filestore.verbs.endings import STEPS_AT_ONCE
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFound, StreamUnusable
 from durable_streams.settings import Settings

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.runtime import Runtime
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import RESERVE_BYTES
+from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, Lifetime
 from durable_streams.model.errors import DiskFull, StreamNotFound

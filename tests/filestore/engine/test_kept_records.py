@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.operations import size_of
-from durable_streams.filestore.engine.outages import KeptOperation, Outages
 from durable_streams.filestore.format.journal import SidecarRecord
+from durable_streams.filestore.pipeline.operations import size_of
+from durable_streams.filestore.pipeline.outages import KeptOperation, Outages
 from durable_streams.model.errors import StreamOutOfService
 from tests.filestore.engine.by_hand import Noted, stream
 from tests.filestore.files.history import ID, OTHER_ID, History

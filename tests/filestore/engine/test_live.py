@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.engine.live import (
+from durable_streams.live import (
     _SHARE,
     _TASK,
     _TURN,

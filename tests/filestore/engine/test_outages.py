@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.operations import size_of
 from durable_streams.filestore.files.identity import FilesLost
 from durable_streams.filestore.files.recovery import apply_again
 from durable_streams.filestore.format.journal import AppendRecord, SidecarRecord
+from durable_streams.filestore.pipeline.operations import size_of
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, Lifetime
 from durable_streams.model.errors import (

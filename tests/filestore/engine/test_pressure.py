@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.runtime import MAX_JOBS
+from durable_streams.filestore.runtime.machine import MAX_JOBS
 from durable_streams.model.commands import Append
 from durable_streams.model.errors import Overloaded
 from durable_streams.model.offsets import Offset
@@ -89,7 +89,7 @@ async def test_the_applier_has_one_share_scheduled_however_batches_come(
 async def test_a_checkpoint_has_its_turn_between_two_shares(
     engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.engine.apply._SHARE_WRITES", 1)
+    monkeypatch.setattr("durable_streams.filestore.pipeline.apply._SHARE_WRITES", 1)
     for path in "abc":
         await put(engine, path)
     first = disk.hold("open_write", "data/streams/a@")

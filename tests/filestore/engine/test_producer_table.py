@@ -9,13 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable_streams.filestore.engine import producer_table
-from durable_streams.filestore.engine.producer_table import (
-    ENTRY_BYTES,
-    ProducerTable,
-    producer_bytes,
-)
-from durable_streams.filestore.engine.stream import Before, Payload, Stream
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import (
     LONGEST_LINE,
@@ -24,6 +17,13 @@ from durable_streams.filestore.format.index import (
     unpack_line,
     unpack_opening,
 )
+from durable_streams.filestore.streams import producer_table
+from durable_streams.filestore.streams.producer_table import (
+    ENTRY_BYTES,
+    ProducerTable,
+    producer_bytes,
+)
+from durable_streams.filestore.streams.stream import Before, Payload, Stream
 from durable_streams.model.commands import Append, ProducerClaim
 from durable_streams.model.errors import TooManyProducers
 from durable_streams.rules.appends import MAX_TEXT_BYTES

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine import apply
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.journal import Journal
+from durable_streams.filestore.pipeline import apply
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import (
@@ -192,7 +192,7 @@ async def test_files_that_lag_behind_are_told_of_once(
             await asyncio.sleep(0)
 
     await in_files(engine, "s")
-    monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 0.01)
+    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.01)
     gate = disk.hold("pwrite", ".seg")
     await append(engine, b"after.")
     await asyncio.to_thread(gate.reached.wait)

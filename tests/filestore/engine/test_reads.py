@@ -11,9 +11,9 @@ import pytest
 
 import durable_streams
 from durable_streams import Streams
-from durable_streams.filestore.engine import reads
-from durable_streams.filestore.engine.executor import ClosableExecutor
 from durable_streams.filestore.files import names
+from durable_streams.filestore.reading import reads
+from durable_streams.filestore.runtime.executor import ClosableExecutor
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import Overloaded, StorageFailed, StreamUnreadable

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine.stream import Payload
 from durable_streams.filestore.files import names
 from durable_streams.filestore.format.index import unpack_opening
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.streams.stream import Payload
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import TooManyProducers
 from durable_streams.settings import KIB, MIB, Settings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.runtime import Runtime
+from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import DataDirectoryError, DiskFull, StorageFailed
 from durable_streams.settings import Durability
@@ -31,21 +31,21 @@ THREADS = 3 + 8
 """The workers, and what is in the executor."""
 
 PLACES = {
-    "filestore.engine.apply.Applier._take": "apply",
+    "filestore.pipeline.apply.Applier._take": "apply",
     "filestore.files.writer.StreamWriter.append": "apply",
     "filestore.files.writer.StreamWriter.strayed": "apply",
     "filestore.files.writer.StreamWriter.take_dirty": "apply",
     "filestore.files.writer.StreamWriter.synced": "apply",
-    "filestore.engine.checkpoints.sync_dirty": "checkpoint",
+    "filestore.pipeline.checkpoints.sync_dirty": "checkpoint",
     "filestore.files.journal.Journal.write": "commit",
-    "filestore.engine.clock.Clock.look": "ticks",
-    "filestore.engine.room.Room.look": "ticks",
-    "filestore.engine.uses.Uses._write_some": "uses",
-    "filestore.engine.lifetimes.Reclaimer._walk": "reclaimer",
-    "filestore.engine.verification.Verifier._walk": "verifier",
-    "filestore.engine.trash.Trash._remove": "trash",
-    "filestore.engine.core.Core._free_journal": "a step on the event loop",
-    "filestore.engine.stream.Stream.forget_applied": "what follows a write",
+    "filestore.runtime.clock.Clock.look": "ticks",
+    "filestore.pipeline.room.Room.look": "ticks",
+    "filestore.verbs.uses.Uses._write_some": "uses",
+    "filestore.verbs.lifetimes.Reclaimer._walk": "reclaimer",
+    "filestore.verbs.verification.Verifier._walk": "verifier",
+    "filestore.verbs.trash.Trash._remove": "trash",
+    "filestore.core.Core._free_journal": "a step on the event loop",
+    "filestore.streams.stream.Stream.forget_applied": "what follows a write",
 }
 
 
@@ -76,8 +76,8 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     place: str,
     what: str,
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.engine.ticks._TICK_S", 0.0)
-    monkeypatch.setattr("durable_streams.filestore.engine.uses.TICK_S", 0.0)
+    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.0)
+    monkeypatch.setattr("durable_streams.filestore.verbs.uses.TICK_S", 0.0)
     await left_unclean(tmp_path / "data")
 
     original, is_open = pkgutil.resolve_name(f"durable_streams.{place}"), False
@@ -218,7 +218,7 @@ async def test_a_directory_that_cannot_be_opened_leaves_no_thread(tmp_path: Path
 async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.engine.forgotten.PATIENCE_S", 0.0)
+    monkeypatch.setattr("durable_streams.filestore.runtime.forgotten.PATIENCE_S", 0.0)
     disk = StagedDisk()
     await (await FileStore.at(tmp_path / "data", SETTINGS)).close()
     gate = disk.hold("pwrite", "data/journal")
@@ -240,7 +240,7 @@ async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_
     [
         "filestore.store.Core",
         "filestore.store.Verifier",
-        "filestore.engine.core.Ticks",
+        "filestore.core.Ticks",
         "filestore.store.Uses",
     ],
 )

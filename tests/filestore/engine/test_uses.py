@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine import uses
-from durable_streams.filestore.engine.core import Core
-from durable_streams.filestore.engine.stream import Stream
-from durable_streams.filestore.engine.wheel import HORIZON_S
+from durable_streams.filestore.core import Core
 from durable_streams.filestore.files import names
+from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.verbs import uses
+from durable_streams.filestore.verbs.wheel import HORIZON_S
 from durable_streams.library import Streams
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFound

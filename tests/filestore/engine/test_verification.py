@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.engine import catalog
+from durable_streams.filestore import catalog
 from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.filestore.files.stream_files import LoadedStream, load
 from durable_streams.filestore.store import FileStore
@@ -61,7 +61,7 @@ async def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The walk over all streams looks at one, and then waits for long."""
-    monkeypatch.setattr("durable_streams.filestore.engine.verification._PAUSE_S", 3600)
+    monkeypatch.setattr("durable_streams.filestore.verbs.verification._PAUSE_S", 3600)
 
 
 async def test_every_stream_is_verified_and_then_the_unclean_end_is_forgotten(data: Path) -> None:
@@ -183,7 +183,7 @@ class Unreadable(Disk):
 async def test_streams_that_cannot_be_looked_at_are_looked_at_again(
     data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.engine.verification._AGAIN_S", 0.001)
+    monkeypatch.setattr("durable_streams.filestore.verbs.verification._AGAIN_S", 0.001)
     disk = Unreadable()
     engine = await FileStore.at(data, SYNCED, disk)
     while caplog.text.count("could not be verified") < 2:

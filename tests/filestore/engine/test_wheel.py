@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.engine.stream import Stream
-from durable_streams.filestore.engine.wheel import HORIZON_S, TICK_S, Wheel
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import Tail
+from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.verbs.wheel import HORIZON_S, TICK_S, Wheel
 from tests.filestore.files.history import ID, sidecar_of
 
 if TYPE_CHECKING:

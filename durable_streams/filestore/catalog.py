@@ -1,0 +1,349 @@
+"""Which streams are open, and how paths become streams.
+
+The file system is the catalogue: a stream is opened on first touch, off the loop and once however
+many ask, and kept in a cache, least recently used out first.  The cache is bounded by what its
+streams take in memory; a stream that somebody still holds (a reader, an operation on its way) stays
+the same object even when the cache has dropped it.  Between the decision to delete a stream and the
+removal of its directory the path is *buried*.
+
+While streams may have lost bytes that were acknowledged unsynced, each is verified when it is first
+opened, and cut if it has lost some; what is written to it from then on is as good as any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import OrderedDict
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from durable_streams.filestore.files.aside import cut, move_aside
+from durable_streams.filestore.files.stream_files import (
+    DamagedFiles,
+    DamagedSidecar,
+    NewerFiles,
+    load,
+)
+from durable_streams.filestore.pipeline.outages import Outages
+from durable_streams.filestore.runtime.closing import retrieve
+from durable_streams.filestore.runtime.machine import call_after_reading
+from durable_streams.filestore.streams.stream import STREAM_BYTES, Stream
+from durable_streams.model.commands import FOREVER
+from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from durable_streams.filestore.files.directory import DataDirectory
+    from durable_streams.filestore.files.stream_files import LoadedStream
+    from durable_streams.filestore.pipeline.operations import Operation
+
+MOST_VERIFIED: Final = 50_000
+"""Streams remembered as verified, by 64 bits of their path each; those opened last, in about 7 MB.
+
+Any other one is verified once more when it is opened again before all are.  Then what was damaged
+since it was verified first is cut off, and kept aside, where it would have been called damage.
+"""
+
+log = logging.getLogger("durable_streams.filestore")
+
+
+class Catalog:
+    """Open streams by path.
+
+    ``outages``: streams whose files cannot be written, until a restart.
+    ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
+    ``going``: streams whose soft deletion is not durable yet, and what makes it so.
+    ``leaving`` is told of a stream that the cache drops, ``mortal_came`` of one that may expire,
+    when it is opened.
+    """
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        executor: Executor,
+        max_open: int,
+        now_ms: Callable[[], int],
+        *,
+        verify: bool,
+    ) -> None:
+        """``max_open``: streams without much beside their bytes, see :attr:`Stream.cost_bytes`."""
+        self.leaving: Callable[[Stream], None] = lambda _: None
+        self.mortal_came: Callable[[Stream], None] = lambda _: None
+        self.outages = Outages()
+        self.going: dict[Stream, Operation] = {}
+        self.verifying = verify
+        self._verified: OrderedDict[int, None] = OrderedDict()
+        self._directory = directory
+        self._executor = executor
+        self._max_bytes = max_open * STREAM_BYTES
+        self._bytes = 0
+        self._now_ms = now_ms
+        self._loop = asyncio.get_running_loop()
+        self._cached: OrderedDict[str, Stream] = OrderedDict()
+        self._dropped: WeakValueDictionary[str, Stream] = WeakValueDictionary()
+        self._opening: dict[str, asyncio.Task[Stream | None]] = {}
+        self._asking: list[tuple[str, asyncio.Future[bool]]] = []
+        self._asked: dict[str, set[asyncio.Future[bool]]] = {}
+        self._buried: dict[str, Stream] = {}
+        self._mortal: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # a set in order
+
+    def __len__(self) -> int:
+        return len(self._cached)
+
+    def streams(self) -> list[Stream]:
+        """The streams in memory, now."""
+        return [*self._cached.values(), *self._dropped.values()]
+
+    def mortal(self) -> list[Stream]:
+        """Those that may expire."""
+        return list(self._mortal)
+
+    def cached(self, path: str) -> Stream | None:
+        """The open stream at a path, without looking at the disk."""
+        stream = self._cached.get(path)
+        if stream is not None:
+            self._cached.move_to_end(path)
+            return stream
+        stream = self._dropped.get(path)
+        if stream is not None and stream.ended is None:
+            self.add(stream)
+            return stream
+        return None
+
+    def holds(self, stream: Stream) -> bool:
+        """Whether the cache keeps a stream, whoever uses it."""
+        return self._cached.get(stream.path) is stream
+
+    def ready(self, path: str) -> Stream | None:
+        """The open stream at a path, if it is usable now."""
+        if path in self.outages.errors:
+            return None
+        stream = self.cached(path)
+        return stream if stream is not None and stream.birth is None else None
+
+    async def find(self, path: str, *, likely: bool = True) -> Stream | None:
+        """The stream at a path, opened if need be and born; None if there is none.
+
+        ``likely``: it is; else the disk is first asked whether there is anything at the path.
+
+        :class:`StreamDamaged` if its files fail their checksums.  When this returns, nothing has
+        happened since the answer was right.
+        """
+        opened: Stream | None = None  # held, lest the cache drops it before we come back to it
+        while True:
+            stream = self.cached(path)
+            buried = None if stream else self._buried.get(path)
+            if buried is not None and buried.last_operation is not None:
+                with suppress(StreamError):  # then it is here again
+                    await buried.last_operation.wait()
+                continue
+            fault = self.outages.error(path, stream.id if stream else None)
+            if fault is not None:
+                raise fault.again()
+            if buried is not None:
+                return None
+            if stream is not None:
+                if stream.birth is None:
+                    return stream
+                await stream.birth.wait()
+            elif not likely:
+                if not await self._is_on_disk(path):
+                    return None
+                likely = True
+            else:
+                opened = await self._open(path)
+                if opened is None and not self._is_known(path):
+                    return None
+
+    def _is_known(self, path: str) -> bool:
+        """Whether a stream came to a path while the disk said that there is none."""
+        return path in self._cached or path in self._dropped or path in self._buried
+
+    async def _open(self, path: str) -> Stream | None:
+        """Open the stream at a path into the cache; None if there is none.
+
+        The one that is returned may have been dropped again, or even be buried: look again.
+        """
+        task = self._opening.get(path)
+        if task is None:
+            task = self._loop.create_task(self._open_once(path))
+            self._opening[path] = task
+            task.add_done_callback(lambda done: self._opened(path, done))
+        await asyncio.wait([task])
+        return task.result()
+
+    async def _is_on_disk(self, path: str) -> bool:
+        """Whether there is anything at a path, or something came there meanwhile.
+
+        Those who ask together share a call.
+        """
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._asking.append((path, waiter))
+        asked = self._asked.setdefault(path, set())
+        asked.add(waiter)
+        if len(self._asking) == 1:
+            call_after_reading(self._loop, self._ask)
+        try:
+            return await waiter or waiter not in asked
+        finally:
+            asked.discard(waiter)
+            if not asked and self._asked.get(path) is asked:
+                del self._asked[path]
+
+    def _ask(self) -> None:
+        asking, self._asking = self._asking, []
+        paths, waiters = [path for path, _ in asking], [waiter for _, waiter in asking]
+        job = self._loop.run_in_executor(self._executor, self._are_on_disk, paths)
+        job.add_done_callback(partial(_tell, waiters))
+
+    def _are_on_disk(self, paths: list[str]) -> list[bool]:
+        directory = self._directory
+        found = [directory.disk.is_directory(directory.stream_directory(path)) for path in paths]
+        if not directory.is_there():
+            raise Unavailable("the data directory cannot be reached")
+        return found
+
+    def _opened(self, path: str, task: asyncio.Task[Stream | None]) -> None:
+        retrieve(task)  # all who asked may have left
+        if self._opening.get(path) is task:
+            del self._opening[path]
+
+    async def _open_once(self, path: str) -> Stream | None:
+        verify = self.verifying and hash(path) not in self._verified
+        loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
+        if self._opening.get(path) is not asyncio.current_task():  # what was read is of before
+            there = self.cached(path) or self._buried.get(path)
+            return there if there is not None else await self._open(path)
+        if loaded is None:
+            return None
+        for note in loaded.notes:
+            log.warning("stream %s: %s", path, note)
+        stream = Stream(path, loaded, self._now_ms())
+        self.add(stream)
+        end = loaded.tail.offset.token
+        if loaded.cut:
+            log.warning("stream %s: lost unsynced bytes, it ends at %s", path, end)
+        if loaded.missing:
+            log.error("stream %s: incomplete, it ends at %s: %s", path, end, loaded.missing)
+        return stream
+
+    def _load(self, path: str, verify: bool) -> LoadedStream | None:
+        directory = self._directory.stream_directory(path)
+        try:
+            loaded = load(self._directory.disk, directory, verify=verify)
+        except (DamagedFiles, NewerFiles) as error:
+            if verify and isinstance(error, DamagedSidecar):
+                target = move_aside(self._directory, directory)
+                log.error("stream %s was lost with unsynced writes (%s): %s", path, error, target)
+                return None
+            state = "damaged" if isinstance(error, DamagedFiles) else "not for this version"
+            log.error("stream %s is %s: %s", path, state, error)
+            raise StreamDamaged(path, str(error)) from error
+        except OSError as error:
+            raise unreadable(self._directory, path, error) from error
+        if loaded is None and not self._directory.is_there():
+            raise Unavailable("the data directory cannot be reached")
+        if loaded is not None and verify and (loaded.cut or loaded.notes):
+            # Whatever lies behind was lost in part: it must not be met again by later segments.
+            loaded.cut = True
+            cut(self._directory, loaded, directory)
+        return loaded
+
+    def add(self, stream: Stream) -> None:
+        """Put a stream into the cache; others may have to leave it."""
+        # Whoever asks from now on must not share a look at the disk that began earlier.
+        self._opening.pop(stream.path, None)
+        self._asked.pop(stream.path, set()).clear()
+        self.remove(stream)
+        self._cached[stream.path] = stream
+        if stream.sidecar.lifetime() != FOREVER and stream not in self._mortal:
+            self._mortal[stream] = None
+            self.mortal_came(stream)
+        if self.verifying:
+            self._has_verified(stream.path)
+        self.weigh(stream)
+
+    def weigh(self, stream: Stream) -> None:
+        """A stream takes more memory than before; others may have to leave the cache."""
+        if self._cached.get(stream.path) is not stream:
+            return
+        self._bytes += stream.cost_bytes - stream.counted_bytes
+        stream.counted_bytes = stream.cost_bytes
+        while self._bytes > self._max_bytes and len(self._cached) > 1:
+            oldest = self._cached[next(iter(self._cached))]
+            self._drop(oldest.path)
+            self._dropped[oldest.path] = oldest
+            self.leaving(oldest)
+
+    def _drop(self, path: str) -> None:
+        """Take what is at a path out of the cache."""
+        stream = self._cached.pop(path, None)
+        if stream is not None:
+            self._bytes -= stream.counted_bytes
+            stream.counted_bytes = 0
+
+    def _has_verified(self, path: str) -> None:
+        """Remember a verified stream, in the place of another if they are many."""
+        self._verified[hash(path)] = None
+        self._verified.move_to_end(hash(path))
+        if len(self._verified) > MOST_VERIFIED:
+            self._verified.popitem(last=False)
+
+    def end_verifying(self) -> None:
+        """Every stream has been verified: what is found damaged from now on is damage."""
+        self.verifying = False
+        self._verified.clear()
+
+    def remove(self, stream: Stream) -> None:
+        """Forget the stream at a path, in the cache or dropped from it."""
+        self._drop(stream.path)
+        self._dropped.pop(stream.path, None)
+
+    def bury(self, stream: Stream) -> None:
+        """The stream is deleted, its directory not yet gone."""
+        self.remove(stream)
+        self._buried[stream.path] = stream
+
+    def buried(self, stream: Stream) -> None:
+        """The directory of a deleted stream is gone."""
+        if self._buried.get(stream.path) is stream:
+            del self._buried[stream.path]
+
+    def restore(self, stream: Stream) -> None:
+        """A deletion failed."""
+        self.buried(stream)
+        self.add(stream)
+
+
+def unreadable(directory: DataDirectory, path: str, error: OSError) -> Exception:
+    """What to raise where the system refuses to read a stream's files.
+
+    It names the file, or else the stream's directory, within the data directory.  The error itself
+    if it says that the server is out of descriptors, which is no matter of the stream.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return error
+    name = Path(error.filename or directory.stream_directory(path))
+    with suppress(ValueError):
+        name = name.relative_to(directory.root)
+    reason = error.strerror or str(error)
+    return StreamUnreadable(path, f"{name}: {reason}")
+
+
+def _tell(waiters: list[asyncio.Future[bool]], job: asyncio.Future[list[bool]]) -> None:
+    error = job.exception()
+    answers = [False] * len(waiters) if error else job.result()
+    for waiter, answer in zip(waiters, answers, strict=True):
+        if waiter.done():
+            continue
+        if error is None:
+            waiter.set_result(answer)
+        else:
+            waiter.set_exception(error)

@@ -1,1 +1,0 @@
-"""The engine: one event loop owns all stream state; threads write, sync and read cold files."""

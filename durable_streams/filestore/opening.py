@@ -1,0 +1,95 @@
+"""Opening a data directory: lock it, recover it, and begin its journal.  Blocking code."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from durable_streams import descriptors
+from durable_streams.filestore.files.directory import FULL, DataDirectory
+from durable_streams.filestore.files.journal import Journal, SyncFailed
+from durable_streams.filestore.files.recovery import Recovery, recover
+from durable_streams.filestore.runtime import forgotten
+from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
+from durable_streams.settings import Durability
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from durable_streams.filestore.files.disk import Disk
+    from durable_streams.settings import Settings
+
+    Opened = tuple[DataDirectory, Journal, Recovery]
+
+
+def open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
+    """Lock, recover, and begin the journal; blocks.
+
+    What this process has open and nobody can close any more gives way.
+    """
+    with suppress(DataDirectoryInUse):
+        return _open_files(disk, data_dir, settings)
+    forgotten.let_go(data_dir)
+    return _open_files(disk, data_dir, settings)
+
+
+def _open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
+    directory = DataDirectory.open(disk, data_dir)
+    try:
+        in_sync = settings.durability is Durability.FSYNC
+        recovery = recover(
+            directory,
+            descriptors.share(settings.max_open_files).files // 2,
+            max_journal_files=settings.journal_files if in_sync else 0,
+        )
+        if not in_sync:
+            directory.mark_unsynced()
+        try:
+            journal = _journal(directory, settings, recovery)
+        except OSError as error:
+            if error.errno not in FULL or not directory.give_up_reserve():
+                raise
+            journal = _journal(directory, settings, recovery)
+    except (OSError, SyncFailed) as error:
+        directory.close()
+        message = f"cannot begin the journal of {directory.root}: {error}"
+        raise DataDirectoryError(message) from error
+    except BaseException:
+        directory.close()
+        raise
+    return directory, journal, recovery
+
+
+def close_unused(opening: Future[Opened]) -> None:
+    """Let go of what is opened for nobody, in whichever thread that comes to its end.
+
+    Whoever opens the directory next in this process waits for that.
+    """
+    left = forgotten.leaving()
+
+    def close(opening: Future[Opened]) -> None:
+        try:
+            if not opening.cancelled() and opening.exception() is None:
+                directory, journal, _ = opening.result()
+                try:
+                    journal.close()
+                finally:
+                    directory.close()
+        finally:
+            left.set_result(None)
+
+    opening.add_done_callback(close)
+
+
+def _journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -> Journal:
+    return Journal(
+        directory,
+        file_bytes=settings.journal_file_bytes,
+        max_files=settings.journal_files,
+        generation=recovery.generation,
+        number=recovery.last,
+        applied=recovery.applied,
+        sync=settings.durability is Durability.FSYNC,
+        kept=[record for kept in recovery.kept.values() for record in kept.records],
+    )

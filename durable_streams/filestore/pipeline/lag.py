@@ -1,0 +1,58 @@
+"""The lag: batches that are durable and not yet in the streams' files."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from durable_streams.filestore.pipeline.operations import Operation
+
+
+class Lag:
+    """How far the files are behind the journal.
+
+    ``since``: when the oldest batch that is not in files became durable, None if all are.
+    ``bytes``: what the files still have to get.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, last: int) -> None:
+        """``last``: the last batch of the journal, which is in files."""
+        self._loop = loop
+        self._batches: deque[tuple[int, float]] = deque()
+        self._last = last
+        self.since: float | None = None
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._batches)
+
+    @property
+    def last(self) -> int:
+        """The last durable batch if it is not in files, else 0."""
+        return self._batches[-1][0] if self._batches else 0
+
+    @property
+    def applied(self) -> int:
+        """Every batch up to this one is in files."""
+        return self._batches[0][0] - 1 if self._batches else self._last
+
+    def begins(self, number: int, operations: Sequence[Operation]) -> None:
+        """A batch is durable."""
+        now = self._loop.time()
+        self._last = number
+        self._batches.append((number, now))
+        if self.since is None:
+            self.since = now
+        self.bytes += sum([operation.size_bytes for operation in operations])
+
+    def ends(self, number: int, operations: Sequence[Operation]) -> None:
+        """Every batch up to a number is in files: these operations."""
+        while self._batches and self._batches[0][0] <= number:
+            self._batches.popleft()
+        self.since = self._batches[0][1] if self._batches else None
+        self.bytes -= sum([operation.size_bytes for operation in operations])

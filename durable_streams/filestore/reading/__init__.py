@@ -1,0 +1,1 @@
+"""Reads: which bytes of which files, or of memory, answer an offset."""

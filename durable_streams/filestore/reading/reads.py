@@ -1,0 +1,454 @@
+"""Reads: which bytes of which files answer an offset.
+
+A chunk lies within one segment and is bounded.  It ends at the end of an append, chosen so that
+the same offset gives the same bytes once they are no longer the tail.  Small chunks are read here,
+on the loop where the page cache has them; larger ones are described as slices of open files.
+
+Where a chunk begins depends on what the stream holds.  Text can be entered at every byte, JSON
+between two messages.  Of anything else a client can only use whole appends, so an offset inside one
+reads that append from its beginning, as in the reference server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from durable_streams.descriptors import on_loop
+from durable_streams.filestore.files import names
+from durable_streams.filestore.reading.boundaries import Boundaries, Span
+from durable_streams.filestore.streams.stream import own
+from durable_streams.model.errors import InvalidOffset, Overloaded
+from durable_streams.model.offsets import ZERO, Offset, Start
+from durable_streams.model.results import Chunk, FileSlice
+from durable_streams.rules.json_borders import ends_message
+from durable_streams.rules.media_type import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from durable_streams.descriptors import Descriptors
+    from durable_streams.filestore.files.directory import DataDirectory
+    from durable_streams.filestore.streams.stream import Stream
+
+_T = TypeVar("_T")
+_SMALL_BYTES: Final = 64 * 1024
+_ROOM_S: Final = 5.0  # how long a read waits for others to be done with their files
+_LEAST_FILES: Final = 4  # that are kept open whatever the system says
+_SHRINK_S: Final = 1.0  # between two times that fewer are kept
+
+log = logging.getLogger("durable_streams.filestore")
+
+_FileKey = tuple[str, str, int]
+
+
+class OpenSegment:
+    """A segment file open for reading, shared by chunks; closed when the last lets go."""
+
+    __slots__ = ("_directory", "_fd", "_users", "path")
+
+    def __init__(self, directory: DataDirectory, path: Path, fd: int) -> None:
+        self._directory = directory
+        self.path = path
+        self._fd = fd
+        self._users = 1
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def acquire(self) -> None:
+        """One more user."""
+        self._users += 1
+
+    def release(self) -> None:
+        """One user less."""
+        self._users -= 1
+        if not self._users:
+            self._directory.disk.close(self._fd)
+
+
+class HeldSegment:
+    """One that a chunk has, one of so many at a time."""
+
+    __slots__ = ("_file", "_room", "fileno")
+
+    def __init__(self, file: OpenSegment, room: asyncio.Semaphore) -> None:
+        self.fileno = file.fileno
+        self._file = file
+        self._room = room
+
+    def release(self) -> None:
+        """The chunk was released."""
+        self._file.release()
+        self._room.release()
+
+
+class Reader:
+    """Reads chunks of streams; owned by the event loop."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        executor: Executor,
+        max_read_bytes: int,
+        available: Descriptors,
+    ) -> None:
+        """Half of the files that may be kept open are kept here."""
+        self._directory = directory
+        self._disk = directory.disk
+        self._executor = executor
+        self._max_read_bytes = max_read_bytes
+        self._small_bytes = min(_SMALL_BYTES, max_read_bytes)
+        self._max_files = available.files // 2
+        self._room = asyncio.Semaphore(available.answers)
+        self._loop = asyncio.get_running_loop()
+        self._disk.give_back = partial(on_loop, self._loop, self.give_back)
+        self._shrunk_s = float("-inf")
+        self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
+        self.boundaries = Boundaries(directory, self._run)
+        self._looking = asyncio.Lock()
+
+    def read_now(
+        self,
+        stream: Stream,
+        start: Offset | Start,
+        *,
+        is_end: bool = False,
+        max_bytes: int | None = None,
+    ) -> Chunk | None:
+        """The chunk that begins at an offset if it is small and nothing has to be waited for.
+
+        ``is_end``: a chunk ended there, so it is known to be a place to begin at.  ``max_bytes``:
+        the most to return, if that is less than what reads do.
+        """
+        tail = stream.durable
+        if start is Start.NOW:
+            return _empty(stream, tail.offset)
+        offset = ZERO if isinstance(start, Start) else start
+        if offset >= tail.offset:
+            return _empty(stream, tail.offset)
+        segment, begin = offset
+        end = stream.segment_size(segment)
+        most = self._small_bytes if max_bytes is None else min(self._small_bytes, max_bytes)
+        if not begin < end <= begin + most:
+            return None
+        if begin and not is_end and not self._is_entry(stream, offset):
+            return None
+        from_memory = _from_memory(stream, segment, begin, end)
+        parts: tuple[bytes, ...] = (from_memory,)
+        split = end - len(from_memory)
+        if split > begin:
+            file = self._open_file(stream, segment, split)
+            if file is None:
+                return None
+            cached = self._disk.pread_cached(file.fileno(), split - begin, begin)
+            if cached is None:
+                return None
+            parts = (cached, from_memory) if from_memory else (cached,)
+        chain = stream.chain_at_end(segment)
+        return _chunk(stream, offset, Offset(segment, end), chain, size=end - begin, parts=parts)
+
+    async def read(
+        self,
+        stream: Stream,
+        start: Offset | Start,
+        *,
+        is_end: bool = False,
+        max_bytes: int | None = None,
+    ) -> Chunk:
+        """The chunk that begins at an offset; empty at the tail and beyond it.
+
+        ``is_end`` and ``max_bytes`` as for :meth:`read_now`; an append that has more comes whole.
+        """
+        chunk = self.read_now(stream, start, is_end=is_end, max_bytes=max_bytes)
+        if chunk is not None:
+            return chunk
+        offset = ZERO if isinstance(start, Start) else start
+        segment, begin = await self._begin(stream, offset, is_end)
+        end = await self.boundaries.end_of_read(stream, segment, begin, self._most(max_bytes))
+        # One position, one offset: the beginning of a segment is the end of the one before.
+        at = Offset(segment, begin)
+        if segment > offset.segment:
+            at = Offset(offset.segment, stream.segment_size(offset.segment))
+        chain = await self.boundaries.chain_at(stream, segment, end)
+        chunk = _chunk(stream, at, Offset(segment, end), chain, size=end - begin)
+        await self._describe(stream, chunk, segment, begin, end)
+        return chunk
+
+    def _most(self, max_bytes: int | None) -> int:
+        return self._max_read_bytes if max_bytes is None else min(max_bytes, self._max_read_bytes)
+
+    def _is_entry(self, stream: Stream, offset: Offset) -> bool:
+        """Whether a read may begin at an offset, as far as that is known without the disk."""
+        return stream.unit is Unit.BYTE or self.boundaries.is_known(stream, offset)
+
+    async def _begin(self, stream: Stream, offset: Offset, is_end: bool) -> Offset:
+        """Where the bytes begin that answer an offset below the tail."""
+        segment, position = offset
+        size = stream.segment_size(segment)
+        if position > size:
+            if stream.unit is Unit.APPEND:  # behind the last one there, before the next
+                return Offset(segment + 1, 0)
+            raise InvalidOffset(f"{offset.token} is past the end of its segment")
+        if position == size:
+            return Offset(segment + 1, 0)
+        if is_end or self._is_entry(stream, offset):
+            return offset
+        begin = (await self.boundaries.append_at(stream, offset)).begin
+        if begin == position:
+            return offset
+        if stream.unit is Unit.APPEND:
+            return Offset(segment, begin)
+        if not await self._ends_message(stream, segment, begin, position):
+            raise InvalidOffset(f"{offset.token} lies inside a message")
+        return offset
+
+    async def _ends_message(self, stream: Stream, segment: int, begin: int, position: int) -> bool:
+        """Whether a message ends at a position in the append that begins at another one."""
+        if await self.bytes_of(stream, segment, position - 1, position) != b",":
+            return False
+        return await self.look_into(stream, segment, Span(begin, position), ends_message)
+
+    async def look_into(
+        self, stream: Stream, segment: int, span: Span, look: Callable[[Iterator[bytes]], _T]
+    ) -> _T:
+        """What ``look`` makes of an append, or of what it begins with, in slices and in a thread.
+
+        One at a time: it may be long, and whoever may read may have it done.
+        """
+        begin, end = span
+        async with self._looking:
+            for chunk in stream.memory:
+                if (chunk.segment, chunk.start) == (segment, begin):
+                    return await self._run(look, _slices_of(chunk.data, end - begin))
+            file = await self._file(stream, segment, end)
+            try:
+                return await self._run(look, self._slices_in(file, span))
+            finally:
+                file.release()
+
+    def _slices_in(self, file: OpenSegment, span: Span) -> Iterator[bytes]:
+        for position in range(span.begin, span.end, _SMALL_BYTES):
+            size = min(_SMALL_BYTES, span.end - position)
+            yield _whole(file, self._disk.pread(file.fileno(), size, position), position, size)
+
+    async def locate(self, stream: Stream, offset: Offset) -> Offset:
+        """Check that an offset up to the tail is a position to fork at; where it is.
+
+        Unlike a read, a fork is cut exactly there, also inside an append of bytes.
+        """
+        segment, position = offset
+        if offset == stream.durable.offset:
+            return offset
+        if position > stream.segment_size(segment):
+            raise InvalidOffset(f"{offset.token} is past the end of its segment")
+        return await self._begin(stream, offset, is_end=not stream.is_json)
+
+    async def _run(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Do something that may wait for the disk."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, function, *arguments)
+
+    async def sizes(self, chunk: Chunk) -> list[int]:
+        """How many bytes of a chunk each append in it has."""
+        segment, end = chunk.end
+        begin = end - chunk.size_bytes
+        return await self.boundaries.sizes(own(chunk.stream), segment, begin, end)
+
+    async def _describe(
+        self, stream: Stream, chunk: Chunk, segment: int, begin: int, end: int
+    ) -> None:
+        """Fill in the parts: from the file as far as it is applied, the rest from memory."""
+        from_memory = _from_memory(stream, segment, begin, end)
+        split = end - len(from_memory)
+        parts: list[bytes | FileSlice] = []
+        if split > begin and end - begin <= _SMALL_BYTES:
+            file = await self._file(stream, segment, split)
+            try:
+                parts.append(await self._pread(file, split - begin, begin))
+            finally:
+                file.release()
+        elif split > begin:
+            held = await self._hold(stream, segment, split)
+            parts.append(FileSlice(held, begin, split - begin))
+            chunk.hold(held)
+        if from_memory:
+            parts.append(from_memory)
+        chunk.parts = parts
+
+    async def _hold(self, stream: Stream, segment: int, size: int) -> HeldSegment:
+        """A segment file for a chunk, when there are few enough of them."""
+        if self._room.locked():
+            try:
+                async with asyncio.timeout(_ROOM_S):
+                    await self._room.acquire()
+            except TimeoutError:
+                raise Overloaded("too many answers are being read from files") from None
+        else:
+            await self._room.acquire()
+        try:
+            return HeldSegment(await self._file(stream, segment, size), self._room)
+        except BaseException:
+            self._room.release()
+            raise
+
+    async def _pread(self, file: OpenSegment, size: int, position: int) -> bytes:
+        is_small = size <= _SMALL_BYTES
+        data = self._disk.pread_cached(file.fileno(), size, position) if is_small else None
+        if data is None:
+            data = await self._run(self._disk.pread, file.fileno(), size, position)
+        return _whole(file, data, position, size)
+
+    async def read_slice(self, part: FileSlice) -> bytes:
+        """The bytes of a slice, read off the loop."""
+        data = await self._run(self._disk.pread, part.file.fileno(), part.size, part.position)
+        if len(data) != part.size:
+            raise OSError("a segment file became shorter")
+        return data
+
+    async def bytes_of(self, stream: Stream, segment: int, begin: int, end: int) -> bytes:
+        """Durable bytes of a segment, wherever they are now."""
+        from_memory = _from_memory(stream, segment, begin, end)
+        split = end - len(from_memory)
+        if split == begin:
+            return from_memory
+        file = await self._file(stream, segment, split)
+        try:
+            return await self._pread(file, split - begin, begin) + from_memory
+        finally:
+            file.release()
+
+    async def _file(self, stream: Stream, segment: int, size: int) -> OpenSegment:
+        """A segment file of at least ``size`` bytes, open and acquired for the caller."""
+        key = (stream.path, stream.id, segment)
+        file = self._open_file(stream, segment, size)
+        if file is None:
+            name, _ = names.files_of(stream.path, segment, stream.id)
+            path = self._directory.streams / name
+            fd = await self._open(path)
+            try:
+                may_be_replaced = self._has_more_than_applied(stream, segment, fd)
+            except BaseException:
+                self._disk.close(fd)
+                raise
+            if may_be_replaced:
+                return OpenSegment(self._directory, path, fd)
+            file = self._files.get(key)
+            if file is not None:
+                self._disk.close(fd)
+            else:
+                file = self._files[key] = OpenSegment(self._directory, path, fd)
+                while len(self._files) > self._max_files:
+                    self._files.popitem(last=False)[1].release()
+        file.acquire()
+        return file
+
+    def _open_file(self, stream: Stream, segment: int, size: int) -> OpenSegment | None:
+        """The same if it is open already; not acquired."""
+        key = (stream.path, stream.id, segment)
+        file = self._files.get(key)
+        if file is None:
+            return None
+        if self._disk.size_of(file.fileno()) < size:
+            self._files.pop(key).release()  # it was replaced, having had another name
+            return None
+        self._files.move_to_end(key)
+        return file
+
+    def _has_more_than_applied(self, stream: Stream, segment: int, fd: int) -> bool:
+        """Whether a file has torn bytes at its end, perhaps: it may still be replaced by a copy.
+
+        (One that has none can be replaced too, but then it is shorter than what is read of it.)
+        """
+        applied = stream.applied
+        size = self._disk.size_of(fd)
+        return segment >= applied.segment and size > applied.position
+
+    async def _open(self, path: Path) -> int:
+        """Open a file off the loop; whoever leaves meanwhile leaves no descriptor behind."""
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(self._executor, self._disk.open_read, path)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_unused)
+            raise
+
+    def _close_unused(self, opening: asyncio.Future[int]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._disk.close(opening.result())
+
+    def give_back(self) -> bool:
+        """There are no more descriptors: close what nobody reads; whether there was anything.
+
+        From then on fewer are kept; those who ask at the same time count as one.
+        """
+        had_any = bool(self._files)
+        now = self._loop.time()
+        if now >= self._shrunk_s + _SHRINK_S:
+            self._shrunk_s = now
+            self._max_files = max(_LEAST_FILES, self._max_files // 2)
+            log.warning("no more descriptors: at most %d files are kept open", self._max_files)
+        self.close()
+        return had_any
+
+    def forget(self, stream: Stream) -> None:
+        """A stream was deleted: let go of its files."""
+        for key in [key for key in self._files if key[1] == stream.id]:
+            self._files.pop(key).release()
+        self.boundaries.forget(stream)
+
+    def close(self) -> None:
+        """Let go of all files; chunks still out keep theirs."""
+        while self._files:
+            self._files.popitem()[1].release()
+
+
+def _whole(file: OpenSegment, data: bytes, position: int, size: int) -> bytes:
+    """What was read of a segment at a position, if it is so many bytes; else ``OSError``."""
+    if len(data) != size:
+        problem = f"is shorter than {position + size} bytes"
+        raise OSError(errno.ESTALE, problem, str(file.path))
+    return data
+
+
+def _slices_of(data: bytes, size: int) -> Iterator[bytes]:
+    for position in range(0, size, _SMALL_BYTES):
+        yield data[position : min(position + _SMALL_BYTES, size)]
+
+
+def _from_memory(stream: Stream, segment: int, begin: int, end: int) -> bytes:
+    """Those bytes before ``end`` that are in memory: a run that ends there, or nothing."""
+    return b"".join(
+        [
+            chunk.data[max(0, begin - chunk.start) : end - chunk.start]
+            for chunk in stream.memory
+            if chunk.segment == segment and chunk.start < end and chunk.end > begin
+        ]
+    )
+
+
+def _chunk(
+    stream: Stream,
+    start: Offset,
+    end: Offset,
+    chain: bytes,
+    *,
+    size: int,
+    parts: Sequence[bytes | FileSlice] = (),
+) -> Chunk:
+    at_tail = end == stream.durable.offset
+    closed = at_tail and stream.durable.closed
+    return Chunk(stream, start, end, chain, parts, size, at_tail, closed)
+
+
+def _empty(stream: Stream, tail: Offset) -> Chunk:
+    durable = stream.durable
+    return Chunk(stream, tail, tail, durable.chain, (), 0, at_tail=True, closed=durable.closed)

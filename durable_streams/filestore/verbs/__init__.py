@@ -1,0 +1,1 @@
+"""What is done with streams: births, ends, uses, and the walks that look at all of them."""

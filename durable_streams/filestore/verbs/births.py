@@ -1,0 +1,389 @@
+"""Creating streams, fresh or as forks."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from durable_streams.filestore.catalog import unreadable
+from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files.disk import FailedRead
+from durable_streams.filestore.files.fork_files import ForkPlan, build
+from durable_streams.filestore.files.stream_files import DamagedFiles, LoadedStream
+from durable_streams.filestore.format import journal as fmt
+from durable_streams.filestore.format import sidecar as sidecar_format
+from durable_streams.filestore.format.index import CHAIN_BYTES, Tail, root_of
+from durable_streams.filestore.format.sidecar import NO_FORKS, ForkOrigin, Sidecar, requested
+from durable_streams.filestore.pipeline.operations import AdoptOperation, BirthOperation, Operation
+from durable_streams.filestore.reading.boundaries import Span
+from durable_streams.filestore.streams.payloads import LARGE_BODY, prepare, try_prepare
+from durable_streams.filestore.streams.stream import Stream
+from durable_streams.model.commands import Append
+from durable_streams.model.errors import (
+    ContentTypeMismatch,
+    DiskFull,
+    InvalidJson,
+    InvalidOffset,
+    InvalidRequest,
+    SourceGone,
+    StreamDamaged,
+    StreamError,
+    StreamExists,
+    StreamGone,
+    StreamNotFound,
+    WriteFailed,
+)
+from durable_streams.model.offsets import Offset
+from durable_streams.model.results import Created
+from durable_streams.rules import media_type
+from durable_streams.rules.creates import Identity, fork_lifetime, matches
+from durable_streams.rules.json_borders import positions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+
+    from durable_streams.filestore.core import Core
+    from durable_streams.filestore.runtime.errands import Errands
+    from durable_streams.filestore.streams.stream import Payload
+    from durable_streams.model.commands import Create, ForkRequest
+
+
+class Births:
+    """The verbs ``create`` and ``fork``."""
+
+    def __init__(
+        self, core: Core, errands: Errands, remove: Callable[[Stream], Coroutine[None, None, None]]
+    ) -> None:
+        """``remove`` ends an expired or deleted stream that is in the way."""
+        self._core = core
+        self._errands = errands
+        self._remove = remove
+        self._making: dict[str, asyncio.Future[None]] = {}
+
+    async def create(self, command: Create, body: bytes) -> Created:
+        """Create the stream, or find that it exists already; durable when this returns.
+
+        Who is cancelled before anything was sent on its way has created nothing, nor will have.
+        """
+        content_type = command.content_type or media_type.DEFAULT
+        payload = None
+        if len(body) > LARGE_BODY and command.fork is None:
+            payload = await self._core.run(
+                partial(try_prepare, content_type, body, allow_empty=True)
+            )
+        while True:
+            existing = await self._core.catalog.find(command.path, likely=False)
+            making = self._making.get(command.path)
+            if making is not None:
+                await asyncio.wait([making])
+                continue
+            if existing is None:
+                break
+            if not existing.sidecar.soft_deleted and not existing.is_expired(self._core.now_ms()):
+                return await self._same(existing, command)
+            # A crash may have come between the end of the last fork and that of its source.
+            with suppress(StreamNotFound, StreamGone):  # somebody else removed it, or forks need it
+                await self._errands.do(self._clear_away(existing))
+            if existing.ended is None and self._is_kept_for_forks(existing):
+                raise StreamExists(command.path, "it was deleted, and its forks still need it")
+        if command.fork is not None:
+            return await self._fork(command, command.fork, body)
+        if payload is None:
+            payload = prepare(content_type, body, allow_empty=True)
+        if isinstance(payload, InvalidJson):
+            raise payload
+        return await self._fresh(command, content_type, payload)
+
+    async def _clear_away(self, stream: Stream) -> None:
+        """Remove what was deleted or has expired, unless a deletion failed by now."""
+        if stream.sidecar.soft_deleted or stream.is_expired(self._core.now_ms()):
+            await self._remove(stream)
+
+    def _is_kept_for_forks(self, stream: Stream) -> bool:
+        return stream.sidecar.soft_deleted and stream not in self._core.catalog.going
+
+    async def _same(self, existing: Stream, command: Create) -> Created:
+        if existing.last_operation is not None:
+            await existing.last_operation.wait()
+        sidecar = existing.sidecar
+        if self._is_kept_for_forks(existing):
+            raise StreamExists(command.path, "it was deleted, and its forks still need it")
+        fork = sidecar.fork.request() if sidecar.fork else None
+        matches(
+            Identity(
+                existing.content_type,
+                sidecar.requested.lifetime(),
+                existing.durable.closed,
+                fork,
+            ),
+            command,
+        )
+        return Created(created=False, info=existing.info())
+
+    async def _prepare(self, content_type: str, body: bytes) -> Payload:
+        """:func:`prepare`, off the loop if the body is large; then something may have changed."""
+        if len(body) <= LARGE_BODY:
+            return prepare(content_type, body, allow_empty=True)
+        return await self._core.run(partial(prepare, content_type, body, allow_empty=True))
+
+    # -- fresh streams ---------------------------------------------------------------------
+
+    async def _fresh(self, command: Create, content_type: str, payload: Payload) -> Created:
+        """No await between the look-up and the submission."""
+        core = self._core
+        now_ms = core.now_ms()
+        stream_id = core.runtime.new_id()
+        root = root_of(stream_id)
+        sidecar = Sidecar(
+            id=stream_id,
+            path=command.path,
+            content_type=media_type.shared(content_type),
+            created_ms=now_ms,
+            last_use_ms=now_ms,
+            root=root.hex(),
+            requested=requested(command.lifetime),
+            forks=NO_FORKS,
+            ttl_s=command.lifetime.ttl_s,
+            expires_at=command.lifetime.expires_at,
+            expires_at_ms=command.lifetime.expires_at_ms,
+        )
+        stream = Stream(command.path, LoadedStream(sidecar, Tail(0, 0, 0, root)), now_ms)
+        index = b""
+        if payload.data or command.closed:
+            first = Append(command.path, content_type, close=command.closed)
+            index = stream.reserve(first, payload, now_ms, core.settings)[0].index
+        record = fmt.CreateRecord(
+            command.path, stream_id, sidecar_format.pack(sidecar), index, payload.data
+        )
+        operation = BirthOperation(
+            stream, (record,), payload.data, lambda: core.catalog.remove(stream)
+        )
+        core.catalog.add(stream)
+        core.submit(operation)
+        await operation.wait()
+        return Created(created=True, info=stream.info())
+
+    # -- forks -----------------------------------------------------------------------------
+
+    async def _fork(self, command: Create, request: ForkRequest, body: bytes) -> Created:
+        """Nobody else makes a stream at the path meanwhile, and none is being deleted there."""
+        making = self._core.loop.create_future()
+        self._making[command.path] = making
+
+        def made(_: object) -> None:
+            del self._making[command.path]
+            making.set_result(None)
+
+        task = self._errands.begin(self._fork_alone(command, request, body))
+        task.add_done_callback(made)
+        return await asyncio.shield(task)
+
+    async def _fork_alone(self, command: Create, request: ForkRequest, body: bytes) -> Created:
+        source = await self._source(command, request)
+        try:
+            stream = await self._make_fork(command, request, source, body)
+        except (StreamError, OSError):
+            await self._let_go(source)
+            raise
+        fault = self._core.catalog.outages.error(stream.path, stream.id)
+        if fault is not None:
+            raise fault.again()
+        return Created(created=True, info=stream.info())
+
+    async def _make_fork(
+        self, command: Create, request: ForkRequest, source: Stream, body: bytes
+    ) -> Stream:
+        """The fork, in its place; its source stays, at least softly deleted, until it is there."""
+        source.building += 1
+        operation: AdoptOperation | None = None
+        try:
+            payload = await self._prepare(source.content_type, body)
+            with self._reading(source.path):
+                plan = await self._plan(command, request, source)
+            await self._in_files(source, plan.point)
+            tail = await self._build(plan)
+            operation = self._adopt(command, plan, source, tail, payload)
+            await operation.wait()
+        except (StreamError, OSError):
+            if operation is not None:
+                await self._discard(operation.stream.id)
+            raise
+        finally:
+            source.building -= 1
+            source.forks_made += 1
+        return operation.stream
+
+    async def _in_files(self, source: Stream, offset: Offset) -> None:
+        """Return when a source's files have everything up to an offset, and can be relied on."""
+        await self._core.applied_to(source, offset)
+        fault = self._core.catalog.outages.error(source.path, source.id)
+        if fault is not None:
+            raise fault.again()
+
+    async def _discard(self, stream_id: str) -> None:
+        """Remove a fork that was built for nothing, unless the journal may say something else."""
+        directory = self._core.directory
+        if self._core.fault is None:
+            with suppress(OSError):  # the next start does it
+                await self._core.run(disks.remove_tree, directory.disk, directory.tmp / stream_id)
+
+    async def _let_go(self, source: Stream) -> None:
+        """End a source that was deleted while a fork was built that came to nothing."""
+        if source.sidecar.soft_deleted and source.ended is None:
+            with suppress(StreamError, OSError):  # the walk over expired streams does it
+                await self._remove(source)
+
+    @contextmanager
+    def _reading(self, source: str) -> Iterator[None]:
+        """Say what is wrong with a file of the source, which stays while the fork is built."""
+        try:
+            yield
+        except OSError as error:
+            raise self._misread(source, error) from error
+
+    def _misread(self, source: str, error: OSError) -> Exception:
+        if error.errno == errno.ENOENT:
+            return StreamDamaged(source, f"{error.filename} is missing")
+        return unreadable(self._core.directory, source, error)
+
+    async def _build(self, plan: ForkPlan) -> Tail:
+        try:
+            return await self._core.run(build, self._core.directory, plan)
+        except FailedRead as error:
+            raise self._misread(plan.source_path, error) from error
+        except DamagedFiles as error:
+            raise StreamDamaged(plan.source_path, str(error)) from error
+        except OSError as error:
+            self._core.look_for_failed_sync()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull("no space is left for the fork; nothing was stored") from error
+            if self._core.fault is not None:
+                raise self._core.fault.again() from None
+            raise WriteFailed(f"building the fork failed: {error}") from error
+
+    async def _source(self, command: Create, request: ForkRequest) -> Stream:
+        source = await self._core.catalog.find(request.source)
+        if source is None or (
+            not source.sidecar.soft_deleted and source.is_expired(self._core.now_ms())
+        ):
+            raise StreamNotFound(request.source)
+        if source.sidecar.soft_deleted:
+            if source in self._core.catalog.going:
+                await self._core.catalog.going[source].wait()
+            raise SourceGone(request.source)
+        requested = command.content_type
+        if requested is not None and not media_type.same(requested, source.content_type):
+            raise ContentTypeMismatch(source.content_type, requested)
+        return source
+
+    async def _plan(self, command: Create, request: ForkRequest, source: Stream) -> ForkPlan:
+        core = self._core
+        anchor = source.durable.offset if request.offset is None else request.offset
+        if anchor > source.durable.offset:
+            raise InvalidOffset(f"the fork offset {anchor.token} is beyond the source's tail")
+        point, last_messages = await core.reader.locate(source, anchor), None
+        if request.sub_offset or (source.is_json and anchor < source.durable.offset):
+            point, last_messages = await self._inside(source, point, request.sub_offset)
+        if point.segment and not point.position:
+            point = Offset(point.segment - 1, source.sizes[point.segment - 1])
+        now_ms = core.now_ms()
+        lifetime = fork_lifetime(source.sidecar.lifetime(), command.lifetime)
+        sidecar = Sidecar(
+            id=core.runtime.new_id(),
+            path=command.path,
+            content_type=source.content_type,
+            created_ms=now_ms,
+            last_use_ms=now_ms,
+            root=source.sidecar.root,
+            requested=requested(command.lifetime),
+            fork=ForkOrigin(
+                source=request.source,
+                source_id=source.id,
+                offset=None if request.offset is None else request.offset.token,
+                sub_offset=request.sub_offset,
+                point=point.token,
+            ),
+            ttl_s=lifetime.ttl_s,
+            expires_at=lifetime.expires_at,
+            expires_at_ms=lifetime.expires_at_ms,
+        )
+        return ForkPlan(source.path, source.id, sidecar, point, last_messages)
+
+    async def _inside(self, source: Stream, at: Offset, count: int) -> tuple[Offset, int | None]:
+        """The position ``count`` messages or bytes behind ``at``, within the append there.
+
+        And of a JSON stream how many messages the append has up to there, None if it is whole.
+        """
+        segment, position = at
+        reader = self._core.reader
+        begin = end = position
+        if at < source.durable.offset:
+            begin, end = await reader.boundaries.append_at(source, at)
+        if not source.is_json:
+            if position + count > end:
+                raise InvalidRequest("the fork sub-offset is past the end of the append")
+            return Offset(segment, position + count), None
+        if begin == position and not count:
+            return at, None
+        if begin == end:
+            raise InvalidRequest("the fork sub-offset is past the messages of the append")
+        return await reader.look_into(
+            source,
+            segment,
+            Span(begin, end),
+            lambda slices: _behind_messages(slices, at, position - begin, count),
+        )
+
+    def _adopt(
+        self, command: Create, plan: ForkPlan, source: Stream, tail: Tail, payload: Payload
+    ) -> AdoptOperation:
+        core = self._core
+        now_ms = core.now_ms()
+        stream = Stream(
+            command.path,
+            LoadedStream(
+                plan.sidecar,
+                tail,
+                list(source.sizes[: plan.point.segment]),
+                source.chains[: plan.point.segment * CHAIN_BYTES],
+            ),
+            now_ms,
+        )
+        source.forked = True
+        core.submit(
+            Operation(source, (fmt.ForkRecord(source.path, source.id, stream.id, stream.path),))
+        )
+        adopt = fmt.AdoptRecord(stream.path, stream.id)
+        first: fmt.AppendRecord | None = None
+        if payload.data or command.closed:
+            append = Append(command.path, stream.content_type, close=command.closed)
+            first = stream.reserve(append, payload, now_ms, core.settings)[0]
+        operation = AdoptOperation(
+            stream, source, adopt, first, lambda: core.catalog.remove(stream)
+        )
+        core.catalog.add(stream)
+        core.submit(operation)
+        return operation
+
+
+def _behind_messages(
+    append: Iterable[bytes], at: Offset, inside: int, count: int
+) -> tuple[Offset, int | None]:
+    """The offset ``count`` messages behind ``at``, and how many its append has up to there.
+
+    ``inside``: where in the append ``at`` is.
+    """
+    messages, offset = 0, at
+    for end in positions(append):
+        if end > inside:
+            if not count:
+                break
+            count -= 1
+            offset = Offset(at.segment, at.position + end - inside)
+        messages += 1
+    if count:
+        raise InvalidRequest("the fork sub-offset is past the messages of the append")
+    return offset, messages
