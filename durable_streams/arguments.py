@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from durable_streams.model.commands import FOREVER, Lifetime, ProducerClaim
 from durable_streams.model.errors import InvalidRequest
 from durable_streams.model.offsets import Offset, Start
-from durable_streams.model.paths import parse_stream_path, quote_stream_path
+from durable_streams.model.paths import parse_path_text
 from durable_streams.model.tokens import parse_offset, parse_start
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import check_producer, check_stream_seq
@@ -26,6 +26,8 @@ from durable_streams.rules.lifetime import MAX_INTEGER, parse_expires_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from durable_streams.model.paths import StreamPath
 
 MAX_WAIT_S: Final = 10 * 365 * 86_400
 """A wait is never longer: more than any program takes, and no event loop's timer overflows."""
@@ -101,15 +103,16 @@ def _how_to_encode(value: object) -> str:
     return ""
 
 
-def path(name: str, value: object) -> str:
-    """The path of a stream, by the rules that URLs have to obey."""
+def path(name: str, value: object) -> StreamPath:
+    """The path of a stream in its text form, by the rules that URLs have to obey."""
+    given = text(name, value)
     try:
-        quoted = quote_stream_path(text(name, value))
+        given.encode()
     except UnicodeEncodeError:
         raise InvalidRequest(
             f"{name} must be valid Unicode: a lone surrogate, as in a file's name, is not"
         ) from None
-    return _by(parse_stream_path, name, quoted)
+    return _by(parse_path_text, name, given)
 
 
 def start(name: str, value: object) -> Offset | Start:

@@ -24,6 +24,7 @@ from durable_streams.home import Home
 from durable_streams.messages import bytes_of, messages_of
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import InvalidRequest, NotOpen
+from durable_streams.model.paths import path_text
 from durable_streams.settings import Settings
 from durable_streams.tail import Tail
 
@@ -256,7 +257,7 @@ class Streams:
         outcome = await self.engine.create(command, data)
         info = outcome.info
         return Metadata(
-            info.path,
+            path_text(info.path),
             info.content_type,
             info.tail.token,
             info.closed,
@@ -289,14 +290,14 @@ class Streams:
         ``SequenceConflict`` for ``stream_seq``; ``InvalidJson``, ``PayloadTooLarge``, and
         ``InvalidRequest`` if there is neither data nor ``close``.
         """
-        path, data = arguments.path("path", path), arguments.data(data)
+        at, data = arguments.path("path", path), arguments.data(data)
         given = arguments.content_type(content_type)
         close = arguments.flag("close", close)
         producer = arguments.producer(producer)
         stream_seq = arguments.stream_seq(stream_seq)
         if given is None and data:
-            given = (await self.engine.head(path)).content_type
-        return await self._append(Append(path, given, close, producer, stream_seq), data)
+            given = (await self.engine.head(at)).content_type
+        return await self._append(Append(at, given, close, producer, stream_seq), data)
 
     async def close(self, path: str, data: Data = b"") -> AppendResult:
         """Close a stream, perhaps with last bytes; closing again changes nothing.
@@ -330,7 +331,7 @@ class Streams:
         """
         info = await self.engine.head(arguments.path("path", path))
         return Metadata(
-            info.path,
+            path_text(info.path),
             info.content_type,
             info.tail.token,
             info.closed,
@@ -394,10 +395,10 @@ class Streams:
         return Tail(self, arguments.path("path", path), arguments.start("offset", offset))
 
     async def _chunk(self, path: str, offset: str, *, live: bool, timeout_s: float) -> Chunk:
-        path, start = arguments.path("path", path), arguments.start("offset", offset)
+        at, start = arguments.path("path", path), arguments.start("offset", offset)
         live = arguments.flag("live", live)
         timeout_s = arguments.seconds("timeout_s", timeout_s)
-        stream = await self.engine.open(path)
+        stream = await self.engine.open(at)
         chunk = await self.engine.read(stream, start)
         if live and not chunk.size_bytes and not chunk.closed:
             with self.engine.following(stream):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from durable_streams.model.commands import Append, Create
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import (
         Appended,
         Chunk,
@@ -77,18 +78,18 @@ class Store(Protocol):
     async def append(self, command: Append, body: bytes) -> Appended:
         """Append, close, or both in one step; durable when this returns."""
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: StreamPath) -> None:
         """End a stream: for good, or only for its forks as long as they need it; durable."""
 
     # -- reads -----------------------------------------------------------------------------
 
-    async def head(self, path: str) -> StreamInfo:
+    async def head(self, path: StreamPath) -> StreamInfo:
         """What is known of a stream; no use of it."""
 
-    def open_now(self, path: str) -> StreamRef | None:
+    def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open`, now."""
 
-    async def open(self, path: str) -> StreamRef:
+    async def open(self, path: StreamPath) -> StreamRef:
         """The stream at a path, for reading; a use, which renews a TTL."""
 
     def following(self, stream: StreamRef) -> AbstractContextManager[None]:
@@ -152,7 +153,7 @@ class Store(Protocol):
     def writes_wait(self) -> bool:
         """Whether a write that comes now has to wait for its turn."""
 
-    def out_of_service(self) -> list[str]:
+    def out_of_service(self) -> list[StreamPath]:
         """Paths of streams that cannot be used now, while the others can."""
 
     # -- the end ---------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from weakref import finalize
 
 from durable_streams.messages import Message, messages_of
 from durable_streams.model.errors import Draining, StorageFailed
+from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from durable_streams.library import Streams
     from durable_streams.messages import Messages
     from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamRef
 
 _TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
@@ -42,7 +44,7 @@ class Tail(AsyncIterator[Message]):
     :meth:`aclose` (``contextlib.aclosing``), which does not depend on the garbage collector.
     """
 
-    def __init__(self, streams: Streams, path: str, start: Offset | Start) -> None:
+    def __init__(self, streams: Streams, path: StreamPath, start: Offset | Start) -> None:
         """It holds ``streams``: whoever follows a stream has the data directory open."""
         self._streams = streams
         self._path = path
@@ -85,7 +87,8 @@ class Tail(AsyncIterator[Message]):
     def _check_alone(self) -> None:
         if self._is_waiting:
             raise RuntimeError(
-                f"somebody else waits for the next message of this tail of {self._path!r}: "
+                "somebody else waits for the next message of this tail of "
+                f"{path_text(self._path)!r}: "
                 "call tail() once for each reader"
             )
 

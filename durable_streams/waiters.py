@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from durable_streams.model.paths import StreamPath
+
 
 class Waiters:
     """Those who wait for the next change, whatever it is; they look again themselves."""
@@ -55,9 +57,9 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self.taken: dict[str, _Turn] = {}
+        self.taken: dict[StreamPath, _Turn] = {}
 
-    def at(self, path: str) -> AbstractAsyncContextManager[None]:
+    def at(self, path: StreamPath) -> AbstractAsyncContextManager[None]:
         """A turn at a path."""
         return self.taken.get(path) or _Turn(self.taken, path)
 
@@ -67,7 +69,7 @@ class _Turn:
 
     __slots__ = ("_lock", "_path", "_turns", "_users")
 
-    def __init__(self, turns: dict[str, _Turn], path: str) -> None:
+    def __init__(self, turns: dict[StreamPath, _Turn], path: StreamPath) -> None:
         self._turns = turns
         self._path = path
         self._lock = asyncio.Lock()

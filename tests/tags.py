@@ -2,12 +2,13 @@
 
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.offsets import Offset, Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.wire.caching import etag
 
 
 async def tags(engine: FileStore, path: str) -> dict[str, bytes]:
     """The ETag and the bytes of every answer on the way through a stream to its tail."""
-    stream = await engine.open(path)
+    stream = await engine.open(parse_path_text(path))
     found: dict[str, bytes] = {}
     start: Offset | Start = Start.BEGINNING
     while True:

@@ -31,6 +31,7 @@ from durable_streams import (
     open_streams,
 )
 from durable_streams.filestore.streams.stream import own
+from durable_streams.model.paths import parse_path_text
 from tools.inside import paths_loaded
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 async def is_waited_for(streams: Streams, path: str) -> bool:
-    return bool(own(await streams.engine.open(path)).audience.waiters)
+    return bool(own(await streams.engine.open(parse_path_text(path))).audience.waiters)
 
 
 async def call(streams: Streams, method: str, arguments: Arguments) -> Any:

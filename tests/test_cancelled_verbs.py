@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.model.paths import StreamPath
 
 JSON: Final = "application/json"
 SETTINGS: Final = Settings(max_open_streams=1, segment_bytes=256 * KIB, max_read_bytes=96 * KIB)
@@ -297,26 +298,26 @@ async def test_what_was_cancelled_before_it_began_does_not_come_later(tmp_path: 
     known = catalog(engine)
     is_on_disk = known._is_on_disk
 
-    async def slow(path: str) -> bool:
+    async def slow(path: StreamPath) -> bool:
         looks.append(path)
         if len(looks) == 1:
             await gate.wait()
         return await is_on_disk(path)
 
     known._is_on_disk = slow  # type: ignore[method-assign]
-    first = asyncio.create_task(engine.create(Create("s"), b""))
+    first = asyncio.create_task(engine.create(Create(("s",)), b""))
     while not looks:
         await asyncio.sleep(0)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    await engine.create(Create("s"), b"")
-    await engine.delete("s")
+    await engine.create(Create(("s",)), b"")
+    await engine.delete(("s",))
     gate.set()
     await engine._errands.finished()
     for _ in range(20):
         await asyncio.sleep(0)
     with pytest.raises(StreamNotFound):
-        await engine.head("s")
+        await engine.head(("s",))
     await engine.close()
 
 
@@ -326,21 +327,21 @@ async def test_who_looks_at_the_disk_until_everything_is_closed_is_told(
 ) -> None:
     engine = await FileStore.at(tmp_path, Settings())
     known, gate, looks = catalog(engine), asyncio.Event(), []
-    await engine.create(Create("s"), b"")
-    stream = await known.find("s")
+    await engine.create(Create(("s",)), b"")
+    stream = await known.find(("s",))
 
-    async def slow(path: str, *, likely: bool = True) -> Stream | None:
+    async def slow(path: StreamPath, *, likely: bool = True) -> Stream | None:
         looks.append(path)
         await gate.wait()
-        return stream if path == "s" else None
+        return stream if path == ("s",) else None
 
     monkeypatch.setattr(known, "find", slow)
     monkeypatch.setattr(known, "ready", lambda _: None)
     octets = parse("application/octet-stream")
     work: Coroutine[Any, Any, Any] = (
-        engine.append(Append("s", octets), b"x")
+        engine.append(Append(("s",), octets), b"x")
         if how == "append"
-        else engine.create(Create("new"), b"x")
+        else engine.create(Create(("new",)), b"x")
     )
     task = asyncio.create_task(work)
     while not looks:

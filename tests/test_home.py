@@ -83,19 +83,19 @@ async def test_who_waited_for_the_end_of_the_server_need_not_know_another_error(
 
 async def test_an_engine_that_is_closed_says_so_to_whoever_has_a_stream(tmp_path: Path) -> None:
     engine = await FileStore.at(tmp_path, Settings())
-    await engine.create(Create("s"), b"data")
-    stream = await engine.open("s")
+    await engine.create(Create(("s",)), b"data")
+    stream = await engine.open(("s",))
     chunk = await engine.read(stream, Start.BEGINNING)
     await engine.close()
     uses: list[Callable[[], Coroutine[Any, Any, object]]] = [
-        lambda: engine.create(Create("new"), b""),
-        lambda: engine.append(Append("s", "application/octet-stream"), b"x"),
-        lambda: engine.append(Append("new", "application/octet-stream"), b"x"),
-        lambda: engine.delete("s"),
-        lambda: engine.head("s"),
-        lambda: engine.head("new"),
-        lambda: engine.open("s"),
-        lambda: engine.open("new"),
+        lambda: engine.create(Create(("new",)), b""),
+        lambda: engine.append(Append(("s",), "application/octet-stream"), b"x"),
+        lambda: engine.append(Append(("new",), "application/octet-stream"), b"x"),
+        lambda: engine.delete(("s",)),
+        lambda: engine.head(("s",)),
+        lambda: engine.head(("new",)),
+        lambda: engine.open(("s",)),
+        lambda: engine.open(("new",)),
         lambda: engine.read(stream, Start.BEGINNING),
         lambda: engine.read(stream, chunk.end, is_end=True),
         lambda: engine.wait(stream, chunk.end, PATIENCE_S),
@@ -104,7 +104,7 @@ async def test_an_engine_that_is_closed_says_so_to_whoever_has_a_stream(tmp_path
         with pytest.raises(NotOpen):
             await asyncio.wait_for(use_it(), PATIENCE_S)
     with pytest.raises(NotOpen):
-        engine.open_now("s")
+        engine.open_now(("s",))
     chunk.release()
 
 
@@ -115,7 +115,7 @@ async def test_what_was_under_way_at_the_end_says_so(tmp_path: Path) -> None:
     await engine.close()
     for likely in (True, False):
         with pytest.raises(NotOpen):
-            await asyncio.wait_for(known.find("s", likely=likely), PATIENCE_S)
+            await asyncio.wait_for(known.find(("s",), likely=likely), PATIENCE_S)
     with pytest.raises(NotOpen):
         await threads_had_a_turn(engine)
 

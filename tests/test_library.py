@@ -22,6 +22,7 @@ from durable_streams.model.errors import (
     StaleEpoch,
     StreamClosed,
     StreamExists,
+    StreamGone,
     StreamNotFound,
 )
 from durable_streams.model.offsets import Offset
@@ -228,6 +229,31 @@ async def test_a_deleted_stream_is_gone_and_its_path_free(streams: Streams) -> N
         with pytest.raises(StreamNotFound):
             await late
     assert (await streams.create("s", content_type=JSON)).created
+
+
+async def test_a_slash_inside_a_segment_has_a_spelling_of_its_own(tmp_path: Path) -> None:
+    paths = ["runs/1", "runs%2F1", "runs%252F1", "100%"]
+    async with durable_streams.open(tmp_path / "data") as streams:
+        for path in paths:
+            created = await streams.create(path, data=path.encode())
+            assert created.path == path
+        forked = await streams.fork("copy%2f1", "runs%2F1")
+        assert forked.path == "copy%2F1"
+        await streams.append("runs%2f1", b" more")
+    async with durable_streams.open(tmp_path / "data") as streams:
+        for path in paths:
+            assert (await streams.get_metadata(path)).path == path
+        contents = [(await streams.read(path)).data.decode() for path in paths]
+        assert contents == ["runs/1", "runs%2F1 more", "runs%252F1", "100%"]
+        for ended, error in (("runs%2F1", StreamGone), ("runs%252F1", StreamNotFound)):
+            await streams.delete(ended)
+            with pytest.raises(error, match=f"'{ended}'"):
+                await streams.read(ended)
+        assert (await streams.read("copy%2F1")).data == b"runs%2F1"
+        await streams.delete("copy%2F1")
+        with pytest.raises(StreamNotFound):
+            await streams.read("runs%2F1")
+        assert (await streams.read("runs/1")).data == b"runs/1"
 
 
 async def test_producers_and_stream_seqs_make_writers_safe(streams: Streams) -> None:

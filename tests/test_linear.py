@@ -170,7 +170,7 @@ def headers(name: str, value: str) -> CIMultiDict[str]:
 
 def located(target: str, sent: CIMultiDict[str]) -> object:
     connection: Any = SimpleNamespace(ssl_context=None, sockname=("127.0.0.1", 80))
-    return stream_url(target, sent, connection, "/v1/stream", "a")
+    return stream_url(target, sent, connection, "/v1/stream", ("a",))
 
 
 HOSTILE: Final = (*' ,;"=%&/\\', "a", "%41", "a=b;", '";', "x y", "W/")

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from durable_streams.model.paths import parse_path_text, path_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,9 +27,15 @@ if TYPE_CHECKING:
     from durable_streams.filestore.store import FileStore
     from durable_streams.filestore.streams.stream import Stream
     from durable_streams.model.errors import StreamError
+    from durable_streams.model.paths import StreamPath
 
     Patch = Callable[[object, str, object], None]
     """``setattr``, or that of a pytest's ``monkeypatch``, which takes it back."""
+
+
+def of(path: str | StreamPath) -> StreamPath:
+    """A path, from its text as well."""
+    return parse_path_text(path) if isinstance(path, str) else path
 
 
 # -- parts that have tests of their own, with an engine around them ------------------------
@@ -61,10 +69,10 @@ def data_directory(engine: FileStore) -> DataDirectory:
 # -- the way of a write to the files -------------------------------------------------------
 
 
-async def in_files(engine: FileStore, *paths: str) -> None:
+async def in_files(engine: FileStore, *paths: str | StreamPath) -> None:
     """Return when the streams' files have all of them; raises why they cannot."""
     for path in paths:
-        stream = await engine._find(path)
+        stream = await engine._find(of(path))
         await engine._core.applied_to(stream, stream.durable.offset)
 
 
@@ -154,9 +162,9 @@ async def look_for_room(engine: FileStore) -> None:
     await engine._core.room.look()
 
 
-async def out_of_service(engine: FileStore, path: str) -> None:
+async def out_of_service(engine: FileStore, path: str | StreamPath) -> None:
     """Return when a stream is."""
-    while path not in engine.out_of_service():
+    while of(path) not in engine.out_of_service():
         await asyncio.sleep(0)
 
 
@@ -182,9 +190,9 @@ async def try_again(engine: FileStore) -> None:
     await tries_finished(engine)
 
 
-async def back_in_service(engine: FileStore, path: str) -> None:
+async def back_in_service(engine: FileStore, path: str | StreamPath) -> None:
     """Have it tried until a stream is."""
-    while path in engine.out_of_service():
+    while of(path) in engine.out_of_service():
         begin_trying_again(engine)
         await asyncio.sleep(0)
 
@@ -192,19 +200,19 @@ async def back_in_service(engine: FileStore, path: str) -> None:
 # -- what is in memory ---------------------------------------------------------------------
 
 
-def loaded(engine: FileStore, path: str) -> Stream | None:
+def loaded(engine: FileStore, path: str | StreamPath) -> Stream | None:
     """What is known of a stream without looking at the disk; no use of it."""
-    return engine._core.catalog.cached(path)
+    return engine._core.catalog.cached(of(path))
 
 
 def paths_loaded(engine: FileStore) -> list[str]:
     """Of the streams that are known without looking at the disk."""
-    return [stream.path for stream in engine._core.catalog.streams()]
+    return [path_text(stream.path) for stream in engine._core.catalog.streams()]
 
 
-async def unload(engine: FileStore, path: str) -> None:
+async def unload(engine: FileStore, path: str | StreamPath) -> None:
     """Have a stream looked up on the disk the next time."""
-    engine._core.catalog.remove(await engine._find(path))
+    engine._core.catalog.remove(await engine._find(of(path)))
 
 
 def close_read_files(engine: FileStore) -> None:

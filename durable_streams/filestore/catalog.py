@@ -35,6 +35,7 @@ from durable_streams.filestore.runtime.machine import call_after_reading
 from durable_streams.filestore.streams.stream import STREAM_BYTES, Stream
 from durable_streams.model.commands import FOREVER
 from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
+from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.files.stream_files import LoadedStream
     from durable_streams.filestore.pipeline.operations import Operation
+    from durable_streams.model.paths import StreamPath
 
 MOST_VERIFIED: Final = 50_000
 """Streams remembered as verified, by 64 bits of their path each; those opened last, in about 7 MB.
@@ -86,12 +88,12 @@ class Catalog:
         self._bytes = 0
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
-        self._cached: OrderedDict[str, Stream] = OrderedDict()
-        self._dropped: WeakValueDictionary[str, Stream] = WeakValueDictionary()
-        self._opening: dict[str, asyncio.Task[Stream | None]] = {}
-        self._asking: list[tuple[str, asyncio.Future[bool]]] = []
-        self._asked: dict[str, set[asyncio.Future[bool]]] = {}
-        self._buried: dict[str, Stream] = {}
+        self._cached: OrderedDict[StreamPath, Stream] = OrderedDict()
+        self._dropped: WeakValueDictionary[StreamPath, Stream] = WeakValueDictionary()
+        self._opening: dict[StreamPath, asyncio.Task[Stream | None]] = {}
+        self._asking: list[tuple[StreamPath, asyncio.Future[bool]]] = []
+        self._asked: dict[StreamPath, set[asyncio.Future[bool]]] = {}
+        self._buried: dict[StreamPath, Stream] = {}
         self._mortal: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # a set in order
 
     def __len__(self) -> int:
@@ -105,7 +107,7 @@ class Catalog:
         """Those that may expire."""
         return list(self._mortal)
 
-    def cached(self, path: str) -> Stream | None:
+    def cached(self, path: StreamPath) -> Stream | None:
         """The open stream at a path, without looking at the disk."""
         stream = self._cached.get(path)
         if stream is not None:
@@ -121,14 +123,14 @@ class Catalog:
         """Whether the cache keeps a stream, whoever uses it."""
         return self._cached.get(stream.path) is stream
 
-    def ready(self, path: str) -> Stream | None:
+    def ready(self, path: StreamPath) -> Stream | None:
         """The open stream at a path, if it is usable now."""
-        if path in self.outages.errors:
+        if self.outages.errors and path in self.outages.errors:
             return None
         stream = self.cached(path)
         return stream if stream is not None and stream.birth is None else None
 
-    async def find(self, path: str, *, likely: bool = True) -> Stream | None:
+    async def find(self, path: StreamPath, *, likely: bool = True) -> Stream | None:
         """The stream at a path, opened if need be and born; None if there is none.
 
         ``likely``: it is; else the disk is first asked whether there is anything at the path.
@@ -162,11 +164,11 @@ class Catalog:
                 if opened is None and not self._is_known(path):
                     return None
 
-    def _is_known(self, path: str) -> bool:
+    def _is_known(self, path: StreamPath) -> bool:
         """Whether a stream came to a path while the disk said that there is none."""
         return path in self._cached or path in self._dropped or path in self._buried
 
-    async def _open(self, path: str) -> Stream | None:
+    async def _open(self, path: StreamPath) -> Stream | None:
         """Open the stream at a path into the cache; None if there is none.
 
         The one that is returned may have been dropped again, or even be buried: look again.
@@ -179,7 +181,7 @@ class Catalog:
         await asyncio.wait([task])
         return task.result()
 
-    async def _is_on_disk(self, path: str) -> bool:
+    async def _is_on_disk(self, path: StreamPath) -> bool:
         """Whether there is anything at a path, or something came there meanwhile.
 
         Those who ask together share a call.
@@ -203,19 +205,19 @@ class Catalog:
         job = self._loop.run_in_executor(self._executor, self._are_on_disk, paths)
         job.add_done_callback(partial(_tell, waiters))
 
-    def _are_on_disk(self, paths: list[str]) -> list[bool]:
+    def _are_on_disk(self, paths: list[StreamPath]) -> list[bool]:
         directory = self._directory
         found = [directory.disk.is_directory(directory.stream_directory(path)) for path in paths]
         if not directory.is_there():
             raise Unavailable("the data directory cannot be reached")
         return found
 
-    def _opened(self, path: str, task: asyncio.Task[Stream | None]) -> None:
+    def _opened(self, path: StreamPath, task: asyncio.Task[Stream | None]) -> None:
         retrieve(task)  # all who asked may have left
         if self._opening.get(path) is task:
             del self._opening[path]
 
-    async def _open_once(self, path: str) -> Stream | None:
+    async def _open_once(self, path: StreamPath) -> Stream | None:
         verify = self.verifying and hash(path) not in self._verified
         loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
         if self._opening.get(path) is not asyncio.current_task():  # what was read is of before
@@ -224,28 +226,29 @@ class Catalog:
         if loaded is None:
             return None
         for note in loaded.notes:
-            log.warning("stream %s: %s", path, note)
+            log.warning("stream %s: %s", path_text(path), note)
         stream = Stream(path, loaded, self._now_ms())
         self.add(stream)
-        end = loaded.tail.offset.token
+        name, end = path_text(path), loaded.tail.offset.token
         if loaded.cut:
-            log.warning("stream %s: lost unsynced bytes, it ends at %s", path, end)
+            log.warning("stream %s: lost unsynced bytes, it ends at %s", name, end)
         if loaded.missing:
-            log.error("stream %s: incomplete, it ends at %s: %s", path, end, loaded.missing)
+            log.error("stream %s: incomplete, it ends at %s: %s", name, end, loaded.missing)
         return stream
 
-    def _load(self, path: str, verify: bool) -> LoadedStream | None:
+    def _load(self, path: StreamPath, verify: bool) -> LoadedStream | None:
         directory = self._directory.stream_directory(path)
         try:
             loaded = load(self._directory.disk, directory, verify=verify)
         except (DamagedFiles, NewerFiles) as error:
+            name = path_text(path)
             if verify and isinstance(error, DamagedSidecar):
                 target = move_aside(self._directory, directory)
-                log.error("stream %s was lost with unsynced writes (%s): %s", path, error, target)
+                log.error("stream %s was lost with unsynced writes (%s): %s", name, error, target)
                 return None
             state = "damaged" if isinstance(error, DamagedFiles) else "not for this version"
-            log.error("stream %s is %s: %s", path, state, error)
-            raise StreamDamaged(path, str(error)) from error
+            log.error("stream %s is %s: %s", name, state, error)
+            raise StreamDamaged(name, str(error)) from error
         except OSError as error:
             raise unreadable(self._directory, path, error) from error
         if loaded is None and not self._directory.is_there():
@@ -282,14 +285,14 @@ class Catalog:
             self._dropped[oldest.path] = oldest
             self.leaving(oldest)
 
-    def _drop(self, path: str) -> None:
+    def _drop(self, path: StreamPath) -> None:
         """Take what is at a path out of the cache."""
         stream = self._cached.pop(path, None)
         if stream is not None:
             self._bytes -= stream.counted_bytes
             stream.counted_bytes = 0
 
-    def _has_verified(self, path: str) -> None:
+    def _has_verified(self, path: StreamPath) -> None:
         """Remember a verified stream, in the place of another if they are many."""
         self._verified[hash(path)] = None
         self._verified.move_to_end(hash(path))
@@ -322,7 +325,7 @@ class Catalog:
         self.add(stream)
 
 
-def unreadable(directory: DataDirectory, path: str, error: OSError) -> Exception:
+def unreadable(directory: DataDirectory, path: StreamPath, error: OSError) -> Exception:
     """What to raise where the system refuses to read a stream's files.
 
     It names the file, or else the stream's directory, within the data directory.  The error itself
@@ -334,7 +337,7 @@ def unreadable(directory: DataDirectory, path: str, error: OSError) -> Exception
     with suppress(ValueError):
         name = name.relative_to(directory.root)
     reason = error.strerror or str(error)
-    return StreamUnreadable(path, f"{name}: {reason}")
+    return StreamUnreadable(path_text(path), f"{name}: {reason}")
 
 
 def _tell(waiters: list[asyncio.Future[bool]], job: asyncio.Future[list[bool]]) -> None:

@@ -40,6 +40,7 @@ from durable_streams.model.errors import (
     StreamGone,
     StreamNotFound,
 )
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended
 from durable_streams.rules.appends import Repeat, check_syntax, decide_append
 from durable_streams.settings import MIB
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from durable_streams.model.commands import Append, Create
     from durable_streams.model.errors import StorageFailed
     from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import (
         Chunk,
         Created,
@@ -157,8 +159,8 @@ class FileStore:
         check_syntax(command, bool(body))
         self._check_body(body)
         core = self._core
-        stream = core.catalog.ready(command.path)
-        if stream is None or len(body) > LARGE_BODY or command.path in self._turns.taken:
+        stream, taken = core.catalog.ready(command.path), self._turns.taken
+        if stream is None or len(body) > LARGE_BODY or (taken and command.path in taken):
             return None
         return self._decide(stream, command, body, None) if core.admission.is_open() else None
 
@@ -174,9 +176,7 @@ class FileStore:
         async with self._turns.at(command.path):
             if len(body) > LARGE_BODY:
                 prepared = await core.run(try_prepare, command.content_type or "", body)
-            stream = await core.catalog.find(command.path)
-        if stream is None:
-            raise StreamNotFound(command.path)
+            stream = await self._find(command.path)
         return self._decide(stream, command, body, prepared)
 
     def _decide(
@@ -189,7 +189,7 @@ class FileStore:
         """Check, reserve and send on its way, in one step."""
         self._check_usable(stream)
         if stream.sidecar.soft_deleted:
-            return Decided(self._core.catalog.going[stream], StreamGone(stream.path))
+            return Decided(self._core.catalog.going[stream], StreamGone(path_text(stream.path)))
         try:
             operation = self._reserve(stream, command, body, prepared)
         except StreamError as error:
@@ -232,7 +232,7 @@ class FileStore:
         stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
         return AppendOperation(stream, record, before)
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: StreamPath) -> None:
         """DELETE; durable when this returns."""
         await self._core.admission.admit(frees=True)
         stream = await self._find(path)
@@ -256,18 +256,18 @@ class FileStore:
 
     # -- reads -----------------------------------------------------------------------------
 
-    async def head(self, path: str) -> StreamInfo:
+    async def head(self, path: StreamPath) -> StreamInfo:
         """HEAD; renews nothing."""
         stream = await self._find(path)
         self._check_usable(stream)
         return stream.info()
 
-    def open_now(self, path: str) -> StreamRef | None:
+    def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open` if nothing has to be waited for, else None."""
         stream = self._core.catalog.ready(path)
         return self._use(stream) if stream is not None else None
 
-    async def open(self, path: str) -> StreamRef:
+    async def open(self, path: StreamPath) -> StreamRef:
         """The stream at a path, for reading; renews a sliding TTL."""
         return self._use(self._core.catalog.ready(path) or await self._find(path))
 
@@ -342,7 +342,7 @@ class FileStore:
             yield
         except FileNotFoundError as error:
             self._check_there(stream)
-            raise StreamDamaged(stream.path, f"{error.filename} is missing") from error
+            raise StreamDamaged(path_text(stream.path), f"{error.filename} is missing") from error
         except OSError as error:
             self._check_there(stream)
             raise unreadable(self._core.directory, stream.path, error) from error
@@ -389,10 +389,10 @@ class FileStore:
 
     # -- looking up ------------------------------------------------------------------------
 
-    async def _find(self, path: str) -> Stream:
+    async def _find(self, path: StreamPath) -> Stream:
         stream = await self._core.catalog.find(path)
         if stream is None:
-            raise StreamNotFound(path)
+            raise StreamNotFound(path_text(path))
         return stream
 
     def _check_usable(self, stream: Stream) -> None:
@@ -402,8 +402,8 @@ class FileStore:
         may_expire = sidecar.ttl_s is not None or sidecar.expires_at_ms is not None
         if may_expire and stream.is_expired(self._core.now_ms()):
             if stream.forked:
-                raise StreamGone(stream.path)
-            raise StreamNotFound(stream.path)
+                raise StreamGone(path_text(stream.path))
+            raise StreamNotFound(path_text(stream.path))
 
     def _check_there(self, stream: Stream) -> None:
         """Raise if its end is durable, or the data directory was closed."""
@@ -412,7 +412,7 @@ class FileStore:
         if stream.ended is not None and stream.last_operation is None:
             raise stream.ended.again()
         if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
-            raise StreamGone(stream.path)
+            raise StreamGone(path_text(stream.path))
 
     def _reclaimer(self) -> Reclaimer:
         core = self._core
@@ -426,7 +426,7 @@ class FileStore:
         """Why no write is taken now; None if writes are."""
         return self._core.refusal()
 
-    def out_of_service(self) -> list[str]:
+    def out_of_service(self) -> list[StreamPath]:
         """Paths of streams whose files cannot be read or written now."""
         return sorted(self._core.catalog.outages.errors)
 

@@ -27,6 +27,7 @@ from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.http.urls import stream_url
 from durable_streams.model.commands import Append, Create, Live, Read
 from durable_streams.model.offsets import ZERO, Start
+from durable_streams.model.paths import path_text
 from durable_streams.wire import replies
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ class LaneConnection(PresenceConnection):
                 case _:
                     assert_never(command)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
+            reply = lane.handler.failure(error, _METHODS[type(command)], path_text(command.path))
         if reply is not None:
             self._send(lane, reply)
         return True
@@ -330,7 +331,7 @@ class LaneConnection(PresenceConnection):
             self.force_close()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = lane.handler.failure(error, _METHODS[type(command)], command.path)
+            reply = lane.handler.failure(error, _METHODS[type(command)], path_text(command.path))
         if self.transport is None:
             return
         if reply is None:

@@ -45,6 +45,7 @@ from durable_streams.model.errors import (
     StreamNotFound,
     TargetTooLong,
 )
+from durable_streams.model.paths import path_text
 from durable_streams.settings import KIB
 from durable_streams.wire import replies
 from durable_streams.wire.replies import COMMON, Reply
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.store import FileStore
     from durable_streams.model.errors import StreamError
+    from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
 
 MAX_TARGET_BYTES: Final = 8 * KIB
@@ -160,7 +162,7 @@ class HttpServer:
 
 
 def _probe(
-    request: web.BaseRequest, refusal: StreamError | None, out_of_service: Sequence[str] = ()
+    request: web.BaseRequest, refusal: StreamError | None, out_of_service: Sequence[StreamPath] = ()
 ) -> Reply:
     """Answer a health check: 200, or 503 with the reason why not.
 
@@ -174,7 +176,7 @@ def _probe(
         return Reply(503, (*COMMON, *_TEXT), f"not ready: {refusal}\n".encode())
     text = "ok\n"
     if out_of_service:
-        named = ", ".join(map(repr, out_of_service[:MAX_NAMED]))
+        named = ", ".join([repr(path_text(path)) for path in out_of_service[:MAX_NAMED]])
         text += f"{len(out_of_service)} streams are out of service: {named}\n"
     return Reply(200, (*COMMON, *_TEXT), text.encode("utf-8", "backslashreplace"))
 

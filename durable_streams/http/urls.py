@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from durable_streams.model.paths import StreamPath
+
 _SCHEMES: Final = frozenset({"http", "https"})
 _HOST: Final = re.compile(
     r"(?:[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9.])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?",
@@ -53,9 +55,9 @@ def stream_url(
     headers: Mapping[str, str],
     connection: web.RequestHandler,
     prefix: str,
-    path: str,
+    path: StreamPath,
 ) -> str:
-    """Return the URL of the stream at the canonical ``path`` below ``prefix``.
+    """Return the URL of the stream at ``path`` below ``prefix``.
 
     ``target`` and ``headers`` are those of the request, ``connection`` is the one that it came in
     on.

@@ -15,6 +15,7 @@ from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.index import BadLine
 from durable_streams.filestore.format.sidecar import BadSidecar, NewerSidecar
+from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.maintenance.findings import Checked, Finding
 from durable_streams.maintenance.stream_check import StreamCheck
 
@@ -74,7 +75,7 @@ def _directory(disk: Disk, path: Path, *, full: bool) -> Iterator[str]:
 
 def _stream(disk: Disk, path: Path) -> Iterator[str]:
     findings: list[Finding] = []
-    check = StreamCheck(disk, path, "", findings.append)
+    check = StreamCheck(disk, path, None, findings.append)
     checked = Checked()
     check.run(checked)
     if check.sidecar is not None:
@@ -153,11 +154,13 @@ def _journal(data: bytes, *, full: bool) -> Iterator[str]:
 
 def _record(record: fmt.Record, *, full: bool) -> str:
     kind = type(record).__name__.removesuffix("Record").lower()
-    text = f"{kind} {record.path!r} {record.id}"
+    text = f"{kind} {stored_text(record.path)!r} {record.id}"
     fields = msgspec.structs.asdict(record)
-    for name in ("segment", "position", "index_position", "version", "fork_id", "fork_path"):
+    for name in ("segment", "position", "index_position", "version", "fork_id"):
         if name in fields:
             text += f", {name} {fields[name]}"
+    if isinstance(record, fmt.ForkRecord):
+        text += f", fork_path {stored_text(record.fork_path)}"
     for name in ("sidecar", "index", "data"):
         content = fields.get(name)
         if content:

@@ -44,7 +44,8 @@ class Finding:
     """One thing out of the ordinary.
 
     ``file``: where, as a path on this machine.  ``place``: a line or a byte in it, or empty.
-    ``stream``: the stream's URL path, empty if none is concerned.  ``meaning``: for its readers.
+    ``stream``: the text of the stream's path, empty if none is concerned.  ``meaning``: for its
+    readers.
     """
 
     level: Level

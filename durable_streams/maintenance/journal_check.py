@@ -22,6 +22,7 @@ from durable_streams.filestore.files.stream_files import (
 )
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import journal as fmt
+from durable_streams.filestore.format.stored_path import pack_path, stored_text
 from durable_streams.maintenance.findings import Finding, Level, refused
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class JournalCheck:
             try:
                 if not self._is_in_files(path, stream_id, claim):
                     continues = claim.waits and self._continues(path, stream_id, claim)
-                    (waiting if continues else stale).append(path)
+                    (waiting if continues else stale).append(stored_text(path))
             except (OSError, ValueError):
                 continue  # the check of the stream tells
         if waiting:
@@ -179,7 +180,7 @@ class JournalCheck:
             self._find(Level.TORN, text, meaning)
 
     def _is_in_files(self, path: str, stream_id: str, claim: _Claim) -> bool:
-        disk, home = self._layout.disk, self._layout.stream_directory(path)
+        disk, home = self._layout.disk, self._layout.home_of(path)
         if not claim.end:
             return disk.is_directory(home)
         status = disk.status(f"{home}/{names.segment_file(claim.segment, stream_id)}")
@@ -187,7 +188,7 @@ class JournalCheck:
 
     def _continues(self, path: str, stream_id: str, claim: _Claim) -> bool:
         """Whether what waits for a stream continues its files."""
-        disk, home = self._layout.disk, self._layout.stream_directory(path)
+        disk, home = self._layout.disk, self._layout.home_of(path)
         try:
             sidecar = load_sidecar(disk, home)
         except NewerFiles:
@@ -207,8 +208,9 @@ class JournalCheck:
 
 
 def _keys(check: StreamCheck) -> set[tuple[str, str]]:
-    """Path and id of the streams whose files are in a directory."""
-    return {(check.stream, owner) for owner in check.owners}
+    """Stored path and id of the streams whose files are in a directory."""
+    stored = "" if check.path is None else pack_path(check.path)
+    return {(stored, owner) for owner in check.owners}
 
 
 def _place_before(record: fmt.AppendRecord) -> Tail:

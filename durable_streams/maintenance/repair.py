@@ -151,7 +151,7 @@ def _ignore(_finding: Finding) -> None:
 
 
 def _repair_of(layout: Layout, home: Path, check: StreamCheck) -> Repair:
-    stream = layout.stream_path(home) or home.name
+    stream = check.stream or home.name
     if check.sidecar is None:
         back = f"put {names.SIDECAR} back if you have it, else " if check.incomplete else ""
         text = f"stream {stream}: no sidecar tells what it is; {back}move it aside whole"

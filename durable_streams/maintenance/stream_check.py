@@ -27,6 +27,7 @@ from durable_streams.filestore.format.index import BadLine, NewerIndex, Opening
 from durable_streams.maintenance.findings import Checked, Finding, Level, refused
 from durable_streams.maintenance.proved_end import End
 from durable_streams.maintenance.segment_reader import SegmentReader
+from durable_streams.model.paths import path_text
 from durable_streams.model.tokens import parse_offset
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import Disk
     from durable_streams.filestore.files.missing import Files
     from durable_streams.filestore.format.sidecar import Sidecar
+    from durable_streams.model.paths import StreamPath
 
 
 class _Stop(Exception):
@@ -48,6 +50,7 @@ class _Stop(Exception):
 class StreamCheck:
     """The check of one stream's directory; ``sidecar`` and ``end`` tell what was proved.
 
+    ``path``: the stream's, None where its directory has the name of none; ``stream``: its text.
     ``sidecar`` is None where it is missing or damaged; nothing else can be checked then.
     ``incomplete``: what is gone, not reported yet, as the journal may have it; ``missing``: the
     same for the storage, None for a sidecar.  ``owners``: ids of the streams it is about.
@@ -55,11 +58,16 @@ class StreamCheck:
     """
 
     def __init__(
-        self, disk: Disk, directory: Path, stream: str, report: Callable[[Finding], None]
+        self,
+        disk: Disk,
+        directory: Path,
+        path: StreamPath | None,
+        report: Callable[[Finding], None],
     ) -> None:
         self._disk = disk
         self._directory = directory
-        self.stream = stream
+        self.path = path
+        self.stream = "" if path is None else path_text(path)
         self._report = report
         self._reading = directory
         self.sidecar: Sidecar | None = None

@@ -47,7 +47,7 @@ def verify(
 
     root = absolute(directory)
     if _is_stream(disk, root):
-        check = StreamCheck(disk, root, "", count)
+        check = StreamCheck(disk, root, None, count)
         check.run(checked)
         if check.incomplete is not None:
             count(check.incomplete)
@@ -109,6 +109,6 @@ def check_stream(layout: Layout, home: Path, checked: Checked, report: Report) -
     path = layout.stream_path(home)
     if path is None:
         report(Finding(Level.WARNING, home, "its name is no stream's path", meaning="not served"))
-    check = StreamCheck(layout.disk, home, path or "", report)
+    check = StreamCheck(layout.disk, home, path, report)
     check.run(checked)
     return check

@@ -9,6 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
 
 
 class Lifetime(msgspec.Struct, frozen=True, gc=False):
@@ -29,7 +30,7 @@ FOREVER = Lifetime()
 class ForkRequest(msgspec.Struct, frozen=True, gc=False):
     """The fork headers of a PUT, as requested (``offset`` omitted: the source's tail)."""
 
-    source: str
+    source: StreamPath
     offset: Offset | None = None
     sub_offset: int = 0
 
@@ -49,7 +50,7 @@ class ProducerClaim(msgspec.Struct, frozen=True, gc=False):
 class Create(msgspec.Struct, frozen=True, gc=False):
     """PUT. ``content_type`` is normalised; None: the header was missing or empty."""
 
-    path: str
+    path: StreamPath
     content_type: str | None = None
     lifetime: Lifetime = FOREVER
     closed: bool = False
@@ -62,7 +63,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     That is refused as soon as there is a body; a close without one has no use for it.
     """
 
-    path: str
+    path: StreamPath
     content_type: str | None = None
     close: bool = False
     producer: ProducerClaim | None = None
@@ -72,13 +73,13 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 class Delete(msgspec.Struct, frozen=True, gc=False):
     """DELETE."""
 
-    path: str
+    path: StreamPath
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
     """HEAD."""
 
-    path: str
+    path: StreamPath
 
 
 class Live(Enum):
@@ -95,7 +96,7 @@ class Read(msgspec.Struct, frozen=True, gc=False):
     ``resumed``: ``start`` is the ``Last-Event-ID`` of an event stream.
     """
 
-    path: str
+    path: StreamPath
     start: Offset | Start
     live: Live = Live.NO
     cursor: int | None = None

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from durable_streams.model.commands import Lifetime
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset
+    from durable_streams.model.paths import StreamPath
 
 
 class StreamInfo(msgspec.Struct, frozen=True):
     """The metadata of a stream; times are milliseconds since 1970."""
 
-    path: str
+    path: StreamPath
     id: str
     content_type: str
     tail: Offset
@@ -73,8 +74,8 @@ class StreamRef(Protocol):
         """Identity of this incarnation of the stream."""
 
     @property
-    def path(self) -> str:
-        """Decoded path."""
+    def path(self) -> StreamPath:
+        """Where it is."""
 
     @property
     def content_type(self) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from durable_streams.model.commands import FOREVER, Lifetime
 from durable_streams.model.errors import StreamExists
+from durable_streams.model.paths import path_text
 from durable_streams.rules.media_type import DEFAULT, same
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def matches(existing: Identity, command: Create) -> None:
         or _fork_difference(existing.fork, command.fork)
     )
     if difference is not None:
-        raise StreamExists(command.path, difference)
+        raise StreamExists(path_text(command.path), difference)
 
 
 def fork_lifetime(source: Lifetime, requested: Lifetime) -> Lifetime:
@@ -88,9 +89,12 @@ def _fork_difference(existing: ForkRequest | None, requested: ForkRequest | None
     if existing is None or requested is None:
         if existing is requested:
             return None
-        return "it is no fork" if existing is None else f"it is a fork of {existing.source!r}"
+        if existing is None:
+            return "it is no fork"
+        return f"it is a fork of {path_text(existing.source)!r}"
     if existing.source != requested.source:
-        return f"it is a fork of {existing.source!r}, not of {requested.source!r}"
+        one, other = path_text(existing.source), path_text(requested.source)
+        return f"it is a fork of {one!r}, not of {other!r}"
     if requested.offset is not None and existing.offset != requested.offset:
         forked_at = "the tail" if existing.offset is None else existing.offset.token
         return f"it was forked at {forked_at}, not at {requested.offset.token}"

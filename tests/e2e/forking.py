@@ -241,7 +241,7 @@ async def use(data_dir: Path) -> None:
     async with durable_streams.open(data_dir) as streams:
         await streams.create("s", data=b"data")
         engine = streams.engine
-        chunk = await engine.read(await engine.open("s"), Start.BEGINNING)
+        chunk = await engine.read(await engine.open(("s",)), Start.BEGINNING)
         calls = {**method_calls(streams), "engine.close": engine.close}
 
         async def all_refused() -> None:

@@ -173,7 +173,7 @@ async def test_a_journal_of_another_server_changes_no_stream_of_a_copy(
 async def test_a_stream_that_was_created_again_during_the_copy_is_one_of_the_two_or_absent(
     journal: str, sidecar: str, files: tuple[str, ...], tmp_path: Path
 ) -> None:
-    home = f"streams/{names.directory_of('s')}"
+    home = "streams/" + names.directory_of(("s",))
     mixed = tmp_path / "mixed"
     contents = {"older": b"older." * 60, "younger": b"younger." * 39}
     async with durable_streams.open(tmp_path / "data", SEGMENTS) as streams:

@@ -12,6 +12,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import StorageFailed
 from durable_streams.model.offsets import Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
@@ -49,9 +50,9 @@ async def test_a_producer_retries_what_a_failed_sync_left_open_and_it_is_stored_
 ) -> None:
     disk = StagedDisk()
     engine = await FileStore.at(data_dir, Settings(), disk)
-    await engine.create(Create("a", "text/plain"), b"first")
+    await engine.create(Create(("a",), "text/plain"), b"first")
     disk.fail("sync", errno.EIO, times=1)
-    command = Append("a", "text/plain", producer=ProducerClaim("p", 0, 0))
+    command = Append(("a",), "text/plain", producer=ProducerClaim("p", 0, 0))
     with pytest.raises(StorageFailed):
         await engine.append(command, b" and second")
     await engine.close()
@@ -116,7 +117,7 @@ async def again(data_dir: Path, path: str) -> bytes:
     """What the next server finds in a stream."""
     engine = await FileStore.at(data_dir, Settings())
     try:
-        chunk = await engine.read(await engine.open(path), Start.BEGINNING)
+        chunk = await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
         data = b"".join(part for part in chunk.parts if isinstance(part, bytes))
         chunk.release()
         return data

@@ -93,7 +93,7 @@ def test_a_mutated_line_is_told_from_the_one_written(fresh: bytes, at: int, drop
 def test_no_two_paths_share_a_directory_whatever_the_file_system_folds(
     one: list[str], two: list[str]
 ) -> None:
-    paths = ["/".join(one), "/".join(two)]
+    paths = [tuple(one), tuple(two)]
     directories = [names.directory_of(path) for path in paths]
     assert [names.path_of(directory) for directory in directories] == paths
     folded = {unicodedata.normalize("NFC", directory).casefold() for directory in directories}

@@ -29,6 +29,7 @@ from durable_streams.maintenance.verify import verify
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import DataDirectoryError, StreamDamaged, StreamError
 from durable_streams.model.offsets import Offset, Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import MIB, Settings
 from tests.copying import copy_live
 from tools.inside import in_files
@@ -156,10 +157,12 @@ def test_a_journal_whose_checksums_are_right_and_whose_records_are_not_is_refuse
 async def write_streams(engine: FileStore) -> None:
     """Three streams with several segments, producers and a close."""
     for path in ("a", "b", "n/c"):
-        await engine.create(Create(path, TEXT), b"")
+        await engine.create(Create(parse_path_text(path), TEXT), b"")
         for n in range(12):
             claim = ProducerClaim("p", 0, n) if path != "b" else None
-            command = Append(path, TEXT, path == "n/c" and n == 11, claim, f"{n:04d}")
+            command = Append(
+                parse_path_text(path), TEXT, path == "n/c" and n == 11, claim, f"{n:04d}"
+            )
             await engine.append(command, b"%s-%d;" % (path.encode(), n) * 5)
 
 
@@ -192,7 +195,7 @@ async def both(written: Path, killed: Path) -> None:
 
 
 async def content(engine: FileStore, path: str) -> bytes:
-    stream = await engine.open(path)
+    stream = await engine.open(parse_path_text(path))
     data, at_tail = b"", False
     where: Offset | Start = Start.BEGINNING
     while not at_tail:
@@ -228,7 +231,7 @@ def mutate_file(rng: random.Random, file: Path) -> None:
 
 
 def files_of(data: Path, path: str) -> list[Path]:
-    return sorted((data / "streams" / names.directory_of(path)).iterdir())
+    return sorted((data / "streams" / names.directory_of(parse_path_text(path))).iterdir())
 
 
 @pytest.mark.parametrize("state", ["written", "killed"])
@@ -256,8 +259,8 @@ async def test_a_mutated_stream_is_served_in_part_or_refused_and_the_others_are_
                 found = b""
             assert len(found) <= len(whole("a")), seed
             with suppress(StreamError, OSError):
-                await engine.append(Append("a", TEXT), b"more")
-            await engine.append(Append("b", TEXT), b"more")
+                await engine.append(Append(("a",), TEXT), b"more")
+            await engine.append(Append(("b",), TEXT), b"more")
             assert await content(engine, "b") == whole("b") + b"more"
         finally:
             await engine.close()
@@ -268,7 +271,7 @@ def look_through(data: Path) -> None:
     """The tools show and check it; opening a stream finds it, none, or damage."""
     list(dump_all(data))
     verify(data, lambda _finding: None)
-    home = data / "streams" / names.directory_of("a")
+    home = data / "streams" / names.directory_of(("a",))
     for checks in (False, True):
         try:
             load(Disk(), home, verify=checks)
@@ -357,7 +360,7 @@ async def test_a_directory_whose_every_file_is_garbage_starts_and_serves_what_is
         for path in ("a", "b", "n/c"):
             with pytest.raises(StreamDamaged):
                 await content(engine, path)
-        await engine.create(Create("new", TEXT), b"fine")
+        await engine.create(Create(("new",), TEXT), b"fine")
         assert await content(engine, "new") == b"fine"
     finally:
         await engine.close()

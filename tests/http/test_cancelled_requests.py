@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from durable_streams.model.commands import Append
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB, HttpSettings, Settings
 from tools.cancelling import Cut, When, nothing_held, tasks
 from tools.descriptors import open_now, sockets
@@ -64,7 +65,9 @@ async def send_news(server: RunningServer, path: str, answer: asyncio.Task[bytes
     while not answer.done():
         stream = loaded(server.engine, path)
         if stream is not None and stream.audience:
-            await server.engine.append(Append(path, "text/plain", close=True), b"news")
+            await server.engine.append(
+                Append(parse_path_text(path), "text/plain", close=True), b"news"
+            )
             return
         await asyncio.sleep(0)
 

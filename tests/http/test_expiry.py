@@ -43,7 +43,7 @@ async def test_a_stream_with_a_live_reader_does_not_expire_and_then_lives_its_tt
     clock = Clock(either, monkeypatch)
     reader, writer = await either.connect(), await either.connect()
     await create(writer, "a", b"", Stream_TTL=str(TTL_S))
-    stream = await either.engine._find("a")
+    stream = await either.engine._find(("a",))
     if mode == "sse":
         await open_events(reader, "a?offset=now&live=sse")
     else:
@@ -93,7 +93,7 @@ async def test_no_cache_may_keep_a_piece_for_longer_than_its_stream_lives(
     await create(client, "neither", b"1234")
     for path in ("ttl", "expiry", "neither"):
         await append(client, path, b"5678")
-    end_ms = (await server.engine._find("expiry")).ends_at_ms(0)
+    end_ms = (await server.engine._find(("expiry",))).ends_at_ms(0)
     assert end_ms is not None
     clock.passes((end_ms - now_ms(server.engine)) / 1000 - 60.5)
     await create(client, "ttl", b"1234", Stream_TTL="100")  # the one before has expired

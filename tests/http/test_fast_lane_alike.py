@@ -125,7 +125,7 @@ CASES: Final = {
         request(target="/v1/stream/new/NAME"),
         create(lines=("Content-Type: text/plain", "Stream-Closed: true")),
         create(b"x" * 70_000),
-        create(lines=("Content-Type: text/plain",), name="b%2Fc"),
+        create(lines=("Content-Type: text/plain",), name="NAME%2Fc"),
         read().replace(b"PATH", b"/v1/stream/new/NAME"),
     ],
     "creates with a lifetime": [

@@ -90,11 +90,11 @@ async def test_the_fields_of_another_target_are_not_parsed_again() -> None:
     first = b"PUT /v1/stream/a HTTP/1.1\r\nHost: b\r\nContent-Type: text/plain\r\n\r\n"
     known = server.read(first)
     assert known is not None
-    assert known.command == Create("a", "text/plain")
+    assert known.command == Create(("a",), "text/plain")
     assert known.headers is not None
     server._request = None  # type: ignore[assignment,method-assign]
     again = server.read(first.replace(b"/a ", b"/c "))
-    assert again == RequestHead(Create("c", "text/plain"), 0, known.headers, "/v1/stream/c")
+    assert again == RequestHead(Create(("c",), "text/plain"), 0, known.headers, "/v1/stream/c")
 
 
 async def test_a_producers_next_number_is_not_parsed_again() -> None:
@@ -107,7 +107,7 @@ async def test_a_producers_next_number_is_not_parsed_again() -> None:
     server._parse = None  # type: ignore[assignment,method-assign]
     again = server.read(head.replace(b"Seq: 4", b"Seq: 15"))
     claim = ProducerClaim("p", 3, 15)
-    assert again == RequestHead(Append("a", "text/plain", producer=claim), 1)
+    assert again == RequestHead(Append(("a",), "text/plain", producer=claim), 1)
 
 
 async def test_few_heads_are_remembered() -> None:

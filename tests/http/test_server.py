@@ -52,6 +52,34 @@ async def test_a_stream_is_created_written_read_and_deleted_on_one_connection(
         assert "connection" not in answer.headers
 
 
+async def test_a_segment_with_a_slash_in_it_names_a_stream_of_its_own(
+    server: RunningServer,
+) -> None:
+    client = await server.connect()
+    for path in ("runs%2F1", "runs/1", "runs%252F1"):
+        created = await client.request("PUT", path, path.encode(), TEXT)
+        assert created.status == 201
+        assert created.headers["location"] == f"http://example.test/v1/stream/{path}"
+    again = await client.request("PUT", "runs%2f1", b"", TEXT)
+    assert again.status == 200
+    assert again.headers["location"] == "http://example.test/v1/stream/runs%2F1"
+    headers = {"Stream-Forked-From": "/v1/stream/runs%2F1"}
+    forked = await client.request("PUT", "copies/runs%2F1", b"", headers)
+    assert forked.status == 201
+    assert (await client.request("POST", "copies/runs%2F1", b", copied", TEXT)).status == 204
+    assert (await client.request("DELETE", "runs%2F1")).status == 204
+    assert (await client.request("GET", "runs%2F1")).status == 410
+    for path, content in (
+        ("runs/1", b"runs/1"),
+        ("runs%252F1", b"runs%252F1"),
+        ("copies/runs%2F1", b"runs%2F1, copied"),
+    ):
+        assert (await client.request("GET", path)).body == content
+    missing = await client.request("GET", "copies%2Fruns/1")
+    assert missing.status == 404
+    assert b"'copies%2Fruns/1'" in missing.body
+
+
 async def test_json_comes_back_as_one_array(server: RunningServer) -> None:
     await server.create("j", "application/json", b'[{"a": 1},2]')
     client = await server.connect()
@@ -115,7 +143,7 @@ async def test_what_is_no_http_gets_its_4xx_with_the_common_headers_and_no_trace
         ("GET", "/v1/stream/a//b", 400),
         ("GET", "/v1/stream/../a", 400),
         ("GET", "/v1/stream/%2e%2e/a", 400),
-        ("GET", "/v1/stream/a%2fb", 400),
+        ("GET", "/v1/stream/a%2fb", 404),
         ("GET", "/v1/stream/a%00", 400),
         ("GET", "/v1/stream/%ff", 400),
         ("GET", "/v1/stream/__ds/x", 400),
@@ -407,7 +435,7 @@ async def test_one_producer_too_many_is_told_the_limit_and_what_to_do(serve: Ser
 
     for number in range(most):
         claim = ProducerClaim(f"{number:0250}", 0, 0)
-        decided = server.engine.append_now(Append("s", "text/plain", producer=claim), b"x")
+        decided = server.engine.append_now(Append(("s",), "text/plain", producer=claim), b"x")
         assert decided is not None
     client = await server.connect()
     assert (await client.request("POST", "s", b"x", claimed(0))).status == 204

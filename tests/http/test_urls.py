@@ -51,7 +51,7 @@ def test_a_target_is_split_into_path_and_query(target: str, expected: tuple[str,
 def test_a_location_is_what_the_client_sees(headers: dict[str, str], origin: str) -> None:
     request = make_mocked_request("PUT", "/", {"Host": "example.test"} | headers)
     assert (
-        stream_url("/", request.headers, request.protocol, "/v1/stream", "a b/ü")
+        stream_url("/", request.headers, request.protocol, "/v1/stream", ("a b", "ü"))
         == f"{origin}/v1/stream/a%20b/%C3%BC"
     )
 
@@ -79,7 +79,7 @@ def test_headers_that_say_more_than_a_scheme_or_a_host_are_ignored(
     headers: dict[str, str],
 ) -> None:
     request = make_mocked_request("PUT", "/", {"Host": "example.test"} | headers)
-    assert stream_url("/", request.headers, request.protocol, "", "a") == "http://example.test/a"
+    assert stream_url("/", request.headers, request.protocol, "", ("a",)) == "http://example.test/a"
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_a_target_that_is_a_whole_url_wins_over_the_host_header(
 ) -> None:
     request = make_mocked_request("PUT", "/", {"Host": "example.test"} | headers)
     connection = SimpleNamespace(ssl_context=None, sockname=("127.0.0.1", 80))
-    assert stream_url(target, request.headers, connection, "", "a") == f"{origin}/a"  # type: ignore[arg-type]
+    assert stream_url(target, request.headers, connection, "", ("a",)) == f"{origin}/a"  # type: ignore[arg-type]
 
 
 def test_without_any_usable_host_the_location_is_still_one() -> None:
     request = make_mocked_request("PUT", "/", {"Host": "<script>"})
-    assert stream_url("/", request.headers, request.protocol, "", "a").startswith("http://")
-    assert "<" not in stream_url("/", request.headers, request.protocol, "", "a")
+    assert stream_url("/", request.headers, request.protocol, "", ("a",)).startswith("http://")
+    assert "<" not in stream_url("/", request.headers, request.protocol, "", ("a",))

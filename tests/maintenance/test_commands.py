@@ -1,5 +1,6 @@
 """The verbs as a person runs them."""
 
+import asyncio
 import json
 import os
 import pty
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import durable_streams
 from tests.conftest import StartServer
 from tools.server_process import ROOT
 
@@ -119,6 +121,19 @@ def test_dump_prints_each_kind_of_file(data: Path) -> None:
     assert "generation 1, from batch 1 on" in journal
     assert "create 'bytes'" in journal
     assert "producer 'writer': epoch 1, sequence 7" in run("dump", data / "streams/chat/room@")[1]
+
+
+def test_dump_spells_paths_as_text(tmp_path: Path) -> None:
+    async def fill() -> None:
+        async with durable_streams.open(tmp_path / "data") as streams:
+            await streams.create("runs%2F1", data=b"one")
+            await streams.fork("copies/runs%2F1", "runs%2F1")
+
+    asyncio.run(fill())
+    journal = run("dump", tmp_path / "data")[1]
+    assert "create 'runs%2F1'" in journal
+    assert "adopt 'copies/runs%2F1'" in journal
+    assert "fork_path copies/runs%2F1" in journal
 
 
 def test_dump_shows_content_whole_on_demand(data: Path) -> None:

@@ -138,7 +138,7 @@ def cut_history(directory: DataDirectory) -> History:
     ]
     applied(directory, *records)
     journaled(directory, *records)
-    [segment, _] = sorted(Path(directory.stream_directory("s")).glob("*.seg"))
+    [segment, _] = sorted(Path(directory.stream_directory(("s",))).glob("*.seg"))
     segment.write_bytes(b"one.tw")
     return history
 
@@ -204,8 +204,8 @@ async def test_appends_that_wait_for_a_stream_that_is_gone_are_not_promised(
     disk = StagedDisk()
     engine = await FileStore.at(data, Settings(), disk)
     disk.hold("pwrite", ".idx")
-    await engine.create(Create("new", "text/plain"), b"first")
-    await engine.append(Append("empty", "application/octet-stream"), b"x")
+    await engine.create(Create(("new",), "text/plain"), b"first")
+    await engine.append(Append(("empty",), "application/octet-stream"), b"x")
     copy = copy_live(data, tmp_path / "copy")
     disk.heal()
     await engine.close()

@@ -100,7 +100,7 @@ async def test_a_directory_of_format_1_goes_on_in_format_2(tmp_path: Path) -> No
         assert (await streams.append("bytes", b"more.", producer=claim)).duplicate
         assert (await streams.append("bytes", b"x", producer=ProducerClaim("p", 0, 1))).duplicate
         await streams.append("bytes", b"most.")
-    indexes = sorted((data / "streams" / names.directory_of("bytes")).glob("*.idx"))
+    indexes = sorted((data / "streams" / names.directory_of(("bytes",))).glob("*.idx"))
     openings = [unpack_opening(path.read_bytes().splitlines()[0])[0] for path in indexes]
     assert [opening.index for opening in openings] == [1, 1, 2, 2]
     assert openings[2].producers == {"p": ProducerState(0, 1, 1795484761979)}

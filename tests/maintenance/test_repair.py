@@ -12,6 +12,7 @@ from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.maintenance.repair import Outcome, repair
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.errors import DataDirectoryError, StreamDamaged
+from durable_streams.model.paths import parse_path_text
 from tests.maintenance.conftest import SETTINGS, is_sound
 from tests.maintenance.unreadable import UnreadableDisk
 from tests.tags import assert_agree, tags
@@ -19,7 +20,7 @@ from tools.inside import in_files
 
 
 def home(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(path)
+    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 def flip(file: Path, position: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import durable_streams
 from durable_streams.filestore.files import names
 from durable_streams.filestore.store import FileStore
 from durable_streams.maintenance.findings import Checked, Finding, Level, State
@@ -13,6 +14,7 @@ from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import DataDirectoryError
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import StagedDisk
@@ -33,7 +35,7 @@ def damage_of(directory: Path) -> list[Finding]:
 
 
 def home(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(path)
+    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 def test_a_sound_directory_has_nothing_out_of_the_ordinary(data: Path) -> None:
@@ -75,6 +77,23 @@ def test_what_is_no_mark_of_a_fork_is_noted(data: Path) -> None:
     (marks / "stranger").write_bytes(b"")
     _, [finding] = findings_of(data)
     assert (finding.level, finding.file) == (Level.NOTE, marks / "stranger")
+
+
+def test_a_stream_is_named_by_the_text_of_its_path(tmp_path: Path) -> None:
+    async def fill() -> None:
+        async with durable_streams.open(tmp_path) as streams:
+            await streams.create("runs%2F1", data=b"one")
+            await streams.append("runs%2F1", b"two")
+
+    asyncio.run(fill())
+    [segment] = home(tmp_path, "runs%2F1").glob("*.seg")
+    assert segment.parent.name == "runs%2f1@"
+    segment.write_bytes(b"onetwX")
+    [finding] = damage_of(tmp_path)
+    assert finding.stream == "runs%2F1"
+    repair(tmp_path, lambda _text: None, apply=True)
+    checked, _ = findings_of(tmp_path)
+    assert (is_sound(checked), checked.data_bytes) == (True, 3)
 
 
 def test_verifying_changes_nothing(data: Path) -> None:
@@ -163,10 +182,10 @@ async def test_what_is_in_the_journal_only_is_noted_until_a_start_has_put_it_in_
     disk.hold("pwrite", ".idx")
     bytes_type = "application/octet-stream"
     for path in ("new", "other", "deleted"):
-        await engine.create(Create(path, bytes_type), b"first")
-    await engine.create(Create("nothing-in-it", bytes_type), b"")
-    await engine.append(Append("new", bytes_type), b"second")
-    await engine.delete("deleted")
+        await engine.create(Create(parse_path_text(path), bytes_type), b"first")
+    await engine.create(Create(("nothing-in-it",), bytes_type), b"")
+    await engine.append(Append(("new",), bytes_type), b"second")
+    await engine.delete(("deleted",))
     copy = copy_live(data, tmp_path / "copy")
     disk.heal()
     await engine.close()

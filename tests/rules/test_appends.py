@@ -26,8 +26,8 @@ OPEN = WriterState("text/plain", Tail(0, 5, 0, b""))
 CLAIM = ProducerClaim("p", 0, 3)
 CLOSED = msgspec.structs.replace(OPEN, closed=True)
 CLOSED_BY_CLAIM = msgspec.structs.replace(CLOSED, closed_by=CLAIM)
-TEXT = Append("s", "text/plain")
-CLOSE = Append("s", close=True)
+TEXT = Append(("s",), "text/plain")
+CLOSE = Append(("s",), close=True)
 
 
 def test_an_append_without_body_must_close() -> None:
@@ -48,7 +48,7 @@ def test_a_body_needs_a_content_type() -> None:
         (TEXT, True, Write(closes=False, has_data=True)),
         (CLOSE, False, Write(closes=True, has_data=False)),
         (msgspec.structs.replace(TEXT, close=True), True, Write(closes=True, has_data=True)),
-        (Append("s", "image/png", close=True), False, Write(closes=True, has_data=False)),
+        (Append(("s",), "image/png", close=True), False, Write(closes=True, has_data=False)),
     ],
 )
 def test_an_open_stream_takes_data_and_closes(
@@ -64,7 +64,7 @@ def test_a_plain_close_of_a_closed_stream_is_a_repeat() -> None:
 
 @pytest.mark.parametrize("has_body", [True, False])
 def test_the_closing_request_can_be_repeated(has_body: bool) -> None:
-    command = Append("s", "text/plain", close=True, producer=CLAIM)
+    command = Append(("s",), "text/plain", close=True, producer=CLAIM)
     state = ProducerState(0, 3)
     assert decide_append(CLOSED_BY_CLAIM, state, command, has_body) == Repeat((0, 3))
 
@@ -85,25 +85,25 @@ def test_the_closing_request_can_be_repeated(has_body: bool) -> None:
 def test_a_closed_stream_refuses_everything_else_and_says_where_it_ends(
     state: WriterState, claim: ProducerClaim | None, has_body: bool
 ) -> None:
-    command = Append("s", "text/plain", close=True, producer=claim)
+    command = Append(("s",), "text/plain", close=True, producer=claim)
     with pytest.raises(StreamClosed) as caught:
         decide_append(state, ProducerState(0, 3), command, has_body)
     assert caught.value.tail == Offset(0, 5)
 
 
 def test_an_accepted_sequence_of_a_closed_stream_is_no_duplicate_any_more() -> None:
-    command = Append("s", "text/plain", producer=ProducerClaim("p", 0, 1))
+    command = Append(("s",), "text/plain", producer=ProducerClaim("p", 0, 1))
     with pytest.raises(StreamClosed):
         decide_append(CLOSED_BY_CLAIM, ProducerState(0, 3), command, has_body=True)
 
 
 def test_closed_comes_before_the_content_type() -> None:
     with pytest.raises(StreamClosed):
-        decide_append(CLOSED, None, Append("s", "image/png"), has_body=True)
+        decide_append(CLOSED, None, Append(("s",), "image/png"), has_body=True)
 
 
 def test_the_content_type_comes_before_the_producer() -> None:
-    command = Append("s", "image/png", producer=CLAIM)
+    command = Append(("s",), "image/png", producer=CLAIM)
     with pytest.raises(ContentTypeMismatch) as caught:
         decide_append(OPEN, ProducerState(0, 3), command, has_body=True)
     assert (caught.value.expected, caught.value.received) == ("text/plain", "image/png")
@@ -111,7 +111,7 @@ def test_the_content_type_comes_before_the_producer() -> None:
 
 def test_the_producer_comes_before_stream_seq() -> None:
     state = msgspec.structs.replace(OPEN, stream_seq="b")
-    command = Append("s", "text/plain", producer=CLAIM, stream_seq="a")
+    command = Append(("s",), "text/plain", producer=CLAIM, stream_seq="a")
     assert decide_append(state, ProducerState(0, 3), command, has_body=True) == Repeat((0, 3))
     with pytest.raises(ProducerGap):
         decide_append(state, None, command, has_body=True)
@@ -120,7 +120,7 @@ def test_the_producer_comes_before_stream_seq() -> None:
 def test_an_accepted_producer_still_has_to_increase_stream_seq() -> None:
     state = msgspec.structs.replace(OPEN, stream_seq="b")
     producer = ProducerState(0, 2)
-    command = Append("s", "text/plain", producer=CLAIM, stream_seq="c")
+    command = Append(("s",), "text/plain", producer=CLAIM, stream_seq="c")
     expected = Write(closes=False, has_data=True)
     assert decide_append(state, producer, command, has_body=True) == expected
     with pytest.raises(SequenceConflict):

@@ -17,6 +17,8 @@ from tests.error_samples import sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from durable_streams.model.paths import StreamPath
+
 TAIL = Offset(0, 5)
 TAIL_TOKEN = "0000000000000000_0000000000000005"
 
@@ -24,7 +26,7 @@ TAIL_TOKEN = "0000000000000000_0000000000000005"
 @dataclass
 class Stream:
     id: str = "id"
-    path: str = "s"
+    path: StreamPath = ("s",)
     content_type: str = "application/json"
     is_json: bool = True
 
@@ -38,7 +40,7 @@ FILE = File()
 
 
 def info(closed: bool = False, lifetime: Lifetime = FOREVER) -> StreamInfo:
-    return StreamInfo("s", "id", "text/plain", TAIL, closed, lifetime, created_ms=0)
+    return StreamInfo(("s",), "id", "text/plain", TAIL, closed, lifetime, created_ms=0)
 
 
 def chunk(*parts: bytes | FileSlice, at_tail: bool = True, closed: bool = False) -> Chunk:

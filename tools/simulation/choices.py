@@ -12,8 +12,12 @@ from tools.simulation.history import Fate, Incarnation, Wanted
 if TYPE_CHECKING:
     from random import Random
 
+    from durable_streams.model.paths import StreamPath
 
-def fork_request(random: Random, path: str, source: Incarnation) -> tuple[ForkRequest, Wanted]:
+
+def fork_request(
+    random: Random, path: StreamPath, source: Incarnation
+) -> tuple[ForkRequest, Wanted]:
     """Where to fork: at the tail, behind an append, or inside one."""
     known = [a for a in source.attempts.values() if a.fate is Fate.DONE and a.end is not None]
     chance = random.random()

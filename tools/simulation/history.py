@@ -21,6 +21,7 @@ from tools.simulation.contents import JSON
 
 if TYPE_CHECKING:
     from durable_streams.model.errors import StreamNotFound
+    from durable_streams.model.paths import StreamPath
 
 ENDS_ARE_FINAL: Final = True
 """Whether somebody who is told 404 or 410 while a DELETE is under way may rely on it."""
@@ -229,7 +230,7 @@ class Place:
     anybody ever asked for a fork of it.
     """
 
-    path: str
+    path: StreamPath
     lives: list[Incarnation] = field(default_factory=list)
     appends: list[Attempt] = field(default_factory=list)
     deletions: list[Deletion] = field(default_factory=list)

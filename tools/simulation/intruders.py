@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.filestore.files import names
 from durable_streams.model.errors import StorageFailed, StreamUnusable
+from durable_streams.model.paths import parse_path_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
     from durable_streams.filestore.files.disk import StrPath
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamRef
     from tools.simulation.disk import SimulatedDisk
 
@@ -73,8 +75,8 @@ class Intruders:
         self._pending: list[_Due] = []
         self._away: list[Away] = []
         self._moved: list[Away] = []
-        self._replaced: dict[str, int] = {}
-        self._taken: set[str] = set()
+        self._replaced: dict[StreamPath, int] = {}
+        self._taken: set[StreamPath] = set()
         self.took_journal = False
 
     def begin(self, disk: SimulatedDisk, now_ms: Callable[[], int]) -> None:
@@ -128,7 +130,7 @@ class Intruders:
             self._taken.add(stream.path)
             self._soon(partial(self._take, stream))
 
-    def _is_quiet(self, path: str) -> bool:
+    def _is_quiet(self, path: StreamPath) -> bool:
         """Whether nothing happened to a stream that the engine has yet to see."""
         before = self._now_ms() - _LOOKS_EVERY_MS
         return path not in self._taken and self._replaced.get(path, 0) < before
@@ -167,7 +169,7 @@ class Intruders:
     def explain(self, error: Exception) -> bool:
         """Whether an error may come from what they did."""
         if isinstance(error, StreamUnusable):
-            return error.path in self._taken
+            return parse_path_text(error.path) in self._taken
         return self.took_journal or (bool(self._taken) and not isinstance(error, StorageFailed))
 
     def put_everything_back(self, disk: SimulatedDisk) -> None:

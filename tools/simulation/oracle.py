@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.filestore.store import FileStore
+    from durable_streams.model.paths import StreamPath
     from tools.simulation.disk import SimulatedDisk
 
 
@@ -53,7 +54,7 @@ class Oracle:
     def __init__(self, disk: SimulatedDisk, data: Path) -> None:
         self.disk = disk
         self.checked = 0
-        self.places: dict[str, Place] = {}
+        self.places: dict[StreamPath, Place] = {}
         self.attempts: dict[int, Attempt] = {}
         self._data = data
         self._by_id: dict[str, Incarnation] = {}
@@ -62,11 +63,11 @@ class Oracle:
         self.failures: list[BaseException] = []
         self._lost = False
 
-    def place(self, path: str) -> Place:
+    def place(self, path: StreamPath) -> Place:
         """The place at a path."""
         return self.places.setdefault(path, Place(path))
 
-    def visit(self, path: str, now_ms: int) -> Visit:
+    def visit(self, path: StreamPath, now_ms: int) -> Visit:
         """A request is sent."""
         return Visit(self._clock, self.place(path), now_ms)
 
@@ -266,7 +267,7 @@ class Oracle:
 
     async def check(self, engine: FileStore, now_ms: Callable[[], int]) -> None:
         """Compare everything; settle what was open."""
-        missing: list[tuple[str, list[Incarnation]]] = []
+        missing: list[tuple[StreamPath, list[Incarnation]]] = []
         for path in sorted(self.places):
             place = self.places[path]
             before = list(place.lives)
@@ -281,7 +282,9 @@ class Oracle:
         self._lost = False
         self.checked += 1
 
-    def _check_nobody_needs(self, path: str, missing: list[Incarnation], now_ms: int) -> None:
+    def _check_nobody_needs(
+        self, path: StreamPath, missing: list[Incarnation], now_ms: int
+    ) -> None:
         """A stream that a living fork was made of is deleted at most for its readers."""
         for source in missing:
             for fork in source.forks:
@@ -294,7 +297,7 @@ class Oracle:
                 assert not needed, f"{path}: 404, and its fork {fork.command.path} lives"
 
     async def _check_place(
-        self, engine: FileStore, path: str, place: Place, now_ms: Callable[[], int]
+        self, engine: FileStore, path: StreamPath, place: Place, now_ms: Callable[[], int]
     ) -> None:
         visit = self.visit(path, now_ms())
         try:
@@ -329,7 +332,7 @@ class Oracle:
             await self._check_place(engine, path, place, now_ms)
 
     async def _check_content(
-        self, engine: FileStore, path: str, living: Incarnation, now_ms: Callable[[], int]
+        self, engine: FileStore, path: StreamPath, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
         runs, tail = await read(engine, await engine.open(path))
         living.use(now_ms(), surely=False)
@@ -358,7 +361,7 @@ class Oracle:
         living.closed_ms = 0
 
     async def _check_producers(
-        self, engine: FileStore, path: str, living: Incarnation, now_ms: Callable[[], int]
+        self, engine: FileStore, path: StreamPath, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
         """A retry is a duplicate, a gap is one, an old epoch is fenced off; nothing is stored.
 
@@ -398,7 +401,7 @@ class Oracle:
             living.use(now_ms(), surely=False)
 
     async def _check_retry(
-        self, engine: FileStore, path: str, living: Incarnation, last: Attempt
+        self, engine: FileStore, path: StreamPath, living: Incarnation, last: Attempt
     ) -> None:
         command = Append(path, living.content_type, producer=last.producer, close=last.closes)
         try:
@@ -409,7 +412,9 @@ class Oracle:
         else:
             assert again.duplicate, f"a retry of {last.producer} was accepted"
 
-    async def _check_stream_seq(self, engine: FileStore, path: str, living: Incarnation) -> None:
+    async def _check_stream_seq(
+        self, engine: FileStore, path: StreamPath, living: Incarnation
+    ) -> None:
         """What a writer claimed to have written last cannot be written again."""
         done = [a.stream_seq for a in living.attempts.values() if a.fate is Fate.DONE]
         last = max((seq for seq in done if seq is not None), default=None)

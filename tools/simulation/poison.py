@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.pipeline.operations import Operation
     from durable_streams.filestore.store import FileStore
+    from durable_streams.model.paths import StreamPath
 
 _NOT_TEXT = "\ud800"
 
@@ -38,8 +39,8 @@ class Poison:
         self._random = random
         self.active = random.random() < 0.15
         self._rate = random.choice((0.02, 0.2))
-        self.paths: set[str] = set()
-        self._sources: dict[str, set[str]] = {}
+        self.paths: set[StreamPath] = set()
+        self._sources: dict[StreamPath, set[StreamPath]] = {}
 
     def pour_into(self, engine: FileStore) -> None:
         """Spoil some of what comes by from now on."""
@@ -64,11 +65,11 @@ class Poison:
         first, *others = operation.records
         operation.records = (msgspec.structs.replace(first, **change), *others)
 
-    def fork(self, path: str, source: str) -> None:
+    def fork(self, path: StreamPath, source: StreamPath) -> None:
         """A fork is asked for: it fails with the creation or deletion of its source."""
         self._sources.setdefault(path, set()).add(source)
 
-    def explain(self, error: Exception, path: str) -> bool:
+    def explain(self, error: Exception, path: StreamPath) -> bool:
         """Whether a request at a path may have failed for it."""
         concerned = {path} | self._sources.get(path, set())
         return (

@@ -8,6 +8,7 @@ from durable_streams.model.errors import DiskFull, Overloaded
 from durable_streams.settings import MIB, Durability
 
 if TYPE_CHECKING:
+    from durable_streams.model.paths import StreamPath
     from durable_streams.settings import Settings
     from tools.simulation.faults import Faults
     from tools.simulation.intruders import Intruders
@@ -33,7 +34,7 @@ class Troubles(NamedTuple):
         """Whether writing may have ended for good."""
         return self.faults.fails or self.intruders.took_journal
 
-    def check(self, error: Exception, path: str, now_ms: int) -> None:
+    def check(self, error: Exception, path: StreamPath, now_ms: int) -> None:
         """Whether there is a reason for an error that a request at a path got."""
         if isinstance(error, Overloaded):
             small = self.settings.journal_file_bytes < MIB

@@ -38,6 +38,7 @@ from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files import file_systems, holder, names
 from durable_streams.filestore.files.child_processes import OwnProcess, no_fork
 from durable_streams.filestore.files.disk import FailedSync
+from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.model.errors import DataDirectoryError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.filestore.files.disk import Disk, Identity
+    from durable_streams.model.paths import StreamPath
 
 FORMAT: Final = 2
 READ_FORMATS: Final = frozenset({1, FORMAT})
@@ -75,12 +77,16 @@ class Layout:
         self.trash = root / "trash"
         self.aside = root / "aside"
 
-    def stream_directory(self, path: str) -> str:
-        """The directory of the stream at a URL path."""
+    def stream_directory(self, path: StreamPath) -> str:
+        """The directory of the stream at a path."""
         return f"{self._streams_text}/{names.directory_of(path)}"
 
-    def stream_path(self, directory: Path) -> str | None:
-        """The URL path of the stream in a directory below ``streams/``; None if it is no name."""
+    def home_of(self, stored: str) -> str:
+        """The directory of the stream at a path as records hold it."""
+        return self.stream_directory(unpack_path(stored))
+
+    def stream_path(self, directory: Path) -> StreamPath | None:
+        """The path of the stream in a directory below ``streams/``; None if it is no name."""
         return names.path_of(str(directory.relative_to(self.streams)))
 
     def stream_directories(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import StrPath
     from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.model.offsets import Offset
+    from durable_streams.model.paths import StreamPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class ForkPlan:
     ``last_messages``: messages of the append that ``point`` shortens, None if it ends one.
     """
 
-    source_path: str
+    source_path: StreamPath
     source_id: str
     sidecar: Sidecar
     point: Offset

@@ -2,9 +2,9 @@
 
 The directory of the stream with the id ``<id>`` has a directory ``<id>.forks`` once it was forked.
 In it is a file for each fork.  Its name is the fork's id, its content a line: the CRC-32 of that id
-and the fork's path (8 hex digits), a blank, and the path in UTF-8.  It is put there, by a journal
-record of its own, before the fork's directory is renamed into place, and removed with the fork's
-files.
+and the fork's path (8 hex digits), a blank, and the path in UTF-8, as ``stored_path`` has it.  It
+is put there, by a journal record of its own, before the fork's directory is renamed into place, and
+removed with the fork's files.
 
 A mark is a hint where to look.  It may outlive its fork, after a crash or in a copy whose files are
 of different moments, and in such a copy one may be missing.  So whether a fork lives is looked up
@@ -21,26 +21,28 @@ from typing import TYPE_CHECKING
 from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files import names
 from durable_streams.filestore.format.checksum import crc32
+from durable_streams.filestore.format.stored_path import unpack_path
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.files.disk import Disk, StrPath
+    from durable_streams.model.paths import StreamPath
 
 
-def pack_mark(fork_id: str, path: str) -> bytes:
-    """The content of a mark."""
-    return b"%08x %s\n" % (crc32((fork_id + path).encode()), path.encode())
+def pack_mark(fork_id: str, stored: str) -> bytes:
+    """The content of a mark of the fork at a stored path."""
+    return b"%08x %s\n" % (crc32((fork_id + stored).encode()), stored.encode())
 
 
-def unpack_mark(fork_id: str, data: bytes) -> str | None:
+def unpack_mark(fork_id: str, data: bytes) -> StreamPath | None:
     """The path of a fork; None if its mark is torn or damaged."""
     try:
-        path = data[9:-1].decode()
+        stored = data[9:-1].decode()
     except UnicodeDecodeError:
         return None
-    return path if data == pack_mark(fork_id, path) else None
+    return unpack_path(stored) if data == pack_mark(fork_id, stored) else None
 
 
 def is_forked(disk: Disk, directory: StrPath, stream_id: str) -> bool:
@@ -50,13 +52,13 @@ def is_forked(disk: Disk, directory: StrPath, stream_id: str) -> bool:
 
 def some_marks(
     disk: Disk, directory: StrPath, stream_id: str, most: int, known: Container[str]
-) -> list[tuple[str, str | None]]:
+) -> list[tuple[str, StreamPath | None]]:
     """Id and path of forks, of those among ``most`` marks that are not ``known``, in no order.
 
     The path is None where a mark is unreadable.
     """
     forks = f"{directory}/{names.forks_of(stream_id)}"
-    found: list[tuple[str, str | None]] = []
+    found: list[tuple[str, StreamPath | None]] = []
     for fork_id in disk.some_names(forks, most):
         if fork_id not in known:
             data = disks.read_file(disk, f"{forks}/{fork_id}") or b""
@@ -89,8 +91,8 @@ def carry_over(
         disk.make_directory(marks)
     missing = {
         fork_id: data
-        for fork_id, path in forks.items()
-        if disks.read_file(disk, f"{marks}/{fork_id}") != (data := pack_mark(fork_id, path))
+        for fork_id, stored in forks.items()
+        if disks.read_file(disk, f"{marks}/{fork_id}") != (data := pack_mark(fork_id, stored))
     }
     for fork_id, data in missing.items():
         disks.write_file(disk, directory.tmp / f"{fork_id}.mark", data)

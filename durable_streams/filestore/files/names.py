@@ -1,11 +1,11 @@
-"""Where a stream lives: URL paths as directory paths, reversible and readable.
+"""Where a stream lives: stream paths as directory paths, reversible and readable.
 
 A stream at ``chat/room-1`` is the directory ``streams/chat/room-1@``.  Per path segment:
 
 - ``a-z 0-9 - _ .`` stand for themselves, except a leading ``.``;
 - ``A-Z`` become ``+`` and the lower-case letter, so that nothing depends on the case of names;
-- every other byte of the UTF-8 form becomes ``%xx`` (which also survives file systems that
-  normalise Unicode); so does a leading ``.``: ``ls`` and globs see every stream;
+- every other byte of the UTF-8 form, a slash too, becomes ``%xx`` (which also survives file
+  systems that normalise Unicode); so does a leading ``.``: ``ls`` and globs see every stream;
 - a name longer than ``_CHUNK`` is cut into a chain of directories that end in ``~``.
 
 ``@`` (a stream) and ``~`` (continued) are produced by no character, so a stream and a namespace
@@ -15,15 +15,16 @@ of the same name, or a long name and another stream, never meet.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from durable_streams.model.paths import StreamPath
 
 _CHUNK: Final = 240  # the file systems' limit is 255 bytes a name; room for a suffix
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _STREAM: Final = "@"
 _CONTINUED: Final = "~"
-_AS_IT_IS: Final = re.compile(
-    r"[a-z0-9_-][a-z0-9._-]{0,239}(?:/[a-z0-9_-][a-z0-9._-]{0,239})*", re.ASCII
-)
+_AS_IT_IS: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,239}", re.ASCII)
 _UNIT: Final = re.compile(r"%([0-9a-f]{2})|\+([a-z])|([a-z0-9._-])", re.ASCII)
 _ID: Final = re.compile(r"[0-9a-f]{24}", re.ASCII)
 _FILE: Final = re.compile(r"([0-9]{16})-([0-9a-f]{24})\.(seg|idx)", re.ASCII)
@@ -52,20 +53,20 @@ def _chunks(segment: str) -> list[str]:
     return chunks
 
 
-def directory_of(path: str) -> str:
+def directory_of(path: StreamPath) -> str:
     """The directory of a stream, relative to ``streams/``, with ``/`` between names."""
-    if _AS_IT_IS.fullmatch(path):
-        return path + _STREAM
+    if all(map(_AS_IT_IS.fullmatch, path)):
+        return "/".join(path) + _STREAM
     names: list[str] = []
-    for segment in path.split("/"):
+    for segment in path:
         chunks = _chunks(segment)
         names.extend(chunk + _CONTINUED for chunk in chunks[:-1])
         names.append(chunks[-1])
     return "/".join(names) + _STREAM
 
 
-def path_of(directory: str) -> str | None:
-    """The stream path of a directory below ``streams/``; None if it is no stream's."""
+def path_of(directory: str) -> StreamPath | None:
+    """The path of the stream in a directory below ``streams/``; None if it is no stream's."""
     if not directory.endswith(_STREAM):
         return None
     segments: list[str] = []
@@ -75,11 +76,11 @@ def path_of(directory: str) -> str | None:
             pending += name[: -len(_CONTINUED)]
             continue
         decoded = _decode(pending + name)
-        if not decoded:
+        if not decoded or "\0" in decoded:
             return None
         segments.append(decoded)
         pending = ""
-    path = "/".join(segments)
+    path = tuple(segments)
     return path if not pending and directory_of(path) == directory else None
 
 
@@ -107,7 +108,7 @@ def is_stream_directory(name: str) -> bool:
     return name.endswith(_STREAM)
 
 
-def files_of(path: str, segment: int, stream_id: str) -> tuple[str, str]:
+def files_of(path: StreamPath, segment: int, stream_id: str) -> tuple[str, str]:
     """A segment file and its index file, relative to ``streams/``."""
     stem = f"{directory_of(path)}/{segment:016d}-{stream_id}"
     return stem + ".seg", stem + ".idx"

@@ -18,6 +18,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from durable_streams.filestore.format.stored_path import stored_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -29,7 +31,7 @@ HOMELESS_SHARE: Final = 4
 log = logging.getLogger("durable_streams.filestore.files")
 
 Key = tuple[str, str, int]
-"""Path and id of a stream, and the number of a segment."""
+"""Path of a stream, as it is stored, its id, and the number of a segment."""
 
 
 class OpenFile(NamedTuple):
@@ -105,7 +107,9 @@ class OpenPairs:
         self.overflowed, pair.dirty = self.overflowed or pair.dirty, False
         if len(self.homeless) > self._max_pairs // HOMELESS_SHARE:
             oldest = self.homeless[0]
-            log.error("stream %s: what was written to its files is given up", oldest.key[0])
+            log.error(
+                "stream %s: what was written to its files is given up", stored_text(oldest.key[0])
+            )
             self.let_homeless_go(oldest)
 
     def let_homeless_go(self, pair: Pair) -> None:
@@ -178,7 +182,7 @@ class OpenPairs:
             log.error(
                 "stream %s: what was written to its files could be put nowhere until the end: the "
                 "next start has only what the journal still has of it",
-                pair.key[0],
+                stored_text(pair.key[0]),
             )
         for pair in (*self._all(), *self.homeless):
             self._close(pair)

@@ -60,6 +60,7 @@ from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format.index import Tail
+from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.model.errors import DataDirectoryError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ log = logging.getLogger("durable_streams.filestore.files")
 
 
 StreamKey = tuple[str, str]
-"""Path and id of a stream."""
+"""Path of a stream, as it is stored, and its id."""
 
 
 @dataclass(slots=True)
@@ -261,7 +262,7 @@ class _Replay:
                 self._mend_sidecar(record)
 
     def _mend_sidecar(self, record: SidecarRecord) -> None:
-        directory = self._directory.stream_directory(record.path)
+        directory = self._directory.home_of(record.path)
         try:
             load_sidecar(self._disk, directory)
         except DamagedFiles:
@@ -289,7 +290,7 @@ class _Replay:
             try:
                 applied = self.dispatch(record)
             except (FilesLost, DamagedFiles) as error:
-                log.warning("stream %s: %s", record.path, error)
+                log.warning("stream %s: %s", stored_text(record.path), error)
         if applied:
             self._result.records += 1
         elif (kept := self._result.kept.get((record.path, record.id))) is not None:
@@ -306,7 +307,7 @@ class _Replay:
             if isinstance(error, FailedSync) or error.errno in _OF_ALL or not self._is_there():
                 raise
             reason = f"its files cannot be read or written: {error}"
-            log.critical("stream %s is out of service: %s", record.path, reason)
+            log.critical("stream %s is out of service: %s", stored_text(record.path), reason)
             self._result.kept[record.path, record.id] = Kept(reason)
 
     def _is_there(self) -> bool:
@@ -344,7 +345,7 @@ class _Replay:
         return True
 
     def _holds(self, path: str, stream_id: str) -> bool:
-        sidecar = load_sidecar(self._disk, self._directory.stream_directory(path))
+        sidecar = load_sidecar(self._disk, self._directory.home_of(path))
         return sidecar is not None and sidecar.id == stream_id
 
     def _append(self, record: AppendRecord) -> bool:
@@ -357,7 +358,7 @@ class _Replay:
         held = may_hold and self._writer.holds(record)
         if not held:
             if not ahead and not (follows and self._writer.has_line(record)):
-                directory = self._directory.stream_directory(record.path)
+                directory = self._directory.home_of(record.path)
                 proved = continuation(self._disk, directory, record.id, end_before(record))
                 if proved is not None and proved != record.index:
                     return False
@@ -385,7 +386,7 @@ class _Replay:
         self._after[record.path, record.id] = _Place(end, ahead, held)
 
     def _continues_files(self, record: AppendRecord) -> bool:
-        directory = self._directory.stream_directory(record.path)
+        directory = self._directory.home_of(record.path)
         if record.index_position == 0 and record.segment == 0:
             sidecar = load_sidecar(self._disk, directory)
             return (

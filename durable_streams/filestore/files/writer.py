@@ -36,6 +36,7 @@ from durable_streams.filestore.files.open_pairs import Key, OpenFile, OpenPairs,
 from durable_streams.filestore.files.stream_files import DamagedFiles, end_before, load_sidecar
 from durable_streams.filestore.format.index import BadLine, unpack_line
 from durable_streams.filestore.format.journal import AppendRecord, SidecarRecord
+from durable_streams.filestore.format.stored_path import stored_text, unpack_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +93,7 @@ class StreamWriter:
         have taken out of it is written again.
         """
         self._directory.check_place()
-        target = self._directory.stream_directory(record.path)
+        target = self._directory.home_of(record.path)
         if self._disk.is_directory(target):
             self._restore(record, target)
             return
@@ -120,15 +121,14 @@ class StreamWriter:
             if sidecar is None or sidecar.version == 1:
                 self._put_sidecar(record.id, target, record.sidecar)
         if record.index:
-            root = b""
-            first = AppendRecord(record.path, record.id, 0, 0, 0, root, record.index, record.data)
+            first = AppendRecord(record.path, record.id, 0, 0, 0, b"", record.index, record.data)
             if not self.holds(first):
                 self.append(first, record.data, record.index)
 
     def adopt(self, record: AdoptRecord) -> None:
         """Rename a fork that was built, durably, in ``tmp/`` into place."""
         self._directory.check_place()
-        target = self._directory.stream_directory(record.path)
+        target = self._directory.home_of(record.path)
         if self._disk.is_directory(target):
             if self._was_adopted(target, record.id):
                 return
@@ -162,7 +162,7 @@ class StreamWriter:
     def fork(self, record: ForkRecord) -> None:
         """Let a stream know of a fork; nothing happens if the stream is gone."""
         self._directory.check_place()
-        home = self._directory.stream_directory(record.path)
+        home = self._directory.home_of(record.path)
         if not (self._disk.is_directory(home) and self._is_of(home, record.id)):
             return
         forks = f"{home}/{names.forks_of(record.id)}"
@@ -190,7 +190,7 @@ class StreamWriter:
         to the disk.  If they are there, this harms nothing, and other names of the files have the
         same bytes as before.  ``OSError`` where that is refused, or needs room: nobody knows then.
         """
-        segment, index = names.files_of(record.path, record.segment, record.id)
+        segment, index = names.files_of(unpack_path(record.path), record.segment, record.id)
         return self._has_bytes(index, record.index, record.index_position) and self._has_bytes(
             segment, record.data, record.position
         )
@@ -217,7 +217,7 @@ class StreamWriter:
 
     def trim(self, path: str, stream_id: str, end: Tail) -> None:
         """Cut a segment's files behind a line, unless what follows continues it."""
-        directory = self._directory.stream_directory(path)
+        directory = self._directory.home_of(path)
         index = f"{directory}/{names.index_file(end.segment, stream_id)}"
         status = self._disk.status(index)
         if status is None:
@@ -240,7 +240,7 @@ class StreamWriter:
         The same version is written again: it may be torn where it does not show.
         """
         self._directory.check_place()
-        target = self._directory.stream_directory(record.path)
+        target = self._directory.home_of(record.path)
         try:
             present = load_sidecar(self._disk, target)
         except DamagedFiles as error:
@@ -291,7 +291,7 @@ class StreamWriter:
         Unless its files are to be kept (``keep``), it is removed where it cannot be moved.
         """
         self._directory.check_place()
-        source = self._directory.stream_directory(record.path)
+        source = self._directory.home_of(record.path)
         self._pairs.drop_homeless(record.path, record.id)
         if not self._is_of(source, record.id):
             return
@@ -383,12 +383,12 @@ class StreamWriter:
         while in_the_way := self._pairs.in_the_way():
             self._put_away(in_the_way)
         if not first.index_position:
-            directory = self._directory.stream_directory(first.path)
+            directory = self._directory.home_of(first.path)
             if first.segment:
                 # Nothing may be left behind the end of the segment that this one seals.
                 cut_files(self._directory, directory, first.id, end_before(first))
             self._dirty.note(directory)
-        segment, index = names.files_of(first.path, first.segment, first.id)
+        segment, index = names.files_of(unpack_path(first.path), first.segment, first.id)
         segment_file = self._open(segment, first.position)
         try:
             index_file = self._open(index, first.index_position)
@@ -429,7 +429,7 @@ class StreamWriter:
         if not any(isinstance(lost, NotKept) for lost in losses):
             self._pairs.let_homeless_go(pair)
             what = "; ".join(map(str, losses)) or "its files have again what was written to them"
-            log.warning("stream %s: %s", pair.key[0], what)
+            log.warning("stream %s: %s", stored_text(pair.key[0]), what)
 
     def forget(self, path: str, stream_id: str) -> None:
         """Let go of a stream's open files: somebody else writes to them.

@@ -22,8 +22,8 @@ Batch, from byte 40 on, each directly behind the one before::
     4  length     of the payload in bytes
     -  payload    a MessagePack array of records
 
-A record is a MessagePack array that begins with its kind; fields as in the classes below.  There
-are none of the kind ``fork`` in data directories of format 1.
+A record is a MessagePack array that begins with its kind; fields as in the classes below, paths as
+``stored_path`` has them.  There are none of the kind ``fork`` in data directories of format 1.
 Whatever does not continue the file's generation and the numbers is the journal's end: zeros, or
 what an earlier use of the file left.  All records of a batch happen, or none.
 """

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.model.commands import FOREVER, ForkRequest, Lifetime
 from durable_streams.model.tokens import parse_offset
 from durable_streams.rules import media_type
@@ -35,7 +36,7 @@ class ForkOrigin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def request(self) -> ForkRequest:
         """The fork headers of the PUT that made it."""
         offset = None if self.offset is None else parse_offset(self.offset)
-        return ForkRequest(self.source, offset, self.sub_offset)
+        return ForkRequest(unpack_path(self.source), offset, self.sub_offset)
 
 
 class Requested(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -60,7 +61,8 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``cuts``: how often bytes were lost, as 0.1 counted it for its ETags; kept as it is.
     ``root``: the chain its first index continues.  ``last_use_ms``: for the sliding TTL.
-    ``forks``: id and path of forks that version 0.1 made; see ``storage.fork_marks`` for others.
+    ``forks``: id and path of forks that version 0.1 made; see ``fork_marks`` for others.  Paths are
+    as ``stored_path`` has them.
     """
 
     format: int = FORMAT

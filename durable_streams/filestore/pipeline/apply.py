@@ -30,6 +30,7 @@ from durable_streams.filestore.files.identity import FilesLost
 from durable_streams.filestore.files.recovery import apply_again
 from durable_streams.filestore.files.stream_files import DamagedFiles
 from durable_streams.filestore.format import journal as fmt
+from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.filestore.pipeline.operations import AppendOperation, DeleteOperation
 from durable_streams.filestore.pipeline.outages import KeptOperation
 from durable_streams.settings import Durability
@@ -296,7 +297,7 @@ class Applier:
         told = (key, error.errno or 0)
         if told != self._told:
             self._told = told
-            log.error("waiting to write stream %s: %s", key[0], error)
+            log.error("waiting to write stream %s: %s", stored_text(key[0]), error)
         if error.errno in FULL:
             self._tell(self._refused)
             self._delete_ahead()
@@ -318,7 +319,9 @@ class Applier:
                         try:
                             self._remove(record)
                         except (OSError, FilesLost, DamagedFiles) as error:
-                            log.warning("stream %s cannot be deleted yet: %s", key[0], error)
+                            log.warning(
+                                "stream %s cannot be deleted yet: %s", stored_text(key[0]), error
+                            )
                         else:
                             self._deleted_ahead.add(key)
 
@@ -342,7 +345,7 @@ class Applier:
         """Whether somebody took a stream's files away: no restart can write them either."""
         if isinstance(record, fmt.CreateRecord) or not self._directory.is_there():
             return False
-        return not self._directory.disk.is_directory(self._directory.stream_directory(record.path))
+        return not self._directory.disk.is_directory(self._directory.home_of(record.path))
 
     def put_out_of_service(self, streams: Iterable[StreamKey]) -> None:
         """What comes for streams is not written; before anything is given."""
@@ -369,12 +372,13 @@ class Applier:
                 self._writer.forget(*key)
                 apply_again(self._directory, records)
             except (OSError, FilesLost, DamagedFiles) as error:
-                log.debug("stream %s stays out of service: %s", key[0], error)
+                log.debug("stream %s stays out of service: %s", stored_text(key[0]), error)
                 failures += 1
             else:
                 failures = 0
                 self._end_outage(key)
-                log.warning("stream %s is in service again: its files have everything", key[0])
+                name = stored_text(key[0])
+                log.warning("stream %s is in service again: its files have everything", name)
             if failures == _FAILURES_IN_A_ROW:
                 break
         self._tell(self._tried)
@@ -387,5 +391,5 @@ class Applier:
     def _break(self, path: str, stream_id: str, reason: str, *, gone: bool) -> None:
         """Put a stream out of service."""
         self._broken[path, stream_id] = self._current
-        log.critical("stream %s is out of service: %s", path, reason)
+        log.critical("stream %s is out of service: %s", stored_text(path), reason)
         self._tell(self._failed, path, stream_id, reason, gone)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.format.journal import AppendRecord, ForkRecord
 from durable_streams.filestore.streams.stream import MemoryChunk
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Publication
 from durable_streams.waiters import resolve
 
@@ -281,7 +282,9 @@ def publish(stream: Stream, appends: Sequence[AppendOperation]) -> None:
         for _, run in groupby(appends, lambda append: append.record.segment):
             stream.audience.publish(_publication(list(run)))
     except Exception:
-        log.critical("bug: readers of %s were not told of an append", stream.path, exc_info=True)
+        log.critical(
+            "bug: readers of %s were not told of an append", path_text(stream.path), exc_info=True
+        )
 
 
 def _publication(appends: Sequence[AppendOperation]) -> Publication:

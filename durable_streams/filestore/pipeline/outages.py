@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from durable_streams.filestore.format.journal import DeleteRecord, SidecarRecord
+from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.filestore.pipeline.operations import Operation, size_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.format.journal import Record
     from durable_streams.filestore.streams.stream import Stream
     from durable_streams.model.errors import StreamError
+    from durable_streams.model.paths import StreamPath
 
 KEPT_SHARE: Final = 4
 """One part in so many of a journal file is for kept records: beside the largest append, it fits."""
@@ -46,19 +48,20 @@ class KeptOperation(Operation):
 class Outages:
     """The streams out of service.
 
-    ``errors``: why, by path and id.  ``last``: the last batch that may have something of theirs.
+    ``errors``: why, by path and id; elsewhere paths are as records hold them.  ``last``: the last
+    batch that may have something of theirs.
     """
 
     def __init__(self) -> None:
-        self.errors: dict[str, dict[str, StreamError]] = {}
+        self.errors: dict[StreamPath, dict[str, StreamError]] = {}
         self.last = 0
         self._gone: set[StreamKey] = set()
         self._kept: dict[StreamKey, list[Record]] = {}
         self.kept_bytes = 0
 
-    def error(self, path: str, stream_id: str | None) -> StreamError | None:
+    def error(self, path: StreamPath, stream_id: str | None) -> StreamError | None:
         """Why a stream is out of service; of an unknown one at a path, why any one there is."""
-        errors = self.errors.get(path)
+        errors = self.errors.get(path) if self.errors else None
         if errors is None:
             return None
         return errors.get(stream_id) if stream_id else next(iter(errors.values()))
@@ -70,17 +73,17 @@ class Outages:
 
         ``gone``: it has no files any more, so nothing is kept.  ``last``: the last durable batch.
         """
-        self.errors.setdefault(path, {}).setdefault(stream_id, error)
+        self.errors.setdefault(unpack_path(path), {}).setdefault(stream_id, error)
         self.last = max(self.last, last)
         if gone:
             self._gone.add((path, stream_id))
 
     def end(self, path: str, stream_id: str) -> None:
         """The stream was deleted all the same, or its files have all that was kept."""
-        errors = self.errors.get(path, {})
+        errors = self.errors.get(unpack_path(path), {})
         errors.pop(stream_id, None)
         if not errors:
-            self.errors.pop(path, None)
+            self.errors.pop(unpack_path(path), None)
         self._gone.discard((path, stream_id))
         self.kept_bytes -= sum(map(size_of, self._kept.pop((path, stream_id), ())))
 
@@ -104,7 +107,7 @@ class Outages:
             return
         for operation in operations:
             if self._concerns(operation):
-                key = (operation.stream.path, operation.stream.id)
+                key = (operation.stream.stored, operation.stream.id)
                 if key not in self._gone:
                     self.keep_records(key, operation.records)
 

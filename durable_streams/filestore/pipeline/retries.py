@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.filestore.pipeline.outages import KEPT_SHARE
 from durable_streams.model.errors import StreamOutOfService
 
@@ -49,14 +50,14 @@ class Retries:
     def put_out_of_service(self, streams: Mapping[StreamKey, Kept]) -> None:
         """Streams whose files a start could not write; before anything is given to the applier."""
         for key, kept in streams.items():
-            error = StreamOutOfService(key[0], kept.reason)
+            error = StreamOutOfService(stored_text(key[0]), kept.reason)
             self._outages.begin(*key, error, gone=False, last=0)
             self._outages.keep_records(key, kept.records)
         self._applier.put_out_of_service(streams)
 
     def begin(self, path: str, stream_id: str, reason: str, *, gone: bool) -> None:
         """A write of a stream failed; ``gone``: it has no files any more."""
-        error = StreamOutOfService(path, reason)
+        error = StreamOutOfService(stored_text(path), reason)
         self._outages.begin(path, stream_id, error, gone=gone, last=self._lag.last)
 
     # -- keeping ---------------------------------------------------------------------------

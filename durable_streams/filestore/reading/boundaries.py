@@ -18,6 +18,7 @@ from durable_streams.filestore.files import names
 from durable_streams.filestore.files.index_files import AppendEnds, scan_ends
 from durable_streams.model.errors import StreamDamaged
 from durable_streams.model.offsets import Offset
+from durable_streams.model.paths import path_text
 from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ class Boundaries:
                 return chunk.chain
         chain = (await self._in_index(stream, segment, end)).chain_at(end)
         if chain is None:
-            raise StreamDamaged(stream.path, f"no append ends at {end} in segment {segment}")
+            raise StreamDamaged(
+                path_text(stream.path), f"no append ends at {end} in segment {segment}"
+            )
         return chain
 
     async def ends(self, stream: Stream, segment: int, *, beyond: int) -> array[int]:
@@ -162,7 +165,7 @@ class Boundaries:
 
 
 def _key(stream: Stream, segment: int) -> _Key:
-    return stream.path, stream.id, segment
+    return stream.stored, stream.id, segment
 
 
 def _start(chunk: MemoryChunk) -> Offset:

@@ -327,7 +327,7 @@ class Reader:
 
     async def _file(self, stream: Stream, segment: int, size: int) -> OpenSegment:
         """A segment file of at least ``size`` bytes, open and acquired for the caller."""
-        key = (stream.path, stream.id, segment)
+        key = (stream.stored, stream.id, segment)
         file = self._open_file(stream, segment, size)
         if file is None:
             name, _ = names.files_of(stream.path, segment, stream.id)
@@ -352,7 +352,7 @@ class Reader:
 
     def _open_file(self, stream: Stream, segment: int, size: int) -> OpenSegment | None:
         """The same if it is open already; not acquired."""
-        key = (stream.path, stream.id, segment)
+        key = (stream.stored, stream.id, segment)
         file = self._files.get(key)
         if file is None:
             return None

@@ -18,6 +18,7 @@ import msgspec
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format.index import CHAIN_BYTES, Tail
 from durable_streams.filestore.format.journal import AppendRecord
+from durable_streams.filestore.format.stored_path import pack_path
 from durable_streams.filestore.streams.producer_table import ProducerTable
 from durable_streams.live import NOBODY, Audience
 from durable_streams.model.commands import FOREVER
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from durable_streams.live import Deliveries
     from durable_streams.model.commands import Append
     from durable_streams.model.errors import StreamError
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamRef
     from durable_streams.settings import Settings
 
@@ -114,13 +116,16 @@ class Stream:
         "producers",
         "sidecar",
         "sizes",
+        "stored",
         "unit",
         "use_written_ms",
     )
 
-    def __init__(self, path: str, loaded: LoadedStream, now_ms: int) -> None:
+    def __init__(self, path: StreamPath, loaded: LoadedStream, now_ms: int) -> None:
         sidecar = loaded.sidecar
-        self.path = sidecar.path if sidecar.path == path else path  # one text, not two
+        self.path = path
+        stored = pack_path(path)  # as records hold it: made once
+        self.stored = sidecar.path if sidecar.path == stored else stored  # one text, not two
         self.id = sidecar.id
         self.sidecar: Sidecar = sidecar
         self.content_type = sidecar.content_type
@@ -247,7 +252,7 @@ class Stream:
         )
         line = opening + line
         record = AppendRecord(
-            self.path, self.id, segment, position, index_position, tail.chain, line, payload.data
+            self.stored, self.id, segment, position, index_position, tail.chain, line, payload.data
         )
         self.sizes, self.chains = sizes, chains
         self.decided = Tail(

@@ -17,6 +17,7 @@ from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.index import CHAIN_BYTES, Tail, root_of
 from durable_streams.filestore.format.sidecar import NO_FORKS, ForkOrigin, Sidecar, requested
+from durable_streams.filestore.format.stored_path import pack_path
 from durable_streams.filestore.pipeline.operations import AdoptOperation, BirthOperation, Operation
 from durable_streams.filestore.reading.boundaries import Span
 from durable_streams.filestore.streams.payloads import LARGE_BODY, prepare, try_prepare
@@ -37,6 +38,7 @@ from durable_streams.model.errors import (
     WriteFailed,
 )
 from durable_streams.model.offsets import Offset
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Created
 from durable_streams.rules import media_type
 from durable_streams.rules.creates import Identity, fork_lifetime, matches
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.runtime.errands import Errands
     from durable_streams.filestore.streams.stream import Payload
     from durable_streams.model.commands import Create, ForkRequest
+    from durable_streams.model.paths import StreamPath
 
 
 class Births:
@@ -61,7 +64,7 @@ class Births:
         self._core = core
         self._errands = errands
         self._remove = remove
-        self._making: dict[str, asyncio.Future[None]] = {}
+        self._making: dict[StreamPath, asyncio.Future[None]] = {}
 
     async def create(self, command: Create, body: bytes) -> Created:
         """Create the stream, or find that it exists already; durable when this returns.
@@ -88,7 +91,9 @@ class Births:
             with suppress(StreamNotFound, StreamGone):  # somebody else removed it, or forks need it
                 await self._errands.do(self._clear_away(existing))
             if existing.ended is None and self._is_kept_for_forks(existing):
-                raise StreamExists(command.path, "it was deleted, and its forks still need it")
+                raise StreamExists(
+                    path_text(command.path), "it was deleted, and its forks still need it"
+                )
         if command.fork is not None:
             return await self._fork(command, command.fork, body)
         if payload is None:
@@ -110,7 +115,9 @@ class Births:
             await existing.last_operation.wait()
         sidecar = existing.sidecar
         if self._is_kept_for_forks(existing):
-            raise StreamExists(command.path, "it was deleted, and its forks still need it")
+            raise StreamExists(
+                path_text(command.path), "it was deleted, and its forks still need it"
+            )
         fork = sidecar.fork.request() if sidecar.fork else None
         matches(
             Identity(
@@ -139,7 +146,7 @@ class Births:
         root = root_of(stream_id)
         sidecar = Sidecar(
             id=stream_id,
-            path=command.path,
+            path=pack_path(command.path),
             content_type=media_type.shared(content_type),
             created_ms=now_ms,
             last_use_ms=now_ms,
@@ -156,7 +163,7 @@ class Births:
             first = Append(command.path, content_type, close=command.closed)
             index = stream.reserve(first, payload, now_ms, core.settings)[0].index
         record = fmt.CreateRecord(
-            command.path, stream_id, sidecar_format.pack(sidecar), index, payload.data
+            stream.stored, stream_id, sidecar_format.pack(sidecar), index, payload.data
         )
         operation = BirthOperation(
             stream, (record,), payload.data, lambda: core.catalog.remove(stream)
@@ -237,16 +244,16 @@ class Births:
                 await self._remove(source)
 
     @contextmanager
-    def _reading(self, source: str) -> Iterator[None]:
+    def _reading(self, source: StreamPath) -> Iterator[None]:
         """Say what is wrong with a file of the source, which stays while the fork is built."""
         try:
             yield
         except OSError as error:
             raise self._misread(source, error) from error
 
-    def _misread(self, source: str, error: OSError) -> Exception:
+    def _misread(self, source: StreamPath, error: OSError) -> Exception:
         if error.errno == errno.ENOENT:
-            return StreamDamaged(source, f"{error.filename} is missing")
+            return StreamDamaged(path_text(source), f"{error.filename} is missing")
         return unreadable(self._core.directory, source, error)
 
     async def _build(self, plan: ForkPlan) -> Tail:
@@ -255,7 +262,7 @@ class Births:
         except FailedRead as error:
             raise self._misread(plan.source_path, error) from error
         except DamagedFiles as error:
-            raise StreamDamaged(plan.source_path, str(error)) from error
+            raise StreamDamaged(path_text(plan.source_path), str(error)) from error
         except OSError as error:
             self._core.look_for_failed_sync()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -269,11 +276,11 @@ class Births:
         if source is None or (
             not source.sidecar.soft_deleted and source.is_expired(self._core.now_ms())
         ):
-            raise StreamNotFound(request.source)
+            raise StreamNotFound(path_text(request.source))
         if source.sidecar.soft_deleted:
             if source in self._core.catalog.going:
                 await self._core.catalog.going[source].wait()
-            raise SourceGone(request.source)
+            raise SourceGone(path_text(request.source))
         requested = command.content_type
         if requested is not None and not media_type.same(requested, source.content_type):
             raise ContentTypeMismatch(source.content_type, requested)
@@ -293,14 +300,14 @@ class Births:
         lifetime = fork_lifetime(source.sidecar.lifetime(), command.lifetime)
         sidecar = Sidecar(
             id=core.runtime.new_id(),
-            path=command.path,
+            path=pack_path(command.path),
             content_type=source.content_type,
             created_ms=now_ms,
             last_use_ms=now_ms,
             root=source.sidecar.root,
             requested=requested(command.lifetime),
             fork=ForkOrigin(
-                source=request.source,
+                source=pack_path(request.source),
                 source_id=source.id,
                 offset=None if request.offset is None else request.offset.token,
                 sub_offset=request.sub_offset,
@@ -354,9 +361,9 @@ class Births:
         )
         source.forked = True
         core.submit(
-            Operation(source, (fmt.ForkRecord(source.path, source.id, stream.id, stream.path),))
+            Operation(source, (fmt.ForkRecord(source.stored, source.id, stream.id, stream.stored),))
         )
-        adopt = fmt.AdoptRecord(stream.path, stream.id)
+        adopt = fmt.AdoptRecord(stream.stored, stream.id)
         first: fmt.AppendRecord | None = None
         if payload.data or command.closed:
             append = Append(command.path, stream.content_type, close=command.closed)

@@ -24,6 +24,7 @@ from durable_streams.filestore.files.fork_marks import carry_over, some_marks
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.sidecar import NO_FORKS
+from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.filestore.pipeline.operations import DeleteOperation, SidecarOperation
 from durable_streams.filestore.verbs.trash import Deleted, Trash
 from durable_streams.model.commands import FOREVER
@@ -35,6 +36,7 @@ from durable_streams.model.errors import (
     StreamUnusable,
     WriteFailed,
 )
+from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.format.sidecar import ForkOrigin
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.model.paths import StreamPath
 
 STEPS_AT_ONCE: Final = 64
 """How many sources a deletion may take along before it is answered."""
@@ -118,7 +121,7 @@ class Endings:
             most = _MARKS_AT_ONCE + 2 * len(dead)
         return False
 
-    async def _lives(self, source: Stream, fork_id: str, path: str) -> bool:
+    async def _lives(self, source: Stream, fork_id: str, path: StreamPath) -> bool:
         try:
             fork = await self._core.catalog.find(path)
         except StreamUnusable:
@@ -157,13 +160,13 @@ class Endings:
             if error.errno in FULL:
                 raise DiskFull("no space is left to write down its forks") from error
             reason = f"its forks cannot be looked at: {error}"
-            raise StreamUnusable(stream.path, reason) from error
+            raise StreamUnusable(path_text(stream.path), reason) from error
 
     # -- one stream ------------------------------------------------------------------------
 
     def _delete(self, stream: Stream) -> tuple[Deleted, DeleteOperation]:
         core = self._core
-        reason = StreamNotFound(stream.path)
+        reason = StreamNotFound(path_text(stream.path))
         expired = stream.is_expired(core.now_ms()) and not stream.sidecar.soft_deleted
         deleted = Deleted(stream.id, keep=expired and not core.clock.is_reliable)
 
@@ -179,7 +182,7 @@ class Endings:
 
         operation = DeleteOperation(
             stream,
-            (fmt.DeleteRecord(stream.path, stream.id),),
+            (fmt.DeleteRecord(stream.stored, stream.id),),
             reason=reason,
             keep=deleted.keep,
             restore=restore,
@@ -192,7 +195,7 @@ class Endings:
         return deleted, operation
 
     async def _soft_delete(self, stream: Stream) -> None:
-        reason, going = StreamGone(stream.path), self._core.catalog.going
+        reason, going = StreamGone(path_text(stream.path)), self._core.catalog.going
         if stream.sidecar.soft_deleted:
             if stream in going:
                 await going[stream].wait()
@@ -223,7 +226,9 @@ class Endings:
                 chain.append(deleted)
         except (StreamError, OSError) as error:
             # The stream is deleted all the same; its source waits.
-            log.warning("the source of %s was not told of its end: %s", ended.path, error)
+            log.warning(
+                "the source of %s was not told of its end: %s", path_text(ended.path), error
+            )
         finally:
             for deleted in chain:
                 self._trash.let_go(deleted)
@@ -237,7 +242,7 @@ class Endings:
         if origin is None:
             return None
         try:
-            source = await self._core.catalog.find(origin.source)
+            source = await self._core.catalog.find(unpack_path(origin.source))
         except StreamUnusable:
             return None
         if source is None or source.id != origin.source_id:
@@ -266,7 +271,7 @@ class Endings:
             before, version=before.version + 1, last_use_ms=stream.last_use_ms, **changes
         )
         record = fmt.SidecarRecord(
-            stream.path, stream.id, sidecar.version, sidecar_format.pack(sidecar)
+            stream.stored, stream.id, sidecar.version, sidecar_format.pack(sidecar)
         )
         operation = SidecarOperation(stream, (record,), before)
         self._core.submit(operation)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.runtime.machine import Runtime
+    from durable_streams.model.paths import StreamPath
     from durable_streams.settings import Settings
 
 _CLOCK_JUMP_S: Final = 60.0
@@ -39,7 +40,7 @@ class Reclaimer:
         executor: Executor,
         settings: Settings,
         runtime: Runtime,
-        reclaim: Callable[[str], Awaitable[None]],
+        reclaim: Callable[[StreamPath], Awaitable[None]],
     ) -> None:
         """``reclaim`` deletes the stream at a path if it is (still) expired."""
         self._directory = directory
@@ -76,33 +77,33 @@ class Reclaimer:
         walk = self._directory.stream_directories(_not_listed)
         while batch := await loop.run_in_executor(self._executor, self._expired_among, walk):
             for path in batch:
-                if path:
+                if path is not None:
                     await self._reclaim(path)
             await asyncio.sleep(_WALK_PAUSE_S)
 
-    def _expired_among(self, walk: Iterator[Path]) -> list[str]:
-        """Look at the next directories; paths that seem expired, ``""`` for others; blocks."""
-        found: list[str] = []
+    def _expired_among(self, walk: Iterator[Path]) -> list[StreamPath | None]:
+        """Look at the next directories; paths that seem expired, None for others; blocks."""
+        found: list[StreamPath | None] = []
         for directory in walk:
             found.append(self._expired_path(directory))
             if len(found) >= _WALK_BATCH:
                 break
         return found
 
-    def _expired_path(self, directory: Path) -> str:
+    def _expired_path(self, directory: Path) -> StreamPath | None:
         try:
             sidecar = load_sidecar(self._directory.disk, directory)
         except DamagedFiles:
-            return ""
+            return None
         except OSError as error:  # the next walk comes by again
             log.warning("whether %s has expired cannot be told: %s", directory, error)
-            return ""
+            return None
         path = self._directory.stream_path(directory)
         if sidecar is None or path is None:
-            return ""
+            return None
         if is_expired(sidecar.lifetime(), sidecar.last_use_ms, self._runtime.now_ms()):
             return path
-        return path if sidecar.soft_deleted else ""  # do its forks still live?
+        return path if sidecar.soft_deleted else None  # do its forks still live?
 
 
 def _not_listed(directory: Path, error: OSError) -> None:

@@ -24,6 +24,7 @@ from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files.aside import move_aside
 from durable_streams.filestore.files.fork_marks import remove_mark
 from durable_streams.filestore.files.stream_files import DamagedFiles, NewerFiles, load_sidecar
+from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.model.errors import DiskFull, StreamError, Unavailable
 from durable_streams.settings import Durability
 
@@ -184,20 +185,22 @@ class Trash:
             return None
         if sidecar is None or sidecar.fork is None:
             return None
-        home = directory.stream_directory(sidecar.fork.source)
+        home = directory.home_of(sidecar.fork.source)
         try:
             # Where the journal is not synced first, nothing else would make it last.
             sync = self._core.settings.durability is not Durability.FSYNC
             remove_mark(directory.disk, home, sidecar.fork.source_id, sidecar.id, sync=sync)
         except OSError as error:  # it says where a fork was: whoever looks there finds none
-            log.warning("stream %s keeps the mark of a fork: %s", sidecar.fork.source, error)
+            source = stored_text(sidecar.fork.source)
+            log.warning("stream %s keeps the mark of a fork: %s", source, error)
         return sidecar.fork
 
     async def _try_to_release(self, origin: ForkOrigin) -> None:
         try:
             await self._release(origin)
         except (StreamError, OSError) as error:  # the walk over the streams comes by
-            log.warning("the source %s was not told of a fork's end: %s", origin.source, error)
+            source = stored_text(origin.source)
+            log.warning("the source %s was not told of a fork's end: %s", source, error)
 
     async def _remove(self, name: str, *, keep: bool) -> None:
         """Remove a deleted stream's files, or keep them: the clock cannot be relied on."""

@@ -19,6 +19,7 @@ from weakref import ref
 
 from durable_streams.filestore.verbs.wheel import HORIZON_S, TICK_S, Wheel
 from durable_streams.model.errors import DiskFull, StreamError, StreamGone, StreamNotFound
+from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.streams.stream import Stream
     from durable_streams.filestore.verbs.endings import Endings
+    from durable_streams.model.paths import StreamPath
 
 _LONGEST_UNWRITTEN_MS: Final = 4000
 _LONGEST_UNWRITTEN_FOLLOWED_MS: Final = 60_000
@@ -96,7 +98,7 @@ class Uses:
                 stream.use(now_ms)
             if stream.audience and stream.is_expired(now_ms):
                 reason = StreamGone if stream.forked else StreamNotFound
-                stream.audience.end(reason(stream.path))
+                stream.audience.end(reason(path_text(stream.path)))
             self._wheel.put(stream, self._delay_s(stream, now_ms))
 
     def _delay_s(self, stream: Stream, now_ms: int) -> float:
@@ -164,7 +166,7 @@ class Uses:
                 stream.use(now_ms)
             self.write(stream)
 
-    async def reclaim(self, path: str) -> None:
+    async def reclaim(self, path: StreamPath) -> None:
         """Delete a stream that is expired, or soft-deleted and needed by no fork."""
         try:
             stream = await self._core.catalog.find(path)

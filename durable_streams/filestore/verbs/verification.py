@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.model.errors import StreamError, StreamUnreadable, StreamUnusable
+from durable_streams.model.paths import path_text
 from durable_streams.settings import Durability
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.filestore.core import Core
+    from durable_streams.model.paths import StreamPath
 
 _PAUSE_S: Final = 0.002  # at least, between two streams; and as long as the last one took
 _AGAIN_S: Final = 60.0
@@ -62,14 +64,14 @@ class Verifier:
             try:
                 await self._core.catalog.find(path)
             except StreamUnreadable as error:  # perhaps it can be read the next time
-                self._not_listed(path, error)
+                self._not_listed(path_text(path), error)
             except StreamUnusable:  # whoever asks for it is told the same
                 pass
             except (StreamError, OSError) as error:
-                self._not_listed(path, error)
+                self._not_listed(path_text(path), error)
             await asyncio.sleep(max(_PAUSE_S, loop.time() - began))
 
-    def _next(self, walk: Iterator[Path]) -> str | None:
+    def _next(self, walk: Iterator[Path]) -> StreamPath | None:
         """The path of the next stream, None at the end; blocks."""
         for directory in walk:
             path = self._core.directory.stream_path(directory)

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from durable_streams.filestore.pipeline.operations import Operation
+from durable_streams.model.paths import parse_path_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +66,8 @@ class Named:
     """As much of a stream as an operation knows."""
 
     def __init__(self, path: str, stream_id: str = "") -> None:
-        self.path = path
+        self.path = parse_path_text(path)
+        self.stored = path
         self.id = stream_id or path
         self.last_operation: Operation | None = None
 

@@ -16,6 +16,7 @@ from durable_streams.filestore.pipeline.apply import Applier
 from durable_streams.filestore.pipeline.operations import DeleteOperation
 from durable_streams.filestore.pipeline.outages import KeptOperation
 from durable_streams.model.errors import StreamNotFound
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability
 from tests.filestore.engine.by_hand import Calls, Noted, stream, supervisor_by_hand
 from tests.filestore.files.history import History
@@ -92,7 +93,7 @@ class Files:
         return [call for call in self.calls.made if call[0] in names]
 
     def home(self, history: History) -> Path:
-        return self.directory.streams / names.directory_of(history.path)
+        return self.directory.streams / names.directory_of(parse_path_text(history.path))
 
     def content(self, history: History) -> bytes:
         return b"".join(path.read_bytes() for path in sorted(self.home(history).glob("*.seg")))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXT = "text/plain"
-FORK = Create("fork", None, fork=ForkRequest("s"))
+FORK = Create(("fork",), None, fork=ForkRequest(("s",)))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_creates_of_one_turn_look_at_the_disk_together(
 
     monkeypatch.setattr(executor, "submit", noted)
     created = await asyncio.gather(
-        *(engine.create(Create(f"s/{number}", TEXT), b"") for number in range(20))
+        *(engine.create(Create(("s", f"{number}"), TEXT), b"") for number in range(20))
     )
     assert all(one.created for one in created)
     assert len([job for job in jobs if job == catalog(engine)._are_on_disk]) == 1
@@ -54,7 +54,7 @@ async def test_creates_of_one_turn_look_at_the_disk_together(
 async def test_a_stream_that_is_only_on_the_disk_is_found_by_a_create(tmp_path: Path) -> None:
     for created in (True, False):
         engine = await FileStore.at(tmp_path / "data", Settings())
-        assert (await engine.create(Create("s", TEXT), b"")).created == created
+        assert (await engine.create(Create(("s",), TEXT), b"")).created == created
         await engine.close()
 
 
@@ -63,9 +63,9 @@ async def test_nothing_is_created_while_the_data_directory_is_away(
 ) -> None:
     shutil.move(tmp_path / "data", tmp_path / "away")
     with pytest.raises(Unavailable):
-        await engine.create(Create("s", TEXT), b"")
+        await engine.create(Create(("s",), TEXT), b"")
     shutil.move(tmp_path / "away", tmp_path / "data")
-    assert (await engine.create(Create("s", TEXT), b"")).created
+    assert (await engine.create(Create(("s",), TEXT), b"")).created
 
 
 # -- forks of what cannot be read ------------------------------------------------------------
@@ -118,8 +118,8 @@ async def test_a_fork_of_what_cannot_be_read_is_refused_by_the_name_of_the_file(
     disk = StagedDisk()
     engine = await FileStore.at(tmp_path / "data", Settings(segment_bytes=4), disk)
     try:
-        await engine.create(Create("s", TEXT), b"one.")
-        await engine.append(Append("s", TEXT), b"two.")
+        await engine.create(Create(("s",), TEXT), b"one.")
+        await engine.append(Append(("s",), TEXT), b"two.")
         await in_files(engine, "s")
         (file,) = (tmp_path / "data/streams/s@").glob(name)
         whole = file.read_bytes()
@@ -145,12 +145,12 @@ async def test_a_fork_inside_an_append_that_cannot_be_read_is_refused_by_the_nam
     disk = StagedDisk()
     engine = await FileStore.at(tmp_path / "data", Settings(), disk)
     try:
-        await engine.create(Create("s", TEXT), b"one.")
+        await engine.create(Create(("s",), TEXT), b"one.")
         await in_files(engine, "s")
         disk.fail("pread", errno.EIO, ".seg")
-        inside = ForkRequest("s", Offset(0, 0), 2)
+        inside = ForkRequest(("s",), Offset(0, 0), 2)
         with pytest.raises(StreamUnreadable, match=r"'s' .*\.seg:? Input/output error"):
-            await engine.create(Create("fork", None, fork=inside), b"")
+            await engine.create(Create(("fork",), None, fork=inside), b"")
     finally:
         disk.heal()
         await engine.close()

@@ -17,6 +17,7 @@ from durable_streams.model.errors import (
     StreamUnreadable,
 )
 from durable_streams.model.offsets import ZERO, Offset, Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tools import inside
@@ -44,12 +45,12 @@ async def opened(
     disk = StagedDisk()
     engine = await FileStore.at(data, replace(settings, max_lag_s=3600), disk)
     try:
-        await engine.create(Create("s", content_type), appends[0])
-        stream = await engine._find("s")
+        await engine.create(Create(("s",), content_type), appends[0])
+        stream = await engine._find(("s",))
         await inside.in_files(engine, "s")
         gate = None if in_files else disk.hold("open_write", ".seg")
         for data_ in appends[1:]:
-            await engine.append(Append("s", content_type), data_)
+            await engine.append(Append(("s",), content_type), data_)
         if in_files:
             await inside.in_files(engine, stream.path)
         yield engine
@@ -64,7 +65,7 @@ async def read(
     engine: FileStore, start: Offset | Start, path: str = "s", max_bytes: int | None = None
 ) -> tuple[bytes, Offset, Offset]:
     """Bytes, start and end of one read."""
-    chunk = await engine.read(await engine.open(path), start, max_bytes=max_bytes)
+    chunk = await engine.read(await engine.open(parse_path_text(path)), start, max_bytes=max_bytes)
     pieces = [piece async for piece in engine.pieces(chunk, 3)]
     return b"".join(pieces), chunk.start, chunk.end
 
@@ -170,9 +171,9 @@ async def test_an_append_larger_than_a_read_comes_whole(tmp_path: Path, in_files
 
 async def test_a_close_without_data_is_no_append_to_begin_at(tmp_path: Path) -> None:
     async with opened(tmp_path / "d", BYTES, b"one", b"two") as engine:
-        await engine.append(Append("s", close=True), b"")
+        await engine.append(Append(("s",), close=True), b"")
         assert (await read(engine, Offset(0, 4)))[0] == b"two"
-        stream = await engine.open("s")
+        stream = await engine.open(("s",))
         chunk = await engine.read(stream, ZERO)
         assert await engine.sizes(chunk) == [3, 3]
         chunk.release()
@@ -182,15 +183,15 @@ async def test_a_fork_inside_an_append_is_exact_and_read_whole_from_its_own_end(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path / "d", BYTES, b"hello", b"world") as engine:
-        await engine.create(Create("f", fork=ForkRequest("s", Offset(0, 7))), b"")
-        await engine.append(Append("f", BYTES), b"!!")
+        await engine.create(Create(("f",), fork=ForkRequest(("s",), Offset(0, 7))), b"")
+        await engine.append(Append(("f",), BYTES), b"!!")
         assert (await read(engine, ZERO, "f"))[0] == b"hellowo!!"
         assert (await read(engine, Offset(0, 6), "f"))[0] == b"wo!!"
         assert (await read(engine, Offset(0, 7), "f"))[0] == b"!!"
-        await engine.create(Create("g", fork=ForkRequest("f", Offset(0, 6), 1)), b"")
+        await engine.create(Create(("g",), fork=ForkRequest(("f",), Offset(0, 6), 1)), b"")
         assert (await read(engine, ZERO, "g"))[0] == b"hellowo"
         with pytest.raises(InvalidRequest):
-            await engine.create(Create("h", fork=ForkRequest("f", Offset(0, 6), 2)), b"")
+            await engine.create(Create(("h",), fork=ForkRequest(("f",), Offset(0, 6), 2)), b"")
 
 
 async def test_a_fork_between_messages_of_an_append_is_exact(tmp_path: Path) -> None:
@@ -200,17 +201,17 @@ async def test_a_fork_between_messages_of_an_append_is_exact(tmp_path: Path) -> 
             (2, 0, 2), (8, 0, 8), (8, 1, 14), (8, 2, 16), (2, 3, 16), (14, 0, 14), (16, 0, 16),
         ):  # fmt: skip
             name = f"f-{at}-{sub_offset}"
-            fork = ForkRequest("s", Offset(0, at), sub_offset)
-            created = await engine.create(Create(name, fork=fork), b"5")
+            fork = ForkRequest(("s",), Offset(0, at), sub_offset)
+            created = await engine.create(Create(parse_path_text(name), fork=fork), b"5")
             assert created.info.tail == Offset(0, end + 2)
             assert (await read(engine, ZERO, name))[0] == wire[:end] + b"5,"
         for at, sub_offset in ((8, 3), (14, 2), (16, 1), (2, 4)):
             with pytest.raises(InvalidRequest):
                 await engine.create(
-                    Create("g", fork=ForkRequest("s", Offset(0, at), sub_offset)), b""
+                    Create(("g",), fork=ForkRequest(("s",), Offset(0, at), sub_offset)), b""
                 )
         with pytest.raises(InvalidOffset):
-            await engine.create(Create("g", fork=ForkRequest("s", Offset(0, 5))), b"")
+            await engine.create(Create(("g",), fork=ForkRequest(("s",), Offset(0, 5))), b"")
 
 
 class SmallReads(StagedDisk):
@@ -230,8 +231,8 @@ async def test_an_offset_inside_a_large_append_is_looked_up_in_slices(tmp_path: 
     disk = SmallReads()
     engine = await FileStore.at(tmp_path / "d", SETTINGS, disk)
     body = b"[" + b",".join(b'{"number":%d}' % number for number in range(100_000)) + b"]"
-    await engine.create(Create("s", JSON), body)
-    stream = await engine._find("s")
+    await engine.create(Create(("s",), JSON), body)
+    stream = await engine._find(("s",))
     await inside.in_files(engine, "s")
     last = stream.durable.position - len(b'{"number":99999},')
     data, _, _ = await read(engine, Offset(0, last))
@@ -240,15 +241,15 @@ async def test_an_offset_inside_a_large_append_is_looked_up_in_slices(tmp_path: 
         await read(engine, Offset(0, last + 1))
     assert 0 < disk.largest <= 64 * 1024
     disk.largest = 0
-    await engine.create(Create("f", fork=ForkRequest("s", ZERO, 99_999)), b"")
-    assert (await engine.head("f")).tail == Offset(0, last)
+    await engine.create(Create(("f",), fork=ForkRequest(("s",), ZERO, 99_999)), b"")
+    assert (await engine.head(("f",))).tail == Offset(0, last)
     await engine.close()
 
 
 async def test_a_slow_reader_goes_on_from_the_file_when_memory_has_let_go(tmp_path: Path) -> None:
     async with opened(tmp_path / "d", BYTES, b"one", b"x" * 100, in_files=False) as engine:
-        stream = await engine._find("s")
-        chunk = await engine.read(await engine.open("s"), Offset(0, 3))
+        stream = await engine._find(("s",))
+        chunk = await engine.read(await engine.open(("s",)), Offset(0, 3))
         pieces = engine.pieces(chunk, 60)
         assert await anext(pieces) == b"x" * 60
         assert chunk.parts == ()
@@ -286,10 +287,10 @@ async def test_a_file_that_is_shorter_than_what_was_written_is_not_taken_for_all
             file.write_bytes(whole[:-missing])
             with pytest.raises(StreamUnreadable, match=rf"\.{kind}: .*shorter"):
                 await engine.create(
-                    Create("fork", None, fork=ForkRequest("s", Offset(0, 2), 2)), b""
+                    Create(("fork",), None, fork=ForkRequest(("s",), Offset(0, 2), 2)), b""
                 )
             file.write_bytes(whole)
-        fork = Create("fork", None, fork=ForkRequest("s", Offset(0, 2), 2))
+        fork = Create(("fork",), None, fork=ForkRequest(("s",), Offset(0, 2), 2))
         assert (await engine.create(fork, b"")).created
 
 
@@ -317,7 +318,7 @@ async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(
         monkeypatch.setattr(
             "durable_streams.filestore.reading.boundaries._MEMORY_BYTES", needed - 1
         )
-        boundaries.forget(await engine._find("s"))
+        boundaries.forget(await engine._find(("s",)))
         assert await everything() == b"".join(appends)
         assert boundaries._bytes < needed
         assert len(boundaries._known) == segments - 1

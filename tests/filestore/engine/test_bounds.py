@@ -90,7 +90,7 @@ async def test_last_uses_that_wait_take_what_is_written_down(engine: FileStore) 
     """In a moment in which all of them are looked at, without what the streams take."""
     sidecar = msgspec.structs.replace(sidecar_of("s", ID), ttl_s=3600)
     loaded = LoadedStream(sidecar, Tail(0, 0, 0, bytes(8)))
-    streams = [Stream("s", loaded, TIME_MS) for _ in range(MOST_UNWRITTEN + 1)]
+    streams = [Stream(("s",), loaded, TIME_MS) for _ in range(MOST_UNWRITTEN + 1)]
     for stream in streams:
         stream.last_use_ms += 3_600_000
     uses = engine._uses
@@ -109,7 +109,7 @@ async def test_verified_streams_take_what_is_written_down(engine: FileStore) -> 
 
     def fill() -> None:
         for number in range(MOST_VERIFIED + 1):
-            known._has_verified(f"chat/room-{number}")
+            known._has_verified(("chat", f"room-{number}"))
 
     taken = bytes_of(fill)
     assert len(known._verified) == MOST_VERIFIED

@@ -19,6 +19,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import StreamNotFound, WriteFailed
 from durable_streams.model.offsets import Start
+from durable_streams.model.paths import parse_path_text
 from tools.inside import change_what_is_submitted
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ async def test_what_cannot_be_packed_fails_with_what_builds_on_it_and_nothing_el
     """Should such a value come that far all the same: the thread belongs to all writers."""
     engine = await FileStore.at(tmp_path / "data", durable_streams.Settings())
     for path in ("mine", "theirs"):
-        await engine.create(Create(path, BYTES), b"")
+        await engine.create(Create(parse_path_text(path), BYTES), b"")
 
     def spoil(operation: Operation) -> None:
         if isinstance(operation, AppendOperation) and operation.record.data == b"bad":
@@ -128,7 +129,7 @@ async def test_what_cannot_be_packed_fails_with_what_builds_on_it_and_nothing_el
 
     async def append(path: str, data: bytes) -> str:
         try:
-            await engine.append(Append(path, BYTES), data)
+            await engine.append(Append(parse_path_text(path), BYTES), data)
         except WriteFailed as error:
             return str(error)
         return "stored"
@@ -140,7 +141,7 @@ async def test_what_cannot_be_packed_fails_with_what_builds_on_it_and_nothing_el
     assert outcomes == ["stored", refused, refused, refused, "stored"]
     assert [await append(path, b"3") for path in ("mine", "theirs")] == ["stored", "stored"]
     for path, wanted in (("mine", b"3"), ("theirs", b"123")):
-        chunk = await engine.read(await engine.open(path), Start.BEGINNING)
+        chunk = await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
         assert b"".join(part for part in chunk.parts if isinstance(part, bytes)) == wanted
     assert engine.fault is None
     await engine.close()
@@ -151,7 +152,7 @@ async def test_a_fork_fails_with_what_tells_its_source_of_it(
 ) -> None:
     """Or else the source could be deleted as if it had no fork."""
     engine = await FileStore.at(tmp_path / "data", durable_streams.Settings())
-    await engine.create(Create("s", BYTES), b"one")
+    await engine.create(Create(("s",), BYTES), b"one")
 
     def spoil(operation: Operation) -> None:
         if isinstance(operation.records[0], ForkRecord):
@@ -161,8 +162,8 @@ async def test_a_fork_fails_with_what_tells_its_source_of_it(
     with monkeypatch.context() as patch:
         change_what_is_submitted(engine, spoil, patch.setattr)
         with pytest.raises(WriteFailed, match="nothing was stored"):
-            await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
+            await engine.create(Create(("fork",), None, fork=ForkRequest(("s",))), b"")
     with pytest.raises(StreamNotFound):
-        await engine.head("fork")
-    assert (await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")).created
+        await engine.head(("fork",))
+    assert (await engine.create(Create(("fork",), None, fork=ForkRequest(("s",))), b"")).created
     await engine.close()

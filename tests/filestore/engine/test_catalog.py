@@ -14,6 +14,7 @@ from durable_streams.filestore.files.stream_files import load
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format.journal import AppendRecord, CreateRecord
 from durable_streams.filestore.streams.stream import Stream
+from durable_streams.model.paths import parse_path_text
 from tests.filestore.files.history import OTHER_ID, TIME_MS, History
 
 
@@ -67,16 +68,16 @@ def in_files(directory: DataDirectory, *records: CreateRecord | AppendRecord) ->
 
 
 def opened(directory: DataDirectory, path: str) -> Stream:
-    loaded = load(directory.disk, directory.stream_directory(path))
+    loaded = load(directory.disk, directory.stream_directory(parse_path_text(path)))
     assert loaded is not None
-    return Stream(path, loaded, TIME_MS)
+    return Stream(parse_path_text(path), loaded, TIME_MS)
 
 
 async def searching(
     catalog: Catalog, executor: LateExecutor, *, likely: bool = True
 ) -> asyncio.Task[Stream | None]:
     """Somebody looks for ``s``; the disk was read, and nobody knows what it said."""
-    finding = asyncio.create_task(catalog.find("s", likely=likely))
+    finding = asyncio.create_task(catalog.find(("s",), likely=likely))
     await turns()
     assert executor.done
     return finding
@@ -88,7 +89,7 @@ async def test_a_stream_that_the_cache_drops_before_those_who_wait_for_it_come_b
     catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
     in_files(directory, History().create(b"one."), History("t", OTHER_ID).create())
     finding = await searching(catalog, executor)
-    look = catalog._opening["s"]
+    look = catalog._opening[("s",)]
     catalog.add(opened(directory, "s"))
     look.add_done_callback(lambda _: catalog.add(opened(directory, "t")))
 
@@ -96,7 +97,7 @@ async def test_a_stream_that_the_cache_drops_before_those_who_wait_for_it_come_b
 
     found = await finding
     assert found is not None
-    assert found.path == "s"
+    assert found.path == ("s",)
     directory.close()
 
 
@@ -164,7 +165,7 @@ async def test_a_stream_that_comes_when_the_disk_has_just_said_that_there_is_non
 ) -> None:
     catalog = Catalog(directory, executor, 9, lambda: TIME_MS, verify=False)
     finding = await searching(catalog, executor)
-    look = catalog._opening["s"]
+    look = catalog._opening[("s",)]
     in_files(directory, History().create(b"one."))
     stream = opened(directory, "s")
     look.add_done_callback(lambda _: catalog.add(stream))
@@ -180,10 +181,10 @@ async def test_those_who_ask_for_nothing_in_one_turn_share_a_look(
 ) -> None:
     catalog = Catalog(directory, executor, 9, lambda: TIME_MS, verify=False)
     in_files(directory, History().create(b"one."))
-    finding = [asyncio.create_task(catalog.find(path, likely=False)) for path in "sab"]
+    finding = [asyncio.create_task(catalog.find((path,), likely=False)) for path in "sab"]
     await executor.tell()  # what is at the three of them
     await executor.tell()  # what "s" holds
     found = [await task for task in finding]
-    assert [stream and stream.path for stream in found] == ["s", None, None]
+    assert [stream and stream.path for stream in found] == [("s",), None, None]
     assert not executor.done
     directory.close()

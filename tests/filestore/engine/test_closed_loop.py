@@ -27,9 +27,9 @@ def test_threads_that_have_nobody_to_tell_say_nothing(
     loop = asyncio.new_event_loop()
     engine = loop.run_until_complete(FileStore.at(data_dir, Settings(), disk))
     octets = parse("application/octet-stream")
-    loop.run_until_complete(engine.create(Create("a", octets), b""))
+    loop.run_until_complete(engine.create(Create(("a",), octets), b""))
     gate = disk.hold("sync", "journal")
-    append = loop.create_task(engine.append(Append("a", octets), b"x"))
+    append = loop.create_task(engine.append(Append(("a",), octets), b"x"))
     loop.run_until_complete(asyncio.to_thread(gate.reached.wait))
     tasks = asyncio.all_tasks(loop)
     for task in tasks:

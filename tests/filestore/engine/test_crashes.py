@@ -42,7 +42,7 @@ async def test_a_stream_put_back_after_its_deletion_survives_a_crash(tmp_path: P
     await put(engine, "a", b"one")
     await in_files(engine, "a")
     backup = copied(directory(data, "a"), tmp_path / "backup")
-    await engine.delete("a")
+    await engine.delete(("a",))
     await put(engine, "fence")
     await append(engine, "fence", b"x")
     await in_files(engine, "fence")
@@ -85,11 +85,11 @@ async def test_a_deleted_source_whose_last_fork_ended_in_a_crash_frees_its_path(
 ) -> None:
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await put(engine, "source", b"old")
-    await engine.create(Create("fork", None, fork=ForkRequest("source")), b"")
-    await engine.delete("source")
+    await engine.create(Create(("fork",), None, fork=ForkRequest(("source",))), b"")
+    await engine.delete(("source",))
     with pytest.raises(StreamExists):
         await put(engine, "source", b"new")
-    fork = await engine._find("fork")
+    fork = await engine._find(("fork",))
     await engine._endings._delete(fork)[1].wait()  # killed before the source was told
     await engine.close()
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
@@ -102,14 +102,14 @@ async def test_a_fork_is_born_with_its_first_body(tmp_path: Path) -> None:
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
     await put(engine, "source", b"shared.")
     created = await engine.create(
-        Create("fork", None, closed=True, fork=ForkRequest("source")), b"own"
+        Create(("fork",), None, closed=True, fork=ForkRequest(("source",))), b"own"
     )
     assert created.info.closed
     assert created.info.tail.position == len(b"shared.own")
     await engine.close()
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
     assert await content(engine, "fork") == b"shared.own"
-    assert (await engine.head("fork")).closed
+    assert (await engine.head(("fork",))).closed
     await engine.close()
 
 

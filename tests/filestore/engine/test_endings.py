@@ -23,6 +23,7 @@ from durable_streams.model.errors import (
     WriteFailed,
 )
 from durable_streams.model.offsets import Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
 from tests.driving import content, fork, put
 from tools.inside import (
@@ -80,52 +81,54 @@ def settle(operation: Operation, error: StreamError | None = None) -> None:
 
 
 async def test_a_stream_without_forks_is_one_record_and_missing(engine: FileStore) -> None:
-    stream = await engine._find("s")
+    stream = await engine._find(("s",))
     records = sent(engine)
-    await engine.delete("s")
+    await engine.delete(("s",))
     assert records == [DeleteRecord("s", stream.id)]
     with pytest.raises(StreamNotFound):
-        await engine.head("s")
+        await engine.head(("s",))
 
 
 async def test_a_stream_with_a_fork_is_a_sidecar_and_gone(engine: FileStore) -> None:
     await fork(engine, "fork", "s")
     records = sent(engine)
-    await engine.delete("s")
+    await engine.delete(("s",))
     (record,) = records
     assert isinstance(record, SidecarRecord)
     assert sidecar_format.unpack(record.sidecar).soft_deleted
     with pytest.raises(StreamGone):
-        await engine.head("s")
+        await engine.head(("s",))
     assert await content(engine, "fork") == b"one."
 
 
 async def test_the_last_fork_takes_its_sources_along_in_their_order(engine: FileStore) -> None:
     await fork(engine, "fork", "s")
     await fork(engine, "fork/fork", "fork")
-    ids = {path: (await engine._find(path)).id for path in ("s", "fork", "fork/fork")}
-    await engine.delete("s")
-    await engine.delete("fork")
+    ids = {
+        path: (await engine._find(parse_path_text(path))).id for path in ("s", "fork", "fork/fork")
+    }
+    await engine.delete(("s",))
+    await engine.delete(("fork",))
     records = sent(engine)
-    await engine.delete("fork/fork")
+    await engine.delete(("fork", "fork"))
     assert records == [DeleteRecord(path, ids[path]) for path in ("fork/fork", "fork", "s")]
 
 
 async def test_a_source_that_nobody_deleted_stays(engine: FileStore) -> None:
     await fork(engine, "fork", "s")
     records = sent(engine)
-    await engine.delete("fork")
+    await engine.delete(("fork",))
     assert [record.path for record in records] == ["fork"]
     assert await content(engine, "s") == b"one."
 
 
 async def test_another_stream_at_a_fork_s_path_does_not_keep_the_source(engine: FileStore) -> None:
     await fork(engine, "fork", "s")
-    await engine.delete("fork")
+    await engine.delete(("fork",))
     await put(engine, "fork")
-    await engine.delete("s")
+    await engine.delete(("s",))
     with pytest.raises(StreamNotFound):
-        await engine.head("s")
+        await engine.head(("s",))
 
 
 async def turns() -> None:
@@ -136,12 +139,12 @@ async def turns() -> None:
 async def test_who_looks_for_a_stream_waits_until_its_deletion_is_durable(
     engine: FileStore, held: list[Operation]
 ) -> None:
-    stream = await engine.open("s")
-    deleting = asyncio.ensure_future(engine.delete("s"))
+    stream = await engine.open(("s",))
+    deleting = asyncio.ensure_future(engine.delete(("s",)))
     await until(held, 1)
     (operation,) = held
     assert isinstance(operation, DeleteOperation)
-    looking = asyncio.ensure_future(engine.head("s"))
+    looking = asyncio.ensure_future(engine.head(("s",)))
     await turns()
     assert not deleting.done()
     assert not looking.done()
@@ -159,22 +162,22 @@ async def test_who_looks_for_a_stream_waits_until_its_deletion_is_durable(
 async def test_a_deletion_that_was_not_stored_leaves_the_stream_as_it_was(
     engine: FileStore, held: list[Operation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deleting = asyncio.ensure_future(engine.delete("s"))
+    deleting = asyncio.ensure_future(engine.delete(("s",)))
     await until(held, 1)
     settle(held[0], FAILED)
     with pytest.raises(WriteFailed):
         await deleting
     monkeypatch.undo()
     assert await content(engine, "s") == b"one."
-    await engine.delete("s")
+    await engine.delete(("s",))
     with pytest.raises(StreamNotFound):
-        await engine.head("s")
+        await engine.head(("s",))
 
 
 async def test_a_second_deletion_is_answered_when_the_first_is_durable(
     engine: FileStore, held: list[Operation]
 ) -> None:
-    deletions = [asyncio.ensure_future(engine.delete("s")) for _ in range(2)]
+    deletions = [asyncio.ensure_future(engine.delete(("s",))) for _ in range(2)]
     await until(held, 1)
     await turns()
     assert len(held) == 1
@@ -188,9 +191,9 @@ async def test_a_second_deletion_is_answered_when_the_first_is_durable(
 async def test_a_deletion_that_comes_later_is_one_of_its_own_if_the_first_was_not_stored(
     engine: FileStore, held: list[Operation]
 ) -> None:
-    first = asyncio.ensure_future(engine.delete("s"))
+    first = asyncio.ensure_future(engine.delete(("s",)))
     await until(held, 1)
-    second = asyncio.ensure_future(engine.delete("s"))
+    second = asyncio.ensure_future(engine.delete(("s",)))
     await turns()
     settle(held[0], FAILED)
     with pytest.raises(WriteFailed):
@@ -205,7 +208,7 @@ async def test_a_soft_deletion_that_was_not_stored_is_none(
 ) -> None:
     await fork(engine, "fork", "s")
     held = hold_back_what_is_submitted(engine, monkeypatch.setattr)  # from here on
-    deleting = asyncio.ensure_future(engine.delete("s"))
+    deleting = asyncio.ensure_future(engine.delete(("s",)))
     await until(held, 1)
     (operation,) = held
     assert isinstance(operation, SidecarOperation)
@@ -214,5 +217,5 @@ async def test_a_soft_deletion_that_was_not_stored_is_none(
         await deleting
     monkeypatch.undo()
     with pytest.raises(StreamExists):
-        await engine.create(Create("s", "text/plain"), b"")
+        await engine.create(Create(("s",), "text/plain"), b"")
     assert await content(engine, "s") == b"one."

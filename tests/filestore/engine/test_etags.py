@@ -88,15 +88,15 @@ def _fail(_records: object) -> int:
 
 async def test_a_close_without_data_is_another_answer_at_the_same_offset(tmp_path: Path) -> None:
     engine = await FileStore.at(tmp_path / "data", Settings())
-    await engine.create(Create("s", "text/plain"), b"all")
-    stream = await engine.open("s")
+    await engine.create(Create(("s",), "text/plain"), b"all")
+    stream = await engine.open(("s",))
     seen = []
     for _ in range(2):
         chunk = await engine.read(stream, Start.BEGINNING)
         chunk.release()
         seen.append((etag(chunk), chunk.end, chunk.closed))
         if not chunk.closed:
-            await engine.append(Append("s", "text/plain", close=True), b"")
+            await engine.append(Append(("s",), "text/plain", close=True), b"")
     assert seen[0][0] != seen[1][0]
     assert seen[0][1] == seen[1][1]
     assert [closed for _, _, closed in seen] == [False, True]

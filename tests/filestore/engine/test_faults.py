@@ -72,15 +72,15 @@ async def test_no_fork_is_made_of_a_stream_whose_files_miss_something(
     monkeypatch.setattr(Core, "applied_to", late)
     gate = disk.hold("pwrite", "data/streams/s@")
     await append(engine, "s", b"two.")
-    request = ForkRequest("s", Offset(0, 4), sub_offset) if sub_offset else ForkRequest("s")
-    forking = asyncio.create_task(engine.create(Create("f", None, fork=request), b""))
+    request = ForkRequest(("s",), Offset(0, 4), sub_offset) if sub_offset else ForkRequest(("s",))
+    forking = asyncio.create_task(engine.create(Create(("f",), None, fork=request), b""))
     await asyncio.to_thread(gate.reached.wait)
     disk.fail("pwrite", errno.EIO, "data/streams/s@", times=1)
     gate.open()
     with pytest.raises(StreamOutOfService):
         await forking
     with pytest.raises(StreamNotFound):
-        await engine.head("f")
+        await engine.head(("f",))
 
 
 async def test_a_stream_that_replaces_a_vanished_one_is_kept(
@@ -96,7 +96,7 @@ async def test_a_stream_that_replaces_a_vanished_one_is_kept(
     await asyncio.to_thread(gate.reached.wait)
     shutil.rmtree(directory(data, "s"))
     await append(engine, "s", b"lost with the rest")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await put(engine, "s", b"new.")
     await append(engine, "s", b"kept.")
     gate.open()
@@ -112,7 +112,7 @@ async def test_a_deletion_that_failed_in_the_files_is_done_by_the_next_start(
 ) -> None:
     engine = await started(data, disk)
     disk.fail("rename", errno.EIO, "data/trash/")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await out_of_service(engine, "s")
     with pytest.raises(StreamOutOfService):
         await put(engine, "s", b"new")
@@ -120,7 +120,7 @@ async def test_a_deletion_that_failed_in_the_files_is_done_by_the_next_start(
     await engine.close()
     engine = await FileStore.at(data, SMALL_JOURNAL)
     with pytest.raises(StreamNotFound):
-        await engine.head("s")
+        await engine.head(("s",))
     await engine.close()
 
 
@@ -187,7 +187,7 @@ async def test_nothing_is_made_where_a_deletion_has_just_failed(
     busy = disk.hold("pwrite", ".seg")
     await append(engine, "other", b"the applier is busy, ")
     await asyncio.to_thread(busy.reached.wait)
-    await engine.delete("s")
+    await engine.delete(("s",))
     await append(engine, "other", b"and has more to do in the same go")
     disk.fail("rename", errno.EIO, "data/trash/")
     unfinished = disk.hold("pwrite", ".seg")
@@ -271,7 +271,7 @@ async def test_more_than_the_journal_can_keep_stops_writing_rather_than_be_lost(
     with pytest.raises(Overloaded):
         await fill_the_journal(engine)
     survivor = await after_a_kill(engine, data)
-    assert (await survivor.head("s")).tail.position == len(b"one.first.") + 10 * 60 * KIB
+    assert (await survivor.head(("s",))).tail.position == len(b"one.first.") + 10 * 60 * KIB
     await survivor.close()
     disk.heal()
     await engine.close()
@@ -325,8 +325,8 @@ async def test_a_directory_beside_the_streams_that_was_removed_is_made_again(
     shutil.rmtree(data / name)
     await put(engine, "new", b"kept")
     await append(engine, "s", b"two.")
-    await engine.create(Create("mortal", BYTES, Lifetime(ttl_s=3000)), b"three")
-    await engine.delete("new")
+    await engine.create(Create(("mortal",), BYTES, Lifetime(ttl_s=3000)), b"three")
+    await engine.delete(("new",))
     await put(engine, "new", b"again")
     await in_files(engine, "new")
     survivor = await after_a_kill(engine, data)
@@ -359,7 +359,7 @@ async def test_what_cannot_be_listed_of_deleted_streams_is_told_and_stops_nothin
     await (await started(data, disk)).close()
     disk.fail("some_names", errno.EACCES, "data/trash")
     engine = await started(data, disk)
-    await engine.delete("s")
+    await engine.delete(("s",))
     await engine.close()
     assert "cannot remove what is left of deleted streams: [Errno 13]" in caplog.text
 
@@ -385,7 +385,7 @@ async def test_a_fork_gives_way_to_a_stream_whose_deletion_failed_meanwhile(
     await put(engine, "p", b"precious")
     await in_files(engine, "p")
     journal = disk.hold("pwrite", "data/journal")
-    deleting = asyncio.ensure_future(engine.delete("p"))
+    deleting = asyncio.ensure_future(engine.delete(("p",)))
     await asyncio.to_thread(journal.reached.wait)
     forking = asyncio.ensure_future(fork(engine, "p", "s"))
     for _ in range(20):
@@ -406,13 +406,13 @@ async def test_a_source_deleted_while_a_fork_was_built_that_failed_is_gone(
     building = disk.hold("make_directory", "data/tmp/")
     forking = asyncio.ensure_future(fork(engine, "fork", "s"))
     await asyncio.to_thread(building.reached.wait)
-    await engine.delete("s")
+    await engine.delete(("s",))
     disk.fail("make_directory", errno.EIO, "data/tmp/", times=1)
     building.open()
     with pytest.raises(WriteFailed):
         await forking
     with pytest.raises(StreamNotFound):
-        await engine.head("s")
+        await engine.head(("s",))
     await put(engine, "s", b"new")
 
 

@@ -19,6 +19,7 @@ from durable_streams.maintenance.findings import Finding, Level
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import ProducerGap, StreamClosed, TooManyProducers
+from durable_streams.model.paths import parse_path_text
 from durable_streams.rules.producers import IDLE_MS, ProducerState
 from durable_streams.settings import KIB, MIB, Settings
 from tests.copying import copy_live
@@ -77,17 +78,17 @@ async def send(
     close: bool = False,
 ) -> Appended:
     claim = ProducerClaim(f"{number:0250}", epoch, seq)
-    return await engine.append(Append(path, BYTES, close, claim), b"x")
+    return await engine.append(Append(parse_path_text(path), BYTES, close, claim), b"x")
 
 
 async def filled(engine: FileStore, path: str = "s") -> None:
     """A stream with as many producers as it can have."""
-    await engine.create(Create(path, BYTES), b"")
+    await engine.create(Create(parse_path_text(path), BYTES), b"")
     await asyncio.gather(*(send(engine, number, path=path) for number in range(MOST)))
 
 
 async def producers(engine: FileStore, path: str = "s") -> dict[str, ProducerState]:
-    stream = await engine._find(path)
+    stream = await engine._find(parse_path_text(path))
     return dict(stream.producers.states)
 
 
@@ -114,11 +115,11 @@ async def test_nobody_is_forgotten_before_the_seven_days_are_over(data: Path, cl
     async with opened(data, clock) as engine:
         await filled(engine)
         clock.time_ms += IDLE_MS
-        before, known = (await engine.head("s")).tail, await producers(engine)
+        before, known = (await engine.head(("s",))).tail, await producers(engine)
         with pytest.raises(TooManyProducers, match=rf"{MOST} producers .* 264192 bytes"):
             await send(engine, MOST)
         assert (await send(engine, 0)).duplicate
-        assert (await engine.head("s")).tail == before
+        assert (await engine.head(("s",))).tail == before
         assert await producers(engine) == known
         clock.time_ms += 1
         await send(engine, MOST)
@@ -196,7 +197,7 @@ async def test_a_copy_of_a_stream_s_directory_knows_the_same(
     elsewhere = tmp_path / "elsewhere"
     async with opened(elsewhere, clock, SHORT) as engine:
         pass
-    home = names.directory_of("s")
+    home = names.directory_of(("s",))
     shutil.copytree(data / "streams" / home, elsewhere / "streams" / home)
     async with opened(elsewhere, clock, SHORT) as engine:
         assert await producers(engine) == known
@@ -207,14 +208,14 @@ async def test_forks_from_before_and_after_know_nobody_and_their_source_goes_on(
 ) -> None:
     async with opened(data, clock, SHORT) as engine:
         await filled(engine)
-        before = (await engine.head("s")).tail
+        before = (await engine.head(("s",))).tail
         clock.time_ms += 8 * DAY_MS
         await asyncio.gather(*(send(engine, MOST + number) for number in range(120)))
         for name, fork in (
-            ("early", ForkRequest("s", before)),
-            ("late", ForkRequest("s")),
+            ("early", ForkRequest(("s",), before)),
+            ("late", ForkRequest(("s",))),
         ):
-            await engine.create(Create(name, None, fork=fork), b"")
+            await engine.create(Create(parse_path_text(name), None, fork=fork), b"")
             assert await producers(engine, name) == {}
             await send(engine, 7, path=name)
         known = await producers(engine)
@@ -229,7 +230,7 @@ async def test_forks_from_before_and_after_know_nobody_and_their_source_goes_on(
 async def test_who_was_forgotten_for_what_failed_is_known_again(data: Path, clock: Clock) -> None:
     async with opened(data, clock) as engine:
         await filled(engine)
-        stream = await engine._find("s")
+        stream = await engine._find(("s",))
         clock.time_ms += 8 * DAY_MS
         known = await producers(engine)
         tasks = [asyncio.ensure_future(send(engine, MOST + number)) for number in range(5)]
@@ -246,7 +247,7 @@ async def test_a_stream_with_more_producers_than_it_may_have_by_now_goes_on(
     data: Path, clock: Clock
 ) -> None:
     async with opened(data, clock, replace(SETTINGS, journal_file_bytes=2 * MIB)) as engine:
-        await engine.create(Create("s", BYTES), b"")
+        await engine.create(Create(("s",), BYTES), b"")
         await asyncio.gather(*(send(engine, number) for number in range(MOST + 100)))
     async with opened(data, clock, SETTINGS) as engine:
         assert (await send(engine, 3)).duplicate

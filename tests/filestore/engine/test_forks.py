@@ -20,6 +20,7 @@ from durable_streams.filestore.verbs import trash
 from durable_streams.filestore.verbs.endings import STEPS_AT_ONCE
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFound, StreamUnusable
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import StagedDisk
@@ -79,14 +80,15 @@ def disk() -> WeighingDisk:
 async def engine(data: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     """Whatever is held goes on at its end."""
     engine = await FileStore.at(data, Settings(), disk, Hasty())
-    await engine.create(Create("source", BYTES), b"shared.")
+    await engine.create(Create(("source",), BYTES), b"shared.")
     yield engine
     disk.heal()
     await engine.close()
 
 
 async def fork(engine: FileStore, path: str, source: str = "source") -> None:
-    await engine.create(Create(path, None, fork=ForkRequest(source)), b"")
+    request = ForkRequest(parse_path_text(source))
+    await engine.create(Create(parse_path_text(path), None, fork=request), b"")
 
 
 async def chain(engine: FileStore, length: int) -> list[str]:
@@ -96,14 +98,14 @@ async def chain(engine: FileStore, length: int) -> list[str]:
         paths.append(f"fork-{number:05}")
         await fork(engine, paths[-1], paths[-2])
     for path in paths[:-1]:
-        await engine.delete(path)
+        await engine.delete(parse_path_text(path))
     return paths
 
 
 async def is_gone_for_good(engine: FileStore, path: str) -> bool:
     """Whether nothing is there; False if it was deleted softly."""
     try:
-        await engine.head(path)
+        await engine.head(parse_path_text(path))
     except StreamNotFound:
         return True
     except StreamGone:
@@ -112,7 +114,7 @@ async def is_gone_for_good(engine: FileStore, path: str) -> bool:
 
 
 def home(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(path)
+    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 def marks(data: Path, path: str = "source") -> list[Path]:
@@ -144,10 +146,10 @@ async def test_the_source_goes_with_its_last_fork_whichever_that_is(
     paths = [f"fork-{number:05}" for number in range(40)]
     for path in paths:
         await fork(engine, path)
-    await engine.delete("source")
+    await engine.delete(("source",))
     for path in paths[1::2] + paths[-2:0:-2] + paths[:1]:
         assert not await is_gone_for_good(engine, "source")
-        await engine.delete(path)
+        await engine.delete(parse_path_text(path))
     assert await is_gone_for_good(engine, "source")
     await emptied(data / "streams")
     await emptied(data / "trash")
@@ -156,24 +158,24 @@ async def test_the_source_goes_with_its_last_fork_whichever_that_is(
 async def test_a_fork_that_is_gone_leaves_no_mark(engine: FileStore, data: Path) -> None:
     await fork(engine, "fork")
     assert len(marks(data)) == 1
-    await engine.delete("fork")
+    await engine.delete(("fork",))
     while marks(data):
         await asyncio.sleep(0)
-    await engine.delete("source")
+    await engine.delete(("source",))
     assert await is_gone_for_good(engine, "source")
 
 
 async def test_a_source_deleted_while_its_only_fork_is_put_in_place_is_kept_for_it(
     engine: FileStore, data: Path, disk: StagedDisk
 ) -> None:
-    gate = disk.hold("rename", f"{names.directory_of('fork')}")
+    gate = disk.hold("rename", names.directory_of(("fork",)))
     forking = asyncio.ensure_future(fork(engine, "fork"))
     await asyncio.to_thread(gate.reached.wait)
-    await engine.delete("source")
+    await engine.delete(("source",))
     gate.open()
     await forking
     assert not await is_gone_for_good(engine, "source")
-    await engine.delete("fork")
+    await engine.delete(("fork",))
     assert await is_gone_for_good(engine, "source")
 
 
@@ -183,7 +185,7 @@ async def test_a_source_is_not_kept_for_what_was_taken_away_by_hand(
     await fork(engine, "fork")
     await unload(engine, "fork")
     shutil.rmtree(home(data, "fork"))
-    await engine.delete("source")
+    await engine.delete(("source",))
     assert await is_gone_for_good(engine, "source")
 
 
@@ -194,21 +196,21 @@ async def test_a_mark_that_is_torn_keeps_nothing(
     await fork(engine, "fork")
     [mark] = marks(data)
     mark.write_bytes(content)
-    await engine.delete("source")
+    await engine.delete(("source",))
     assert await is_gone_for_good(engine, "source")
-    assert (await engine.head("fork")).tail.position == len(b"shared.")
+    assert (await engine.head(("fork",))).tail.position == len(b"shared.")
 
 
 async def test_a_mark_of_a_fork_of_another_stream_keeps_nothing(
     engine: FileStore, data: Path
 ) -> None:
     await fork(engine, "fork")
-    await engine.create(Create("other", BYTES), b"")
+    await engine.create(Create(("other",), BYTES), b"")
     await fork(engine, "other-fork", "other")
     [mark], [strange] = marks(data), marks(data, "other")
     shutil.copy(mark, strange.parent)
-    await engine.delete("other-fork")
-    await engine.delete("other")
+    await engine.delete(("other-fork",))
+    await engine.delete(("other",))
     assert await is_gone_for_good(engine, "other")
 
 
@@ -218,9 +220,9 @@ async def test_forks_that_cannot_be_looked_at_stop_the_deletion_of_their_source_
     await fork(engine, "fork")
     disk.fail("some_names", errno.EIO, ".forks", times=1)
     with pytest.raises(StreamUnusable, match=r"source.*its forks cannot be looked at.*\.forks"):
-        await engine.delete("source")
-    await engine.delete("fork")
-    await engine.delete("source")
+        await engine.delete(("source",))
+    await engine.delete(("fork",))
+    await engine.delete(("source",))
     assert await is_gone_for_good(engine, "source")
 
 
@@ -228,15 +230,15 @@ async def test_an_expired_source_is_missing_not_gone_once_its_forks_are(
     engine: FileStore, data: Path
 ) -> None:
     lifetime = Lifetime(ttl_s=3600)
-    await engine.create(Create("mortal", BYTES, lifetime=lifetime), b"")
+    await engine.create(Create(("mortal",), BYTES, lifetime=lifetime), b"")
     await fork(engine, "fork", "mortal")
-    stream = await engine._find("mortal")
+    stream = await engine._find(("mortal",))
     stream.last_use_ms = 0
     with pytest.raises(StreamGone):
-        await engine.head("mortal")
-    await engine.delete("fork")
+        await engine.head(("mortal",))
+    await engine.delete(("fork",))
     with pytest.raises(StreamNotFound):
-        await engine.head("mortal")
+        await engine.head(("mortal",))
 
 
 # -- chains --------------------------------------------------------------------------------
@@ -244,7 +246,7 @@ async def test_an_expired_source_is_missing_not_gone_once_its_forks_are(
 
 async def test_a_chain_of_a_thousand_goes_with_its_end(engine: FileStore, data: Path) -> None:
     paths = await chain(engine, 1000)
-    await engine.delete(paths[-1])
+    await engine.delete(parse_path_text(paths[-1]))
     await emptied(data / "streams")
     await emptied(data / "trash")
     assert await is_gone_for_good(engine, "source")
@@ -255,7 +257,7 @@ async def test_a_deletion_takes_so_many_sources_along_before_it_is_answered(
 ) -> None:
     paths = await chain(engine, STEPS_AT_ONCE)
     disk.hold("rename", "data/trash/")  # nothing goes on behind the answer
-    await engine.delete(paths[-1])
+    await engine.delete(parse_path_text(paths[-1]))
     assert await is_gone_for_good(engine, "source")
 
 
@@ -264,7 +266,7 @@ async def test_the_next_one_follows_in_the_background(
 ) -> None:
     paths = await chain(engine, STEPS_AT_ONCE + 1)
     gate = disk.hold("rename", "data/trash/")
-    await engine.delete(paths[-1])
+    await engine.delete(parse_path_text(paths[-1]))
     assert not await is_gone_for_good(engine, "source")
     assert await is_gone_for_good(engine, paths[1])
     gate.open()
@@ -277,7 +279,7 @@ async def test_a_chain_that_a_crash_cut_short_goes_on_at_the_next_start(
 ) -> None:
     paths = await chain(engine, STEPS_AT_ONCE + 3)
     disk.hold("rename", "data/trash/")
-    await engine.delete(paths[-1])
+    await engine.delete(parse_path_text(paths[-1]))
     image = copy_live(data, tmp_path / "image")
     restarted = await FileStore.at(image, Settings())
     await emptied(image / "streams")
@@ -290,10 +292,10 @@ async def test_a_chain_that_a_stop_cut_short_goes_on_at_the_next_start(
     data: Path, disk: StagedDisk
 ) -> None:
     engine = await FileStore.at(data, Settings(), disk, Hasty())
-    await engine.create(Create("source", BYTES), b"shared.")
+    await engine.create(Create(("source",), BYTES), b"shared.")
     paths = await chain(engine, STEPS_AT_ONCE + 3)
     gate = disk.hold("rename", "data/trash/")
-    await engine.delete(paths[-1])
+    await engine.delete(parse_path_text(paths[-1]))
     engine.drain()
     gate.open()
     await engine.close()
@@ -310,12 +312,12 @@ async def test_what_a_chain_was_to_free_is_free_when_a_deletion_is_answered(
     for _ in range(5):
         paths = await chain(engine, 3)
         with pytest.raises(StreamExists):
-            await engine.create(Create("source", BYTES), b"")
-        await engine.delete(paths[-1])
+            await engine.create(Create(("source",), BYTES), b"")
+        await engine.delete(parse_path_text(paths[-1]))
         for path in paths:
-            await engine.create(Create(path, BYTES), b"")
-            await engine.delete(path)
-        await engine.create(Create("source", BYTES), b"")
+            await engine.create(Create(parse_path_text(path), BYTES), b"")
+            await engine.delete(parse_path_text(path))
+        await engine.create(Create(("source",), BYTES), b"")
 
 
 # -- the trash -----------------------------------------------------------------------------
@@ -328,10 +330,10 @@ async def test_more_deleted_streams_than_are_remembered_are_removed_all_the_same
     monkeypatch.setattr(trash, "MOST_WAITING", 3)
     paths = [f"s/{number}" for number in range(1 + 3 + beyond)]
     for path in paths:
-        await engine.create(Create(path, BYTES), b"")
+        await engine.create(Create(parse_path_text(path), BYTES), b"")
     gate = disk.hold("open_read", "data/trash/")
     for path in paths:
-        await engine.delete(path)
+        await engine.delete(parse_path_text(path))
     while len(list((data / "trash").iterdir())) < len(paths):
         await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -348,7 +350,7 @@ async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_rea
 ) -> None:
     paths = await chain(engine, 2)
     disk.hold("open_read", "data/trash/")
-    await engine.delete(paths[-1])
+    await engine.delete(parse_path_text(paths[-1]))
     await emptied(data / "streams")
     image = copy_live(data, tmp_path / "image")
     disk.heal()
@@ -375,13 +377,13 @@ async def test_what_cannot_be_removed_is_tried_once_and_stops_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(trash, "MOST_WAITING", 2)
-    await engine.create(Create("stuck", BYTES), b"")
-    stuck = (await engine.open("stuck")).info().id  # type: ignore[attr-defined]
+    await engine.create(Create(("stuck",), BYTES), b"")
+    stuck = (await engine.open(("stuck",))).info().id  # type: ignore[attr-defined]
     disk.fail("remove_directory", errno.EACCES, stuck)
-    await engine.delete("stuck")
+    await engine.delete(("stuck",))
     for number in range(6):
-        await engine.create(Create(f"s/{number}", BYTES), b"")
-        await engine.delete(f"s/{number}")
+        await engine.create(Create(("s", f"{number}"), BYTES), b"")
+        await engine.delete(("s", f"{number}"))
     await emptied(data / "trash", stuck)
     assert caplog.text.count("cannot remove what is left of a deleted stream") == 1
 
@@ -391,11 +393,11 @@ async def test_a_mark_that_cannot_be_removed_does_not_keep_the_fork_s_files(
 ) -> None:
     await fork(engine, "fork")
     disk.fail("unlink", errno.EACCES, ".forks/", times=1)
-    await engine.delete("fork")
+    await engine.delete(("fork",))
     while "keeps the mark of a fork" not in caplog.text:
         await asyncio.sleep(0)
     await emptied(data / "trash")
-    await engine.delete("source")
+    await engine.delete(("source",))
     assert await is_gone_for_good(engine, "source")
 
 
@@ -407,7 +409,7 @@ async def test_the_map_of_forks_that_0_1_wrote_is_carried_over(data: Path) -> No
     shutil.copytree(golden, data)
     engine = await FileStore.at(data, Settings())
     await fork(engine, "second", "bytes")
-    await engine.delete("bytes")
+    await engine.delete(("bytes",))
     assert not await is_gone_for_good(engine, "bytes")
     assert len(marks(data, "bytes")) == 2
     while True:
@@ -416,9 +418,9 @@ async def test_the_map_of_forks_that_0_1_wrote_is_carried_over(data: Path) -> No
             break
         await asyncio.sleep(0)
     assert sidecar.forks == {}
-    await engine.delete("fork")
+    await engine.delete(("fork",))
     assert not await is_gone_for_good(engine, "bytes")
-    await engine.delete("second")
+    await engine.delete(("second",))
     assert await is_gone_for_good(engine, "bytes")
     await engine.close()
 
@@ -429,7 +431,7 @@ async def test_the_map_that_0_1_wrote_is_carried_over_by_one_at_a_time(
     golden = Path(__file__).parent.parent / "files" / "golden" / "format-1"
     shutil.copytree(golden, data)
     engine = await FileStore.at(data, Settings(), disk)
-    stream = await engine._find("bytes")
+    stream = await engine._find(("bytes",))
     gate = disk.hold("make_directory", ".forks")
     looks = [asyncio.ensure_future(engine._endings._is_needed(stream)) for _ in range(3)]
     await asyncio.to_thread(gate.reached.wait)

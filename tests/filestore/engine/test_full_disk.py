@@ -53,7 +53,7 @@ async def test_deletions_are_taken_below_the_reserve(tmp_path: Path) -> None:
     with pytest.raises(DiskFull):
         await put(engine, "t", b"y")
     assert await content(engine, "s") == b"x"
-    await engine.delete("s")
+    await engine.delete(("s",))
     with pytest.raises(StreamNotFound):
         await content(engine, "s")
     await engine.close()
@@ -119,7 +119,7 @@ async def test_a_stream_that_filled_the_disk_can_be_deleted(tmp_path: Path, numb
     await append(engine, "large", b"waits")
     while not isinstance(engine.refusal(), DiskFull):
         await asyncio.sleep(0)
-    await engine.delete("large")
+    await engine.delete(("large",))
     while list((tmp_path / "data" / "streams").glob("large*")):
         await asyncio.sleep(0)
     disk.heal()
@@ -150,7 +150,7 @@ async def test_a_deletion_whose_files_are_kept_does_not_make_room(
     """As when a stream is replaced that expired by a clock that cannot be relied on."""
     disk, runtime = SmallDisk(10**10, 10**9), AheadRuntime()
     engine = await FileStore.at(tmp_path / "data", SETTINGS, disk, runtime)
-    await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"precious")
+    await engine.create(Create(("s",), BYTES, lifetime=Lifetime(ttl_s=60)), b"precious")
     await put(engine, "other", b"x")
     await in_files(engine, "other")
     full = disk.hold("pwrite", "data/streams/other@")
@@ -184,7 +184,7 @@ async def test_files_that_make_room_are_removed_when_their_stream_cannot_come_ba
     disk.fail("pwrite", errno.ENOSPC, "data/streams/other@")
     await append(engine, "other", b"waits")
     await asyncio.to_thread(full.reached.wait)
-    await engine.delete("large")
+    await engine.delete(("large",))
     syncing = disk.hold("sync_directory", "data/trash")
     full.open()
     try:
@@ -214,7 +214,7 @@ async def test_files_that_are_to_be_kept_are_moved_where_their_directory_cannot_
     """Moved one by one, and all of them: on a full disk as soon as it has room."""
     disk, runtime = kind(10**10, 10**9), AheadRuntime()
     engine = await FileStore.at(tmp_path / "data", SETTINGS, disk, runtime)
-    await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"precious")
+    await engine.create(Create(("s",), BYTES, lifetime=Lifetime(ttl_s=60)), b"precious")
     await in_files(engine, "s")
     runtime.ahead_ms = 120_000
     if full:
@@ -254,7 +254,7 @@ async def test_a_deletion_takes_the_reserve_if_the_journal_has_no_room(
     with pytest.raises(DiskFull):
         await append(engine, "t", b"y")
     assert reserve.exists()
-    await engine.delete("s")
+    await engine.delete(("s",))
     assert not reserve.exists()
     await look_for_room(engine)
     await append(engine, "t", b"y")
@@ -286,7 +286,7 @@ async def test_what_cannot_be_moved_to_the_trash_is_removed_in_its_place(
     await put(engine, "s", b"x")
     await in_files(engine, "s")
     disk.fail("rename", number, "data/trash")
-    await engine.delete("s")
+    await engine.delete(("s",))
     while list((tmp_path / "data" / "streams").iterdir()):
         await asyncio.sleep(0)
     await put(engine, "s", b"again")

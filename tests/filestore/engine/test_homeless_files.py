@@ -59,7 +59,7 @@ async def test_an_aside_that_cannot_be_written_stops_no_other_stream(
     disk.fail("open_write", errno.EACCES, "data/aside/")
     for _ in range(3 * IMPATIENT.journal_files * IMPATIENT.journal_file_bytes // (60 * KIB)):
         await append(engine, "t", bytes(60 * KIB))
-    assert engine.out_of_service() == ["s"]
+    assert engine.out_of_service() == [("s",)]
     with pytest.raises(StreamOutOfService, match=r"aside.*let us write there"):
         await append(engine, "s", b"three.")
     assert not list((data / "aside").iterdir())

@@ -101,17 +101,17 @@ def test_another_stream_at_the_path_is_in_service(outages: Outages) -> None:
     assert not outages.concern([other])
     outages.keep([other])
     assert not outages.keeps
-    assert outages.error("s", OTHER_ID) is None
-    assert outages.error("t", None) is None
-    assert isinstance(outages.error("s", ID), StreamOutOfService)
-    assert outages.error("s", None) is outages.error("s", ID)  # whichever there is
+    assert outages.error(("s",), OTHER_ID) is None
+    assert outages.error(("t",), None) is None
+    assert isinstance(outages.error(("s",), ID), StreamOutOfService)
+    assert outages.error(("s",), None) is outages.error(("s",), ID)  # whichever there is
 
 
 def test_the_first_reason_counts(outages: Outages) -> None:
-    first, second = StreamOutOfService("s", "first"), StreamOutOfService("s", "second")
+    first, second = StreamOutOfService("s", "first"), StreamOutOfService(("s",), "second")
     for error in (first, second):
         outages.begin(*KEY, error, gone=False, last=0)
-    assert outages.error(*KEY) is first
+    assert outages.error(("s",), ID) is first
 
 
 def test_the_last_batch_with_something_of_theirs_is_known(outages: Outages) -> None:

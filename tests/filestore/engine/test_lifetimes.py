@@ -14,6 +14,7 @@ from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.model.errors import DiskFull, StreamGone, StreamNotFound
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
 from tools.inside import catalog
 from tools.simulation.scheduler import Scheduler, SimulatedLoop
@@ -75,11 +76,11 @@ def live(
 
 
 def on_disk(data: Path, path: str) -> bool:
-    return (data / "streams" / names.directory_of(path)).exists()
+    return (data / "streams" / names.directory_of(parse_path_text(path))).exists()
 
 
 async def make(engine: FileStore, path: str, lifetime: Lifetime = SHORT) -> None:
-    await engine.create(Create(path, BYTES, lifetime), b"some")
+    await engine.create(Create(parse_path_text(path), BYTES, lifetime), b"some")
 
 
 async def passes(seconds: float) -> None:
@@ -94,13 +95,13 @@ def test_an_expired_stream_is_gone_at_once_and_its_files_after_the_delay(
         await make(engine, "long", Lifetime(ttl_s=1_000_000))
         await passes(61)
         with pytest.raises(StreamNotFound):
-            await engine.head("short")
+            await engine.head(("short",))
         await passes(HOUR_S - 120)
         assert on_disk(tmp_path, "short")
         await passes(2 * HOUR_S)
         assert not on_disk(tmp_path, "short")
         assert on_disk(tmp_path, "long")
-        await engine.head("long")
+        await engine.head(("long",))
 
     live(tmp_path, disk, life)
 
@@ -153,15 +154,15 @@ def test_a_used_stream_stays_and_its_last_use_survives_a_kill(
         await make(engine, "used")
         for _use in range(10):
             await passes(50)
-            await engine.append(Append("used", BYTES), b"more")
+            await engine.append(Append(("used",), BYTES), b"more")
         await passes(5)  # the use is written down within a few seconds
         shutil.copytree(tmp_path / "data", image)
 
     async def after(engine: FileStore, _: Scheduler) -> None:
-        await engine.head("used")
+        await engine.head(("used",))
         await passes(20)
         with pytest.raises(StreamNotFound):
-            await engine.head("used")
+            await engine.head(("used",))
 
     ended = live(tmp_path / "data", disk, before)
     live(image, disk, after, now=ended + 40)
@@ -177,11 +178,11 @@ def test_a_use_on_a_full_disk_is_remembered_when_the_stream_leaves_the_cache(
         await passes(50)
         with pytest.raises(DiskFull):
             await make(engine, "refused")
-        await engine.open("used")
-        await engine.open("other")
+        await engine.open(("used",))
+        await engine.open(("other",))
         assert len(catalog(engine)) == 1
         await passes(20)
-        await engine.head("used")
+        await engine.head(("used",))
 
     live(tmp_path, disk, life, settings=Settings(max_open_streams=1))
 
@@ -192,11 +193,11 @@ def test_an_expired_source_goes_when_its_last_fork_is_gone(
     async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "source")
         forever = Lifetime(ttl_s=10_000_000)
-        await engine.create(Create("fork", None, forever, fork=ForkRequest("source")), b"")
+        await engine.create(Create(("fork",), None, forever, fork=ForkRequest(("source",))), b"")
         await passes(3 * HOUR_S)
         with pytest.raises((StreamGone, StreamNotFound)):
-            await engine.head("source")
-        await engine.delete("fork")
+            await engine.head(("source",))
+        await engine.delete(("fork",))
         await passes(3 * HOUR_S)
         assert not on_disk(tmp_path, "source")
 

@@ -198,7 +198,7 @@ async def test_what_was_deleted_while_it_was_tried_again_is_not_made_again(
 ) -> None:
     disk = StagedDisk()
     engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL, disk)
-    birth, deletion = put(engine, "s", b"one."), engine.delete("s")
+    birth, deletion = put(engine, "s", b"one."), engine.delete(("s",))
     async with tried_again_with_more_on_its_way(engine, disk, birth, "rename", deletion):
         assert not directory(tmp_path / "data", "s").exists()
     engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL)
@@ -211,9 +211,9 @@ async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> 
     """Somebody may follow it for days: its TTL stands still, with one sidecar after the other."""
     disk = StagedDisk()
     engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL, disk)
-    await engine.create(Create("s", BYTES, lifetime=Lifetime(ttl_s=60)), b"one.")
+    await engine.create(Create(("s",), BYTES, lifetime=Lifetime(ttl_s=60)), b"one.")
     await in_files(engine, "s")
-    stream, known = await engine._find("s"), outages(engine)
+    stream, known = await engine._find(("s",)), outages(engine)
     disk.fail("pwrite", errno.EIO, "data/streams/s@")
     await append(engine, "s", b"two.")
     await out_of_service(engine, "s")
@@ -232,7 +232,7 @@ async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> 
     assert not known.kept_bytes
     await engine.close()
     engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL)
-    assert (await engine._find("s")).sidecar.last_use_ms >= stream.last_use_ms
+    assert (await engine._find(("s",))).sidecar.last_use_ms >= stream.last_use_ms
     assert await content(engine, "s") == b"one.two."
     await engine.close()
 
@@ -241,7 +241,7 @@ async def test_a_deletion_that_the_files_refused_is_done_when_they_do_not(tmp_pa
     disk = StagedDisk()
     engine = await started(tmp_path / "data", disk)
     disk.fail("rename", errno.EACCES, "data/trash/")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await out_of_service(engine, "s")
     disk.heal()
     await back_in_service(engine, "s")

@@ -101,7 +101,7 @@ async def test_a_checkpoint_has_its_turn_between_two_shares(
     first.open()
     await checkpoints_finished(engine)
     assert freed_up_to(engine)
-    stream = await engine._find("c")
+    stream = await engine._find(("c",))
     assert stream.applied.offset < stream.durable.offset
 
 
@@ -115,10 +115,10 @@ async def test_readers_do_not_wait_behind_writers_of_their_stream(
     writing = [asyncio.create_task(append(engine, "s", b"three.")) for _ in range(3)]
     await turns()
     assert writers_in_line(engine) == 3
-    stream = engine.open_now("s")
+    stream = engine.open_now(("s",))
     assert stream is not None
-    assert stream is await engine.open("s")
-    assert (await engine.head("s")).tail.position == len(b"one.two.")
+    assert stream is await engine.open(("s",))
+    assert (await engine.head(("s",))).tail.position == len(b"one.two.")
     assert await content(engine, "s") == b"one.two."
     waiting = asyncio.create_task(engine.wait(stream, Offset(0, 8), 3600))
     await turns()
@@ -138,7 +138,7 @@ async def test_readers_of_a_stream_that_is_not_open_do_not_wait_behind_its_write
     await unload(engine, "t")
     writing = asyncio.create_task(append(engine, "t", b"more"))
     await turns()
-    assert (await engine.head("t")).tail.position == 1
+    assert (await engine.head(("t",))).tail.position == 1
     assert not writing.done()
     gate.open()
     await writing
@@ -160,7 +160,7 @@ async def test_writers_of_a_stream_keep_their_order_whatever_each_has_to_wait_fo
     writing += [asyncio.create_task(append(engine, "t", body)) for body in bodies[6:]]
     await asyncio.gather(*writing)
     await in_files(engine, "t")
-    stream = await engine.open("t")
+    stream = await engine.open(("t",))
     with await engine.read(stream, Offset(0, 0)) as chunk:
         assert await engine.bytes_of(chunk) == b"".join(bodies)
 
@@ -173,13 +173,13 @@ async def test_a_small_append_does_not_pass_a_large_one_that_is_being_prepared(
         engine.executor.submit(busy.wait)
     large = asyncio.create_task(append(engine, "s", b"x" * 100_000))
     await turns()
-    decided = engine.append_now(Append("s", BYTES), b"small.")
+    decided = engine.append_now(Append(("s",), BYTES), b"small.")
     small = asyncio.create_task(append(engine, "s", b"small."))
     await turns()
     busy.set()
     await asyncio.gather(large, small)
     assert decided is None
-    last = await engine.read(await engine.open("s"), Offset(0, 4 + 100_000))
+    last = await engine.read(await engine.open(("s",)), Offset(0, 4 + 100_000))
     assert last.parts == (b"small.",)
     last.release()
 
@@ -192,7 +192,7 @@ async def test_nobody_passes_those_who_wait(engine: FileStore, disk: StagedDisk)
     while engine.writes_wait():
         await asyncio.sleep(0)
     assert not first.done()  # called, and not there yet
-    assert engine.append_now(Append("s", BYTES), b"four.") is None
+    assert engine.append_now(Append(("s",), BYTES), b"four.") is None
     await append(engine, "s", b"four.")
     await first
     assert await content(engine, "s") == b"one.two.three.four."

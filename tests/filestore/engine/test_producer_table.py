@@ -226,7 +226,7 @@ def test_what_was_decided_is_the_rule_and_what_the_lines_say(
 ) -> None:
     """Whatever the clock does, and whichever appends fail."""
     root = bytes.fromhex(sidecar_of("s", ID).root)
-    stream = Stream("s", LoadedStream(sidecar_of("s", ID), Tail(0, 0, 0, root)), TIME_MS)
+    stream = Stream(("s",), LoadedStream(sidecar_of("s", ID), Tail(0, 0, 0, root)), TIME_MS)
     done: list[tuple[bytes, Before, dict[str, ProducerState]]] = []
     now_ms, limit_bytes = TIME_MS, limit * (ENTRY + 5)
     with patch.object(producer_table, "_LOOKED_FOR", looked_for):
@@ -241,7 +241,7 @@ def test_what_was_decided_is_the_rule_and_what_the_lines_say(
             if forgot is None:
                 continue
             claim = ProducerClaim(name, 0, known.seq + 1 if known else 0)
-            command = Append("s", "text/plain", producer=claim)
+            command = Append(("s",), "text/plain", producer=claim)
             payload = Payload(b"x", 1, 0)
             record, before = stream.reserve(command, payload, now_ms, SETTINGS, forgot)
             done.append((record.index, before, states))

@@ -21,6 +21,7 @@ from durable_streams.model.errors import (
     StreamNotFound,
 )
 from durable_streams.model.offsets import Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import Gate, StagedDisk
@@ -32,21 +33,21 @@ BYTES = "application/octet-stream"
 @pytest.fixture
 async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     engine = await FileStore.at(tmp_path / "data", Settings(), disk)
-    await engine.create(Create("s", BYTES), b"before.")
+    await engine.create(Create(("s",), BYTES), b"before.")
     yield engine
     disk.heal()
     await engine.close()
 
 
 async def content(engine: FileStore, path: str = "s") -> bytes:
-    with await engine.read(await engine.open(path), Start.BEGINNING) as chunk:
+    with await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING) as chunk:
         return await engine.bytes_of(chunk)
 
 
 def append(
     engine: FileStore, data: bytes, claim: ProducerClaim | None = None
 ) -> asyncio.Task[object]:
-    return asyncio.ensure_future(engine.append(Append("s", BYTES, producer=claim), data))
+    return asyncio.ensure_future(engine.append(Append(("s",), BYTES, producer=claim), data))
 
 
 async def turns() -> None:
@@ -60,8 +61,8 @@ async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
 ) -> None:
     await in_files(engine, "s")
     gate = disk.hold("sync", "journal")
-    stream = await engine.open("s")
-    tail = (await engine.head("s")).tail
+    stream = await engine.open(("s",))
+    tail = (await engine.head(("s",))).tail
     waiting = asyncio.ensure_future(engine.wait(stream, tail, 3600))
     appending = append(engine, b"after.")
     await asyncio.to_thread(gate.reached.wait)
@@ -70,8 +71,8 @@ async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
     assert not appending.done()
     assert not waiting.done()
     assert await content(engine) == b"before."
-    assert (await engine.head("s")).tail == tail
-    directory = tmp_path / "data" / "streams" / names.directory_of("s")
+    assert (await engine.head(("s",))).tail == tail
+    directory = tmp_path / "data" / "streams" / names.directory_of(("s",))
     assert b"".join(path.read_bytes() for path in directory.glob("*.seg")) == b"before."
 
     gate.open()
@@ -83,7 +84,7 @@ async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
 async def test_writers_that_are_answered_together_write_together_again(engine: FileStore) -> None:
     async def write(times: int) -> None:
         for _ in range(times):
-            await engine.append(Append("s", BYTES), b"x")
+            await engine.append(Append(("s",), BYTES), b"x")
 
     before = batches(engine)
     await asyncio.gather(*(write(5) for _ in range(16)))
@@ -140,9 +141,9 @@ async def test_every_kind_of_write_is_answered_when_it_is_durable(
 ) -> None:
     gate = disk.hold("sync", "journal")
     verbs: dict[str, Callable[[], Awaitable[object]]] = {
-        "delete": lambda: engine.delete("s"),
-        "create": lambda: engine.create(Create("t", BYTES), b""),
-        "close": lambda: engine.append(Append("s", close=True), b""),
+        "delete": lambda: engine.delete(("s",)),
+        "create": lambda: engine.create(Create(("t",), BYTES), b""),
+        "close": lambda: engine.append(Append(("s",), close=True), b""),
     }
     writing = asyncio.ensure_future(verbs[verb]())
     await asyncio.to_thread(gate.reached.wait)
@@ -155,11 +156,11 @@ async def test_every_kind_of_write_is_answered_when_it_is_durable(
 async def test_a_delete_that_was_answered_survives_a_kill(
     tmp_path: Path, engine: FileStore
 ) -> None:
-    await engine.delete("s")
+    await engine.delete(("s",))
     image = copy_live(tmp_path / "data", tmp_path / "image")
     survivor = await FileStore.at(image, Settings())
     with pytest.raises(StreamNotFound):
-        await survivor.head("s")
+        await survivor.head(("s",))
     await survivor.close()
 
 
@@ -169,7 +170,7 @@ async def test_the_other_modes_do_not_wait_for_the_disk_and_survive_a_kill(
 ) -> None:
     settings = Settings(durability=durability)
     engine = await FileStore.at(tmp_path / "data", settings, disk)
-    await engine.create(Create("s", BYTES), b"before.")
+    await engine.create(Create(("s",), BYTES), b"before.")
     gate = disk.hold("sync", "journal")
     await append(engine, b"after.")
     image = copy_live(tmp_path / "data", tmp_path / "image")
@@ -209,15 +210,15 @@ async def test_what_is_in_files_counts_before_all_that_waits_is(
 ) -> None:
     monkeypatch.setattr(apply, "_SHARE_WRITES", 2)
     for path in "abcd":
-        await engine.create(Create(path, BYTES), b"")
+        await engine.create(Create(parse_path_text(path), BYTES), b"")
     await in_files(engine, "s")
-    last = disk.hold("open_write", names.directory_of("d") + "/")
+    last = disk.hold("open_write", names.directory_of(("d",)) + "/")
     for path in "abcd":  # a batch each
-        await engine.append(Append(path, BYTES), b"x")
+        await engine.append(Append(parse_path_text(path), BYTES), b"x")
     await asyncio.to_thread(last.reached.wait)
     for path in "ab":
         await in_files(engine, path)
-    stream = await engine._find("d")
+    stream = await engine._find(("d",))
     assert stream.applied.offset < stream.durable.offset
 
 
@@ -225,14 +226,14 @@ async def test_nobody_is_told_of_a_deletion_that_may_still_fail(
     engine: FileStore, disk: StagedDisk
 ) -> None:
     await in_files(engine, "s")
-    stream = await engine.open("s")
+    stream = await engine.open(("s",))
     gate = disk.hold("pwrite", "data/journal")
-    deleting = asyncio.ensure_future(engine.delete("s"))
+    deleting = asyncio.ensure_future(engine.delete(("s",)))
     await asyncio.to_thread(gate.reached.wait)
     others = [
-        asyncio.ensure_future(engine.head("s")),
-        asyncio.ensure_future(engine.delete("s")),
-        asyncio.ensure_future(engine.create(Create("s", BYTES), b"before.")),
+        asyncio.ensure_future(engine.head(("s",))),
+        asyncio.ensure_future(engine.delete(("s",))),
+        asyncio.ensure_future(engine.create(Create(("s",), BYTES), b"before.")),
     ]
     await turns()
     assert not any(other.done() for other in others)
@@ -251,18 +252,18 @@ async def soft_deleting(
     engine: FileStore, disk: StagedDisk
 ) -> tuple[Gate, asyncio.Task[None], dict[str, asyncio.Task[object]]]:
     """A DELETE of a source whose record is not in the journal, and what others ask meanwhile."""
-    await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
-    stream = await engine.open("s")
-    tail = (await engine.head("s")).tail
+    await engine.create(Create(("fork",), None, fork=ForkRequest(("s",))), b"")
+    stream = await engine.open(("s",))
+    tail = (await engine.head(("s",))).tail
     gate = disk.hold("pwrite", "data/journal")
-    deleting = asyncio.ensure_future(engine.delete("s"))
+    deleting = asyncio.ensure_future(engine.delete(("s",)))
     await asyncio.to_thread(gate.reached.wait)
     asked: dict[str, Coroutine[object, object, object]] = {
         "wait": engine.wait(stream, tail, 3600),
-        "append": engine.append(Append("s", BYTES), b"after."),
-        "delete": engine.delete("s"),
-        "create": engine.create(Create("s", BYTES), b"before."),
-        "fork": engine.create(Create("another", None, fork=ForkRequest("s")), b""),
+        "append": engine.append(Append(("s",), BYTES), b"after."),
+        "delete": engine.delete(("s",)),
+        "create": engine.create(Create(("s",), BYTES), b"before."),
+        "fork": engine.create(Create(("another",), None, fork=ForkRequest(("s",))), b""),
     }
     others = {name: asyncio.ensure_future(work) for name, work in asked.items()}
     await turns()
@@ -271,7 +272,7 @@ async def soft_deleting(
     await turns()
 
     assert [name for name, other in others.items() if other.done()] == []
-    assert (await engine.head("s")).tail == tail
+    assert (await engine.head(("s",))).tail == tail
     assert await content(engine) == b"before."
     return gate, deleting, others
 
@@ -299,13 +300,13 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
     engine: FileStore, disk: StagedDisk
 ) -> None:
     """Whoever finds a source deleted sees whether its forks still live, and removes it if not."""
-    await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
+    await engine.create(Create(("fork",), None, fork=ForkRequest(("s",))), b"")
     gate = disk.hold("pwrite", "data/journal")
-    deleting = asyncio.ensure_future(engine.delete("s"))
+    deleting = asyncio.ensure_future(engine.delete(("s",)))
     await asyncio.to_thread(gate.reached.wait)
     await unload(engine, "fork")
     looking = disk.hold("open_read", "streams/fork@")
-    creating = asyncio.ensure_future(engine.create(Create("s", BYTES), b"another"))
+    creating = asyncio.ensure_future(engine.create(Create(("s",), BYTES), b"another"))
     await turns()
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
     gate.open()
@@ -323,9 +324,9 @@ async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothi
     engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PUT that saw it on its way does its part in a task, which begins a little later."""
-    await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
+    await engine.create(Create(("fork",), None, fork=ForkRequest(("s",))), b"")
     gate = disk.hold("pwrite", "data/journal")
-    deleting = asyncio.ensure_future(engine.delete("s"))
+    deleting = asyncio.ensure_future(engine.delete(("s",)))
     await asyncio.to_thread(gate.reached.wait)
     errands = engine._births._errands
     at_once = errands.do
@@ -336,7 +337,7 @@ async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothi
         return await at_once(work)
 
     monkeypatch.setattr(errands, "do", later)
-    creating = asyncio.ensure_future(engine.create(Create("s", BYTES), b"another"))
+    creating = asyncio.ensure_future(engine.create(Create(("s",), BYTES), b"another"))
     await turns()
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
     gate.open()
@@ -361,19 +362,19 @@ async def test_everybody_is_told_of_a_soft_deletion_when_it_is_durable(
         "fork": SourceGone,
     }
     with pytest.raises(StreamGone):
-        await engine.head("s")
-    await engine.delete("fork")  # the last that needs it
+        await engine.head(("s",))
+    await engine.delete(("fork",))  # the last that needs it
     with pytest.raises(StreamNotFound):
-        await engine.head("s")
+        await engine.head(("s",))
 
 
 async def test_a_full_journal_does_not_keep_a_server_from_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = await FileStore.at(tmp_path / "other", Settings(held_up_s=0.05))
-    await engine.create(Create("s", BYTES), b"")
+    await engine.create(Create(("s",), BYTES), b"")
     monkeypatch.setattr(Journal, "has_room", lambda *_: False)
-    deleting = asyncio.ensure_future(engine.delete("s"))
+    deleting = asyncio.ensure_future(engine.delete(("s",)))
     await turns()
     assert not deleting.done()
     async with asyncio.timeout(30):
@@ -386,11 +387,11 @@ async def test_a_stream_that_is_not_stored_at_a_fork_s_path_does_not_keep_a_sour
     engine: FileStore, disk: StagedDisk
 ) -> None:
     """Whoever deletes a source looks at the paths of its forks, where others may come to be."""
-    source = await engine._find("s")
+    source = await engine._find(("s",))
     gate = disk.hold("pwrite", "data/journal")
-    creating = asyncio.ensure_future(engine.create(Create("fork", BYTES), b"not a fork"))
+    creating = asyncio.ensure_future(engine.create(Create(("fork",), BYTES), b"not a fork"))
     await asyncio.to_thread(gate.reached.wait)
-    looking = asyncio.ensure_future(engine._endings._lives(source, "0" * 24, "fork"))
+    looking = asyncio.ensure_future(engine._endings._lives(source, "0" * 24, ("fork",)))
     await turns()
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
     gate.open()

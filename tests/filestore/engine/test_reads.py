@@ -18,6 +18,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import Overloaded, StorageFailed, StreamUnreadable
 from durable_streams.model.offsets import Offset, Start
+from durable_streams.model.paths import parse_path_text
 from durable_streams.model.results import Chunk
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
@@ -42,8 +43,8 @@ def disk() -> ColdDisk:
 async def engine(tmp_path: Path, disk: ColdDisk) -> AsyncIterator[FileStore]:
     """A stream of two segments, all of it in files; at the end no file may be open."""
     engine = await FileStore.at(tmp_path / "data", Settings(segment_bytes=8), disk)
-    await engine.create(Create("s", BYTES), b"one.two.")
-    await engine.append(Append("s", BYTES), b"three.")
+    await engine.create(Create(("s",), BYTES), b"one.two.")
+    await engine.append(Append(("s",), BYTES), b"three.")
     await in_files(engine, "s")
     yield engine
     disk.heal()
@@ -52,7 +53,7 @@ async def engine(tmp_path: Path, disk: ColdDisk) -> AsyncIterator[FileStore]:
 
 
 async def read(engine: FileStore) -> bytes:
-    chunk = await engine.read(await engine.open("s"), Start.BEGINNING)
+    chunk = await engine.read(await engine.open(("s",)), Start.BEGINNING)
     try:
         return b"".join(part for part in chunk.parts if isinstance(part, bytes))
     finally:
@@ -81,12 +82,12 @@ async def test_a_reader_that_leaves_while_a_file_is_opened_leaves_nothing_open(
 
 
 async def large_chunk(engine: FileStore, path: str) -> Chunk:
-    return await engine.read(await engine.open(path), Start.BEGINNING)
+    return await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
 
 
 async def large_streams(engine: FileStore, number: int) -> None:
     for path in range(number):
-        await engine.create(Create(f"large{path}", BYTES), b"x" * 70_000)
+        await engine.create(Create((f"large{path}",), BYTES), b"x" * 70_000)
         await in_files(engine, f"large{path}")
 
 
@@ -185,14 +186,14 @@ async def test_a_file_that_is_replaced_by_a_copy_is_read_anew(
     """Torn bytes at the end of a file with another name: the first write goes to a copy."""
     data = tmp_path / "data"
     engine = await FileStore.at(data, Settings(), disk)
-    await engine.create(Create("s", BYTES), b"one.")
+    await engine.create(Create(("s",), BYTES), b"one.")
     await engine.close()
-    segment = next((data / "streams" / names.directory_of("s")).glob("*.seg"))
+    segment = next((data / "streams" / names.directory_of(("s",))).glob("*.seg"))
     segment.write_bytes(b"one." + b"torn torn torn")
     os.link(segment, tmp_path / "backup")
     engine = await FileStore.at(data, Settings(), disk)
     assert await read(engine) == b"one."
-    await engine.append(Append("s", BYTES), b"two.")
+    await engine.append(Append(("s",), BYTES), b"two.")
     await in_files(engine, "s")
     assert await read(engine) == b"one.two."
     assert (tmp_path / "backup").read_bytes() == b"one.torn torn torn"
@@ -204,14 +205,14 @@ async def test_a_sync_that_fails_in_building_a_fork_is_final_for_all_writes(
     tmp_path: Path, disk: ColdDisk
 ) -> None:
     engine = await FileStore.at(tmp_path / "data", Settings(segment_bytes=8), disk)
-    await engine.create(Create("s", BYTES), b"one.two.")
-    await engine.append(Append("s", BYTES), b"three.")
+    await engine.create(Create(("s",), BYTES), b"one.two.")
+    await engine.append(Append(("s",), BYTES), b"three.")
     await in_files(engine, "s")
     disk.fail("sync", errno.EIO, ".seg", times=1)
     with pytest.raises(StorageFailed):
-        await engine.create(Create("fork", None, fork=ForkRequest("s")), b"")
+        await engine.create(Create(("fork",), None, fork=ForkRequest(("s",))), b"")
     with pytest.raises(StorageFailed):
-        await engine.append(Append("s", BYTES), b"four.")
+        await engine.append(Append(("s",), BYTES), b"four.")
     assert await read(engine) == b"one.two."
     assert engine.fault is not None
     await engine.close()

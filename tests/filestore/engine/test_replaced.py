@@ -175,7 +175,7 @@ async def test_a_sidecar_that_is_away_when_it_is_to_be_replaced_is_when_it_comes
     await in_files(engine, "fork")
     sidecar = directory(data, "s") / "meta.json"
     sidecar.rename(data.parent / "away")
-    await engine.delete("s")
+    await engine.delete(("s",))
     await asyncio.wait_for(out_of_service(engine, "s"), 60)
     await checkpoint(engine)
     (data.parent / "away").rename(sidecar)
@@ -203,7 +203,7 @@ async def test_a_file_that_was_removed_takes_its_stream_out_of_service_and_is_ke
     await out_of_service(engine, "s")
     with pytest.raises(StreamOutOfService, match="kept in"):
         await append(engine, "s", b"four.")
-    assert engine.out_of_service() == ["s"]
+    assert engine.out_of_service() == [("s",)]
     assert written in [kept.read_bytes() for kept in (data / "aside").iterdir()]
     await append(engine, "twin", b"goes on")
 

@@ -12,6 +12,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.streams.stream import Payload
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import TooManyProducers
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB, MIB, Settings
 from tools.inside import catalog, in_files
 
@@ -27,14 +28,14 @@ LARGEST = 2**53 - 1  # 16 digits: an epoch, while the sequence has one
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[FileStore]:
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
-    await engine.create(Create("s", BYTES), b"")
+    await engine.create(Create(("s",), BYTES), b"")
     yield engine
     await engine.close()
 
 
 async def append(engine: FileStore, producer: int | None = None, path: str = "s") -> None:
     claim = None if producer is None else ProducerClaim(f"{producer:0250}", LARGEST, 0)
-    await engine.append(Append(path, BYTES, producer=claim), b"x")
+    await engine.append(Append(parse_path_text(path), BYTES, producer=claim), b"x")
 
 
 async def test_an_index_is_not_begun_for_less_than_the_table_it_opens_with(
@@ -43,7 +44,7 @@ async def test_an_index_is_not_begun_for_less_than_the_table_it_opens_with(
     await asyncio.gather(*(append(engine, producer) for producer in range(100)))
     await asyncio.gather(*(append(engine) for _ in range(1000)))
     await in_files(engine, "s")
-    indexes = sorted((tmp_path / "data" / "streams" / names.directory_of("s")).glob("*.idx"))
+    indexes = sorted((tmp_path / "data" / "streams" / names.directory_of(("s",))).glob("*.idx"))
     openings = [path.read_bytes().partition(b"\n")[0] for path in indexes]
     lines = sum(path.stat().st_size for path in indexes) - sum(map(len, openings))
     assert len(indexes) > 2
@@ -57,7 +58,7 @@ async def test_a_stream_takes_as_many_producers_as_their_table_has_room_for(
     tmp_path: Path,
 ) -> None:
     engine = await FileStore.at(tmp_path / "data", SETTINGS)
-    await engine.create(Create("s", BYTES), b"")
+    await engine.create(Create(("s",), BYTES), b"")
     await asyncio.gather(*(append(engine, producer) for producer in range(MOST // TEXT)))
     for _ in range(2):
         with pytest.raises(TooManyProducers, match=f"{MOST // TEXT} producers and no room"):
@@ -71,7 +72,7 @@ async def test_a_stream_takes_as_many_producers_as_their_table_has_room_for(
 
 async def test_streams_with_many_producers_take_the_place_of_others(engine: FileStore) -> None:
     for path in ("a", "b", "c"):
-        await engine.create(Create(path, BYTES), b"")
+        await engine.create(Create(parse_path_text(path), BYTES), b"")
     assert len(catalog(engine)) == 4
     for producer in range(2):
         await append(engine, producer)
@@ -82,16 +83,16 @@ async def test_streams_with_many_producers_take_the_place_of_others(engine: File
     for path in ("a", "b", "c"):
         await append(engine, path=path)
     assert len(catalog(engine)) == 3
-    stream = await engine._find("s")
+    stream = await engine._find(("s",))
     assert len(catalog(engine)) == 1
     assert len(stream.producers.states) == 50
     assert catalog(engine)._bytes == stream.cost_bytes
 
 
 async def test_an_append_that_failed_does_not_count(engine: FileStore) -> None:
-    stream = await engine._find("s")
+    stream = await engine._find(("s",))
     claim = ProducerClaim("p", 0, 0)
-    append = Append("s", BYTES, producer=claim)
+    append = Append(("s",), BYTES, producer=claim)
     _, before = stream.reserve(append, Payload(b"x", 1, 0), 0, SETTINGS)
     assert stream.producers.size_bytes > 0
     stream.take_back(before)

@@ -100,7 +100,7 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
             await asyncio.sleep(0)
         with suppress(StorageFailed):
             await forking
-        for refused in (append(engine, "s", b"x"), put(engine, "t"), engine.delete("s")):
+        for refused in (append(engine, "s", b"x"), put(engine, "t"), engine.delete(("s",))):
             with pytest.raises(StorageFailed, match="until the server is restarted"):
                 await refused
         assert await content(engine, "s") in {b"one.", b"one.two."}
@@ -326,14 +326,14 @@ async def test_a_reader_who_cannot_be_told_of_an_append_harms_nobody(
         def ended(self, _: object) -> None:
             raise KeyError("another bug")
 
-    stream, tail = await engine.open("s"), (await engine.head("s")).tail
+    stream, tail = await engine.open(("s",)), (await engine.head(("s",))).tail
     assert engine.subscribe(stream, tail, Buggy())
     await append(engine, "s", b"two.")
-    assert engine.subscribe(stream, (await engine.head("s")).tail, Buggy())
+    assert engine.subscribe(stream, (await engine.head(("s",))).tail, Buggy())
     await append(engine, "s", b"three.")
     assert await content(engine, "s") == b"one.two.three."
     assert caplog.text.count("bug: a reader was not told") == 2  # and left, so as to miss nothing
-    assert engine.subscribe(stream, (await engine.head("s")).tail, Buggy())
+    assert engine.subscribe(stream, (await engine.head(("s",))).tail, Buggy())
     await engine.close()
     assert caplog.text.count("bug: a reader was not told") == 3
 

@@ -13,6 +13,7 @@ from durable_streams.filestore.files.stream_files import LoadedStream, load
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create
 from durable_streams.model.errors import StreamDamaged
+from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 from tests.driving import append, content, directory
@@ -46,7 +47,7 @@ async def data(tmp_path: Path) -> Path:
     """What a power cut left of two streams whose last append was not synced."""
     engine = await FileStore.at(tmp_path / "data", UNSYNCED)
     for path in ("a", "far/away"):
-        await engine.create(Create(path, BYTES), b"AAAA")
+        await engine.create(Create(parse_path_text(path), BYTES), b"AAAA")
         await append(engine, path, b"BBBB")
         await in_files(engine, path)
     image = copy_live(tmp_path / "data", tmp_path / "image")
@@ -83,7 +84,7 @@ async def test_every_stream_is_verified_and_then_the_unclean_end_is_forgotten(da
 async def test_what_was_written_since_a_stream_was_verified_is_never_cut(data: Path) -> None:
     engine = await FileStore.at(data, SYNCED)
     await append(engine, "far/away", b"CCCC")
-    await engine.create(Create("new", BYTES), b"one")
+    await engine.create(Create(("new",), BYTES), b"one")
     await append(engine, "new", b"two")
     for path in ("far/away", "new"):
         await in_files(engine, path)
@@ -118,7 +119,7 @@ async def test_so_many_streams_are_remembered_as_verified_and_others_are_verifie
     await append(engine, "far/away", b"CCCC")
     await in_files(engine, "far/away")
     for number in range(others):
-        await engine.create(Create(f"s/{number}", BYTES), b"")
+        await engine.create(Create(("s", f"{number}"), BYTES), b"")
     assert len(inside.catalog(engine)._verified) == 3
     verified.clear()
     assert await content(engine, "far/away") == b"AAAACCCC"
@@ -142,7 +143,7 @@ async def test_what_was_left_behind_a_loss_is_not_met_again_by_later_segments(
     await append(engine, "a", b"CCCCCCCC")
     await engine.close()
     engine = await FileStore.at(data, settings)
-    assert (await engine.head("a")).tail == (1, 8)
+    assert (await engine.head(("a",))).tail == (1, 8)
     await engine.close()
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def stream() -> Stream:
-    return Stream("s", LoadedStream(sidecar_of("s", ID), Tail(0, 0, 0, b"")), 0)
+    return Stream(("s",), LoadedStream(sidecar_of("s", ID), Tail(0, 0, 0, b"")), 0)
 
 
 def taken(wheel: Wheel, now_s: float) -> list[ref[Stream]]:

@@ -53,7 +53,7 @@ def applied(directory: DataDirectory, *records: Record) -> None:
 
 
 def home(directory: DataDirectory) -> Path:
-    return Path(directory.stream_directory("s"))
+    return Path(directory.stream_directory(("s",)))
 
 
 def content(directory: DataDirectory) -> bytes | None:

@@ -40,5 +40,5 @@ def test_what_is_kept_file_by_file_is_in_the_trash_for_good_before_its_source_go
     writer.delete(history.delete(), keep=True)
     writer.close()
     synced = calls.index(("sync_directory", str(directory.trash)))
-    removed = calls.index(("remove_directory", directory.stream_directory(history.path)))
+    removed = calls.index(("remove_directory", directory.home_of(history.path)))
     assert synced < removed

@@ -109,7 +109,7 @@ def test_what_files_have_in_memory_only_is_there_after_a_start_and_a_power_cut(
     loaded = load(left, home(directory))
     assert loaded is not None
     assert (loaded.tail.position, loaded.notes, loaded.sidecar.cuts) == (8, [], 3)
-    assert some_marks(left, home(directory), history.id, 2, ()) == [(OTHER_ID, "fork")]
+    assert some_marks(left, home(directory), history.id, 2, ()) == [(OTHER_ID, ("fork",))]
 
 
 def test_a_journal_that_a_full_disk_does_not_let_be_written_anew_is_read_all_the_same(

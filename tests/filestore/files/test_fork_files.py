@@ -35,7 +35,7 @@ def source(directory: DataDirectory) -> Path:
     dirty = writer.take_dirty()
     writer.synced(dirty)
     writer.close()
-    return Path(directory.stream_directory("s"))
+    return Path(directory.stream_directory(("s",)))
 
 
 def plan(
@@ -48,7 +48,7 @@ def plan(
     sidecar = msgspec.structs.replace(
         sidecar_of("fork", fork_id), root=sidecar_of("s", ID).root, fork=origin
     )
-    return ForkPlan("s", ID, sidecar, Offset(*cut), messages)
+    return ForkPlan(("s",), ID, sidecar, Offset(*cut), messages)
 
 
 def fork_of(directory: DataDirectory) -> LoadedStream:

@@ -26,6 +26,7 @@ from durable_streams.filestore.files.fork_marks import (
 from durable_streams.filestore.files.recovery import recover
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format.journal import ForkRecord
+from durable_streams.filestore.format.stored_path import unpack_path
 from tests.filestore.files.history import ID, OTHER_ID, History
 from tests.filestore.files.recovering import FILES, applied, home, journaled, tree
 from tools.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
@@ -33,13 +34,15 @@ from tools.simulation.disk import PowerCut, SimulatedDisk, power_cut_at
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from durable_streams.model.paths import StreamPath
     from tests.filestore.files.staged_disk import StagedDisk
 
 FORKS = {f"{number:024x}": f"chat/{number}" for number in range(3)}
+CARRIED_OVER = {fork_id: unpack_path(stored) for fork_id, stored in FORKS.items()}
 FORK = ForkRecord("s", ID, OTHER_ID, "chat/fork")
 
 
-def found(directory: DataDirectory) -> list[tuple[str, str | None]]:
+def found(directory: DataDirectory) -> list[tuple[str, StreamPath | None]]:
     return some_marks(directory.disk, home(directory), ID, 10, ())
 
 
@@ -52,9 +55,9 @@ def test_a_mark_has_the_specified_bytes() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_a_mark_is_read_back_and_no_beginning_or_flip_of_it_is(path: str) -> None:
-    data = pack_mark(OTHER_ID, path)
-    assert unpack_mark(OTHER_ID, data) == path
+def test_a_mark_is_read_back_and_no_beginning_or_flip_of_it_is(stored: str) -> None:
+    data = pack_mark(OTHER_ID, stored)
+    assert unpack_mark(OTHER_ID, data) == unpack_path(stored)
     assert unpack_mark(ID, data) is None
     for size in range(len(data)):
         assert unpack_mark(OTHER_ID, data[:size]) is None
@@ -70,7 +73,7 @@ def test_what_the_journal_says_of_a_fork_is_put_there_however_often(
     applied(directory, History().create(b"one."))
     journaled(directory, *[FORK] * times)
     recover(directory, FILES)
-    assert found(directory) == [(OTHER_ID, "chat/fork")]
+    assert found(directory) == [(OTHER_ID, ("chat", "fork"))]
     before = tree(directory)
     recover(directory, FILES)
     assert tree(directory) == before
@@ -82,7 +85,7 @@ def test_a_torn_mark_is_made_again(directory: DataDirectory, torn: bytes) -> Non
     mark(directory).write_bytes(torn)
     journaled(directory, FORK)
     recover(directory, FILES)
-    assert found(directory) == [(OTHER_ID, "chat/fork")]
+    assert found(directory) == [(OTHER_ID, ("chat", "fork"))]
 
 
 def test_a_mark_with_a_second_name_is_not_written_to(
@@ -93,7 +96,7 @@ def test_a_mark_with_a_second_name_is_not_written_to(
     os.link(mark(directory), tmp_path / "backup")
     applied(directory, FORK)
     assert (tmp_path / "backup").read_bytes() == b"torn"
-    assert found(directory) == [(OTHER_ID, "chat/fork")]
+    assert found(directory) == [(OTHER_ID, ("chat", "fork"))]
 
 
 def test_a_fork_that_is_deleted_further_on_is_not_marked(directory: DataDirectory) -> None:
@@ -153,7 +156,7 @@ def test_what_0_1_wrote_is_carried_over_once_or_again(directory: DataDirectory) 
     assert not is_forked(directory.disk, home(directory), ID)
     for _ in range(2):
         carry_over(directory, home(directory), ID, {OTHER_ID: "chat/fork"})
-        assert found(directory) == [(OTHER_ID, "chat/fork")]
+        assert found(directory) == [(OTHER_ID, ("chat", "fork"))]
     assert is_forked(directory.disk, home(directory), ID)
     assert list(directory.tmp.iterdir()) == []
 
@@ -161,17 +164,17 @@ def test_what_0_1_wrote_is_carried_over_once_or_again(directory: DataDirectory) 
 def test_a_power_cut_takes_no_mark_away_while_they_are_carried_over_once_more() -> None:
     """As where the journal has the sidecar without them, and its file could not be written."""
     for marks, _ in left_by_power_cuts(times=2):
-        assert marks == FORKS
+        assert marks == CARRIED_OVER
 
 
 def test_marks_that_are_carried_over_are_whole_or_not_there() -> None:
     """So that nobody who looks at one that is torn has to guess."""
     for marks, finished in left_by_power_cuts(times=1):
-        assert marks.items() <= FORKS.items()
-        assert not finished or marks == FORKS
+        assert marks.items() <= CARRIED_OVER.items()
+        assert not finished or marks == CARRIED_OVER
 
 
-def left_by_power_cuts(times: int) -> Iterator[tuple[dict[str, str | None], bool]]:
+def left_by_power_cuts(times: int) -> Iterator[tuple[dict[str, StreamPath | None], bool]]:
     """The marks after power cuts at every call of the last of so many times, and behind it.
 
     With each: whether the last time had come to its end.
@@ -209,7 +212,7 @@ def test_the_directory_of_marks_may_be_made_by_another_thread_at_the_same_time(
         mark(directory).parent.mkdir()
         gate.open()
         making.result()
-    assert found(directory) == [(OTHER_ID, "chat/fork")]
+    assert found(directory) == [(OTHER_ID, ("chat", "fork"))]
 
 
 def test_a_tree_of_any_depth_is_removed(directory: DataDirectory) -> None:

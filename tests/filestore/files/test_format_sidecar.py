@@ -153,6 +153,6 @@ def test_the_lifetimes_in_force_and_as_requested_are_told_apart() -> None:
 
 def test_a_fork_remembers_what_was_requested() -> None:
     assert FULL.fork is not None
-    assert FULL.fork.request() == ForkRequest("chat/a", Offset(1, 5), 2)
+    assert FULL.fork.request() == ForkRequest(("chat", "a"), Offset(1, 5), 2)
     at_the_tail = ForkOrigin("chat/a", OTHER_ID, None, 0, Offset(1, 9).token)
-    assert at_the_tail.request() == ForkRequest("chat/a", None, 0)
+    assert at_the_tail.request() == ForkRequest(("chat", "a"), None, 0)

@@ -23,6 +23,7 @@ from durable_streams.filestore.format import journal as fmt
 from durable_streams.library import Streams, open_streams
 from durable_streams.model.commands import ProducerClaim
 from durable_streams.model.errors import StreamGone, StreamNotFound
+from durable_streams.model.paths import parse_path_text, path_text
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
 KILLED = GOLDEN.with_name("format-1-killed")
@@ -97,13 +98,13 @@ def test_its_second_journal_file_had_been_used_before(killed: Layout) -> None:
 
 def test_it_was_to_verify_its_streams_and_had_cut_one(killed: Layout) -> None:
     assert (killed.root / "UNSYNCED").exists()
-    cut = load_sidecar(killed.disk, killed.stream_directory("cut"))
-    source = load_sidecar(killed.disk, killed.stream_directory("source"))
+    cut = load_sidecar(killed.disk, killed.stream_directory(("cut",)))
+    source = load_sidecar(killed.disk, killed.stream_directory(("source",)))
     assert cut is not None
     assert source is not None
     assert (cut.cuts, source.soft_deleted, list(source.forks.values())) == (1, True, ["fork"])
-    assert list(Path(killed.stream_directory("pending")).glob("*.seg")) == []
-    [torn] = Path(killed.stream_directory("torn")).glob("*.idx")
+    assert list(Path(killed.stream_directory(("pending",))).glob("*.seg")) == []
+    [torn] = Path(killed.stream_directory(("torn",))).glob("*.idx")
     assert not torn.read_bytes().endswith(b"\n")
 
 
@@ -142,11 +143,11 @@ def forked(tmp_path: Path) -> Path:
 def marks(data: Path, path: str) -> set[str]:
     """The forks that a stream has marks of."""
     layout = Layout(Disk(), data)
-    home = layout.stream_directory(path)
+    home = layout.stream_directory(parse_path_text(path))
     sidecar = load_sidecar(layout.disk, home)
     assert sidecar is not None
     found = some_marks(layout.disk, home, sidecar.id, 10, ())
-    return {str(path) for _, path in found}
+    return {path_text(path or ()) for _, path in found}
 
 
 async def test_the_directory_of_format_2_is_read(forked: Path) -> None:

@@ -42,7 +42,7 @@ def apply(writer: StreamWriter, record: AppendRecord) -> None:
 @pytest.fixture
 def files(directory: DataDirectory) -> tuple[Path, Path]:
     """Segment and index."""
-    home = Path(directory.stream_directory("s"))
+    home = Path(directory.stream_directory(("s",)))
     return home / names.segment_file(0, ID), home / names.index_file(0, ID)
 
 
@@ -147,7 +147,7 @@ def test_so_many_files_without_a_home_stay_open_and_the_oldest_are_given_up(
         writer.create(history.create(b"one."))
         record = history.append(b"two.")
         writer.append(record, record.data, record.index)
-        for file in Path(directory.stream_directory(history.path)).glob("*.seg"):
+        for file in Path(directory.home_of(history.path)).glob("*.seg"):
             file.unlink()
     assert len(list(writer.strayed())) == 3 + more
     open_ones = [file for file in disk.open_files if file.is_relative_to(directory.streams)]

@@ -421,7 +421,7 @@ def test_a_damaged_journal_is_kept_whole_and_the_rest_of_it_recovered(
     assert "kept in aside/" in str(recovery)
     kept = [path.read_bytes() for path in directory.aside.rglob("*.journal")]
     assert kept == [bytes(data)]
-    loaded = load(directory.disk, directory.stream_directory("other"))
+    loaded = load(directory.disk, directory.stream_directory(("other",)))
     assert loaded is not None
     assert loaded.tail.position == len(b"two.three.")
 

@@ -17,6 +17,7 @@ from durable_streams.filestore.files.identity import FilesLost
 from durable_streams.filestore.files.stream_files import load, load_sidecar
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format.journal import AdoptRecord, AppendRecord
+from durable_streams.model.paths import parse_path_text
 from tests.filestore.files.history import ID, OTHER_ID, History
 from tests.filestore.files.staged_disk import StagedDisk
 
@@ -35,7 +36,7 @@ def apply(writer: StreamWriter, record: AppendRecord) -> None:
 
 
 def home(directory: DataDirectory, path: str = "s") -> Path:
-    return Path(directory.stream_directory(path))
+    return Path(directory.stream_directory(parse_path_text(path)))
 
 
 def segment(directory: DataDirectory, number: int = 0) -> Path:
@@ -123,7 +124,7 @@ def test_what_was_moved_aside_before_stays_as_it_is(directory: DataDirectory) ->
 
 
 def test_the_longest_name_can_be_moved_aside(directory: DataDirectory) -> None:
-    longest = Path(directory.stream_directory("s" * 240))
+    longest = Path(directory.stream_directory(("s" * 240,)))
     longest.mkdir()
     target = move_aside(directory, longest)
     assert target.is_dir()
