@@ -108,7 +108,7 @@ def test_another_stream_at_the_path_is_in_service(outages: Outages) -> None:
 
 
 def test_the_first_reason_counts(outages: Outages) -> None:
-    first, second = StreamOutOfService("s", "first"), StreamOutOfService(("s",), "second")
+    first, second = StreamOutOfService("s", "first"), StreamOutOfService("s", "second")
     for error in (first, second):
         outages.begin(*KEY, error, gone=False, last=0)
     assert outages.error(("s",), ID) is first
