@@ -23,6 +23,7 @@ from durable_streams.model.tokens import parse_offset, parse_start
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import check_producer, check_stream_seq
 from durable_streams.rules.lifetime import MAX_INTEGER, parse_expires_at
+from durable_streams.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,6 +207,13 @@ def instance(name: str, value: object, kind: type[_T]) -> _T:
     if isinstance(value, kind):
         return value
     raise _wrong_type(name, f"of the class {kind.__name__}", value)
+
+
+def store(name: str, value: object) -> Store:
+    """Anything that has the verbs of a store."""
+    if isinstance(value, Store):
+        return value
+    raise _wrong_type(name, "a Store", value)
 
 
 def _by(rule: Callable[[_V], _T], name: str, value: _V) -> _T:

@@ -369,7 +369,7 @@ def _add_process_options(serve: argparse.ArgumentParser) -> None:
     add(
         "--no-fast-lane",
         action="store_true",
-        help="let aiohttp answer small appends and reads as well (as --access-log does)",
+        help="let aiohttp answer small appends and reads as well",
     )
 
 

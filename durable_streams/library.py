@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import arguments
-from durable_streams.filestore.runtime.forgotten import Store
+from durable_streams.filestore.runtime.forgotten import OpenStore
 from durable_streams.filestore.store import FileStore
 from durable_streams.home import Home
 from durable_streams.messages import bytes_of, messages_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from durable_streams.messages import Message
     from durable_streams.model.results import Chunk
+    from durable_streams.store import Store
 
 Data = bytes | bytearray | memoryview
 """What is appended; at run time anything with the buffer protocol."""
@@ -135,7 +136,7 @@ class _Open:
     def __init__(self, data_dir: str | os.PathLike[str], settings: Settings | None) -> None:
         self._data_dir = data_dir
         self._settings = settings
-        self._opened: tuple[Streams, Store, Home] | None = None
+        self._opened: tuple[Streams, OpenStore, Home] | None = None
 
     async def __aenter__(self) -> Streams:
         """Open it."""
@@ -146,7 +147,7 @@ class _Open:
         home = Home()
         engine = await FileStore.at(directory, settings)
         streams = Streams(engine)
-        self._opened = streams, Store(engine, streams, self), home
+        self._opened = streams, OpenStore(engine, streams, self), home
         return streams
 
     async def __aexit__(
@@ -188,12 +189,13 @@ class Streams:
     to find out.
     """
 
-    def __init__(self, engine: FileStore) -> None:
-        self._engine = arguments.instance("engine", engine, FileStore)
+    def __init__(self, engine: Store) -> None:
+        """``engine``: a store that is open, in the event loop that runs."""
+        self._engine = arguments.store("engine", engine)
         self._home = Home()
 
     @property
-    def engine(self) -> FileStore:
+    def engine(self) -> Store:
         """The engine, for all that uses it here: open, and in its own event loop."""
         if self._engine.closed:
             raise NotOpen

@@ -14,8 +14,8 @@ from durable_streams.settings import KIB
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from durable_streams.filestore.store import FileStore
     from durable_streams.model.results import Chunk
+    from durable_streams.store import Store
 
 _SLICE_BYTES: Final = 16 * KIB
 _SLICE_MESSAGES: Final = 1024
@@ -60,7 +60,7 @@ class Messages:
         return made
 
 
-async def messages_of(engine: FileStore, chunk: Chunk) -> Messages:
+async def messages_of(engine: Store, chunk: Chunk) -> Messages:
     """The messages of a chunk, which is released, whatever happens."""
     data = await bytes_of(engine, chunk)
     if chunk.stream.is_json:
@@ -68,7 +68,7 @@ async def messages_of(engine: FileStore, chunk: Chunk) -> Messages:
     return Messages(data, chunk.end, await engine.sizes(chunk) if data else [])
 
 
-async def bytes_of(engine: FileStore, chunk: Chunk) -> bytes:
+async def bytes_of(engine: Store, chunk: Chunk) -> bytes:
     """All bytes of a chunk, which is released, whatever happens."""
     with chunk:
         return await engine.bytes_of(chunk)

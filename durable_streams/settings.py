@@ -192,7 +192,7 @@ class HttpSettings:
     """How long caches may keep an answer that ends before the tail; longer if no path is reused."""
 
     access_log: bool = False
-    """Whether every request is logged; turns the fast lane off (server only)."""
+    """Whether every request is logged (server only)."""
 
     fast_lane: bool = True
     """Whether plain small requests are answered without aiohttp (server only)."""

@@ -8,6 +8,9 @@ method without ``_now`` does, or returns None, which says nothing but "not now".
 cancelled leaves the store as it was or as it asked for, never between; a write that was on its way
 may still be stored.
 
+Order.  While a store drains, new writes and subscriptions raise ``Draining``; reads go on.  After
+its end everything raises ``NotOpen``.
+
 Durability.  An outcome that is returned, or raised, stays true whatever crashes: what a write says
 it stored is stored, and what was refused because of another write is refused for one that is
 stored.  Readers see durable bytes only.
@@ -18,7 +21,7 @@ what happened, and ``OSError`` if the system refuses to open or read a file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -54,6 +57,7 @@ class Ticket(Protocol[T_co]):
         """The answer of a settled write; raises what it failed with."""
 
 
+@runtime_checkable
 class Store(Protocol):
     """Streams at paths; used on the event loop that it was opened in.
 
@@ -67,13 +71,16 @@ class Store(Protocol):
     # -- writes ----------------------------------------------------------------------------
 
     def create_now(self, command: Create, body: bytes) -> Ticket[Created] | None:
-        """Begin :meth:`create`; it goes on whatever its caller does."""
+        """Begin :meth:`create`; it goes on whatever its caller does.
+
+        What it is refused with is raised here, or by the ticket.
+        """
 
     async def create(self, command: Create, body: bytes) -> Created:
         """Make a stream, fresh or as a fork, or find that the same one is there; durable."""
 
     def append_now(self, command: Append, body: bytes) -> Ticket[Appended] | None:
-        """Begin :meth:`append`; it goes on whatever its caller does."""
+        """Begin :meth:`append`; as :meth:`create_now`."""
 
     async def append(self, command: Append, body: bytes) -> Appended:
         """Append, close, or both in one step; durable when this returns."""
@@ -93,7 +100,7 @@ class Store(Protocol):
         """The stream at a path, for reading; a use, which renews a TTL."""
 
     def following(self, stream: StreamRef) -> AbstractContextManager[None]:
-        """A context that a live reader is in: meanwhile no TTL ends the stream."""
+        """A context that a live reader is in: no TTL ends the stream meanwhile, an instant does."""
 
     def left_s(self, stream: StreamRef) -> int | None:
         """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""

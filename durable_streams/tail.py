@@ -22,12 +22,12 @@ from durable_streams.model.paths import path_text
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from durable_streams.filestore.store import FileStore
     from durable_streams.library import Streams
     from durable_streams.messages import Messages
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamRef
+    from durable_streams.store import Store
 
 _TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
 
@@ -99,7 +99,7 @@ class Tail(AsyncIterator[Message]):
         if self._leave is not None:
             self._leave()
 
-    async def _read_some(self, engine: FileStore) -> None:
+    async def _read_some(self, engine: Store) -> None:
         """Have more messages ready, perhaps none, or know that it is over."""
         if self._messages:
             await asyncio.sleep(0)  # many are made in slices, between which the loop goes on
@@ -111,7 +111,7 @@ class Tail(AsyncIterator[Message]):
         if self._messages:
             self._ready.extend(self._messages.some())
 
-    async def _read(self, engine: FileStore) -> None:
+    async def _read(self, engine: Store) -> None:
         """Read on from where it is, at the tail as soon as there is anything."""
         stream = self._stream
         if stream is None:
@@ -131,7 +131,7 @@ class Tail(AsyncIterator[Message]):
         self._was_empty = not chunk.size_bytes
 
 
-def _check_that_more_may_come(engine: FileStore) -> None:
+def _check_that_more_may_come(engine: Store) -> None:
     refusal = engine.refusal()
     if isinstance(refusal, (Draining, StorageFailed)):
         raise refusal.again()

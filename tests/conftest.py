@@ -45,7 +45,7 @@ _QUICK: Final = frozenset(
 """Folders whose tests drive modules of this process."""
 
 _LONG: Final[frozenset[str]] = frozenset()
-"""What takes more than some seconds all the same: files there, and among the tests without folder."""
+"""Files among these, and beside them, that take more than some seconds all the same: measured."""
 
 
 def _is_quick(item: pytest.Item) -> bool:

@@ -1,12 +1,12 @@
 """Which ETag names which bytes: what caches build on."""
 
-from durable_streams.filestore.store import FileStore
 from durable_streams.model.offsets import Offset, Start
 from durable_streams.model.paths import parse_path_text
+from durable_streams.store import Store
 from durable_streams.wire.caching import etag
 
 
-async def tags(engine: FileStore, path: str) -> dict[str, bytes]:
+async def tags(engine: Store, path: str) -> dict[str, bytes]:
     """The ETag and the bytes of every answer on the way through a stream to its tail."""
     stream = await engine.open(parse_path_text(path))
     found: dict[str, bytes] = {}

@@ -19,6 +19,7 @@ from durable_streams.rules.media_type import parse
 from durable_streams.settings import KIB
 from tools.cancelling import When, cut_off, nothing_held, tasks
 from tools.descriptors import open_now
+from tools.engines import file_store
 from tools.inside import admission, all_in_files, catalog, close_read_files, loaded
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ async def streams(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Any:
 
 async def forgotten(streams: Streams) -> None:
     """What was used is read from the disk the next time."""
-    await all_in_files(streams.engine)
+    await all_in_files(file_store(streams))
     await streams.get_metadata("other")
-    close_read_files(streams.engine)
+    close_read_files(file_store(streams))
     gc.collect()
 
 
@@ -114,7 +115,7 @@ async def walk(
         work = await attempt(path)
         before = tasks()
         cut_at, _ = await cut_off(work, at, when)
-        await nothing_held(streams.engine, before)
+        await nothing_held(file_store(streams), before)
         outcomes.append((path, not cut_at))
         if not cut_at:
             assert at > 1, "it never waits"
@@ -157,7 +158,7 @@ async def test_a_cancelled_place_in_the_line_of_writers_is_free(
     streams: Streams, monkeypatch: pytest.MonkeyPatch, when: When
 ) -> None:
     """And so are those of who comes behind, and a turn at a path."""
-    line = admission(streams.engine)
+    line = admission(file_store(streams))
     is_held_up = False
     monkeypatch.setattr(line, "_is_held_up", lambda: is_held_up)
 
@@ -175,7 +176,7 @@ async def test_a_cancelled_place_in_the_line_of_writers_is_free(
         line.look()
         await asyncio.gather(first, *behind)
         cut_at, given = await work
-        await nothing_held(streams.engine, before)
+        await nothing_held(file_store(streams), before)
         found = sorted((await streams.read(path)).data)
         assert found == sorted(b"1234") or (given is None and found == sorted(b"134"))
         if not cut_at:
@@ -263,7 +264,7 @@ async def test_who_waits_for_news_and_is_cancelled_when_they_come(
                 cut_at, _ = await cut
             except (StreamError, StopAsyncIteration, RuntimeError):
                 cut_at = 0
-            await nothing_held(streams.engine, before)
+            await nothing_held(file_store(streams), before)
             if end != "delete":
                 await streams.delete(path)
             if not cut_at:
@@ -273,7 +274,7 @@ async def test_who_waits_for_news_and_is_cancelled_when_they_come(
 
 async def audience(streams: Streams, path: str) -> str:
     """What there is of ``waiters`` at a path."""
-    stream = loaded(streams.engine, path)
+    stream = loaded(file_store(streams), path)
     return "waiters" if stream is not None and stream.audience.waiters else ""
 
 
@@ -286,7 +287,7 @@ async def test_what_nobody_waits_for_any_more_may_fail_in_silence(
     monkeypatch.setattr("durable_streams.filestore.catalog.Catalog._load", damaged)
     before = tasks()
     assert (await cut_off(streams.get_metadata("s"), 1, When.WAITING))[0] == 1
-    await nothing_held(streams.engine, before)
+    await nothing_held(file_store(streams), before)
     with pytest.raises(StreamDamaged):
         await streams.get_metadata("s")
 

@@ -10,7 +10,6 @@ import sys
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -19,11 +18,11 @@ from multidict import CIMultiDict
 import durable_streams
 from durable_streams.http.heads import Heads
 from durable_streams.http.server import _PARSER_LIMITS
-from durable_streams.http.urls import split_target, stream_url
 from durable_streams.model.errors import StreamError
 from durable_streams.rules import media_type
 from durable_streams.wire import caching
 from durable_streams.wire.requests import parse_command
+from durable_streams.wire.urls import Address, split_target, stream_url
 from tests.linear import NotLinear, check
 
 if TYPE_CHECKING:
@@ -169,8 +168,7 @@ def headers(name: str, value: str) -> CIMultiDict[str]:
 
 
 def located(target: str, sent: CIMultiDict[str]) -> object:
-    connection: Any = SimpleNamespace(ssl_context=None, sockname=("127.0.0.1", 80))
-    return stream_url(target, sent, connection, "/v1/stream", ("a",))
+    return stream_url(target, sent, Address("http", "127.0.0.1:80"), "/v1/stream", ("a",))
 
 
 HOSTILE: Final = (*' ,;"=%&/\\', "a", "%41", "a=b;", '";', "x y", "W/")

@@ -13,6 +13,7 @@ import durable_streams
 from durable_streams import NotOpen, Settings, StreamNotFound, Streams, Tail
 from durable_streams.settings import KIB
 from tools.cancelling import When, cut_off
+from tools.engines import file_store
 from tools.inside import close_read_files, in_files, loaded
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 def followers(streams: Streams, path: str) -> int:
-    stream = loaded(streams.engine, path)
+    stream = loaded(file_store(streams), path)
     assert stream is not None
     return stream.followers
 
@@ -46,11 +47,11 @@ async def test_every_step_may_be_cancelled_anywhere(
         await streams.append("s", b"%d" % (10**100 + number))
     await streams.append("s", b"1" * 5000)
     await streams.close("s")
-    await in_files(streams.engine, "s")
+    await in_files(file_store(streams), "s")
     tail, found, cuts, at = streams.tail("s"), [], 0, 1
     with suppress(StopAsyncIteration):
         while True:
-            close_read_files(streams.engine)  # so that files are opened again
+            close_read_files(file_store(streams))  # so that files are opened again
             cut_at, message = await cut_off(tail.__anext__(), at, when)
             cuts, at = (cuts + 1, at + 1) if cut_at else (cuts, 1)
             if message is not None:

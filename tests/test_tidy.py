@@ -40,9 +40,7 @@ MAY_BEGIN: Final = {
     ("forgotten.py", "_dropped"): "the end of what nobody uses, which may block",
     ("catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
     ("output_queue.py", "__init__"): "the command line's own output, whatever is open",
-    ("fast_lane.py", "_answer"): "one request, whose outcome is asked for",
-    ("fast_lane.py", "_create"): "one request, whose outcome is asked for",
-    ("fast_lane.py", "_append"): "one request, whose outcome is asked for",
+    ("fast_lane.py", "_wait_for"): "one request, whose outcome is asked for",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""
 

@@ -113,14 +113,14 @@ def held_by(engine: FileStore) -> list[str]:
     catalog, reader = core.catalog, core.reader
     held = {
         "a place in the line of writers": core.admission.waiting,
-        "a turn at a path": len(engine._turns.taken),
+        "a turn at a path": len(engine._appends.turns.taken),
         "an errand": len(engine._errands._tasks),
         "the making of a stream": len(engine._births._making),
         "a question whether a stream is there": len(catalog._asked) + len(catalog._asking),
         "the opening of a stream": len(catalog._opening),
-        "a wait for files": len(core._in_files._waiting),
+        "a wait for files": len(core.pipeline._in_files._waiting),
         "the look into an append": int(reader._looking.locked()),
-        "bytes on their way": core.committer.waiting_bytes,
+        "bytes on their way": core.pipeline.committer.waiting_bytes,
         "a file open too often": len(leaked_files(open_now())),
     }
     for stream in catalog.streams():
@@ -137,7 +137,7 @@ async def nothing_held(engine: FileStore, before: set[asyncio.Task[Any]]) -> Non
     """Return when nothing is under way any more; what is held then is a fault."""
     await all_gone(before)
     await engine._errands.finished()
-    await engine._core.committer.settled()
+    await engine._core.pipeline.committer.settled()
     await engine._core.executor.finished()
     held = ["not looked yet"]
     for look_for_garbage in (False, True):  # what was dropped may be part of a traceback

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.pipeline.operations import Operation
     from durable_streams.filestore.pipeline.outages import Outages
     from durable_streams.filestore.reading.reads import Reader
+    from durable_streams.filestore.runtime.executor import ClosableExecutor
     from durable_streams.filestore.runtime.machine import Worker
     from durable_streams.filestore.runtime.supervisor import WorkerName
     from durable_streams.filestore.store import FileStore
@@ -61,6 +62,11 @@ def worker_of(engine: FileStore, name: WorkerName) -> Worker:
     return engine._core.supervisor.worker(name)
 
 
+def executor(engine: FileStore) -> ClosableExecutor:
+    """The threads for what may wait for the disk."""
+    return engine._core.executor
+
+
 def data_directory(engine: FileStore) -> DataDirectory:
     """What is open on the disk."""
     return engine._core.directory
@@ -73,23 +79,23 @@ async def in_files(engine: FileStore, *paths: str | StreamPath) -> None:
     """Return when the streams' files have all of them; raises why they cannot."""
     for path in paths:
         stream = await engine._find(of(path))
-        await engine._core.applied_to(stream, stream.durable.offset)
+        await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 async def all_in_files(engine: FileStore) -> None:
     """Return when everything durable is in files, or kept for later."""
-    while engine._core._lag:
+    while engine._core.pipeline.lag:
         await asyncio.sleep(0)
 
 
 def begin_checkpoint(engine: FileStore) -> None:
     """Begin one as if the time for it had come."""
-    engine._core.checkpoint()
+    engine._core.pipeline.freeing.checkpoint()
 
 
 async def checkpoints_finished(engine: FileStore) -> None:
     """Return when none is under way."""
-    await engine._core._checkpointer.finished()
+    await engine._core.pipeline.freeing.checkpointer.finished()
 
 
 async def checkpoint(engine: FileStore) -> None:
@@ -100,22 +106,22 @@ async def checkpoint(engine: FileStore) -> None:
 
 def freed_up_to(engine: FileStore) -> int:
     """The last batch that the journal need not keep."""
-    return engine._core._journal.applied
+    return engine._core.pipeline.journal.checkpoint
 
 
 def batches(engine: FileStore) -> int:
     """How many the journal has got so far."""
-    return engine._core._journal.last
+    return engine._core.pipeline.journal.last
 
 
 def full_journal_files(engine: FileStore) -> int:
     """How many journal files wait to be freed."""
-    return engine._core._journal.full_files()
+    return engine._core.pipeline.journal.full_files()
 
 
 def journal_is_open(engine: FileStore) -> bool:
     """Whether any of its files is; they are closed last but for the directory."""
-    return bool(engine._core._journal._files)
+    return bool(engine._core.pipeline.journal._files)
 
 
 def writers_in_line(engine: FileStore) -> int:
@@ -125,32 +131,32 @@ def writers_in_line(engine: FileStore) -> int:
 
 def on_their_way(engine: FileStore) -> list[Operation]:
     """What was accepted and is not durable: first what is being written."""
-    committer = engine._core.committer
+    committer = engine._core.pipeline.committer
     return [*committer.writing, *committer._gathering]
 
 
 def refuse_what_waits(engine: FileStore, error: StreamError) -> None:
     """Fail what was accepted and is not being written yet."""
-    engine._core.committer.refuse(error)
+    engine._core.pipeline.committer.refuse(error)
 
 
 def change_what_is_submitted(
     engine: FileStore, change: Callable[[Operation], None], patch: Patch = setattr
 ) -> None:
     """Have accepted operations changed on their way to the journal, as only a bug would."""
-    submit = engine._core.submit
+    submit = engine._core.pipeline.submit
 
     def changed(operation: Operation) -> None:
         change(operation)
         submit(operation)
 
-    patch(engine._core, "submit", changed)
+    patch(engine._core.pipeline, "submit", changed)
 
 
 def hold_back_what_is_submitted(engine: FileStore, patch: Patch) -> list[Operation]:
     """Accepted operations stay in the list that this returns, until the patch is taken back."""
     held: list[Operation] = []
-    patch(engine._core, "submit", held.append)
+    patch(engine._core.pipeline, "submit", held.append)
     return held
 
 
@@ -159,7 +165,7 @@ def hold_back_what_is_submitted(engine: FileStore, patch: Patch) -> list[Operati
 
 async def look_for_room(engine: FileStore) -> None:
     """Look at the disk and at what is in the directory, as is done twice a second."""
-    await engine._core.room.look()
+    await engine._core.pipeline.room.look()
 
 
 async def out_of_service(engine: FileStore, path: str | StreamPath) -> None:
@@ -175,12 +181,12 @@ def outages(engine: FileStore) -> Outages:
 
 def begin_trying_again(engine: FileStore) -> None:
     """Begin to bring streams back into service."""
-    engine._core.retries.try_again()
+    engine._core.pipeline.freeing.retries.try_again()
 
 
 async def tries_finished(engine: FileStore) -> None:
     """Return when that is not under way."""
-    while engine._core.retries.are_under_way:
+    while engine._core.pipeline.freeing.retries.are_under_way:
         await asyncio.sleep(0)
 
 
@@ -222,7 +228,7 @@ def close_read_files(engine: FileStore) -> None:
 
 def users_of_read_files(engine: FileStore) -> list[int]:
     """How many use each file that readers opened; the reader itself is one."""
-    return [file._users for file in engine._core.reader._files.values()]
+    return [file._users for file in engine._core.reader._files._files.values()]
 
 
 # -- threads and time ----------------------------------------------------------------------

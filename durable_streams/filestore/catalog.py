@@ -4,7 +4,8 @@ The file system is the catalogue: a stream is opened on first touch, off the loo
 many ask, and kept in a cache, least recently used out first.  The cache is bounded by what its
 streams take in memory; a stream that somebody still holds (a reader, an operation on its way) stays
 the same object even when the cache has dropped it.  Between the decision to delete a stream and the
-removal of its directory the path is *buried*.
+removal of its directory from its path the stream is *leaving*: whoever asks for the path must not
+meet its files.
 
 While streams may have lost bytes that were acknowledged unsynced, each is verified when it is first
 opened, and cut if it has lost some; what is written to it from then on is as good as any.
@@ -29,11 +30,10 @@ from durable_streams.filestore.files.stream_files import (
     NewerFiles,
     load,
 )
-from durable_streams.filestore.pipeline.outages import Outages
 from durable_streams.filestore.runtime.closing import retrieve
 from durable_streams.filestore.runtime.machine import call_after_reading
+from durable_streams.filestore.streams.life import RULES, Found, Life
 from durable_streams.filestore.streams.stream import STREAM_BYTES, Stream
-from durable_streams.model.commands import FOREVER
 from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
 from durable_streams.model.paths import path_text
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.files.stream_files import LoadedStream
-    from durable_streams.filestore.pipeline.operations import Operation
+    from durable_streams.filestore.pipeline.outages import Outages
     from durable_streams.model.paths import StreamPath
 
 MOST_VERIFIED: Final = 50_000
@@ -61,7 +61,6 @@ class Catalog:
 
     ``outages``: streams whose files cannot be written, until a restart.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
-    ``going``: streams whose soft deletion is not durable yet, and what makes it so.
     ``leaving`` is told of a stream that the cache drops, ``mortal_came`` of one that may expire,
     when it is opened.
     """
@@ -73,13 +72,13 @@ class Catalog:
         max_open: int,
         now_ms: Callable[[], int],
         *,
+        outages: Outages,
         verify: bool,
     ) -> None:
         """``max_open``: streams without much beside their bytes, see :attr:`Stream.cost_bytes`."""
         self.leaving: Callable[[Stream], None] = lambda _: None
         self.mortal_came: Callable[[Stream], None] = lambda _: None
-        self.outages = Outages()
-        self.going: dict[Stream, Operation] = {}
+        self.outages = outages
         self.verifying = verify
         self._verified: OrderedDict[int, None] = OrderedDict()
         self._directory = directory
@@ -93,7 +92,7 @@ class Catalog:
         self._opening: dict[StreamPath, asyncio.Task[Stream | None]] = {}
         self._asking: list[tuple[StreamPath, asyncio.Future[bool]]] = []
         self._asked: dict[StreamPath, set[asyncio.Future[bool]]] = {}
-        self._buried: dict[StreamPath, Stream] = {}
+        self._leaving: dict[StreamPath, Stream] = {}
         self._mortal: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # a set in order
 
     def __len__(self) -> int:
@@ -113,8 +112,12 @@ class Catalog:
         if stream is not None:
             self._cached.move_to_end(path)
             return stream
+        return self._taken_back(path)
+
+    def _taken_back(self, path: StreamPath) -> Stream | None:
+        """The stream at a path that the cache has dropped, and somebody still holds."""
         stream = self._dropped.get(path)
-        if stream is not None and stream.ended is None:
+        if stream is not None and not RULES[stream.state].has_ended:
             self.add(stream)
             return stream
         return None
@@ -125,10 +128,18 @@ class Catalog:
 
     def ready(self, path: StreamPath) -> Stream | None:
         """The open stream at a path, if it is usable now."""
-        if self.outages.errors and path in self.outages.errors:
+        stream = self._cached.get(path)  # here, as nearly every request comes by
+        if stream is not None:
+            self._cached.move_to_end(path)
+        else:
+            stream = self._taken_back(path)
+        if (
+            stream is None
+            or stream.state is Life.COMING
+            or (self.outages.errors and path in self.outages.errors)
+        ):
             return None
-        stream = self.cached(path)
-        return stream if stream is not None and stream.birth is None else None
+        return stream
 
     async def find(self, path: StreamPath, *, likely: bool = True) -> Stream | None:
         """The stream at a path, opened if need be and born; None if there is none.
@@ -141,20 +152,21 @@ class Catalog:
         opened: Stream | None = None  # held, lest the cache drops it before we come back to it
         while True:
             stream = self.cached(path)
-            buried = None if stream else self._buried.get(path)
-            if buried is not None and buried.last_operation is not None:
+            leaving = None if stream else self._leaving.get(path)
+            if leaving is not None and leaving.change is not None:
                 with suppress(StreamError):  # then it is here again
-                    await buried.last_operation.wait()
+                    await leaving.change.wait()
                 continue
             fault = self.outages.error(path, stream.id if stream else None)
             if fault is not None:
                 raise fault.again()
-            if buried is not None:
+            if leaving is not None:
                 return None
             if stream is not None:
-                if stream.birth is None:
+                if RULES[stream.state].found is Found.HERE:
                     return stream
-                await stream.birth.wait()
+                assert stream.change is not None
+                await stream.change.wait()
             elif not likely:
                 if not await self._is_on_disk(path):
                     return None
@@ -166,12 +178,12 @@ class Catalog:
 
     def _is_known(self, path: StreamPath) -> bool:
         """Whether a stream came to a path while the disk said that there is none."""
-        return path in self._cached or path in self._dropped or path in self._buried
+        return path in self._cached or path in self._dropped or path in self._leaving
 
     async def _open(self, path: StreamPath) -> Stream | None:
         """Open the stream at a path into the cache; None if there is none.
 
-        The one that is returned may have been dropped again, or even be buried: look again.
+        The one that is returned may have been dropped again, or even deleted: look again.
         """
         task = self._opening.get(path)
         if task is None:
@@ -221,7 +233,7 @@ class Catalog:
         verify = self.verifying and hash(path) not in self._verified
         loaded = await self._loop.run_in_executor(self._executor, self._load, path, verify)
         if self._opening.get(path) is not asyncio.current_task():  # what was read is of before
-            there = self.cached(path) or self._buried.get(path)
+            there = self.cached(path) or self._leaving.get(path)
             return there if there is not None else await self._open(path)
         if loaded is None:
             return None
@@ -266,7 +278,7 @@ class Catalog:
         self._asked.pop(stream.path, set()).clear()
         self.remove(stream)
         self._cached[stream.path] = stream
-        if stream.sidecar.lifetime() != FOREVER and stream not in self._mortal:
+        if stream.is_mortal and stream not in self._mortal:
             self._mortal[stream] = None
             self.mortal_came(stream)
         if self.verifying:
@@ -309,19 +321,19 @@ class Catalog:
         self._drop(stream.path)
         self._dropped.pop(stream.path, None)
 
-    def bury(self, stream: Stream) -> None:
-        """The stream is deleted, its directory not yet gone."""
+    def leaves(self, stream: Stream) -> None:
+        """The stream is being deleted; its directory is at its path until it is unlinked."""
         self.remove(stream)
-        self._buried[stream.path] = stream
+        self._leaving[stream.path] = stream
 
-    def buried(self, stream: Stream) -> None:
-        """The directory of a deleted stream is gone."""
-        if self._buried.get(stream.path) is stream:
-            del self._buried[stream.path]
+    def unlinked(self, stream: Stream) -> None:
+        """The directory of a deleted stream has left its path."""
+        if self._leaving.get(stream.path) is stream:
+            del self._leaving[stream.path]
 
     def restore(self, stream: Stream) -> None:
         """A deletion failed."""
-        self.buried(stream)
+        self.unlinked(stream)
         self.add(stream)
 
 

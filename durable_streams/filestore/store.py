@@ -1,4 +1,4 @@
-"""The engine's verbs: what the library and the HTTP server call.
+"""The store of streams in plain files: its verbs, and its life from opening to closing.
 
 Each write is admitted, decided in one step without ``await``, submitted, and answered when it is
 durable.  An answer that depends on a decision still on its way (a duplicate, a conflict with it)
@@ -9,56 +9,51 @@ only its wait: what was sent on its way goes on, what was not never will.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from durable_streams.filestore.catalog import unreadable
 from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.opening import close_unused, open_files
-from durable_streams.filestore.pipeline.operations import AppendOperation
 from durable_streams.filestore.runtime.closing import Closing, in_turn
 from durable_streams.filestore.runtime.errands import Errands
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.runtime.supervisor import Supervisor
-from durable_streams.filestore.streams.payloads import LARGE_BODY, prepare, try_prepare
-from durable_streams.filestore.streams.stream import own
+from durable_streams.filestore.streams.life import LIVE
+from durable_streams.filestore.streams.payloads import LARGE_BODY
+from durable_streams.filestore.streams.stream import Stream, own
+from durable_streams.filestore.verbs.access import Access
+from durable_streams.filestore.verbs.appends import Appends
 from durable_streams.filestore.verbs.births import Births
 from durable_streams.filestore.verbs.endings import Endings
 from durable_streams.filestore.verbs.lifetimes import Reclaimer
-from durable_streams.filestore.verbs.tickets import Decided, Errand
+from durable_streams.filestore.verbs.tickets import Errand
 from durable_streams.filestore.verbs.uses import Uses
 from durable_streams.filestore.verbs.verification import Verifier
 from durable_streams.model.errors import (
     Draining,
-    InvalidJson,
-    NotOpen,
     PayloadTooLarge,
     StreamDamaged,
-    StreamError,
-    StreamGone,
     StreamNotFound,
 )
 from durable_streams.model.paths import path_text
-from durable_streams.model.results import Appended
-from durable_streams.rules.appends import Repeat, check_syntax, decide_append
-from durable_streams.settings import MIB
-from durable_streams.waiters import Turns
+from durable_streams.rules.appends import check_syntax
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from durable_streams.filestore.pipeline.operations import AppendOperation
     from durable_streams.filestore.runtime.closing import Step
-    from durable_streams.filestore.streams.stream import Payload, Stream
+    from durable_streams.filestore.verbs.tickets import Decided
     from durable_streams.model.commands import Append, Create
-    from durable_streams.model.errors import StorageFailed
+    from durable_streams.model.errors import StorageFailed, StreamError
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import (
+        Appended,
         Chunk,
         Created,
         StreamInfo,
@@ -66,32 +61,26 @@ if TYPE_CHECKING:
         Subscriber,
     )
     from durable_streams.settings import Settings
-
-_PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
-_PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
-
-log = logging.getLogger("durable_streams.filestore")
+    from durable_streams.store import Store
 
 
 class FileStore:
-    """An open data directory and its streams; use :meth:`at` and :meth:`close`.
-
-    ``closed``: whether :meth:`close` is done.
-    """
+    """An open data directory and its streams; use :meth:`at` and :meth:`close`."""
 
     def __init__(self, core: Core, recovery: str) -> None:
         self.settings = core.settings
+        self._most_bytes = core.settings.max_append_bytes
         self.root = core.directory.root
         self.recovery = recovery
         self._core = core
+        self._access = Access(core)
+        self._appends = Appends(core, self._access)
         self._endings = Endings(core)
         self._errands = Errands()
         self._births = Births(core, self._errands, self._endings.end)
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
-        self.closed = False
-        self._turns = Turns()  # of appends that cannot be decided at once
         watch = core.supervisor.watch
         self._tasks = [
             watch("uses", self._uses.run()),
@@ -147,133 +136,71 @@ class FileStore:
 
     async def append(self, command: Append, body: bytes) -> Appended:
         """POST: append, close, or both in one step; durable when this returns."""
-        decided = self.append_now(command, body)
-        if decided is None:
-            decided = await self._append_in_line(command, body)
-        if decided.after is not None:
-            await decided.after.wait()
-        return decided.outcome()
+        ticket = self.append_now(command, body)
+        if ticket is None:
+            ticket = await self._appends.in_line(command, body)
+        await ticket.wait()
+        return ticket.outcome()
 
-    def append_now(self, command: Append, body: bytes) -> Decided | None:
+    def append_now(self, command: Append, body: bytes) -> AppendOperation | Decided | None:
         """Decide about an append; None if that takes a wait, and :meth:`append` has to be used."""
         check_syntax(command, bool(body))
-        self._check_body(body)
-        core = self._core
-        stream, taken = core.catalog.ready(command.path), self._turns.taken
-        if stream is None or len(body) > LARGE_BODY or (taken and command.path in taken):
+        if type(body) is not bytes or len(body) > self._most_bytes:
+            self._check_body(body)
+        core, appends = self._core, self._appends
+        stream = core.catalog.ready(command.path)
+        if (
+            stream is None
+            or len(body) > LARGE_BODY
+            or (appends.turns.taken and command.path in appends.turns.taken)
+            or not core.admission.is_open()
+        ):
             return None
-        return self._decide(stream, command, body, None) if core.admission.is_open() else None
-
-    async def _append_in_line(self, command: Append, body: bytes) -> Decided:
-        """Decide when it is admitted, after those who came before at the same path.
-
-        In this order: whoever waits in the line of all writers keeps nobody else waiting, and the
-        disk is looked at by those only who are to write.
-        """
-        core = self._core
-        prepared: Payload | InvalidJson | None = None
-        await core.admission.admit()
-        async with self._turns.at(command.path):
-            if len(body) > LARGE_BODY:
-                prepared = await core.run(try_prepare, command.content_type or "", body)
-            stream = await self._find(command.path)
-        return self._decide(stream, command, body, prepared)
-
-    def _decide(
-        self,
-        stream: Stream,
-        command: Append,
-        body: bytes,
-        prepared: Payload | InvalidJson | None,
-    ) -> Decided:
-        """Check, reserve and send on its way, in one step."""
-        self._check_usable(stream)
-        if stream.sidecar.soft_deleted:
-            return Decided(self._core.catalog.going[stream], StreamGone(path_text(stream.path)))
-        try:
-            operation = self._reserve(stream, command, body, prepared)
-        except StreamError as error:
-            return Decided(stream.last_operation, error)
-        tail = stream.decided
-        if isinstance(operation, Repeat):
-            repeated = Appended(tail.offset, tail.closed, False, True, operation.producer)
-            return Decided(stream.last_operation, repeated)
-        self._core.submit(operation)
-        claim = command.producer
-        echo = (claim.epoch, claim.seq) if claim else None
-        done = Appended(tail.offset, tail.closed, bool(operation.record.data), False, echo)
-        return Decided(operation, done)
-
-    def _reserve(
-        self,
-        stream: Stream,
-        command: Append,
-        body: bytes,
-        prepared: Payload | InvalidJson | None,
-    ) -> AppendOperation | Repeat:
-        """Check and reserve in one step; nothing has changed if this raises."""
-        claim = command.producer
-        known = stream.producers.states.get(claim.id) if claim else None
-        decision = decide_append(stream.writer_state(), known, command, bool(body))
-        now_ms = self._core.now_ms()
-        if isinstance(decision, Repeat):
-            stream.use(now_ms)
-            return decision
-        payload = prepare(stream.content_type, body) if prepared is None else prepared
-        if isinstance(payload, InvalidJson):
-            raise payload
-        if claim is None or known is not None:
-            record, before = stream.reserve(command, payload, now_ms, self.settings)
-        else:
-            most = min(_PRODUCERS_BYTES, self.settings.journal_file_bytes // _PRODUCERS_SHARE)
-            forgot = stream.producers.room_for(claim.id, now_ms, most)
-            record, before = stream.reserve(command, payload, now_ms, self.settings, forgot)
-            self._core.catalog.weigh(stream)
-        stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
-        return AppendOperation(stream, record, before)
+        return appends.decide(stream, command, body)
 
     async def delete(self, path: StreamPath) -> None:
         """DELETE; durable when this returns."""
         await self._core.admission.admit(frees=True)
         stream = await self._find(path)
-        self._check_usable(stream)
+        self._access.check(stream)
         await self._errands.do(self._endings.end(stream))
 
     @property
     def max_append_bytes(self) -> int:
         """The largest body that is taken."""
-        return self.settings.max_append_bytes
+        return self._most_bytes
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the streams' files, which lag behind."""
-        return self._core.held_up()
+        return self._core.pipeline.is_held_up()
 
     def _check_body(self, body: bytes) -> None:
         if type(body) is not bytes:  # what is shared or can be changed would harm all writers
             raise TypeError(f"a body must be bytes, not {type(body).__name__}")
-        if len(body) > self.settings.max_append_bytes:
-            raise PayloadTooLarge(self.settings.max_append_bytes)
+        if len(body) > self._most_bytes:
+            raise PayloadTooLarge(self._most_bytes)
 
     # -- reads -----------------------------------------------------------------------------
 
     async def head(self, path: StreamPath) -> StreamInfo:
         """HEAD; renews nothing."""
         stream = await self._find(path)
-        self._check_usable(stream)
+        self._access.check(stream)
         return stream.info()
 
     def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open` if nothing has to be waited for, else None."""
         stream = self._core.catalog.ready(path)
-        return self._use(stream) if stream is not None else None
+        if stream is not None and (
+            stream.is_mortal or stream.state is not LIVE or self._access.closed
+        ):
+            self._access.use(stream)
+        return stream
 
     async def open(self, path: StreamPath) -> StreamRef:
         """The stream at a path, for reading; renews a sliding TTL."""
-        return self._use(self._core.catalog.ready(path) or await self._find(path))
-
-    def _use(self, stream: Stream) -> Stream:
-        self._check_usable(stream)
-        stream.use(self._core.now_ms())
+        stream = self._core.catalog.ready(path) or await self._find(path)
+        self._access.use(stream)
         return stream
 
     def following(self, stream: StreamRef) -> AbstractContextManager[None]:
@@ -291,9 +218,11 @@ class FileStore:
 
         In the turn in which the stream was opened.
         """
-        opened = own(stream)
-        self._check_there(opened)
-        return self._core.reader.read_now(opened, start)
+        if not isinstance(stream, Stream):
+            raise TypeError("not a stream of this store")
+        if stream.state is not LIVE or self._access.closed:
+            self._access.check_there(stream)
+        return self._core.reader.read_now(stream, start)
 
     async def read(
         self,
@@ -309,7 +238,7 @@ class FileStore:
         less than ``max_read_bytes``, but an append that has more comes whole.
         """
         opened = own(stream)
-        self._check_usable(opened)
+        self._access.check(opened)
         with self._missing_files(opened):
             return await self._core.reader.read(opened, start, is_end=is_end, max_bytes=max_bytes)
 
@@ -341,10 +270,10 @@ class FileStore:
         try:
             yield
         except FileNotFoundError as error:
-            self._check_there(stream)
+            self._access.check_there(stream)
             raise StreamDamaged(path_text(stream.path), f"{error.filename} is missing") from error
         except OSError as error:
-            self._check_there(stream)
+            self._access.check_there(stream)
             raise unreadable(self._core.directory, stream.path, error) from error
 
     async def sizes(self, chunk: Chunk) -> list[int]:
@@ -354,13 +283,13 @@ class FileStore:
     async def wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
         """Wait until there is data past ``at`` or the stream is closed.
 
-        False after the timeout, or when the engine drains; raises if the stream ends.
+        False after the timeout, or when the store drains; raises if the stream ends.
         """
         opened = own(stream)
-        self._check_usable(opened)
+        self._access.check(opened)
         if opened.durable.offset > at or opened.durable.closed:
             return True
-        if self._core.draining:
+        if self._core.admission.draining:
             return False
         loop = self._core.loop
         waiter: asyncio.Future[bool] = loop.create_future()
@@ -375,8 +304,8 @@ class FileStore:
     def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
         """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
         opened = own(stream)
-        self._check_usable(opened)
-        if self._core.draining:
+        self._access.check(opened)
+        if self._core.admission.draining:
             raise Draining
         if opened.durable.offset != at or opened.durable.closed:
             return False
@@ -395,25 +324,6 @@ class FileStore:
             raise StreamNotFound(path_text(path))
         return stream
 
-    def _check_usable(self, stream: Stream) -> None:
-        sidecar = stream.sidecar
-        if self.closed or stream.ended is not None or sidecar.soft_deleted:
-            self._check_there(stream)
-        may_expire = sidecar.ttl_s is not None or sidecar.expires_at_ms is not None
-        if may_expire and stream.is_expired(self._core.now_ms()):
-            if stream.forked:
-                raise StreamGone(path_text(stream.path))
-            raise StreamNotFound(path_text(stream.path))
-
-    def _check_there(self, stream: Stream) -> None:
-        """Raise if its end is durable, or the data directory was closed."""
-        if self.closed:
-            raise NotOpen
-        if stream.ended is not None and stream.last_operation is None:
-            raise stream.ended.again()
-        if stream.sidecar.soft_deleted and stream not in self._core.catalog.going:
-            raise StreamGone(path_text(stream.path))
-
     def _reclaimer(self) -> Reclaimer:
         core = self._core
         return Reclaimer(
@@ -424,7 +334,7 @@ class FileStore:
 
     def refusal(self) -> StreamError | None:
         """Why no write is taken now; None if writes are."""
-        return self._core.refusal()
+        return self._core.admission.refusal()
 
     def out_of_service(self) -> list[StreamPath]:
         """Paths of streams whose files cannot be read or written now."""
@@ -433,27 +343,27 @@ class FileStore:
     @property
     def fault(self) -> StorageFailed | None:
         """The final failure of the disk, if there was one."""
-        return self._core.fault
+        return self._core.health.fault
 
     @property
     def bug(self) -> StorageFailed | None:
-        """Why a thread or task of the engine ended, if one did: only a restart helps."""
-        return self._core.supervisor.bug
-
-    @property
-    def executor(self) -> Executor:
-        """Threads that are there, for what may wait for the disk."""
-        return self._core.executor
+        """Why a thread or task of the store ended, if one did: only a restart helps."""
+        return self._core.health.bug
 
     def drain(self) -> None:
         """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
-        if self._core.draining:
+        if self._core.admission.draining:
             return
         self._uses.write_all()
         self._core.drain()
         for stream in self._core.catalog.streams():
             if stream.audience:
                 stream.audience.drain(Draining())
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` is done."""
+        return self._access.closed
 
     @property
     def closing(self) -> bool:
@@ -478,7 +388,7 @@ class FileStore:
             self._errands.finished,
             self._endings.finished,
             *core.steps_of_closing(),
-            in_turn(lambda: setattr(self, "closed", True)),
+            in_turn(lambda: setattr(self._access, "closed", True)),
         ]
 
     def abandon(self) -> None:
@@ -486,7 +396,7 @@ class FileStore:
 
         For when nobody is there to close it: its loop does nothing, or nobody uses it.
         """
-        self.closed = True
+        self._access.closed = True
         self._core.abandon()
 
     def cancel_tasks(self) -> None:
@@ -498,3 +408,7 @@ class FileStore:
 def _time_out(waiter: asyncio.Future[bool]) -> None:
     if not waiter.done():
         waiter.set_result(False)
+
+
+if TYPE_CHECKING:
+    _: type[Store] = FileStore  # all that a store promises is here

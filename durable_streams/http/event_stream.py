@@ -1,4 +1,4 @@
-"""Event streams on the wire: an answer that is sent as its events come.
+"""Event streams on the wire: an answer that is sent as its events come (:class:`live.Events`).
 
 Whoever writes events looks first whether there is room, so that a reader never has more than a
 bounded buffer here.

@@ -5,8 +5,8 @@ the append itself does.  The lane answers without them what is *plain* (``heads`
 request with nothing behind it, if it is a write or its answer is in memory.  All else goes to
 aiohttp as it came, or once a long-poll has found that memory does not answer it.
 
-Nothing here reads HTTP: the parser, the engine and the replies are those of the other way.  So both
-ways give the same answers, and ``HttpSettings.fast_lane`` may switch this one off.
+Nothing here reads HTTP, or decides anything: the parser and the exchange are those of the other
+way.  So both give the same answers, and ``HttpSettings.fast_lane`` may switch this one off.
 
 One rule keeps the two apart: aiohttp's parser is given whole requests only, so that it is between
 two of them whenever the lane looks at what comes next.  A connection on which that is not certain
@@ -18,17 +18,17 @@ Whether aiohttp waits for a request, with nothing of one under way, is told by `
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.http.bounded_parser import MAX_HEAD_BYTES
+from durable_streams.http.exchange import FromFiles, Pending, admitted
+from durable_streams.http.handler import own_address
 from durable_streams.http.heads import Heads
+from durable_streams.http.logs import Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
-from durable_streams.http.urls import stream_url
 from durable_streams.model.commands import Append, Create, Live, Read
-from durable_streams.model.offsets import ZERO, Start
 from durable_streams.model.paths import path_text
-from durable_streams.wire import replies
+from durable_streams.wire.urls import stream_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,60 +50,25 @@ class FastLane:
     """What the lanes of one server's connections share."""
 
     def __init__(self, handler: StreamsHandler, prefix: str, limits: ParserLimits) -> None:
-        self.handler = handler
+        self.exchange = handler.exchange
+        self.sender = handler.sender
         self.heads = Heads(prefix, handler.max_body_bytes, limits)
-        self._answering: set[LaneConnection] = set()
-        self._finished: asyncio.Future[None] | None = None
+        self.answering: set[LaneConnection] = set()  # with a request under way
+        self.finished: asyncio.Future[None] | None = None
 
     async def finish(self) -> None:
         """Return when no request is under way here."""
-        if self._answering:
-            self._finished = asyncio.get_running_loop().create_future()
-            await self._finished
-
-    def begin(self, connection: LaneConnection) -> None:
-        """A request begins whose answer has to wait."""
-        self._answering.add(connection)
-
-    def end(self, connection: LaneConnection) -> None:
-        """Its answer is there."""
-        self._answering.discard(connection)
-        if self._finished is not None and not self._answering and not self._finished.done():
-            self._finished.set_result(None)
-
-    def read_now(self, command: Read) -> Reply | None:
-        """Answer a read from memory; None if that cannot be done."""
-        engine = self.handler.engine
-        stream = engine.open_now(command.path)
-        chunk = None if stream is None else engine.read_now(stream, command.start)
-        if stream is None or chunk is None:
-            return None
-        try:
-            reply, plan = self.handler.describe_chunk(command, stream, chunk)
-        finally:
-            chunk.release()
-        return reply if plan is None else None
+        if self.answering:
+            self.finished = asyncio.get_running_loop().create_future()
+            await self.finished
 
     async def poll(self, command: Read, connection: LaneConnection) -> Reply | None:
-        """Answer a long-poll from memory; None if that cannot be done, and it is to be made again.
-
-        That is so at once where it begins at the tail, whatever that is just now (``now``, or an
-        offset beyond it): made again it would miss what came meanwhile.
-        """
-        handler = self.handler
-        stream = await handler.engine.open(command.path)
-        chunk = await handler.engine.read(stream, command.start)
-        try:
-            begin = ZERO if command.start is Start.BEGINNING else command.start
-            if not chunk.size_bytes and chunk.start != begin:
+        """Answer a long-poll from memory; None if it cannot be, and is to be made again."""
+        answer = await self.exchange.poll(command, connection.live_read, may_come_again=True)
+        if isinstance(answer, FromFiles):
+            with answer:
                 return None
-            has_to_wait = not chunk.size_bytes and not chunk.closed
-            with connection.live_read() if has_to_wait else nullcontext():
-                chunk = await handler.live.wait_for_data(stream, chunk)
-            reply, plan = handler.describe_chunk(command, stream, chunk)
-        finally:
-            chunk.release()
-        return reply if plan is None else None
+        return answer
 
 
 class LaneConnection(PresenceConnection):
@@ -111,12 +76,14 @@ class LaneConnection(PresenceConnection):
 
     ``_turn``: the long-poll, or the write that waits for its turn, which end if the client leaves.
     ``_outcome``: makes the answer of the request that is under way; raises what that failed with.
-    ``_poll``: the bytes of the long-poll that is under way.
+    ``_poll``: the bytes of the long-poll that is under way.  ``_asked``: the method and target of
+    what is under way, and when that came, if somebody is told of it.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
     answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
     """
 
     __slots__ = (
+        "_asked",
         "_command",
         "_lane",
         "_outcome",
@@ -143,6 +110,7 @@ class LaneConnection(PresenceConnection):
         self._poll = b""
         self._patience: asyncio.Handle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._asked: tuple[bytes, bytes, float] = (b"", b"", 0.0)
         self._turn: asyncio.Task[Any] | None = None
 
     # -- from the transport ----------------------------------------------------------------
@@ -247,74 +215,51 @@ class LaneConnection(PresenceConnection):
 
     def _answer(self, lane: FastLane, head: RequestHead, data: bytes, body: bytes) -> bool:
         """Answer a plain request, now or when its answer is there; False if aiohttp has to."""
-        command = head.command
-        reply: Reply | None = None
+        command, exchange = head.command, lane.exchange
         assert command is not None
+        if exchange.told is not None:
+            method, target, _ = data.split(None, 2)
+            self._asked = (method, target, self.loop.time())
+        location = ""
         try:
-            match command:
-                case Read(live=Live.LONG_POLL):
-                    self._poll = data
-                    self._turn = self.loop.create_task(lane.poll(command, self))
-                    self._wait_for(lane, command, self._turn, self._turn.result)
-                case Read():
-                    reply = lane.read_now(command)
-                    if reply is None:
-                        return False
-                case Append():
-                    reply = self._append(lane, command, body)
-                case Create():
-                    location = stream_url(
-                        head.target, head.headers or {}, self, lane.heads.prefix, command.path
-                    )
-                    self._create(lane, command, body, location)
-                case _:
-                    assert_never(command)
+            principal = admitted(command, head.credentials)
+            if isinstance(command, Create):
+                own = own_address(self)
+                location = stream_url(
+                    head.target, head.headers or {}, own, lane.heads.prefix, command.path
+                )
+            decided = exchange.decide(command, principal, body, location)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = lane.handler.failure(error, _METHODS[type(command)], path_text(command.path))
-        if reply is not None:
-            self._send(lane, reply)
+            decided = exchange.failure(error, _METHODS[type(command)], path_text(command.path))
+        if isinstance(decided, Pending):
+            self._outcome, self._command = decided.reply, command
+            lane.answering.add(self)
+            decided.ticket.when_settled(self._settled)
+        elif decided is None:
+            return self._wait_for(lane, command, data, body, location)
+        elif isinstance(decided, FromFiles):
+            with decided:
+                return False
+        else:
+            self._send(lane, decided)
         return True
 
-    def _create(self, lane: FastLane, command: Create, body: bytes, location: str) -> None:
-        """Answer a create when it is durable."""
-        engine = lane.handler.engine
-        ticket = engine.create_now(command, body)
-        if ticket is None:
-            task = self._turn = self.loop.create_task(engine.create(command, body))
-            self._wait_for(lane, command, task, lambda: replies.created(task.result(), location))
-        else:
-            self._begin(lane, command, lambda: replies.created(ticket.outcome(), location))
-            ticket.when_settled(self._settled)
-
-    def _append(self, lane: FastLane, command: Append, body: bytes) -> Reply | None:
-        """Answer an append, now or, with None, when it is durable."""
-        ticket = lane.handler.engine.append_now(command, body)
-        if ticket is None:
-            task = self.loop.create_task(lane.handler.engine.append(command, body))
-            self._turn = task
-            self._wait_for(lane, command, task, lambda: replies.appended(task.result()))
-        elif ticket.pending:
-            self._begin(lane, command, lambda: replies.appended(ticket.outcome()))
-            ticket.when_settled(self._settled)
-        else:
-            return replies.appended(ticket.outcome())
-        return None
-
     def _wait_for(
-        self,
-        lane: FastLane,
-        command: PlainCommand,
-        task: asyncio.Task[Any],
-        outcome: Callable[[], Reply | None],
-    ) -> None:
-        self._begin(lane, command, outcome)
+        self, lane: FastLane, command: PlainCommand, data: bytes, body: bytes, location: str
+    ) -> bool:
+        """Answer what could not be decided now; False if aiohttp has to."""
+        task: asyncio.Task[Reply | None] | asyncio.Task[Reply]
+        if not isinstance(command, Read):
+            task = self.loop.create_task(lane.exchange.write(command, body, location))
+        elif command.live is Live.NO:
+            return False
+        else:
+            self._poll = data
+            task = self.loop.create_task(lane.poll(command, self))
+        self._turn, self._outcome, self._command = task, task.result, command
+        lane.answering.add(self)
         task.add_done_callback(self._settled)
-
-    def _begin(
-        self, lane: FastLane, command: PlainCommand, outcome: Callable[[], Reply | None]
-    ) -> None:
-        self._outcome, self._command = outcome, command
-        lane.begin(self)
+        return True
 
     def _settled(self, _: object = None) -> None:
         """The write is durable or has failed, the long-poll has something or its time is over."""
@@ -324,14 +269,16 @@ class LaneConnection(PresenceConnection):
         assert command is not None
         poll, self._poll = self._poll, b""
         self._outcome = self._command = self._turn = None
-        lane.end(self)
+        lane.answering.discard(self)
+        if lane.finished is not None and not lane.answering and not lane.finished.done():
+            lane.finished.set_result(None)
         try:
             reply = outcome()
         except (asyncio.CancelledError, ConnectionError):  # the client left
             self.force_close()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = lane.handler.failure(error, _METHODS[type(command)], path_text(command.path))
+            reply = lane.exchange.failure(error, _METHODS[type(command)], path_text(command.path))
         if self.transport is None:
             return
         if reply is None:
@@ -357,12 +304,29 @@ class LaneConnection(PresenceConnection):
             self.end_input()
 
     def _send(self, lane: FastLane, reply: Reply) -> None:
-        transport, sender = self.transport, lane.handler.sender
+        transport, sender = self.transport, lane.sender
         if transport is None or transport.is_closing():
             return
         self.stay()
         transport.write(sender.whole(reply))
+        if lane.exchange.told is not None:
+            self._tell(lane.exchange.told, reply)
         if sender.closing:
             self.force_close()
         elif self.writing_paused and self._stalled is None:
             self._stalled = self.loop.call_later(self._stall_timeout_s, transport.abort)
+
+    def _tell(self, told: Callable[[Exchanged], None], reply: Reply) -> None:
+        """Tell whoever wants to know that an exchange is over."""
+        method, target, begin_s = self._asked
+        peer = self.peername
+        told(
+            Exchanged(
+                str(peer[0] if isinstance(peer, tuple) else peer),
+                method.decode(),
+                target.decode("utf-8", "surrogateescape"),
+                reply.status,
+                len(reply.body),
+                self.loop.time() - begin_s,
+            )
+        )

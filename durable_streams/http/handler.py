@@ -1,6 +1,6 @@
-"""From a request to its answer: parse, ask the engine, describe, send.
+"""aiohttp's front: its requests, read, decided by the exchange, and answered.
 
-One :class:`StreamsHandler` serves one engine, below one prefix or several, in a server of its own
+One :class:`StreamsHandler` serves one store, below one prefix or several, in a server of its own
 or in an application.  It answers everything itself: a request that fails gets the status of its
 error, a bug gets 500 and one traceback in the log, and a client that went away gets nothing.
 """
@@ -8,67 +8,63 @@ error, a bug gets 500 and one traceback in the log, and a client that went away 
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import random as random_module
 import time
-from typing import TYPE_CHECKING, Final, NoReturn, assert_never
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 from aiohttp import web
 
-from durable_streams.http.body import BodyBudget, BodyShare, read_body
-from durable_streams.http.live import LiveReads
-from durable_streams.http.logs import Throttle
+from durable_streams.http.body import BodyBudget, read_body
+from durable_streams.http.event_stream import EventStream
+from durable_streams.http.exchange import Exchange, FromFiles, admitted
+from durable_streams.http.live import BATCH_BYTES, LiveReads
+from durable_streams.http.logs import log_access
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.http.sending import Sender
-from durable_streams.http.urls import stream_url
-from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
-from durable_streams.model.errors import Draining, Overloaded, StreamError
-from durable_streams.model.offsets import Start
-from durable_streams.wire import caching, replies
-from durable_streams.wire.replies import BodyPlan, Reply
+from durable_streams.model.commands import Append, Create, Live, Read
+from durable_streams.model.errors import StreamError
 from durable_streams.wire.requests import parse_command
+from durable_streams.wire.urls import Address, stream_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable_streams.filestore.store import FileStore
-    from durable_streams.model.results import Chunk, StreamRef
+    from durable_streams.http.exchange import Principal
+    from durable_streams.model.commands import Command
     from durable_streams.settings import HttpSettings
-
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
-
-logger = logging.getLogger("durable_streams")
+    from durable_streams.store import Store
+    from durable_streams.wire.replies import Reply
 
 
 class StreamsHandler:
-    """Answers the requests below the prefix of a stream space; one per engine and server."""
+    """Answers the requests below the prefix of a stream space; one per store and server."""
 
     def __init__(
         self,
-        engine: FileStore,
+        store: Store,
         settings: HttpSettings,
         *,
         clock: Callable[[], float] = time.time,
         random: random_module.Random | None = None,
     ) -> None:
         """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes."""
-        self.engine = engine
+        self.store = store
         self.settings = settings
-        self.sender = Sender(
-            stall_timeout_s=settings.stall_timeout_s, clock=clock, executor=engine.executor
-        )
+        self.sender = Sender(stall_timeout_s=settings.stall_timeout_s, clock=clock)
         self.live = LiveReads(
-            engine,
+            store,
             settings,
-            self.sender,
+            self.sender.turns,
             clock=clock,
             random=random or random_module.Random(),  # noqa: S311 - it guards no secret
         )
+        told = log_access if settings.access_log else None
+        self.exchange = Exchange(store, settings, self.live, told)
         self.active: set[asyncio.Task[object]] = set()
-        self.max_body_bytes = engine.settings.max_append_bytes
+        self.max_body_bytes = store.max_append_bytes
         self.bodies = BodyBudget(max(settings.max_bodies_bytes, self.max_body_bytes))
-        self._throttle = Throttle()
 
     def drain(self) -> None:
         """End live reads cleanly, and every connection with its next answer."""
@@ -86,134 +82,72 @@ class StreamsHandler:
         assert task is not None
         self.active.add(task)
         try:
-            return await self._answer(request, prefix, raw_path, raw_query)
+            command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
+            principal = admitted(command, request.headers.get("Authorization", ""))
+            if isinstance(command, Read) and command.live is Live.SSE:
+                return await self._send_events(request, command)
+            answer = await self._carry_out(request, prefix, command, principal)
+            if isinstance(answer, FromFiles):
+                with answer:
+                    return await self.sender.send_plan(request, answer.reply, answer.plan)
+            return self.sender.answer(answer)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = self.failure(error, request.method, request.raw_path)
+            reply = self.exchange.failure(error, request.method, request.raw_path)
             return self.sender.answer(reply)
         finally:
             self.active.discard(task)
 
-    def failure(self, error: Exception, method: str, target: str) -> Reply:
-        """Describe the answer to a request that failed, and log what is not the client's doing."""
-        fields = {"method": method, "path": target}
-        match error:
-            case StreamError():
-                reply = replies.errors(error)
-                if reply.status >= 500 and not isinstance(error, Draining):
-                    self._log(type(error).__name__, f"{error}", fields)
-                return reply
-            case OSError(errno=number) if number in _NO_DESCRIPTORS:
-                return self.failure(
-                    Overloaded("the server is out of file descriptors"), method, target
-                )
-            case OSError():  # the system failed, which is no bug of ours
-                self._log("OSError", f"a request failed: {error}", fields)
-            case _:
-                logger.error("bug: a request failed", exc_info=error, extra=fields)
-        return replies.internal_error()
+    async def _carry_out(
+        self, request: web.BaseRequest, prefix: str, command: Command, principal: Principal
+    ) -> Reply | FromFiles:
+        """Read the body of a write, unless writes are refused anyway, and have it carried out."""
+        waiting = partial(cancelled_when_gone, request)
+        if not isinstance(command, Append | Create):
+            return await self.exchange.carry_out(command, principal, b"", "", waiting)
+        location = ""
+        if isinstance(command, Create):
+            own = own_address(request.protocol)
+            location = stream_url(request.raw_path, request.headers, own, prefix, command.path)
+        with self.bodies.share() as share:
+            self.exchange.refuse_writes()
+            timeout_s = self.settings.body_timeout_s
+            body = await read_body(request, self.max_body_bytes, timeout_s, share)
+            return await self.exchange.carry_out(command, principal, body, location, waiting)
 
-    def _log(self, kind: str, message: str, fields: dict[str, str]) -> None:
-        """Log a trouble of the server's own, but not without end."""
-        if self._throttle.allows(kind):
-            logger.error("%s", message, extra={"error": kind, **fields})
-
-    async def _answer(
-        self, request: web.BaseRequest, prefix: str, raw_path: str, raw_query: str
-    ) -> web.StreamResponse:
-        command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
-        match command:
-            case Append():
-                with self.bodies.share() as share:
-                    body = await self._writable_body(request, share)
-                    reply = replies.appended(await self.engine.append(command, body))
-            case Read():
-                return await self._read(request, command)
-            case Create():
-                location = stream_url(
-                    request.raw_path, request.headers, request.protocol, prefix, command.path
-                )
-                with self.bodies.share() as share:
-                    body = await self._writable_body(request, share)
-                    reply = replies.created(await self.engine.create(command, body), location)
-            case Head():
-                reply = replies.info(await self.engine.head(command.path))
-            case Delete():
-                await self.engine.delete(command.path)
-                reply = replies.deleted()
-            case Preflight():
-                reply = replies.preflight()
-            case _:
-                assert_never(command)
-        return self.sender.answer(reply)
-
-    async def _writable_body(self, request: web.BaseRequest, share: BodyShare) -> bytes:
-        """Read the body of a write, unless writes are refused anyway."""
-        refusal = self.engine.refusal()
-        if refusal is not None:
-            raise refusal.again()
-        timeout_s = self.settings.body_timeout_s
-        return await read_body(request, self.max_body_bytes, timeout_s, share)
-
-    async def _read(self, request: web.BaseRequest, command: Read) -> web.StreamResponse:
-        stream = await self.engine.open(command.path)
-        match command.live:
-            case Live.NO:
-                chunk = await self.engine.read(stream, command.start)
-            case Live.LONG_POLL:
-                chunk = await self._poll(request, stream, command)
-            case Live.SSE:
-                return await self.live.serve_events(request, stream, command)
-            case _:
-                assert_never(command.live)
-        try:
-            reply, plan = self.describe_chunk(command, stream, chunk)
-            if plan is None:
+    async def _send_events(self, request: web.BaseRequest, command: Read) -> web.StreamResponse:
+        """Answer with a stream's events until it, the client or the lifetime ends."""
+        store, live = self.store, self.live
+        stream = await store.open(command.path)
+        with (
+            store.following(stream),
+            await store.read(stream, command.start, max_bytes=BATCH_BYTES) as chunk,
+        ):
+            reply = self.exchange.first_events(command, stream, chunk)
+            if reply.status != 200:
                 return self.sender.answer(reply)
-            return await self.sender.send_plan(request, reply, plan)
-        finally:
-            chunk.release()
+            events = await EventStream.open(self.sender, request, reply)
+            with (
+                live.reader(stream, events, chunk, live.cursor(command.cursor)) as reader,
+                events.cut_off_on_failure(),
+                cancelled_when_gone(request),
+            ):
+                # If the stream is no more, the client learns why when it reconnects.
+                with suppress(StreamError):
+                    await reader.run(chunk)
+                await events.finish()
+            return events.answer
 
-    async def _poll(self, request: web.BaseRequest, stream: StreamRef, command: Read) -> Chunk:
-        chunk = await self.engine.read(stream, command.start)
-        if chunk.size_bytes or chunk.closed:
-            return chunk
-        try:
-            with cancelled_when_gone(request):
-                return await self.live.wait_for_data(stream, chunk)
-        except BaseException:
-            chunk.release()
-            raise
 
-    def describe_chunk(
-        self, command: Read, stream: StreamRef, chunk: Chunk
-    ) -> tuple[Reply, BodyPlan | None]:
-        """Describe the answer with a chunk; a body that is not in memory is planned."""
-        cursor = None
-        if command.live is Live.LONG_POLL:
-            cursor = self.live.cursor(command.cursor)
-            if not chunk.size_bytes:
-                return replies.long_poll_empty(chunk.end, chunk.closed, cursor), None
-        from_now = command.start is Start.NOW
-        tag = None
-        if not from_now:
-            tag = caching.etag(chunk)
-        cache_control = caching.cache_control(
-            sealed=not chunk.at_tail,
-            from_now=from_now,
-            max_age_s=self.settings.immutable_max_age_s,
-            private=self.settings.private_caching,
-            left_s=None if chunk.at_tail else self.engine.left_s(stream),
-        )
-        headers = replies.chunk_reply_headers(chunk, cache_control, tag, cursor)
-        if tag and command.if_none_match and caching.matches(command.if_none_match, tag):
-            return replies.not_modified(headers), None
-        plan = replies.json_body(chunk) if stream.is_json else replies.plain_body(chunk)
-        in_memory = [part for part in plan.parts if isinstance(part, bytes)]
-        if len(in_memory) < len(plan.parts):
-            return Reply(200, headers), plan
-        return Reply(200, headers, b"".join((plan.prefix, *in_memory, plan.suffix))), None
+def own_address(connection: web.RequestHandler) -> Address:
+    """Where the requests of a connection come in."""
+    scheme = "http" if connection.ssl_context is None else "https"
+    name = connection.sockname
+    if not isinstance(name, tuple):
+        return Address(scheme, "localhost")
+    host, port = name[:2]
+    return Address(scheme, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 class _Nothing(web.StreamResponse):

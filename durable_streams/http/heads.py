@@ -8,6 +8,10 @@ What they said is remembered by the head's bytes.  Of a producer's heads, which 
 only, it is remembered by what is around the number.  What the parser said of the fields is
 remembered by their bytes as well, for heads that differ in the target only, and whose request line
 leaves nothing to interpret.
+
+Credentials (the value of ``Authorization``) are cut out before a head is looked up, and handed on
+beside what is remembered: a thousand clients with a token each share one head, and none is ever
+taken for another.  Where they cannot be cut out the request is not plain.
 """
 
 from __future__ import annotations
@@ -23,11 +27,11 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from durable_streams.http.urls import split_target
 from durable_streams.model.commands import Append, Create, Live, ProducerClaim, Read
 from durable_streams.model.errors import StreamError
 from durable_streams.settings import KIB
 from durable_streams.wire.requests import parse_command
+from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,9 +50,14 @@ MAX_HEAD_BYTES: Final = KIB
 Some 10 MiB in all where heads are as long as clients make them, 36 MiB at most.
 """
 
+MAX_CREDENTIALS_BYTES: Final = 4 * KIB
+"""Beyond what tokens take, and well within what the parser allows for a header."""
+
 _CHANGES_FRAMING: Final = ("Transfer-Encoding", "Trailer", "TE", "Upgrade", "Expect")
 _LENGTH: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 _SEQ: Final = re.compile(rb"\r\nproducer-seq: ([0-9]{1,15})\r\n", re.IGNORECASE)
+_AUTHORIZATION: Final = b"\r\nauthorization:"
+_CREDENTIALS: Final = re.compile(rb"\r\n[^:]+:([\t -~]*)\r\n(?![\t ])")
 _PLAIN_LINE: Final = re.compile(rb"(GET|POST|PUT) (/[A-Za-z0-9/._?&=-]*) HTTP/1\.1\r\n")
 _MIN_READ_BUFFER: Final = 64 * KIB
 
@@ -67,13 +76,15 @@ PlainCommand = Append | Create | Read
 class RequestHead(msgspec.Struct, frozen=True):
     """What the head of a request says; ``command`` is None if the request is not plain.
 
-    ``headers`` and ``target``: of a PUT, whose answer depends on them.
+    ``headers`` and ``target``: of a PUT, whose answer depends on them.  ``credentials``: the value
+    of ``Authorization``, of this request and never of a remembered one; empty if there is none.
     """
 
     command: PlainCommand | None
     body_bytes: int
     headers: Mapping[str, str] | None = None
     target: str = ""
+    credentials: str = ""
 
 
 _Fields = tuple[Any, int]
@@ -89,7 +100,9 @@ class Heads:
     def __init__(self, prefix: str, max_body_bytes: int, limits: ParserLimits) -> None:
         self.prefix = prefix
         self._max_body_bytes = min(max_body_bytes, MAX_BODY_BYTES)
-        self._limits = limits
+        # One header less, which may have been cut out; a head with all of them is aiohttp's.
+        self._limits = limits.copy()
+        self._limits["max_headers"] -= 1
         self._loop = asyncio.get_running_loop()
         self._protocol = BaseProtocol(self._loop)
         self._known: OrderedDict[_Key, RequestHead] = OrderedDict()
@@ -98,8 +111,13 @@ class Heads:
     def read(self, head: bytes) -> RequestHead | None:
         """Read a head, empty line included; None if the connection is better left to aiohttp."""
         known = self._known.get(head)
-        if known is not None:
+        if known is not None:  # no credentials are in what is remembered
             return known
+        lowered = head.lower()
+        at = lowered.find(_AUTHORIZATION)
+        if at >= 0:
+            is_alone = lowered.find(_AUTHORIZATION, at + 1) < 0
+            return self._read_apart(head, _CREDENTIALS.match(head, at) if is_alone else None)
         number = _SEQ.search(head)
         if number is None:
             return self._learn(head, head)
@@ -112,6 +130,17 @@ class Heads:
         claim = ProducerClaim(seen.producer.id, seen.producer.epoch, int(number[1]))
         append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
         return RequestHead(append, known.body_bytes)
+
+    def _read_apart(self, head: bytes, line: re.Match[bytes] | None) -> RequestHead | None:
+        """Read a head without the line that holds its credentials; None: it cannot be cut out."""
+        if line is None or len(line[1]) > MAX_CREDENTIALS_BYTES:
+            request = self._request(head)
+            return None if request is None else RequestHead(None, request[3])
+        rest = self.read(head[: line.start()] + head[line.end() - len(b"\r\n") :])
+        if rest is None:
+            return None
+        said = line[1].strip(b" \t").decode()
+        return RequestHead(rest.command, rest.body_bytes, rest.headers, rest.target, said)
 
     def _learn(self, key: _Key, head: bytes) -> RequestHead | None:
         parsed = self._parse(head)
@@ -167,7 +196,7 @@ class Heads:
     def _classify(self, method: str, target: str, headers: Any, body_bytes: int) -> RequestHead:  # noqa: ANN401 - a multidict
         prefix = self.prefix
         path, query = split_target(target)
-        if path.startswith(f"{prefix}/"):
+        if path.startswith(f"{prefix}/") and "Authorization" not in headers:
             try:
                 command = parse_command(method, path[len(prefix) + 1 :], query, headers, prefix)
             except StreamError:

@@ -1,40 +1,35 @@
 """Live reads: long-polls and event streams (protocol §5.7, §5.8).
 
-A long-poll is one wait in the engine.  An event stream is one :class:`EventReader`: it catches up
-from chunks, then subscribes at the tail; from there on the engine calls it, and it writes what
-all readers of a publication share straight to its transport.  A reader whose transport is full
-is left behind: its task waits for room, catches up from the files and subscribes again, or the
-sender cuts it off.  So a slow reader costs a bounded buffer and holds nobody up.
+A long-poll is one wait in the store.  An event stream is one :class:`EventReader`: it catches up
+from chunks, then subscribes at the tail; from there on the store calls it, and it writes what
+all readers of a publication share straight to where its events go.  A reader for which there is no
+room there is left behind: its task waits for room, catches up from the files and subscribes again,
+or its front cuts it off.  So a slow reader costs a bounded buffer and holds nobody up.
 
-Everything runs on the event loop.  The client's going cancels the task of its request, which
-frees all there is.
+Everything runs on the event loop, and nothing here knows a transport: :class:`Events` is what a
+front has for one.  The client's going cancels the task of its request, which frees all there is.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from durable_streams.http.event_stream import EventStream
-from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.model.errors import Draining, StreamError
 from durable_streams.settings import KIB
-from durable_streams.wire import replies, sse
+from durable_streams.wire import sse
 from durable_streams.wire.cursor import MAX_JITTER_S, next_cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from random import Random
 
-    from aiohttp import web
-
-    from durable_streams.filestore.store import FileStore
-    from durable_streams.http.sending import Answer, Sender
-    from durable_streams.model.commands import Read
+    from durable_streams.http.turns import Turns
     from durable_streams.model.offsets import Offset
     from durable_streams.model.results import Chunk, Publication, StreamRef
     from durable_streams.settings import HttpSettings
+    from durable_streams.store import Store
 
 BATCH_BYTES: Final = 64 * KIB
 """Of appends that share an event: written to every reader at once, or read by one that catches up.
@@ -58,25 +53,50 @@ class _Batch(NamedTuple):
     encoded_s: float
 
 
+class Events(Protocol):
+    """Where the events of one reader go, in the order in which they are handed over.
+
+    Readers with equal ``chunked`` frame events alike, so that they may share them.
+    """
+
+    @property
+    def chunked(self) -> bool:
+        """How events are framed."""
+
+    def frame(self, data: bytes) -> bytes:
+        """The events as they are sent."""
+
+    def push(self, framed: bytes) -> bool:
+        """Send framed events if there is room; False if there is none, or nobody to send to."""
+
+    async def write(self, framed: bytes) -> None:
+        """Send framed events, and wait until there is room for more."""
+
+    async def drain(self) -> None:
+        """Wait until there is room."""
+
+
 class LiveReads:
-    """The live readers of one server."""
+    """The live readers of one server.
+
+    ``turns``: those of all who read from files, event streams included.
+    """
 
     def __init__(
         self,
-        engine: FileStore,
+        store: Store,
         settings: HttpSettings,
-        sender: Sender,
+        turns: Turns,
         *,
         clock: Callable[[], float],
         random: Random,
     ) -> None:
-        self.engine = engine
+        self.store = store
         self.settings = settings
         self.clock = clock
         self.random = random
         self.draining = False
-        self._sender = sender
-        self.turns = sender.turns
+        self.turns = turns
         self._polls: set[asyncio.Timeout] = set()
         self._readers: set[EventReader] = set()
 
@@ -107,12 +127,12 @@ class LiveReads:
         """Return ``chunk``, or if it is empty the first one that is not, until the timeout."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.settings.long_poll_timeout_s
-        with self.engine.following(stream):
+        with self.store.following(stream):
             while not chunk.size_bytes and not chunk.closed:
                 left_s = deadline_s - loop.time()
                 if left_s <= 0 or not await self._wait(stream, chunk.end, left_s):
                     return chunk
-                chunk = await self.engine.read(stream, chunk.end, is_end=True)
+                chunk = await self.store.read(stream, chunk.end, is_end=True)
             return chunk
 
     async def _wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
@@ -122,53 +142,34 @@ class LiveReads:
         try:
             async with poll:
                 self._polls.add(poll)
-                return await self.engine.wait(stream, at, timeout_s)
+                return await self.store.wait(stream, at, timeout_s)
         except TimeoutError:
             return False
         finally:
             self._polls.discard(poll)
 
-    async def serve_events(
-        self, request: web.BaseRequest, stream: StreamRef, command: Read
-    ) -> Answer:
-        """Answer with the stream's events until it, the client or the lifetime ends."""
-        with self.engine.following(stream):
-            chunk = await self.engine.read(stream, command.start, max_bytes=BATCH_BYTES)
-            if command.resumed and chunk.closed and chunk.end == command.start:
-                return self._sender.answer(replies.nothing_follows(chunk.end))
-            return await self._send_events(request, stream, command, chunk)
-
-    async def _send_events(
-        self, request: web.BaseRequest, stream: StreamRef, command: Read, chunk: Chunk
-    ) -> Answer:
-        reply = replies.Reply(200, replies.sse_headers(stream.content_type))
+    @contextmanager
+    def reader(
+        self, stream: StreamRef, events: Events, chunk: Chunk, cursor: int
+    ) -> Iterator[EventReader]:
+        """A reader of events, which begins with a chunk and leaves with the ``with`` block."""
+        reader = EventReader(self, stream, events, chunk, cursor)
+        self._readers.add(reader)
         try:
-            events = await EventStream.open(self._sender, request, reply)
-            reader = EventReader(self, stream, events, chunk, self.cursor(command.cursor))
-            self._readers.add(reader)
-            try:
-                with events.cut_off_on_failure(), cancelled_when_gone(request):
-                    # If the stream is no more, the client learns why when it reconnects.
-                    with suppress(StreamError):
-                        await reader.run(chunk)
-                    await events.finish()
-            finally:
-                self._readers.discard(reader)
-                reader.close()
+            yield reader
         finally:
-            chunk.release()
-        return events.answer
+            self._readers.discard(reader)
+            reader.close()
 
 
 class EventReader:
-    """One event stream: a subscriber of the engine, and the task that feeds it otherwise."""
+    """One event stream: a subscriber of the store, and the task that feeds it otherwise."""
 
     __slots__ = (
         "_cursor",
         "_encoding",
         "_end",
         "_ends_s",
-        "_engine",
         "_events",
         "_group",
         "_held",
@@ -176,6 +177,7 @@ class EventReader:
         "_live",
         "_loop",
         "_over",
+        "_store",
         "_stream",
         "_timer",
         "_wake",
@@ -183,11 +185,11 @@ class EventReader:
     )
 
     def __init__(
-        self, live: LiveReads, stream: StreamRef, events: EventStream, chunk: Chunk, cursor: int
+        self, live: LiveReads, stream: StreamRef, events: Events, chunk: Chunk, cursor: int
     ) -> None:
         """``chunk`` is where the reader begins; ``cursor`` is the least it is sent."""
         self._live = live
-        self._engine = live.engine
+        self._store = live.store
         self._stream = stream
         self._events = events
         self._encoding = sse.Encoding.of(stream.content_type)
@@ -208,39 +210,38 @@ class EventReader:
         self._timer = self._loop.call_later(0, self._tick)
 
     def close(self) -> None:
-        """Leave the engine and the clock."""
+        """Leave the store and the clock."""
         self._over = True
         self._timer.cancel()
-        self._engine.unsubscribe(self._stream, self)
+        self._store.unsubscribe(self._stream, self)
 
     async def run(self, chunk: Chunk) -> None:
         """Send ``chunk`` and all that follows, until the stream or the reader's time is over."""
         await self._catch_up(chunk)
         while not chunk.closed and not self._over:
-            if chunk.at_tail and self._engine.subscribe(self._stream, chunk.end, self):
+            if chunk.at_tail and self._store.subscribe(self._stream, chunk.end, self):
                 if not await self._follow():
                     return
                 await self._events.drain()
-            chunk = await self._engine.read(
+            chunk = await self._store.read(
                 self._stream, self._end, is_end=True, max_bytes=BATCH_BYTES
             )
             if chunk.size_bytes or chunk.closed:
                 await self._catch_up(chunk)
-            else:
-                chunk.release()
+            else:  # it is empty, so it holds no files
                 await asyncio.sleep(0)
 
     async def _follow(self) -> bool:
-        """Let the engine call until this reader falls behind (True) or is over (False)."""
+        """Let the store call until this reader falls behind (True) or is over (False)."""
         self._wake = self._loop.create_future()
         try:
             await self._wake
         finally:
             self._wake = None
-            self._engine.unsubscribe(self._stream, self)
+            self._store.unsubscribe(self._stream, self)
         return not self._over
 
-    # Called by the engine
+    # Called by the store
 
     def published(self, publication: Publication) -> None:
         """Write what was published, or fall behind; see :class:`~durable_streams.model.results`."""
@@ -319,7 +320,7 @@ class EventReader:
 
     async def _catch_up(self, chunk: Chunk) -> None:
         """Send a chunk as one batch, and release it."""
-        try:
+        with chunk:
             await self._live.turns.take()
             batch = sse.Batch(self._encoding, self._held, self._end)
             in_memory = [part for part in chunk.parts if isinstance(part, bytes)]
@@ -335,8 +336,6 @@ class EventReader:
             )
             self._held, self._end = ended.held, chunk.end
             await self._events.write(self._events.frame(wire + ended.wire))
-        finally:
-            chunk.release()
         self._written_s = self._loop.time()
 
     async def _send_all_but_last(self, batch: sse.Batch, chunk: Chunk) -> bytes:
@@ -347,7 +346,7 @@ class EventReader:
         """
         wire = b""
         try:
-            async for piece in self._engine.pieces(chunk, PIECE_BYTES):
+            async for piece in self._store.pieces(chunk, PIECE_BYTES):
                 if wire:
                     await self._events.write(self._events.frame(wire))
                     await self._live.turns.take()

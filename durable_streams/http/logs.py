@@ -11,14 +11,10 @@ import json
 import logging
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TextIO
-
-from aiohttp.abc import AbstractAccessLogger
+from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from aiohttp import web
 
 THROTTLE_S: Final = 10.0
 """Between two lines about the same problem: an overload must not become one of the log as well."""
@@ -55,22 +51,30 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-class AccessLog(AbstractAccessLogger):
-    """One line per request, for aiohttp's server."""
+class Exchanged(NamedTuple):
+    """An exchange that is over, as its front saw it; ``size_bytes``: of the answer's body."""
 
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Log a request that was answered after ``time`` seconds."""
-        self.logger.info(
-            "request",
-            extra={
-                "peer": request.remote,
-                "method": request.method,
-                "path": request.raw_path,
-                "status": response.status,
-                "size_bytes": response.body_length,
-                "duration_s": round(time, 6),
-            },
-        )
+    peer: str | None
+    method: str
+    target: str
+    status: int
+    size_bytes: int
+    duration_s: float
+
+
+def log_access(exchanged: Exchanged) -> None:
+    """Write the line of the access log about an exchange, whichever way it was answered."""
+    access_logger.info(
+        "request",
+        extra={
+            "peer": exchanged.peer,
+            "method": exchanged.method,
+            "path": exchanged.target,
+            "status": exchanged.status,
+            "size_bytes": exchanged.size_bytes,
+            "duration_s": round(exchanged.duration_s, 6),
+        },
+    )
 
 
 class Throttle:

@@ -18,18 +18,18 @@ from aiohttp import web
 
 from durable_streams import arguments
 from durable_streams.http.handler import StreamsHandler
-from durable_streams.http.urls import split_target
 from durable_streams.library import Streams, open_streams
 from durable_streams.model.errors import StreamNotFound
 from durable_streams.settings import HttpSettings, Settings
 from durable_streams.wire import replies
+from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from durable_streams.filestore.store import FileStore
+    from durable_streams.store import Store
 
 _NO_PREFIX: Final = re.compile("[{}?#]")  # what the router or a URL takes for something else
 
@@ -94,9 +94,14 @@ class Mount:
         self._handler: StreamsHandler | None = None
 
     @property
-    def engine(self) -> FileStore:
-        """The engine behind it; :class:`RuntimeError` while the application is not running."""
-        return self._running().engine
+    def store(self) -> Store:
+        """The store behind it; :class:`RuntimeError` while the application is not running."""
+        return self._running().store
+
+    @property
+    def engine(self) -> Store:
+        """:attr:`store`, by the name that it had in 0.1."""
+        return self.store
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Be open while the application runs."""
@@ -117,7 +122,7 @@ class Mount:
         """End live reads, so that the application need not wait for them."""
         handler = self._running()
         if self._streams is None:
-            handler.engine.drain()
+            handler.store.drain()
         handler.drain()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

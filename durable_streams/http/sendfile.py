@@ -10,63 +10,26 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
-from durable_streams.http import files
 from durable_streams.http.flow_control import bound_buffers
-from durable_streams.settings import MIB
+from durable_streams.settings import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from concurrent.futures import Executor
 
     from durable_streams.http.flow_control import Connection
-    from durable_streams.model.results import FileSlice
+    from durable_streams.http.turns import Turns
+    from durable_streams.model.results import FileSlice, ReadableFile
 
 MAX_SENDFILE_BYTES: Final = MIB
 """Of one ``sendfile`` call, which copies on the event loop: about 0.3 ms."""
 
-SENDFILES_PER_TURN: Final = 4
-"""Of all readers together, in one turn of the event loop, which they hold up for about 1 ms."""
+COPIED_BYTES: Final = 256 * KIB
+"""At a time, where there is no ``sendfile``."""
 
 _NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-
-
-class Turns:
-    """Lets a few slices go per turn of the event loop: hundreds of readers hold up nobody else."""
-
-    def __init__(self, executor: Executor | None = None) -> None:
-        """``executor``: its threads fetch slices from a cold disk; None: those of the loop."""
-        self.executor = executor
-        self._left = SENDFILES_PER_TURN
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._counting = False
-
-    async def take(self) -> None:
-        """Return when it is the caller's turn; first come, first served."""
-        loop = asyncio.get_running_loop()
-        if not self._counting:
-            self._counting = True
-            loop.call_soon(self._next, loop)
-        if self._left and not self._waiting:
-            self._left -= 1
-            return
-        waiter = loop.create_future()
-        self._waiting.append(waiter)
-        await waiter
-
-    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._left = SENDFILES_PER_TURN
-        while self._left and self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                self._left -= 1
-        self._counting = self._left < SENDFILES_PER_TURN
-        if self._counting:
-            loop.call_soon(self._next, loop)
 
 
 async def send_parts(
@@ -129,11 +92,11 @@ class _FilePipe:
             self._open()
         position, end = part.position, part.position + part.size
         warm_until = position
-        file = part.file.fileno()
+        file = part.file
         while position < end:
             size = min(end - position, MAX_SENDFILE_BYTES)
             if position >= warm_until:
-                await files.warm(file, position, size, self._turns.executor)
+                await file.warm(size, position)
                 warm_until = position + size
             await self._connection.drain()
             await self._turns.take()
@@ -141,16 +104,16 @@ class _FilePipe:
             if sent is not None:
                 position += sent
 
-    async def _send_some(self, file: int, position: int, size: int) -> int | None:
+    async def _send_some(self, file: ReadableFile, position: int, size: int) -> int | None:
         """Send up to ``size`` bytes and return how many; None: nothing yet, try again."""
         if self._socket is None:
-            data = os.pread(file, min(size, files.READ_BYTES), position)
+            data = file.read(min(size, COPIED_BYTES), position)
             self._connection.write(data)
             sent = len(data)
         else:
             try:
                 self._connection.check()  # the duplicate outlives the connection
-                sent = os.sendfile(self._socket, file, position, size)
+                sent = os.sendfile(self._socket, file.fileno(), position, size)
             except BlockingIOError:
                 await self._writable(self._socket)
                 return None

@@ -16,13 +16,13 @@ from aiohttp import web
 
 from durable_streams.http.aiohttp_private import prepare_hook
 from durable_streams.http.flow_control import Connection
-from durable_streams.http.sendfile import Turns, send_parts
+from durable_streams.http.sendfile import send_parts
+from durable_streams.http.turns import Turns
 from durable_streams.wire.replies import COMMON
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
-    from concurrent.futures import Executor
+    from collections.abc import Callable, Iterable
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -39,6 +39,8 @@ _STATUS_AND_COMMON: Final = {
     for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({204, 304})
+_CLOSE: Final = "Connection: close\r\n"
+_KEEP_ALIVE: Final = "Connection: keep-alive\r\n"
 
 
 class Sender:
@@ -47,28 +49,40 @@ class Sender:
     ``closing``: the server is going down, so every answer ends its connection.
     """
 
-    def __init__(
-        self,
-        *,
-        stall_timeout_s: float,
-        clock: Callable[[], float] = time.time,
-        executor: Executor | None = None,
-    ) -> None:
+    def __init__(self, *, stall_timeout_s: float, clock: Callable[[], float] = time.time) -> None:
         self.stall_timeout_s = stall_timeout_s
         self.closing = False
-        self.turns = Turns(executor)
+        self.turns = Turns()
         self._clock = clock
         self._date_s = -1
         self._date_line = ""
 
-    @property
-    def date_line(self) -> str:
-        """The line with the ``Date`` of an answer sent now, made once a second."""
+    def head(
+        self,
+        begin: str,
+        headers: Iterable[tuple[str, str]],
+        length_bytes: int | None,
+        connection: str = "",
+    ) -> bytes:
+        """Return a head, with the date; ``begin`` is the status line and perhaps some headers.
+
+        ``length_bytes`` is that of the body, None if it is not told, and ``connection`` the header
+        of that name.  :class:`ValueError` if a value would begin a line of its own.
+        """
         now_s = int(self._clock())
         if now_s != self._date_s:
             self._date_s = now_s
             self._date_line = f"Date: {formatdate(now_s, usegmt=True)}\r\n"
-        return self._date_line
+        lines = [f"{name}: {value}\r\n" for name, value in headers]
+        if length_bytes is not None:
+            lines.append(f"Content-Length: {length_bytes}\r\n")
+        lines.append(self._date_line)
+        if connection:
+            lines.append(connection)
+        fields = "".join(lines)
+        if fields.count("\n") != len(lines) or fields.count("\r") != len(lines):
+            raise ValueError("a line break in a response header")
+        return f"{begin}{fields}\r\n".encode("utf-8", "surrogateescape")
 
     def answer(self, reply: Reply) -> Answer:
         """Return the answer that sends ``reply`` in one write."""
@@ -79,13 +93,11 @@ class Sender:
 
         ``last``: the connection is closed after it.
         """
-        lines = [f"{name}: {value}\r\n" for name, value in reply.headers[len(COMMON) :]]
-        if reply.status not in _BODILESS:
-            lines.append(f"Content-Length: {len(reply.body)}\r\n")
-        lines.append(self.date_line)
-        if last or self.closing:
-            lines.append("Connection: close\r\n")
-        return _head(_STATUS_AND_COMMON[reply.status], lines) + reply.body
+        status, body = reply.status, reply.body
+        length_bytes = None if status in _BODILESS else len(body)
+        connection = _CLOSE if last or self.closing else ""
+        headers = reply.headers[len(COMMON) :]
+        return self.head(_STATUS_AND_COMMON[status], headers, length_bytes, connection) + body
 
     async def send_plan(self, request: web.BaseRequest, reply: Reply, plan: BodyPlan) -> Answer:
         """Send ``reply`` with a body from files; they must stay open until this returns."""
@@ -177,26 +189,17 @@ class Answer(web.StreamResponse):
 
     def _head(self, request: web.BaseRequest) -> bytes:
         minor = 1 if request.version >= (1, 1) else 0
-        lines = [f"{name}: {value}\r\n" for name, value in self.headers.items()]
-        length = self.length_bytes
-        # The length of what HEAD leaves out is known for errors, not for streams.
-        has_length = length if request.method == "HEAD" else length is not None
-        if has_length and self.status not in _BODILESS:
-            lines.append(f"Content-Length: {length}\r\n")
-        lines.append(self._sender.date_line)
-        if not self._stays:
-            lines.append("Connection: close\r\n")
-        elif not minor:
-            lines.append("Connection: keep-alive\r\n")
-        return _head(_STATUS_LINES[minor, self.status], lines)
-
-
-def _head(begin: str, lines: list[str]) -> bytes:
-    """Join a head; :class:`ValueError` if a value would begin a line of its own."""
-    fields = "".join(lines)
-    if fields.count("\n") != len(lines) or fields.count("\r") != len(lines):
-        raise ValueError("a line break in a response header")
-    return f"{begin}{fields}\r\n".encode("utf-8", "surrogateescape")
+        length_bytes = self.length_bytes
+        if self.status in _BODILESS or (request.method == "HEAD" and not length_bytes):
+            # The length of what HEAD leaves out is known for errors, not for streams.
+            length_bytes = None
+        connection = "" if minor else _KEEP_ALIVE
+        return self._sender.head(
+            _STATUS_LINES[minor, self.status],
+            self.headers.items(),
+            length_bytes,
+            connection if self._stays else _CLOSE,
+        )
 
 
 def send_continue(request: web.BaseRequest) -> None:

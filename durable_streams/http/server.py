@@ -1,12 +1,12 @@
 """The server as a process of its own: aiohttp's low-level server around the handler.
 
-Beside the stream space it answers ``/healthz`` (the event loop turns, and no part of the engine
+Beside the stream space it answers ``/healthz`` (the event loop turns, and no part of the store
 has ended by a bug) and ``/readyz`` (writes are taken).  At most ``max_connections`` are served; one
 more is told 503 and closed.  What aiohttp cannot parse gets the same headers as every other answer,
 and no traceback.
 
 Stopping: live reads end, writes get 503, requests under way get ``shutdown_grace_s`` to finish,
-then everything that is left is cut off.  The engine is the caller's, to be closed afterwards.
+then everything that is left is cut off.  The store is the caller's, to be closed afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import LineTooLong
 
@@ -33,9 +34,8 @@ from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.heads import ParserLimits
-from durable_streams.http.logs import AccessLog, Throttle, access_logger
+from durable_streams.http.logs import Exchanged, Throttle
 from durable_streams.http.sending import send_unasked
-from durable_streams.http.urls import split_target
 from durable_streams.model.errors import (
     HeadersTooLarge,
     InvalidRequest,
@@ -49,15 +49,16 @@ from durable_streams.model.paths import path_text
 from durable_streams.settings import KIB
 from durable_streams.wire import replies
 from durable_streams.wire.replies import COMMON, Reply
+from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from durable_streams.filestore.store import FileStore
     from durable_streams.model.errors import StreamError
     from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
+    from durable_streams.store import Store
 
 MAX_TARGET_BYTES: Final = 8 * KIB
 """Of the request target: a path of 1024 bytes, every one of them escaped, and a query."""
@@ -95,15 +96,15 @@ logger = logging.getLogger("durable_streams")
 
 
 class HttpServer:
-    """Serves one engine on some sockets; use :meth:`start` and :meth:`stop`."""
+    """Serves one store on some sockets; use :meth:`start` and :meth:`stop`."""
 
     def __init__(
-        self, engine: FileStore, settings: HttpSettings, handler: StreamsHandler | None = None
+        self, store: Store, settings: HttpSettings, handler: StreamsHandler | None = None
     ) -> None:
-        self._engine = engine
+        self._store = store
         self._settings = settings
         self._prefix = settings.prefix.rstrip("/")
-        self._handler = handler or StreamsHandler(engine, settings)
+        self._handler = handler or StreamsHandler(store, settings)
         self._server = _Server(self._handler, self._dispatch, settings)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=LINGER_S)
 
@@ -118,7 +119,7 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Drain, wait for requests under way, close every connection."""
-        self._engine.drain()
+        self._store.drain()
         self._handler.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.shutdown_grace_s):
@@ -152,9 +153,9 @@ class HttpServer:
             return await self._handler.handle(request, prefix, path[len(prefix) + 1 :], query)
         match path:
             case "/healthz":
-                reply = _probe(request, self._engine.bug)
+                reply = _probe(request, self._store.bug)
             case "/readyz":
-                refusal, names = self._engine.refusal(), self._engine.out_of_service()
+                refusal, names = self._store.refusal(), self._store.out_of_service()
                 reply = _probe(request, refusal, names)
             case _:
                 reply = replies.errors(StreamNotFound(path))
@@ -181,6 +182,17 @@ def _probe(
     return Reply(200, (*COMMON, *_TEXT), text.encode("utf-8", "backslashreplace"))
 
 
+class _Told(AbstractAccessLogger):
+    """What aiohttp takes for its access log; its ``logger`` is whoever is told of exchanges."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Tell of a request that was answered after ``time`` seconds."""
+        told = cast("Callable[[Exchanged], None]", self.logger)
+        size_bytes = response.body_length
+        exchanged = (request.remote, request.method, request.raw_path, response.status, size_bytes)
+        told(Exchanged(*exchanged, time))
+
+
 class _Server(web.Server):
     """aiohttp's server, with our connections and our limits."""
 
@@ -192,10 +204,8 @@ class _Server(web.Server):
     ) -> None:
         super().__init__(dispatch, handler_cancellation=True)
         self.handler = handler
-        # The access log is aiohttp's, and would miss what the lane answers.
-        has_lane = settings.fast_lane and not settings.access_log
         prefix = settings.prefix.rstrip("/")
-        self.lane = FastLane(handler, prefix, _PARSER_LIMITS) if has_lane else None
+        self.lane = FastLane(handler, prefix, _PARSER_LIMITS) if settings.fast_lane else None
         self.max_connections = settings.max_connections
         self._settings = settings
         self._served: set[web.RequestHandler] = set()
@@ -210,8 +220,8 @@ class _Server(web.Server):
             self,
             loop=asyncio.get_running_loop(),
             logger=logger,
-            access_log=access_logger if settings.access_log else None,
-            access_log_class=AccessLog,
+            access_log=cast("Any", self.handler.exchange.told),
+            access_log_class=_Told,
             keepalive_timeout=settings.keepalive_timeout_s,
             lingering_time=LINGER_S,
             read_bufsize=READ_BUFFER_BYTES,
@@ -333,7 +343,7 @@ class _Connection(LaneConnection):
             return True
         request = self.request
         is_write = self._turn is not None or (request is not None and request.method in WRITES)
-        return is_write and self._server.handler.engine.writes_wait()
+        return is_write and self._server.handler.store.writes_wait()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Wait for no head any more; there is room for the next that is one too many."""

@@ -52,10 +52,16 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReadableFile(Protocol):
-    """An open file that a slice refers to."""
+    """An open file that a slice refers to, until the chunk that holds the slice is released."""
 
     def fileno(self) -> int:
-        """The descriptor, valid until the chunk that holds the slice is released."""
+        """Its descriptor, for ``sendfile``."""
+
+    def read(self, size: int, position: int) -> bytes:
+        """Read up to ``size`` bytes, less only at the end of the file; may wait for the disk."""
+
+    async def warm(self, size: int, position: int) -> None:
+        """Have what is not in memory of so many bytes read, so that reading them does not wait."""
 
 
 class FileSlice(msgspec.Struct, frozen=True):
@@ -92,8 +98,8 @@ class Chunk(msgspec.Struct):
     In a JSON stream every message of the wire bytes ends in a comma, so the whole does too.
     ``chain``: the running checksum of the stream at ``end``, which no other bytes up to there have.
     ``at_tail``: ``end`` was the durable tail.  ``closed``: at_tail, and the stream is closed.
-    ``parts`` with files stay valid until :meth:`release`, which must be called; an empty chunk has
-    none.
+    ``parts`` with files stay valid until :meth:`release`, which must be called, best by a ``with``
+    block.  A chunk whose parts are all bytes holds nothing, as does an empty one, which has none.
     """
 
     stream: StreamRef

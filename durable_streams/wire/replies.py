@@ -7,7 +7,7 @@ Content-Length and Connection, and leaves the body out for HEAD, 204 and 304.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -215,6 +215,16 @@ def nothing_follows(tail: Offset) -> Reply:
     """
     headers = (*COMMON, ("Stream-Next-Offset", tail.token), *_UP_TO_DATE, *_CLOSED, *_NO_STORE)
     return Reply(204, headers + _BY_LAST_EVENT_ID)
+
+
+def chunk_body(chunk: Chunk) -> bytes | BodyPlan:
+    """Return the body of an answer with a chunk, or where it is in files describe it."""
+    parts: Any = chunk.parts
+    is_json = chunk.stream.is_json
+    if FileSlice in map(type, parts):
+        return json_body(chunk) if is_json else plain_body(chunk)
+    data = b"".join(parts)
+    return b"[%b]" % data[:-1] if is_json else data
 
 
 def plain_body(chunk: Chunk) -> BodyPlan:

@@ -1,17 +1,27 @@
-"""The official conformance suite, whole, against the real server on a real data directory."""
+"""The official conformance suite, whole, against the real server on a real data directory.
+
+And against the same HTTP on another store, which is in memory.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import uvloop
 
+from durable_streams.http.server import HttpServer
+from durable_streams.settings import HttpSettings
+from tests.memory_store import MemoryStore, NeverNow
 from tools.node import CONFORMANCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import StartServer
@@ -36,15 +46,8 @@ def run_suite(base_url: str, report: Path) -> list[dict[str, Any]]:
     return [test for file in files for test in file["assertionResults"]]
 
 
-@pytest.mark.node
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_all_332_tests_of_the_official_suite_pass(
-    loop: str, start_server: StartServer, tmp_path: Path
-) -> None:
-    server = start_server("--loop", loop, "--long-poll-timeout", str(LONG_POLL_TIMEOUT_S))
-
-    tests = run_suite(server.base_url, tmp_path / "report.json")
-
+def assert_all_pass(tests: list[dict[str, Any]]) -> None:
+    """All tests of the suite ran, and passed."""
     core = [test for test in tests if SUBSCRIPTIONS not in test["ancestorTitles"]]
     not_passed = [
         f"{test['status']}: {test['fullName']}\n{''.join(test['failureMessages'])[:600]}"
@@ -53,3 +56,43 @@ def test_all_332_tests_of_the_official_suite_pass(
     ]
     assert not not_passed, "\n".join(not_passed)
     assert len(core) == CORE_TESTS
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_all_332_tests_of_the_official_suite_pass(
+    loop: str, start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server("--loop", loop, "--long-poll-timeout", str(LONG_POLL_TIMEOUT_S))
+
+    assert_all_pass(run_suite(server.base_url, tmp_path / "report.json"))
+
+
+async def run_suite_on(store: MemoryStore, report: Path) -> list[dict[str, Any]]:
+    """The suite against a server in this process that has this store."""
+    server = HttpServer(store, HttpSettings(long_poll_timeout_s=LONG_POLL_TIMEOUT_S))
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    await server.start([listening])
+    try:
+        return await asyncio.to_thread(run_suite, base_url, report)
+    finally:
+        await server.stop()
+        await store.close()
+
+
+@pytest.mark.node
+@pytest.mark.parametrize(
+    ("kind", "new_loop"),
+    [(MemoryStore, uvloop.new_event_loop), (NeverNow, asyncio.new_event_loop)],
+    ids=["now", "never now"],
+)
+def test_all_of_them_pass_on_a_store_that_has_no_files(
+    kind: type[MemoryStore], new_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def lead() -> list[dict[str, Any]]:
+        return await run_suite_on(kind(), tmp_path / "report.json")
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert_all_pass(runner.run(lead()))

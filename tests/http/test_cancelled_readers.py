@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.filestore.runtime.executor import ClosableExecutor
-from durable_streams.http import files
 from durable_streams.model.errors import NotOpen
 from durable_streams.settings import HttpSettings
 from tests.http.lanes import applied, connections
+from tests.http.readable import Readable
 from tools.descriptors import open_now
 from tools.inside import close_read_files, threads_had_a_turn, users_of_read_files
 
@@ -43,7 +43,7 @@ async def test_a_read_ahead_that_is_cancelled_before_its_turn_gives_its_descript
     with path.open("rb") as file:
         before = len(open_now())
         busy = loop.run_in_executor(None, gate.wait)
-        readers = [asyncio.create_task(files.warm(file.fileno(), 0, 100)) for _ in range(50)]
+        readers = [asyncio.create_task(Readable(file).warm(100, 0)) for _ in range(50)]
         await asyncio.sleep(0)
         assert len(open_now()) == before + 50
         for reader in readers:
@@ -68,7 +68,7 @@ async def test_a_read_ahead_that_no_thread_ever_begins_gives_its_descriptor_back
         before = len(open_now())
         threads.submit(gate.wait)
         readers = [
-            asyncio.create_task(files.warm(file.fileno(), 0, 100, executor))
+            asyncio.create_task(Readable(file, executor).warm(100, 0))
             for executor in (threads, refusing, refusing)
         ]
         await asyncio.sleep(0)
@@ -97,7 +97,7 @@ async def test_without_a_descriptor_to_spare_a_read_waits_for_the_disk(
     monkeypatch.setattr(os, "preadv", cold)
     monkeypatch.setattr(os, "dup", refuse)
     with path.open("rb") as file:
-        await files.warm(file.fileno(), 0, 1)
+        await Readable(file).warm(1, 0)
 
 
 READS: Final = {

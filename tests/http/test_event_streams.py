@@ -171,7 +171,7 @@ async def test_a_client_that_leaves_before_it_is_answered_leaves_no_file_open(
 
     await server.create("a", BYTES, b"x" * 1_000_000)
     await applied(server, "a")
-    monkeypatch.setattr("durable_streams.http.live.cancelled_when_gone", gone)
+    monkeypatch.setattr("durable_streams.http.handler.cancelled_when_gone", gone)
     for _ in range(3):
         client = await server.connect()
         client.ask("GET", "a?offset=-1&live=sse")

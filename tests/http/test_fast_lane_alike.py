@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.http.client import Client
     from tests.http.conftest import RunningServer, Serve
 
+TYPE: Final = "Content-Type: text/plain"
 CLOSING: Final = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 NO_HTTP: Final = re.compile(
     rb"HTTP/1.[01] 400 Bad Request\r\n(?:[^\r\n]+\r\n)+\r\n"
@@ -194,6 +195,40 @@ CASES: Final = {
         request(lines=("content-TYPE: text/plain", "Accept: */*", "Connection: keep-alive")),
         request(lines=("Content-Type:text/plain  ", "X: \u00e9", "Cookie: a=b")),
     ],
+    "credentials": [
+        request(lines=(TYPE, *lines))
+        for lines in (
+            ("Authorization: Bearer one",),
+            ("authorization:Basic dHdvOnR3bw==  ",),
+            ("AUTHORIZATION: three", "Producer-Seq: 1"),
+            ("Proxy-Authorization: four", "Authorization:"),
+            ("Authorization: five", "Authorization: six"),
+        )
+    ],
+    **{
+        f"credentials that cannot be cut out, {number}": [request(lines=(TYPE, *lines)), read()]
+        for number, lines in enumerate(
+            (
+                ("Authorization: one", " two"),
+                ("Authorization: \x01",),
+                ("Authorization: \u00e9",),
+                ("Authorization : one",),
+                ("Authorization: " + "x" * 17_000,),
+            )
+        )
+    },
+    "credentials of reads and creates": [
+        read("?offset=-1", "Authorization: Bearer one"),
+        read("?offset=-1&live=long-poll", "Authorization: Bearer two"),
+        create(lines=("Content-Type: text/plain", "Authorization: Bearer three")),
+        create(lines=("Authorization: Bearer four", "Content-Type: image/png")),
+    ],
+    **{
+        f"credentials behind {count} headers": [
+            request(lines=(TYPE, *["X: y"] * count, "Authorization: Bearer one"))
+        ]
+        for count in (95, 96, 97)
+    },
     "a length twice": [request(lines=("Content-Type: text/plain", "Content-Length: 4"))],
     "two lengths": [request(lines=("Content-Type: text/plain", "Content-Length: 5"))],
     "a length and chunks": [request(lines=("Transfer-Encoding: chunked",))],

@@ -58,6 +58,19 @@ def hold_polls(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> asynci
     return gate
 
 
+def hold_reads(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Hold what is read for answers until the event."""
+    gate, read = asyncio.Event(), server.engine.read
+
+    async def held(*arguments: Any, **named: Any) -> Any:
+        chunk = await read(*arguments, **named)
+        await gate.wait()
+        return chunk
+
+    monkeypatch.setattr(server.engine, "read", held)
+    return gate
+
+
 async def test_a_long_poll_from_the_tail_on_gets_what_came_while_it_waited(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +138,7 @@ async def test_a_stop_waits_for_a_long_poll_that_goes_on_to_aiohttp(
     await applied(server, "a")
     reader = await server.connect(receive_buffer_bytes=4096)
     await idle(reader)
-    gate = hold_polls(server, monkeypatch)
+    gate = hold_reads(server, monkeypatch)
     reader.ask("GET", "a?offset=-1&live=long-poll")
     while not gate._waiters:
         await asyncio.sleep(0)
@@ -144,7 +157,7 @@ async def test_requests_behind_a_long_poll_are_answered_in_order(
     body = b"x" * 300_000
     await server.create("a", "text/plain", body)
     await applied(server, "a")
-    gate = hold_polls(server, monkeypatch)
+    gate = hold_reads(server, monkeypatch)
     writer = await server.connect()
     for offset, answered in (("-1", body), (TAIL, b"y")):
         gate.clear()

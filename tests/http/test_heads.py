@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,12 @@ FIELDS: Final = [
     "Stream-Closed: true",
     "Stream-Forked-From: /v1/stream/a",
     "X-Forwarded-Host: b",
+    "Authorization: Bearer one",
+    "authorization:two ",
+    "AUTHORIZATION: \tthree",
+    "Authorization : four",
+    "Authorization: \x7f",
+    "Proxy-Authorization: five",
     " folded",
     "no colon",
     "X: \x00",
@@ -133,3 +140,68 @@ async def test_long_heads_are_not_remembered() -> None:
     assert server.read(long) is not None
     assert not server._known
     assert not server._known_fields
+
+
+def said(**others: str) -> bytes:
+    """A plain head, with these headers."""
+    lines = {"Host": "b", "Content-Type": "text/plain", "Content-Length": "1", **others}
+    text = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
+    return f"POST /v1/stream/a HTTP/1.1\r\n{text}\r\n".encode()
+
+
+async def test_a_head_with_other_credentials_is_not_parsed_again_and_has_its_own() -> None:
+    server = heads_of_one_server()
+    append = Append(("a",), "text/plain")
+    assert server.read(said(Authorization="Bearer one")) == RequestHead(
+        append, 1, credentials="Bearer one"
+    )
+    server._parse = None  # type: ignore[assignment,method-assign]
+    for credentials in ("Bearer two", "Bearer three", "Bearer one"):
+        for name in ("Authorization", "authorization", "AUTHORIZATION"):
+            again = server.read(said(**{name: f" {credentials}\t"}))
+            assert again == RequestHead(append, 1, credentials=credentials)
+    assert server.read(said()) == RequestHead(append, 1)
+    assert len(server._known) == 1
+
+
+async def test_a_producer_with_credentials_has_its_own_and_its_own_number() -> None:
+    server = heads_of_one_server()
+    producer = {"Producer_Id": "p", "Producer_Epoch": "0"}
+    assert server.read(said(**producer, Producer_Seq="1", Authorization="one")) is not None
+    server._parse = None  # type: ignore[assignment,method-assign]
+    for seq, credentials in ((2, "two"), (3, "")):
+        sent = {"Authorization": credentials} if credentials else {}
+        again = server.read(said(**sent, **producer, Producer_Seq=str(seq)))
+        claim = ProducerClaim("p", 0, seq)
+        assert again == RequestHead(
+            Append(("a",), "text/plain", producer=claim), 1, credentials=credentials
+        )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Authorization: one\r\nAuthorization: two",
+        "authorization: one\r\nAUTHORIZATION: one",
+        "Authorization: one\r\n two",
+        "Authorization: \xe9",
+        "Authorization: " + "x" * (heads.MAX_CREDENTIALS_BYTES + 1),
+    ],
+)
+async def test_where_credentials_cannot_be_cut_out_the_request_is_not_plain(line: str) -> None:
+    server = heads_of_one_server()
+    head = said().replace(b"Host: b", b"Host: b\r\n" + line.encode("latin-1"))
+    for _ in range(2):
+        read = server.read(head)
+        assert read is None or read == RequestHead(None, 1)
+    assert not server._known
+    assert not server._known_fields
+
+
+async def test_credentials_are_one_of_as_many_headers_as_a_head_may_have() -> None:
+    server = heads_of_one_server()
+    most = LIMITS["max_headers"]
+    for count, is_plain in ((most + 1, False), (most, True)):
+        more = {f"X_{number}": "" for number in range(count - 4)}
+        read = server.read(said(Authorization="one", **more))
+        assert (read is not None and read.command is not None) == is_plain, count

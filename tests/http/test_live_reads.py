@@ -37,7 +37,7 @@ async def no_reader_left(server: RunningServer) -> None:
     """Wait until every live read has been freed."""
     live = server.handler.live
     lane = server._server._server.lane
-    while server.handler.active or live._readers or live._polls or (lane and lane._answering):
+    while server.handler.active or live._readers or live._polls or (lane and lane.answering):
         await asyncio.sleep(0)
 
 
@@ -483,7 +483,7 @@ async def test_a_file_that_ends_early_is_500_or_cuts_events_off_and_is_logged_on
         raise OSError("a file ends early")
 
     await server.create("a", "text/plain", b"x" * 100_000)
-    monkeypatch.setattr(server.handler.engine, "pieces", short)
+    monkeypatch.setattr(server.handler.store, "pieces", short)
     reader = await server.connect()
     reader.ask("GET", "a?offset=-1&live=sse")
     if pieces > 1:

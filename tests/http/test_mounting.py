@@ -119,7 +119,7 @@ async def test_open_streams_can_be_mounted_and_stay_open(data_dir: Path) -> None
             app = web.Application()
             mounted = durable_streams.mount(app, streams=streams)
             async with running(app) as client:
-                assert mounted.engine is streams.engine
+                assert mounted.store is mounted.engine is streams.engine
                 await client.request("PUT", "/v1/stream/a", b"x", TEXT)
                 client.ask("GET", "/v1/stream/a?offset=now&live=sse")
                 await client.head()
@@ -248,4 +248,4 @@ async def test_mount_says_what_it_cannot_take(data_dir: Path) -> None:
             durable_streams.mount(app, prefix, data_dir=data_dir)
     mounted = durable_streams.mount(app, data_dir=data_dir)
     with pytest.raises(RuntimeError, match="not running"):
-        _ = mounted.engine
+        _ = mounted.store

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from durable_streams.http import files, sendfile
+from durable_streams.filestore.reading import read_ahead
+from durable_streams.http import sendfile, turns
 from durable_streams.http.sending import Sender
 from durable_streams.model.results import FileSlice
 from durable_streams.wire.replies import BodyPlan, Reply
 from tests.http.client import Client
+from tests.http.readable import Readable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -62,11 +64,12 @@ def from_file(
     executor: Executor | None = None,
 ) -> Handler:
     """A handler that sends "[", two slices of a file with bytes between them, and "]"."""
-    sender = Sender(stall_timeout_s=stall_timeout_s, executor=executor)
+    sender = Sender(stall_timeout_s=stall_timeout_s)
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         with path.open("rb") as file:
-            parts = (FileSlice(file, 1, SIZE - 1), b"<between>", FileSlice(file, 0, 10))
+            readable = Readable(file, executor)
+            parts = (FileSlice(readable, 1, SIZE - 1), b"<between>", FileSlice(readable, 0, 10))
             plan = BodyPlan(b"[", parts, b"]", SIZE + 20)
             try:
                 answer = await sender.send_plan(request, Reply(200, HEADERS), plan)
@@ -154,28 +157,28 @@ async def test_nothing_of_a_file_passes_by_tls(blob: Path, tmp_path: Path) -> No
 async def test_what_the_page_cache_lacks_is_read_by_a_thread(
     blob: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_ahead: list[tuple[int, int]] = []
+    fetched: list[tuple[int, int]] = []
     threads: set[str] = set()
-    original = files._Errand.run
+    original = read_ahead._Errand.run
 
     def cold(*_: object) -> int:
         raise BlockingIOError
 
-    def remember(errand: files._Errand, position: int, size: int) -> None:
+    def remember(errand: read_ahead._Errand, position: int, size: int) -> None:
         threads.add(threading.current_thread().name.partition("_")[0])
-        read_ahead.append((position, size))
+        fetched.append((position, size))
         original(errand, position, size)
 
     monkeypatch.setattr(os, "preadv", cold)
-    monkeypatch.setattr(files._Errand, "run", remember)
+    monkeypatch.setattr(read_ahead._Errand, "run", remember)
     with ThreadPoolExecutor(1, "ours") as executor:
         async with serving(from_file(blob, [], executor=executor)) as port:
             client = await Client.connect(port)
             assert (await client.request("GET", "/")).body == expected(blob)
             await client.close()
     assert threads == {"ours"}
-    assert read_ahead[0] == (1, sendfile.MAX_SENDFILE_BYTES)
-    assert sum(size for _, size in read_ahead) == SIZE - 1 + 10
+    assert fetched[0] == (1, sendfile.MAX_SENDFILE_BYTES)
+    assert sum(size for _, size in fetched) == SIZE - 1 + 10
 
 
 @pytest.mark.parametrize("copying", [False, True])
@@ -196,7 +199,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         with blob.open("rb") as file:
             size = 64 * 1024 * 1024
-            plan = BodyPlan(b"", (FileSlice(file, 0, size),), b"", size)
+            plan = BodyPlan(b"", (FileSlice(Readable(file), 0, size),), b"", size)
             try:
                 return await sender.send_plan(request, Reply(200, HEADERS), plan)
             except ConnectionError as error:
@@ -307,21 +310,21 @@ async def test_many_small_answers_to_a_client_that_takes_none_are_bounded() -> N
 
 
 async def test_few_slices_go_per_turn_of_the_loop_and_in_order() -> None:
-    turns = sendfile.Turns()
+    shared = turns.Turns()
     served: list[int] = []
 
     async def reader(number: int) -> None:
-        await turns.take()
+        await shared.take()
         served.append(number)
 
-    count = 3 * sendfile.SENDFILES_PER_TURN
+    count = 3 * turns.SENDFILES_PER_TURN
     readers = [asyncio.create_task(reader(number)) for number in range(count)]
-    readers[sendfile.SENDFILES_PER_TURN].cancel()
+    readers[turns.SENDFILES_PER_TURN].cancel()
     sizes = []
     while not all(task.done() for task in readers):
         before = len(served)
         await asyncio.sleep(0)
         sizes.append(len(served) - before)
-    assert max(sizes) <= sendfile.SENDFILES_PER_TURN
-    assert served == [n for n in range(count) if n != sendfile.SENDFILES_PER_TURN]
-    await asyncio.gather(*(turns.take() for _ in range(count)))
+    assert max(sizes) <= turns.SENDFILES_PER_TURN
+    assert served == [n for n in range(count) if n != turns.SENDFILES_PER_TURN]
+    await asyncio.gather(*(shared.take() for _ in range(count)))

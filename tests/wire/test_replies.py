@@ -32,8 +32,16 @@ class Stream:
 
 
 class File:
+    """One that nobody opens here: it is described, not read."""
+
     def fileno(self) -> int:
         return 7
+
+    def read(self, size: int, position: int) -> bytes:
+        raise NotImplementedError
+
+    async def warm(self, size: int, position: int) -> None:
+        raise NotImplementedError
 
 
 FILE = File()
@@ -274,6 +282,23 @@ def test_a_json_body_is_an_array_without_the_last_comma(
     parts: tuple[bytes | FileSlice, ...], trimmed: tuple[bytes | FileSlice, ...], size: int
 ) -> None:
     assert replies.json_body(chunk(*parts)) == replies.BodyPlan(b"[", trimmed, b"]", size)
+
+
+def test_a_body_in_memory_is_bytes_and_one_in_files_is_described() -> None:
+    byte_stream = Stream(content_type="text/plain", is_json=False)
+    for parts, text, array in (
+        ((), b"", b"[]"),
+        ((b"1,2,",), b"1,2,", b"[1,2]"),
+        ((b"1,", b"2,"), b"1,2,", b"[1,2]"),
+    ):
+        assert replies.chunk_body(chunk(*parts)) == array
+        plain = chunk(*parts)
+        plain.stream = byte_stream
+        assert replies.chunk_body(plain) == text
+    in_file = chunk(b"1,", FileSlice(FILE, 4, 4))
+    assert replies.chunk_body(in_file) == replies.json_body(in_file)
+    in_file.stream = byte_stream
+    assert replies.chunk_body(in_file) == replies.plain_body(in_file)
 
 
 # Errors

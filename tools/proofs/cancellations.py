@@ -15,6 +15,7 @@ from durable_streams.maintenance.verify import verify
 from durable_streams.settings import KIB
 from tools.cancelling import When, cut_off, nothing_held, our_threads, tasks
 from tools.descriptors import open_now
+from tools.engines import file_store
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -102,7 +103,7 @@ class Run:
             victims = [group.create_task(self._cancel(streams, until)) for _ in range(AT_ONCE)]
             await asyncio.wait(victims)
             ending.set()
-        await nothing_held(streams.engine, before)
+        await nothing_held(file_store(streams), before)
         at, when = self._chance.randrange(1, LATEST), self._chance.choice(list(When))
         self._note("close", (await cut_off(opening.__aexit__(None, None, None), at, when))[0])
 

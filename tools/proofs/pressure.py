@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from durable_streams import HttpSettings, ProducerClaim, Settings, Streams
-from durable_streams.filestore.core import QUEUE_BYTES
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.pipeline.admission import _Place
+from durable_streams.filestore.pipeline.pipeline import QUEUE_BYTES
 from durable_streams.filestore.runtime.machine import MAX_JOBS
 from durable_streams.filestore.store import FileStore
 from durable_streams.http.server import HttpServer
+from tools.engines import file_store
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ def lengths(core: Core) -> dict[str, float]:
     workers = core.supervisor._workers.values()
     return {
         "jobs": max(worker.jobs for worker in workers),
-        "bytes to the journal": core.committer.waiting_bytes,
-        "bytes to the files": core._lag.bytes,
-        "full journal files": core._journal.full_files(),
+        "bytes to the journal": core.pipeline.committer.waiting_bytes,
+        "bytes to the files": core.pipeline.lag.bytes,
+        "full journal files": core.pipeline.journal.full_files(),
     }
 
 
@@ -135,14 +136,14 @@ class Line(OrderedDict[_Place, None]):
 
 async def _watch(core: Core, seen: Seen) -> None:
     """Look at a server."""
-    applied, at_s = core._journal.applied, time.monotonic()
+    applied, at_s = core.pipeline.journal.checkpoint, time.monotonic()
     while not seen.is_over:
         for name, length in lengths(core).items():
             seen.most[name] = max(seen.most.get(name, 0), length)
         now_s = time.monotonic()
         seen.longest_between_s = max(seen.longest_between_s, now_s - at_s)
-        if core._journal.applied != applied:
-            applied, at_s = core._journal.applied, now_s
+        if core.pipeline.journal.checkpoint != applied:
+            applied, at_s = core.pipeline.journal.checkpoint, now_s
             seen.checkpoints += 1
         await asyncio.sleep(LOOK_EVERY_S)
 
@@ -177,8 +178,8 @@ async def under_observation(core: Core, writers: int) -> AsyncIterator[Seen]:
             seen.faults.append(f"{name}: {seen.most[name]}, more than {bound}")
     if seen.longest_between_s > MAX_CHECKPOINT_S:
         seen.faults.append(f"no checkpoint for {seen.longest_between_s:.1f} s")
-    if core.fault is not None:
-        seen.faults.append(str(core.fault))
+    if core.health.fault is not None:
+        seen.faults.append(str(core.health.fault))
 
 
 async def over_http(data_dir: Path, load: Load) -> Seen:
@@ -188,7 +189,7 @@ async def over_http(data_dir: Path, load: Load) -> Seen:
         bound.bind(("127.0.0.1", 0))
         await server.start([bound])
         arguments = [bound.getsockname()[1], CONNECTIONS, load.seconds, load.body_bytes]
-        async with under_observation(streams.engine._core, CONNECTIONS) as seen:
+        async with under_observation(file_store(streams)._core, CONNECTIONS) as seen:
             told = json.loads(await _run("tools.proofs.pressure_clients", arguments))
         await server.stop()
     statuses = {int(status): number for status, number in told["statuses"].items()}
@@ -211,7 +212,7 @@ async def in_library(data_dir: Path, load: Load) -> Seen:
     assert load.settings.held_up_s == math.inf
     body = b"x" * load.body_bytes
     async with opened(data_dir, load) as streams:
-        async with under_observation(streams.engine._core, PRODUCERS) as seen:
+        async with under_observation(file_store(streams)._core, PRODUCERS) as seen:
             until_s = time.monotonic() + load.seconds
 
             async def produce(number: int) -> None:

@@ -114,6 +114,22 @@ class Disk:
             return None
         return bytes(buffer) if count == size else None
 
+    def is_cold(self, fd: int, position: int) -> bool:
+        """Whether reading a byte has to wait for the disk; False where nobody can tell."""
+        if not _NOWAIT:
+            return False
+        try:
+            os.preadv(fd, [bytearray(1)], position, _NOWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def duplicate(self, fd: int) -> int:
+        """One more descriptor of what is open for reading."""
+        return child_processes.opened(_beyond_standard(os.dup(fd)))
+
     def pwrite(self, fd: int, data: bytes, position: int) -> None:
         """Write all of ``data``; not durable before a sync."""
         written = self.pwrite_some(fd, data, position)

@@ -102,7 +102,7 @@ class Journal:
         self._sealed: deque[_File] = deque()
         self.last = number
         self.synced = number
-        self.applied = applied
+        self.checkpoint = applied
         # Oldest first: what can still be read is then always the end of the history.
         for header, path in _by_age(self._disk, self._path):
             if header is not None:  # an earlier try to begin may have got as far as this
@@ -128,7 +128,7 @@ class Journal:
         self._disk.sync_file_system(directory.root_fd)
         self._free.extendleft(reversed(self._sealed))
         self._sealed.clear()
-        self.applied = self.last
+        self.checkpoint = self.last
         return self._begin()
 
     def _create(self) -> None:
@@ -232,7 +232,7 @@ class Journal:
             self._turn()
         file = self._active
         number = self.last + 1
-        pieces = fmt.pack_batch(file.header, number, self.synced, self.applied, payload)
+        pieces = fmt.pack_batch(file.header, number, self.synced, self.checkpoint, payload)
         end = file.position + fmt.BATCH_HEADER_BYTES + payload_bytes
         try:
             if payload_bytes < _WORTH_GROWING:
@@ -283,7 +283,7 @@ class Journal:
 
     def checkpointed(self, number: int) -> None:
         """Every batch up to ``number`` is durable in the streams' files: free journal files."""
-        self.applied = max(self.applied, number)
+        self.checkpoint = max(self.checkpoint, number)
         while self._sealed and self._sealed[0].last <= number:
             self._free.append(self._sealed.popleft())
 

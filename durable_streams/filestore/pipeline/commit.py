@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files.journal import SyncFailed, Unpackable, can_pack
@@ -80,7 +81,8 @@ class Committer:
             return
         self._gathering.append(operation)
         self.waiting_bytes += operation.size_bytes
-        self._start_soon()
+        if not self.writing:  # else the end of that batch starts it
+            self._start_soon()
 
     def put_first(self, operation: Operation) -> None:
         """Queue an operation that frees the journal: it comes next, into the room kept for it."""
@@ -91,14 +93,11 @@ class Committer:
     def _start_soon(self) -> None:
         if not self.writing and not self._is_starting:
             self._is_starting = True
-            call_after_reading(self._loop, self._start_gathered)
-
-    def _start_gathered(self) -> None:
-        self._is_starting = False
-        self.start()
+            call_after_reading(self._loop, self.start)
 
     def start(self) -> None:
         """Hand the next batch over, if there is one, no other is written and there is room."""
+        self._is_starting = False
         queue, reserve = (self._first, 0) if self._first else (self._gathering, self._reserve)
         if self.writing or not queue:
             return
@@ -114,7 +113,7 @@ class Committer:
         self.writing = queue[:batch]
         del queue[:batch]
         records = [record for operation in self.writing for record in operation.records]
-        self._worker.do(lambda: self._write(records))
+        self._worker.do(partial(self._write, records))
 
     def _write(self, records: list[Record]) -> None:
         """In the worker."""

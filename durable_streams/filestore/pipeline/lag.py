@@ -16,7 +16,8 @@ class Lag:
     """How far the files are behind the journal.
 
     ``since``: when the oldest batch that is not in files became durable, None if all are.
-    ``bytes``: what the files still have to get.
+    ``bytes``: what the files still have to get.  ``moved_s``: when anything that writers wait for
+    went on, as far as is known.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, last: int) -> None:
@@ -26,6 +27,11 @@ class Lag:
         self._last = last
         self.since: float | None = None
         self.bytes = 0
+        self.moved_s = loop.time()
+
+    def moves(self) -> None:
+        """Something that writers wait for went on."""
+        self.moved_s = self._loop.time()
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -43,7 +49,7 @@ class Lag:
 
     def begins(self, number: int, operations: Sequence[Operation]) -> None:
         """A batch is durable."""
-        now = self._loop.time()
+        now = self.moved_s = self._loop.time()
         self._last = number
         self._batches.append((number, now))
         if self.since is None:

@@ -14,7 +14,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.format.journal import AppendRecord, ForkRecord
+from durable_streams.filestore.streams.life import TRANSITIONS, Event, Life
 from durable_streams.filestore.streams.stream import MemoryChunk
+from durable_streams.model.errors import StreamGone, StreamNotFound
 from durable_streams.model.paths import path_text
 from durable_streams.model.results import Publication
 from durable_streams.waiters import resolve
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.streams.stream import Before, Stream
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset
+    from durable_streams.model.results import Appended
 
 log = logging.getLogger("durable_streams.filestore")
 
@@ -97,15 +100,34 @@ class Operation:
 
 
 class AppendOperation(Operation):
-    """Bytes, a close, or both."""
+    """Bytes, a close, or both; its own ticket, as most appends wait for nothing else.
 
-    __slots__ = ("before", "record", "tail")
+    ``result``: what its caller is told once it is durable.
+    """
 
-    def __init__(self, stream: Stream, record: AppendRecord, before: Before) -> None:
-        super().__init__(stream, (record,), size_of_append(record))
+    __slots__ = ("before", "record", "result", "tail")
+
+    def __init__(
+        self, stream: Stream, record: AppendRecord, before: Before, result: Appended
+    ) -> None:
+        # What ``Operation`` does, once more: this is on the way of every append.
+        self.stream = stream
+        self.records = (record,)
+        self.size_bytes = size_of_append(record)
+        self.pending = True
+        self.error = None
+        self._callbacks = []
+        stream.last_operation = self
         self.record = record
         self.before = before
+        self.result = result
         self.tail: Tail = stream.decided
+
+    def outcome(self) -> Appended:
+        """The answer of a settled one; raises what it failed with."""
+        if self.error is not None:
+            raise self.error.again()
+        return self.result
 
     @property
     def start(self) -> Offset:
@@ -146,17 +168,18 @@ class BirthOperation(Operation):
         self.first_data = first_data
         self._discard = discard
         self.tail = stream.decided
-        stream.birth = self
+        stream.begins(Life.COMING, self)
 
     def durable(self) -> None:
         """Let readers see it."""
-        self.stream.birth = None
+        self.stream.moves(Event.DURABLE)
         self.stream.durable = self.tail
         if self.first_data:
             self.stream.remember(MemoryChunk(0, 0, self.first_data, self.tail.chain))
 
     def undo(self) -> None:
         """Take it back."""
+        self.stream.moves(Event.FAILED)
         self._discard()
 
     def applied(self) -> None:
@@ -184,7 +207,7 @@ class AdoptOperation(Operation):
         self._tail = stream.decided
         self._discard = discard
         self._in_place = False
-        stream.birth = self
+        stream.begins(Life.COMING, self)
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -194,16 +217,17 @@ class AdoptOperation(Operation):
     def settle(self, error: StreamError | None) -> None:
         """Settled when it failed, or is in place as well as durable."""
         if error is not None or self._in_place:
-            self.stream.birth = None
             super().settle(error)
 
     def undo(self) -> None:
         """Take it back."""
+        self.stream.moves(Event.FAILED)
         self._discard()
 
     def applied(self) -> None:
         """The files have it."""
         self._in_place = True
+        self.stream.moves(Event.DURABLE)
         self.stream.durable = self._tail
         self.stream.forget_applied(self._tail)
         self.settle(None)
@@ -223,39 +247,61 @@ class SidecarOperation(Operation):
         self.stream.sidecar = self._before
 
 
+class SoftDeleteOperation(SidecarOperation):
+    """The end of a stream that forks need still: its new sidecar says so."""
+
+    __slots__ = ()
+
+    def __init__(self, stream: Stream, records: Sequence[Record], before: Sidecar) -> None:
+        super().__init__(stream, records, before)
+        stream.begins(TRANSITIONS[stream.state][Event.SOFT_DELETE], self)
+
+    def durable(self) -> None:
+        """Its readers leave."""
+        self.stream.moves(Event.DURABLE)
+        self.stream.audience.end(StreamGone(path_text(self.stream.path)))
+
+    def undo(self) -> None:
+        """Take it back."""
+        super().undo()
+        self.stream.moves(Event.FAILED)
+
+
 class DeleteOperation(Operation):
     """The end of a stream; ``keep``: its files go to ``aside/``."""
 
-    __slots__ = ("_buried", "_restore", "keep", "reason")
+    __slots__ = ("_restore", "_unlinked", "keep")
 
     def __init__(
         self,
         stream: Stream,
         records: Sequence[Record],
         *,
-        reason: StreamError,
         keep: bool,
         restore: Callable[[], None],
-        buried: Callable[[], None],
+        unlinked: Callable[[], None],
     ) -> None:
-        """``restore`` undoes the decision; ``buried``: the directory is gone."""
+        """``restore`` undoes the decision; ``unlinked``: its directory has left its path."""
         super().__init__(stream, records)
-        self.reason = reason
         self.keep = keep
         self._restore = restore
-        self._buried = buried
+        self._unlinked = unlinked
+        stream.begins(TRANSITIONS[stream.state][Event.DELETE], self)
 
     def durable(self) -> None:
-        """Let readers see it."""
-        self.stream.audience.end(self.reason)
+        """Its readers leave."""
+        self.stream.moves(Event.DURABLE)
+        self.stream.audience.end(StreamNotFound(path_text(self.stream.path)))
 
     def undo(self) -> None:
         """Take it back."""
+        self.stream.moves(Event.FAILED)
         self._restore()
 
     def applied(self) -> None:
         """The files have it."""
-        self._buried()
+        self.stream.moves(Event.UNLINK)
+        self._unlinked()
 
 
 def size_of_append(record: AppendRecord) -> int:

@@ -140,6 +140,10 @@ class Boundaries:
         if known.scanned < limit or is_sealed:
             known = known.copy()
             await self._run(scan_ends, self._directory.disk, path, known, limit)
+            if is_sealed and not _ends_as(stream, segment, known):
+                # It was replaced, and what it lacks has yet to be put back.
+                problem = "the index is shorter than what was written to it"
+                raise OSError(errno.ESTALE, problem, str(path))
             known.complete = is_sealed
             self._keep(key, known)
         return known
@@ -166,6 +170,11 @@ class Boundaries:
 
 def _key(stream: Stream, segment: int) -> _Key:
     return stream.stored, stream.id, segment
+
+
+def _ends_as(stream: Stream, segment: int, known: AppendEnds) -> bool:
+    """Whether what an index has ends where a sealed segment does."""
+    return known.chain_at(stream.segment_size(segment)) == stream.chain_at_end(segment)
 
 
 def _start(chunk: MemoryChunk) -> Offset:

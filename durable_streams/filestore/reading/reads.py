@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
-from collections import OrderedDict
-from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from durable_streams.descriptors import on_loop
-from durable_streams.filestore.files import names
 from durable_streams.filestore.reading.boundaries import Boundaries, Span
+from durable_streams.filestore.reading.open_segments import OpenSegments
 from durable_streams.filestore.streams.stream import own
-from durable_streams.model.errors import InvalidOffset, Overloaded
+from durable_streams.model.errors import InvalidOffset
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.results import Chunk, FileSlice
 from durable_streams.rules.json_borders import ends_message
@@ -31,63 +27,14 @@ from durable_streams.rules.media_type import Unit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from durable_streams.descriptors import Descriptors
     from durable_streams.filestore.files.directory import DataDirectory
+    from durable_streams.filestore.reading.open_segments import OpenSegment
     from durable_streams.filestore.streams.stream import Stream
 
 _T = TypeVar("_T")
 _SMALL_BYTES: Final = 64 * 1024
-_ROOM_S: Final = 5.0  # how long a read waits for others to be done with their files
-_LEAST_FILES: Final = 4  # that are kept open whatever the system says
-_SHRINK_S: Final = 1.0  # between two times that fewer are kept
-
-log = logging.getLogger("durable_streams.filestore")
-
-_FileKey = tuple[str, str, int]
-
-
-class OpenSegment:
-    """A segment file open for reading, shared by chunks; closed when the last lets go."""
-
-    __slots__ = ("_directory", "_fd", "_users", "path")
-
-    def __init__(self, directory: DataDirectory, path: Path, fd: int) -> None:
-        self._directory = directory
-        self.path = path
-        self._fd = fd
-        self._users = 1
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self._fd
-
-    def acquire(self) -> None:
-        """One more user."""
-        self._users += 1
-
-    def release(self) -> None:
-        """One user less."""
-        self._users -= 1
-        if not self._users:
-            self._directory.disk.close(self._fd)
-
-
-class HeldSegment:
-    """One that a chunk has, one of so many at a time."""
-
-    __slots__ = ("_file", "_room", "fileno")
-
-    def __init__(self, file: OpenSegment, room: asyncio.Semaphore) -> None:
-        self.fileno = file.fileno
-        self._file = file
-        self._room = room
-
-    def release(self) -> None:
-        """The chunk was released."""
-        self._file.release()
-        self._room.release()
 
 
 class Reader:
@@ -100,18 +47,12 @@ class Reader:
         max_read_bytes: int,
         available: Descriptors,
     ) -> None:
-        """Half of the files that may be kept open are kept here."""
-        self._directory = directory
+        """``available``: descriptors, of which files that are kept open take some."""
         self._disk = directory.disk
         self._executor = executor
         self._max_read_bytes = max_read_bytes
         self._small_bytes = min(_SMALL_BYTES, max_read_bytes)
-        self._max_files = available.files // 2
-        self._room = asyncio.Semaphore(available.answers)
-        self._loop = asyncio.get_running_loop()
-        self._disk.give_back = partial(on_loop, self._loop, self.give_back)
-        self._shrunk_s = float("-inf")
-        self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
+        self._files = OpenSegments(directory, executor, available)
         self.boundaries = Boundaries(directory, self._run)
         self._looking = asyncio.Lock()
 
@@ -141,14 +82,14 @@ class Reader:
             return None
         if begin and not is_end and not self._is_entry(stream, offset):
             return None
-        from_memory = _from_memory(stream, segment, begin, end)
+        from_memory = _from_memory(stream, segment, begin, end) if stream.memory else b""
         parts: tuple[bytes, ...] = (from_memory,)
         split = end - len(from_memory)
         if split > begin:
-            file = self._open_file(stream, segment, split)
+            file = self._files.kept(stream, segment, split)
             if file is None:
                 return None
-            cached = self._disk.pread_cached(file.fileno(), split - begin, begin)
+            cached = self._disk.pread_cached(file.fd, split - begin, begin)
             if cached is None:
                 return None
             parts = (cached, from_memory) if from_memory else (cached,)
@@ -228,7 +169,7 @@ class Reader:
             for chunk in stream.memory:
                 if (chunk.segment, chunk.start) == (segment, begin):
                     return await self._run(look, _slices_of(chunk.data, end - begin))
-            file = await self._file(stream, segment, end)
+            file = await self._files.acquire(stream, segment, end)
             try:
                 return await self._run(look, self._slices_in(file, span))
             finally:
@@ -270,34 +211,18 @@ class Reader:
         split = end - len(from_memory)
         parts: list[bytes | FileSlice] = []
         if split > begin and end - begin <= _SMALL_BYTES:
-            file = await self._file(stream, segment, split)
+            file = await self._files.acquire(stream, segment, split)
             try:
                 parts.append(await self._pread(file, split - begin, begin))
             finally:
                 file.release()
         elif split > begin:
-            held = await self._hold(stream, segment, split)
+            held = await self._files.hold(stream, segment, split)
             parts.append(FileSlice(held, begin, split - begin))
             chunk.hold(held)
         if from_memory:
             parts.append(from_memory)
         chunk.parts = parts
-
-    async def _hold(self, stream: Stream, segment: int, size: int) -> HeldSegment:
-        """A segment file for a chunk, when there are few enough of them."""
-        if self._room.locked():
-            try:
-                async with asyncio.timeout(_ROOM_S):
-                    await self._room.acquire()
-            except TimeoutError:
-                raise Overloaded("too many answers are being read from files") from None
-        else:
-            await self._room.acquire()
-        try:
-            return HeldSegment(await self._file(stream, segment, size), self._room)
-        except BaseException:
-            self._room.release()
-            raise
 
     async def _pread(self, file: OpenSegment, size: int, position: int) -> bytes:
         is_small = size <= _SMALL_BYTES
@@ -319,96 +244,20 @@ class Reader:
         split = end - len(from_memory)
         if split == begin:
             return from_memory
-        file = await self._file(stream, segment, split)
+        file = await self._files.acquire(stream, segment, split)
         try:
             return await self._pread(file, split - begin, begin) + from_memory
         finally:
             file.release()
 
-    async def _file(self, stream: Stream, segment: int, size: int) -> OpenSegment:
-        """A segment file of at least ``size`` bytes, open and acquired for the caller."""
-        key = (stream.stored, stream.id, segment)
-        file = self._open_file(stream, segment, size)
-        if file is None:
-            name, _ = names.files_of(stream.path, segment, stream.id)
-            path = self._directory.streams / name
-            fd = await self._open(path)
-            try:
-                may_be_replaced = self._has_more_than_applied(stream, segment, fd)
-            except BaseException:
-                self._disk.close(fd)
-                raise
-            if may_be_replaced:
-                return OpenSegment(self._directory, path, fd)
-            file = self._files.get(key)
-            if file is not None:
-                self._disk.close(fd)
-            else:
-                file = self._files[key] = OpenSegment(self._directory, path, fd)
-                while len(self._files) > self._max_files:
-                    self._files.popitem(last=False)[1].release()
-        file.acquire()
-        return file
-
-    def _open_file(self, stream: Stream, segment: int, size: int) -> OpenSegment | None:
-        """The same if it is open already; not acquired."""
-        key = (stream.stored, stream.id, segment)
-        file = self._files.get(key)
-        if file is None:
-            return None
-        if self._disk.size_of(file.fileno()) < size:
-            self._files.pop(key).release()  # it was replaced, having had another name
-            return None
-        self._files.move_to_end(key)
-        return file
-
-    def _has_more_than_applied(self, stream: Stream, segment: int, fd: int) -> bool:
-        """Whether a file has torn bytes at its end, perhaps: it may still be replaced by a copy.
-
-        (One that has none can be replaced too, but then it is shorter than what is read of it.)
-        """
-        applied = stream.applied
-        size = self._disk.size_of(fd)
-        return segment >= applied.segment and size > applied.position
-
-    async def _open(self, path: Path) -> int:
-        """Open a file off the loop; whoever leaves meanwhile leaves no descriptor behind."""
-        loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(self._executor, self._disk.open_read, path)
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._close_unused)
-            raise
-
-    def _close_unused(self, opening: asyncio.Future[int]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            self._disk.close(opening.result())
-
-    def give_back(self) -> bool:
-        """There are no more descriptors: close what nobody reads; whether there was anything.
-
-        From then on fewer are kept; those who ask at the same time count as one.
-        """
-        had_any = bool(self._files)
-        now = self._loop.time()
-        if now >= self._shrunk_s + _SHRINK_S:
-            self._shrunk_s = now
-            self._max_files = max(_LEAST_FILES, self._max_files // 2)
-            log.warning("no more descriptors: at most %d files are kept open", self._max_files)
-        self.close()
-        return had_any
-
     def forget(self, stream: Stream) -> None:
-        """A stream was deleted: let go of its files."""
-        for key in [key for key in self._files if key[1] == stream.id]:
-            self._files.pop(key).release()
+        """A stream was deleted: let go of what is kept of it."""
+        self._files.forget(stream)
         self.boundaries.forget(stream)
 
     def close(self) -> None:
         """Let go of all files; chunks still out keep theirs."""
-        while self._files:
-            self._files.popitem()[1].release()
+        self._files.close()
 
 
 def _whole(file: OpenSegment, data: bytes, position: int, size: int) -> bytes:

@@ -20,7 +20,7 @@ import warnings
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from threading import Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import finalize, ref
 
 from durable_streams.filestore.files.child_processes import OwnProcess
@@ -28,12 +28,10 @@ from durable_streams.filestore.files.child_processes import OwnProcess
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from durable_streams.filestore.store import FileStore
-
 PATIENCE_S: Final = 10.0
 """How long an opening waits for what is being let go: that may have to wait for the disk."""
 
-_stores: Final[set[Store]] = set()
+_open: Final[set[OpenStore]] = set()
 _leaving: Final[set[Future[None]]] = set()
 os.register_at_fork(after_in_child=_leaving.clear)  # which are threads of the parent
 
@@ -48,9 +46,9 @@ def leaving() -> Future[None]:
 
 def let_go(root: Path) -> None:
     """Let go of a directory that nobody can close, and wait for what is being let go.  Blocks."""
-    if _stores:
+    if _open:
         gc.collect()  # what was dropped may be part of a cycle, such as an exception's traceback
-    here = [store for store in list(_stores) if store.is_forgotten() and store.is_at(root)]
+    here = [store for store in list(_open) if store.is_forgotten() and store.is_at(root)]
     for store in here:
         store.end()
     _, late = wait(list(_leaving), PATIENCE_S)
@@ -59,41 +57,64 @@ def let_go(root: Path) -> None:
         store.warn()
 
 
-class Store:
-    """A data directory that a program has open, through ``user``; ``owner`` is what closes it."""
+class Closable(Protocol):
+    """What has a data directory open, at ``root``: a :class:`.FileStore`."""
 
-    def __init__(self, engine: FileStore, user: object, owner: object) -> None:
-        self.engine = engine
+    root: Path
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or let go."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether :meth:`close` is under way, or done."""
+
+    async def close(self) -> None:
+        """Close it properly, on its loop."""
+
+    def abandon(self) -> None:
+        """Let go of it as a crash would; blocks, in any thread."""
+
+    def cancel_tasks(self) -> None:
+        """End what still runs on the loop, after that."""
+
+
+class OpenStore:
+    """A store that a program has open, through ``user``; ``owner`` is what closes it."""
+
+    def __init__(self, store: Closable, user: object, owner: object) -> None:
+        self.store = store
         self._loop = asyncio.get_running_loop()
         self._process = OwnProcess()
         self._owner = ref(owner)
         self._finalizer = finalize(user, self._dropped)
         self._finalizer.atexit = False  # what ends with the process needs no thread to end it
-        for closed in [store for store in list(_stores) if store.engine.closed]:
-            _stores.discard(closed)
-        _stores.add(self)
+        for closed in [other for other in list(_open) if other.store.closed]:
+            _open.discard(closed)
+        _open.add(self)
 
     async def close(self) -> None:
-        """Close it; see :meth:`FileStore.close`."""
+        """Close it; see :meth:`.FileStore.close`."""
         try:
-            await self.engine.close()
+            await self.store.close()
         finally:
-            if self.engine.closed:
+            if self.store.closed:
                 self._finalizer.detach()
-                _stores.discard(self)
+                _open.discard(self)
 
     def is_at(self, root: Path) -> bool:
         """Whether it is the one in a directory."""
         try:
-            return root.samefile(self.engine.root)
+            return root.samefile(self.store.root)
         except OSError:
             return False
 
     def is_forgotten(self) -> bool:
         """Whether nobody can close it."""
-        if not self._process.is_here or self.engine.closed:
+        if not self._process.is_here or self.store.closed:
             return False
-        return self._loop.is_closed() or (self._owner() is None and not self.engine.closing)
+        return self._loop.is_closed() or (self._owner() is None and not self.store.closing)
 
     def end(self) -> None:
         """Have it let go: properly if its loop can do that."""
@@ -109,7 +130,7 @@ class Store:
     def warn(self) -> None:
         """Tell whoever wrote the program."""
         warnings.warn(
-            f"the data directory {self.engine.root} was opened and never closed; it was let go: "
+            f"the data directory {self.store.root} was opened and never closed; it was let go: "
             "open it with 'async with durable_streams.open(...)'",
             ResourceWarning,
             stacklevel=2,
@@ -117,9 +138,9 @@ class Store:
 
     def _dropped(self) -> None:
         """Nobody uses it any more; in any thread, and in the middle of anything."""
-        if not self._process.is_here or self.engine.closed:
+        if not self._process.is_here or self.store.closed:
             return
-        if self.engine.closing and not self._loop.is_closed():
+        if self.store.closing and not self._loop.is_closed():
             return
         left = leaving()
         # Not here: it waits for threads, one of which this may be.
@@ -136,8 +157,8 @@ class Store:
         """Blocks."""
         try:
             with suppress(RuntimeError):  # the loop has ended, and its tasks with it
-                self._loop.call_soon_threadsafe(self.engine.cancel_tasks)
-            self.engine.abandon()
-            _stores.discard(self)
+                self._loop.call_soon_threadsafe(self.store.cancel_tasks)
+            self.store.abandon()
+            _open.discard(self)
         finally:
             left.set_result(None)

@@ -1,4 +1,4 @@
-"""Threads, time and chance: what the engine takes from the machine besides the disk.
+"""Threads, time and chance: what the file store takes from the machine besides the disk.
 
 A simulation replaces the :class:`Runtime` and the ``Disk``, so
 that one seed decides everything.

@@ -85,16 +85,13 @@ class Supervisor:
         return self._workers[name]
 
     def tell(self, callback: Callable[..., None], *arguments: object) -> None:
-        """Call back on the loop, where a bug is one as in a task; for any thread."""
-        self._later(self._call, callback, arguments)
+        """Call back on the loop, where a bug is one as in a task; for any thread.
 
-    def _later(self, callback: Callable[..., None], *arguments: object) -> None:
-        """Call back on the loop; if it was closed, nobody is there to be told.
-
-        So it is after a second Ctrl-C, which ends the loop in the middle of closing.
+        If the loop was closed, nobody is there to be told.  So it is after a second Ctrl-C, which
+        ends it in the middle of closing.
         """
         with suppress(RuntimeError):  # nothing else is what it can be
-            self._loop.call_soon_threadsafe(callback, *arguments)
+            self._loop.call_soon_threadsafe(self._call, callback, arguments)
 
     def _call(self, callback: Callable[..., None], arguments: tuple[object, ...]) -> None:
         try:
@@ -107,7 +104,7 @@ class Supervisor:
 
     def _died(self, name: WorkerName, error: BaseException) -> None:
         """In a worker's thread, at its end."""
-        self._later(self.met, name, error)
+        self.tell(self.met, name, error)
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Do something that may wait for the disk, off the loop."""

@@ -19,12 +19,12 @@ from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format.index import CHAIN_BYTES, Tail
 from durable_streams.filestore.format.journal import AppendRecord
 from durable_streams.filestore.format.stored_path import pack_path
+from durable_streams.filestore.streams.life import LIVE, TRANSITIONS, Life
 from durable_streams.filestore.streams.producer_table import ProducerTable
 from durable_streams.live import NOBODY, Audience
 from durable_streams.model.commands import FOREVER
 from durable_streams.model.results import StreamInfo
 from durable_streams.rules import media_type
-from durable_streams.rules.appends import WriterState
 from durable_streams.rules.lifetime import deadline_ms
 from durable_streams.rules.producers import ProducerState
 
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.stream_files import LoadedStream
     from durable_streams.filestore.format.sidecar import Sidecar
-    from durable_streams.filestore.pipeline.operations import Operation
+    from durable_streams.filestore.streams.life import Change, Event
     from durable_streams.live import Deliveries
-    from durable_streams.model.commands import Append
-    from durable_streams.model.errors import StreamError
+    from durable_streams.model.commands import Append, ProducerClaim
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamRef
     from durable_streams.settings import Settings
@@ -95,19 +94,19 @@ class Stream:
         "__weakref__",
         "applied",
         "audience",
-        "birth",
         "building",
         "chains",
+        "change",
         "content_type",
         "counted_bytes",
         "decided",
         "durable",
-        "ended",
         "followers",
         "forked",
         "forks_made",
         "id",
         "is_json",
+        "is_mortal",
         "last_operation",
         "last_use_ms",
         "memory",
@@ -116,6 +115,7 @@ class Stream:
         "producers",
         "sidecar",
         "sizes",
+        "state",
         "stored",
         "unit",
         "use_written_ms",
@@ -131,6 +131,7 @@ class Stream:
         self.content_type = sidecar.content_type
         self.is_json = media_type.is_json(sidecar.content_type)
         self.unit = media_type.unit(sidecar.content_type)
+        self.is_mortal = sidecar.lifetime() != FOREVER
         self.decided = self.durable = self.applied = loaded.tail
         self.sizes = tuple(loaded.sizes)
         self.chains = loaded.chains
@@ -142,9 +143,9 @@ class Stream:
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
         self.use_written_ms = self.last_use_ms
         self.on_use: Callable[[Stream], None] | None = None  # told of the next use, once
-        self.last_operation: Operation | None = None
-        self.birth: Operation | None = None
-        self.ended: StreamError | None = None
+        self.state = Life.KEPT_FOR_FORKS if sidecar.soft_deleted else LIVE
+        self.change: Change | None = None  # that moves it on, while it is on its way
+        self.last_operation: Change | None = None  # the last of all that are on their way
         self.building = 0  # forks of it that are on their way
         self.forks_made = 0  # since it was opened, or tried
         self.forked = loaded.forked  # whether it had forks when that was last looked at
@@ -158,6 +159,14 @@ class Stream:
             + _FORK_BYTES * len(self.sidecar.forks)
         )
         return STREAM_BYTES + more if more else STREAM_BYTES  # one number for all idle streams
+
+    def begins(self, state: Life, change: Change) -> None:
+        """Its life takes a turn by what was decided, and is on its way."""
+        self.state, self.change = state, change
+
+    def moves(self, event: Event) -> None:
+        """What was on its way has become something, or what it led to has been done."""
+        self.state, self.change = TRANSITIONS[self.state][event], None
 
     def use(self, now_ms: int) -> None:
         """Somebody uses the stream: a sliding TTL begins anew."""
@@ -202,11 +211,6 @@ class Stream:
             self.sidecar.created_ms,
         )
 
-    def writer_state(self) -> WriterState:
-        """What the rules for appends look at."""
-        tail = self.decided
-        return WriterState(self.content_type, tail, tail.closed, tail.closed_by, tail.stream_seq)
-
     def reserve(
         self,
         command: Append,
@@ -218,14 +222,10 @@ class Stream:
         """Take the next place for an append that the rules allow, in the room of ``forgot``."""
         tail = self.decided
         claim = command.producer
-        states = self.producers.states
-        before = Before(
-            tail,
-            claim.id if claim else None,
-            states.get(claim.id) if claim else None,
-            tuple([(name, states[name]) for name in forgot]) if forgot else (),
-            len(self.sizes),
-        )
+        if claim is None:
+            before = Before(tail, None, None, (), len(self.sizes))
+        else:
+            before = self._before(claim, forgot)
         segment, position, index_position = tail.segment, tail.position, tail.index_position
         chain, opening = tail.chain, b""
         sizes, chains, previous = self.sizes, self.chains, None
@@ -236,7 +236,7 @@ class Stream:
             segment, position, index_position = segment + 1, 0, 0
         if not index_position:
             opening, chain = index_format.pack_opening(
-                chain, segment, previous, states, tail.stream_seq
+                chain, segment, previous, self.producers.states, tail.stream_seq
             )
         end = position + len(payload.data)
         line, chain = index_format.pack_line(
@@ -268,12 +268,17 @@ class Stream:
             state = ProducerState(claim.epoch, claim.seq, now_ms)
             if before.producer is None:
                 self._make_room(forgot)
-                self.producers.put(claim.id, state)
-            elif now_ms < self.producers.younger_ms:
+            if before.producer is None or now_ms < self.producers.younger_ms:
                 self.producers.put(claim.id, state)
             else:  # what that comes to, as it is asked for with every append
-                states[claim.id] = state
+                self.producers.states[claim.id] = state
         return record, before
+
+    def _before(self, claim: ProducerClaim, forgot: tuple[str, ...]) -> Before:
+        """What is now, for an append of a producer, in the room of ``forgot``."""
+        states = self.producers.states
+        known = tuple([(name, states[name]) for name in forgot]) if forgot else ()
+        return Before(self.decided, claim.id, states.get(claim.id), known, len(self.sizes))
 
     def _make_room(self, forgot: tuple[str, ...]) -> None:
         """A producer is new; others may have to be forgotten for it."""
@@ -339,7 +344,7 @@ class Stream:
 
 
 def own(stream: StreamRef) -> Stream:
-    """The engine's own stream behind a reference that it gave out."""
+    """The store's own stream behind a reference that it gave out."""
     if not isinstance(stream, Stream):
-        raise TypeError("not a stream of this engine")
+        raise TypeError("not a stream of this store")
     return stream

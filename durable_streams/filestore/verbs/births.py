@@ -20,6 +20,7 @@ from durable_streams.filestore.format.sidecar import NO_FORKS, ForkOrigin, Sidec
 from durable_streams.filestore.format.stored_path import pack_path
 from durable_streams.filestore.pipeline.operations import AdoptOperation, BirthOperation, Operation
 from durable_streams.filestore.reading.boundaries import Span
+from durable_streams.filestore.streams.life import LIVE, RULES, Life
 from durable_streams.filestore.streams.payloads import LARGE_BODY, prepare, try_prepare
 from durable_streams.filestore.streams.stream import Stream
 from durable_streams.model.commands import Append
@@ -75,7 +76,7 @@ class Births:
         payload = None
         if len(body) > LARGE_BODY and command.fork is None:
             payload = await self._core.run(
-                partial(try_prepare, content_type, body, allow_empty=True)
+                partial(try_prepare, media_type.is_json(content_type), body, allow_empty=True)
             )
         while True:
             existing = await self._core.catalog.find(command.path, likely=False)
@@ -85,36 +86,33 @@ class Births:
                 continue
             if existing is None:
                 break
-            if not existing.sidecar.soft_deleted and not existing.is_expired(self._core.now_ms()):
+            if existing.state is LIVE and not existing.is_expired(self._core.now_ms()):
                 return await self._same(existing, command)
             # A crash may have come between the end of the last fork and that of its source.
             with suppress(StreamNotFound, StreamGone):  # somebody else removed it, or forks need it
                 await self._errands.do(self._clear_away(existing))
-            if existing.ended is None and self._is_kept_for_forks(existing):
+            if existing.state is Life.KEPT_FOR_FORKS:
                 raise StreamExists(
                     path_text(command.path), "it was deleted, and its forks still need it"
                 )
         if command.fork is not None:
             return await self._fork(command, command.fork, body)
         if payload is None:
-            payload = prepare(content_type, body, allow_empty=True)
+            payload = prepare(media_type.is_json(content_type), body, allow_empty=True)
         if isinstance(payload, InvalidJson):
             raise payload
         return await self._fresh(command, content_type, payload)
 
     async def _clear_away(self, stream: Stream) -> None:
         """Remove what was deleted or has expired, unless a deletion failed by now."""
-        if stream.sidecar.soft_deleted or stream.is_expired(self._core.now_ms()):
+        if RULES[stream.state].is_deleted or stream.is_expired(self._core.now_ms()):
             await self._remove(stream)
-
-    def _is_kept_for_forks(self, stream: Stream) -> bool:
-        return stream.sidecar.soft_deleted and stream not in self._core.catalog.going
 
     async def _same(self, existing: Stream, command: Create) -> Created:
         if existing.last_operation is not None:
             await existing.last_operation.wait()
         sidecar = existing.sidecar
-        if self._is_kept_for_forks(existing):
+        if RULES[existing.state].reads is StreamGone:
             raise StreamExists(
                 path_text(command.path), "it was deleted, and its forks still need it"
             )
@@ -130,11 +128,11 @@ class Births:
         )
         return Created(created=False, info=existing.info())
 
-    async def _prepare(self, content_type: str, body: bytes) -> Payload:
+    async def _prepare(self, is_json: bool, body: bytes) -> Payload:
         """:func:`prepare`, off the loop if the body is large; then something may have changed."""
         if len(body) <= LARGE_BODY:
-            return prepare(content_type, body, allow_empty=True)
-        return await self._core.run(partial(prepare, content_type, body, allow_empty=True))
+            return prepare(is_json, body, allow_empty=True)
+        return await self._core.run(partial(prepare, is_json, body, allow_empty=True))
 
     # -- fresh streams ---------------------------------------------------------------------
 
@@ -169,7 +167,7 @@ class Births:
             stream, (record,), payload.data, lambda: core.catalog.remove(stream)
         )
         core.catalog.add(stream)
-        core.submit(operation)
+        core.pipeline.submit(operation)
         await operation.wait()
         return Created(created=True, info=stream.info())
 
@@ -207,7 +205,7 @@ class Births:
         source.building += 1
         operation: AdoptOperation | None = None
         try:
-            payload = await self._prepare(source.content_type, body)
+            payload = await self._prepare(source.is_json, body)
             with self._reading(source.path):
                 plan = await self._plan(command, request, source)
             await self._in_files(source, plan.point)
@@ -225,7 +223,7 @@ class Births:
 
     async def _in_files(self, source: Stream, offset: Offset) -> None:
         """Return when a source's files have everything up to an offset, and can be relied on."""
-        await self._core.applied_to(source, offset)
+        await self._core.pipeline.files_have(source, offset)
         fault = self._core.catalog.outages.error(source.path, source.id)
         if fault is not None:
             raise fault.again()
@@ -233,13 +231,14 @@ class Births:
     async def _discard(self, stream_id: str) -> None:
         """Remove a fork that was built for nothing, unless the journal may say something else."""
         directory = self._core.directory
-        if self._core.fault is None:
+        if self._core.health.fault is None:
             with suppress(OSError):  # the next start does it
                 await self._core.run(disks.remove_tree, directory.disk, directory.tmp / stream_id)
 
     async def _let_go(self, source: Stream) -> None:
         """End a source that was deleted while a fork was built that came to nothing."""
-        if source.sidecar.soft_deleted and source.ended is None:
+        rules = RULES[source.state]
+        if rules.is_deleted and not rules.has_ended:
             with suppress(StreamError, OSError):  # the walk over expired streams does it
                 await self._remove(source)
 
@@ -264,22 +263,20 @@ class Births:
         except DamagedFiles as error:
             raise StreamDamaged(path_text(plan.source_path), str(error)) from error
         except OSError as error:
-            self._core.look_for_failed_sync()
+            self._core.health.look_for_failed_sync()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull("no space is left for the fork; nothing was stored") from error
-            if self._core.fault is not None:
-                raise self._core.fault.again() from None
+            if self._core.health.fault is not None:
+                raise self._core.health.fault.again() from None
             raise WriteFailed(f"building the fork failed: {error}") from error
 
     async def _source(self, command: Create, request: ForkRequest) -> Stream:
         source = await self._core.catalog.find(request.source)
-        if source is None or (
-            not source.sidecar.soft_deleted and source.is_expired(self._core.now_ms())
-        ):
+        if source is None or (source.state is LIVE and source.is_expired(self._core.now_ms())):
             raise StreamNotFound(path_text(request.source))
-        if source.sidecar.soft_deleted:
-            if source in self._core.catalog.going:
-                await self._core.catalog.going[source].wait()
+        if source.state is not LIVE:
+            if source.change is not None:
+                await source.change.wait()
             raise SourceGone(path_text(request.source))
         requested = command.content_type
         if requested is not None and not media_type.same(requested, source.content_type):
@@ -360,7 +357,7 @@ class Births:
             now_ms,
         )
         source.forked = True
-        core.submit(
+        core.pipeline.submit(
             Operation(source, (fmt.ForkRecord(source.stored, source.id, stream.id, stream.stored),))
         )
         adopt = fmt.AdoptRecord(stream.stored, stream.id)
@@ -372,7 +369,7 @@ class Births:
             stream, source, adopt, first, lambda: core.catalog.remove(stream)
         )
         core.catalog.add(stream)
-        core.submit(operation)
+        core.pipeline.submit(operation)
         return operation
 
 

@@ -1,6 +1,6 @@
 """How streams end: deletion, soft deletion while forks need the data, and what that frees.
 
-A source has a mark of each fork (``storage.fork_marks``) that says where it is; whether it still
+A source has a mark of each fork (``files.fork_marks``) that says where it is; whether it still
 lives is looked up when it matters, so that a crash between two steps leaves nothing that is not put
 right later.  Whatever is done for a source takes as long with one fork as with many.
 
@@ -25,7 +25,12 @@ from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.sidecar import NO_FORKS
 from durable_streams.filestore.format.stored_path import unpack_path
-from durable_streams.filestore.pipeline.operations import DeleteOperation, SidecarOperation
+from durable_streams.filestore.pipeline.operations import (
+    DeleteOperation,
+    SidecarOperation,
+    SoftDeleteOperation,
+)
+from durable_streams.filestore.streams.life import LIVE, RULES, Life
 from durable_streams.filestore.verbs.trash import Deleted, Trash
 from durable_streams.model.commands import FOREVER
 from durable_streams.model.errors import (
@@ -75,14 +80,16 @@ class Endings:
 
     async def _end_alone(self, stream: Stream) -> Deleted | None:
         """:meth:`end` without the source; None if forks need it."""
-        going = self._core.catalog.going.get(stream)
-        if going is not None:  # those who only clear away have nothing to end if it fails
-            await going.wait()
-        needed = await self._is_needed(stream)
-        if stream.ended is not None:
-            if stream.last_operation is not None:
-                await stream.last_operation.wait()
-            raise stream.ended.again()
+        while True:
+            if stream.change is not None and stream.state is Life.GOING_SOFTLY:
+                await stream.change.wait()  # who only clear away have nothing to end if it fails
+            needed = await self._is_needed(stream)
+            if needed or stream.state is not Life.GOING_SOFTLY:
+                break
+        if RULES[stream.state].has_ended:
+            if stream.change is not None:
+                await stream.change.wait()
+            raise StreamNotFound(path_text(stream.path))
         if needed:
             await self._soft_delete(stream)
             return None
@@ -148,7 +155,7 @@ class Endings:
                 if await core.run(disk.is_directory, home):
                     raise
                 return  # it was deleted meanwhile
-            if stream.ended is None:
+            if not RULES[stream.state].has_ended:
                 await self.change(stream, forks=NO_FORKS).wait()
 
     @contextmanager
@@ -156,7 +163,7 @@ class Endings:
         try:
             yield
         except OSError as error:
-            self._core.look_for_failed_sync()
+            self._core.health.look_for_failed_sync()
             if error.errno in FULL:
                 raise DiskFull("no space is left to write down its forks") from error
             reason = f"its forks cannot be looked at: {error}"
@@ -166,50 +173,36 @@ class Endings:
 
     def _delete(self, stream: Stream) -> tuple[Deleted, DeleteOperation]:
         core = self._core
-        reason = StreamNotFound(path_text(stream.path))
-        expired = stream.is_expired(core.now_ms()) and not stream.sidecar.soft_deleted
+        expired = stream.is_expired(core.now_ms()) and stream.state is LIVE
         deleted = Deleted(stream.id, keep=expired and not core.clock.is_reliable)
 
         def restore() -> None:
-            stream.ended = None
             core.catalog.restore(stream)
             self._trash.forget(deleted)
 
-        def buried() -> None:
-            core.catalog.buried(stream)
+        def unlinked() -> None:
+            core.catalog.unlinked(stream)
             core.reader.forget(stream)
             self._trash.arrived(deleted)
 
         operation = DeleteOperation(
             stream,
             (fmt.DeleteRecord(stream.stored, stream.id),),
-            reason=reason,
             keep=deleted.keep,
             restore=restore,
-            buried=buried,
+            unlinked=unlinked,
         )
-        stream.ended = reason
         self._trash.expect(deleted)
-        core.catalog.bury(stream)
-        core.submit(operation)
+        core.catalog.leaves(stream)
+        core.pipeline.submit(operation)
         return deleted, operation
 
     async def _soft_delete(self, stream: Stream) -> None:
-        reason, going = StreamGone(path_text(stream.path)), self._core.catalog.going
-        if stream.sidecar.soft_deleted:
-            if stream in going:
-                await going[stream].wait()
-            raise reason
-        operation = self.change(stream, soft_deleted=True)
-        going[stream] = operation
-
-        def settled() -> None:
-            del going[stream]
-            if operation.error is None:
-                stream.audience.end(reason)
-
-        operation.when_settled(settled)
-        await operation.wait()
+        if stream.state is not LIVE:
+            if stream.change is not None:
+                await stream.change.wait()
+            raise StreamGone(path_text(stream.path))
+        await self.change(stream, SoftDeleteOperation, soft_deleted=True).wait()
 
     # -- and its source, and so on ---------------------------------------------------------
 
@@ -234,7 +227,7 @@ class Endings:
                 self._trash.let_go(deleted)
 
     def _may_go_on(self) -> bool:
-        refusal = self._core.refusal()
+        refusal = self._core.admission.refusal()
         return refusal is None or isinstance(refusal, DiskFull)
 
     async def _release(self, origin: ForkOrigin | None) -> tuple[Stream, Deleted] | None:
@@ -247,7 +240,7 @@ class Endings:
             return None
         if source is None or source.id != origin.source_id:
             return None
-        if not source.sidecar.soft_deleted:
+        if source.state is LIVE:
             if source.sidecar.lifetime() is not FOREVER:
                 await self._is_needed(source)  # once it has expired, forks make the difference
             return None
@@ -264,7 +257,12 @@ class Endings:
 
     # -- sidecars --------------------------------------------------------------------------
 
-    def change(self, stream: Stream, **changes: object) -> SidecarOperation:
+    def change(
+        self,
+        stream: Stream,
+        operation: type[SidecarOperation] = SidecarOperation,
+        **changes: object,
+    ) -> SidecarOperation:
         """Give a stream a new version of its sidecar."""
         before = stream.sidecar
         stream.sidecar = sidecar = msgspec.structs.replace(
@@ -273,9 +271,9 @@ class Endings:
         record = fmt.SidecarRecord(
             stream.stored, stream.id, sidecar.version, sidecar_format.pack(sidecar)
         )
-        operation = SidecarOperation(stream, (record,), before)
-        self._core.submit(operation)
-        return operation
+        change = operation(stream, (record,), before)
+        self._core.pipeline.submit(change)
+        return change
 
     async def finished(self) -> None:
         """Return when no files are being removed."""

@@ -1,8 +1,9 @@
 """Expired streams that nobody touches are found, and go by themselves.
 
-Expired streams are gone for everybody at once (the engine looks before it serves); their files are
-found by a slow walk over the directories, which begins only ``reclaim_delay_s`` after the start or
-a jump of the clock: a backup that was just restored, or a wrong clock, costs no data at once.
+Expired streams are gone for everybody at once, as each is looked at before it is served; their
+files are found by a slow walk over the directories, which begins only ``reclaim_delay_s`` after the
+start or a jump of the clock: a backup that was just restored, or a wrong clock, costs no data at
+once.
 """
 
 from __future__ import annotations

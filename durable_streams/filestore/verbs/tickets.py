@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from durable_streams.filestore.pipeline.operations import Operation
+    from durable_streams.filestore.streams.life import Change
 
 _T = TypeVar("_T")
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """An append that was decided: ``result`` is the answer as soon as ``after`` is durable.
+    """An append that writes nothing: ``result`` is the answer as soon as ``after`` is durable.
 
     ``after`` is None if nothing the answer depends on is under way; if it fails, its error is the
-    answer.
+    answer.  (One that writes is a ticket itself: ``AppendOperation``.)
     """
 
-    after: Operation | None
+    after: Change | None
     result: Appended | StreamError
 
     @property
@@ -37,6 +37,11 @@ class Decided(msgspec.Struct, frozen=True):
         """Call back once, when that is settled."""
         assert self.after is not None
         self.after.when_settled(callback)
+
+    async def wait(self) -> None:
+        """Return when that is settled; raise if it failed."""
+        if self.after is not None:
+            await self.after.wait()
 
     def outcome(self) -> Appended:
         """The answer; raises what it was refused with."""

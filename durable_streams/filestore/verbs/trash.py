@@ -160,7 +160,7 @@ class Trash:
                 await core.run(core.directory.disk.sync_directory, core.directory.trash)
             origin = await core.run(self._origin, name)
             if origin is not None and not deleted.released:
-                refusal = core.refusal()
+                refusal = core.admission.refusal()
                 if refusal is not None and not isinstance(refusal, DiskFull):
                     if self._is_directory_away() and not self._ending:
                         self._waiting.appendleft(deleted)

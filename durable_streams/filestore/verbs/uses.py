@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 from weakref import ref
 
+from durable_streams.filestore.streams.life import LIVE, RULES
 from durable_streams.filestore.verbs.wheel import HORIZON_S, TICK_S, Wheel
 from durable_streams.model.errors import DiskFull, StreamError, StreamGone, StreamNotFound
 from durable_streams.model.paths import path_text
@@ -89,7 +90,9 @@ class Uses:
             stream = reference()
             if stream is None:
                 continue
-            if stream.ended is not None:  # unless its deletion fails, it leaves with its readers
+            if RULES[
+                stream.state
+            ].has_ended:  # unless its deletion fails, it leaves with its readers
                 self._wheel.put(stream, HORIZON_S)
                 continue
             if stream.last_use_ms > now_ms:  # used while the clock was ahead
@@ -129,7 +132,7 @@ class Uses:
 
     def _write_some(self) -> None:
         """Write the sidecars of those that have waited longest."""
-        if self._core.held_up():
+        if self._core.pipeline.is_held_up():
             return
         written, left = 0, 10 * SLICE
         while self._unwritten and written < _SIDECARS_A_TICK and left:
@@ -151,15 +154,15 @@ class Uses:
         if (
             stream.sidecar.ttl_s is None
             or stream.use_written_ms >= stream.last_use_ms
-            or stream.ended is not None
-            or not self._core.takes_sidecars()
+            or RULES[stream.state].has_ended
+            or not self._core.pipeline.takes_sidecars()
         ):
             return
         stream.use_written_ms = stream.last_use_ms
         self._endings.change(stream)
 
     def write_all(self) -> None:
-        """The same for all streams, before the engine goes down."""
+        """The same for all streams, before the store is closed."""
         now_ms = self._core.now_ms()
         for stream in self._core.catalog.mortal():
             if stream.followers:
@@ -170,10 +173,10 @@ class Uses:
         """Delete a stream that is expired, or soft-deleted and needed by no fork."""
         try:
             stream = await self._core.catalog.find(path)
-            refusal = self._core.refusal()
+            refusal = self._core.admission.refusal()
             if stream is None or (refusal is not None and not isinstance(refusal, DiskFull)):
                 return
-            if stream.sidecar.soft_deleted or stream.is_expired(self._core.now_ms()):
+            if stream.state is not LIVE or stream.is_expired(self._core.now_ms()):
                 await self._endings.end(stream)
         except (StreamError, OSError):  # the next walk comes by again
             return
@@ -214,7 +217,7 @@ def _longest_unwritten_ms(stream: Stream, ttl_s: int) -> int:
 def _unwritten_too_long(stream: Stream) -> bool:
     """Whether the last use of a stream has to go to its sidecar."""
     ttl_s = stream.sidecar.ttl_s
-    if ttl_s is None or stream.ended is not None:
+    if ttl_s is None or RULES[stream.state].has_ended:
         return False
     unwritten_ms = stream.last_use_ms - stream.use_written_ms
     return unwritten_ms > _longest_unwritten_ms(stream, ttl_s)

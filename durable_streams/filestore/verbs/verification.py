@@ -48,7 +48,7 @@ class Verifier:
         try:
             await core.run(self._finish)
         except OSError as error:
-            core.look_for_failed_sync()
+            core.health.look_for_failed_sync()
             log.error("streams were verified, but the mark of an unclean end stays: %s", error)
             return
         core.catalog.end_verifying()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from durable_streams.filestore.pipeline.operations import Operation
+from durable_streams.filestore.pipeline.operations import DeleteOperation, Operation
 from durable_streams.model.paths import parse_path_text
 
 if TYPE_CHECKING:
@@ -103,6 +103,16 @@ class Noted(Operation):
     def settle(self, error: StreamError | None) -> None:
         super().settle(error)
         self.notes.append(("told", self.name))
+
+
+class Deletion(DeleteOperation):
+    """Of a stream that nobody looks into."""
+
+    __slots__ = ()
+
+    def __init__(self, of: Stream, records: Sequence[Record], *, keep: bool) -> None:
+        Operation.__init__(self, of, records)
+        self.keep = keep
 
 
 class Calls:

@@ -13,12 +13,10 @@ from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.pipeline import apply
 from durable_streams.filestore.pipeline.apply import Applier
-from durable_streams.filestore.pipeline.operations import DeleteOperation
 from durable_streams.filestore.pipeline.outages import KeptOperation
-from durable_streams.model.errors import StreamNotFound
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability
-from tests.filestore.engine.by_hand import Calls, Noted, stream, supervisor_by_hand
+from tests.filestore.engine.by_hand import Calls, Deletion, Noted, stream, supervisor_by_hand
 from tests.filestore.files.history import History
 
 if TYPE_CHECKING:
@@ -79,14 +77,7 @@ class Files:
 
     def delete(self, history: History, *, keep: bool = False) -> None:
         self.number += 1
-        deletion = DeleteOperation(
-            stream(history.path, history.id),
-            [history.delete()],
-            reason=StreamNotFound(history.path),
-            keep=keep,
-            restore=lambda: None,
-            buried=lambda: None,
-        )
+        deletion = Deletion(stream(history.path, history.id), [history.delete()], keep=keep)
         self.applier.submit(self.number, [deletion])
 
     def told(self, *names: str) -> list[tuple[object, ...]]:

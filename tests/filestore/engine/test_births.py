@@ -16,6 +16,7 @@ from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnrea
 from durable_streams.model.offsets import Offset
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
+from tools import inside
 from tools.inside import catalog, in_files
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[FileStore]:
 async def test_creates_of_one_turn_look_at_the_disk_together(
     engine: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executor, jobs = engine.executor, []
+    executor, jobs = inside.executor(engine), []
     submit = executor.submit
 
     def noted(function: Any, *arguments: Any) -> Any:

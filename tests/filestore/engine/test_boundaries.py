@@ -274,6 +274,21 @@ async def test_an_index_that_is_away_for_a_moment_is_not_taken_for_an_empty_one(
         assert await read(engine, Offset(0, 6)) == (b"world", Offset(0, 5), Offset(0, 10))
 
 
+async def test_an_older_copy_of_a_full_segments_index_is_not_taken_for_all_there_is(
+    tmp_path: Path,
+) -> None:
+    """As a tool may put in its place, until what was written since is put back."""
+    small = replace(SETTINGS, segment_bytes=10, max_read_bytes=5)
+    async with opened(tmp_path, BYTES, b"hello", b"world", b"again", settings=small) as engine:
+        index = next(tmp_path.rglob("0000000000000000-*.idx"))
+        whole = index.read_bytes()
+        index.write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 1])
+        with pytest.raises(StreamUnreadable, match=r"\.idx: .*shorter"):
+            await read(engine, Offset(0, 5))
+        index.write_bytes(whole)
+        assert await read(engine, Offset(0, 5)) == (b"world", Offset(0, 5), Offset(0, 10))
+
+
 @pytest.mark.parametrize("kind", ["seg", "idx"])
 async def test_a_file_that_is_shorter_than_what_was_written_is_not_taken_for_all_there_is(
     tmp_path: Path, kind: str

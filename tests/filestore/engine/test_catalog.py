@@ -13,6 +13,7 @@ from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.stream_files import load
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format.journal import AppendRecord, CreateRecord
+from durable_streams.filestore.pipeline.outages import Outages
 from durable_streams.filestore.streams.stream import Stream
 from durable_streams.model.paths import parse_path_text
 from tests.filestore.files.history import OTHER_ID, TIME_MS, History
@@ -86,7 +87,7 @@ async def searching(
 async def test_a_stream_that_the_cache_drops_before_those_who_wait_for_it_come_back_is_found(
     directory: DataDirectory, executor: LateExecutor
 ) -> None:
-    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
+    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, outages=Outages(), verify=False)
     in_files(directory, History().create(b"one."), History("t", OTHER_ID).create())
     finding = await searching(catalog, executor)
     look = catalog._opening[("s",)]
@@ -104,7 +105,7 @@ async def test_a_stream_that_the_cache_drops_before_those_who_wait_for_it_come_b
 async def test_what_was_read_before_a_stream_was_opened_by_somebody_else_is_not_used(
     directory: DataDirectory, executor: LateExecutor
 ) -> None:
-    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
+    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, outages=Outages(), verify=False)
     history = History()
     in_files(directory, history.create(b"one."), History("t", OTHER_ID).create())
     finding = await searching(catalog, executor)
@@ -124,7 +125,7 @@ async def test_what_was_read_before_a_stream_was_opened_by_somebody_else_is_not_
 async def test_a_stream_that_came_while_the_disk_said_there_was_none_is_found(
     directory: DataDirectory, executor: LateExecutor
 ) -> None:
-    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
+    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, outages=Outages(), verify=False)
     in_files(directory, History("t", OTHER_ID).create())
     finding = await searching(catalog, executor, likely=False)
     in_files(directory, History().create(b"one."))
@@ -144,7 +145,7 @@ async def test_a_stream_that_came_while_the_disk_said_there_was_none_is_found(
 async def test_a_stream_that_came_and_left_the_cache_before_others_ask_is_found_by_the_first(
     directory: DataDirectory, executor: LateExecutor
 ) -> None:
-    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, verify=False)
+    catalog = Catalog(directory, executor, 1, lambda: TIME_MS, outages=Outages(), verify=False)
     in_files(directory, History("t", OTHER_ID).create())
     first = await searching(catalog, executor, likely=False)
     in_files(directory, History().create(b"one."))
@@ -163,7 +164,7 @@ async def test_a_stream_that_came_and_left_the_cache_before_others_ask_is_found_
 async def test_a_stream_that_comes_when_the_disk_has_just_said_that_there_is_none_is_found(
     directory: DataDirectory, executor: LateExecutor
 ) -> None:
-    catalog = Catalog(directory, executor, 9, lambda: TIME_MS, verify=False)
+    catalog = Catalog(directory, executor, 9, lambda: TIME_MS, outages=Outages(), verify=False)
     finding = await searching(catalog, executor)
     look = catalog._opening[("s",)]
     in_files(directory, History().create(b"one."))
@@ -179,7 +180,7 @@ async def test_a_stream_that_comes_when_the_disk_has_just_said_that_there_is_non
 async def test_those_who_ask_for_nothing_in_one_turn_share_a_look(
     directory: DataDirectory, executor: LateExecutor
 ) -> None:
-    catalog = Catalog(directory, executor, 9, lambda: TIME_MS, verify=False)
+    catalog = Catalog(directory, executor, 9, lambda: TIME_MS, outages=Outages(), verify=False)
     in_files(directory, History().create(b"one."))
     finding = [asyncio.create_task(catalog.find((path,), likely=False)) for path in "sab"]
     await executor.tell()  # what is at the three of them

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.journal import Journal
+from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.streams.stream import Stream
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
@@ -64,12 +64,12 @@ async def after_a_kill(engine: FileStore, data: Path) -> FileStore:
 async def test_no_fork_is_made_of_a_stream_whose_files_miss_something(
     engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, sub_offset: int
 ) -> None:
-    async def late(_: Core, stream: Stream, offset: Offset) -> None:
+    async def late(_: Pipeline, stream: Stream, offset: Offset) -> None:
         await out_of_service(engine, "s")
         while stream.applied.offset < offset:
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(Core, "applied_to", late)
+    monkeypatch.setattr(Pipeline, "files_have", late)
     gate = disk.hold("pwrite", "data/streams/s@")
     await append(engine, "s", b"two.")
     request = ForkRequest(("s",), Offset(0, 4), sub_offset) if sub_offset else ForkRequest(("s",))

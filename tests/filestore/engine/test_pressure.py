@@ -20,6 +20,7 @@ from tests.filestore.engine.faulty import started
 from tools.inside import (
     begin_checkpoint,
     checkpoints_finished,
+    executor,
     freed_up_to,
     in_files,
     unload,
@@ -170,7 +171,7 @@ async def test_a_small_append_does_not_pass_a_large_one_that_is_being_prepared(
 ) -> None:
     busy = threading.Event()
     for _ in range(THREADS):
-        engine.executor.submit(busy.wait)
+        executor(engine).submit(busy.wait)
     large = asyncio.create_task(append(engine, "s", b"x" * 100_000))
     await turns()
     decided = engine.append_now(Append(("s",), BYTES), b"small.")

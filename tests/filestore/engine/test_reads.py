@@ -12,8 +12,7 @@ import pytest
 import durable_streams
 from durable_streams import Streams
 from durable_streams.filestore.files import names
-from durable_streams.filestore.reading import reads
-from durable_streams.filestore.runtime.executor import ClosableExecutor
+from durable_streams.filestore.reading import open_segments
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import Overloaded, StorageFailed, StreamUnreadable
@@ -22,6 +21,7 @@ from durable_streams.model.paths import parse_path_text
 from durable_streams.model.results import Chunk
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
+from tools import inside
 from tools.inside import in_files, reader
 
 BYTES = "application/octet-stream"
@@ -95,7 +95,7 @@ async def test_chunks_wait_while_too_many_have_their_files_open(
     engine: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await large_streams(engine, 3)
-    room = reader(engine)._room = asyncio.Semaphore(1)
+    room = reader(engine)._files._room = asyncio.Semaphore(1)
     first = await large_chunk(engine, "large0")
     waiting = asyncio.ensure_future(large_chunk(engine, "large1"))
     leaving = asyncio.ensure_future(large_chunk(engine, "large2"))
@@ -106,7 +106,7 @@ async def test_chunks_wait_while_too_many_have_their_files_open(
     assert not waiting.done()
     first.release()
     second = await waiting
-    monkeypatch.setattr(reads, "_ROOM_S", 0.01)
+    monkeypatch.setattr(open_segments, "_ROOM_S", 0.01)
     with pytest.raises(Overloaded, match="too many answers"):
         await large_chunk(engine, "large2")
     second.release()
@@ -116,7 +116,7 @@ async def test_chunks_wait_while_too_many_have_their_files_open(
 async def test_where_there_are_no_more_descriptors_those_kept_open_are_given_back(
     engine: FileStore, disk: ColdDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    files = reader(engine)
+    files = reader(engine)._files
     assert await read(engine) == b"one.two."
     most = files._max_files
     assert files._files
@@ -153,8 +153,7 @@ async def test_whoever_leaves_a_reading_at_any_step_leaves_no_file_open(
     # Messages are looked up when they have been read, and pieces of a stream before.
     most = 1_000_000 if verb in {"read_messages", "tail"} else 100_000
     engine = await FileStore.at(tmp_path / "data", Settings(max_read_bytes=most), disk)
-    assert isinstance(engine.executor, ClosableExecutor)
-    executor = engine.executor._executor
+    executor = inside.executor(engine)._executor
     assert isinstance(executor, ThreadPoolExecutor)
     streams = Streams(engine)
     begin: dict[str, Callable[[], Awaitable[object]]] = {

@@ -44,7 +44,7 @@ PLACES = {
     "filestore.verbs.lifetimes.Reclaimer._walk": "reclaimer",
     "filestore.verbs.verification.Verifier._walk": "verifier",
     "filestore.verbs.trash.Trash._remove": "trash",
-    "filestore.core.Core._free_journal": "a step on the event loop",
+    "filestore.pipeline.freeing.Freeing.look": "a step on the event loop",
     "filestore.streams.stream.Stream.forget_applied": "what follows a write",
 }
 

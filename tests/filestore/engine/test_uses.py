@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.core import Core
 from durable_streams.filestore.files import names
+from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.streams.stream import Stream
 from durable_streams.filestore.verbs import uses
 from durable_streams.filestore.verbs.wheel import HORIZON_S
@@ -190,7 +190,7 @@ def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers
             assert 0 < most <= 64
             assert {stream.sidecar.version for stream in streams} == {2}
             with monkeypatch.context() as patch:
-                patch.setattr(Core, "held_up", lambda _self: True)
+                patch.setattr(Pipeline, "is_held_up", lambda _self: True)
                 await passes(200)
             assert sum(stream.sidecar.version for stream in streams) == written
 

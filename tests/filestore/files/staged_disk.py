@@ -98,6 +98,9 @@ class StagedDisk(Disk):
         del self._paths[fd]
         super().close(fd)
 
+    def duplicate(self, fd: int) -> int:
+        return self._opened(super().duplicate(fd), self._paths[fd])
+
     def pread(self, fd: int, size: int, position: int) -> bytes:
         self._stage("pread", self._paths.get(fd))
         return super().pread(fd, size, position)

@@ -3,6 +3,7 @@
 Made once, through the engine, and never again; a new format gets a directory of its own beside
 these.  ``format-1`` is of a server in the mode ``fsync``; ``format-1-killed`` of one in the mode
 ``none``, with two small journal files, that had lost bytes before: it has what the first lacks.
+``format-1-percent`` has what looks like escapes in its names, and is of a killed server too.
 ``format-2`` has marks of forks: ``source`` was deleted but for two, a third is gone; that ``other``
 was forked only the journal knows.
 """
@@ -27,6 +28,7 @@ from durable_streams.model.paths import parse_path_text, path_text
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
 KILLED = GOLDEN.with_name("format-1-killed")
+PERCENT = GOLDEN.with_name("format-1-percent")
 FORKED = GOLDEN.with_name("format-2")
 SOURCE = b"0123456789" * 4 + b"next segment."
 BYTES = b"first.second.third, in a segment of its own."
@@ -135,6 +137,24 @@ async def test_the_directory_of_the_killed_server_is_read_and_written(killed: La
                 await streams.read(path)
 
 
+async def test_an_escape_in_a_name_of_0_1_is_as_literal_as_it_was(tmp_path: Path) -> None:
+    data = Path(shutil.copytree(PERCENT, tmp_path / "data"))
+    async with open_streams(data) as streams:
+        assert await whole(streams, "100%/%2525") == b"percent.in no file yet."
+        assert await whole(streams, "fork%252Fof") == b"a literal escape.own."
+        with pytest.raises(StreamGone):
+            await streams.read("runs%252F1")
+        for path in ("runs%2F1", "runs/1", "fork%2Fof"):
+            with pytest.raises(StreamNotFound):
+                await streams.read(path)
+        await streams.append("fork%252Fof", b"new.")
+        await streams.delete("fork%252Fof")
+    async with open_streams(data) as streams:
+        with pytest.raises(StreamNotFound):
+            await streams.read("runs%252F1")
+        assert await whole(streams, "100%/%2525") == b"percent.in no file yet."
+
+
 @pytest.fixture
 def forked(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FORKED, tmp_path / "forked"))
@@ -180,7 +200,7 @@ async def test_its_sources_go_with_their_last_forks(forked: Path) -> None:
                 await streams.read(source)
 
 
-@pytest.mark.parametrize("golden", [GOLDEN, KILLED, FORKED], ids=lambda path: path.name)
+@pytest.mark.parametrize("golden", [GOLDEN, KILLED, PERCENT, FORKED], ids=lambda path: path.name)
 async def test_each_is_of_the_present_format_once_it_was_opened(
     tmp_path: Path, golden: Path
 ) -> None:

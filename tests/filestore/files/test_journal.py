@@ -374,7 +374,7 @@ def test_a_full_disk_does_not_keep_a_journal_that_waits_for_a_checkpoint_from_be
 def journal_left_unsynced(directory: DataDirectory) -> None:
     """Write behind two batches that were applied, and need not be durable in the files."""
     with journal_of(directory, generation=2, number=2, applied=0) as journal:
-        assert (journal.applied, journal.full_files()) == (2, 0)
+        assert (journal.checkpoint, journal.full_files()) == (2, 0)
         journal.write([record("b")])
 
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.model.paths import quote_stream_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from aiohttp import web
 
     from durable_streams.model.paths import StreamPath
 
@@ -50,22 +48,20 @@ def _split_origin(target: str) -> tuple[str, str, str]:
     return scheme, authority, slash + path if slash and not mark else f"/{mark}{query}{slash}{path}"
 
 
+class Address(NamedTuple):
+    """Where a request came in: the scheme of its connection, and the server's own host and port."""
+
+    scheme: str
+    host: str
+
+
 def stream_url(
-    target: str,
-    headers: Mapping[str, str],
-    connection: web.RequestHandler,
-    prefix: str,
-    path: StreamPath,
+    target: str, headers: Mapping[str, str], own: Address, prefix: str, path: StreamPath
 ) -> str:
     """Return the URL of the stream at ``path`` below ``prefix``.
 
-    ``target`` and ``headers`` are those of the request, ``connection`` is the one that it came in
-    on.
+    ``target`` and ``headers`` are those of the request; ``own`` counts for what they do not name.
     """
-    return f"{_origin(target, headers, connection)}{prefix}/{quote_stream_path(path)}"
-
-
-def _origin(target: str, headers: Mapping[str, str], connection: web.RequestHandler) -> str:
     scheme, authority, _ = _split_origin(target)
     scheme, host = _said(
         headers.get("X-Forwarded-Proto", ""),
@@ -74,9 +70,7 @@ def _origin(target: str, headers: Mapping[str, str], connection: web.RequestHand
         scheme,
         authority or headers.get("Host", ""),
     )
-    if not scheme:
-        scheme = "http" if connection.ssl_context is None else "https"
-    return f"{scheme}://{host or _own_host(connection)}"
+    return f"{scheme or own.scheme}://{host or own.host}{prefix}/{quote_stream_path(path)}"
 
 
 @lru_cache(64)  # most clients of a server say the same
@@ -114,12 +108,3 @@ def _forwarded(values: str) -> dict[str, str]:
         if pair[4] is None:
             return pairs
         position = pair.end()
-
-
-def _own_host(connection: web.RequestHandler) -> str:
-    """Return the address the request came in on."""
-    name = connection.sockname
-    if not isinstance(name, tuple):
-        return "localhost"
-    address, port = name[:2]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,306 @@
+"""One exchange, as every front has it: who asks, what is decided, what is told when it is over.
+
+A front (the fast lane, aiohttp's handler in a server or an application) reads requests and sends
+answers.  Between the two it does the same as any other, in this order::
+
+    parse_command    what is asked for                  (wire.requests)
+    admitted         who asks, if they may              before the body, and before any look
+    Exchange.decide  the answer, or a write on its way, or "not now"
+    Exchange.later   … the answer then, after a wait
+    Exchange.failure the answer to what was raised meanwhile
+    Exchange.told    what counts and logs the exchange that is over
+
+Everything is decided synchronously, by the verbs of the store that end in ``_now``; only what they
+leave is waited for.  Nothing here knows a transport, or aiohttp: another front needs a sender.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self, assert_never
+
+import msgspec
+
+from durable_streams.http.logs import Throttle
+from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
+from durable_streams.model.errors import Draining, Overloaded, StreamError
+from durable_streams.model.offsets import ZERO, Start
+from durable_streams.wire import caching, replies
+from durable_streams.wire.replies import BodyPlan, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from durable_streams.http.live import LiveReads
+    from durable_streams.http.logs import Exchanged
+    from durable_streams.model.commands import Command
+    from durable_streams.model.results import Chunk, StreamRef
+    from durable_streams.settings import HttpSettings
+    from durable_streams.store import Store, Ticket
+
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
+logger = logging.getLogger("durable_streams")
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks."""
+
+
+ANYBODY: Final = Principal()
+
+
+def admitted(command: Command, credentials: str) -> Principal:  # noqa: ARG001 - see below
+    """Who asks for that, if they may: asked here and nowhere else, by every front.
+
+    ``credentials`` is the value of ``Authorization``, empty if there is none.  It is asked when the
+    head was read: before the body is, and before anybody looks at what exists, which a refusal must
+    not tell.  A refusal is a :class:`StreamError`, with its status in ``wire.replies`` as any.
+
+    There are no tokens yet: whoever asks is anybody, and anybody may do everything.
+    """
+    return ANYBODY
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A write on its way, and how it is answered when it is settled."""
+
+    ticket: Ticket[Any]
+    answer: Callable[[Any], Reply]
+
+    def reply(self) -> Reply:
+        """Answer it, once settled; raises what it failed with."""
+        return self.answer(self.ticket.outcome())
+
+
+class FromFiles(msgspec.Struct, frozen=True):
+    """An answer with a body that is in files, which are open until its ``with`` block ends."""
+
+    reply: Reply
+    plan: BodyPlan
+    _chunk: Chunk
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._chunk.release()
+
+
+class Exchange:
+    """Decides the requests of a front.
+
+    ``told``: whoever is told of each exchange that is over; None if nobody wants to know.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: HttpSettings,
+        live: LiveReads,
+        told: Callable[[Exchanged], None] | None = None,
+    ) -> None:
+        self.told = told
+        self._store = store
+        self._live = live
+        self._max_age_s = settings.immutable_max_age_s
+        self._private = settings.private_caching
+        self._throttle = Throttle()
+
+    def decide(
+        self,
+        command: Command,
+        principal: Principal,  # noqa: ARG002 - whom listing and counting will ask for
+        body: bytes = b"",
+        location: str = "",
+    ) -> Reply | FromFiles | Pending | None:
+        """Decide what was asked for; None if that takes a wait, which is for :meth:`later`.
+
+        ``body`` is that of a write, ``location`` the URL of the stream that a create is to make.
+        Raises what :meth:`failure` answers.
+        """
+        store = self._store
+        ticket: Ticket[Any] | None  # whose outcome is what the answer takes
+        answer: Callable[[Any], Reply]
+        match command:
+            case Append():
+                ticket = store.append_now(command, body)
+                answer = replies.appended
+            case Read(live=Live.NO):
+                stream = store.open_now(command.path)
+                chunk = None if stream is None else store.read_now(stream, command.start)
+                if stream is None or chunk is None:
+                    return None
+                return self.described(command, stream, chunk)
+            case Create():
+                ticket = store.create_now(command, body)
+                answer = partial(replies.created, location=location)
+            case Preflight():
+                return replies.preflight()
+            case Read() | Head() | Delete():
+                return None
+            case _:
+                assert_never(command)
+        if ticket is None:
+            return None
+        if ticket.pending:
+            return Pending(ticket, answer)
+        outcome: Any = ticket.outcome()
+        return answer(outcome)
+
+    async def later(
+        self,
+        command: Command,
+        body: bytes,
+        location: str,
+        waiting: Callable[[], AbstractContextManager[None]],
+    ) -> Reply | FromFiles:
+        """Decide what could not be decided now, and wait for it; see :meth:`decide`.
+
+        ``waiting``: what a long-poll is in while it waits for news.  The events of a read belong to
+        its front, which sends them as they come.
+        """
+        store = self._store
+        match command:
+            case Append() | Create():
+                return await self.write(command, body, location)
+            case Read(live=Live.NO):
+                stream = await store.open(command.path)
+                return self.described(command, stream, await store.read(stream, command.start))
+            case Read():
+                answer = await self.poll(command, waiting)
+                assert answer is not None
+                return answer
+            case Head():
+                return replies.info(await store.head(command.path))
+            case Delete():
+                await store.delete(command.path)
+                return replies.deleted()
+            case Preflight():
+                return replies.preflight()
+            case _:
+                assert_never(command)
+
+    async def write(self, command: Append | Create, body: bytes, location: str) -> Reply:
+        """Write when it is its turn, and wait until that is durable."""
+        if isinstance(command, Append):
+            return replies.appended(await self._store.append(command, body))
+        return replies.created(await self._store.create(command, body), location)
+
+    async def carry_out(
+        self,
+        command: Command,
+        principal: Principal,
+        body: bytes,
+        location: str,
+        waiting: Callable[[], AbstractContextManager[None]],
+    ) -> Reply | FromFiles:
+        """Decide, and wait for whatever that takes; see :meth:`decide` and :meth:`later`."""
+        decided = self.decide(command, principal, body, location)
+        if decided is None:
+            return await self.later(command, body, location, waiting)
+        if isinstance(decided, Pending):
+            await _settled(decided.ticket)
+            return decided.reply()
+        return decided
+
+    async def poll(
+        self,
+        command: Read,
+        waiting: Callable[[], AbstractContextManager[None]],
+        *,
+        may_come_again: bool = False,
+    ) -> Reply | FromFiles | None:
+        """Answer a long-poll.
+
+        ``may_come_again``: the front may have to ask once more, so there is no answer (None) to one
+        that begins at the tail, whatever that is just now (``now``, or an offset beyond it): asked
+        again, it would miss what came meanwhile.
+        """
+        stream = await self._store.open(command.path)
+        chunk = await self._store.read(stream, command.start)
+        if chunk.size_bytes or chunk.closed:
+            return self.described(command, stream, chunk)
+        # It is empty, so it holds no files.
+        begin = ZERO if command.start is Start.BEGINNING else command.start
+        if may_come_again and chunk.start != begin:
+            return None
+        with waiting():
+            chunk = await self._live.wait_for_data(stream, chunk)
+        return self.described(command, stream, chunk)
+
+    def described(self, command: Read, stream: StreamRef, chunk: Chunk) -> Reply | FromFiles:
+        """The answer with a chunk, which it holds if there are files in it."""
+        try:
+            cursor = None
+            if command.live is Live.LONG_POLL:
+                cursor = self._live.cursor(command.cursor)
+                if not chunk.size_bytes:
+                    return replies.long_poll_empty(chunk.end, chunk.closed, cursor)
+            from_now = command.start is Start.NOW
+            tag = None if from_now else caching.etag(chunk)
+            cache_control = caching.cache_control(
+                sealed=not chunk.at_tail,
+                from_now=from_now,
+                max_age_s=self._max_age_s,
+                private=self._private,
+                left_s=None if chunk.at_tail else self._store.left_s(stream),
+            )
+            headers = replies.chunk_reply_headers(chunk, cache_control, tag, cursor)
+            if tag and command.if_none_match and caching.matches(command.if_none_match, tag):
+                with chunk:
+                    return replies.not_modified(headers)
+            body = replies.chunk_body(chunk)
+            if isinstance(body, bytes):
+                return Reply(200, headers, body)
+            return FromFiles(Reply(200, headers), body, chunk)
+        except BaseException:
+            chunk.release()
+            raise
+
+    def first_events(self, command: Read, stream: StreamRef, chunk: Chunk) -> Reply:
+        """How a read of events is answered that begins with a chunk: 204 if none will follow."""
+        if command.resumed and chunk.closed and chunk.end == command.start:
+            return replies.nothing_follows(chunk.end)
+        return Reply(200, replies.sse_headers(stream.content_type))
+
+    def refuse_writes(self) -> None:
+        """Raise why no write is taken now, if none is: then its body need not be read."""
+        refusal = self._store.refusal()
+        if refusal is not None:
+            raise refusal.again()
+
+    def failure(self, error: Exception, method: str, target: str) -> Reply:
+        """Describe the answer to a request that failed, and log what is not the client's doing."""
+        fields = {"method": method, "path": target}
+        match error:
+            case StreamError():
+                reply = replies.errors(error)
+                if reply.status >= 500 and not isinstance(error, Draining):
+                    self._log(type(error).__name__, f"{error}", fields)
+                return reply
+            case OSError(errno=number) if number in _NO_DESCRIPTORS:
+                return self.failure(
+                    Overloaded("the server is out of file descriptors"), method, target
+                )
+            case OSError():  # the system failed, which is no bug of ours
+                self._log("OSError", f"a request failed: {error}", fields)
+            case _:
+                logger.error("bug: a request failed", exc_info=error, extra=fields)
+        return replies.internal_error()
+
+    def _log(self, kind: str, message: str, fields: dict[str, str]) -> None:
+        """Log a trouble of the server's own, but not without end."""
+        if self._throttle.allows(kind):
+            logger.error("%s", message, extra={"error": kind, **fields})
+
+
+async def _settled(ticket: Ticket[object]) -> None:
+    """Return when a write is settled; whoever leaves meanwhile does not stop it."""
+    settled = asyncio.get_running_loop().create_future()
+    ticket.when_settled(lambda: None if settled.done() else settled.set_result(None))
+    await settled

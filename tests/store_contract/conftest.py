@@ -1,0 +1,93 @@
+"""The stores that keep the promises, each with a clock that the test moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from durable_streams.filestore.runtime.machine import Runtime
+from durable_streams.filestore.store import FileStore
+from durable_streams.settings import KIB, MIB, Settings
+from tests.memory_store import MemoryStore, NeverNow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from durable_streams.store import Store
+
+MAX_APPEND_BYTES: Final = 256 * KIB
+"""Of every store here."""
+
+NOW_MS: Final = 1_764_000_000_000
+
+
+class Clock:
+    """The time of day, which only the test moves."""
+
+    def __init__(self) -> None:
+        self.now_ms = NOW_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def passes(self, seconds: float) -> None:
+        self.now_ms += round(seconds * 1000)
+
+
+class ClockedRuntime(Runtime):
+    """The machine, at another time."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.now_ms = clock  # type: ignore[method-assign]
+
+
+async def in_files(directory: Path, clock: Clock) -> Store:
+    return await _in_files(directory, clock, 16 * MIB)
+
+
+async def in_short_files(directory: Path, clock: Clock) -> Store:
+    """Every append is in a segment of its own."""
+    return await _in_files(directory, clock, 1)
+
+
+async def _in_files(directory: Path, clock: Clock, segment_bytes: int) -> Store:
+    settings = Settings(
+        max_append_bytes=MAX_APPEND_BYTES,
+        segment_bytes=segment_bytes,
+        journal_file_bytes=2 * MIB,
+    )
+    return await FileStore.at(directory, settings, runtime=ClockedRuntime(clock))
+
+
+async def in_memory(_: Path, clock: Clock) -> Store:
+    return MemoryStore(clock, max_append_bytes=MAX_APPEND_BYTES)
+
+
+async def in_memory_never_now(_: Path, clock: Clock) -> Store:
+    return NeverNow(clock, max_append_bytes=MAX_APPEND_BYTES)
+
+
+STORES: Final[dict[str, Callable[[Path, Clock], Awaitable[Store]]]] = {
+    "files": in_files,
+    "short files": in_short_files,
+    "memory": in_memory,
+    "memory, never now": in_memory_never_now,
+}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=STORES)
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> AsyncIterator[Store]:
+    """A store without streams; closed at the end, whatever the test left in it."""
+    store = await STORES[request.param](tmp_path / "data", clock)
+    yield store
+    await store.close()
