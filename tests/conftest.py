@@ -44,7 +44,7 @@ _QUICK: Final = frozenset(
 )
 """Folders whose tests drive modules of this process."""
 
-_LONG: Final[frozenset[str]] = frozenset()
+_LONG: Final = frozenset({"filestore/engine/test_lifetimes.py"})
 """Files among these, and beside them, that take more than some seconds all the same: measured."""
 
 

@@ -82,7 +82,7 @@ async def test_a_failed_append_leaves_no_trace_in_etags(
     await engine.close()
 
 
-def _fail(_records: object) -> int:
+def _fail(_journal: Journal, _records: object) -> int:
     raise OSError(errno.EIO, "refused")
 
 

@@ -244,6 +244,7 @@ async def test_an_expired_source_is_missing_not_gone_once_its_forks_are(
 # -- chains --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_chain_of_a_thousand_goes_with_its_end(engine: FileStore, data: Path) -> None:
     paths = await chain(engine, 1000)
     await engine.delete(parse_path_text(paths[-1]))
