@@ -1,6 +1,15 @@
 """How Sphinx builds the documentation; scripts/docs runs it."""
 
+from __future__ import annotations
+
 from importlib import metadata
+from typing import TYPE_CHECKING
+
+from durable_streams.model.setting import settings_of
+from durable_streams.settings import HttpSettings, Settings
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "Durable Streams server"
 author = "the authors of durable-streams-server"
@@ -21,3 +30,20 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 html_copy_source = False
 html_show_copyright = False
+
+
+def _describe_setting(
+    _app: Sphinx, what: str, name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """What is known of a setting is its documentation."""
+    module, _, attribute = name.rpartition(".")
+    for kind in (Settings, HttpSettings):
+        if what == "attribute" and module.endswith(f".{kind.__name__}"):
+            for setting in settings_of(kind):
+                if setting.name == attribute:
+                    lines[:] = [setting.described]
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.connect("autodoc-process-docstring", _describe_setting)

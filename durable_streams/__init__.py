@@ -2,21 +2,15 @@
 
 A server (``python -m durable_streams serve``), a part of your aiohttp application (:func:`mount`)
 and a library (:func:`open`), all on the same engine and the same data directory.
+
+Importing this is cheap, and possible on every system: what works with files or serves HTTP is
+imported when one of its names is first asked for.  Where it cannot run that is an ``ImportError``
+that says so.
 """
 
-import durable_streams.platforms  # noqa: F401 - first: where it cannot run it says so
-from durable_streams.http import mount
-from durable_streams.library import (
-    BEGINNING,
-    NOW,
-    AppendResult,
-    MessagesResult,
-    Metadata,
-    ReadResult,
-    Streams,
-    open_streams,
-)
-from durable_streams.messages import Message
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from durable_streams.model.commands import ProducerClaim
 from durable_streams.model.errors import (
     Conflict,
@@ -59,9 +53,23 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.offsets import Offset
 from durable_streams.settings import Durability, HttpSettings, Settings
-from durable_streams.tail import Tail
 
-open = open_streams  # noqa: A001 - read as durable_streams.open, like os.open
+if TYPE_CHECKING:
+    from durable_streams.http.mounting import mount
+    from durable_streams.library import (
+        BEGINNING,
+        NOW,
+        AppendResult,
+        MessagesResult,
+        Metadata,
+        ReadResult,
+        Streams,
+        open_streams,
+    )
+    from durable_streams.messages import Message
+    from durable_streams.tail import Tail
+
+    open = open_streams  # noqa: A001 - read as durable_streams.open, like os.open
 
 __all__ = [
     "BEGINNING",
@@ -119,3 +127,34 @@ __all__ = [
     "open",
     "open_streams",
 ]
+
+_LATER: Final = {
+    "BEGINNING": "library",
+    "NOW": "library",
+    "AppendResult": "library",
+    "Message": "messages",
+    "MessagesResult": "library",
+    "Metadata": "library",
+    "ReadResult": "library",
+    "Streams": "library",
+    "Tail": "tail",
+    "mount": "http.mounting",
+    "open": "library",
+    "open_streams": "library",
+}
+"""Names that are imported when they are asked for, and from where."""
+
+if not TYPE_CHECKING:  # a checker knows all names, and would take any other for one of them
+
+    def __getattr__(name: str) -> object:
+        """Import a name that is asked for for the first time."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = import_module(f"{__name__}.{_LATER[name]}")
+        value = getattr(module, "open_streams" if name == "open" else name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

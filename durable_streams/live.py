@@ -45,7 +45,9 @@ log = logging.getLogger("durable_streams")
 class Deliveries:
     """What is due to the readers of all streams."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_queued: int = MAX_QUEUED) -> None:
+        """``max_queued``: see ``MAX_QUEUED``."""
+        self.max_queued = max_queued
         self._loop = loop
         self._due: deque[Audience] = deque()
         self._left = _TURN
@@ -132,12 +134,13 @@ class Audience:
         """Hand a publication to everybody who is here now."""
         if not self.subscribers:
             return
-        assert self._deliveries is not None
-        if len(self._queue) >= MAX_QUEUED or self._deliveries.queued_bytes >= MAX_QUEUED_BYTES:
+        deliveries = self._deliveries
+        assert deliveries is not None
+        if len(self._queue) >= deliveries.max_queued or deliveries.queued_bytes >= MAX_QUEUED_BYTES:
             self._dismiss(None)
             return
         self._queue.append((publication, list(self.subscribers)))
-        self._deliveries.queued_bytes += len(publication.data)
+        deliveries.queued_bytes += len(publication.data)
         self._begin()
 
     def end(self, reason: StreamError) -> None:

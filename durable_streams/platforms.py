@@ -1,14 +1,13 @@
-"""Where this cannot run: said in one sentence, before anything is imported that is not there.
+"""Where no files can be served: said in one sentence, before what is not there is imported.
 
-Importing this module is the check.  It ends with :class:`ImportError`; if we are the program that
-was started, with a line on stderr and the exit status of what cannot start.
+All that works with files is imported through ``filestore``, which checks first; so a program that
+only asks for ``durable_streams.open`` or ``mount`` is told, and one that uses none of it is not.
 """
 
 from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
-from pathlib import PurePath
 from typing import Final
 
 _NEEDED: Final = {
@@ -17,7 +16,9 @@ _NEEDED: Final = {
 }
 """Modules of Python that some systems have not, and what they are for."""
 
-_EXIT_NO_START: Final = 2
+
+class CannotRunHere(ImportError):
+    """This system has not what it takes; the text says what it is, and what to use."""
 
 
 def problem() -> str | None:
@@ -32,16 +33,8 @@ def problem() -> str | None:
     )
 
 
-def _is_program() -> bool:
-    """Whether ``durable-streams`` was started, or ``python -m durable_streams``."""
-    return PurePath(sys.argv[0]).stem == "durable-streams" or (
-        sys.argv[0] == "-m" and "durable_streams" in sys.orig_argv
-    )
-
-
-_problem: Final = problem()
-if _problem is not None:
-    if _is_program():
-        sys.stderr.write(f"durable-streams: error: {_problem}\n")
-        raise SystemExit(_EXIT_NO_START)
-    raise ImportError(_problem)
+def check() -> None:
+    """Raise :class:`CannotRunHere` if this system will not do."""
+    found = problem()
+    if found is not None:
+        raise CannotRunHere(found)

@@ -1,17 +1,21 @@
-"""All settings, built once and passed down; nothing in the package reads the environment."""
+"""All settings, built once and passed down.
+
+Each is stated here and nowhere else (``model/setting`` says what is made of that).  The library
+reads no environment: ``serve`` does, see ``process/options``.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from durable_streams.model.setting import check, setting
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+
+MAX_PORT: Final = 65_535
 
 
 class Durability(Enum):
@@ -31,172 +35,248 @@ def least_journal_file_bytes(max_append_bytes: int) -> int:
     return 2 * max_append_bytes + MIB
 
 
-_MAY_BE_INFINITE: Final = frozenset({"held_up_s"})
-
-
-def _check(settings: DataclassInstance) -> None:
-    """Refuse values of another type than a setting's own, which is that of its default.
-
-    An ``int`` does for seconds, and the text of a :class:`Durability` for one, as whoever reads
-    them from the environment has it.
-    """
-    for field in fields(settings):
-        value: Any = getattr(settings, field.name)
-        default: Any = field.default
-        wanted = type(default)
-        if wanted is Durability and isinstance(value, str):
-            object.__setattr__(settings, field.name, _durability(value))
-        elif wanted is float and type(value) in (int, float):
-            is_time = math.isfinite(value) or (value == math.inf and field.name in _MAY_BE_INFINITE)
-            if not (is_time and value >= 0):
-                raise ValueError(f"{field.name} must be a number of seconds, not {value}")
-        elif type(value) is not wanted:
-            raise TypeError(
-                f"{field.name} must be {wanted.__name__}, not {type(value).__name__} ({value!r})"
-            )
-        elif wanted is int and value < 0:
-            raise ValueError(f"{field.name} must not be negative, as {value} is")
-
-
-def _durability(text: str) -> Durability:
-    try:
-        return Durability(text)
-    except ValueError:
-        names = ", ".join(repr(mode.value) for mode in Durability)
-        raise ValueError(f"durability must be one of {names}, not {text!r}") from None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Settings of the engine (the HTTP server has its own, :class:`HttpSettings`).
 
-    Names end in the unit: ``_bytes``, or ``_s`` for seconds.  A value below a limit named here
+    Names end in the unit: ``_bytes``, or ``_s`` for seconds.  A value out of the bounds named here
     raises ``ValueError``, one of another type ``TypeError``.
     """
 
-    durability: Durability = Durability.FSYNC
-    """What an acknowledgement means; its text (``"fsync"``) does as well."""
-
-    sync_interval_s: float = 1.0
-    """Between two syncs of the journal, in the mode ``INTERVAL`` only; looked at every 0.5 s."""
-
-    max_append_bytes: int = 16 * MIB
-    """The largest body of one append or create, at least 1; a larger one: ``PayloadTooLarge``."""
-
-    segment_bytes: int = 16 * MIB
-    """Size, at least 1, of a segment file; it is larger only if one append is."""
-
-    index_bytes: int = 4 * MIB
-    """Size, at least 1, of an index that ends its segment; producers may make it larger."""
-
-    max_read_bytes: int = 4 * MIB
-    """The most that one read returns; an append that is larger is returned whole."""
-
-    journal_file_bytes: int = 64 * MIB
-    """Size of each journal file, at least twice ``max_append_bytes`` plus 1 MiB."""
-
-    journal_files: int = 4
-    """The most journal files there are, at least 2; when all are full, writes are held up until
-    one is free."""
-
-    max_open_streams: int = 100_000
-    """Streams kept open in memory though nobody uses them; fewer if they have many producers."""
-
-    max_open_files: int = 8_192
-    """Descriptors kept open for streams' files, half of them for reading, half for writing; at most
-    a fifth of the process's limit (its soft one, which is not raised: ``serve`` does that)."""
-
-    reserve_bytes: int = 64 * MIB
-    """Room on the disk, beside what is on its way to the files, below which only deletions are
-    taken; never more than a sixteenth of the volume."""
-
-    max_lag_s: float = 0.25
-    """How long the streams' files may lag behind the journal before new writes are held up."""
-
-    held_up_s: float = 5.0
-    """How long a write that is held up waits while nothing moves, neither to the journal nor to the
-    streams' files; then ``Overloaded``.  While anything moves it waits for its turn.  ``math.inf``:
-    it waits for its turn, however long that takes."""
-
-    reclaim_delay_s: float = 3600.0
-    """From a start, or a jump of the clock, until the files of expired streams may be removed."""
-
-    reclaim_interval_s: float = 3600.0
-    """Between two searches for expired streams whose files can be removed."""
+    durability: Durability = setting(
+        Durability.FSYNC,
+        help="what an acknowledgement means",
+        more="Its text (``'fsync'``) does as well.",
+        flag=True,
+    )
+    sync_interval_s: float = setting(
+        1.0,
+        help="time between two syncs of the journal, with ``interval`` only",
+        more="Looked at every 0.5 s.",
+    )
+    max_append_bytes: int = setting(
+        16 * MIB,
+        least=1,
+        help="largest body of one append or create; a larger one is answered 413",
+        more="In programs: ``PayloadTooLarge``.",
+        flag=True,
+    )
+    segment_bytes: int = setting(
+        16 * MIB,
+        least=1,
+        help="size at which a stream begins its next segment file",
+        more="A segment is larger only if one append is.",
+        flag=True,
+    )
+    index_bytes: int = setting(
+        4 * MIB,
+        least=1,
+        help="size of an index at which its segment ends, too",
+        more="Producers may make an index larger.",
+    )
+    max_read_bytes: int = setting(
+        4 * MIB,
+        help="the most that one read returns",
+        more="An append that is larger is returned whole.",
+    )
+    journal_file_bytes: int = setting(
+        64 * MIB,
+        help="size of each journal file, at least twice ``max_append_bytes`` plus 1 MiB",
+        more="``serve`` takes so much if the setting is not given.",
+    )
+    journal_files: int = setting(
+        4,
+        least=2,
+        help="the most journal files there are",
+        more="When all are full, writes are held up until one is free.",
+    )
+    max_open_streams: int = setting(
+        100_000,
+        help="streams kept open in memory though nobody uses them",
+        more="Fewer if they have many producers.",
+    )
+    max_open_files: int = setting(
+        8_192,
+        help="descriptors kept open for streams' files, half for reading and half for writing",
+        more="At most a fifth of the process's limit (its soft one, which is not raised: ``serve`` "
+        "does that).",
+    )
+    reserve_bytes: int = setting(
+        64 * MIB,
+        help="room on the disk below which only deletions are taken; at most 1/16 of the volume",
+        more="What is on its way to the files counts as taken.",
+        flag=True,
+    )
+    max_lag_s: float = setting(
+        0.25,
+        help="how long streams' files may lag behind the journal before new writes are held up",
+    )
+    held_up_s: float = setting(
+        5.0,
+        infinite=True,
+        help="how long a write that is held up waits while nothing moves, neither to the journal "
+        "nor to the streams' files",
+        more="Then it is ``Overloaded``, 503.  While anything moves it waits for its turn.  "
+        "``math.inf``: it waits for its turn, however long that takes.",
+    )
+    reclaim_delay_s: float = setting(
+        3600.0,
+        help="time from a start, or a jump of the clock, until the files of expired streams may be "
+        "removed",
+    )
+    reclaim_interval_s: float = setting(
+        3600.0,
+        help="time between two searches for expired streams whose files can be removed",
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with an error that says what can."""
-        _check(self)
+        check(self)
         least = least_journal_file_bytes(self.max_append_bytes)
         if self.journal_file_bytes < least:
             raise ValueError(
-                f"a journal file has to hold the largest append twice: at least {least} bytes, "
-                f"not {self.journal_file_bytes}"
+                "journal_file_bytes: a journal file has to hold the largest append twice: at "
+                f"least {least} bytes, not {self.journal_file_bytes}"
             )
-        if min(self.max_append_bytes, self.segment_bytes, self.index_bytes) < 1:
-            raise ValueError("sizes have to be positive")
-        if self.journal_files < 2:
-            raise ValueError("the journal needs at least 2 files")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
     """Settings of the HTTP layer.
 
-    Names end in the unit: ``_bytes``, or ``_s`` for seconds.  Those marked *server only* mean
+    Names end in the unit: ``_bytes``, or ``_s`` for seconds.  A value out of the bounds named here
+    raises ``ValueError``, one of another type ``TypeError``.  Those marked *server only* mean
     nothing to ``mount``: there they are up to the application.
     """
 
-    prefix: str = "/v1/stream"
-    """URL path below which the streams are."""
-
-    long_poll_timeout_s: float = 30.0
-    """How long a long-poll waits for data before it is answered 204."""
-
-    sse_lifetime_s: float = 60.0
-    """After which an event stream is ended, to be reopened; a random 0 to 10 % earlier."""
-
-    sse_keepalive_s: float = 15.0
-    """Silence in an event stream after which a comment is sent; a random 0 to 10 % earlier."""
-
-    stall_timeout_s: float = 30.0
-    """How long a client may take nothing of an answer before its connection is cut off."""
-
-    body_timeout_s: float = 30.0
-    """How long a request body may take, and 1 s more for each 16 KiB of it; then 408."""
-
-    head_timeout_s: float = 30.0
-    """How long the head of a request may take, from its first byte on; then 408 (server only)."""
-
-    keepalive_timeout_s: float = 120.0
-    """How long a connection may be idle between two requests; longer than its proxy's (server
-    only)."""
-
-    shutdown_grace_s: float = 5.0
-    """How long requests under way may take when the server stops (server only)."""
-
-    max_connections: int = 10_000
-    """Connections served at a time; one more is answered 503 (server only).  ``serve`` takes fewer
-    if the limit of open files is low."""
-
-    max_bodies_bytes: int = 256 * MIB
-    """All request bodies in memory, without the first 64 KiB of each; what exceeds it gets 503.
-
-    At least ``Settings.max_append_bytes``, the largest body, if this is less.
-    """
-
-    private_caching: bool = False
-    """Whether answers say ``private``, which keeps them out of shared caches."""
-
-    immutable_max_age_s: int = 60
-    """How long caches may keep an answer that ends before the tail; longer if no path is reused."""
-
-    access_log: bool = False
-    """Whether every request is logged (server only)."""
-
-    fast_lane: bool = True
-    """Whether plain small requests are answered without aiohttp (server only)."""
+    prefix: str = setting(
+        "/v1/stream",
+        help="URL path below which the streams are",
+        flag=True,
+    )
+    long_poll_timeout_s: float = setting(
+        30.0,
+        above=0,
+        help="how long a long-poll waits for data before it is answered 204",
+        flag=True,
+    )
+    sse_lifetime_s: float = setting(
+        60.0,
+        above=0,
+        help="time after which an event stream is ended, to be reopened; a random 0 to 10 % "
+        "earlier",
+        flag=True,
+    )
+    sse_keepalive_s: float = setting(
+        15.0,
+        above=0,
+        help="silence in an event stream after which a comment is sent; a random 0 to 10 % earlier",
+    )
+    stall_timeout_s: float = setting(
+        30.0,
+        help="how long a client may take nothing of an answer before its connection is cut off",
+    )
+    body_timeout_s: float = setting(
+        30.0,
+        help="how long a request body may take, and 1 s more for each 16 KiB of it; then it is "
+        "answered 408",
+    )
+    head_timeout_s: float = setting(
+        30.0,
+        help="how long the head of a request may take, from its first byte on; then it is answered "
+        "408",
+        more="Server only.",
+    )
+    keepalive_timeout_s: float = setting(
+        120.0,
+        above=0,
+        help="how long a connection may be idle; a proxy in front has to close its own sooner",
+        more="Server only.",
+        flag=True,
+    )
+    shutdown_grace_s: float = setting(
+        5.0,
+        help="how long requests under way may take when the server stops",
+        more="Server only.",
+    )
+    max_connections: int = setting(
+        10_000,
+        least=1,
+        help="connections served at a time; one more is answered 503",
+        more="``serve`` takes fewer if the limit of open files is low.  Server only.",
+        flag=True,
+    )
+    max_bodies_bytes: int = setting(
+        256 * MIB,
+        least=1,
+        help="request bodies in memory at a time, at least one; what exceeds it is answered 503",
+        more="Without the first 64 KiB of each body, and at least ``max_append_bytes``, the "
+        "largest one, if this is less.",
+        flag=True,
+    )
+    private_caching: bool = setting(
+        False,
+        help="keep streams out of shared caches: answers say ``private``",
+        flag=True,
+    )
+    immutable_max_age_s: int = setting(
+        60,
+        help="how long caches may keep an answer that ends before the tail",
+        more="Longer will do if no path is used again.",
+    )
+    access_log: bool = setting(
+        False,
+        help="log a line for every request",
+        more="Server only.",
+        flag=True,
+    )
+    fast_lane: bool = setting(
+        True,
+        help="answer plain small requests without aiohttp, which is faster",
+        more="Answers are the same either way.  Server only.",
+        flag=True,
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with an error that says what can."""
-        _check(self)
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """Settings of ``serve`` alone: what the server is as a process."""
+
+    host: str = setting(
+        "127.0.0.1",
+        help="address to listen on",
+        more="A name is listened on at each of its addresses.",
+        flag=True,
+    )
+    port: int = setting(
+        4437,  # assigned by the protocol (section 13.1)
+        most=MAX_PORT,
+        help="port to listen on; 0: any free one",
+        flag=True,
+    )
+    data_dir: str = setting(
+        "data",
+        help="where streams live",
+        more="Made if it is missing.",
+        flag=True,
+    )
+    loop: str = setting(
+        "auto",
+        choices=("auto", "uvloop", "asyncio"),
+        help="event loop; auto: uvloop if it is installed",
+        flag=True,
+    )
+    log_format: str = setting(
+        "text",
+        choices=("text", "json"),
+        help="format of the lines on stderr",
+        flag=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, with an error that says what can."""
+        check(self)

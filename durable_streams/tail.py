@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import finalize
 
 from durable_streams.messages import Message, messages_of
@@ -22,7 +22,6 @@ from durable_streams.model.paths import path_text
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from durable_streams.library import Streams
     from durable_streams.messages import Messages
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
@@ -30,6 +29,14 @@ if TYPE_CHECKING:
     from durable_streams.store import Store
 
 _TAIL_WAIT_S: Final = 30.0  # then a tail looks whether it has to end for another reason
+
+
+class Opened(Protocol):
+    """What has a store open, and says so each time that it is asked: :class:`Streams`."""
+
+    @property
+    def engine(self) -> Store:
+        """The store; raises if it is not open any more, or not here."""
 
 
 class Tail(AsyncIterator[Message]):
@@ -44,7 +51,7 @@ class Tail(AsyncIterator[Message]):
     :meth:`aclose` (``contextlib.aclosing``), which does not depend on the garbage collector.
     """
 
-    def __init__(self, streams: Streams, path: StreamPath, start: Offset | Start) -> None:
+    def __init__(self, streams: Opened, path: StreamPath, start: Offset | Start) -> None:
         """It holds ``streams``: whoever follows a stream has the data directory open."""
         self._streams = streams
         self._path = path

@@ -11,6 +11,7 @@ import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
 from durable_streams.filestore.files import child_processes
+from durable_streams.filestore.tuning import Tuning
 from tests.programs import TESTED_WITH, find_program
 from tools.node import node_problem, running_in_ci
 from tools.server_process import ServerProcess
@@ -81,6 +82,12 @@ class StartServer(Protocol):
     def __call__(
         self, *options: str, data_dir: Path | None = None, open_files: int | None = None
     ) -> ServerProcess: ...
+
+
+@pytest.fixture
+def tuning() -> Tuning:
+    """How the engines of a module's fixture are tuned; a test may have a parameter instead."""
+    return Tuning()
 
 
 @pytest.fixture

@@ -132,6 +132,63 @@ def test_a_bad_value_is_quoted_and_told_what_is_wanted(flag: str, value: str, wa
     assert done.stderr.endswith(f": {wanted}\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("PORT", "tcp://10.0.0.1:4437", "is not a port: give a whole number"),
+        ("PORT", "", "is empty: give it a value, or unset it"),
+        ("DURABILITY", "maybe", "give fsync, interval or none"),
+        ("PREFIX", "streams", "give a URL path such as /v1/stream"),
+        ("FAST_LANE", "yes", "give true or false"),
+        ("JOURNAL_FILES", "1", "give a whole number from 2 on"),
+    ],
+)
+def test_a_bad_value_in_the_environment_is_refused_by_its_name_and_nothing_touched(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: str
+) -> None:
+    monkeypatch.setenv(f"DURABLE_STREAMS_{name}", value)
+    done = run("serve", "--data-dir", str(data_dir), "--port", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"durable-streams: error: DURABLE_STREAMS_{name}")
+    assert wanted in line
+    assert not data_dir.exists()
+
+
+def test_sizes_that_do_not_go_together_are_one_line_on_stderr_and_nothing_touched(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DURABLE_STREAMS_JOURNAL_FILE_BYTES", "1")
+    done = run("serve", "--data-dir", str(data_dir), "--port", "0")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "journal_file_bytes" in line
+    assert not data_dir.exists()
+
+
+def test_the_environment_says_what_no_flag_does(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DURABLE_STREAMS_PORT", "1")  # a flag says another
+    monkeypatch.setenv("DURABLE_STREAMS_PREFIX", "/s")
+    monkeypatch.setenv("DURABLE_STREAMS_MAX_APPEND_BYTES", "3")
+    monkeypatch.setenv("DURABLE_STREAMS_PREFFIX", "/t")
+    server = start_server("--durability", "none")
+    assert request("PUT", f"{server.base_url}/s/a", b"one")[0] == 201
+    assert request("POST", f"{server.base_url}/s/a", b"four")[0] == 413
+    assert server.announcement.endswith(", durability none\n")
+    assert "DURABLE_STREAMS_PREFFIX in the environment is no setting" in server.stderr
+    assert "is it DURABLE_STREAMS_PREFIX that was meant?" in server.stderr
+
+
+def test_other_verbs_do_not_read_the_environment(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DURABLE_STREAMS_PORT", "x")
+    done = run("verify", str(data_dir))
+    assert "DURABLE_STREAMS" not in done.stderr
+
+
 def test_a_taken_port_is_one_line_on_stderr_exit_2_and_nothing_touched(data_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -32,6 +32,7 @@ from durable_streams.maintenance.verify import verify
 from durable_streams.wire import replies
 from tests.documents import SERVER, blocks_of, is_cell
 from tests.programs import free_port
+from tools import settings_tables
 from tools.node import running_in_ci
 from tools.server_process import ROOT, ServerProcess
 
@@ -318,6 +319,11 @@ def test_every_status_of_a_success_is_in_the_table_of_methods_and_no_other() -> 
     table = text[text.index("* - Method") : text.index("\nCreate\n")]
     told = {int(status) for status in re.findall(r"\b[1-5]\d\d\b", table)}
     assert told == statuses_of_replies() == {200, 201, 204, 304}
+
+
+def test_the_tables_of_settings_say_what_the_settings_are() -> None:
+    """``python -m tools.settings_tables`` renews them."""
+    assert settings_tables.in_document() == settings_tables.tables()
 
 
 def test_each_cause_of_a_failing_disk_has_its_tests() -> None:

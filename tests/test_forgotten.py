@@ -12,6 +12,7 @@ import pytest
 import durable_streams
 from durable_streams import DataDirectoryInUse, NotOpen, Streams
 from durable_streams.filestore.runtime import forgotten
+from durable_streams.filestore.tuning import Tuning
 from tools.cancelling import all_gone, our_threads, tasks
 from tools.descriptors import open_now
 
@@ -229,12 +230,9 @@ async def test_a_child_lets_nothing_go(tmp_path: Path, monkeypatch: pytest.Monke
         await works(tmp_path)
 
 
-def test_what_never_lets_go_is_waited_for_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_never_lets_go_is_waited_for_once(tmp_path: Path) -> None:
     """As when the loop stops that was to close it."""
-    monkeypatch.setattr(forgotten, "PATIENCE_S", 0.01)
     left = forgotten.leaving()
-    forgotten.let_go(tmp_path)
+    forgotten.let_go(tmp_path, Tuning(let_go_s=0.01))
     assert left not in forgotten._leaving
     left.set_result(None)

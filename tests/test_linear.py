@@ -70,7 +70,7 @@ PATTERNS: Final = patterns()
 OF_OUR_OWN_LINES: Final = {
     # It goes back from the end of a line to the one place in it where "chain": can be, as quotes in
     # a client's text are escaped; and no line that it begins with is longer than such texts, 3 KiB.
-    "durable_streams.filestore.files.index_files._LINES",
+    "durable_streams.filestore.format.index_lines._STATED",
 }
 """Patterns that read what the server itself wrote, and why these are linear all the same."""
 

@@ -1,4 +1,7 @@
-"""Systems on which this does not run say so; they are played, by hiding what they have not."""
+"""Where no files can be served it is said, and nothing else is missed.
+
+Such systems are played, by hiding what they have not.
+"""
 
 from __future__ import annotations
 
@@ -60,18 +63,27 @@ def test_the_program_says_in_one_line_what_is_missing_and_what_to_use(
 
 
 @pytest.mark.parametrize("hidden", ["fcntl", "resource"])
-def test_a_program_that_imports_it_gets_an_import_error_that_says_so(
-    tmp_path: Path, hidden: str
+@pytest.mark.parametrize("name", ["open", "Streams", "mount"])
+def test_a_program_that_asks_for_what_works_with_files_gets_an_import_error_that_says_so(
+    tmp_path: Path, hidden: str, name: str
 ) -> None:
-    code = "try: import durable_streams\nexcept ImportError as error: print(error)"
+    code = f"try: from durable_streams import {name}\nexcept ImportError as error: print(error)"
     ended = run(tmp_path, sys.executable, "-c", code, platform="emscripten", hidden=(hidden,))
     assert ended.stderr == ""
     assert f"Python on emscripten has no {hidden} (" in ended.stdout
     assert "WSL 2" in ended.stdout
 
 
+def test_what_needs_no_files_is_there_all_the_same(tmp_path: Path) -> None:
+    code = "from durable_streams import Offset, ProducerClaim, StreamNotFound, Tail; print('here')"
+    hidden = ("fcntl", "resource")
+    ended = run(tmp_path, sys.executable, "-c", code, platform="emscripten", hidden=hidden)
+    assert (ended.stderr, ended.stdout) == ("", "here\n")
+
+
 def test_here_it_runs() -> None:
     assert platforms.problem() is None
+    platforms.check()
 
 
 def test_all_that_some_systems_have_not_is_looked_for() -> None:

@@ -1,17 +1,21 @@
-"""Settings: what is of another type, or cannot work, is refused by name."""
+"""Settings: each is stated once; what is of another type, or cannot work, is refused by name."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from durable_streams import Durability, HttpSettings, Settings
+from durable_streams.model.setting import Setting, settings_of
+from durable_streams.settings import ProcessSettings
 
-BOTH = (Settings, HttpSettings)
-ALL = [(kind, field.name) for kind in BOTH for field in fields(kind)]
+Kind = type[Settings | HttpSettings | ProcessSettings]
+KINDS: tuple[Kind, ...] = (Settings, HttpSettings, ProcessSettings)
+ALL = [
+    pytest.param(kind, setting, id=setting.name) for kind in KINDS for setting in settings_of(kind)
+]
 WRONG: dict[type, list[Any]] = {
     int: ["1", 1.5, None, True, b"1"],
     float: ["1", None, True, 1j],
@@ -21,26 +25,58 @@ WRONG: dict[type, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "name"), ALL)
-def test_a_setting_of_another_type_is_refused_by_name(
-    kind: type[Settings | HttpSettings], name: str
-) -> None:
-    for value in WRONG[type(getattr(kind(), name))]:
-        with pytest.raises(TypeError, match=name):
-            kind(**{name: value})
+@pytest.mark.parametrize(("kind", "setting"), ALL)
+def test_a_setting_of_another_type_is_refused_by_name(kind: Kind, setting: Setting) -> None:
+    for value in WRONG[setting.kind]:
+        with pytest.raises(TypeError, match=setting.name):
+            kind(**{setting.name: value})
 
 
-@pytest.mark.parametrize(("kind", "name"), ALL)
-def test_a_number_that_cannot_be_is_refused_by_name(
-    kind: type[Settings | HttpSettings], name: str
+@pytest.mark.parametrize(("kind", "setting"), ALL)
+def test_a_number_out_of_its_bounds_is_refused_by_name(kind: Kind, setting: Setting) -> None:
+    impossible: dict[type, list[Any]] = {
+        int: [setting.least - 1, -(10**30)],
+        float: [-1.0, -1, math.nan, -math.inf],
+    }
+    values = impossible.get(setting.kind, [])
+    if setting.above is not None:
+        values.append(setting.above)
+    if setting.most is not None:
+        values.append(setting.most + 1)
+    if setting.kind is float and not setting.infinite:
+        values.append(math.inf)
+    for value in values:
+        with pytest.raises(ValueError, match=rf"{setting.name} must be .* not "):
+            kind(**{setting.name: value})
+
+
+@pytest.mark.parametrize(("kind", "setting"), ALL)
+def test_the_default_and_what_is_at_a_bound_will_do(kind: Kind, setting: Setting) -> None:
+    values = [setting.default]
+    if setting.kind is int and setting.name != "journal_file_bytes":  # which others bound as well
+        values.append(setting.least)
+    if setting.most is not None:
+        values.append(setting.most)
+    for value in values:
+        assert getattr(kind(**{setting.name: value}), setting.name) == value
+
+
+def test_names_are_those_of_one_setting_and_say_the_unit() -> None:
+    every = [setting for kind in KINDS for setting in settings_of(kind)]
+    assert len({setting.name for setting in every}) == len(every)
+    assert len({setting.flag for setting in every}) == len(every)
+    assert all(setting.name.endswith("_s") for setting in every if setting.kind is float)
+    assert all(setting.kind is int for setting in every if setting.name.endswith("_bytes"))
+
+
+@pytest.mark.parametrize(("kind", "setting"), ALL)
+def test_what_is_said_of_a_setting_can_stand_in_help_and_in_the_documentation(
+    kind: Kind, setting: Setting
 ) -> None:
-    default = getattr(kind(), name)
-    impossible: dict[type, list[Any]] = {int: [-1], float: [-1.0, -1, math.nan, math.inf]}
-    for value in impossible.get(type(default), []):
-        if (name, value) == ("held_up_s", math.inf):
-            continue
-        with pytest.raises(ValueError, match=r"must"):
-            kind(**{name: value})
+    assert setting.help
+    assert not setting.help.endswith(".")
+    assert not setting.help[0].isupper() or setting.help.startswith("URL"), kind
+    assert not setting.more or setting.more.endswith(".")
 
 
 @pytest.mark.parametrize("mode", Durability)
@@ -51,6 +87,18 @@ def test_the_text_of_a_mode_is_the_mode(mode: Durability) -> None:
 def test_an_unknown_mode_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'fsync', 'interval', 'none', not 'FSYNC'"):
         Settings(durability="FSYNC")  # type: ignore[arg-type]
+
+
+def test_an_unknown_event_loop_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"loop must be one of 'auto', 'uvloop', 'asyncio'"):
+        ProcessSettings(loop="trio")
+
+
+def test_a_journal_file_holds_the_largest_append_twice() -> None:
+    with pytest.raises(ValueError, match="journal_file_bytes"):
+        Settings(max_append_bytes=100, journal_file_bytes=1 << 20)
+    least = (1 << 20) + 200
+    assert Settings(max_append_bytes=100, journal_file_bytes=least).journal_file_bytes == least
 
 
 def test_writes_may_be_held_up_for_as_long_as_it_takes() -> None:

@@ -28,6 +28,9 @@ TIME: Final = re.compile(
 
 INSIDE: Final = re.compile(r"\._cor[e]\b")
 
+PATCHED: Final = re.compile(r"setattr\(\s*(?!ctypes)[^)]*?[.\"]_?[A-Z][A-Z0-9_]+\"")
+"""A constant of a module, in a test that replaces it."""
+
 BEGINS: Final = frozenset(
     {"create_task", "ensure_future", "to_thread", "Thread", "Timer", "ThreadPoolExecutor"}
 )
@@ -90,6 +93,13 @@ def test_every_module_of_the_package_and_the_tools_says_what_it_is_for(path: Pat
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
+@pytest.mark.parametrize("path", PACKAGE, ids=name)
+def test_no_module_imports_the_root_of_the_package(path: Path) -> None:
+    """Which knows the others, so that would be a circle: a module is imported from its own home."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.ImportFrom) and node.module == "durable_streams")
+
+
 def test_the_supervisor_begins_all_that_lasts() -> None:
     found = {
         (path.name, function.name)
@@ -112,6 +122,13 @@ def test_nothing_is_marked_as_unfinished(path: Path) -> None:
 def test_tests_look_into_an_engine_in_one_place() -> None:
     """``tools/inside``: what is inside changes, and they should not."""
     assert [name(path) for path in TESTS if INSIDE.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize("path", TOOLS + TESTS, ids=name)
+def test_no_test_replaces_a_constant(path: Path) -> None:
+    """What a test needs otherwise is a setting, or an argument."""
+    found = PATCHED.search(path.read_text())
+    assert found is None, found
 
 
 def test_no_two_test_files_have_the_same_name() -> None:

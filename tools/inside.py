@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.runtime.supervisor import WorkerName
     from durable_streams.filestore.store import FileStore
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.live import Deliveries
     from durable_streams.model.errors import StreamError
     from durable_streams.model.paths import StreamPath
 
@@ -55,6 +56,11 @@ def catalog(engine: FileStore) -> Catalog:
 def reader(engine: FileStore) -> Reader:
     """What reads files."""
     return engine._core.reader
+
+
+def deliveries_of(engine: FileStore) -> Deliveries:
+    """What is due to live readers."""
+    return engine._core.deliveries
 
 
 def worker_of(engine: FileStore, name: WorkerName) -> Worker:
@@ -106,7 +112,7 @@ async def checkpoint(engine: FileStore) -> None:
 
 def freed_up_to(engine: FileStore) -> int:
     """The last batch that the journal need not keep."""
-    return engine._core.pipeline.journal.checkpoint
+    return engine._core.pipeline.journal.checkpointed
 
 
 def batches(engine: FileStore) -> int:

@@ -20,7 +20,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from durable_streams.filestore.files.aside import cut, move_aside
@@ -34,6 +34,7 @@ from durable_streams.filestore.runtime.closing import retrieve
 from durable_streams.filestore.runtime.machine import call_after_reading
 from durable_streams.filestore.streams.life import RULES, Found, Life
 from durable_streams.filestore.streams.stream import STREAM_BYTES, Stream
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
 from durable_streams.model.paths import path_text
 
@@ -45,13 +46,6 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.stream_files import LoadedStream
     from durable_streams.filestore.pipeline.outages import Outages
     from durable_streams.model.paths import StreamPath
-
-MOST_VERIFIED: Final = 50_000
-"""Streams remembered as verified, by 64 bits of their path each; those opened last, in about 7 MB.
-
-Any other one is verified once more when it is opened again before all are.  Then what was damaged
-since it was verified first is cut off, and kept aside, where it would have been called damage.
-"""
 
 log = logging.getLogger("durable_streams.filestore")
 
@@ -74,12 +68,14 @@ class Catalog:
         *,
         outages: Outages,
         verify: bool,
+        tuning: Tuning = Tuning(),
     ) -> None:
         """``max_open``: streams without much beside their bytes, see :attr:`Stream.cost_bytes`."""
         self.leaving: Callable[[Stream], None] = lambda _: None
         self.mortal_came: Callable[[Stream], None] = lambda _: None
         self.outages = outages
         self.verifying = verify
+        self._most_verified = tuning.most_verified
         self._verified: OrderedDict[int, None] = OrderedDict()
         self._directory = directory
         self._executor = executor
@@ -308,7 +304,7 @@ class Catalog:
         """Remember a verified stream, in the place of another if they are many."""
         self._verified[hash(path)] = None
         self._verified.move_to_end(hash(path))
-        if len(self._verified) > MOST_VERIFIED:
+        if len(self._verified) > self._most_verified:
             self._verified.popitem(last=False)
 
     def end_verifying(self) -> None:

@@ -12,7 +12,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
-from durable_streams import descriptors
+from durable_streams.descriptors import share
 from durable_streams.filestore.catalog import Catalog
 from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.pipeline.ticks import Ticks
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.runtime.closing import Step
     from durable_streams.filestore.runtime.machine import Runtime
     from durable_streams.filestore.runtime.supervisor import Supervisor
+    from durable_streams.filestore.tuning import Tuning
     from durable_streams.settings import Settings
 
 _T = TypeVar("_T")
@@ -52,6 +53,7 @@ class Core:
         supervisor: Supervisor,
         journal: Journal,
         *,
+        tuning: Tuning,
         verify: bool,
         outages: Mapping[StreamKey, Kept],
     ) -> None:
@@ -64,13 +66,14 @@ class Core:
         loop_copies.protect(self.loop)
         self.directory = directory
         self.settings = settings
+        self.tuning = tuning
         self.runtime = runtime
         self.supervisor = supervisor
         self.executor = supervisor.executor
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
         self.deliveries = Deliveries(self.loop)
-        available = descriptors.share(settings.max_open_files)
+        available = share(settings.max_open_files)
         self.pipeline = Pipeline(
             directory,
             journal,
@@ -79,6 +82,7 @@ class Core:
             supervisor,
             max_files=available.files // 2,
             verify=verify,
+            tuning=tuning,
         )
         self.admission, self.health = self.pipeline.admission, self.pipeline.health
         self.catalog = Catalog(
@@ -88,12 +92,13 @@ class Core:
             self.now_ms,
             outages=self.pipeline.outages,
             verify=verify,
+            tuning=tuning,
         )
-        self.reader = Reader(directory, self.executor, settings.max_read_bytes, available)
+        self.reader = Reader(directory, self.executor, settings.max_read_bytes, available, tuning)
         self._held = ExitStack()  # each is let go once, whatever became of the one before
         self._held.callback(directory.close)
         self._held.callback(self.reader.close)
-        ticks = Ticks(self.pipeline, self.clock, settings)
+        ticks = Ticks(self.pipeline, self.clock, settings, tuning.tick_s)
         self._ticking = supervisor.watch("ticks", ticks.run())
         self.pipeline.begin(outages)
 

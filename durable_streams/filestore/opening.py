@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durable_streams import descriptors
+from durable_streams.descriptors import share
 from durable_streams.filestore.files.directory import FULL, DataDirectory
 from durable_streams.filestore.files.journal import Journal, SyncFailed
 from durable_streams.filestore.files.recovery import Recovery, recover
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.filestore.files.disk import Disk
+    from durable_streams.filestore.tuning import Tuning
     from durable_streams.settings import Settings
 
     Opened = tuple[DataDirectory, Journal, Recovery]
 
 
-def open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
+def open_files(disk: Disk, data_dir: Path, settings: Settings, tuning: Tuning) -> Opened:
     """Lock, recover, and begin the journal; blocks.
 
     What this process has open and nobody can close any more gives way.
     """
     with suppress(DataDirectoryInUse):
         return _open_files(disk, data_dir, settings)
-    forgotten.let_go(data_dir)
+    forgotten.let_go(data_dir, tuning)
     return _open_files(disk, data_dir, settings)
 
 
@@ -40,7 +41,7 @@ def _open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
         in_sync = settings.durability is Durability.FSYNC
         recovery = recover(
             directory,
-            descriptors.share(settings.max_open_files).files // 2,
+            share(settings.max_open_files).files // 2,
             max_journal_files=settings.journal_files if in_sync else 0,
         )
         if not in_sync:
@@ -89,7 +90,7 @@ def _journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -
         max_files=settings.journal_files,
         generation=recovery.generation,
         number=recovery.last,
-        applied=recovery.applied,
+        checkpointed=recovery.checkpointed,
         sync=settings.durability is Durability.FSYNC,
         kept=[record for kept in recovery.kept.values() for record in kept.records],
     )

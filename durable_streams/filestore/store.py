@@ -23,6 +23,7 @@ from durable_streams.filestore.runtime.supervisor import Supervisor
 from durable_streams.filestore.streams.life import LIVE
 from durable_streams.filestore.streams.payloads import LARGE_BODY
 from durable_streams.filestore.streams.stream import Stream, own
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.filestore.verbs.access import Access
 from durable_streams.filestore.verbs.appends import Appends
 from durable_streams.filestore.verbs.births import Births
@@ -97,11 +98,12 @@ class FileStore:
         settings: Settings,
         disk: Disk | None = None,
         runtime: Runtime | None = None,
+        tuning: Tuning = Tuning(),
     ) -> FileStore:
         """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
         runtime = runtime or Runtime()
         supervisor = Supervisor(runtime)
-        opening = supervisor.executor.submit(open_files, disk or Disk(), data_dir, settings)
+        opening = supervisor.executor.submit(open_files, disk or Disk(), data_dir, settings, tuning)
         try:
             directory, journal, recovery = await asyncio.wrap_future(opening)
             core = Core(
@@ -110,6 +112,7 @@ class FileStore:
                 runtime,
                 supervisor,
                 journal,
+                tuning=tuning,
                 verify=recovery.unsynced,
                 outages=recovery.kept,
             )

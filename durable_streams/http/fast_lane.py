@@ -49,9 +49,17 @@ _METHODS: Final = {Append: "POST", Create: "PUT", Read: "GET"}
 class FastLane:
     """What the lanes of one server's connections share."""
 
-    def __init__(self, handler: StreamsHandler, prefix: str, limits: ParserLimits) -> None:
+    def __init__(
+        self,
+        handler: StreamsHandler,
+        prefix: str,
+        limits: ParserLimits,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """``patience_s``: see ``PATIENCE_S``."""
         self.exchange = handler.exchange
         self.sender = handler.sender
+        self.patience_s = patience_s
         self.heads = Heads(prefix, handler.max_body_bytes, limits)
         self.answering: set[LaneConnection] = set()  # with a request under way
         self.finished: asyncio.Future[None] | None = None
@@ -181,7 +189,7 @@ class LaneConnection(PresenceConnection):
                 self._patience = self.loop.call_soon(self._take, lane, b"")
         elif missing:
             self._pieces = data
-            self._patience = self.loop.call_later(PATIENCE_S, self._hand_over, missing)
+            self._patience = self.loop.call_later(lane.patience_s, self._hand_over, missing)
         elif not self._answer(lane, head, data, data[end:]):
             self.pass_on(data)
 

@@ -83,7 +83,9 @@ class StreamsHandler:
         self.active.add(task)
         try:
             command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
-            principal = admitted(command, request.headers.get("Authorization", ""))
+            # More than one are a list, which is nobody's.
+            credentials = ", ".join(request.headers.getall("Authorization", ()))
+            principal = admitted(command, credentials)
             if isinstance(command, Read) and command.live is Live.SSE:
                 return await self._send_events(request, command)
             answer = await self._carry_out(request, prefix, command, principal)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from durable_streams import arguments
+import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.library import Streams, open_streams
 from durable_streams.model.errors import StreamNotFound

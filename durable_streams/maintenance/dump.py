@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.directory import absolute
 from durable_streams.filestore.files.disk import Disk
-from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
-from durable_streams.filestore.format.index import BadLine
+from durable_streams.filestore.format.index_lines import (
+    Appended,
+    Damaged,
+    Foreign,
+    Opened,
+    Torn,
+    walk,
+)
 from durable_streams.filestore.format.sidecar import BadSidecar, NewerSidecar
 from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.maintenance.findings import Checked, Finding
@@ -40,7 +45,7 @@ def dump(path: Path, *, full: bool = False, disk: Disk | None = None) -> Iterato
     if disk.is_directory(path):
         yield from _directory(disk, path, full=full)
         return
-    data = disks.read_file(disk, path)
+    data = whole_files.read_file(disk, path)
     if data is None:
         raise NotDumpable(f"there is no file {path}")
     if path.name == names.SIDECAR:
@@ -100,35 +105,34 @@ def _sidecar(data: bytes) -> Iterator[str]:
 
 
 def _index(data: bytes) -> Iterator[str]:
-    lines = data.split(b"\n")
-    torn = lines.pop()
-    chain: bytes | None = None
-    begin = 0
-    for row, text in enumerate(lines, start=1):
-        try:
-            if row == 1:
-                opening, chain = index_format.unpack_opening(text)
+    for found in walk(data):
+        match found:
+            case Opened(opening=opening) | Foreign(opening=opening):
                 yield (
                     f"segment {opening.segment}, continues {opening.continues}, "
                     f"previous {opening.previous}, {len(opening.producers)} producers"
                 )
-                continue
-            line, chain = index_format.unpack_line(text, chain or b"")
-        except BadLine as error:
-            yield f"line {row} DAMAGED: {error}"
-            yield f"  {text!r}"
-            return
-        forgot = f", forgot {list(line.forgot)}" if line.forgot else ""
-        producer = f", producer {line.producer}" if line.producer else ""
-        seq = f", stream seq {line.stream_seq!r}" if line.stream_seq is not None else ""
-        closed = ", closed" if line.closed else ""
-        yield (
-            f"line {row}: bytes {begin} to {line.end}, {line.messages} messages, "
-            f"crc32 {line.crc32}, time {line.time}{forgot}{producer}{seq}{closed}"
-        )
-        begin = line.end
-    if torn:
-        yield f"line {len(lines) + 1} TORN: {torn!r}"
+            case Appended():
+                yield _append(found)
+            case Damaged():
+                yield f"line {found.row} DAMAGED: {found.error}"
+                yield f"  {found.text!r}"
+            case Torn():
+                yield f"line {found.row} TORN: {found.text!r}"
+            case _:
+                assert_never(found)
+
+
+def _append(found: Appended) -> str:
+    line = found.line
+    forgot = f", forgot {list(line.forgot)}" if line.forgot else ""
+    producer = f", producer {line.producer}" if line.producer else ""
+    seq = f", stream seq {line.stream_seq!r}" if line.stream_seq is not None else ""
+    closed = ", closed" if line.closed else ""
+    return (
+        f"line {found.row}: bytes {found.begin} to {line.end}, {line.messages} messages, "
+        f"crc32 {line.crc32}, time {line.time}{forgot}{producer}{seq}{closed}"
+    )
 
 
 def _journal(data: bytes, *, full: bool) -> Iterator[str]:
@@ -144,7 +148,7 @@ def _journal(data: bytes, *, full: bool) -> Iterator[str]:
         records = fmt.unpack_records(batch.payload)
         yield (
             f"batch {batch.number} at byte {position}: {len(records)} records, "
-            f"synced to {batch.synced}, applied to {batch.applied}"
+            f"synced to {batch.synced}, checkpointed to {batch.checkpointed}"
         )
         yield from (f"  {_record(record, full=full)}" for record in records)
         position, number = position + batch.size_bytes, batch.number + 1

@@ -1,7 +1,7 @@
 """What the journal says about the streams' files: what a start brings to them and what not.
 
 Read after the files, and judged by the rules of ``filestore.files.recovery``: a start
-applies what no checkpoint has made durable in the files (batches behind ``applied``) and what
+applies what no checkpoint has made durable in the files (batches behind ``checkpointed``) and what
 continues them; the rest it leaves alone.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files import names
-from durable_streams.filestore.files.journal import JournalContent, read_journal
+from durable_streams.filestore.files.index_files import chain_at
+from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
 from durable_streams.filestore.files.stream_files import (
     DamagedFiles,
     NewerFiles,
-    chain_at,
     end_before,
     load_sidecar,
 )
@@ -74,7 +74,7 @@ class JournalCheck:
         self._held = [_Held(check, check.end.chain) for check in incomplete]
         self._by_key = {key: held for held in self._held for key in _keys(held.check)}
         self._deleted: set[tuple[str, str]] = set()
-        self._applied = 0
+        self._checkpointed = 0
         self.findings: list[Finding] = []
 
     def run(self) -> None:
@@ -83,7 +83,7 @@ class JournalCheck:
         try:
             for _ in read_journal(self._layout, content):
                 pass
-            self._applied = content.applied
+            self._checkpointed = content.checkpointed
             for batch in read_journal(self._layout, JournalContent()):
                 self._take_batch(batch, content)
         except OSError as error:
@@ -127,7 +127,7 @@ class JournalCheck:
             content.damage.append(f"batch {batch.number} holds no records: {error}")
             return
         for record in records:
-            waits = batch.number > self._applied
+            waits = batch.number > self._checkpointed
             self._claim(record, waits=waits)
             if waits and (held := self._by_key.get((record.path, record.id))) is not None:
                 _follow(held, record)

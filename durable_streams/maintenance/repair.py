@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.aside import cut_file
 from durable_streams.filestore.files.directory import DataDirectory, absolute
 from durable_streams.filestore.files.disk import Disk
@@ -203,5 +202,5 @@ def _apply(directory: DataDirectory, step: Repair, aside: Path) -> None:
 
 
 def _make(directory: DataDirectory, path: Path) -> None:
-    for parent in disks.make_directories(directory.disk, path, directory.root):
+    for parent in whole_files.make_directories(directory.disk, path, directory.root):
         directory.disk.sync_directory(parent)

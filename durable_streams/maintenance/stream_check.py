@@ -2,19 +2,19 @@
 
 Where ``filestore.files.stream_files`` reads as little as a server needs, this reads
 everything, by the same rules: what ends early is torn, what later files prove to have been there is
-missing, what is there and fails a checksum is damage.  It stops at the first of them, as nothing
-behind it can be told from chance.
+missing, what is there and fails a checksum is damage.  It stops at the first of them: nothing
+behind that is proved.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, assert_never
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.fork_marks import unpack_mark
 from durable_streams.filestore.files.missing import Missing, files_of, what_is_missing
+from durable_streams.filestore.files.segment_reader import SegmentReader
 from durable_streams.filestore.files.stream_files import (
     DamagedFiles,
     NewerFiles,
@@ -22,11 +22,18 @@ from durable_streams.filestore.files.stream_files import (
     lacks_sidecar,
     load_sidecar,
 )
-from durable_streams.filestore.format import index as index_format
-from durable_streams.filestore.format.index import BadLine, NewerIndex, Opening
+from durable_streams.filestore.format.index import NewerIndex
+from durable_streams.filestore.format.index_lines import (
+    Appended,
+    Damaged,
+    Foreign,
+    Opened,
+    Torn,
+    first_line,
+    lines_behind,
+)
+from durable_streams.filestore.format.proved_end import ProvedEnd
 from durable_streams.maintenance.findings import Checked, Finding, Level, refused
-from durable_streams.maintenance.proved_end import End
-from durable_streams.maintenance.segment_reader import SegmentReader
 from durable_streams.model.paths import path_text
 from durable_streams.model.tokens import parse_offset
 
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.disk import Disk
     from durable_streams.filestore.files.missing import Files
+    from durable_streams.filestore.format.index import Opening
     from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.model.paths import StreamPath
 
@@ -71,7 +79,7 @@ class StreamCheck:
         self._report = report
         self._reading = directory
         self.sidecar: Sidecar | None = None
-        self.end = End()
+        self.end = ProvedEnd()
         self.is_damaged = False
         self.incomplete: Finding | None = None
         self.missing: Missing | None = None
@@ -150,7 +158,7 @@ class StreamCheck:
         try:
             while (number, "idx") in files:
                 self._reading = self._file(number, "idx")
-                data = disks.read_file(self._disk, self._reading) or b""
+                data = whole_files.read_file(self._disk, self._reading) or b""
                 self._segment(sidecar, number, data, checked)
                 number += 1
         except _Stop as stop:
@@ -177,38 +185,49 @@ class StreamCheck:
     def _segment(self, sidecar: Sidecar, number: int, data: bytes, checked: Checked) -> None:
         """One segment and its index; raises :class:`_Stop` where the stream ends for good."""
         file = self._file(number, "idx")
-        lines = data.split(b"\n")
-        torn = lines.pop()
-        if not lines:
-            self._torn_line(file, 1, torn)
-            raise _Stop
-        self._open(sidecar, number, lines[0])
-        self.end.index_position = len(lines[0]) + 1
-        self._reading = self._file(number, "seg")
-        with SegmentReader(self._disk, self._reading) as segment:
-            for row, text in enumerate(lines[1:], start=2):
-                self._line(file, row, text, segment)
-                checked.appends += 1
+        self._open(sidecar, number, data)
+        lines = lines_behind(data[self.end.index_position :], self.end.tail)
+        torn: Torn | None = None
+        self._reading = segment_file = self._file(number, "seg")
+        with SegmentReader(self._disk, segment_file) as segment:
+            for found in lines:
+                match found:
+                    case Appended():
+                        self._append(found, segment, number)
+                        checked.appends += 1
+                    case Damaged():
+                        self._damage_of_line(file, found.row, str(found.error))
+                    case Torn():
+                        torn = found
+                    case _:
+                        assert_never(found)
             checked.data_bytes += self.end.position
             if segment.size > self.end.position:
                 extra = segment.size - self.end.position
                 place = f"byte {self.end.position}"
-                self._torn(segment.file, place, f"{extra} bytes have no index line")
-        if torn:
-            self._torn_line(file, len(lines) + 1, torn)
+                self._torn(segment_file, place, f"{extra} bytes have no index line")
+        if torn is not None:
+            self._torn_line(file, torn)
 
-    def _open(self, sidecar: Sidecar, number: int, text: bytes) -> None:
+    def _open(self, sidecar: Sidecar, number: int, data: bytes) -> None:
         """The first line of an index, against everything before it."""
         file, end = self._file(number, "idx"), self.end
         breaks = f"the stream cannot be read from {end.offset} on"
-        try:
-            opening, chain = index_format.unpack_opening(text)
-        except NewerIndex as error:
-            raise NewerFiles(file, str(error)) from None
-        except BadLine as error:
-            self._damage(file, "line 1", str(error), "the stream answers 500")
-            raise _Stop from None
-        if opening.continues != end.chain.hex() or opening.segment != number:
+        first = first_line(data, end.chain)
+        match first:
+            case Torn():
+                self._torn_line(file, first)
+                raise _Stop
+            case Damaged(error=NewerIndex() as error):
+                raise NewerFiles(file, str(error))
+            case Damaged():
+                self._damage(file, "line 1", str(first.error), "the stream answers 500")
+                raise _Stop
+            case Opened() | Foreign():
+                opening = first.opening
+            case _:
+                assert_never(first)
+        if isinstance(first, Foreign) or opening.segment != number:
             told = "it does not continue the stream: of another time"
             raise _Stop(Finding(Level.TORN, file, told, "line 1", self.stream))
         previous = (end.position, end.index_position) if number else None
@@ -226,8 +245,7 @@ class StreamCheck:
                     "a producer's retry may be refused, or stored twice",
                 )
             )
-        producers = opening.known_producers(end.time_ms)
-        self.end = End(number, 0, 0, chain, producers, opening.stream_seq, end.closed, end.time_ms)
+        self.end = ProvedEnd.behind(first, opening.known_producers(end.time_ms), end.time_ms)
 
     def _has_right_producers(self, sidecar: Sidecar, opening: Opening) -> bool:
         end = self.end
@@ -242,44 +260,40 @@ class StreamCheck:
         inherited = parse_offset(sidecar.fork.point).segment
         return opening.segment <= inherited and not opening.producers and not opening.stream_seq
 
-    def _line(self, file: Path, row: int, text: bytes, segment: SegmentReader) -> None:
-        """One append: its line continues the chain, and its bytes fit its checksum."""
-        end = self.end
-        meaning = f"the stream answers 500, or ends at {end.offset}"
-        try:
-            line, chain = index_format.unpack_line(text, end.chain)
-        except BadLine as error:
-            self._damage(file, f"line {row}", str(error), meaning)
-            raise _Stop from None
+    def _append(self, found: Appended, segment: SegmentReader, number: int) -> None:
+        """One append, whose line continues the chain: its bytes fit its checksum."""
+        end, line, row = self.end, found.line, found.row
+        file = self._file(number, "seg")
         if line.end < end.position:
-            self._damage(file, f"line {row}", "it ends before the line above it", meaning)
-            raise _Stop
+            text = "it ends before the line above it"
+            self._damage_of_line(self._file(number, "idx"), row, text)
         if line.end > segment.size:
             told = f"it ends before line {row} of its index, which says {line.end} bytes"
             place = f"byte {segment.size}"
-            raise _Stop(Finding(Level.TORN, segment.file, told, place, self.stream))
-        if f"{segment.checksum(end.position, line.end):08x}" != line.crc32:
+            raise _Stop(Finding(Level.TORN, file, told, place, self.stream))
+        if not segment.has_bytes_of(found):
             self._damage(
-                segment.file,
+                file,
                 f"bytes {end.position} to {line.end}",
                 f"they fail the checksum in line {row} of the index",
                 f"readers get wrong bytes behind {end.offset}",
             )
             raise _Stop
-        end.take(line, chain, len(text) + 1)
+        end.take(found)
 
-    def _torn_line(self, file: Path, row: int, text: bytes) -> None:
+    def _damage_of_line(self, file: Path, row: int, text: str) -> NoReturn:
+        meaning = f"the stream answers 500, or ends at {self.end.offset}"
+        self._damage(file, f"line {row}", text, meaning)
+        raise _Stop
+
+    def _torn_line(self, file: Path, torn: Torn) -> None:
         """The end of an index that is no line: torn, unless only its newline is wrong."""
-        try:
-            if row == 1:
-                index_format.unpack_opening(text[:-1])
-            else:
-                index_format.unpack_line(text[:-1], self.end.chain)
-        except BadLine:
-            self._torn(file, f"line {row}", "it is torn")
-        else:
+        place = f"line {torn.row}"
+        if torn.lacks_only_its_newline():
             meaning = f"the stream ends at {self.end.offset}"
-            self._damage(file, f"line {row}", "it ends in a byte that is no newline", meaning)
+            self._damage(file, place, "it ends in a byte that is no newline", meaning)
+        else:
+            self._torn(file, place, "it is torn")
 
     def _look_at_the_rest(self, sidecar: Sidecar) -> None:
         for name in sorted(self._disk.names(self._directory)):
@@ -300,6 +314,6 @@ class StreamCheck:
             self._reading = marks / name
             if not names.is_id(name):
                 self._report(Finding(Level.NOTE, marks / name, "it is no fork's", "", self.stream))
-            elif unpack_mark(name, disks.read_file(self._disk, marks / name) or b"") is None:
+            elif unpack_mark(name, whole_files.read_file(self._disk, marks / name) or b"") is None:
                 text, meaning = "it is unreadable", "the stream may go before this fork of it does"
                 self._report(Finding(Level.WARNING, marks / name, text, "", self.stream, meaning))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from durable_streams.filestore.files import names
-from durable_streams.filestore.files.directory import Layout, absolute, check_format
+from durable_streams.filestore.files.directory import Layout, absolute
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.files.format_file import check_format
 from durable_streams.maintenance.findings import Checked, Finding, Level, refused
 from durable_streams.maintenance.journal_check import JournalCheck
 from durable_streams.maintenance.stream_check import StreamCheck

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pytest
 
-from durable_streams import cli
 from durable_streams.descriptors import divide
+from durable_streams.process.serving import raise_descriptor_limit
 from durable_streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_a_system_that_allows_less_than_it_says_is_asked_for_less(
 
         monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])  # noqa: B023
         monkeypatch.setattr(resource, "setrlimit", setrlimit)
-        cli._raise_descriptor_limit()
+        raise_descriptor_limit()
         assert now[0][0] == wanted
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import Layout
 from durable_streams.filestore.files.disk import Disk
-from durable_streams.filestore.files.journal import JournalContent, read_journal
+from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
 from durable_streams.filestore.files.stream_files import DamagedFiles, load
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.store import FileStore

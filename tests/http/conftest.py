@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
 from durable_streams.settings import HttpSettings, Settings
@@ -64,7 +65,7 @@ class Serve(Protocol):
     """Start a server with these settings."""
 
     async def __call__(
-        self, settings: HttpSettings = ..., engine_settings: Settings = ...
+        self, settings: HttpSettings = ..., engine_settings: Settings = ..., tuning: Tuning = ...
     ) -> RunningServer: ...
 
 
@@ -75,8 +76,10 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     async def start(
         settings: HttpSettings = HttpSettings(),  # noqa: B008 - it is frozen
         engine_settings: Settings = Settings(),  # noqa: B008
+        tuning: Tuning = Tuning(),
     ) -> RunningServer:
-        engine = await FileStore.at(tmp_path / f"data-{len(servers)}", engine_settings)
+        data_dir = tmp_path / f"data-{len(servers)}"
+        engine = await FileStore.at(data_dir, engine_settings, tuning=tuning)
         server = RunningServer(engine, settings)
         servers.append(server)
         await server.start()

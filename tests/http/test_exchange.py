@@ -267,3 +267,24 @@ async def test_each_request_is_asked_for_with_its_own_credentials(
                 # The lane asks, and aiohttp once more if the answer is not in memory.
                 assert set(asked) == {(command, credentials)}
                 asked.clear()
+
+
+async def test_two_credentials_are_neither_of_the_two(
+    either: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def note(_: Command, credentials: str) -> Principal:
+        asked.append(credentials)
+        return ANYBODY
+
+    await either.create("a", "text/plain", b"first")
+    client = await either.connect()
+    await idle(client)
+    admit_by(monkeypatch, note)
+    client.send(
+        b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n"
+        b"Authorization: Bearer one\r\nAuthorization: Bearer two\r\n\r\n"
+    )
+    assert (await client.answer()).body == b"first"
+    assert asked == ["Bearer one, Bearer two"]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from durable_streams.filestore.store import FileStore
-from durable_streams.http import fast_lane
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
@@ -86,10 +86,12 @@ async def test_without_the_lane_all_goes_through_aiohttp(serve: Serve) -> None:
 
 
 async def test_a_body_that_takes_its_time_gets_the_timeout_of_all_bodies(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
 ) -> None:
-    monkeypatch.setattr(fast_lane, "PATIENCE_S", 0.01)
     server = await serve(HttpSettings(body_timeout_s=0.05))
+    lane = server._server._server.lane
+    assert lane is not None
+    lane.patience_s = 0.01
     await server.create("a", "text/plain")
     client = await server.connect()
     await idle(client)
@@ -171,9 +173,10 @@ class Held:
 
 
 @asynccontextmanager
-async def held(data_dir: Path) -> AsyncIterator[Held]:
+async def held(data_dir: Path, tuning: Tuning = Tuning()) -> AsyncIterator[Held]:
     disk, settings = StagedDisk(), Settings(held_up_s=math.inf)
-    server = RunningServer(await FileStore.at(data_dir, settings, disk), HttpSettings())
+    engine = await FileStore.at(data_dir, settings, disk, tuning=tuning)
+    server = RunningServer(engine, HttpSettings())
     await server.start()
     await server.create("a", "text/plain")
     try:
@@ -235,9 +238,9 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
 
 
 @asynccontextmanager
-async def held_up(data_dir: Path) -> AsyncIterator[Held]:
+async def held_up(data_dir: Path, tuning: Tuning = Tuning()) -> AsyncIterator[Held]:
     """A server whose files lag behind until its disk heals."""
-    async with held(data_dir) as staged:
+    async with held(data_dir, tuning) as staged:
         client = await staged.client()
         await all_in_files(staged.server.engine)
         gate = staged.disk.hold("pwrite", ".idx")
@@ -269,11 +272,10 @@ async def test_writes_that_wait_for_their_turn_are_not_made_when_their_client_le
 
 
 async def test_writes_that_wait_for_their_turn_are_refused_when_the_server_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 3600)
     for method, path in (("POST", "a"), ("PUT", "b")):
-        async with held_up(tmp_path / method) as staged:
+        async with held_up(tmp_path / method, Tuning(tick_s=3600)) as staged:
             client = await staged.client()
             client.ask(method, path, b"two", TEXT)
             while not writers_in_line(staged.server.engine):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams import live as deliveries
 from durable_streams.http import live
 from durable_streams.settings import HttpSettings, Settings
 from durable_streams.wire import sse
@@ -25,6 +24,7 @@ from tests.http.event_client import (
     last_control,
     open_events,
 )
+from tools.inside import deliveries_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -366,8 +366,9 @@ async def test_a_slow_reader_falls_behind_and_misses_nothing(
 
 
 async def test_readers_that_more_is_published_for_than_is_kept_miss_nothing(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+    server: RunningServer,
 ) -> None:
+    deliveries = deliveries_of(server.engine)
     await server.create("a", "text/plain")
     readers = [await server.connect() for _ in range(5)]
     writer = await server.connect()
@@ -376,7 +377,7 @@ async def test_readers_that_more_is_published_for_than_is_kept_miss_nothing(
         await reader.events_until(b"upToDate")
     texts = [f"{number} ".encode() for number in range(50)]
     for number, text in enumerate(texts):
-        monkeypatch.setattr(deliveries, "MAX_QUEUED", number % 2)  # of none, all are overtaken
+        deliveries.max_queued = number % 2  # of none, all are overtaken
         await append(writer, "a", text)
     await append(writer, "a", b"", CLOSE)
     for reader in readers:

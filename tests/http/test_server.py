@@ -9,6 +9,7 @@ import pytest
 
 from durable_streams.filestore.pipeline.room import Room
 from durable_streams.filestore.streams.producer_table import producer_bytes
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.http import server as http_server
 from durable_streams.http.server import MAX_HEADERS
 from durable_streams.model.commands import Append, ProducerClaim
@@ -192,15 +193,15 @@ async def test_every_method_with_head_has_the_same_headers_and_no_body(
 
 
 async def test_a_part_that_ended_by_a_bug_is_told_by_the_health_check_and_reads_go_on(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    server = await serve(tuning=Tuning(tick_s=0.0))
     await server.create("a", "text/plain", b"hello")
     client = await server.connect()
 
     async def buggy(_: Room) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.0)
     monkeypatch.setattr(Room, "look", buggy)
     while (health := await client.request("GET", "/healthz")).status == 200:
         """The next tick meets it."""

@@ -111,11 +111,12 @@ def test_what_is_asked_to_stop_while_it_starts_says_nothing_of_serving(data_dir:
     program = f"""
 import os, signal, sys
 from durable_streams import cli
-begin = cli._open
+from durable_streams.process import serving
+begin = serving._open
 def interrupted(*arguments):
     os.kill(os.getpid(), signal.SIGTERM)
     return begin(*arguments)
-cli._open = interrupted
+serving._open = interrupted
 sys.exit(cli.main(["serve", "--port", "0", "--data-dir", {str(data_dir)!r}]))
 """
     done = subprocess.run(

@@ -136,14 +136,14 @@ class Line(OrderedDict[_Place, None]):
 
 async def _watch(core: Core, seen: Seen) -> None:
     """Look at a server."""
-    applied, at_s = core.pipeline.journal.checkpoint, time.monotonic()
+    applied, at_s = core.pipeline.journal.checkpointed, time.monotonic()
     while not seen.is_over:
         for name, length in lengths(core).items():
             seen.most[name] = max(seen.most.get(name, 0), length)
         now_s = time.monotonic()
         seen.longest_between_s = max(seen.longest_between_s, now_s - at_s)
-        if core.pipeline.journal.checkpoint != applied:
-            applied, at_s = core.pipeline.journal.checkpoint, now_s
+        if core.pipeline.journal.checkpointed != applied:
+            applied, at_s = core.pipeline.journal.checkpointed, now_s
             seen.checkpoints += 1
         await asyncio.sleep(LOOK_EVERY_S)
 

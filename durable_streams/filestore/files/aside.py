@@ -12,8 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.directory import FULL
 from durable_streams.filestore.files.disk import FailedSync
 
@@ -38,7 +37,7 @@ def move_bytes_aside(
     disk = directory.disk
     target = target or _new_aside(directory, f"{Path(file).name}.{begin}")
     end = disk.file_status(fd).size_bytes
-    disks.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
+    whole_files.write_file(disk, target, disk.pread(fd, end - begin, begin), sync=True)
     _sync_aside(directory, Path(target).parent)
     disk.truncate(fd, begin)
     disk.sync(fd)  # or else a power cut brings it back, behind what is written next
@@ -49,7 +48,7 @@ def keep_aside(directory: DataDirectory, file: StrPath, fd: int, size: int) -> P
     """Keep a copy of an open file that has lost its name, durably; where."""
     disk = directory.disk
     target = _new_aside(directory, Path(file).name)
-    disk.close(disks.own_copy(disk, target, fd, size, f"{target}.part"))
+    disk.close(whole_files.own_copy(disk, target, fd, size, f"{target}.part"))
     _sync_aside(directory, directory.aside)
     return target
 
@@ -82,7 +81,7 @@ def move_to_trash(directory: DataDirectory, source: StrPath, target: str, *, kee
     """
     disk = directory.disk
     if not (keep and disk.is_directory(target)):  # else an earlier try got as far as this
-        disks.remove_tree(disk, target)
+        whole_files.remove_tree(disk, target)
         try:
             disk.rename(source, target)
         except OSError as error:
@@ -93,7 +92,7 @@ def move_to_trash(directory: DataDirectory, source: StrPath, target: str, *, kee
     if keep:
         _move_each(disk, source, target)
         disk.sync_directory(directory.trash)
-    disks.remove_tree(disk, source)  # the journal knows, should it be interrupted
+    whole_files.remove_tree(disk, source)  # the journal knows, should it be interrupted
 
 
 def _move_each(disk: Disk, source: StrPath, target: str) -> None:
@@ -147,7 +146,7 @@ def cut_file(
     try:
         if status.links > 1:
             fresh = directory.tmp / Path(file).name
-            linked, fd = fd, disks.own_copy(disk, file, fd, status.size_bytes, fresh)
+            linked, fd = fd, whole_files.own_copy(disk, file, fd, status.size_bytes, fresh)
             disk.close(linked)
             disk.sync_directory(Path(file).parent)
         move_bytes_aside(directory, file, fd, size, target)

@@ -1,4 +1,4 @@
-"""What a child process has of the data directories that its parent has open: nothing.
+"""Data directories are not shared with child processes: their descriptors lead nowhere there.
 
 ``fork`` copies every descriptor, and with it the lock: it is held until the last copy is closed, be
 it by a worker that idles in some pool.  So in a child the numbers that the parent has open for its

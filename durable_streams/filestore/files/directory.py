@@ -32,12 +32,15 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import file_systems, holder, names
+from durable_streams.filestore.files import file_systems, holder, names, whole_files
 from durable_streams.filestore.files.child_processes import OwnProcess, no_fork
 from durable_streams.filestore.files.disk import FailedSync
+from durable_streams.filestore.files.format_file import (
+    FORMAT,
+    check_format,
+    read_format,
+    write_format,
+)
 from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.model.errors import DataDirectoryError
 
@@ -48,8 +51,6 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import Disk, Identity
     from durable_streams.model.paths import StreamPath
 
-FORMAT: Final = 2
-READ_FORMATS: Final = frozenset({1, FORMAT})
 RESERVE_BYTES: Final = 4 * 1024 * 1024
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a disk without room, and of a quota."""
@@ -57,11 +58,6 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 LONGEST_DIRECTORY: Final = 512  # bytes; with the longest stream path it stays below PATH_MAX
 
 log = logging.getLogger("durable_streams.filestore.files")
-
-
-class _FormatFile(msgspec.Struct, frozen=True):
-    format: int
-    id: str
 
 
 class Layout:
@@ -163,7 +159,7 @@ class DataDirectory(Layout):
         if len(os.fsencode(root)) > LONGEST_DIRECTORY:
             raise DataDirectoryError(f"the path of the data directory is too long: {root}")
         fresh = not check_format(disk, root)
-        made = disks.make_directories(disk, root, root.anchor)
+        made = whole_files.make_directories(disk, root, root.anchor)
         _keep_names(disk, root, {str(root.parent), *made})
         if fresh:
             # An earlier first start may have made some of them, and ended before it synced them.
@@ -179,7 +175,7 @@ class DataDirectory(Layout):
         try:
             directory._lock_itself()
             if fresh:
-                _write_format(disk, root, secrets.token_hex(8))
+                write_format(disk, root, secrets.token_hex(8))
             else:
                 directory._raise_format()
             directory._make_missing()
@@ -202,15 +198,15 @@ class DataDirectory(Layout):
 
     def _raise_format(self) -> None:
         """Have it say that it is of our format, durably, before anything of ours is in it."""
-        found = _read_format(self.disk, self.root)
+        found = read_format(self.disk, self.root)
         if found is None or found.format >= FORMAT:
             return
         try:
-            _write_format(self.disk, self.root, found.id)
+            write_format(self.disk, self.root, found.id)
         except OSError as error:
             if error.errno not in FULL or not self.give_up_reserve():
                 raise
-            _write_format(self.disk, self.root, found.id)
+            write_format(self.disk, self.root, found.id)
         log.warning(
             "the data directory %s was of format %d and is of format %d from now on: versions "
             "that know only the former refuse it",
@@ -295,7 +291,7 @@ class DataDirectory(Layout):
             return
         try:
             # Of chance, as some file systems have no blocks for zeros.
-            disks.write_file(self.disk, path, secrets.token_bytes(RESERVE_BYTES))
+            whole_files.write_file(self.disk, path, secrets.token_bytes(RESERVE_BYTES))
         except OSError:
             with suppress(OSError):
                 self.disk.unlink(path)
@@ -316,7 +312,7 @@ class DataDirectory(Layout):
 
     def mark_unsynced(self) -> None:
         """Such writes may be lost from now on."""
-        disks.write_file(self.disk, self.root / "UNSYNCED", b"", sync=True)
+        whole_files.write_file(self.disk, self.root / "UNSYNCED", b"", sync=True)
         self.disk.sync_directory(self.root)
 
     def unmark_unsynced(self) -> None:
@@ -349,50 +345,6 @@ def absolute(path: Path) -> Path:
             f"{path} cannot be found: the current directory, where it begins, is gone "
             f"({error.strerror}); change to another one, or give an absolute path"
         ) from error
-
-
-def check_format(disk: Disk, root: Path) -> bool:
-    """Whether a data directory of a known format is there; False if it has yet to be begun.
-
-    Raises :class:`DataDirectoryError` if it is somebody else's, or of an unknown format.
-    """
-    found = _read_format(disk, root)
-    if found is None:
-        if not disk.is_directory(root):
-            if disk.status(root) is not None:
-                raise DataDirectoryError(f"the data directory {root} is not a directory")
-            return False
-        strangers = [name for name in disk.names(root) if not _may_stay(name)]
-        if strangers:
-            raise DataDirectoryError(
-                f"{root} has no FORMAT.json but other files ({min(strangers)!r}); "
-                "give an empty directory, or a whole copy of a data directory"
-            )
-        return False
-    if found.format not in READ_FORMATS:
-        raise DataDirectoryError(
-            f"{root} has data format {found.format}; this version knows only formats up to {FORMAT}"
-        )
-    return True
-
-
-def _read_format(disk: Disk, root: Path) -> _FormatFile | None:
-    data = disks.read_file(disk, root / "FORMAT.json")
-    try:
-        return None if data is None else msgspec.json.decode(data, type=_FormatFile)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataDirectoryError(f"{root}/FORMAT.json is unreadable: {error}") from None
-
-
-def _may_stay(name: str) -> bool:
-    return name.startswith((".", "README", "LOCK", "lost+found"))
-
-
-def _write_format(disk: Disk, root: Path, directory_id: str) -> None:
-    data = msgspec.json.encode(_FormatFile(FORMAT, directory_id)) + b"\n"
-    disks.write_file(disk, root / ".FORMAT.json", data, sync=True)
-    disk.rename(root / ".FORMAT.json", root / "FORMAT.json")
-    disk.sync_directory(root)
 
 
 def _keep_names(disk: Disk, root: Path, parents: set[str]) -> None:

@@ -1,7 +1,8 @@
 """What was written to streams' directories and is not durable yet.
 
-It may be synced in another thread than the one that writes.  Descriptors stay open until it is: a
-closed one could take the news of a failed write with it.
+It may be synced in another thread than the one that writes.  Descriptors stay open until it is:
+the system reports a failed write to whoever has the file open and syncs it, and a report that
+nobody was there for may never come again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Dirty:
-    """What has to be synced; ``everything``: too much to name, sync the file system."""
+    """What has to be synced; ``everything``: too much to list, sync the file system."""
 
     pairs: list[Pair] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
@@ -40,8 +41,14 @@ class Dirty:
         if not self.everything:
             self.directories.update(directories)
 
+    def take(self) -> Dirty:
+        """Move all of it to a set of its own, which a checkpoint syncs; this one is empty then."""
+        taken = Dirty(self.pairs, self.files, self.directories, self.everything)
+        self.pairs, self.files, self.directories, self.everything = [], [], set(), False
+        return taken
+
     def note_everything(self) -> None:
-        """It became too much to name."""
+        """It became too much to list."""
         self.everything = True
         self.directories.clear()
 

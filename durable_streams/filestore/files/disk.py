@@ -14,7 +14,6 @@ import fcntl
 import os
 import re
 import stat
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Union
 
@@ -30,7 +29,6 @@ StrPath = Union["Path", str]
 """A path; text where many are made: making one of ``pathlib`` costs as much as opening a file."""
 
 _COPY_BYTES: Final = 1024 * 1024
-_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _UNWRITTEN: Final = re.compile(rb"^(?:Dirty|Writeback): *([0-9]+) kB$", re.MULTILINE)
 _MANY_SYNCS: Final = 32
 _LITTLE_UNWRITTEN_BYTES: Final = 512 * 1024 * 1024
@@ -70,10 +68,12 @@ class Disk:
     ``give_back`` is called, in any thread, where there are no more descriptors: it closes what is
     only kept open, and tells whether there was any; then the call is tried once more.
     ``sync_failed``: whether any sync ever failed.  What it was for may be lost although a later
-    sync succeeds, so from then on no sync proves anything.
+    sync succeeds, so from then on no sync proves anything.  ``nowait``: the flag of the system's
+    that has a read not wait, 0 where there is none.
     """
 
     sync_failed = False
+    nowait: int = getattr(os, "RWF_NOWAIT", 0)
     give_back: Callable[[], bool] = staticmethod(_has_nothing)
 
     def open_read(self, path: StrPath) -> int:
@@ -105,21 +105,22 @@ class Disk:
 
         An error is no more than that: :meth:`pread` will show it, if there is one.
         """
-        if not _NOWAIT:
+        nowait = self.nowait
+        if not nowait:
             return None
         buffer = bytearray(size)
         try:
-            count = os.preadv(fd, [buffer], position, _NOWAIT)
+            count = os.preadv(fd, [buffer], position, nowait)
         except OSError:
             return None
         return bytes(buffer) if count == size else None
 
     def is_cold(self, fd: int, position: int) -> bool:
         """Whether reading a byte has to wait for the disk; False where nobody can tell."""
-        if not _NOWAIT:
+        if not self.nowait:
             return False
         try:
-            os.preadv(fd, [bytearray(1)], position, _NOWAIT)
+            os.preadv(fd, [bytearray(1)], position, self.nowait)
         except BlockingIOError:
             return True
         except OSError:
@@ -237,25 +238,20 @@ class Disk:
 
     def names(self, path: StrPath) -> list[str]:
         """The names in a directory, in no order; empty if there is none."""
-        try:
-            try:
-                return os.listdir(path)
-            except OSError as error:
-                if error.errno not in NO_DESCRIPTORS or not self.give_back():
-                    raise
-            return os.listdir(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return self._listed(lambda: os.listdir(path))
 
     def some_names(self, path: StrPath, most: int) -> list[str]:
         """So many names of a directory, at most, in no order; costs nothing for those beyond."""
+        return self._listed(lambda: _some_names(path, most))
+
+    def _listed(self, names_of: Callable[[], list[str]]) -> list[str]:
         try:
             try:
-                return _some_names(path, most)
+                return names_of()
             except OSError as error:
                 if error.errno not in NO_DESCRIPTORS or not self.give_back():
                     raise
-            return _some_names(path, most)
+            return names_of()
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -381,84 +377,3 @@ def _beyond_standard(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
     finally:
         os.close(fd)
-
-
-def read_file(disk: Disk, path: StrPath) -> bytes | None:
-    """The whole content of a small file, None if it is missing."""
-    try:
-        fd = disk.open_read(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        return disk.pread(fd, disk.file_status(fd).size_bytes, 0)
-    finally:
-        disk.close(fd)
-
-
-def write_file(disk: Disk, path: StrPath, data: bytes, *, sync: bool = False) -> None:
-    """Write a whole new file; its bytes are durable if ``sync``, its name never is."""
-    fd = disk.open_write(path)
-    try:
-        disk.pwrite(fd, data, 0)
-        disk.truncate(fd, len(data))
-        if sync:
-            disk.sync(fd)
-    finally:
-        disk.close(fd)
-
-
-def own_copy(disk: Disk, path: StrPath, fd: int, size: int, fresh: StrPath) -> int:
-    """Put a copy of our own in the place of a file that has another name; open for writing.
-
-    Its bytes are durable, its name is not; made at ``fresh`` first, where nothing stays if it
-    fails: whoever waits for room on a full disk must not fill it.
-    """
-    copy = disk.open_write(fresh)
-    try:
-        disk.truncate(copy, 0)
-        disk.copy(fd, copy, size)
-        disk.sync(copy)
-        disk.rename(fresh, path)
-    except BaseException:
-        disk.close(copy)
-        with suppress(OSError):
-            disk.unlink(fresh)
-        raise
-    return copy
-
-
-def parent_of(path: str) -> str:
-    """The directory that an absolute path, given as text, is in."""
-    return path.rpartition("/")[0] or "/"
-
-
-def make_directories(disk: Disk, path: StrPath, top: StrPath) -> list[str]:
-    """Make ``path`` and its missing parents below ``top``; the directories that got a new name."""
-    name, end = str(path), str(top)
-    missing: list[str] = []
-    while name != end and not disk.is_directory(name):
-        missing.append(name)
-        name = parent_of(name)
-    for directory in reversed(missing):
-        disk.make_directory(directory)
-    return [parent_of(directory) for directory in missing]
-
-
-def remove_tree(disk: Disk, path: StrPath) -> None:
-    """Remove a directory and all below it, however deep; missing parts are no error."""
-    waiting = [str(path)]
-    found: list[str] = []
-    while waiting:
-        directory = waiting.pop()
-        found.append(directory)
-        for name in disk.names(directory):
-            child = f"{directory}/{name}"
-            try:
-                disk.unlink(child)
-            except FileNotFoundError:
-                continue
-            except (IsADirectoryError, PermissionError):
-                waiting.append(child)
-    for directory in reversed(found):  # what is in a directory was found behind it
-        with suppress(FileNotFoundError):
-            disk.remove_directory(directory)

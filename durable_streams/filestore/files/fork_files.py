@@ -12,15 +12,21 @@ from __future__ import annotations
 import errno
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names, system_calls
+from durable_streams.filestore.files import names, system_calls, whole_files
 from durable_streams.filestore.files.disk import FailedRead
 from durable_streams.filestore.files.stream_files import DamagedFiles
-from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import sidecar as sidecar_format
-from durable_streams.filestore.format.index import BadLine, Tail
+from durable_streams.filestore.format.index import Tail, checksum, pack_line, pack_opening
+from durable_streams.filestore.format.index_lines import (
+    Appended,
+    Damaged,
+    Foreign,
+    Opened,
+    Torn,
+    walk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +62,7 @@ def build(directory: DataDirectory, plan: ForkPlan) -> Tail:
     try:
         return _Builder(directory, plan, target).run()
     except BaseException:
-        disks.remove_tree(directory.disk, target)
+        whole_files.remove_tree(directory.disk, target)
         raise
 
 
@@ -71,7 +77,7 @@ class _Builder:
 
     def run(self) -> Tail:
         plan, disk = self._plan, self._disk
-        disks.remove_tree(disk, self._target)
+        whole_files.remove_tree(disk, self._target)
         disk.make_directory(self._target)
         tail = Tail(0, 0, 0, bytes.fromhex(plan.sidecar.root))
         if plan.point.segment or plan.point.position:
@@ -80,7 +86,7 @@ class _Builder:
                     self._take(name(segment, plan.source_id), name(segment, plan.sidecar.id))
             tail = self._cut()
         data = sidecar_format.pack(plan.sidecar)
-        disks.write_file(disk, self._target / names.SIDECAR, data, sync=True)
+        whole_files.write_file(disk, self._target / names.SIDECAR, data, sync=True)
         disk.sync_directory(self._target)
         disk.sync_directory(self._tmp)
         return tail
@@ -135,7 +141,7 @@ class _Builder:
                 status = self._disk.file_status(fd)
                 if status.links == 1:
                     return refusal  # its file system allows no more
-                copy = disks.own_copy(
+                copy = whole_files.own_copy(
                     self._disk, source, fd, status.size_bytes, self._target / name
                 )
                 self._disk.close(copy)
@@ -160,7 +166,7 @@ class _Builder:
             self._copy(fd, names.segment_file(segment, plan.sidecar.id), position)
             index, tail = self._rewrite_index(fd)
         path = self._target / names.index_file(segment, plan.sidecar.id)
-        disks.write_file(self._disk, path, index, sync=True)
+        whole_files.write_file(self._disk, path, index, sync=True)
         return tail
 
     def _read(self, fd: int, size: int, position: int = 0) -> bytes:
@@ -170,35 +176,42 @@ class _Builder:
             raise FailedRead(*error.args) from error
 
     def _rewrite_index(self, segment_fd: int) -> tuple[bytes, Tail]:
-        plan = self._plan
-        segment, to = plan.point
-        name = names.index_file(segment, plan.source_id)
+        segment, to = self._plan.point
+        name = names.index_file(segment, self._plan.source_id)
         with self._reading(f"{self._source}/{name}") as fd:
-            lines = self._read(fd, self._disk.file_status(fd).size_bytes).split(b"\n")
-        try:
-            opening, old_chain = index_format.unpack_opening(lines[0])
-            text, chain = index_format.pack_opening(
-                bytes.fromhex(opening.continues), segment, opening.previous, {}, None
-            )
-            rewritten, position = [text], 0
-            for old in lines[1:]:
-                if position >= to:
+            text = self._read(fd, self._disk.file_status(fd).size_bytes)
+        rewritten: list[bytes] = []
+        chain, position = b"", 0
+        for found in walk(text):
+            match found:
+                case Opened(opening=opening) | Foreign(opening=opening):
+                    before = bytes.fromhex(opening.continues)
+                    line, chain = pack_opening(before, segment, opening.previous, {}, None)
+                case Appended():
+                    line, chain = self._rewritten(found, chain, segment_fd)
+                    position = min(found.line.end, to)
+                case Damaged():
+                    raise DamagedFiles(f"{name}: {found.error}")
+                case Torn():
                     break
-                line, old_chain = index_format.unpack_line(old, old_chain)
-                end, messages, crc = line.end, line.messages, int(line.crc32, 16)
-                if end > to:
-                    data = self._read(segment_fd, to - position, position)
-                    end, messages = to, plan.last_messages or 1
-                    crc = index_format.checksum(data)
-                if end > position:
-                    text, chain = index_format.pack_line(
-                        chain, end, messages=messages, crc=crc, time_ms=line.time
-                    )
-                    rewritten.append(text)
-                position = end
-        except BadLine as error:
-            raise DamagedFiles(f"{name}: {error}") from None
-        if position != to:
+                case _:
+                    assert_never(found)
+            rewritten.append(line)
+            if position >= to:
+                break
+        if not rewritten or position != to:
             raise DamagedFiles(f"{name}: its lines end before position {to}")
         index = b"".join(rewritten)
         return index, Tail(segment, to, len(index), chain)
+
+    def _rewritten(self, found: Appended, chain: bytes, segment_fd: int) -> tuple[bytes, bytes]:
+        """The line of the same append, or what the cut leaves of it, behind another one's chain."""
+        line, to = found.line, self._plan.point.position
+        end, messages, crc = line.end, line.messages, int(line.crc32, 16)
+        if end <= found.begin:  # a close, which the fork does not have
+            return b"", chain
+        if end > to:
+            data = self._read(segment_fd, to - found.begin, found.begin)
+            end, messages = to, self._plan.last_messages or 1
+            crc = checksum(data)
+        return pack_line(chain, end, messages=messages, crc=crc, time_ms=line.time)

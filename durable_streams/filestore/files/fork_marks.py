@@ -18,8 +18,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.format.checksum import crc32
 from durable_streams.filestore.format.stored_path import unpack_path
 
@@ -61,7 +60,7 @@ def some_marks(
     found: list[tuple[str, StreamPath | None]] = []
     for fork_id in disk.some_names(forks, most):
         if fork_id not in known:
-            data = disks.read_file(disk, f"{forks}/{fork_id}") or b""
+            data = whole_files.read_file(disk, f"{forks}/{fork_id}") or b""
             found.append((fork_id, unpack_mark(fork_id, data)))
     return found
 
@@ -92,10 +91,10 @@ def carry_over(
     missing = {
         fork_id: data
         for fork_id, stored in forks.items()
-        if disks.read_file(disk, f"{marks}/{fork_id}") != (data := pack_mark(fork_id, stored))
+        if whole_files.read_file(disk, f"{marks}/{fork_id}") != (data := pack_mark(fork_id, stored))
     }
     for fork_id, data in missing.items():
-        disks.write_file(disk, directory.tmp / f"{fork_id}.mark", data)
+        whole_files.write_file(disk, directory.tmp / f"{fork_id}.mark", data)
     if missing:
         disk.sync_file_system(directory.root_fd)
     for fork_id in missing:

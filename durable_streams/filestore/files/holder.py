@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.model.errors import DataDirectoryInUse
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _ourselves() -> Holder:
 
 def _read(disk: Disk, root: Path) -> Holder | None:
     try:
-        data = disks.read_file(disk, root / "LOCK")
+        data = whole_files.read_file(disk, root / "LOCK")
         return msgspec.json.decode(data or b"", type=Holder)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

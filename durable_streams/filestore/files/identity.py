@@ -1,11 +1,14 @@
-"""What is open is what has the name: files that somebody replaced or removed while they are open.
+"""Files that somebody replaced, moved or removed while we have them open.
 
-A tool that links equal files, a restore that renames over them, or ``rm`` leaves us with a file
-that nobody will find again.  What was written there and is at the name as well is fine: writing
-goes on at the name.  If the file at the name only lacks an end, it is brought up to what we have.
-Else nothing is right, or we may not look: what we have is kept in ``aside/``, and the stream's
-files are *lost*.  Where we may not write any of that, the open file is all there is, and what the
-journal still has.
+A tool that links equal files, a restore that renames over them, or ``rm`` leaves us with an open
+file that no name leads to.  Four cases, by the file that is at the name now:
+
+1. It has all that we wrote: writing goes on in it.
+2. It begins like ours and is shorter: it is replaced by a copy of ours, and writing goes on there.
+3. It is another one, is gone, or may not be read: what we wrote is kept in ``aside/``, and the
+   stream's files are *lost* (:class:`FilesLost`).
+4. As 2 or 3, and we may not write there: our open file and the journal are all that has it
+   (:class:`NotKept`), so the file stays open.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.aside import keep_aside, move_bytes_aside
+from durable_streams.filestore.files.disk import NO_DESCRIPTORS, FailedSync
 from durable_streams.filestore.files.open_pairs import OpenFile
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ class FilesLost(Exception):
 
 
 class NotKept(FilesLost):
-    """And what was written is nowhere but in our open file, for as long as we have it."""
+    """The same, and our open file is the only one that has what was written."""
 
 
 def is_in_place(disk: Disk, file: OpenFile) -> bool:
@@ -56,7 +60,7 @@ def has_a_name(disk: Disk, file: OpenFile) -> bool:
 
 def is_missing(disk: Disk, path: str) -> bool:
     """Whether a file is not where it was, though its directory is."""
-    return disk.status(path) is None and disk.is_directory(disks.parent_of(path))
+    return disk.status(path) is None and disk.is_directory(whole_files.parent_of(path))
 
 
 def open_own(
@@ -75,9 +79,9 @@ def open_own(
             raise FilesLost(f"{file} has {status.size_bytes} bytes, expected {size}")
         if status.links > 1:
             fresh = directory.tmp / Path(file).name
-            linked, fd = fd, disks.own_copy(disk, file, fd, status.size_bytes, fresh)
+            linked, fd = fd, whole_files.own_copy(disk, file, fd, status.size_bytes, fresh)
             disk.close(linked)
-            dirty.note(disks.parent_of(file), str(directory.tmp))
+            dirty.note(whole_files.parent_of(file), str(directory.tmp))
         if trim and status.size_bytes > size:
             move_bytes_aside(directory, file, fd, size)
         return OpenFile(file, fd, disk.file_status(fd).identity)
@@ -118,14 +122,14 @@ def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
     try:
         there, lost = _bytes_there(disk, file, size)
     except OSError as error:
-        if error.errno in disks.NO_DESCRIPTORS:
+        if error.errno in NO_DESCRIPTORS:
             raise
         there, lost = 0, f"was made unreadable ({error.strerror})"
     if lost:
         try:
             kept = keep_aside(directory, file.path, file.fd, size)
         except OSError as error:
-            if isinstance(error, disks.FailedSync) or error.errno not in _REFUSED:
+            if isinstance(error, FailedSync) or error.errno not in _REFUSED:
                 raise
             raise NotKept(
                 f"{file.path} {lost}, and what it held cannot be kept in {directory.aside} "
@@ -135,9 +139,9 @@ def put_in_place(directory: DataDirectory, file: OpenFile) -> None:
     if there < size:
         fresh = directory.tmp / Path(file.path).name
         try:
-            disk.close(disks.own_copy(disk, file.path, file.fd, size, fresh))
+            disk.close(whole_files.own_copy(disk, file.path, file.fd, size, fresh))
         except OSError as error:
-            if isinstance(error, disks.FailedSync) or error.errno not in _FORBIDDEN:
+            if isinstance(error, FailedSync) or error.errno not in _FORBIDDEN:
                 raise
             raise NotKept(
                 f"{file.path} was replaced by an older copy, and what that lacks cannot be put "

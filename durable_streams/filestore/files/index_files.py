@@ -1,43 +1,70 @@
-"""Looking into index files: a line, what it states, what continues it, where appends end."""
+"""Reading index files: one line and what is behind it, or where all appends end.
+
+What a line is, ``format.index_lines`` says.  Blocking code; nothing here changes a file.
+"""
 
 from __future__ import annotations
 
 import errno
-import re
 import sys
 from array import array
-from binascii import unhexlify
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files import names
 from durable_streams.filestore.format import index as index_format
-from durable_streams.filestore.format.index import CHAIN_BYTES, BadLine, Tail
+from durable_streams.filestore.format.index import CHAIN_BYTES, Tail
+from durable_streams.filestore.format.index_lines import (
+    Appended,
+    Opened,
+    first_line,
+    lines_behind,
+    stated_ends,
+)
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import Disk, StrPath
+    from durable_streams.filestore.format.index import Opening
+    from durable_streams.filestore.format.index_lines import FurtherLine
 
+_READ_BYTES: Final = 4096
 _KEPT_BYTES: Final = 512  # of the ends of one segment beside the ends
 _CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
-_LINES: Final = re.compile(rb'^\{"end":([0-9]+),.*"chain":"([0-9a-f]+)"\}$', re.MULTILINE)
 
 
-def line_at(disk: Disk, path: StrPath, position: int = 0) -> bytes | None:
-    """The line that begins at a position, without its newline; None if it is not all there."""
+def text_at(disk: Disk, path: StrPath, position: int = 0) -> tuple[bytes, bool]:
+    """What an index has from a position on, as far as its next line at least; whether it is all.
+
+    Nothing, if there is no such file.
+    """
     try:
         fd = disk.open_read(path)
     except FileNotFoundError:
-        return None
+        return b"", True
     try:
-        data, size = b"", 4096
-        while b"\n" not in data:
-            data = disk.pread(fd, size, position)
-            if len(data) < size and b"\n" not in data:
-                return None
+        size = _READ_BYTES
+        while True:
+            text = disk.pread(fd, size, position)
+            if len(text) < size:
+                return text, True
+            if b"\n" in text:
+                return text, False
             size *= 8
     finally:
         disk.close(fd)
-    return data[: data.index(b"\n")]
+
+
+def opening_of(disk: Disk, path: StrPath) -> Opening | None:
+    """What the first line of an index says; None if it is not there, or not whole."""
+    text, _ = text_at(disk, path)
+    found = first_line(text)
+    return found.opening if isinstance(found, Opened) else None
+
+
+def line_behind(disk: Disk, path: StrPath, end: Tail) -> FurtherLine | None:
+    """What is right behind a place in an index; None if it ends there."""
+    text, _ = text_at(disk, path, end.index_position)
+    return next(lines_behind(text, end), None)
 
 
 def chain_at(
@@ -85,32 +112,25 @@ def _begun_behind(
     disk: Disk, directory: StrPath, stream_id: str, end: Tail, segment: int
 ) -> bytes | None:
     """The opening and first line of a segment, if they continue a place so."""
-    text = line_at(disk, f"{directory}/{names.index_file(segment, stream_id)}")
-    if text is None:
+    text, _ = text_at(disk, f"{directory}/{names.index_file(segment, stream_id)}")
+    first = first_line(text, end.chain)
+    if not isinstance(first, Opened):
         return None
-    try:
-        opening, chain = index_format.unpack_opening(text)
-    except BadLine:
-        return None
-    if opening.continues != end.chain.hex():
-        return None
-    text += b"\n"
-    line = _line_behind(disk, directory, stream_id, Tail(segment, 0, len(text), chain))
-    return text + line if line is not None else None
+    behind = Tail(segment, 0, first.index_position, first.chain)
+    line = _line_behind(disk, directory, stream_id, behind)
+    return None if line is None else text[: first.index_position] + line
 
 
 def _line_behind(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:
-    """The line behind one in the same index, if it is whole, continues it and has its bytes."""
+    """The line behind one in the same index, if it is whole and has its bytes."""
     index = f"{directory}/{names.index_file(end.segment, stream_id)}"
-    text = line_at(disk, index, end.index_position)
-    if text is None:
-        return None
-    try:
-        line, _ = index_format.unpack_line(text, end.chain)
-    except BadLine:
+    text, _ = text_at(disk, index, end.index_position)
+    found = next(lines_behind(text, end), None)
+    if not isinstance(found, Appended):
         return None
     status = disk.status(f"{directory}/{names.segment_file(end.segment, stream_id)}")
-    return text + b"\n" if (status.size_bytes if status else 0) >= line.end else None
+    has_bytes = (status.size_bytes if status else 0) >= found.line.end
+    return text[: found.index_position - end.index_position] if has_bytes else None
 
 
 class AppendEnds:
@@ -140,9 +160,9 @@ class AppendEnds:
 
     def extend(self, text: bytes) -> None:
         """Take over whole index lines that follow those scanned before."""
-        lines = _LINES.findall(text)
-        self.ends.extend([int(end) for end, _ in lines])
-        self._chains += unhexlify(b"".join([chain for _, chain in lines]))
+        ends, chains = stated_ends(text)
+        self.ends.extend(ends)
+        self._chains += chains
         self.scanned += len(text)
 
     def chain_at(self, end: int) -> bytes | None:

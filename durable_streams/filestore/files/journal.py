@@ -1,11 +1,11 @@
-"""The shared write-ahead journal: what is durable in here is acknowledged.
+"""Writing the shared journal, ahead of all files: what is durable in here is acknowledged.
 
 Up to ``max_files`` files of ``file_bytes`` each, written front to back, zeroed ahead of the
 writer and used again: overwriting allocated blocks makes a sync cheap.  The format is in
 ``format.journal``.
 
 One thread writes (:meth:`Journal.write`); the owner asks for room before it lets a batch be written
-and frees files (:meth:`Journal.checkpointed`), never while it asks.  A failed write abandons the
+and frees files (:meth:`Journal.note_checkpoint`), never while it asks.  A failed write abandons the
 file, and the batch's number is given again in the next file: readers take from a file only batches
 below the next file's first number.  A file that got another name (a hard-link backup) is left as it
 is: writing goes on in another one, and where it would be used again it only loses our name.  A
@@ -17,28 +17,25 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
-import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files.directory import FULL
 from durable_streams.filestore.files.disk import FailedSync
+from durable_streams.filestore.files.journal_reader import SUFFIX, by_age
 from durable_streams.filestore.format import journal as fmt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from durable_streams.filestore.files.directory import DataDirectory, Layout
-    from durable_streams.filestore.files.disk import Disk
-    from durable_streams.filestore.format.journal import Batch, FileHeader, Record
+    from durable_streams.filestore.files.directory import DataDirectory
+    from durable_streams.filestore.format.journal import FileHeader, Record
 
 _ZEROED_AHEAD: Final = 1024 * 1024
 _WORTH_GROWING: Final = 512 * 1024
 """Bytes of a batch that costs more to zero for first than its sync costs on a growing file."""
-
-_SUFFIX: Final = ".journal"
 
 log = logging.getLogger("durable_streams.filestore.files")
 
@@ -75,7 +72,7 @@ class Journal:
         max_files: int,
         generation: int,
         number: int,
-        applied: int,
+        checkpointed: int,
         sync: bool,
         kept: Sequence[Record] = (),
     ) -> None:
@@ -86,8 +83,8 @@ class Journal:
         The first batch has what is ``kept`` for streams that could not be recovered; no file is
         used again before that is durable.
 
-        Batches up to ``applied`` are durable in the streams' files.  If those up to ``number`` are
-        not, the files that are there wait for a checkpoint.
+        Batches up to ``checkpointed`` are durable in the streams' files.  If those up to ``number``
+        are not, the files that are there wait for a checkpoint.
         """
         self._directory = directory
         self._disk = directory.disk
@@ -102,14 +99,16 @@ class Journal:
         self._sealed: deque[_File] = deque()
         self.last = number
         self.synced = number
-        self.checkpoint = applied
+        self.checkpointed = checkpointed
         # Oldest first: what can still be read is then always the end of the history.
-        for header, path in _by_age(self._disk, self._path):
+        for header, path in by_age(self._disk, self._path):
             if header is not None:  # an earlier try to begin may have got as far as this
                 self._generation = max(self._generation, header.generation + 1)
             fd = self._disk.open_write(path)
             file = self._opened(_File(path, fd, self._disk.file_status(fd).size_bytes, last=number))
-            (self._sealed if header is not None and applied < number else self._free).append(file)
+            (self._sealed if header is not None and checkpointed < number else self._free).append(
+                file
+            )
         try:
             self._active = self._begin() if kept else self._begin_anywhere(directory)
             self.write(list(kept))  # all of it, or none
@@ -128,15 +127,15 @@ class Journal:
         self._disk.sync_file_system(directory.root_fd)
         self._free.extendleft(reversed(self._sealed))
         self._sealed.clear()
-        self.checkpoint = self.last
+        self.checkpointed = self.last
         return self._begin()
 
     def _create(self) -> None:
         """Make one more free file."""
         taken = set(self._disk.names(self._path))
         taken |= {file.path.name for file in self._files}  # one that was moved away may come back
-        number = next(n for n in range(len(taken) + 1) if f"{n}{_SUFFIX}" not in taken)
-        path = self._path / f"{number}{_SUFFIX}"
+        number = next(n for n in range(len(taken) + 1) if f"{n}{SUFFIX}" not in taken)
+        path = self._path / f"{number}{SUFFIX}"
         fd = self._disk.open_write(path)
         try:
             self._disk.sync_directory(self._path)
@@ -232,7 +231,7 @@ class Journal:
             self._turn()
         file = self._active
         number = self.last + 1
-        pieces = fmt.pack_batch(file.header, number, self.synced, self.checkpoint, payload)
+        pieces = fmt.pack_batch(file.header, number, self.synced, self.checkpointed, payload)
         end = file.position + fmt.BATCH_HEADER_BYTES + payload_bytes
         try:
             if payload_bytes < _WORTH_GROWING:
@@ -281,9 +280,9 @@ class Journal:
         """How many files wait for a checkpoint."""
         return len(self._sealed)
 
-    def checkpointed(self, number: int) -> None:
+    def note_checkpoint(self, number: int) -> None:
         """Every batch up to ``number`` is durable in the streams' files: free journal files."""
-        self.checkpoint = max(self.checkpoint, number)
+        self.checkpointed = max(self.checkpointed, number)
         while self._sealed and self._sealed[0].last <= number:
             self._free.append(self._sealed.popleft())
 
@@ -307,157 +306,3 @@ def can_pack(records: Sequence[Record]) -> bool:
     except Unpackable:
         return False
     return True
-
-
-class Piece(NamedTuple):
-    """Bytes of a journal file."""
-
-    path: Path
-    begin: int
-    end: int
-
-
-@dataclass(slots=True)
-class JournalContent:
-    """What a journal held at start: where writing goes on, and what was unreadable.
-
-    ``newest``: the header or batch that was written last.
-    """
-
-    files: int = 0
-    generation: int = 0
-    last: int = 0
-    applied: int = 0
-    damage: list[str] = field(default_factory=list)
-    newest: Piece | None = None
-
-
-def _paths(disk: Disk, directory: Path) -> list[Path]:
-    """The journal's files; a directory is none, whatever its name, and a pipe would block us."""
-    named = sorted(directory / name for name in disk.names(directory) if name.endswith(_SUFFIX))
-    return [path for path in named if not disk.is_no_file(path)]
-
-
-def _by_age(disk: Disk, directory: Path) -> list[tuple[FileHeader | None, Path]]:
-    """The journal's files with their headers, oldest use first; last those that hold nothing."""
-    headers = [(_read_header(disk, path), path) for path in _paths(disk, directory)]
-    return sorted(headers, key=lambda entry: (entry[0] is None, entry))
-
-
-def _read_header(disk: Disk, path: Path) -> FileHeader | None:
-    fd = disk.open_read(path)
-    try:
-        return fmt.unpack_header(disk.pread(fd, fmt.FILE_HEADER_BYTES, 0))
-    except OSError as error:
-        raise _named(error, path) from error
-    finally:
-        disk.close(fd)
-
-
-def _named(error: OSError, path: Path) -> OSError:
-    """The error with the file that it is about, which only opening one tells."""
-    return OSError(error.errno, error.strerror, str(path))
-
-
-def read_journal(directory: Layout, content: JournalContent) -> Iterator[Batch]:
-    """Yield the batches in order; ``content`` is complete when the iteration ends."""
-    disk = directory.disk
-    aged = _by_age(disk, directory.journal)
-    headers = [(header, path) for header, path in aged if header is not None]
-    content.files = len(headers)
-    content.generation = headers[-1][0].generation if headers else 0
-    for index, (header, path) in enumerate(headers):
-        following = headers[index + 1][0] if index + 1 < len(headers) else None
-        limit = following.first if following else 1 << 64
-        content.last = max(content.last, header.first - 1)
-        yield from _read_file(disk, path, header, limit, content)
-        if following and content.last + 1 < following.first:
-            content.damage.append(
-                f"{path.name}: batches {content.last + 1} to {following.first - 1} are missing"
-            )
-
-
-def _read_file(
-    disk: Disk, path: Path, header: FileHeader, limit: int, content: JournalContent
-) -> Iterator[Batch]:
-    fd = disk.open_read(path)
-    try:
-        data = memoryview(disk.pread(fd, disk.file_status(fd).size_bytes, 0))
-    except OSError as error:
-        raise _named(error, path) from error
-    finally:
-        disk.close(fd)
-    position, expected = fmt.FILE_HEADER_BYTES, header.first
-    content.newest = Piece(path, 0, position)
-    while expected < limit:
-        batch = fmt.unpack_batch(data, position, header)
-        if batch is None or batch.number != expected:
-            found = _resume(data, position, header, expected)
-            if found is None:
-                return
-            content.damage.append(f"{path.name}: batch {expected} at byte {position} is unreadable")
-            position, batch = found
-            if batch.number >= limit:
-                return
-        content.last = batch.number
-        content.applied = max(content.applied, batch.applied)
-        content.newest = Piece(path, position, position + batch.size_bytes)
-        yield batch
-        position += batch.size_bytes
-        expected = batch.number + 1
-
-
-def _resume(
-    data: memoryview, position: int, header: FileHeader, expected: int
-) -> tuple[int, Batch] | None:
-    """The next batch behind damage: one that says what is unreadable here was durable."""
-    haystack = data.obj
-    if not isinstance(haystack, bytes):
-        raise TypeError("a journal file is read as bytes")
-    while (position := haystack.find(fmt.BATCH_MAGIC, position + 1)) >= 0:
-        batch = fmt.unpack_batch(data, position, header)
-        if batch is not None and batch.number > expected and batch.synced >= expected:
-            return position, batch
-    return None
-
-
-def make_durable(directory: DataDirectory, newest: Piece | None) -> None:
-    """Make durable what is there, so that whoever acts on it does so once and for all.
-
-    Nothing is written behind a failed sync, so what one left in memory only can be no more than
-    what is ``newest``, where every batch was synced: that is written again.  Where there is no room
-    for it, as on a full file system that never overwrites, it is left: a start must not need any.
-    """
-    disk = directory.disk
-    if newest is not None:
-        _write_again(disk, newest)
-    for path in _paths(disk, directory.journal):
-        fd = disk.open_read(path)
-        try:
-            disk.sync(fd)
-        finally:
-            disk.close(fd)
-    disk.sync_directory(directory.journal)  # a server may have been killed before it did
-
-
-def _write_again(disk: Disk, piece: Piece) -> None:
-    fd = disk.open_write(piece.path)
-    try:
-        data = disk.pread(fd, piece.end - piece.begin, piece.begin)
-        disk.pwrite(fd, data, piece.begin)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-    finally:
-        disk.close(fd)
-
-
-def set_aside(directory: DataDirectory) -> Path:
-    """Move a damaged journal out of the way, whole; where to."""
-    disk = directory.disk
-    target = directory.aside / f"journal-{time.time_ns()}"
-    disk.rename(directory.journal, target)
-    disk.make_directory(directory.journal)
-    disk.sync_directory(directory.aside)
-    disk.sync_directory(directory.root)
-    return target

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from durable_streams.filestore.files import names
-from durable_streams.filestore.files.index_files import chain_at, line_at
-from durable_streams.filestore.format import index as index_format
-from durable_streams.filestore.format.index import BadLine, Opening
+from durable_streams.filestore.files.index_files import chain_at, line_behind, opening_of
+from durable_streams.filestore.format.index_lines import Appended
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import Disk, StrPath
-    from durable_streams.filestore.format.index import Tail
+    from durable_streams.filestore.format.index import Opening, Tail
 
 Files = set[tuple[int, str]]
 """Number and kind (``seg`` or ``idx``) of one stream's files."""
@@ -58,29 +57,22 @@ def what_is_missing(
         return None
     following = end.segment + 1 if end.index_position else 0
     index = names.index_file(following, stream_id)
-    opening = _opening(disk, f"{directory}/{index}")
+    opening = opening_of(disk, f"{directory}/{index}")
     if opening is not None:
         return _sealed(disk, directory, stream_id, end, opening) if following else None
     if max(later) > following:
         state = "is cut" if disk.status(f"{directory}/{index}") else "is gone"
         beyond = min(number for number in later if number > following)
-        after = _opening(disk, f"{directory}/{names.index_file(beyond, stream_id)}")
+        after = opening_of(disk, f"{directory}/{names.index_file(beyond, stream_id)}")
         text = f"it {state}, though segment {beyond} is there"
         return Missing(index, text, after.continues if after else None)
-    if _has_line_behind(disk, f"{directory}/{names.index_file(end.segment, stream_id)}", end):
+    behind = line_behind(disk, f"{directory}/{names.index_file(end.segment, stream_id)}", end)
+    if isinstance(behind, Appended):
         segment = names.segment_file(end.segment, stream_id)
         status = disk.status(f"{directory}/{segment}")
         text = _lack(status.size_bytes if status else None, None, following)
         return Missing(segment, text)
     return None
-
-
-def _opening(disk: Disk, path: StrPath) -> Opening | None:
-    line = line_at(disk, path)
-    try:
-        return None if line is None else index_format.unpack_opening(line)[0]
-    except BadLine:
-        return None
 
 
 def _sealed(
@@ -96,7 +88,7 @@ def _sealed(
         sizes[kind] = status.size_bytes if status else None
     if (sizes["idx"] or 0) >= expected["idx"]:
         ending = chain_at(disk, directory, stream_id, end.segment, expected["idx"])
-        if ending is None or ending.hex() != opening.continues:
+        if ending is None or not opening.follows(ending):
             return None
     for kind, name in (("idx", names.index_file), ("seg", names.segment_file)):
         size = sizes[kind]
@@ -112,12 +104,3 @@ def _lack(size: int | None, expected: int | None, later: int) -> str:
     if expected is None:
         return f"it has {size} bytes, fewer than its index says, though segment {later} is there"
     return f"it has {size} of {expected} bytes, though segment {later} is there"
-
-
-def _has_line_behind(disk: Disk, index: StrPath, end: Tail) -> bool:
-    """Whether an index goes on behind the end of the stream."""
-    text = line_at(disk, index, end.index_position)
-    try:
-        return text is not None and bool(index_format.unpack_line(text, end.chain))
-    except BadLine:
-        return False

@@ -1,11 +1,12 @@
 """The open files of streams that are written to: a bounded number of pairs, segment and index.
 
 A pair is *dirty* when it was written to since the last checkpoint took it, and *held* while a
-checkpoint syncs it: then it stays open whatever happens, as a closed descriptor could take the
-news of a failed write with it.  A dirty pair that has to make room is closed all the same, and
-``overflowed`` says that syncing the pairs is not enough any more.
+checkpoint syncs it: then it stays open whatever happens, as ``dirty`` explains.  A dirty pair that
+has to make room is closed all the same, and ``overflowed`` says that syncing the pairs is not
+enough any more.
 
-A pair is *homeless* when what it holds is nowhere else: it stays open, but is not written to.
+A pair is *homeless* when no file at a name has what it holds and none can be made: it stays open,
+but is not written to.
 
 One thread uses it.  Every step takes constant time, however many pairs there are, except that a
 deletion, and another try of a stream out of service, look at all of them.

@@ -2,11 +2,12 @@
 
 Runs before anything is served, alone, and may be repeated from any point:
 
-1. Read the journal file by file, batch by batch, to its end (``journal.read_journal``), twice
-   rather than into memory: first to learn how far it was applied and what it deletes.  Before
-   anything is done for what is in it, make it durable: a killed server may have left in it what a
-   power cut would still take back (``journal.make_durable``).  Drop half-made files in ``tmp/``,
-   so that nothing writes to one that has another name in a hard-link backup.
+1. Read the journal file by file, batch by batch, to its end (``journal_reader.read_journal``),
+   twice rather than into memory: first to learn up to where a checkpoint came and what it deletes
+   (``journal_survey``).  Before anything is done for what is in it, make it durable: a killed
+   server may have left in it what a power cut would still take back
+   (``journal_reader.make_durable``).  Drop half-made files in ``tmp/``, so that nothing writes to
+   one that has another name in a hard-link backup.
 2. Put back sidecars that a power cut left unreadable and that the journal has.
 3. Skip batches that a checkpoint has already made durable in the streams' files, and what was
    written to streams that are deleted further on.
@@ -39,23 +40,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.disk import FailedSync
 from durable_streams.filestore.files.identity import FilesLost
-from durable_streams.filestore.files.journal import (
+from durable_streams.filestore.files.index_files import chain_at, continuation
+from durable_streams.filestore.files.journal_reader import (
     JournalContent,
     make_durable,
     read_journal,
     set_aside,
 )
-from durable_streams.filestore.files.stream_files import (
-    DamagedFiles,
-    chain_at,
-    continuation,
-    end_before,
-    load_sidecar,
-)
+from durable_streams.filestore.files.journal_survey import Survey, survey
+from durable_streams.filestore.files.stream_files import DamagedFiles, end_before, load_sidecar
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import journal as fmt
@@ -96,7 +92,7 @@ class Kept:
 class Recovery:
     """What recovery did; ``str()`` is one line for people.
 
-    ``applied``: batches up to this one are durable in the streams' files; all of them, up to
+    ``checkpointed``: batches up to this one are durable in the streams' files; all of them, up to
     ``last``, unless the first checkpoint has to see to that.
 
     ``kept``: by path and id, what could not be applied to the files of one stream, and why.
@@ -109,7 +105,7 @@ class Recovery:
     left_out: int = 0
     damage: int = 0
     last: int = 0
-    applied: int = 0
+    checkpointed: int = 0
     generation: int = 0
     unsynced: bool = False
     kept: dict[StreamKey, Kept] = field(default_factory=dict)
@@ -130,7 +126,8 @@ class Recovery:
 class _Place(NamedTuple):
     """Where the next append of a stream continues.
 
-    ``ahead``: nothing in the files does.  ``held``: they had all that came before it.
+    ``ahead``: before recovery wrote there, the files had nothing behind this place.
+    ``held``: they had everything before it.
     """
 
     end: Tail
@@ -180,31 +177,30 @@ class _Replay:
         self._writer = StreamWriter(directory, max_files, trim=False, journaled=not self._unsynced)
         self._writer.sync_everything()
         self._after: dict[tuple[str, str], _Place] = {}
-        self._deleted: set[str] = set()
-        self._ended: set[str] = set()
-        self._revived: set[str] = set()
-        self._sidecars: dict[tuple[str, str], SidecarRecord] = {}
-        self._residents: dict[str, set[str]] = {}
+        self._survey = Survey()
         self._result = Recovery()
 
     def run(self) -> Recovery:
-        content = self._survey()
+        self._survey = survey(self._directory)
+        content = self._survey.content
         # Of a run that did not sync each batch it does not matter: the streams are verified.
         make_durable(self._directory, None if self._unsynced else content.newest)
         self._clear_tmp(directories=False)
         if not self._unsynced:
             self._mend_sidecars()
         for batch in read_journal(self._directory, JournalContent()):
-            if batch.number > content.applied:
+            if batch.number > content.checkpointed:
                 for record in fmt.unpack_records(batch.payload):
-                    if record.id not in self._deleted or isinstance(record, fmt.DeleteRecord):
+                    if record.id not in self._survey.deleted or isinstance(
+                        record, fmt.DeleteRecord
+                    ):
                         self._apply(record)
         self.trim()
         self._clear_tmp(directories=True)
-        applied = content.last
+        checkpointed = content.last
         leaves = self._may_leave_unsynced(content)
         if leaves or self._result.kept:
-            applied = content.applied
+            checkpointed = content.checkpointed
         if not leaves and (self._result.records or self._result.left_out):
             self._directory.disk.sync_file_system(self._directory.root_fd)
         self.close()
@@ -215,7 +211,7 @@ class _Replay:
         result = self._result
         result.damage = len(content.damage)
         result.unsynced = self._unsynced
-        result.last, result.applied = content.last, applied
+        result.last, result.checkpointed = content.last, checkpointed
         result.generation = content.generation + 1
         return result
 
@@ -234,30 +230,9 @@ class _Replay:
             and content.files < self._max_journal_files
         )
 
-    def _survey(self) -> JournalContent:
-        """Read the journal once to learn how far it was applied and which streams it deletes."""
-        content = JournalContent()
-        deleted: dict[str, int] = {}
-        for batch in read_journal(self._directory, content):
-            for record in fmt.unpack_records(batch.payload):
-                self._residents.setdefault(record.path, set()).add(record.id)
-                if isinstance(record, fmt.DeleteRecord):
-                    deleted[record.id] = batch.number
-                elif record.id in deleted:  # its directory was put back from a backup
-                    del deleted[record.id]
-                    self._revived.add(record.id)
-                if isinstance(record, fmt.SidecarRecord):
-                    self._sidecars[record.path, record.id] = record
-        self._ended = set(deleted)
-        self._sidecars = {
-            key: record for key, record in self._sidecars.items() if record.id not in self._ended
-        }
-        self._deleted = {key for key, number in deleted.items() if number > content.applied}
-        return content
-
     def _mend_sidecars(self) -> None:
         """Replace sidecars that a power cut left unreadable: other records need them."""
-        for record in self._sidecars.values():
+        for record in self._survey.sidecars.values():
             with self._alone(record):
                 self._mend_sidecar(record)
 
@@ -278,7 +253,7 @@ class _Replay:
             return owners == {record.id}
         if self._disk.is_directory(self._directory.tmp / record.id):
             return False  # it is not in its place yet
-        return self._residents[record.path] - self._ended == {record.id}
+        return self._survey.residents[record.path] - self._survey.ended == {record.id}
 
     def _apply(self, record: Record) -> None:
         kept = self._result.kept.get((record.path, record.id))
@@ -329,16 +304,16 @@ class _Replay:
                 if not self._disk.is_directory(self._directory.tmp / record.id):
                     return self._holds(record.path, record.id)
                 self._writer.adopt(record)
-                later = self._sidecars.get((record.path, record.id))
+                later = self._survey.sidecars.get((record.path, record.id))
                 if later is not None and not self._unsynced:
                     self._mend_sidecar(later)
             case fmt.SidecarRecord():
                 self._writer.replace_sidecar(record)
             case fmt.ForkRecord():
-                if record.fork_id not in self._ended:
+                if record.fork_id not in self._survey.ended:
                     self._writer.fork(record)
             case fmt.DeleteRecord():
-                if record.id in self._revived:
+                if record.id in self._survey.revived:
                     return False
                 self._writer.delete(record)
                 self._after.pop((record.path, record.id), None)
@@ -353,11 +328,15 @@ class _Replay:
         follows = known is not None and _follows(record, known.end)
         if not follows and not self._continues_files(record):
             return False
+        # Where the files had nothing behind the record before, they have nothing behind this one;
+        # and files that lacked that one cannot have this one.
         ahead = follows and known is not None and known.ahead
         may_hold = known is None or not follows or known.held
         held = may_hold and self._writer.holds(record)
         if not held:
             if not ahead and not (follows and self._writer.has_line(record)):
+                # Files that prove another append here are of a stream that has lived on elsewhere:
+                # what was acknowledged there is not overwritten.
                 directory = self._directory.home_of(record.path)
                 proved = continuation(self._disk, directory, record.id, end_before(record))
                 if proved is not None and proved != record.index:
@@ -422,7 +401,7 @@ class _Replay:
             if not self._disk.is_directory(path):
                 self._disk.unlink(path)
             elif directories and not any(name == stream_id for _, stream_id in self._result.kept):
-                disks.remove_tree(self._disk, path)
+                whole_files.remove_tree(self._disk, path)
 
 
 def _follows(record: AppendRecord, end: Tail) -> bool:

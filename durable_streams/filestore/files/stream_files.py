@@ -12,46 +12,36 @@ from __future__ import annotations
 import errno
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-import msgspec
-
-from durable_streams.filestore.files import disk as disks
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.fork_marks import is_forked
-from durable_streams.filestore.files.index_files import chain_at, continuation, line_at, time_before
+from durable_streams.filestore.files.index_files import chain_at, text_at, time_before
 from durable_streams.filestore.files.missing import files_of, what_is_missing
-from durable_streams.filestore.format import index as index_format
+from durable_streams.filestore.files.segment_reader import SegmentReader
 from durable_streams.filestore.format import sidecar as sidecar_format
-from durable_streams.filestore.format.index import (
-    CHAIN_BYTES,
-    BadLine,
-    Line,
-    NewerIndex,
-    Opening,
-    Tail,
+from durable_streams.filestore.format.index import CHAIN_BYTES, NewerIndex, Opening, Tail
+from durable_streams.filestore.format.index_lines import (
+    Appended,
+    Damaged,
+    Opened,
+    Torn,
+    first_line,
+    lines_behind,
 )
+from durable_streams.filestore.format.proved_end import ProvedEnd
 from durable_streams.filestore.format.sidecar import BadSidecar, NewerSidecar, Sidecar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from durable_streams.filestore.files.disk import Disk, StrPath
     from durable_streams.filestore.files.missing import Files
+    from durable_streams.filestore.format.index_lines import FurtherLine
     from durable_streams.filestore.format.journal import AppendRecord
     from durable_streams.rules.producers import ProducerState
 
 log = logging.getLogger("durable_streams.filestore.files")
-
-__all__ = [
-    "DamagedFiles",
-    "DamagedSidecar",
-    "LoadedStream",
-    "NewerFiles",
-    "chain_at",
-    "continuation",
-    "end_before",
-    "load",
-    "load_sidecar",
-]
 
 
 class DamagedFiles(Exception):
@@ -102,7 +92,7 @@ def load_sidecar(disk: Disk, directory: StrPath) -> Sidecar | None:
 
     Raises :class:`DamagedSidecar` or :class:`NewerFiles`.
     """
-    data = disks.read_file(disk, f"{directory}/{names.SIDECAR}")
+    data = whole_files.read_file(disk, f"{directory}/{names.SIDECAR}")
     if data is None:
         return None
     try:
@@ -130,10 +120,11 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
     loaded.forked = bool(sidecar.forks) or is_forked(disk, directory, sidecar.id)
     last = _continued(disk, directory, loaded, files, verify)
     if last is not None:
-        opening, chain = last
-        loaded.producers = _producers(disk, directory, sidecar.id, opening)
-        loaded.tail = Tail(opening.segment, 0, 0, chain, stream_seq=opening.stream_seq)
-        _follow_lines(disk, directory, loaded, verify)
+        producers = _producers(disk, directory, sidecar.id, last.first.opening)
+        end = ProvedEnd.behind(last.first, producers)
+        _follow_lines(disk, directory, loaded, last, end, verify=verify)
+        loaded.tail, loaded.producers = end.tail, end.producers
+        loaded.last_append_ms = end.time_ms
     if not verify:  # else what was lost is cut off, whatever it was
         missing = what_is_missing(disk, directory, sidecar.id, loaded.tail, files)
         if missing is not None and is_still_there(disk, directory, sidecar.id):
@@ -172,18 +163,26 @@ def is_still_there(disk: Disk, directory: StrPath, stream_id: str) -> bool:
     return sidecar is not None and sidecar.id == stream_id
 
 
+class _Index(NamedTuple):
+    """An index that continues those before it; ``text``: what was read of it, ``is_all`` or not."""
+
+    first: Opened
+    text: bytes
+    is_all: bool
+
+
 def _continued(
     disk: Disk, directory: StrPath, loaded: LoadedStream, files: Files, verify: bool
-) -> tuple[Opening, bytes] | None:
-    """The opening of the last index that continues those before it; fills ``sizes``."""
+) -> _Index | None:
+    """The last index that continues those before it; fills ``sizes``."""
     present = {number for number, kind in files if kind == "idx"}
-    best: tuple[Opening, bytes] | None = None
+    best: _Index | None = None
     number = 0
     while number in present:
         found = _opening(disk, directory, loaded, number, verify=verify)
         if found is None:
             break
-        if verify and best and not _is_sound(disk, directory, loaded, best, found[0]):
+        if verify and best and not _is_sound(disk, directory, loaded, best, found.first.opening):
             loaded.cut = True
             loaded.sizes.pop()
             loaded.chains = loaded.chains[:-CHAIN_BYTES]
@@ -198,25 +197,25 @@ def _continued(
 
 def _opening(
     disk: Disk, directory: StrPath, loaded: LoadedStream, number: int, *, verify: bool
-) -> tuple[Opening, bytes] | None:
+) -> _Index | None:
     stream_id = loaded.sidecar.id
     name = names.index_file(number, stream_id)
-    line = line_at(disk, f"{directory}/{name}")
-    if line is None:
-        return None
-    try:
-        opening, chain = index_format.unpack_opening(line)
-    except NewerIndex as error:
-        raise NewerFiles(f"{directory}/{name}", str(error)) from None
-    except BadLine as error:
+    text, is_all = text_at(disk, f"{directory}/{name}")
+    first = first_line(text)
+    if isinstance(first, Damaged):
+        if isinstance(first.error, NewerIndex):
+            raise NewerFiles(f"{directory}/{name}", str(first.error))
         if verify:
             loaded.cut = True
             return None
-        raise DamagedFiles(f"{name}, line 1: {error}") from None
+        raise DamagedFiles(f"{name}, line 1: {first.error}")
+    if not isinstance(first, Opened):
+        return None
+    opening = first.opening
     if opening.segment != number:
         raise DamagedFiles(f"{name}, line 1: is of segment {opening.segment}")
     if number == 0:
-        return (opening, chain) if opening.continues == loaded.sidecar.root else None
+        return _Index(first, text, is_all) if opening.continues == loaded.sidecar.root else None
     if opening.previous is None:
         raise DamagedFiles(f"{name}, line 1: names no previous segment")
     before = f"{directory}/{names.segment_file(number - 1, stream_id)}"
@@ -224,96 +223,93 @@ def _opening(
     if status is None or status.size_bytes < opening.previous[0]:
         return None
     ending = chain_at(disk, directory, stream_id, number - 1, opening.previous[1])
-    if ending is None or ending.hex() != opening.continues:
+    if ending is None or not opening.follows(ending):
         return None
     loaded.sizes.append(opening.previous[0])
     loaded.chains += ending
-    return opening, chain
+    return _Index(first, text, is_all)
 
 
 def end_before(record: AppendRecord) -> Tail:
     """Where the stream ends that a record continues."""
     if record.index_position or not record.segment:
         return Tail(record.segment, record.position, record.index_position, record.chain)
-    opening, _ = index_format.unpack_opening(record.index[: record.index.index(b"\n")])
-    if opening.previous is None:
+    first = first_line(record.index)
+    if isinstance(first, Damaged):
+        raise first.error
+    if not isinstance(first, Opened) or first.opening.previous is None:
         raise DamagedFiles("a record begins a segment and names none before it")
-    return Tail(record.segment - 1, *opening.previous, record.chain)
+    return Tail(record.segment - 1, *first.opening.previous, record.chain)
 
 
-def _follow_lines(disk: Disk, directory: StrPath, loaded: LoadedStream, verify: bool) -> None:
-    """Follow the lines of the last index as far as they and their bytes are there."""
-    stream_id, number = loaded.sidecar.id, loaded.tail.segment
-    name = names.index_file(number, stream_id)
-    data = disks.read_file(disk, f"{directory}/{name}") or b""
-    status = disk.status(f"{directory}/{names.segment_file(number, stream_id)}")
-    size = status.size_bytes if status else 0
-    lines = data.split(b"\n")
-    position = len(lines[0]) + 1
-    tail = msgspec.structs.replace(loaded.tail, index_position=position)
-    if lines[-1]:
-        loaded.notes.append(f"{name}: its last line is torn")
-    for row in range(1, len(lines) - 1):
-        text = lines[row]
-        try:
-            line, chain = index_format.unpack_line(text, tail.chain)
-        except BadLine as error:
-            if not verify:
-                raise DamagedFiles(f"{name}, line {row + 1}: {error}") from None
-            loaded.cut = True
-            break
-        if line.end > size:
-            loaded.notes.append(f"{name}: its segment ends before line {row + 1}")
-            loaded.cut = verify
-            break
-        if verify and not _has_checksum(disk, directory, loaded, tail.position, line):
-            loaded.cut = True
-            break
-        position += len(text) + 1
-        tail = _after(tail, line, chain, position)
-        line.change(loaded.producers)
-        loaded.last_append_ms = line.time
-    if size > tail.position:
-        loaded.notes.append(f"{size - tail.position} bytes of segment {number} have no index line")
-    loaded.tail = tail
-
-
-def _is_sound(
+def _follow_lines(
     disk: Disk,
     directory: StrPath,
     loaded: LoadedStream,
-    found: tuple[Opening, bytes],
-    following: Opening,
+    index: _Index,
+    end: ProvedEnd,
+    *,
+    verify: bool,
+) -> None:
+    """Bring ``end`` behind the lines of an index, as far as they and their bytes are there.
+
+    ``verify``: and are what they were, see :func:`load`.
+    """
+    stream_id, number = loaded.sidecar.id, end.segment
+    name = names.index_file(number, stream_id)
+    text = index.text if index.is_all else whole_files.read_file(disk, f"{directory}/{name}") or b""
+    lines = lines_behind(text[end.index_position :], end.tail)
+    segment = f"{directory}/{names.segment_file(number, stream_id)}"
+    if verify:
+        with SegmentReader(disk, segment) as reader:
+            size = reader.size
+            loaded.cut |= _take_lines(lines, end, size, name, notes=loaded.notes, reader=reader)
+    else:
+        status = disk.status(segment)
+        size = status.size_bytes if status else 0
+        _take_lines(lines, end, size, name, notes=loaded.notes)
+    if size > end.position:
+        loaded.notes.append(f"{size - end.position} bytes of segment {number} have no index line")
+
+
+def _take_lines(
+    lines: Iterator[FurtherLine],
+    end: ProvedEnd,
+    size: int,
+    name: str,
+    *,
+    notes: list[str],
+    reader: SegmentReader | None = None,
+) -> bool:
+    """Take what is proved in a segment of a ``size``; whether it was cut instead of damaged.
+
+    ``reader``: compares the bytes as well, and then what fails its checksum is cut.
+    """
+    for found in lines:
+        match found:
+            case Appended() if found.line.end > size:
+                notes.append(f"{name}: its segment ends before line {found.row}")
+                return reader is not None
+            case Appended() if reader is not None and not reader.has_bytes_of(found):
+                return True
+            case Appended():
+                end.take(found)
+            case Torn():
+                notes.append(f"{name}: its last line is torn")
+            case Damaged():
+                if reader is None:
+                    raise DamagedFiles(f"{name}, line {found.row}: {found.error}")
+                return True
+            case _:
+                assert_never(found)
+    return False
+
+
+def _is_sound(
+    disk: Disk, directory: StrPath, loaded: LoadedStream, index: _Index, following: Opening
 ) -> bool:
     """Whether a segment has every line and all bytes that the one following it builds on."""
-    opening, chain = found
-    trial = LoadedStream(loaded.sidecar, Tail(opening.segment, 0, 0, chain))
-    _follow_lines(disk, directory, trial, verify=True)
-    return following.previous is not None and trial.tail.index_position >= following.previous[1]
-
-
-def _has_checksum(
-    disk: Disk, directory: StrPath, loaded: LoadedStream, begin: int, line: Line
-) -> bool:
-    """Whether the bytes of an append are those its line was written for."""
-    if line.end == begin:  # there may be no file yet
-        return line.crc32 == "00000000"
-    path = f"{directory}/{names.segment_file(loaded.tail.segment, loaded.sidecar.id)}"
-    fd = disk.open_read(path)
-    try:
-        data = disk.pread(fd, line.end - begin, begin)
-    finally:
-        disk.close(fd)
-    return f"{index_format.checksum(data):08x}" == line.crc32
-
-
-def _after(tail: Tail, line: Line, chain: bytes, index_position: int) -> Tail:
-    return Tail(
-        tail.segment,
-        line.end,
-        index_position,
-        chain,
-        line.closed,
-        line.claim() if line.closed else None,
-        tail.stream_seq if line.stream_seq is None else line.stream_seq,
-    )
+    end = ProvedEnd.behind(index.first, {})
+    trial = LoadedStream(loaded.sidecar, end.tail)
+    _follow_lines(disk, directory, trial, index, end, verify=True)
+    return following.previous is not None and end.index_position >= following.previous[1]

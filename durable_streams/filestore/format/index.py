@@ -91,6 +91,10 @@ class Opening(msgspec.Struct, frozen=True):
     stream_seq: str | None
     chain: str
 
+    def follows(self, chain: bytes) -> bool:
+        """Whether the index continues a running checksum; else it is of another age."""
+        return self.continues == chain.hex()
+
     def known_producers(self, last_ms: int) -> dict[str, ProducerState]:
         """The producers; ``last_ms``: when the last append in the segment before was."""
         if self.index != 1:

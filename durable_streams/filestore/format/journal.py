@@ -13,14 +13,14 @@ File header, 40 bytes at 0::
 
 Batch, from byte 40 on, each directly behind the one before::
 
-    4  magic      0x42534a44 ("DJSB")
-    4  crc32      over the file's salt, the rest of the header and the payload
-    8  generation of the file
-    8  number     of the batch, never used twice, growing by one across files
-    8  synced     every batch up to this number was durable when this one was written
-    8  applied    every batch up to this number is in the streams' files, durably
-    4  length     of the payload in bytes
-    -  payload    a MessagePack array of records
+    4  magic         0x42534a44 ("DJSB")
+    4  crc32         over the file's salt, the rest of the header and the payload
+    8  generation    of the file
+    8  number        of the batch, never used twice, growing by one across files
+    8  synced        every batch up to this number was durable when this one was written
+    8  checkpointed  every batch up to this number is in the streams' files, durably
+    4  length        of the payload in bytes
+    -  payload       a MessagePack array of records
 
 A record is a MessagePack array that begins with its kind; fields as in the classes below, paths as
 ``stored_path`` has them.  There are none of the kind ``fork`` in data directories of format 1.
@@ -114,7 +114,7 @@ class Batch(NamedTuple):
 
     number: int
     synced: int
-    applied: int
+    checkpointed: int
     payload: bytes
     size_bytes: int
 
@@ -167,11 +167,11 @@ def unpack_records(payload: bytes) -> list[Record]:
 
 
 def pack_batch(
-    file: FileHeader, number: int, synced: int, applied: int, payload: list[bytes]
+    file: FileHeader, number: int, synced: int, checkpointed: int, payload: list[bytes]
 ) -> list[bytes]:
     """A whole batch of a file, header and payload; in pieces if the payload is."""
     size = sum(map(len, payload))
-    rest = struct.pack("<QQQQI", file.generation, number, synced, applied, size)
+    rest = struct.pack("<QQQQI", file.generation, number, synced, checkpointed, size)
     crc = crc32(rest, _seed(file))
     for piece in payload:
         crc = crc32(piece, crc)
@@ -187,11 +187,13 @@ def unpack_batch(data: memoryview, position: int, file: FileHeader) -> Batch | N
     """Read the intact batch of this use of the file at ``position``; None if there is none."""
     if position + BATCH_HEADER_BYTES > len(data):
         return None
-    magic, crc, written_by, number, synced, applied, length = _BATCH.unpack_from(data, position)
+    magic, crc, written_by, number, synced, checkpointed, length = _BATCH.unpack_from(
+        data, position
+    )
     begin = position + BATCH_HEADER_BYTES
     if magic != 0x42534A44 or written_by != file.generation or begin + length > len(data):
         return None
     payload = bytes(data[begin : begin + length])
     if crc32(payload, crc32(data[position + 8 : begin], _seed(file))) != crc:
         return None
-    return Batch(number, synced, applied, payload, BATCH_HEADER_BYTES + length)
+    return Batch(number, synced, checkpointed, payload, BATCH_HEADER_BYTES + length)

@@ -23,7 +23,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.directory import FULL
 from durable_streams.filestore.files.disk import NO_DESCRIPTORS
 from durable_streams.filestore.files.identity import FilesLost
@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 
 _GATHER_S: Final = 0.05
 _SHARE_BYTES: Final = 8 * 1024 * 1024
-_SHARE_WRITES: Final = 512
-"""What is applied before the loop is told: the less, the sooner; the more, the fewer writes."""
+"""Applied before the loop is told, or ``share_writes`` writes."""
 
 _PASSING: Final = FULL | NO_DESCRIPTORS
 _FULL_DISK_PAUSE_S: Final = 0.2
@@ -90,6 +89,7 @@ class Applier:
         number: int,
         *,
         durability: Durability,
+        share_writes: int,
         applied: Callable[[int, list[Operation]], None],
         failed: Callable[[str, str, str, bool], None],
         ended: Callable[[str, str], None],
@@ -114,6 +114,7 @@ class Applier:
         self._tried = tried
         self._refused = refused
         self._durability = durability
+        self._share_writes = share_writes
         self._deleted_ahead: set[StreamKey] = set()
         self._told: tuple[StreamKey, int] | None = None
         self._taken: list[Operation] = []
@@ -204,7 +205,7 @@ class Applier:
         """Apply a share of what is pending; whether that was all when it began."""
         size, writes = 0, 0
         taken = self._taken
-        while self._pending and size < _SHARE_BYTES and writes < _SHARE_WRITES:
+        while self._pending and size < _SHARE_BYTES and writes < self._share_writes:
             self._current, operations = self._pending.popleft()
             taken += operations
             for operation in operations:
@@ -332,7 +333,7 @@ class Applier:
         if self._durability is not Durability.FSYNC:
             # The journal may forget the deletion; then the stream must come back whole.
             disk.sync_directory(trash)
-        disks.remove_tree(disk, trash / record.id)
+        whole_files.remove_tree(disk, trash / record.id)
 
     def _mended(self) -> bool:
         """Whether what was missing is a directory beside the streams, which is there again."""

@@ -93,7 +93,7 @@ class Freeing:
             not self.checkpointer.is_put_off
             and self._journal.full_files()
             and self.retries.can_keep()
-            and self._lag.applied > self._journal.checkpoint
+            and self._lag.applied > self._journal.checkpointed
         ):
             self.checkpoint()
 
@@ -117,7 +117,7 @@ class Freeing:
 
     def _free(self, number: int) -> None:
         self._lag.moves()
-        self._journal.checkpointed(number)
+        self._journal.note_checkpoint(number)
         self._freed()
 
     # -- the last time ---------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Freeing:
             sync_dirty(self._directory, dirty)
             has_all = not self._writer.has_homeless
             if has_all and not self._outages.keeps:
-                self._journal.checkpointed(number)
+                self._journal.note_checkpoint(number)
                 self._journal.write([])
             self._journal.sync()
             is_marked = self._settings.durability is not Durability.FSYNC

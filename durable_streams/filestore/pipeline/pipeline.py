@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.runtime.machine import Runtime
     from durable_streams.filestore.runtime.supervisor import Supervisor
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.filestore.tuning import Tuning
     from durable_streams.model.errors import StorageFailed, StreamError
     from durable_streams.model.offsets import Offset
     from durable_streams.settings import Settings
@@ -70,6 +71,7 @@ class Pipeline:
         *,
         max_files: int,
         verify: bool,
+        tuning: Tuning,
     ) -> None:
         """``max_files``: kept open for writing; ``verify``: as for the catalogue."""
         self._loop = loop = asyncio.get_running_loop()
@@ -102,11 +104,16 @@ class Pipeline:
         self._files = ExitStack()
         self._files.callback(journal.close)
         self._files.callback(writer.close)
-        self._make_threads_work(directory, settings, runtime, writer)
+        self._make_threads_work(directory, settings, runtime, writer, tuning)
         supervisor.tell_of_bugs(self._on_bug, self.health.task_ended)
 
     def _make_threads_work(
-        self, directory: DataDirectory, settings: Settings, runtime: Runtime, writer: StreamWriter
+        self,
+        directory: DataDirectory,
+        settings: Settings,
+        runtime: Runtime,
+        writer: StreamWriter,
+        tuning: Tuning,
     ) -> None:
         supervisor = self._supervisor
         self.committer = Committer(
@@ -126,6 +133,7 @@ class Pipeline:
             writer,
             self.journal.last,
             durability=settings.durability,
+            share_writes=tuning.share_writes,
             applied=self._on_applied,
             failed=self._on_stream_fault,
             ended=self._on_stream_fault_ended,

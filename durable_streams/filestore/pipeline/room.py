@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.directory import RESERVE_BYTES
 from durable_streams.model.errors import DiskFull, Unavailable
 
@@ -91,7 +91,7 @@ class Room:
         """Whether a file of some size can be written: a quota is not told of otherwise; blocks."""
         disk, proof = self._directory.disk, self._directory.tmp / "room"
         try:
-            disks.write_file(disk, proof, bytes(size))
+            whole_files.write_file(disk, proof, bytes(size))
         except OSError:
             return False
         finally:

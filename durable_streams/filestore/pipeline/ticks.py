@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from durable_streams.filestore.runtime.clock import Clock
     from durable_streams.settings import Settings
 
-_TICK_S: Final = 0.5
 _CLOSING_S: Final = 5.0  # how long a journal that cannot be freed may hold up closing
 _TRY_AGAIN_S: Final = 2.0  # to write the files of streams out of service
 _TELL_AGAIN_S: Final = 60.0  # of a lag, which on a busy disk comes and goes all the time
@@ -26,7 +25,8 @@ log = logging.getLogger("durable_streams.filestore")
 class Ticks:
     """Looks for room and for failed syncs, begins checkpoints, and tells of a lag."""
 
-    def __init__(self, pipeline: Pipeline, clock: Clock, settings: Settings) -> None:
+    def __init__(self, pipeline: Pipeline, clock: Clock, settings: Settings, tick_s: float) -> None:
+        self._tick_s = tick_s
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._clock = clock
@@ -38,7 +38,7 @@ class Ticks:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._tick_s)
             await self._tick()
 
     async def _tick(self) -> None:

@@ -12,14 +12,13 @@ import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.index_files import AppendEnds, scan_ends
 from durable_streams.model.errors import StreamDamaged
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
-from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.streams.stream import MemoryChunk, Stream
-
-_MEMORY_BYTES: Final = 16 * MIB  # for the ends of segments being read
 
 _Key = tuple[str, str, int]
 
@@ -43,8 +40,14 @@ class Span(NamedTuple):
 class Boundaries:
     """The ends of appends in segments that are read."""
 
-    def __init__(self, directory: DataDirectory, run: Callable[..., Awaitable[Any]]) -> None:
-        """``run`` does something that may wait for the disk, off the loop."""
+    def __init__(
+        self, directory: DataDirectory, run: Callable[..., Awaitable[Any]], most_bytes: int
+    ) -> None:
+        """``run`` does something that may wait for the disk, off the loop.
+
+        ``most_bytes``: the memory that the ends of segments being read may take.
+        """
+        self.most_bytes = most_bytes
         self._directory = directory
         self._run = run
         self._known: OrderedDict[_Key, AppendEnds] = OrderedDict()
@@ -158,7 +161,7 @@ class Boundaries:
         old = self._known.pop(key, None)
         self._bytes += ends.size_bytes - (old.size_bytes if old else 0)
         self._known[key] = ends
-        while self._bytes > _MEMORY_BYTES and len(self._known) > 1:
+        while self._bytes > self.most_bytes and len(self._known) > 1:
             _, oldest = self._known.popitem(last=False)
             self._bytes -= oldest.size_bytes
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.streams.stream import Stream
 
-_ROOM_S: Final = 5.0  # how long a read waits for others to be done with their files
 _LEAST_FILES: Final = 4  # that are kept open whatever the system says
 _SHRINK_S: Final = 1.0  # between two times that fewer are kept
 
@@ -92,9 +91,17 @@ class OpenSegments:
     """Those that are kept open, and the opening of others."""
 
     def __init__(
-        self, directory: DataDirectory, executor: Executor, available: Descriptors
+        self,
+        directory: DataDirectory,
+        executor: Executor,
+        available: Descriptors,
+        answers_wait_s: float,
     ) -> None:
-        """Half of the files that may be kept open are kept here."""
+        """Half of the files that may be kept open are kept here.
+
+        ``answers_wait_s``: how long a read waits for others to be done with their files.
+        """
+        self.answers_wait_s = answers_wait_s
         self._directory = directory
         self._disk = directory.disk
         self._executor = executor
@@ -184,7 +191,7 @@ class OpenSegments:
         """A segment file for a chunk, when there are few enough of them."""
         if self._room.locked():
             try:
-                async with asyncio.timeout(_ROOM_S):
+                async with asyncio.timeout(self.answers_wait_s):
                     await self._room.acquire()
             except TimeoutError:
                 raise Overloaded("too many answers are being read from files") from None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from durable_streams.filestore.reading.boundaries import Boundaries, Span
 from durable_streams.filestore.reading.open_segments import OpenSegments
 from durable_streams.filestore.streams.stream import own
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.errors import InvalidOffset
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.results import Chunk, FileSlice
@@ -46,14 +47,15 @@ class Reader:
         executor: Executor,
         max_read_bytes: int,
         available: Descriptors,
+        tuning: Tuning = Tuning(),
     ) -> None:
         """``available``: descriptors, of which files that are kept open take some."""
         self._disk = directory.disk
         self._executor = executor
         self._max_read_bytes = max_read_bytes
         self._small_bytes = min(_SMALL_BYTES, max_read_bytes)
-        self._files = OpenSegments(directory, executor, available)
-        self.boundaries = Boundaries(directory, self._run)
+        self._files = OpenSegments(directory, executor, available, tuning.answers_wait_s)
+        self.boundaries = Boundaries(directory, self._run, tuning.ends_bytes)
         self._looking = asyncio.Lock()
 
     def read_now(

@@ -24,12 +24,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 from weakref import finalize, ref
 
 from durable_streams.filestore.files.child_processes import OwnProcess
+from durable_streams.filestore.tuning import Tuning
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PATIENCE_S: Final = 10.0
-"""How long an opening waits for what is being let go: that may have to wait for the disk."""
 
 _open: Final[set[OpenStore]] = set()
 _leaving: Final[set[Future[None]]] = set()
@@ -44,14 +42,14 @@ def leaving() -> Future[None]:
     return left
 
 
-def let_go(root: Path) -> None:
+def let_go(root: Path, tuning: Tuning = Tuning()) -> None:
     """Let go of a directory that nobody can close, and wait for what is being let go.  Blocks."""
     if _open:
         gc.collect()  # what was dropped may be part of a cycle, such as an exception's traceback
     here = [store for store in list(_open) if store.is_forgotten() and store.is_at(root)]
     for store in here:
         store.end()
-    _, late = wait(list(_leaving), PATIENCE_S)
+    _, late = wait(list(_leaving), tuning.let_go_s)
     _leaving.difference_update(late)  # whose loop has stopped, it may be: nobody waits once more
     for store in here:
         store.warn()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from durable_streams.filestore.catalog import unreadable
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.disk import FailedRead
 from durable_streams.filestore.files.fork_files import ForkPlan, build
 from durable_streams.filestore.files.stream_files import DamagedFiles, LoadedStream
@@ -233,7 +233,9 @@ class Births:
         directory = self._core.directory
         if self._core.health.fault is None:
             with suppress(OSError):  # the next start does it
-                await self._core.run(disks.remove_tree, directory.disk, directory.tmp / stream_id)
+                await self._core.run(
+                    whole_files.remove_tree, directory.disk, directory.tmp / stream_id
+                )
 
     async def _let_go(self, source: Stream) -> None:
         """End a source that was deleted while a fork was built that came to nothing."""

@@ -4,9 +4,9 @@
 has been *released*, as a source that was deleted before is to go with its last fork.  So an end of
 the server in the middle of a long chain leaves where to go on: with what is in ``trash/``.
 
-Owned by the event loop.  At most ``MOST_WAITING`` streams are remembered here; if more wait, they
-are found in ``trash/`` again when those are gone.  While the data directory cannot be reached they
-wait.
+Owned by the event loop.  At most ``Tuning.most_in_trash`` streams are remembered here; if more
+wait, they are found in ``trash/`` again when those are gone.  While the data directory cannot be
+reached they wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiofiles.os
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.aside import move_aside
 from durable_streams.filestore.files.fork_marks import remove_mark
 from durable_streams.filestore.files.stream_files import DamagedFiles, NewerFiles, load_sidecar
@@ -34,12 +34,9 @@ if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.format.sidecar import ForkOrigin
 
-MOST_WAITING: Final = 10_000
-"""Deleted streams remembered until their files are removed, and of those that could not be."""
-
 _LOOK_AGAIN_S: Final = 0.5  # whether a data directory is there again
 
-_remove_tree = aiofiles.os.wrap(disks.remove_tree)
+_remove_tree = aiofiles.os.wrap(whole_files.remove_tree)
 
 log = logging.getLogger("durable_streams.filestore")
 
@@ -66,6 +63,7 @@ class Trash:
         """``release`` sees to the source of a fork that is gone."""
         self._core = core
         self._release = release
+        self._most = core.tuning.most_in_trash
         self._held: set[str] = set()
         self._waiting: deque[Deleted] = deque()
         self._failed: set[str] = set()
@@ -100,7 +98,7 @@ class Trash:
         if deleted.held or not deleted.in_trash:
             return
         self._held.discard(deleted.stream_id)
-        if len(self._waiting) < MOST_WAITING or deleted.keep:
+        if len(self._waiting) < self._most or deleted.keep:
             self._waiting.append(deleted)
         else:
             self._has_more = True
@@ -138,7 +136,7 @@ class Trash:
 
     async def _look(self) -> None:
         """Find what is in ``trash/``."""
-        core, most = self._core, MOST_WAITING + len(self._failed) + len(self._held)
+        core, most = self._core, self._most + len(self._failed) + len(self._held)
         self._has_more = False
         try:
             found = await core.run(core.directory.disk.some_names, core.directory.trash, most)
@@ -149,7 +147,7 @@ class Trash:
         for name in found:
             if name not in known:
                 self._waiting.append(Deleted(name, in_trash=True, held=False))
-        self._has_more = len(found) == most and len(self._failed) < MOST_WAITING
+        self._has_more = len(found) == most and len(self._failed) < self._most
 
     async def _see_off(self, deleted: Deleted) -> None:
         """Release a stream's source, then remove its files."""
@@ -173,7 +171,7 @@ class Trash:
 
     def _could_not(self, name: str) -> None:
         """Something could not be removed: it is not looked for again; the next start tries it."""
-        if len(self._failed) < MOST_WAITING:
+        if len(self._failed) < self._most:
             self._failed.add(name)
 
     def _origin(self, name: str) -> ForkOrigin | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from durable_streams.filestore.streams.life import LIVE, RULES
-from durable_streams.filestore.verbs.wheel import HORIZON_S, TICK_S, Wheel
+from durable_streams.filestore.verbs.wheel import HORIZON_S, Wheel
 from durable_streams.model.errors import DiskFull, StreamError, StreamGone, StreamNotFound
 from durable_streams.model.paths import path_text
 
@@ -39,11 +39,6 @@ _TTL_SHARE: Final = 8
 """At most one part in so many of a TTL goes unwritten."""
 
 _SIDECARS_A_TICK: Final = 64
-SLICE: Final = 500
-"""Streams looked at in one turn of the loop: less than a millisecond."""
-
-MOST_UNWRITTEN: Final = 100_000
-"""Streams that were used and wait for their sidecar; others are noted when they are used again."""
 
 
 class Uses:
@@ -52,6 +47,7 @@ class Uses:
     def __init__(self, core: Core, endings: Endings) -> None:
         self._core = core
         self._endings = endings
+        self._tuning = core.tuning
         self._wheel = Wheel(core.loop.time())
         self._jumps = core.clock.jumps
         self._used: list[ref[Stream]] = []
@@ -60,7 +56,7 @@ class Uses:
     async def run(self) -> None:
         """Remember uses, and send readers of expired streams away; for ever."""
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._tuning.tick_s)
             if self._jumps != self._core.clock.jumps:
                 self._jumps = self._core.clock.jumps
                 await self._in_slices(self._look, self._wheel.take_all())
@@ -73,8 +69,9 @@ class Uses:
     async def _in_slices(
         self, see_to: Callable[[list[ref[Stream]]], None], streams: list[ref[Stream]]
     ) -> None:
-        for begin in range(0, len(streams), SLICE):
-            see_to(streams[begin : begin + SLICE])
+        slice_size = self._tuning.uses_slice
+        for begin in range(0, len(streams), slice_size):
+            see_to(streams[begin : begin + slice_size])
             await asyncio.sleep(0)
 
     def watch(self, stream: Stream) -> None:
@@ -121,11 +118,12 @@ class Uses:
 
     def _sort_out(self, used: list[ref[Stream]]) -> None:
         """Find the streams whose sidecars have to be written."""
+        most = self._tuning.most_unwritten
         for reference in used:
             stream = reference()
             if stream is None:
                 continue
-            if _unwritten_too_long(stream) and len(self._unwritten) < MOST_UNWRITTEN:
+            if _unwritten_too_long(stream) and len(self._unwritten) < most:
                 self._unwritten.append(reference)
             else:
                 stream.on_use = self._note
@@ -134,7 +132,7 @@ class Uses:
         """Write the sidecars of those that have waited longest."""
         if self._core.pipeline.is_held_up():
             return
-        written, left = 0, 10 * SLICE
+        written, left = 0, 10 * self._tuning.uses_slice
         while self._unwritten and written < _SIDECARS_A_TICK and left:
             stream = self._unwritten.popleft()()
             left -= 1

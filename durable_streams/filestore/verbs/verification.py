@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from durable_streams.model.errors import StreamError, StreamUnreadable, StreamUnusable
 from durable_streams.model.paths import path_text
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.core import Core
     from durable_streams.model.paths import StreamPath
-
-_PAUSE_S: Final = 0.002  # at least, between two streams; and as long as the last one took
-_AGAIN_S: Final = 60.0
 
 log = logging.getLogger("durable_streams.filestore")
 
@@ -44,7 +41,7 @@ class Verifier:
             await self._walk()
             if not self._problems:
                 break
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(core.tuning.verify_again_s)
         try:
             await core.run(self._finish)
         except OSError as error:
@@ -57,7 +54,7 @@ class Verifier:
     async def _walk(self) -> None:
         """Have every stream opened that can be; counts problems."""
         self._problems = 0
-        loop = self._core.loop
+        loop, pause_s = self._core.loop, self._core.tuning.verify_pause_s
         walk = self._core.directory.stream_directories(self._not_listed)
         while (path := await self._core.run(self._next, walk)) is not None:
             began = loop.time()
@@ -69,7 +66,7 @@ class Verifier:
                 pass
             except (StreamError, OSError) as error:
                 self._not_listed(path_text(path), error)
-            await asyncio.sleep(max(_PAUSE_S, loop.time() - began))
+            await asyncio.sleep(max(pause_s, loop.time() - began))
 
     def _next(self, walk: Iterator[Path]) -> StreamPath | None:
         """The path of the next stream, None at the end; blocks."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.settings import KIB, MIB, Settings
 from tests.driving import append, put
 from tools.inside import in_files
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
 SMALL_JOURNAL: Final = Settings(
     max_append_bytes=64 * KIB, journal_file_bytes=2 * MIB, journal_files=2
 )
+DEFAULT: Final = Tuning()
 IMPATIENT: Final = replace(SMALL_JOURNAL, held_up_s=0.05)
 
 
-async def started(data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL) -> FileStore:
+async def started(
+    data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL, tuning: Tuning = DEFAULT
+) -> FileStore:
     """A server with the stream ``s``, all of it in files."""
-    engine = await FileStore.at(data, settings, disk)
+    engine = await FileStore.at(data, settings, disk, tuning=tuning)
     await put(engine, "s", b"one.")
     await in_files(engine, "s")
     return engine

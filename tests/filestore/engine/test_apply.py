@@ -37,7 +37,7 @@ A_ID, B_ID = "a" * 24, "b" * 24
 class Files:
     """An applier with its thread by hand, on real files; ``calls``: what it told."""
 
-    def __init__(self, disk: StagedDisk, data: Path) -> None:
+    def __init__(self, disk: StagedDisk, data: Path, share_writes: int = 512) -> None:
         self.directory = DataDirectory.open(disk, data)
         self.writer = StreamWriter(self.directory, 20)
         supervisor, self.worker = supervisor_by_hand()
@@ -52,6 +52,7 @@ class Files:
             self.writer,
             LAST,
             durability=Durability.FSYNC,
+            share_writes=share_writes,
             applied=lambda number, _operations: self.calls.applied(number),
             failed=self.calls.failed,
             ended=self.calls.ended,
@@ -150,9 +151,9 @@ def test_one_share_is_scheduled_however_many_batches_come(files: Files, a: Histo
 
 
 def test_a_checkpoint_has_its_turn_between_two_shares(
-    files: Files, a: History, b: History, monkeypatch: pytest.MonkeyPatch
+    disk: StagedDisk, data: Path, a: History, b: History
 ) -> None:
-    monkeypatch.setattr(apply, "_SHARE_WRITES", 1)
+    files = Files(disk, data, share_writes=1)
     seen: list[int] = []
     files.submit(a.create(b"one."))
     files.submit(b.create(b"one."))
@@ -172,6 +173,7 @@ def test_a_checkpoint_has_its_turn_between_two_shares(
     assert files.home(b).exists()
     assert files.told("applied") == [("applied", LAST + 1), ("applied", LAST + 2)]
     assert files.pauses == [apply._GATHER_S]  # what is known to be left is not waited for
+    files.close()
 
 
 def test_a_stop_applies_everything_first(files: Files, a: History) -> None:

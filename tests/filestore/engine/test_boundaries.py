@@ -309,9 +309,7 @@ async def test_a_file_that_is_shorter_than_what_was_written_is_not_taken_for_all
         assert (await engine.create(fork, b"")).created
 
 
-async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(tmp_path: Path) -> None:
     """At the bound everything stays known; one end more, and the oldest segment's go."""
     settings = replace(SETTINGS, segment_bytes=100, max_read_bytes=40)
     appends = [b"%09d." % number for number in range(40)]
@@ -327,12 +325,10 @@ async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(
         assert await everything() == b"".join(appends)
         needed, segments = boundaries._bytes, len(boundaries._known)
         assert segments == 4
-        monkeypatch.setattr("durable_streams.filestore.reading.boundaries._MEMORY_BYTES", needed)
+        boundaries.most_bytes = needed
         assert await everything() == b"".join(appends)
         assert (boundaries._bytes, len(boundaries._known)) == (needed, segments)
-        monkeypatch.setattr(
-            "durable_streams.filestore.reading.boundaries._MEMORY_BYTES", needed - 1
-        )
+        boundaries.most_bytes = needed - 1
         boundaries.forget(await engine._find(("s",)))
         assert await everything() == b"".join(appends)
         assert boundaries._bytes < needed

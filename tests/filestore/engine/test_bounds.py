@@ -12,13 +12,12 @@ from weakref import ref
 import msgspec
 import pytest
 
-from durable_streams.filestore.catalog import MOST_VERIFIED
 from durable_streams.filestore.files.stream_files import LoadedStream
 from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.streams.stream import Stream
-from durable_streams.filestore.verbs.trash import MOST_WAITING, Deleted
-from durable_streams.filestore.verbs.uses import MOST_UNWRITTEN
+from durable_streams.filestore.tuning import Tuning
+from durable_streams.filestore.verbs.trash import Deleted
 from durable_streams.rules.media_type import MAX_LENGTH, MOST_SHARED, normalise, same, shared
 from durable_streams.settings import MIB, Settings
 from tests.filestore.files.history import ID, TIME_MS, sidecar_of
@@ -27,6 +26,7 @@ from tools.inside import catalog
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+TUNING: Final = Tuning()
 OPERATIONS: Final = Path(__file__).parents[3] / "docs" / "operations.rst"
 BOUNDS: Final = (
     OPERATIONS.read_text().partition("Inside, every queue")[2].partition("``scripts/")[0]
@@ -76,21 +76,21 @@ async def test_deleted_streams_that_wait_take_what_is_written_down(engine: FileS
     trash = engine._endings._trash
 
     def fill() -> None:
-        for number in range(MOST_WAITING + 1):
+        for number in range(TUNING.most_in_trash + 1):
             trash._take(Deleted(_identity(number), in_trash=True, held=False))
-            trash._could_not(_identity(MOST_WAITING + number))
+            trash._could_not(_identity(TUNING.most_in_trash + number))
 
     taken = bytes_of(fill)
-    assert len(trash) == len(trash._failed) == MOST_WAITING
+    assert len(trash) == len(trash._failed) == TUNING.most_in_trash
     trash._waiting.clear()
-    assert is_so("deleted streams that wait to be removed", MOST_WAITING, taken)
+    assert is_so("deleted streams that wait to be removed", TUNING.most_in_trash, taken)
 
 
 async def test_last_uses_that_wait_take_what_is_written_down(engine: FileStore) -> None:
     """In a moment in which all of them are looked at, without what the streams take."""
     sidecar = msgspec.structs.replace(sidecar_of("s", ID), ttl_s=3600)
     loaded = LoadedStream(sidecar, Tail(0, 0, 0, bytes(8)))
-    streams = [Stream(("s",), loaded, TIME_MS) for _ in range(MOST_UNWRITTEN + 1)]
+    streams = [Stream(("s",), loaded, TIME_MS) for _ in range(TUNING.most_unwritten + 1)]
     for stream in streams:
         stream.last_use_ms += 3_600_000
     uses = engine._uses
@@ -99,21 +99,21 @@ async def test_last_uses_that_wait_take_what_is_written_down(engine: FileStore) 
         uses._sort_out([ref(stream) for stream in streams])
 
     taken = bytes_of(fill)
-    assert len(uses._unwritten) == MOST_UNWRITTEN
+    assert len(uses._unwritten) == TUNING.most_unwritten
     uses._unwritten.clear()
-    assert is_so("last uses that wait for their sidecar", MOST_UNWRITTEN, taken)
+    assert is_so("last uses that wait for their sidecar", TUNING.most_unwritten, taken)
 
 
 async def test_verified_streams_take_what_is_written_down(engine: FileStore) -> None:
     known = catalog(engine)
 
     def fill() -> None:
-        for number in range(MOST_VERIFIED + 1):
+        for number in range(TUNING.most_verified + 1):
             known._has_verified(("chat", f"room-{number}"))
 
     taken = bytes_of(fill)
-    assert len(known._verified) == MOST_VERIFIED
-    assert is_so("streams verified after an unclean end", MOST_VERIFIED, taken)
+    assert len(known._verified) == TUNING.most_verified
+    assert is_so("streams verified after an unclean end", TUNING.most_verified, taken)
 
 
 def test_content_types_take_what_is_written_down() -> None:

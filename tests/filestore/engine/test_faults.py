@@ -13,6 +13,7 @@ from durable_streams.filestore.files.journal import Journal
 from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import (
     DiskFull,
@@ -299,9 +300,8 @@ async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_
 async def test_what_still_has_to_reach_its_files_counts_against_the_room_on_the_disk(
     data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.001)
     monkeypatch.setattr(disk, "room", lambda _: (64 * MIB + 100 * KIB, 1 << 20))
-    engine = await started(data, disk)
+    engine = await started(data, disk, tuning=Tuning(tick_s=0.001))
     gate = disk.hold("pwrite", "data/streams/s@")
     for _ in range(2):
         assert engine.refusal() is None

@@ -16,7 +16,7 @@ from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.stream_files import load_sidecar
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
-from durable_streams.filestore.verbs import trash
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.filestore.verbs.endings import STEPS_AT_ONCE
 from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFound, StreamUnusable
@@ -77,9 +77,9 @@ def disk() -> WeighingDisk:
 
 
 @pytest.fixture
-async def engine(data: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
+async def engine(data: Path, disk: StagedDisk, tuning: Tuning) -> AsyncIterator[FileStore]:
     """Whatever is held goes on at its end."""
-    engine = await FileStore.at(data, Settings(), disk, Hasty())
+    engine = await FileStore.at(data, Settings(), disk, Hasty(), tuning)
     await engine.create(Create(("source",), BYTES), b"shared.")
     yield engine
     disk.heal()
@@ -324,11 +324,11 @@ async def test_what_a_chain_was_to_free_is_free_when_a_deletion_is_answered(
 # -- the trash -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("tuning", [Tuning(most_in_trash=3)])
 @pytest.mark.parametrize("beyond", [0, 1, 5])
 async def test_more_deleted_streams_than_are_remembered_are_removed_all_the_same(
-    engine: FileStore, data: Path, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, beyond: int
+    engine: FileStore, data: Path, disk: StagedDisk, beyond: int
 ) -> None:
-    monkeypatch.setattr(trash, "MOST_WAITING", 3)
     paths = [f"s/{number}" for number in range(1 + 3 + beyond)]
     for path in paths:
         await engine.create(Create(parse_path_text(path), BYTES), b"")
@@ -370,14 +370,10 @@ async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_rea
     await restarted.close()
 
 
+@pytest.mark.parametrize("tuning", [Tuning(most_in_trash=2)])
 async def test_what_cannot_be_removed_is_tried_once_and_stops_nothing(
-    engine: FileStore,
-    data: Path,
-    disk: StagedDisk,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    engine: FileStore, data: Path, disk: StagedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(trash, "MOST_WAITING", 2)
     await engine.create(Create(("stuck",), BYTES), b"")
     stuck = (await engine.open(("stuck",))).info().id  # type: ignore[attr-defined]
     disk.fail("remove_directory", errno.EACCES, stuck)

@@ -12,6 +12,7 @@ import pytest
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.model.errors import DiskFull, StreamGone, StreamNotFound
 from durable_streams.model.paths import parse_path_text
@@ -57,14 +58,20 @@ def disk() -> CountingDisk:
 
 
 def live(
-    data: Path, disk: Disk, life: Life, *, now: float = 0.0, settings: Settings = SETTINGS
+    data: Path,
+    disk: Disk,
+    life: Life,
+    *,
+    now: float = 0.0,
+    settings: Settings = SETTINGS,
+    tuning: Tuning = Tuning(),
 ) -> float:
     """One life of an engine; when it ended, in seconds."""
     scheduler = Scheduler(Random(7), now)
     loop = SimulatedLoop(scheduler)
 
     async def lead() -> None:
-        engine = await FileStore.at(data, settings, disk, scheduler)
+        engine = await FileStore.at(data, settings, disk, scheduler, tuning)
         await life(engine, scheduler)
         await engine.close()
 

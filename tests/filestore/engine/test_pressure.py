@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.runtime.machine import MAX_JOBS
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Append
 from durable_streams.model.errors import Overloaded
 from durable_streams.model.offsets import Offset
@@ -41,9 +42,9 @@ SEGMENT = "data/streams/s@"
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
+async def engine(tmp_path: Path, disk: StagedDisk, tuning: Tuning) -> AsyncIterator[FileStore]:
     """A server with the stream ``s``, whose writers wait for as long as it takes."""
-    engine = await started(tmp_path / "data", disk, WAITING)
+    engine = await started(tmp_path / "data", disk, WAITING, tuning)
     yield engine
     disk.heal()
     await engine.close()
@@ -87,10 +88,10 @@ async def test_the_applier_has_one_share_scheduled_however_batches_come(
     await engine.close()
 
 
+@pytest.mark.parametrize("tuning", [Tuning(share_writes=1)])
 async def test_a_checkpoint_has_its_turn_between_two_shares(
-    engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, disk: StagedDisk
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.pipeline.apply._SHARE_WRITES", 1)
     for path in "abc":
         await put(engine, path)
     first = disk.hold("open_write", "data/streams/a@")

@@ -9,8 +9,8 @@ import pytest
 
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.journal import Journal
-from durable_streams.filestore.pipeline import apply
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import (
     DiskFull,
@@ -31,8 +31,8 @@ BYTES = "application/octet-stream"
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
-    engine = await FileStore.at(tmp_path / "data", Settings(), disk)
+async def engine(tmp_path: Path, disk: StagedDisk, tuning: Tuning) -> AsyncIterator[FileStore]:
+    engine = await FileStore.at(tmp_path / "data", Settings(), disk, tuning=tuning)
     await engine.create(Create(("s",), BYTES), b"before.")
     yield engine
     disk.heal()
@@ -181,11 +181,9 @@ async def test_the_other_modes_do_not_wait_for_the_disk_and_survive_a_kill(
     await survivor.close()
 
 
+@pytest.mark.parametrize("tuning", [Tuning(tick_s=0.01)])
 async def test_files_that_lag_behind_are_told_of_once(
-    engine: FileStore,
-    disk: StagedDisk,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    engine: FileStore, disk: StagedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def ticks(number: int) -> None:
         enough = disk.calls["room"] + number
@@ -193,7 +191,6 @@ async def test_files_that_lag_behind_are_told_of_once(
             await asyncio.sleep(0)
 
     await in_files(engine, "s")
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.01)
     gate = disk.hold("pwrite", ".seg")
     await append(engine, b"after.")
     await asyncio.to_thread(gate.reached.wait)
@@ -205,10 +202,10 @@ async def test_files_that_lag_behind_are_told_of_once(
     assert caplog.text.count("lag behind") == 1
 
 
+@pytest.mark.parametrize("tuning", [Tuning(share_writes=2)])
 async def test_what_is_in_files_counts_before_all_that_waits_is(
-    engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch
+    engine: FileStore, disk: StagedDisk
 ) -> None:
-    monkeypatch.setattr(apply, "_SHARE_WRITES", 2)
     for path in "abcd":
         await engine.create(Create(parse_path_text(path), BYTES), b"")
     await in_files(engine, "s")

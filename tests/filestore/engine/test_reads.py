@@ -12,7 +12,6 @@ import pytest
 import durable_streams
 from durable_streams import Streams
 from durable_streams.filestore.files import names
-from durable_streams.filestore.reading import open_segments
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import Overloaded, StorageFailed, StreamUnreadable
@@ -91,9 +90,7 @@ async def large_streams(engine: FileStore, number: int) -> None:
         await in_files(engine, f"large{path}")
 
 
-async def test_chunks_wait_while_too_many_have_their_files_open(
-    engine: FileStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_chunks_wait_while_too_many_have_their_files_open(engine: FileStore) -> None:
     await large_streams(engine, 3)
     room = reader(engine)._files._room = asyncio.Semaphore(1)
     first = await large_chunk(engine, "large0")
@@ -106,7 +103,7 @@ async def test_chunks_wait_while_too_many_have_their_files_open(
     assert not waiting.done()
     first.release()
     second = await waiting
-    monkeypatch.setattr(open_segments, "_ROOM_S", 0.01)
+    reader(engine)._files.answers_wait_s = 0.01
     with pytest.raises(Overloaded, match="too many answers"):
         await large_chunk(engine, "large2")
     second.release()

@@ -14,6 +14,7 @@ import pytest
 
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.errors import DataDirectoryError, DiskFull, StorageFailed
 from durable_streams.settings import Durability
 from tests.copying import copy_live
@@ -76,8 +77,6 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     place: str,
     what: str,
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.pipeline.ticks._TICK_S", 0.0)
-    monkeypatch.setattr("durable_streams.filestore.verbs.uses.TICK_S", 0.0)
     await left_unclean(tmp_path / "data")
 
     original, is_open = pkgutil.resolve_name(f"durable_streams.{place}"), False
@@ -90,7 +89,7 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
     with monkeypatch.context() as patch:
         patch.setattr(f"durable_streams.{place}", buggy)
         is_open = what == "trash"  # which begins with what it finds
-        engine = await FileStore.at(tmp_path / "image", SETTINGS)
+        engine = await FileStore.at(tmp_path / "image", SETTINGS, tuning=Tuning(tick_s=0.0))
         is_open = True
         with suppress(StorageFailed):  # where it comes sooner
             await append(engine, "s", b"two.")
@@ -216,9 +215,8 @@ async def test_a_directory_that_cannot_be_opened_leaves_no_thread(tmp_path: Path
 
 
 async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.runtime.forgotten.PATIENCE_S", 0.0)
     disk = StagedDisk()
     await (await FileStore.at(tmp_path / "data", SETTINGS)).close()
     gate = disk.hold("pwrite", "data/journal")
@@ -228,7 +226,7 @@ async def test_whoever_is_cancelled_while_it_opens_a_directory_keeps_nothing_of_
     with suppress(asyncio.CancelledError):
         await opening
     with pytest.raises(DataDirectoryError, match="in use"):
-        await FileStore.at(tmp_path / "data", SETTINGS)
+        await FileStore.at(tmp_path / "data", SETTINGS, tuning=Tuning(let_go_s=0.0))
     gate.open()
     await no_threads_are_left()
     assert not disk.open_files

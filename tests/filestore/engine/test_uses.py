@@ -11,6 +11,7 @@ import pytest
 from durable_streams.filestore.files import names
 from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.streams.stream import Stream
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.filestore.verbs import uses
 from durable_streams.filestore.verbs.wheel import HORIZON_S
 from durable_streams.library import Streams
@@ -284,7 +285,6 @@ def test_streams_that_are_due_together_are_looked_at_in_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slices: list[int] = []
-    monkeypatch.setattr(uses, "SLICE", 5)
 
     async def life(engine: FileStore, _: Scheduler) -> None:
         look = engine._uses._look
@@ -300,15 +300,13 @@ def test_streams_that_are_due_together_are_looked_at_in_slices(
         assert sum(slices) == 33
         assert max(slices) == 5
 
-    live(tmp_path, CountingDisk(), life)
+    live(tmp_path, CountingDisk(), life, tuning=Tuning(uses_slice=5))
 
 
 @pytest.mark.parametrize("most", [3, 2])
 def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    tmp_path: Path, most: int
 ) -> None:
-    monkeypatch.setattr(uses, "MOST_UNWRITTEN", most)
-
     async def used(engine: FileStore) -> int:
         """Use all streams; how many of them have it in their sidecar then."""
         for number in range(3):
@@ -323,7 +321,7 @@ def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
         assert await used(engine) == most
         assert await used(engine) == 3
 
-    live(tmp_path, CountingDisk(), life)
+    live(tmp_path, CountingDisk(), life, tuning=Tuning(most_unwritten=most))
 
 
 def test_a_jump_of_the_clock_sends_readers_of_expired_streams_away_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from durable_streams.filestore import catalog
 from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.filestore.files.stream_files import LoadedStream, load
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Create
 from durable_streams.model.errors import StreamDamaged
 from durable_streams.model.paths import parse_path_text
@@ -23,6 +25,8 @@ from tools.inside import in_files
 BYTES = "application/octet-stream"
 UNSYNCED = Settings(durability=Durability.INTERVAL, sync_interval_s=3600)
 SYNCED = Settings(max_open_streams=1)
+SLOW = Tuning(verify_pause_s=3600)
+"""The walk over all streams looks at one, and then waits for long."""
 
 
 def flip(data: Path, path: str) -> None:
@@ -59,12 +63,6 @@ async def data(tmp_path: Path) -> Path:
     return image
 
 
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The walk over all streams looks at one, and then waits for long."""
-    monkeypatch.setattr("durable_streams.filestore.verbs.verification._PAUSE_S", 3600)
-
-
 async def test_every_stream_is_verified_and_then_the_unclean_end_is_forgotten(data: Path) -> None:
     engine = await FileStore.at(data, SYNCED)
     await until_unmarked(data)
@@ -80,9 +78,8 @@ async def test_every_stream_is_verified_and_then_the_unclean_end_is_forgotten(da
     await engine.close()
 
 
-@pytest.mark.usefixtures("slow")
 async def test_what_was_written_since_a_stream_was_verified_is_never_cut(data: Path) -> None:
-    engine = await FileStore.at(data, SYNCED)
+    engine = await FileStore.at(data, SYNCED, tuning=SLOW)
     await append(engine, "far/away", b"CCCC")
     await engine.create(Create(("new",), BYTES), b"one")
     await append(engine, "new", b"two")
@@ -99,12 +96,10 @@ async def test_what_was_written_since_a_stream_was_verified_is_never_cut(data: P
     await engine.close()
 
 
-@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize(("others", "again"), [(2, False), (3, True)])
 async def test_so_many_streams_are_remembered_as_verified_and_others_are_verified_again(
     data: Path, monkeypatch: pytest.MonkeyPatch, others: int, again: bool
 ) -> None:
-    monkeypatch.setattr(catalog, "MOST_VERIFIED", 3)
     verified: list[str] = []
 
     def noted(disk: Disk, home: StrPath, *, verify: bool = False) -> LoadedStream | None:
@@ -113,7 +108,7 @@ async def test_so_many_streams_are_remembered_as_verified_and_others_are_verifie
         return load(disk, home, verify=verify)
 
     monkeypatch.setattr(catalog, "load", noted)
-    engine = await FileStore.at(data, SYNCED)
+    engine = await FileStore.at(data, SYNCED, tuning=replace(SLOW, most_verified=3))
     while not inside.catalog(engine)._verified:  # the walk begins with another
         await asyncio.sleep(0)
     await append(engine, "far/away", b"CCCC")
@@ -147,15 +142,13 @@ async def test_what_was_left_behind_a_loss_is_not_met_again_by_later_segments(
     await engine.close()
 
 
-@pytest.mark.usefixtures("slow")
 async def test_an_end_before_all_are_verified_leaves_the_rest_to_the_next_start(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path,
 ) -> None:
     for settings in (SYNCED, UNSYNCED):
-        engine = await FileStore.at(data, settings)
+        engine = await FileStore.at(data, settings, tuning=SLOW)
         await engine.close()
         assert is_marked(data)
-    monkeypatch.undo()
     engine = await FileStore.at(data, SYNCED)
     await until_unmarked(data)
     await engine.close()
@@ -182,11 +175,10 @@ class Unreadable(Disk):
 
 
 async def test_streams_that_cannot_be_looked_at_are_looked_at_again(
-    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("durable_streams.filestore.verbs.verification._AGAIN_S", 0.001)
     disk = Unreadable()
-    engine = await FileStore.at(data, SYNCED, disk)
+    engine = await FileStore.at(data, SYNCED, disk, tuning=Tuning(verify_again_s=0.001))
     while caplog.text.count("could not be verified") < 2:
         await asyncio.sleep(0)
     assert is_marked(data)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.filestore.files.journal import (
-    Journal,
-    JournalContent,
-    read_journal,
-)
+from durable_streams.filestore.files.journal import Journal
+from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
 from durable_streams.filestore.format.journal import (
     DeleteRecord,
     unpack_records,
@@ -35,7 +32,7 @@ def journal_of(
     *,
     generation: int = 1,
     number: int = 0,
-    applied: int | None = None,
+    checkpointed: int | None = None,
     sync: bool = True,
     max_files: int = 3,
 ) -> Iterator[Journal]:
@@ -45,7 +42,7 @@ def journal_of(
         max_files=max_files,
         generation=generation,
         number=number,
-        applied=number if applied is None else applied,
+        checkpointed=number if checkpointed is None else checkpointed,
         sync=sync,
     )
     try:

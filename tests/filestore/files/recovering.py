@@ -23,7 +23,7 @@ def journal(directory: DataDirectory, recovery: Recovery | None = None) -> Itera
         max_files=3,
         generation=at.generation,
         number=at.last,
-        applied=at.applied,
+        checkpointed=at.checkpointed,
         sync=True,
     )
     try:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.files.directory import LONGEST_DIRECTORY, DataDirectory, check_format
+from durable_streams.filestore.files.directory import LONGEST_DIRECTORY, DataDirectory
 from durable_streams.filestore.files.disk import Disk, StrPath
+from durable_streams.filestore.files.format_file import check_format
 from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from tests.filestore.files.staged_disk import StagedDisk
 

@@ -172,7 +172,7 @@ def test_what_we_may_only_read_is_left_to_the_journal(
     disk.fail("open_write", number, "/streams/")
     recovery = recover(directory, FILES)
     assert recovery.kept["s", history.id].records == records
-    assert recovery.applied == 0
+    assert recovery.checkpointed == 0
     disk.heal()
     apply_again(directory, records)
     assert content(directory) == b"one.two."

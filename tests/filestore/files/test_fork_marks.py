@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams.filestore.files import disk as disks
+from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.fork_marks import (
     carry_over,
@@ -225,5 +225,5 @@ def test_a_tree_of_any_depth_is_removed(directory: DataDirectory) -> None:
         os.close(fd)
         fd = deeper
     os.close(fd)
-    disks.remove_tree(directory.disk, top)
+    whole_files.remove_tree(directory.disk, top)
     assert list(directory.tmp.iterdir()) == []

@@ -72,7 +72,12 @@ def test_a_batch_comes_back_from_anywhere_in_a_file(
     batch = b"".join(pack_batch(FILE, 41, 40, 12, pack_records(records)))
     read = unpack_batch(memoryview(before + batch + behind), len(before), FILE)
     assert read is not None
-    assert (read.number, read.synced, read.applied, read.size_bytes) == (41, 40, 12, len(batch))
+    assert (read.number, read.synced, read.checkpointed, read.size_bytes) == (
+        41,
+        40,
+        12,
+        len(batch),
+    )
     assert unpack_records(read.payload) == records
 
 

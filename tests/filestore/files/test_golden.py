@@ -18,7 +18,7 @@ import pytest
 from durable_streams.filestore.files.directory import Layout
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.fork_marks import some_marks
-from durable_streams.filestore.files.journal import JournalContent, read_journal
+from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
 from durable_streams.filestore.files.stream_files import load_sidecar
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.library import Streams, open_streams
@@ -83,7 +83,7 @@ def test_the_journal_of_the_killed_server_has_every_kind_of_record(killed: Layou
         if batch.number > 41  # what a checkpoint had made durable
     }
     assert kinds == set(get_args(fmt.Record)) - {fmt.ForkRecord}
-    assert (content.generation, content.last, content.applied) == (4, 51, 41)
+    assert (content.generation, content.last, content.checkpointed) == (4, 51, 41)
     assert content.damage == []
 
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.files.journal import (
+from durable_streams.filestore.files.journal import SyncFailed
+from durable_streams.filestore.files.journal_reader import (
     JournalContent,
-    SyncFailed,
     read_journal,
     set_aside,
 )
@@ -39,7 +39,7 @@ def test_batches_come_back_in_order(directory: DataDirectory) -> None:
         assert journal.write([record("c")]) == 3
         content, batches = read(directory)
     assert batches == {1: [], 2: ["a", "b"], 3: ["c"]}
-    assert (content.generation, content.last, content.applied) == (1, 3, 0)
+    assert (content.generation, content.last, content.checkpointed) == (1, 3, 0)
     assert content.damage == []
 
 
@@ -51,7 +51,7 @@ def test_a_new_journal_states_at_once_what_is_applied(directory: DataDirectory) 
     with journal_of(directory, generation=5, number=40):
         content, batches = read(directory)
     assert batches == {41: []}
-    assert (content.generation, content.last, content.applied) == (5, 41, 40)
+    assert (content.generation, content.last, content.checkpointed) == (5, 41, 40)
 
 
 def test_files_are_zeroed_ahead_and_keep_their_size(directory: DataDirectory) -> None:
@@ -92,9 +92,9 @@ def test_a_full_journal_has_no_room_before_a_checkpoint(directory: DataDirectory
         while journal.has_room(150):
             last = journal.write([record("b")])
         assert sorted(files(directory)) == ["0.journal", "1.journal"]
-        journal.checkpointed(1)
+        journal.note_checkpoint(1)
         assert not journal.has_room(150)
-        journal.checkpointed(last)
+        journal.note_checkpoint(last)
         assert journal.has_room(150)
         assert journal.full_files() == 0
         journal.write([record("c")])
@@ -105,7 +105,7 @@ def test_the_oldest_file_is_used_again_first(directory: DataDirectory) -> None:
     with journal_of(directory) as journal:
         write_until_turned(journal, "a")
         write_until_turned(journal, "b")
-        journal.checkpointed(journal.last)
+        journal.note_checkpoint(journal.last)
         before = files(directory)
         write_until_turned(journal, "c")
         changed = [name for name, data in files(directory).items() if data != before[name]]
@@ -115,7 +115,7 @@ def test_the_oldest_file_is_used_again_first(directory: DataDirectory) -> None:
 def test_the_next_start_uses_the_oldest_file_first_as_well(directory: DataDirectory) -> None:
     with journal_of(directory) as journal:
         write_until_turned(journal, "a")
-        journal.checkpointed(journal.last)
+        journal.note_checkpoint(journal.last)
         write_until_turned(journal, "b")
     ages = {name: unpack_header(data) for name, data in files(directory).items()}
     assert [ages[name].generation for name in ("0.journal", "1.journal")] == [3, 2]  # type: ignore[union-attr]
@@ -129,7 +129,7 @@ def test_what_an_earlier_use_of_a_file_left_is_not_read(directory: DataDirectory
     with journal_of(directory) as journal:
         write_until_turned(journal, "old")
         write_until_turned(journal, "old")
-        journal.checkpointed(journal.last)
+        journal.note_checkpoint(journal.last)
         last = write_until_turned(journal, "new")[-1]
         content, batches = read(directory)
     assert content.last == last
@@ -145,16 +145,16 @@ def test_numbers_go_on_after_a_restart(directory: DataDirectory) -> None:
         assert journal.write([record("b")]) == 4
     content, batches = read(directory)
     assert batches == {3: [], 4: ["b"]}
-    assert (content.generation, content.applied) == (2, 2)
+    assert (content.generation, content.checkpointed) == (2, 2)
 
 
 def test_what_was_applied_is_never_taken_back(directory: DataDirectory) -> None:
     with journal_of(directory) as journal:
         journal.write([record("a")])
-        journal.checkpointed(2)
-        journal.checkpointed(1)
+        journal.note_checkpoint(2)
+        journal.note_checkpoint(1)
         journal.write([record("b")])
-    assert read(directory)[0].applied == 2
+    assert read(directory)[0].checkpointed == 2
 
 
 def test_a_torn_tail_ends_the_journal_wherever_it_is_torn(directory: DataDirectory) -> None:
@@ -373,8 +373,8 @@ def test_a_full_disk_does_not_keep_a_journal_that_waits_for_a_checkpoint_from_be
 
 def journal_left_unsynced(directory: DataDirectory) -> None:
     """Write behind two batches that were applied, and need not be durable in the files."""
-    with journal_of(directory, generation=2, number=2, applied=0) as journal:
-        assert (journal.checkpoint, journal.full_files()) == (2, 0)
+    with journal_of(directory, generation=2, number=2, checkpointed=0) as journal:
+        assert (journal.checkpointed, journal.full_files()) == (2, 0)
         journal.write([record("b")])
 
 

@@ -75,7 +75,7 @@ def test_a_file_with_another_name_is_not_used_again(
         write_until_turned(journal, "a")
         before = link_all(directory, tmp_path / "linked")
         assert not journal.has_room(1)
-        journal.checkpointed(journal.last)
+        journal.note_checkpoint(journal.last)
         assert journal.has_room(1)
         last = journal.write([record("b")])
         assert linked(tmp_path / "linked") == before

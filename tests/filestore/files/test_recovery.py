@@ -130,7 +130,7 @@ def test_a_sidecar_taken_from_what_was_applied_before_is_to_be_synced(
     applied(directory, records[0])
     with journal(directory) as opened:
         opened.write(records)
-        opened.checkpointed(opened.last)
+        opened.note_checkpoint(opened.last)
         opened.write([])
     (home(directory) / names.SIDECAR).write_bytes(bytes(200))
     syncs = disk.calls["sync_file_system"]
@@ -192,7 +192,7 @@ def test_the_first_checkpoint_has_to_sync_only_what_the_journal_can_do_again(
     journaled(directory, history.create(b"one."), history.append(b"two."))
     before = disk.calls["sync_file_system"]
     recovery = recover(directory, FILES, max_journal_files=2)
-    assert (recovery.last, recovery.applied) == (3, 0)
+    assert (recovery.last, recovery.checkpointed) == (3, 0)
     assert disk.calls["sync_file_system"] == before
     if cause == "left out":
         shutil.rmtree(home(directory))
@@ -205,7 +205,7 @@ def test_the_first_checkpoint_has_to_sync_only_what_the_journal_can_do_again(
     elif cause == "unsynced":
         directory.mark_unsynced()
     recovery = recover(directory, FILES, max_journal_files=1 if cause == "a file too many" else 2)
-    assert recovery.applied == recovery.last
+    assert recovery.checkpointed == recovery.last
     assert disk.calls["sync_file_system"] == before + 1
 
 
@@ -221,7 +221,7 @@ def test_what_was_recovered_is_durable_though_one_stream_is_out_of_service(
     recovery = recover(directory, FILES)
     assert list(recovery.kept) == [("other", OTHER_ID)]
     assert disk.calls["sync_file_system"] == syncs + 1
-    assert recovery.applied < recovery.last
+    assert recovery.checkpointed < recovery.last
 
 
 def test_a_journal_that_was_applied_and_not_synced_is_kept_for_another_start(
@@ -238,7 +238,7 @@ def test_a_journal_that_was_applied_and_not_synced_is_kept_for_another_start(
     assert content(directory) == b"one.two.three."
     with journal(directory, recovery) as opened:
         assert opened.full_files() == 2
-        opened.checkpointed(opened.last)
+        opened.note_checkpoint(opened.last)
         assert opened.full_files() == 0
 
 
@@ -277,7 +277,7 @@ def test_a_torn_sidecar_is_not_replaced_by_that_of_the_stream_deleted_there_befo
     creation = new.create(b"new.")
     with journal(directory) as opened:
         gone: list[Record] = [old.create(b"old."), old.change(soft_deleted=True), old.delete()]
-        opened.checkpointed(opened.write(gone))
+        opened.note_checkpoint(opened.write(gone))
         opened.write([creation])
     applied(directory, creation)
     sidecar = home(directory) / names.SIDECAR
@@ -294,7 +294,7 @@ def test_the_torn_sidecar_of_an_empty_stream_is_mended_though_another_was_delete
     old, new = History(), History(stream_id=OTHER_ID)
     creation = new.create()
     with journal(directory) as opened:
-        opened.checkpointed(opened.write([old.create(b"old."), old.delete(), creation]))
+        opened.note_checkpoint(opened.write([old.create(b"old."), old.delete(), creation]))
         opened.write([new.append(b"acknowledged.")])
         opened.write([new.change(cuts=7)])
     applied(directory, creation)
@@ -343,7 +343,7 @@ def test_what_is_left_of_a_deleted_stream_is_not_taken_for_the_fork_that_takes_i
 def test_batches_that_a_checkpoint_covered_are_not_looked_at(directory: DataDirectory) -> None:
     history = History()
     with journal(directory) as opened:
-        opened.checkpointed(opened.write([history.create(b"one.")]))
+        opened.note_checkpoint(opened.write([history.create(b"one.")]))
         opened.write([])
     recovery = recover(directory, FILES)
     assert content(directory) is None

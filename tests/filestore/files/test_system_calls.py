@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.filestore.files import disk as disks
 from durable_streams.filestore.files import system_calls
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.disk import Disk
@@ -119,9 +118,10 @@ def test_what_is_really_wrong_with_a_copy_shows_in_reading_and_writing(
 def test_where_a_read_cannot_be_told_not_to_wait_it_is_left_to_a_thread(
     files: tuple[int, int], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(disks, "_NOWAIT", 8)
     monkeypatch.setattr(os, "preadv", fails(number), raising=False)
-    assert Disk().pread_cached(files[0], 10, 0) is None
+    disk = Disk()
+    disk.nowait = 8
+    assert disk.pread_cached(files[0], 10, 0) is None
 
 
 # -- room, kinds of file systems, locks ------------------------------------------------------

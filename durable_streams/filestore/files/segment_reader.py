@@ -1,4 +1,4 @@
-"""Reading a segment file piece by piece, to compute the checksums of appends."""
+"""Reading a segment file piece by piece, to compare its bytes with the checksums of appends."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING, Final, Self
 from durable_streams.filestore.format.checksum import crc32
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from durable_streams.filestore.files.disk import Disk
+    from durable_streams.filestore.files.disk import Disk, StrPath
+    from durable_streams.filestore.format.index_lines import Appended
 
 _PIECE: Final = 1 << 20  # bytes read at a time
 
 
 class SegmentReader:
-    """A segment file, read from its beginning to its end; as good as empty if it is missing."""
+    """An open segment file; as good as empty if it is missing."""
 
-    def __init__(self, disk: Disk, file: Path) -> None:
-        self.file = file
+    def __init__(self, disk: Disk, file: StrPath) -> None:
+        self._file = file
         self._disk = disk
         self._fd: int | None = None
         self.size = 0
 
     def __enter__(self) -> Self:
         try:
-            self._fd = self._disk.open_read(self.file)
+            self._fd = self._disk.open_read(self._file)
         except FileNotFoundError:
             return self
         self.size = self._disk.file_status(self._fd).size_bytes
@@ -35,8 +34,11 @@ class SegmentReader:
         if self._fd is not None:
             self._disk.close(self._fd)
 
-    def checksum(self, begin: int, end: int) -> int:
-        """The checksum of the bytes from ``begin`` to ``end``."""
+    def has_bytes_of(self, found: Appended) -> bool:
+        """Whether the bytes of an append, which are all there, are those its line is of."""
+        return f"{self._checksum(found.begin, found.line.end):08x}" == found.line.crc32
+
+    def _checksum(self, begin: int, end: int) -> int:
         crc = 0
         while begin < end:
             assert self._fd is not None

@@ -1,0 +1,53 @@
+"""What the journal as a whole says about streams, before any of its records is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
+from durable_streams.filestore.format import journal as fmt
+
+if TYPE_CHECKING:
+    from durable_streams.filestore.files.directory import DataDirectory
+    from durable_streams.filestore.format.journal import SidecarRecord
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a journal says of streams, by their ids.
+
+    ``deleted``: those that a batch behind the last checkpoint deletes; ``ended``: these, and those
+    that one before it deleted.  ``revived``: those that were written to after their deletion.
+    ``sidecars``: by path and id, the last version of each, but for those of the ended.
+    ``residents``: by path, all that ever were there.
+    """
+
+    content: JournalContent = field(default_factory=JournalContent)
+    deleted: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+    revived: set[str] = field(default_factory=set)
+    sidecars: dict[tuple[str, str], SidecarRecord] = field(default_factory=dict)
+    residents: dict[str, set[str]] = field(default_factory=dict)
+
+
+def survey(directory: DataDirectory) -> Survey:
+    """Read the journal once to learn up to where a checkpoint came and which streams it deletes."""
+    found = Survey()
+    deleted: dict[str, int] = {}
+    for batch in read_journal(directory, found.content):
+        for record in fmt.unpack_records(batch.payload):
+            found.residents.setdefault(record.path, set()).add(record.id)
+            if isinstance(record, fmt.DeleteRecord):
+                deleted[record.id] = batch.number
+            elif record.id in deleted:  # its directory was put back from a backup
+                del deleted[record.id]
+                found.revived.add(record.id)
+            if isinstance(record, fmt.SidecarRecord):
+                found.sidecars[record.path, record.id] = record
+    found.ended = set(deleted)
+    for key in [key for key in found.sidecars if key[1] in deleted]:
+        del found.sidecars[key]
+    last = found.content.checkpointed
+    found.deleted = {stream_id for stream_id, number in deleted.items() if number > last}
+    return found

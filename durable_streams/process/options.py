@@ -1,0 +1,225 @@
+"""What ``serve`` is told: by its flags, and what they leave open by the environment.
+
+Both are made from what is known of each setting (``model/setting``).  A value that cannot be is
+refused by the name under which it was given, before anything is opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from durable_streams.model.setting import ENVIRONMENT, settings_of
+from durable_streams.settings import (
+    MAX_PORT,
+    HttpSettings,
+    ProcessSettings,
+    Settings,
+    least_journal_file_bytes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from durable_streams.model.setting import Setting
+
+_Kind = TypeVar("_Kind", ProcessSettings, Settings, HttpSettings)
+
+MAX_DIGITS: Final = 18
+"""Of a number in text: beyond every size there is, and not worth reading."""
+
+_ABOUT_THE_ENVIRONMENT: Final = (
+    f"All of this can be said in the environment as well: {ENVIRONMENT} and the flag's name in "
+    f"capitals, with _S behind a time, as in {ENVIRONMENT}PORT=8080 and "
+    f"{ENVIRONMENT}SSE_LIFETIME_S=60.  A flag wins.  docs/operations.rst has all settings, also "
+    "those without a flag."
+)
+
+_PREFIX_CHARACTERS: Final = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/"
+)
+
+_GROUPS: Final = {
+    "server": ProcessSettings,
+    "HTTP": HttpSettings,
+    "storage": Settings,
+}
+"""The settings of ``serve``, as ``--help`` has them in order."""
+
+
+class StartError(Exception):
+    """The server cannot start; the text is one line for the user."""
+
+
+def known() -> Iterator[Setting]:
+    """All settings of ``serve``."""
+    for kind in _GROUPS.values():
+        yield from settings_of(kind)
+
+
+# -- flags ---------------------------------------------------------------------------------
+
+
+def add_flags(serve: argparse.ArgumentParser) -> None:
+    """Give ``serve`` its flags; those that are not used leave no attribute behind."""
+    serve.epilog = _ABOUT_THE_ENVIRONMENT
+    for title, kind in _GROUPS.items():
+        group = serve.add_argument_group(title)
+        for setting in settings_of(kind):
+            if setting.has_flag:
+                _add_flag(group, setting)
+
+
+def _add_flag(group: argparse._ArgumentGroup, setting: Setting) -> None:
+    told: dict[str, Any] = {
+        "dest": setting.name,
+        "default": argparse.SUPPRESS,
+        "help": f"{_plain(setting.help)} (default: {setting.default_text})",
+    }
+    if setting.kind is bool:
+        told["action"] = argparse.BooleanOptionalAction
+    else:
+        told["type"] = _reader(setting)
+        told["metavar"] = _metavar(setting)
+    group.add_argument(setting.flag, **told)
+
+
+def _plain(text: str) -> str:
+    """A text of the documentation for a terminal, and for argparse, which formats it."""
+    return text.replace("``", "").replace("%", "%%")
+
+
+def _metavar(setting: Setting) -> str:
+    if setting.name in _METAVARS:
+        return _METAVARS[setting.name]
+    if setting.texts:
+        return "{" + ",".join(setting.texts) + "}"
+    if setting.kind is float:
+        return "SECONDS"
+    return "BYTES" if setting.name.endswith("_bytes") else "N"
+
+
+_METAVARS: Final = {"host": "HOST", "port": "PORT", "data_dir": "PATH", "prefix": "PATH"}
+
+
+# -- texts ---------------------------------------------------------------------------------
+
+
+def _reader(setting: Setting) -> Callable[[str], Any]:
+    """What makes a value of a setting of its text; raises ``ArgumentTypeError``."""
+
+    def read(text: str) -> Any:  # noqa: ANN401 - as the setting has it
+        if setting.name == "prefix":
+            return _prefix(text)
+        if setting.texts:
+            return _one_of(setting, text)
+        if setting.kind is float:
+            return _seconds(setting, text)
+        return _count(setting, text) if setting.kind is int else text
+
+    return read
+
+
+def _one_of(setting: Setting, text: str) -> Any:  # noqa: ANN401 - as the setting has it
+    if text not in setting.texts:
+        raise argparse.ArgumentTypeError(f"{text!r} will not do: give {setting.bounds}")
+    if setting.kind is bool:
+        return text == "true"
+    return setting.kind(text)
+
+
+def _count(setting: Setting, text: str) -> int:
+    """Read digits, and refuse anything else, also more of them than any limit has."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
+    if is_number and setting.is_within(int(text)):
+        return int(text)
+    if setting.most == MAX_PORT:
+        what, wanted = "port", f"a whole number from 0 (any free port) to {MAX_PORT}"
+    else:
+        what, wanted = "count", f"a whole number {setting.bounds}, in digits only"
+    raise argparse.ArgumentTypeError(f"{text!r} is not a {what}: give {wanted}")
+
+
+def _seconds(setting: Setting, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not setting.is_within(value):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time: give seconds {setting.bounds}, such as 30 or 0.5"
+        )
+    return value
+
+
+def _prefix(text: str) -> str:
+    prefix = text.rstrip("/")
+    segments = prefix.split("/")[1:]
+    if (
+        not prefix.startswith("/")
+        or not _PREFIX_CHARACTERS.issuperset(prefix)
+        or not {"", ".", ".."}.isdisjoint(segments)
+    ):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a prefix: give a URL path such as /v1/stream"
+        )
+    return prefix
+
+
+# -- the environment -----------------------------------------------------------------------
+
+
+def in_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that the environment has, by name; :class:`StartError` if one cannot be."""
+    found: dict[str, Any] = {}
+    for setting in known():
+        text = environment.get(setting.variable)
+        if text is None:
+            continue
+        if not text:
+            raise StartError(f"{setting.variable} is empty: give it a value, or unset it")
+        try:
+            found[setting.name] = _reader(setting)(text)
+        except argparse.ArgumentTypeError as error:
+            raise StartError(f"{setting.variable}: {error}") from error
+    return found
+
+
+def unknown_in(environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with names that look like ours and are those of no setting."""
+    names = {setting.variable for setting in known()}
+    told = []
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT) and name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            meant = f": is it {near[0]} that was meant?" if near else ""
+            told.append(f"{name} in the environment is no setting, and is passed over{meant}")
+    return told
+
+
+# -- both ----------------------------------------------------------------------------------
+
+
+def settings(
+    flags: Mapping[str, object], environment: Mapping[str, str]
+) -> tuple[ProcessSettings, Settings, HttpSettings]:
+    """What flags say, or else the environment, or else the defaults.
+
+    Journal files have room for the largest append unless their size is given.
+    """
+    names = {setting.name for setting in known()}
+    given = in_environment(environment)
+    given |= {name: value for name, value in flags.items() if name in names}
+    most = given.get("max_append_bytes", Settings().max_append_bytes)
+    least = max(Settings().journal_file_bytes, least_journal_file_bytes(most))
+    given.setdefault("journal_file_bytes", least)
+    try:
+        return _made(ProcessSettings, given), _made(Settings, given), _made(HttpSettings, given)
+    except ValueError as error:
+        raise StartError(str(error)) from error
+
+
+def _made(kind: type[_Kind], given: Mapping[str, Any]) -> _Kind:
+    names = {setting.name for setting in settings_of(kind)}
+    return kind(**{name: value for name, value in given.items() if name in names})

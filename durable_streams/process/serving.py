@@ -1,0 +1,165 @@
+"""The verb ``serve``: a server as a process of its own, from its start to its end.
+
+Starting: read flags and environment, bind the port, open the data directory, accept connections.
+What fails before the data directory is opened leaves it as it was, and so does a directory that is
+in use or is not one of ours.  What fails later may have made directories and recovered streams from
+the journal, as the next start does again.  Stopping, on SIGTERM or SIGINT: see
+:mod:`durable_streams.http.server`; then the engine writes its checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.descriptors import LEAST, divide, soft_limit
+from durable_streams.filestore.store import FileStore
+from durable_streams.http import logs
+from durable_streams.http.server import HttpServer
+from durable_streams.process import addresses, options, standard_streams
+from durable_streams.process.options import StartError
+from durable_streams.process.program import PROGRAM, version
+from durable_streams.process.signals import StopSignals
+
+if TYPE_CHECKING:
+    import argparse
+    import socket
+    from collections.abc import Callable
+
+    from durable_streams.settings import HttpSettings, ProcessSettings, Settings
+
+EXIT_FAULT: Final = 1
+
+_ALLOWED_DESCRIPTORS: Final = (65_536, 10_240)
+"""Tried where the system allows less than it says: macOS has no limit, by its own account."""
+
+_GC_THRESHOLDS: Final = (50_000, 20, 20)
+"""Most objects of a request die by reference count; looking for cycles less often is 3-20 %."""
+
+logger = logging.getLogger("durable_streams")
+
+
+def run(flags: argparse.Namespace) -> int:
+    """Serve until a signal asks for a stop; the exit status."""
+    process, settings, http_settings = options.settings(vars(flags), os.environ)
+    signals = StopSignals()
+    try:
+        standard_streams.queue_output(logs.tell_dropped)
+    except RuntimeError as error:
+        raise StartError(
+            f"cannot start the threads that write the log: {error}; allow the user or container "
+            "more of them (ulimit -u, TasksMax, pids.max), or stop others"
+        ) from error
+    logs.configure(process.log_format)
+    for problem in options.unknown_in(os.environ):
+        logger.warning("%s", problem)
+    gc.set_threshold(*_GC_THRESHOLDS)
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=_loop_factory(process.loop)) as runner:
+        return runner.run(_serve(process, settings, http_settings, signals))
+
+
+def raise_descriptor_limit() -> None:
+    """Take as many descriptors as the process may have: connections and open files need them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (hard, *_ALLOWED_DESCRIPTORS):
+        if most <= soft and most != resource.RLIM_INFINITY:
+            return
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop  # noqa: PLC0415 - it need not be there
+    except ImportError:
+        if name == "uvloop":
+            raise StartError(
+                "uvloop is not installed: install it (pip install uvloop) or leave out --loop"
+            ) from None
+        logger.info("uvloop is not installed; going on with asyncio's event loop, which is slower")
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _serve(
+    process: ProcessSettings, settings: Settings, http_settings: HttpSettings, signals: StopSignals
+) -> int:
+    sockets = addresses.bind(process.host, process.port)
+    try:
+        stop = signals.attach()
+        http_settings = _with_descriptors_for_all(http_settings, settings)
+        engine = await _open(Path(process.data_dir), settings)
+        try:
+            if not stop.is_set():
+                await _serve_engine(engine, http_settings, sockets, stop)
+        finally:
+            await engine.close()
+    finally:
+        for bound in sockets:
+            bound.close()
+    return 0 if engine.fault is None else EXIT_FAULT
+
+
+def _with_descriptors_for_all(http_settings: HttpSettings, settings: Settings) -> HttpSettings:
+    """The settings with no more connections than there are descriptors for."""
+    limit = soft_limit()
+    if limit < LEAST:
+        raise StartError(
+            f"the limit of open files is {limit}: raise it to {LEAST} at least "
+            "(ulimit -Hn, or LimitNOFILE of systemd)"
+        )
+    connections = divide(limit, settings.max_open_files).connections
+    if connections >= http_settings.max_connections:
+        return http_settings
+    logger.warning(
+        "at most %d connections: the limit of open files (ulimit -Hn) is %d", connections, limit
+    )
+    return replace(http_settings, max_connections=connections)
+
+
+async def _open(data_dir: Path, settings: Settings) -> FileStore:
+    try:
+        return await FileStore.at(data_dir, settings)
+    except OSError as error:  # such as: the current directory, which the path begins at, is gone
+        raise StartError(f"cannot open the data directory: {error}") from error
+
+
+async def _serve_engine(
+    engine: FileStore, settings: HttpSettings, sockets: list[socket.socket], stop: asyncio.Event
+) -> None:
+    server = HttpServer(engine, settings)
+    try:
+        await server.start(sockets)
+    except OSError as error:  # somebody else began to listen there while we opened the directory
+        where = ", ".join(addresses.authority(*bound.getsockname()[:2]) for bound in sockets)
+        raise StartError(
+            f"cannot listen on {where}: {error.strerror}: stop what listens there, "
+            "or give another --port"
+        ) from error
+    _announce(engine, settings, sockets)
+    gc.collect()
+    gc.freeze()
+    await stop.wait()
+    await server.stop()
+
+
+def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> None:
+    """Say in one line on stdout where the server is, what it found and what it promises."""
+    where = [addresses.authority(*bound.getsockname()[:2]) for bound in sockets]
+    urls = " and ".join(f"http://{authority}{settings.prefix}" for authority in where)
+    sys.stdout.write(
+        f"{PROGRAM} {version()}: listening on {urls}, "
+        f"{engine.recovery}, durability {engine.settings.durability.value}\n"
+    )

@@ -1,0 +1,143 @@
+"""What ``serve`` is told by flags and by the environment: each setting by both, a flag first."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from durable_streams.process import options
+from durable_streams.process.options import StartError
+from durable_streams.settings import Durability, HttpSettings, ProcessSettings, Settings
+
+if TYPE_CHECKING:
+    from durable_streams.model.setting import Setting
+
+ALL = [pytest.param(setting, id=setting.name) for setting in options.known()]
+FLAGS = [pytest.param(setting, id=setting.name) for setting in options.known() if setting.has_flag]
+
+Kinds = tuple[ProcessSettings, Settings, HttpSettings]
+
+
+def parsed(*arguments: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    options.add_flags(parser)
+    return vars(parser.parse_args(arguments))
+
+
+def value_of(kinds: Kinds, setting: Setting) -> Any:
+    (found,) = [getattr(kind, setting.name) for kind in kinds if hasattr(kind, setting.name)]
+    return found
+
+
+def other_than_default(setting: Setting) -> tuple[str, Any]:
+    """A text that will do, and its value, which is not the default."""
+    if setting.name == "prefix":
+        return "/other/", "/other"
+    if setting.kind is bool:
+        return str(not setting.default).lower(), not setting.default
+    if setting.texts:
+        return setting.texts[1], setting.kind(setting.texts[1])
+    if setting.kind is float:
+        return f"{setting.default + 0.5}", setting.default + 0.5
+    if setting.kind is int:
+        return f"{setting.default + 1}", setting.default + 1
+    return "other", "other"
+
+
+def test_what_nobody_gives_is_the_default() -> None:
+    assert parsed() == {}
+    assert options.settings({}, {"PATH": "/bin"}) == (
+        ProcessSettings(),
+        Settings(),
+        HttpSettings(),
+    )
+
+
+@pytest.mark.parametrize("setting", ALL)
+def test_each_setting_is_taken_from_the_environment(setting: Setting) -> None:
+    text, value = other_than_default(setting)
+    kinds = options.settings({}, {setting.variable: text})
+    assert value_of(kinds, setting) == value
+
+
+@pytest.mark.parametrize("setting", FLAGS)
+def test_a_flag_wins_over_the_environment(setting: Setting) -> None:
+    text, value = other_than_default(setting)
+    if setting.kind is bool:
+        default = setting.flag if setting.default else setting.flag.replace("--", "--no-", 1)
+        flags = parsed(default)
+    else:
+        flags = parsed(setting.flag, setting.default_text.partition(",")[0])
+    assert value_of(options.settings(flags, {}), setting) == setting.default
+    environment = {setting.variable: text}
+    assert value_of(options.settings({}, environment), setting) == value
+    assert value_of(options.settings(flags, environment), setting) == setting.default
+
+
+@pytest.mark.parametrize("setting", FLAGS)
+def test_a_flag_is_read_as_the_environment_is(setting: Setting) -> None:
+    text, value = other_than_default(setting)
+    if setting.kind is bool:
+        flag = setting.flag if value else setting.flag.replace("--", "--no-", 1)
+        flags = parsed(flag)
+    else:
+        flags = parsed(f"{setting.flag}={text}")
+    assert flags == {setting.name: value}
+
+
+@pytest.mark.parametrize("setting", [one for one in ALL if one.id not in {"host", "data_dir"}])
+def test_a_value_that_cannot_be_is_refused_by_its_name_in_the_environment(setting: Setting) -> None:
+    texts = ["1k", "-1", "TRUE", "nan"]
+    if not setting.infinite:
+        texts.append("inf")
+    for text in texts:
+        with pytest.raises(StartError, match=f"^{setting.variable}: {text!r} .*: give "):
+            options.settings({}, {setting.variable: text})
+
+
+@pytest.mark.parametrize("setting", ALL)
+def test_an_empty_variable_is_refused_by_its_name(setting: Setting) -> None:
+    with pytest.raises(StartError, match=f"^{setting.variable} is empty"):
+        options.settings({}, {setting.variable: ""})
+
+
+def test_a_value_that_cannot_be_is_refused_although_a_flag_says_another() -> None:
+    with pytest.raises(StartError, match=r"^DURABLE_STREAMS_PORT: 'x' is not a port"):
+        options.settings(parsed("--port", "1"), {"DURABLE_STREAMS_PORT": "x"})
+
+
+def test_a_write_may_be_held_up_for_ever() -> None:
+    _, settings, _ = options.settings({}, {"DURABLE_STREAMS_HELD_UP_S": "inf"})
+    assert settings.held_up_s == math.inf
+
+
+def test_journal_files_have_room_for_the_largest_append_unless_their_size_is_given() -> None:
+    large = {"DURABLE_STREAMS_MAX_APPEND_BYTES": str(100 << 20)}
+    _, settings, _ = options.settings({}, large)
+    assert settings.journal_file_bytes == 201 << 20
+    small = {"DURABLE_STREAMS_MAX_APPEND_BYTES": "1"}
+    assert options.settings({}, small)[1].journal_file_bytes == Settings().journal_file_bytes
+    with pytest.raises(StartError, match=r"^journal_file_bytes: "):
+        options.settings({}, large | {"DURABLE_STREAMS_JOURNAL_FILE_BYTES": str(64 << 20)})
+
+
+def test_names_of_no_setting_are_told_with_the_one_that_is_near() -> None:
+    environment = {
+        "DURABLE_STREAMS_PROT": "1",
+        "DURABLE_STREAMS_SSE_LIFETIME": "1",
+        "DURABLE_STREAMS_PORT": "1",
+        "DURABLE_STREAM_PORT": "1",
+        "PORT": "1",
+    }
+    first, second = options.unknown_in(environment)
+    assert first.startswith("DURABLE_STREAMS_PROT in the environment is no setting")
+    assert "is it DURABLE_STREAMS_PORT that" in first
+    assert "is it DURABLE_STREAMS_SSE_LIFETIME_S that" in second
+
+
+def test_the_environment_makes_a_mode_of_its_text() -> None:
+    _, settings, _ = options.settings({}, {"DURABLE_STREAMS_DURABILITY": "none"})
+    assert settings.durability is Durability.NONE
