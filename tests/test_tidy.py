@@ -26,6 +26,8 @@ TIME: Final = re.compile(
     r"|\.time(?:_ns)?\(|\bprocess_time\b"
 )
 
+INSIDE: Final = re.compile(r"\._cor[e]\b")
+
 PATCHED: Final = re.compile(r"setattr\(\s*(?!ctypes)[^)]*?[.\"]_?[A-Z][A-Z0-9_]+\"")
 """A constant of a module, in a test that replaces it."""
 
@@ -115,6 +117,11 @@ def test_the_supervisor_begins_all_that_lasts() -> None:
 def test_nothing_is_marked_as_unfinished(path: Path) -> None:
     found = UNFINISHED.search(path.read_text())
     assert found is None, found
+
+
+def test_tests_look_into_an_engine_in_one_place() -> None:
+    """``tools/inside``: what is inside changes, and they should not."""
+    assert [name(path) for path in TESTS if INSIDE.search(path.read_text())] == []
 
 
 @pytest.mark.parametrize("path", TOOLS + TESTS, ids=name)
