@@ -1,4 +1,4 @@
-"""Which process this is: what was opened in another one, that this was forked from, is not its own."""
+"""Which process this is: what another one opened, that it was forked from, is not its own."""
 
 from __future__ import annotations
 
