@@ -1,6 +1,7 @@
 """The tests: one file per module of the package, in the folders of the package.
 
-Beside them, what needs more than one module: ``e2e`` (the real server, in a process of its own, and
-the proofs of ``tools/`` in small), ``conformance``, ``browser``, ``yjs``, ``caches`` (programs of
-other people), ``hostile``, ``fuzz`` (bytes that nobody should send), ``simulation`` (power cuts).
+Beside them, what needs more than one module: ``e2e`` (the real server, in a process of its own,
+and the proofs of ``tools/`` in small), ``conformance``, ``browser``, ``yjs`` and ``caches`` (other
+people's programs), ``hostile`` and ``fuzz`` (bytes that nobody should send), ``simulation`` (power
+cuts).
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import pytest
@@ -17,7 +18,8 @@ from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+_HERE: Final = Path(__file__).resolve().parent
 
 _MORE_BLOCKING_CALLS: Final = (
     "os.fdatasync",
@@ -36,6 +38,37 @@ _NONBLOCKING_BY_DESIGN: Final = (
 
 _MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = ()
 """(watched call, file, function): the listed few that may block; say why beside each."""
+
+
+_QUICK: Final = frozenset(
+    {"filestore", "http", "maintenance", "model", "process", "rules", "store_contract", "wire"}
+)
+"""Folders whose tests drive modules of this process."""
+
+_LONG: Final = frozenset({"filestore/engine/test_lifetimes.py"})
+"""Files among these, and beside them, that take more than some seconds all the same: measured."""
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    """The one rule: whether a test is run by ``scripts/test --quick``.
+
+    What is in another folder, starts a server, needs what others made, is ``slow`` or in ``_LONG``
+    is left to the whole.  So a new test is in one of both, and a new folder in the whole.
+    """
+    folder, *others = item.path.relative_to(_HERE).parts
+    return (
+        (not others or folder in _QUICK)
+        and "/".join([folder, *others]) not in _LONG
+        and "start_server" not in getattr(item, "fixturenames", ())
+        and not any(item.get_closest_marker(name) for name in ("slow", "node", "needs"))
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the quick tier leaves out."""
+    for item in items:
+        if not _is_quick(item):
+            item.add_marker(pytest.mark.whole)
 
 
 def pytest_configure() -> None:
@@ -136,7 +169,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say so at the end of a run that could not do everything."""
+    """Say so at the end of a run that did not do everything."""
+    if terminalreporter.config.option.markexpr == "not whole":
+        terminalreporter.line("These were the quick ones; scripts/test runs the whole.")
+        return
     problem = node_problem()
     missing = []
     if problem is not None:

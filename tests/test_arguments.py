@@ -33,6 +33,7 @@ from durable_streams import (
 from durable_streams.filestore.streams.stream import own
 from durable_streams.model.paths import parse_path_text
 from tools.engines import file_store
+from tools.inside import paths_loaded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -164,7 +165,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 async def is_waited_for(streams: Streams, path: str) -> bool:
-    return bool(own(await streams.engine.open(parse_path_text(path))).audience.waiters)
+    return bool(own(await file_store(streams).open(parse_path_text(path))).audience.waiters)
 
 
 async def call(streams: Streams, method: str, arguments: Arguments) -> Any:
@@ -202,7 +203,7 @@ async def test_what_an_argument_cannot_be_is_refused_by_name_and_changes_nothing
         with pytest.raises(kind, match=naming(parameter)):
             await call(streams, method, needed | {parameter.name: value})
     assert await streams.get_metadata("there") == before
-    assert [each.path for each in file_store(streams)._core.catalog.streams()] == [("there",)]
+    assert paths_loaded(file_store(streams)) == ["there"]
 
 
 @pytest.mark.parametrize("parameter", parameters_of(open_streams), ids=lambda each: each.name)

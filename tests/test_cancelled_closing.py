@@ -21,6 +21,7 @@ from tests.filestore.files.staged_disk import StagedDisk
 from tools.cancelling import Cut, When, all_gone, cut_off, our_threads, tasks
 from tools.descriptors import open_now
 from tools.engines import file_store
+from tools.inside import begin_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -40,7 +41,7 @@ async def written(data_dir: Path) -> tuple[Opening, Streams, list[asyncio.Task[A
     streams = await opening.__aenter__()
     await streams.create("s", content_type="text/plain", ttl_s=1000)
     await streams.append("s", b"acknowledged;")
-    file_store(streams)._core.pipeline.freeing.checkpoint()
+    begin_checkpoint(file_store(streams))
     waits: list[Coroutine[Any, Any, Any]] = [
         *(streams.append("s", b"under way;") for _ in range(3)),
         streams.fork("f", "s"),

@@ -15,18 +15,17 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.streams.payloads import LARGE_BODY
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.errors import Draining, StreamDamaged, StreamError, StreamNotFound
-from durable_streams.model.paths import parse_path_text
 from durable_streams.rules.media_type import parse
 from durable_streams.settings import KIB
 from tools.cancelling import When, cut_off, nothing_held, tasks
 from tools.descriptors import open_now
 from tools.engines import file_store
+from tools.inside import admission, all_in_files, catalog, close_read_files, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from durable_streams.filestore.pipeline.admission import Admission
     from durable_streams.filestore.streams.stream import Stream
     from durable_streams.model.paths import StreamPath
 
@@ -83,12 +82,9 @@ async def streams(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Any:
 
 async def forgotten(streams: Streams) -> None:
     """What was used is read from the disk the next time."""
-    core = file_store(streams)._core
-    for stream in core.catalog.streams():
-        await core.pipeline.files_have(stream, stream.durable.offset)
+    await all_in_files(file_store(streams))
     await streams.get_metadata("other")
-    core.reader.close()
-    del stream
+    close_read_files(file_store(streams))
     gc.collect()
 
 
@@ -162,9 +158,9 @@ async def test_a_cancelled_place_in_the_line_of_writers_is_free(
     streams: Streams, monkeypatch: pytest.MonkeyPatch, when: When
 ) -> None:
     """And so are those of who comes behind, and a turn at a path."""
-    admission: Admission = file_store(streams)._core.admission
+    line = admission(file_store(streams))
     is_held_up = False
-    monkeypatch.setattr(admission, "_is_held_up", lambda: is_held_up)
+    monkeypatch.setattr(line, "_is_held_up", lambda: is_held_up)
 
     for at in range(1, 20):
         path = f"s{at}"
@@ -174,10 +170,10 @@ async def test_a_cancelled_place_in_the_line_of_writers_is_free(
         first = asyncio.create_task(streams.append(path, b"1"))
         work = asyncio.create_task(cut_off(streams.append(path, b"2"), at, when))
         behind = [asyncio.create_task(streams.append(path, b"%d" % n)) for n in (3, 4)]
-        while admission.waiting + work.done() < 4:
+        while line.waiting + work.done() < 4:
             await asyncio.sleep(0)
         is_held_up = False
-        admission.look()
+        line.look()
         await asyncio.gather(first, *behind)
         cut_at, given = await work
         await nothing_held(file_store(streams), before)
@@ -278,7 +274,7 @@ async def test_who_waits_for_news_and_is_cancelled_when_they_come(
 
 async def audience(streams: Streams, path: str) -> str:
     """What there is of ``waiters`` at a path."""
-    stream = file_store(streams)._core.catalog.cached(parse_path_text(path))
+    stream = loaded(file_store(streams), path)
     return "waiters" if stream is not None and stream.audience.waiters else ""
 
 
@@ -300,7 +296,8 @@ async def test_what_was_cancelled_before_it_began_does_not_come_later(tmp_path: 
     """After what its caller did next, such as deleting the stream."""
     engine = await FileStore.at(tmp_path, Settings())
     gate, looks = asyncio.Event(), []
-    is_on_disk = engine._core.catalog._is_on_disk
+    known = catalog(engine)
+    is_on_disk = known._is_on_disk
 
     async def slow(path: StreamPath) -> bool:
         looks.append(path)
@@ -308,7 +305,7 @@ async def test_what_was_cancelled_before_it_began_does_not_come_later(tmp_path: 
             await gate.wait()
         return await is_on_disk(path)
 
-    engine._core.catalog._is_on_disk = slow  # type: ignore[method-assign]
+    known._is_on_disk = slow  # type: ignore[method-assign]
     first = asyncio.create_task(engine.create(Create(("s",)), b""))
     while not looks:
         await asyncio.sleep(0)
@@ -330,17 +327,17 @@ async def test_who_looks_at_the_disk_until_everything_is_closed_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     engine = await FileStore.at(tmp_path, Settings())
-    catalog, gate, looks = engine._core.catalog, asyncio.Event(), []
+    known, gate, looks = catalog(engine), asyncio.Event(), []
     await engine.create(Create(("s",)), b"")
-    stream = await catalog.find(("s",))
+    stream = await known.find(("s",))
 
     async def slow(path: StreamPath, *, likely: bool = True) -> Stream | None:
         looks.append(path)
         await gate.wait()
         return stream if path == ("s",) else None
 
-    monkeypatch.setattr(catalog, "find", slow)
-    monkeypatch.setattr(catalog, "ready", lambda _: None)
+    monkeypatch.setattr(known, "find", slow)
+    monkeypatch.setattr(known, "ready", lambda _: None)
     octets = parse("application/octet-stream")
     work: Coroutine[Any, Any, Any] = (
         engine.append(Append(("s",), octets), b"x")

@@ -19,6 +19,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.offsets import Start
 from durable_streams.settings import Settings
+from tools.inside import catalog, threads_had_a_turn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -110,13 +111,13 @@ async def test_an_engine_that_is_closed_says_so_to_whoever_has_a_stream(tmp_path
 async def test_what_was_under_way_at_the_end_says_so(tmp_path: Path) -> None:
     """It had passed every check, and now wants to look at a file."""
     engine = await FileStore.at(tmp_path, Settings())
-    catalog = engine._core.catalog
+    known = catalog(engine)
     await engine.close()
     for likely in (True, False):
         with pytest.raises(NotOpen):
-            await asyncio.wait_for(catalog.find(("s",), likely=likely), PATIENCE_S)
+            await asyncio.wait_for(known.find(("s",), likely=likely), PATIENCE_S)
     with pytest.raises(NotOpen):
-        await engine._core.run(os.getpid)
+        await threads_had_a_turn(engine)
 
 
 # Elsewhere

@@ -11,10 +11,10 @@ import pytest
 
 import durable_streams
 from durable_streams import NotOpen, Settings, StreamNotFound, Streams, Tail
-from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB
 from tools.cancelling import When, cut_off
 from tools.engines import file_store
+from tools.inside import close_read_files, in_files, loaded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
 
 
 def followers(streams: Streams, path: str) -> int:
-    stream = file_store(streams)._core.catalog.cached(parse_path_text(path))
+    stream = loaded(file_store(streams), path)
     assert stream is not None
     return stream.followers
 
@@ -47,14 +47,11 @@ async def test_every_step_may_be_cancelled_anywhere(
         await streams.append("s", b"%d" % (10**100 + number))
     await streams.append("s", b"1" * 5000)
     await streams.close("s")
-    core = file_store(streams)._core
-    await core.pipeline.files_have(
-        core.catalog.streams()[0], core.catalog.streams()[0].durable.offset
-    )
+    await in_files(file_store(streams), "s")
     tail, found, cuts, at = streams.tail("s"), [], 0, 1
     with suppress(StopAsyncIteration):
         while True:
-            core.reader.close()  # so that files are opened again
+            close_read_files(file_store(streams))  # so that files are opened again
             cut_at, message = await cut_off(tail.__anext__(), at, when)
             cuts, at = (cuts + 1, at + 1) if cut_at else (cuts, 1)
             if message is not None:

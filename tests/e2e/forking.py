@@ -170,14 +170,18 @@ async def signal_child(data_dir: Path) -> None:
         lives, told = os.pipe()
 
         def live() -> None:
-            os.write(told, b".")
-            signal.pause()
+            while True:
+                os.write(told, b".")
+                signal.pause()
 
         pid = forked(live)
+        os.close(told)
         os.read(lives, 1)  # before that it may be a copy of the parent still
         os.kill(pid, signal.SIGTERM)
+        os.read(lives, 1)  # it has got the signal, or has ended by it
+        for _ in range(10):  # what the loop has been woken for is handled in one or two turns
+            await asyncio.sleep(0)
         tell(["whole", await is_whole(streams)])
-        await asyncio.sleep(0.1)  # by then it would have been handled
         os.kill(pid, signal.SIGKILL)
         status_of(pid)
     tell(["handled", handled])

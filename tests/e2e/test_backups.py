@@ -17,6 +17,7 @@ from durable_streams.filestore.files import names
 from durable_streams.model.errors import StreamNotFound
 from tests.copying import copy_live
 from tools.engines import file_store
+from tools.inside import in_files
 from tools.node import running_in_ci
 from tools.proofs.copies import EXIT_CODES, faults_of_copy, make_copy, missing_tools
 from tools.proofs.ledger import TEXT, Window
@@ -183,10 +184,7 @@ async def test_a_stream_that_was_created_again_during_the_copy_is_one_of_the_two
             await streams.create("s", content_type=TEXT)
             for begin in range(0, len(content), 24):
                 await streams.append("s", content[begin : begin + 24])
-            await file_store(streams)._core.pipeline.files_have(
-                await file_store(streams)._find(("s",)),
-                (await file_store(streams)._find(("s",))).durable.offset,
-            )
+            await in_files(file_store(streams), "s")
             await asyncio.to_thread(copy_live, tmp_path / "data", tmp_path / name)
     shutil.copytree(tmp_path / "younger", mixed, ignore=shutil.ignore_patterns("journal", "s@"))
     shutil.copytree(tmp_path / journal / "journal", mixed / "journal")

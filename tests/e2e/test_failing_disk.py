@@ -16,6 +16,7 @@ from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
+from tools.inside import checkpoint, in_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,12 +86,10 @@ class Faulty:
 
     async def in_files(self, path: str) -> None:
         """Wait until a stream's files have what is durable."""
-        stream = await self.engine._find(parse_path_text(path))
-        await self.engine._core.pipeline.files_have(stream, stream.durable.offset)
+        await in_files(self.engine, path)
 
     async def checkpoint(self) -> None:
-        self.engine._core.pipeline.freeing.checkpoint()
-        await self.engine._core.pipeline.freeing.checkpointer.finished()
+        await checkpoint(self.engine)
 
     async def until(self, method: str, path: str, body: bytes, status: int) -> bytes:
         """Ask until the answer has a status."""

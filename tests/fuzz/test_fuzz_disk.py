@@ -32,6 +32,7 @@ from durable_streams.model.offsets import Offset, Start
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import MIB, Settings
 from tests.copying import copy_live
+from tools.inside import in_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,8 +189,7 @@ async def both(written: Path, killed: Path) -> None:
     engine = await FileStore.at(written, SETTINGS)
     await write_streams(engine)
     for path in ("a", "b", "n/c"):  # so that there is something to mutate
-        stream = await engine._find(parse_path_text(path))
-        await engine._core.pipeline.files_have(stream, stream.durable.offset)
+        await in_files(engine, path)
     copy_live(written, killed)
     await engine.close()
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.http.fast_lane import LaneConnection
-from durable_streams.model.paths import parse_path_text
+from tools.inside import in_files
 
 if TYPE_CHECKING:
     from aiohttp import web as aiohttp_web
@@ -51,6 +51,4 @@ def connections(server: RunningServer) -> list[LaneConnection]:
 
 async def applied(server: RunningServer, path: str) -> None:
     """Wait until all of a stream is in its files."""
-    stream = server.engine._core.catalog.ready(parse_path_text(path))
-    assert stream is not None
-    await server.engine._core.pipeline.files_have(stream, stream.durable.offset)
+    await in_files(server.engine, path)

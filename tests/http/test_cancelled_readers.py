@@ -16,6 +16,7 @@ from durable_streams.settings import HttpSettings
 from tests.http.lanes import applied, connections
 from tests.http.readable import Readable
 from tools.descriptors import open_now
+from tools.inside import close_read_files, threads_had_a_turn, users_of_read_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,11 +121,9 @@ async def test_a_reader_that_leaves_at_any_turn_of_the_loop_leaves_nothing_open(
     await leave_after(server, READS[read], MOST_STEPS)  # opens what stays open
     before = len(open_now())
     for steps in [*range(40), 60, 80, 120, 200, MOST_STEPS]:
-        server.engine._core.reader.close()  # so that the file has to be opened, which takes turns
+        close_read_files(server.engine)  # so that the file has to be opened, which takes turns
         await leave_after(server, READS[read], steps)
-        assert all(
-            file._users == 1 for file in server.engine._core.reader._files._files.values()
-        ), steps
+        assert set(users_of_read_files(server.engine)) <= {1}, steps
     await leave_after(server, READS[read], MOST_STEPS)
     while len(open_now()) > before:  # a socket may close late; or the time is over
         await asyncio.sleep(0)
@@ -144,4 +143,4 @@ async def leave_after(server: RunningServer, target: str, steps: int) -> None:
         await asyncio.sleep(0)
     loop = asyncio.get_running_loop()
     await asyncio.gather(*(loop.run_in_executor(None, int) for _ in range(64)))
-    await asyncio.gather(*(server.engine._core.run(int) for _ in range(64)))
+    await threads_had_a_turn(server.engine, 64)

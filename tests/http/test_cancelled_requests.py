@@ -13,6 +13,7 @@ from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB, HttpSettings, Settings
 from tools.cancelling import Cut, When, nothing_held, tasks
 from tools.descriptors import open_now, sockets
+from tools.inside import loaded
 
 if TYPE_CHECKING:
     from tests.http.conftest import RunningServer, Serve
@@ -62,7 +63,7 @@ class Cutting:
 async def send_news(server: RunningServer, path: str, answer: asyncio.Task[bytes]) -> None:
     """To whoever waits for some."""
     while not answer.done():
-        stream = server.engine._core.catalog.cached(parse_path_text(path))
+        stream = loaded(server.engine, path)
         if stream is not None and stream.audience:
             await server.engine.append(
                 Append(parse_path_text(path), "text/plain", close=True), b"news"

@@ -23,6 +23,7 @@ from tests.http.event_client import (
     open_events,
 )
 from tests.http.lanes import applied
+from tools.inside import users_of_read_files
 
 if TYPE_CHECKING:
     from tests.http.client import Answer, Client
@@ -175,8 +176,7 @@ async def test_a_client_that_leaves_before_it_is_answered_leaves_no_file_open(
         client = await server.connect()
         client.ask("GET", "a?offset=-1&live=sse")
         await client.reader.read(-1)
-    (file,) = server.engine._core.reader._files._files.values()
-    assert file._users == 1
+    assert users_of_read_files(server.engine) == [1]
 
 
 async def test_a_line_of_json_is_a_message(server: RunningServer) -> None:

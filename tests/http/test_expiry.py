@@ -10,6 +10,7 @@ import pytest
 
 from durable_streams.settings import HttpSettings, Settings
 from tests.http.event_client import CLOSE, TEXT, append, open_events
+from tools.inside import now_ms, set_clock
 
 if TYPE_CHECKING:
     from tests.http.client import Client
@@ -22,10 +23,8 @@ class Clock:
     """The wall clock of a server, which a test moves on."""
 
     def __init__(self, server: RunningServer, patch: pytest.MonkeyPatch) -> None:
-        core = server.engine._core
-        self._now_ms = core.now_ms()
-        for owner, name in ((core, "now_ms"), (core.clock, "_now_ms")):
-            patch.setattr(owner, name, lambda: self._now_ms)
+        self._now_ms = now_ms(server.engine)
+        set_clock(server.engine, lambda: self._now_ms, patch.setattr)
 
     def passes(self, seconds: float) -> None:
         self._now_ms += round(seconds * 1000)
@@ -96,7 +95,7 @@ async def test_no_cache_may_keep_a_piece_for_longer_than_its_stream_lives(
         await append(client, path, b"5678")
     end_ms = (await server.engine._find(("expiry",))).ends_at_ms(0)
     assert end_ms is not None
-    clock.passes((end_ms - server.engine._core.now_ms()) / 1000 - 60.5)
+    clock.passes((end_ms - now_ms(server.engine)) / 1000 - 60.5)
     await create(client, "ttl", b"1234", Stream_TTL="100")  # the one before has expired
     await append(client, "ttl", b"5678")
     wanted = {"ttl": [60, 38], "expiry": [58, 0], "neither": [60, 300]}

@@ -13,6 +13,7 @@ from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
 from tests.http.lanes import HEAD, JSON, TEXT, applied, connections, idle, watch
+from tools.inside import all_in_files, unload, writers_in_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -216,21 +217,20 @@ async def test_requests_behind_an_append_under_way_are_answered_in_order(tmp_pat
 async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path) -> None:
     async with held(tmp_path / "data") as staged:
         await staged.server.create("b", "text/plain")
-        core = staged.server.engine._core
+        engine = staged.server.engine
         client, seen = await staged.client(), watch(staged.server)
-        while core.pipeline.lag:
-            await asyncio.sleep(0)
+        await all_in_files(engine)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
         await asyncio.to_thread(gate.reached.wait)
-        while not core.pipeline.is_held_up():
+        while not engine.writes_wait():
             await asyncio.sleep(0)
         client.ask("POST", "a", b"two", TEXT)
-        while not core.admission.waiting:
+        while not writers_in_line(engine):
             await asyncio.sleep(0)
         gate.open()
         assert (await client.answer("POST")).status == 204
-        core.catalog.remove(await staged.server.engine._find(("b",)))  # as if nobody had used it
+        await unload(engine, "b")  # as if nobody had used it
         assert (await client.request("POST", "b", b"x", TEXT)).status == 204
         assert (await client.request("POST", "none", b"x", TEXT)).status == 404
         assert seen == []
@@ -241,14 +241,12 @@ async def test_appends_that_have_to_wait_their_turn_are_answered(tmp_path: Path)
 async def held_up(data_dir: Path, tuning: Tuning = Tuning()) -> AsyncIterator[Held]:
     """A server whose files lag behind until its disk heals."""
     async with held(data_dir, tuning) as staged:
-        core = staged.server.engine._core
         client = await staged.client()
-        while core.pipeline.lag:
-            await asyncio.sleep(0)
+        await all_in_files(staged.server.engine)
         gate = staged.disk.hold("pwrite", ".idx")
         await client.request("POST", "a", b"one,", TEXT)
         await asyncio.to_thread(gate.reached.wait)
-        while not core.pipeline.is_held_up():
+        while not staged.server.engine.writes_wait():
             await asyncio.sleep(0)
         yield staged
 
@@ -280,7 +278,7 @@ async def test_writes_that_wait_for_their_turn_are_refused_when_the_server_stops
         async with held_up(tmp_path / method, Tuning(tick_s=3600)) as staged:
             client = await staged.client()
             client.ask(method, path, b"two", TEXT)
-            while not staged.server.engine._core.admission.waiting:
+            while not writers_in_line(staged.server.engine):
                 await asyncio.sleep(0)
             stopping = asyncio.ensure_future(staged.server.stop())
             answer = await client.answer(method)

@@ -16,6 +16,7 @@ from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
 from tests.http.lanes import connections
 from tools.descriptors import leaked_files, open_now, sockets
+from tools.inside import data_directory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -129,7 +130,7 @@ def test_wherever_the_pieces_end_the_answers_are_the_same(play: Play) -> None:
 
 def test_an_append_on_its_way_to_the_disk_is_answered(play: Play) -> None:
     async def scenario(server: RunningServer) -> None:
-        disk = server.engine._core.directory.disk
+        disk = data_directory(server.engine).disk
         assert isinstance(disk, StagedDisk)
         gate = disk.hold("sync", "journal")
         client = await server.connect()

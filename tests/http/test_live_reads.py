@@ -24,6 +24,7 @@ from tests.http.event_client import (
     last_control,
     open_events,
 )
+from tools.inside import deliveries_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -367,7 +368,7 @@ async def test_a_slow_reader_falls_behind_and_misses_nothing(
 async def test_readers_that_more_is_published_for_than_is_kept_miss_nothing(
     server: RunningServer,
 ) -> None:
-    deliveries = server.engine._core.deliveries
+    deliveries = deliveries_of(server.engine)
     await server.create("a", "text/plain")
     readers = [await server.connect() for _ in range(5)]
     writer = await server.connect()

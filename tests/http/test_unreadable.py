@@ -14,6 +14,7 @@ from durable_streams.settings import HttpSettings, Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.http.conftest import RunningServer
 from tests.http.lanes import applied
+from tools.inside import catalog, data_directory, reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,14 +36,13 @@ async def staged(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
 
 def forget(server: RunningServer) -> None:
     """Close what is open of the streams, as if they had not been used for long."""
-    core = server.engine._core
-    for stream in core.catalog.streams():
-        core.reader.forget(stream)
-        core.catalog.remove(stream)
+    for stream in catalog(server.engine).streams():
+        reader(server.engine).forget(stream)
+        catalog(server.engine).remove(stream)
 
 
 def directory(server: RunningServer) -> Path:
-    return server.engine._core.directory.root / "streams" / "a" / "b@"
+    return server.engine.root / "streams" / "a" / "b@"
 
 
 async def refused(server: RunningServer, name: str, reason: str) -> None:
@@ -65,7 +65,7 @@ async def served_again(server: RunningServer) -> None:
 async def test_a_sidecar_that_cannot_be_read_is_named(
     staged: RunningServer, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
-    disk = staged.engine._core.directory.disk
+    disk = data_directory(staged.engine).disk
     assert isinstance(disk, StagedDisk)
     disk.fail("open_read", number, "b@/meta.json")
     await refused(staged, "/meta.json", os.strerror(number))
@@ -105,7 +105,7 @@ async def test_a_directory_in_the_place_of_a_segment_is_named(staged: RunningSer
 async def test_a_server_without_descriptors_does_not_blame_the_stream(
     staged: RunningServer,
 ) -> None:
-    disk = staged.engine._core.directory.disk
+    disk = data_directory(staged.engine).disk
     assert isinstance(disk, StagedDisk)
     disk.fail("open_read", errno.EMFILE, "meta.json")
     client = await staged.connect()

@@ -17,6 +17,7 @@ from tests.maintenance.conftest import SETTINGS, is_sound
 from tests.maintenance.unreadable import UnreadableDisk
 from tests.tags import assert_agree, tags
 from tools.engines import file_store
+from tools.inside import in_files
 
 
 def home(data: Path, path: str) -> Path:
@@ -98,12 +99,12 @@ async def test_a_damaged_stream_serves_its_sound_beginning_and_can_be_written(da
 
 async def test_a_cut_stream_has_other_etags(data: Path) -> None:
     async with durable_streams.open(data, SETTINGS) as streams:
-        before = await tags(streams.engine, "bytes")
+        before = await tags(file_store(streams), "bytes")
     flip(max(home(data, "bytes").glob("*.seg")), 7)
     await asyncio.to_thread(repaired, data)
     async with durable_streams.open(data, SETTINGS) as streams:
         await streams.append("bytes", b"others.")
-        after = await tags(streams.engine, "bytes")
+        after = await tags(file_store(streams), "bytes")
     assert len(b"".join(after.values())) == len(b"".join(before.values()))
     assert_agree(before, after)
 
@@ -154,8 +155,7 @@ async def test_what_the_journal_still_has_is_not_lost(data: Path) -> None:
     """A server that was killed: recovery comes first, and mends what it can."""
     async with durable_streams.open(data, SETTINGS) as streams:
         await streams.append("empty", b"acknowledged")
-        stream = await file_store(streams)._find(("empty",))
-        await file_store(streams)._core.pipeline.files_have(stream, stream.durable.offset)
+        await in_files(file_store(streams), "empty")
         image = data.parent / "image"
         shutil.copytree(data, image)
     flip(max(home(image, "empty").glob("*.seg")), 3)

@@ -17,6 +17,7 @@ from durable_streams.filestore.pipeline.operations import (
     DeleteOperation,
 )
 from durable_streams.model.errors import WriteFailed
+from tools.inside import change_what_is_submitted
 
 if TYPE_CHECKING:
     from random import Random
@@ -43,16 +44,12 @@ class Poison:
 
     def pour_into(self, engine: FileStore) -> None:
         """Spoil some of what comes by from now on."""
-        core = engine._core
-        submit = core.pipeline.submit
-
-        def spoil(operation: Operation) -> None:
-            if self._random.random() < self._rate:
-                self._spoil(operation)
-            submit(operation)
-
         if self.active:
-            core.pipeline.submit = spoil
+            change_what_is_submitted(engine, self._spoil_some)
+
+    def _spoil_some(self, operation: Operation) -> None:
+        if self._random.random() < self._rate:
+            self._spoil(operation)
 
     def _spoil(self, operation: Operation) -> None:
         match operation:

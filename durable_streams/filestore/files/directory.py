@@ -34,7 +34,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files import file_systems, holder, names, whole_files
-from durable_streams.filestore.files.child_processes import OwnProcess, no_fork
+from durable_streams.filestore.files.child_processes import no_fork
 from durable_streams.filestore.files.disk import FailedSync
 from durable_streams.filestore.files.format_file import (
     FORMAT,
@@ -44,6 +44,7 @@ from durable_streams.filestore.files.format_file import (
 )
 from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.model.errors import DataDirectoryError
+from durable_streams.own_process import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,6 +16,8 @@ from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnrea
 from durable_streams.model.offsets import Offset
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
+from tools import inside
+from tools.inside import catalog, in_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,7 +37,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[FileStore]:
 async def test_creates_of_one_turn_look_at_the_disk_together(
     engine: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executor, jobs = engine._core.executor, []
+    executor, jobs = inside.executor(engine), []
     submit = executor.submit
 
     def noted(function: Any, *arguments: Any) -> Any:
@@ -47,7 +49,7 @@ async def test_creates_of_one_turn_look_at_the_disk_together(
         *(engine.create(Create(("s", f"{number}"), TEXT), b"") for number in range(20))
     )
     assert all(one.created for one in created)
-    assert len([job for job in jobs if job == engine._core.catalog._are_on_disk]) == 1
+    assert len([job for job in jobs if job == catalog(engine)._are_on_disk]) == 1
 
 
 async def test_a_stream_that_is_only_on_the_disk_is_found_by_a_create(tmp_path: Path) -> None:
@@ -119,8 +121,7 @@ async def test_a_fork_of_what_cannot_be_read_is_refused_by_the_name_of_the_file(
     try:
         await engine.create(Create(("s",), TEXT), b"one.")
         await engine.append(Append(("s",), TEXT), b"two.")
-        stream = await engine._find(("s",))
-        await engine._core.pipeline.files_have(stream, stream.durable.offset)
+        await in_files(engine, "s")
         (file,) = (tmp_path / "data/streams/s@").glob(name)
         whole = file.read_bytes()
         hurt(disk, file)
@@ -146,8 +147,7 @@ async def test_a_fork_inside_an_append_that_cannot_be_read_is_refused_by_the_nam
     engine = await FileStore.at(tmp_path / "data", Settings(), disk)
     try:
         await engine.create(Create(("s",), TEXT), b"one.")
-        stream = await engine._find(("s",))
-        await engine._core.pipeline.files_have(stream, stream.durable.offset)
+        await in_files(engine, "s")
         disk.fail("pread", errno.EIO, ".seg")
         inside = ForkRequest(("s",), Offset(0, 0), 2)
         with pytest.raises(StreamUnreadable, match=r"'s' .*\.seg:? Input/output error"):

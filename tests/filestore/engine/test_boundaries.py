@@ -20,6 +20,8 @@ from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
+from tools import inside
+from tools.inside import data_directory, reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,12 +47,12 @@ async def opened(
     try:
         await engine.create(Create(("s",), content_type), appends[0])
         stream = await engine._find(("s",))
-        await engine._core.pipeline.files_have(stream, stream.durable.offset)
+        await inside.in_files(engine, "s")
         gate = None if in_files else disk.hold("open_write", ".seg")
         for data_ in appends[1:]:
             await engine.append(Append(("s",), content_type), data_)
         if in_files:
-            await engine._core.pipeline.files_have(stream, stream.durable.offset)
+            await inside.in_files(engine, stream.path)
         yield engine
         if gate is not None:
             gate.open()
@@ -231,7 +233,7 @@ async def test_an_offset_inside_a_large_append_is_looked_up_in_slices(tmp_path: 
     body = b"[" + b",".join(b'{"number":%d}' % number for number in range(100_000)) + b"]"
     await engine.create(Create(("s",), JSON), body)
     stream = await engine._find(("s",))
-    await engine._core.pipeline.files_have(stream, stream.durable.offset)
+    await inside.in_files(engine, "s")
     last = stream.durable.position - len(b'{"number":99999},')
     data, _, _ = await read(engine, Offset(0, last))
     assert data == b'{"number":99999},'
@@ -251,10 +253,10 @@ async def test_a_slow_reader_goes_on_from_the_file_when_memory_has_let_go(tmp_pa
         pieces = engine.pieces(chunk, 60)
         assert await anext(pieces) == b"x" * 60
         assert chunk.parts == ()
-        disk = engine._core.directory.disk
+        disk = data_directory(engine).disk
         assert isinstance(disk, StagedDisk)
         disk.heal()
-        await engine._core.pipeline.files_have(stream, stream.durable.offset)
+        await inside.in_files(engine, stream.path)
         assert not stream.memory
         assert [piece async for piece in pieces] == [b"x" * 40]
 
@@ -312,7 +314,7 @@ async def test_ends_of_appends_are_kept_within_a_bound_and_read_again(tmp_path: 
     settings = replace(SETTINGS, segment_bytes=100, max_read_bytes=40)
     appends = [b"%09d." % number for number in range(40)]
     async with opened(tmp_path, BYTES, *appends, settings=settings) as engine:
-        boundaries = engine._core.reader.boundaries
+        boundaries = reader(engine).boundaries
 
         async def everything() -> bytes:
             content, start = b"", ZERO

@@ -21,6 +21,7 @@ from durable_streams.filestore.verbs.trash import Deleted
 from durable_streams.rules.media_type import MAX_LENGTH, MOST_SHARED, normalise, same, shared
 from durable_streams.settings import MIB, Settings
 from tests.filestore.files.history import ID, TIME_MS, sidecar_of
+from tools.inside import catalog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -104,14 +105,14 @@ async def test_last_uses_that_wait_take_what_is_written_down(engine: FileStore) 
 
 
 async def test_verified_streams_take_what_is_written_down(engine: FileStore) -> None:
-    catalog = engine._core.catalog
+    known = catalog(engine)
 
     def fill() -> None:
         for number in range(TUNING.most_verified + 1):
-            catalog._has_verified(("chat", f"room-{number}"))
+            known._has_verified(("chat", f"room-{number}"))
 
     taken = bytes_of(fill)
-    assert len(catalog._verified) == TUNING.most_verified
+    assert len(known._verified) == TUNING.most_verified
     assert is_so("streams verified after an unclean end", TUNING.most_verified, taken)
 
 

@@ -20,6 +20,7 @@ from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import StreamNotFound, WriteFailed
 from durable_streams.model.offsets import Start
 from durable_streams.model.paths import parse_path_text
+from tools.inside import change_what_is_submitted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -119,14 +120,12 @@ async def test_what_cannot_be_packed_fails_with_what_builds_on_it_and_nothing_el
     engine = await FileStore.at(tmp_path / "data", durable_streams.Settings())
     for path in ("mine", "theirs"):
         await engine.create(Create(parse_path_text(path), BYTES), b"")
-    submit = engine._core.pipeline.submit
 
     def spoil(operation: Operation) -> None:
         if isinstance(operation, AppendOperation) and operation.record.data == b"bad":
             operation.records = (msgspec.structs.replace(operation.record, data=object()),)
-        submit(operation)
 
-    monkeypatch.setattr(engine._core.pipeline, "submit", spoil)
+    change_what_is_submitted(engine, spoil)
 
     async def append(path: str, data: bytes) -> str:
         try:
@@ -154,16 +153,14 @@ async def test_a_fork_fails_with_what_tells_its_source_of_it(
     """Or else the source could be deleted as if it had no fork."""
     engine = await FileStore.at(tmp_path / "data", durable_streams.Settings())
     await engine.create(Create(("s",), BYTES), b"one")
-    submit = engine._core.pipeline.submit
 
     def spoil(operation: Operation) -> None:
         if isinstance(operation.records[0], ForkRecord):
             bad: Any = object()
             operation.records = (msgspec.structs.replace(operation.records[0], fork_path=bad),)
-        submit(operation)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._core.pipeline, "submit", spoil)
+        change_what_is_submitted(engine, spoil, patch.setattr)
         with pytest.raises(WriteFailed, match="nothing was stored"):
             await engine.create(Create(("fork",), None, fork=ForkRequest(("s",))), b"")
     with pytest.raises(StreamNotFound):

@@ -37,9 +37,6 @@ def test_threads_that_have_nobody_to_tell_say_nothing(
     loop.run_until_complete(asyncio.gather(append, *tasks, return_exceptions=True))
     loop.close()
     gate.open()
-    engine._core.pipeline.stop_threads()  # and all they had to do is done
+    engine.abandon()  # which ends the threads, and all they had to do is done
     assert raised == []
     assert [record for record in caplog.records if record.exc_info] == []
-    engine._core._finish_files()
-    engine._core.reader.close()
-    engine._core.directory.close()

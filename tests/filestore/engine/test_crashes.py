@@ -5,49 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.files import names
 from durable_streams.filestore.store import FileStore
-from durable_streams.model.commands import Append, Create, ForkRequest
+from durable_streams.model.commands import Create, ForkRequest
 from durable_streams.model.errors import StreamExists
-from durable_streams.model.offsets import Start
-from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
+from tests.driving import append, content, directory, put
 from tests.tags import tags
+from tools.inside import in_files
 
-BYTES = "application/octet-stream"
 SETTINGS = Settings()
-
-
-async def put(engine: FileStore, path: str, body: bytes = b"") -> None:
-    await engine.create(Create(parse_path_text(path), BYTES), body)
-
-
-async def append(engine: FileStore, path: str, body: bytes) -> None:
-    await engine.append(Append(parse_path_text(path), BYTES), body)
-
-
-async def in_files(engine: FileStore, path: str) -> None:
-    """Wait until a stream's own files have all of it."""
-    stream = await engine._find(parse_path_text(path))
-    await engine._core.pipeline.files_have(stream, stream.durable.offset)
-
-
-async def content(engine: FileStore, path: str) -> bytes:
-    chunk = await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
-    try:
-        return b"".join(part for part in chunk.parts if isinstance(part, bytes))
-    finally:
-        chunk.release()
 
 
 def copied(source: Path, target: Path) -> Path:
     """What a killed process leaves."""
     return copy_live(source, target)
-
-
-def directory(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 async def test_a_copy_under_another_path_has_writes_of_its_own(tmp_path: Path) -> None:

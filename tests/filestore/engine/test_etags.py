@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams.filestore.files.journal import Journal
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
@@ -13,8 +14,9 @@ from durable_streams.model.offsets import Start
 from durable_streams.settings import Settings
 from durable_streams.wire.caching import etag
 from tests.copying import copy_live
-from tests.filestore.engine.test_crashes import append, in_files, put
+from tests.driving import append, put
 from tests.tags import assert_agree, tags
+from tools.inside import in_files
 
 SMALL = Settings(segment_bytes=40, max_read_bytes=10)
 
@@ -68,7 +70,7 @@ async def test_a_failed_append_leaves_no_trace_in_etags(
     engine = await FileStore.at(tmp_path / "data", SMALL)
     await put(engine, "s", b"a" * 39)
     with monkeypatch.context() as failing:
-        failing.setattr(engine._core.pipeline.journal, "write", _fail)
+        failing.setattr(Journal, "write", _fail)
         with pytest.raises(WriteFailed):
             await append(engine, "s", b"refused")
     await append(engine, "s", b"after")
@@ -80,7 +82,7 @@ async def test_a_failed_append_leaves_no_trace_in_etags(
     await engine.close()
 
 
-def _fail(_records: object) -> int:
+def _fail(_journal: Journal, _records: object) -> int:
     raise OSError(errno.EIO, "refused")
 
 

@@ -5,16 +5,16 @@ import errno
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files.journal import Journal
+from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.streams.stream import Stream
 from durable_streams.filestore.tuning import Tuning
-from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
+from durable_streams.model.commands import Create, ForkRequest, Lifetime
 from durable_streams.model.errors import (
     DiskFull,
     Overloaded,
@@ -24,30 +24,21 @@ from durable_streams.model.errors import (
     StreamOutOfService,
     WriteFailed,
 )
-from durable_streams.model.offsets import Offset, Start
-from durable_streams.model.paths import parse_path_text
-from durable_streams.settings import KIB, MIB, Settings
+from durable_streams.model.offsets import Offset
+from durable_streams.settings import KIB, MIB
 from tests.copying import copy_live
+from tests.driving import BYTES, append, content, directory, fork, put
+from tests.filestore.engine.faulty import IMPATIENT, SMALL_JOURNAL, started
 from tests.filestore.files.staged_disk import StagedDisk
-
-BYTES = "application/octet-stream"
-SMALL_JOURNAL = Settings(max_append_bytes=64 * KIB, journal_file_bytes=2 * MIB, journal_files=2)
-IMPATIENT = replace(SMALL_JOURNAL, held_up_s=0.05)
-
-
-@pytest.fixture
-def disk() -> StagedDisk:
-    return StagedDisk()
-
-
-async def started(
-    data: Path, disk: StagedDisk, settings: Settings = SMALL_JOURNAL, tuning: Tuning = Tuning()
-) -> FileStore:
-    """A server with the stream ``s``, all of it in files."""
-    engine = await FileStore.at(data, settings, disk, tuning=tuning)
-    await put(engine, "s", b"one.")
-    await in_files(engine, "s")
-    return engine
+from tools.inside import (
+    begin_checkpoint,
+    checkpoint,
+    checkpoints_finished,
+    full_journal_files,
+    in_files,
+    look_for_room,
+    out_of_service,
+)
 
 
 @pytest.fixture
@@ -59,55 +50,12 @@ async def engine(data: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     await engine.close()
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-async def put(engine: FileStore, path: str, body: bytes = b"") -> None:
-    await engine.create(Create(parse_path_text(path), BYTES), body)
-
-
-async def append(engine: FileStore, path: str, body: bytes) -> None:
-    await engine.append(Append(parse_path_text(path), BYTES), body)
-
-
-async def fork(engine: FileStore, path: str, source: str) -> None:
-    await engine.create(
-        Create(parse_path_text(path), None, fork=ForkRequest(parse_path_text(source))), b""
-    )
-
-
-async def in_files(engine: FileStore, path: str) -> None:
-    stream = await engine._find(parse_path_text(path))
-    await engine._core.pipeline.files_have(stream, stream.durable.offset)
-
-
-async def out_of_service(engine: FileStore, path: str) -> None:
-    """Wait until a stream is."""
-    while parse_path_text(path) not in engine._core.catalog.outages.errors:
-        await asyncio.sleep(0)
-
-
-async def content(engine: FileStore, path: str) -> bytes:
-    chunk = await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
-    try:
-        return b"".join(part for part in chunk.parts if isinstance(part, bytes))
-    finally:
-        chunk.release()
-
-
 async def after_a_kill(engine: FileStore, data: Path) -> FileStore:
     """What the next server finds if this one has a checkpoint and is killed."""
-    engine._core.pipeline.freeing.checkpoint()
-    await engine._core.pipeline.freeing.checkpointer.finished()
+    await checkpoint(engine)
     with suppress(Overloaded):
         await put(engine, "fence")  # its batch tells of the checkpoint
     return await FileStore.at(copy_live(data, data.with_name("image")), SMALL_JOURNAL)
-
-
-def directory(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 # -- streams out of service ----------------------------------------------------------------
@@ -117,12 +65,12 @@ def directory(data: Path, path: str) -> Path:
 async def test_no_fork_is_made_of_a_stream_whose_files_miss_something(
     engine: FileStore, disk: StagedDisk, monkeypatch: pytest.MonkeyPatch, sub_offset: int
 ) -> None:
-    async def late(stream: Stream, offset: Offset) -> None:
+    async def late(_: Pipeline, stream: Stream, offset: Offset) -> None:
         await out_of_service(engine, "s")
         while stream.applied.offset < offset:
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(engine._core.pipeline, "files_have", late)
+    monkeypatch.setattr(Pipeline, "files_have", late)
     gate = disk.hold("pwrite", "data/streams/s@")
     await append(engine, "s", b"two.")
     request = ForkRequest(("s",), Offset(0, 4), sub_offset) if sub_offset else ForkRequest(("s",))
@@ -193,8 +141,8 @@ async def test_a_start_does_not_wait_until_what_it_recovered_is_durable(
     assert await content(restored, "s") == b"one.two."
     await restored.close()
     syncing.open()
-    await survivor._core.pipeline.freeing.checkpointer.finished()
-    assert survivor._core.pipeline.journal.full_files() == 0
+    await checkpoints_finished(survivor)
+    assert full_journal_files(survivor) == 0
     await survivor.close()
 
 
@@ -218,8 +166,8 @@ async def test_a_bug_in_a_thread_ends_writing_and_nothing_else(
         with suppress(StorageFailed):  # where it was on its way to the journal
             await append(engine, "s", b"two.")
         forking = asyncio.create_task(fork(engine, "f", "s"))  # waits for the files
-        engine._core.pipeline.freeing.checkpoint()
-        while engine._core.health.fault is None:
+        begin_checkpoint(engine)
+        while engine.fault is None:
             await asyncio.sleep(0)
         with suppress(StorageFailed):
             await forking
@@ -299,9 +247,8 @@ async def test_what_is_kept_goes_to_the_journal_behind_nothing_that_continues_it
     files.open()
     await out_of_service(engine, "s")
     with monkeypatch.context() as patch:
-        patch.setattr(engine._core.pipeline.journal, "full_files", lambda: 1)
-        engine._core.pipeline.freeing.checkpoint()
-        await engine._core.pipeline.freeing.checkpointer.finished()
+        patch.setattr(Journal, "full_files", lambda _self: 1)
+        await checkpoint(engine)
     journal.open()
     await continuing
     await put(engine, "fence")
@@ -342,7 +289,7 @@ async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_
     await asyncio.sleep(0)
     closing = asyncio.ensure_future(engine.close())
     await asyncio.sleep(0)
-    monkeypatch.setattr(engine._core.pipeline.journal, "has_room", lambda _: False)
+    monkeypatch.setattr(Journal, "has_room", lambda *_: False)
     journal.open()
     await closing
     await written
@@ -476,7 +423,7 @@ async def test_a_fork_that_the_journal_refused_leaves_nothing_behind(
     with pytest.raises(DiskFull):
         await fork(engine, "fork", "s")
     assert list((data / "tmp").iterdir()) == []
-    await engine._core.pipeline.room.look()  # a write is tried before more are taken
+    await look_for_room(engine)  # a write is tried before more are taken
     await fork(engine, "fork", "s")
     assert await content(engine, "fork") == b"one."
 
@@ -490,7 +437,7 @@ async def test_a_failed_checkpoint_leaves_nothing_open(data: Path, disk: StagedD
     await in_files(engine, "new")
     disk.fail("sync", errno.EIO, "data/streams/", times=1)
     disk.fail("sync", errno.EIO, "data/tmp/", times=1)
-    engine._core.pipeline.freeing.checkpoint()
+    begin_checkpoint(engine)
     while engine.fault is None:
         await asyncio.sleep(0)
     await engine.close()

@@ -24,6 +24,7 @@ from durable_streams.rules.producers import IDLE_MS, ProducerState
 from durable_streams.settings import KIB, MIB, Settings
 from tests.copying import copy_live
 from tests.filestore.files.history import TIME_MS
+from tools.inside import in_files, refuse_what_waits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,11 +55,6 @@ class Clock(Runtime):
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
 
 
 @asynccontextmanager
@@ -94,11 +90,6 @@ async def filled(engine: FileStore, path: str = "s") -> None:
 async def producers(engine: FileStore, path: str = "s") -> dict[str, ProducerState]:
     stream = await engine._find(parse_path_text(path))
     return dict(stream.producers.states)
-
-
-async def in_files(engine: FileStore, path: str = "s") -> None:
-    stream = await engine._find(parse_path_text(path))
-    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 async def found(data: Path) -> list[Finding]:
@@ -172,13 +163,13 @@ async def test_after_a_kill_and_a_restart_the_same_are_known(
 ) -> None:
     async with opened(data, clock, settings) as engine:
         await filled(engine)
-        await in_files(engine)
+        await in_files(engine, "s")
         before = copy_live(data / "streams", tmp_path / "before")
         clock.time_ms += 8 * DAY_MS
         await asyncio.gather(*(send(engine, MOST + number) for number in range(150)))
         await asyncio.gather(*(send(engine, number, 1) for number in range(200, 250)))
         if applied:
-            await in_files(engine)
+            await in_files(engine, "s")
         known = await producers(engine)
         killed = copy_live(data, tmp_path / "killed")
     assert len(known) == MOST
@@ -242,11 +233,10 @@ async def test_who_was_forgotten_for_what_failed_is_known_again(data: Path, cloc
         stream = await engine._find(("s",))
         clock.time_ms += 8 * DAY_MS
         known = await producers(engine)
-        committer = engine._core.pipeline.committer
         tasks = [asyncio.ensure_future(send(engine, MOST + number)) for number in range(5)]
         await asyncio.sleep(0)
         assert len(known.keys() - stream.producers.states.keys()) == 5
-        committer.refuse(TooManyProducers(0, 0, 0))  # any error does
+        refuse_what_waits(engine, TooManyProducers(0, 0, 0))  # any error does
         await asyncio.gather(*tasks, return_exceptions=True)
         assert await producers(engine) == known
         await send(engine, MOST)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.files import names
+from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.stream_files import load_sidecar
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
@@ -23,6 +24,7 @@ from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import StagedDisk
+from tools.inside import look_for_room, threads_had_a_turn, unload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,11 +32,6 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import StrPath
 
 BYTES = "application/octet-stream"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
 
 
 class Hasty(Runtime):
@@ -186,7 +183,7 @@ async def test_a_source_is_not_kept_for_what_was_taken_away_by_hand(
     engine: FileStore, data: Path
 ) -> None:
     await fork(engine, "fork")
-    engine._core.catalog.remove(await engine._find(("fork",)))
+    await unload(engine, "fork")
     shutil.rmtree(home(data, "fork"))
     await engine.delete(("source",))
     assert await is_gone_for_good(engine, "source")
@@ -247,6 +244,7 @@ async def test_an_expired_source_is_missing_not_gone_once_its_forks_are(
 # -- chains --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_chain_of_a_thousand_goes_with_its_end(engine: FileStore, data: Path) -> None:
     paths = await chain(engine, 1000)
     await engine.delete(parse_path_text(paths[-1]))
@@ -362,12 +360,12 @@ async def test_what_is_in_the_trash_waits_while_the_data_directory_cannot_be_rea
     restarted = await FileStore.at(image, Settings(), restarting)
     await asyncio.to_thread(gate.reached.wait)
     restarting.fail("room", errno.EIO)
-    await restarted._core.pipeline.room.look()
+    await look_for_room(restarted)
     gate.open()
     for _ in range(10):
-        await restarted._core.run(int)
+        await threads_had_a_turn(restarted)
     restarting.heal()
-    await restarted._core.pipeline.room.look()
+    await look_for_room(restarted)
     await asyncio.wait_for(emptied(image / "trash"), 30)
     await restarted.close()
 
@@ -412,7 +410,7 @@ async def test_the_map_of_forks_that_0_1_wrote_is_carried_over(data: Path) -> No
     assert not await is_gone_for_good(engine, "bytes")
     assert len(marks(data, "bytes")) == 2
     while True:
-        sidecar = load_sidecar(engine._core.directory.disk, home(data, "bytes"))
+        sidecar = load_sidecar(Disk(), home(data, "bytes"))
         if sidecar is not None and sidecar.soft_deleted:
             break
         await asyncio.sleep(0)
@@ -435,7 +433,7 @@ async def test_the_map_that_0_1_wrote_is_carried_over_by_one_at_a_time(
     looks = [asyncio.ensure_future(engine._endings._is_needed(stream)) for _ in range(3)]
     await asyncio.to_thread(gate.reached.wait)
     for _ in range(10):  # as far as the others get
-        await engine._core.run(int)
+        await threads_had_a_turn(engine)
     gate.open()
     assert await asyncio.gather(*looks) == [True, True, True]
     assert not stream.sidecar.forks

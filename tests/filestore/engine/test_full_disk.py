@@ -17,8 +17,9 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Create, Lifetime
 from durable_streams.model.errors import DiskFull, StreamNotFound
 from durable_streams.settings import KIB, MIB, Durability, Settings
-from tests.filestore.engine.test_faults import BYTES, append, content, in_files, put
+from tests.driving import BYTES, append, content, put
 from tests.filestore.files.staged_disk import StagedDisk
+from tools.inside import in_files, look_for_room
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import StrPath
@@ -41,16 +42,12 @@ class SmallDisk(StagedDisk):
         return self.size
 
 
-async def looked(engine: FileStore) -> None:
-    await engine._core.pipeline.room.look()
-
-
 async def test_deletions_are_taken_below_the_reserve(tmp_path: Path) -> None:
     disk = SmallDisk(10**10, 10**9)
     engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     await put(engine, "s", b"x")
     disk.free = 40 * MIB
-    await looked(engine)
+    await look_for_room(engine)
     with pytest.raises(DiskFull):
         await append(engine, "s", b"y")
     with pytest.raises(DiskFull):
@@ -70,7 +67,7 @@ async def test_the_reserve_is_a_share_of_a_small_volume(
     tmp_path: Path, size: int, free: int, full: bool
 ) -> None:
     engine = await FileStore.at(tmp_path / "data", SETTINGS, SmallDisk(size, free))
-    await looked(engine)
+    await look_for_room(engine)
     assert isinstance(engine.refusal(), DiskFull) is full
     await engine.close()
 
@@ -79,10 +76,10 @@ async def test_the_reserve_is_a_setting(tmp_path: Path) -> None:
     disk = SmallDisk(10**10, 2 * MIB)
     settings = Settings(reserve_bytes=MIB)
     engine = await FileStore.at(tmp_path / "data", settings, disk)
-    await looked(engine)
+    await look_for_room(engine)
     await put(engine, "s", b"x")
     disk.free = MIB // 2
-    await looked(engine)
+    await look_for_room(engine)
     with pytest.raises(DiskFull):
         await put(engine, "t", b"x")
     await engine.close()
@@ -102,10 +99,10 @@ async def test_a_write_that_was_refused_fills_the_disk_until_one_can_be_made(
         except DiskFull:
             break
     assert isinstance(engine.refusal(), DiskFull)
-    await looked(engine)
+    await look_for_room(engine)
     assert isinstance(engine.refusal(), DiskFull)  # though there seems to be room
     disk.heal()
-    await looked(engine)
+    await look_for_room(engine)
     await append(engine, "s", b"y")
     await engine.close()
 
@@ -126,7 +123,7 @@ async def test_a_stream_that_filled_the_disk_can_be_deleted(tmp_path: Path, numb
     while list((tmp_path / "data" / "streams").glob("large*")):
         await asyncio.sleep(0)
     disk.heal()
-    await looked(engine)
+    await look_for_room(engine)
     await append(engine, "other", b"y")
     await in_files(engine, "other")
     await engine.close()
@@ -250,7 +247,7 @@ async def test_a_deletion_takes_the_reserve_if_the_journal_has_no_room(
     engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     await put(engine, "s", b"x")
     await put(engine, "t", b"x")
-    await looked(engine)
+    await look_for_room(engine)
     reserve = tmp_path / "data" / "RESERVE"
     assert reserve.stat().st_size == RESERVE_BYTES
     disk.fail("pwrite", number, "data/journal")
@@ -259,9 +256,9 @@ async def test_a_deletion_takes_the_reserve_if_the_journal_has_no_room(
     assert reserve.exists()
     await engine.delete(("s",))
     assert not reserve.exists()
-    await looked(engine)
+    await look_for_room(engine)
     await append(engine, "t", b"y")
-    await looked(engine)
+    await look_for_room(engine)
     assert reserve.exists()
     await engine.close()
 
@@ -271,7 +268,7 @@ async def test_a_start_takes_the_reserve_if_there_is_no_room(tmp_path: Path, num
     disk = ReserveDisk(10**10, 10**9)
     engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)
     await put(engine, "s", b"x")
-    await looked(engine)
+    await look_for_room(engine)
     await engine.close()
     disk.fail("pwrite", number)
     engine = await FileStore.at(tmp_path / "data", SETTINGS, disk)

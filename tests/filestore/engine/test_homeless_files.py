@@ -13,41 +13,20 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.model.errors import Overloaded, StreamOutOfService
 from durable_streams.settings import KIB, Durability
 from tests.copying import copy_live
-from tests.filestore.engine.test_faults import (
-    IMPATIENT,
-    SMALL_JOURNAL,
-    append,
-    content,
-    directory,
-    in_files,
-    out_of_service,
-    put,
-)
-from tests.filestore.files.staged_disk import StagedDisk
+from tests.driving import append, content, directory, put
+from tests.filestore.engine.faulty import IMPATIENT, SMALL_JOURNAL, written
+from tools.inside import checkpoint, checkpoints_finished, out_of_service
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.settings import Settings
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def disk() -> StagedDisk:
-    return StagedDisk()
+    from tests.filestore.files.staged_disk import StagedDisk
 
 
 async def with_a_file_removed(data: Path, disk: StagedDisk) -> FileStore:
     """An engine whose writers do not wait for long, with ``t``, and ``s`` without its segment."""
-    engine = await FileStore.at(data, IMPATIENT, disk)
-    for path in ("s", "t"):
-        await put(engine, path, b"one.")
-        await append(engine, path, b"two.")
-        await in_files(engine, path)
+    engine = await written(data, disk, IMPATIENT, ("s", "t"))
     (file,) = directory(data, "s").glob("*.seg")
     file.unlink()
     return engine
@@ -67,7 +46,7 @@ async def test_a_file_that_can_be_put_nowhere_holds_up_writers_no_longer_than_th
         await asyncio.wait_for(fill_the_journal(), 30)
     disk.heal()
     await asyncio.wait_for(out_of_service(engine, "s"), 30)
-    await engine._core.pipeline.freeing.checkpointer.finished()
+    await checkpoints_finished(engine)
     await append(engine, "t", b"goes on")
     await engine.close()
 
@@ -85,8 +64,7 @@ async def test_an_aside_that_cannot_be_written_stops_no_other_stream(
         await append(engine, "s", b"three.")
     assert not list((data / "aside").iterdir())
     disk.heal()
-    engine._core.pipeline.freeing.checkpoint()
-    await engine._core.pipeline.freeing.checkpointer.finished()
+    await checkpoint(engine)
     assert b"one.two." in [kept.read_bytes() for kept in (data / "aside").iterdir()]
     await engine.close()
 
@@ -95,16 +73,13 @@ async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the
     data: Path, disk: StagedDisk
 ) -> None:
     settings = replace(SMALL_JOURNAL, durability=Durability.INTERVAL)
-    engine = await FileStore.at(data, settings, disk)
-    await put(engine, "s", b"one.")
-    await append(engine, "s", b"two.")
-    await in_files(engine, "s")
+    engine = await written(data, disk, settings)
     (file,) = directory(data, "s").glob("*.seg")
     file.rename(data.parent / "away")
     disk.fail("open_write", errno.ENOSPC, "data/aside/")
     await engine.close()
-    assert engine._core.health.fault is not None
-    assert await asyncio.to_thread(engine._core.directory.is_marked_unsynced)
+    assert engine.fault is not None
+    assert (data / "UNSYNCED").exists()
     (data.parent / "away").rename(file)
     again = await FileStore.at(data, settings)
     assert await content(again, "s") == b"one.two."
@@ -113,10 +88,7 @@ async def test_a_last_checkpoint_that_can_put_a_file_nowhere_says_nothing_of_the
 
 async def with_all_files_removed(data: Path, disk: StagedDisk, settings: Settings) -> FileStore:
     """An engine with ``s``, whose files only it has: they were removed, and ``aside/`` refuses."""
-    engine = await FileStore.at(data, settings, disk)
-    await put(engine, "s", b"one.")
-    await append(engine, "s", b"two.")
-    await in_files(engine, "s")
+    engine = await written(data, disk, settings)
     for suffix in (".seg", ".idx"):
         (file,) = directory(data, "s").glob(f"*{suffix}")
         file.unlink()
@@ -137,7 +109,7 @@ async def test_a_proper_end_leaves_to_the_journal_what_only_open_files_have(
 ) -> None:
     engine = await with_all_files_removed(data, disk, SMALL_JOURNAL)
     await engine.close()
-    assert engine._core.health.fault is None
+    assert engine.fault is None
     assert "stream s: what was written to its files could be put nowhere" in caplog.text
     assert await after_a_start(data) == b"one.two."
 
@@ -148,7 +120,7 @@ async def test_an_end_that_leaves_something_to_the_journal_is_marked_where_write
     settings = replace(SMALL_JOURNAL, durability=Durability.INTERVAL)
     engine = await with_all_files_removed(data, disk, settings)
     await engine.close()
-    assert await asyncio.to_thread(engine._core.directory.is_marked_unsynced)
+    assert (data / "UNSYNCED").exists()
     assert await after_a_start(data) == b"one.two."
 
 
@@ -156,8 +128,7 @@ async def test_a_checkpoint_frees_nothing_that_only_open_files_have_while_the_jo
     data: Path, disk: StagedDisk
 ) -> None:
     engine = await with_all_files_removed(data, disk, SMALL_JOURNAL)
-    engine._core.pipeline.freeing.checkpoint()
-    await engine._core.pipeline.freeing.checkpointer.finished()
+    await checkpoint(engine)
     await put(engine, "t")  # whose batch says what the journal need not keep
     image = copy_live(data, data.with_name("image"))
     disk.heal()

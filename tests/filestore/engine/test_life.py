@@ -21,6 +21,7 @@ from durable_streams.model.errors import (
 from durable_streams.model.offsets import Start
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
+from tools.inside import loaded
 
 BYTES = "application/octet-stream"
 S = ("s",)
@@ -106,7 +107,7 @@ async def test_what_is_asked_while_a_deletion_is_on_its_way_is_answered_by_what_
     if has_fork:
         await engine.create(Create(("fork",), fork=ForkRequest(S)), b"")
     stream = await engine.open(S)
-    before = engine._core.catalog.cached(S)
+    before = loaded(engine, S)
     assert state_of(before) is Life.LIVE
     gate = disk.hold("pwrite", "data/journal")
     deleting = asyncio.create_task(engine.delete(S))

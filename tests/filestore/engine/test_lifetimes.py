@@ -17,6 +17,7 @@ from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime
 from durable_streams.model.errors import DiskFull, StreamGone, StreamNotFound
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
+from tools.inside import catalog
 from tools.simulation.scheduler import Scheduler, SimulatedLoop
 
 BYTES = "application/octet-stream"
@@ -186,7 +187,7 @@ def test_a_use_on_a_full_disk_is_remembered_when_the_stream_leaves_the_cache(
             await make(engine, "refused")
         await engine.open(("used",))
         await engine.open(("other",))
-        assert len(engine._core.catalog) == 1
+        assert len(catalog(engine)) == 1
         await passes(20)
         await engine.head(("used",))
 

@@ -24,21 +24,23 @@ from durable_streams.model.errors import (
     StreamNotFound,
     StreamOutOfService,
 )
-from durable_streams.model.paths import parse_path_text
 from tests.copying import copy_live
-from tests.filestore.engine.test_faults import (
-    BYTES,
-    SMALL_JOURNAL,
-    append,
-    content,
-    directory,
-    fork,
-    in_files,
-    out_of_service,
-    put,
-    started,
-)
+from tests.driving import BYTES, append, content, directory, fork, put
+from tests.filestore.engine.faulty import SMALL_JOURNAL, started
 from tests.filestore.files.staged_disk import StagedDisk
+from tools.inside import (
+    all_in_files,
+    back_in_service,
+    begin_trying_again,
+    checkpoint,
+    data_directory,
+    in_files,
+    on_their_way,
+    out_of_service,
+    outages,
+    tries_finished,
+    try_again,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -49,13 +51,6 @@ REFUSALS = pytest.mark.parametrize(
     [errno.EACCES, errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ELOOP, errno.EXDEV],
     ids=errno.errorcode.get,
 )
-
-
-async def back_in_service(engine: FileStore, path: str) -> None:
-    """Have it tried until a stream is."""
-    while parse_path_text(path) in engine._core.catalog.outages.errors:
-        engine._core.pipeline.freeing.retries.try_again()
-        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -163,22 +158,21 @@ async def tried_again_with_more_on_its_way(
     other = asyncio.create_task(put(engine, "t"))
     await asyncio.to_thread(journal.reached.wait)
     continuing = asyncio.create_task(more)
-    while not engine._core.pipeline.committer._gathering:
+    while len(on_their_way(engine)) < 2:
         await asyncio.sleep(0)
     files.open()
-    while not engine._core.catalog.outages.keeps:
+    while not outages(engine).keeps:
         await asyncio.sleep(0)
     share, continued = disk.hold("rename", "data/streams/t@"), disk.hold("pwrite", "data/journal")
     journal.open()
     await other
     for gate in (share, continued):
         await asyncio.to_thread(gate.reached.wait)
-    engine._core.pipeline.freeing.retries.try_again()
+    begin_trying_again(engine)
     continued.open()
     await continuing
     share.open()
-    while engine._core.pipeline.freeing.retries.are_under_way:
-        await asyncio.sleep(0)
+    await tries_finished(engine)
     yield
     await engine.close()
 
@@ -219,7 +213,7 @@ async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> 
     engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL, disk)
     await engine.create(Create(("s",), BYTES, lifetime=Lifetime(ttl_s=60)), b"one.")
     await in_files(engine, "s")
-    stream, outages = await engine._find(("s",)), engine._core.catalog.outages
+    stream, known = await engine._find(("s",)), outages(engine)
     disk.fail("pwrite", errno.EIO, "data/streams/s@")
     await append(engine, "s", b"two.")
     await out_of_service(engine, "s")
@@ -229,14 +223,13 @@ async def test_uses_of_a_stream_out_of_service_do_not_add_up(tmp_path: Path) -> 
         operation = stream.last_operation
         assert operation is not None
         await operation.wait()
-    while engine._core.pipeline.lag:
-        await asyncio.sleep(0)
-    ((_, kept),) = outages.kept()
+    await all_in_files(engine)
+    ((_, kept),) = known.kept()
     assert [type(record) for record in kept] == [AppendRecord, SidecarRecord]
-    assert outages.kept_bytes == sum(map(size_of, kept))
+    assert known.kept_bytes == sum(map(size_of, kept))
     disk.heal()
     await back_in_service(engine, "s")
-    assert not outages.kept_bytes
+    assert not known.kept_bytes
     await engine.close()
     engine = await FileStore.at(tmp_path / "data", SMALL_JOURNAL)
     assert (await engine._find(("s",))).sidecar.last_use_ms >= stream.last_use_ms
@@ -295,13 +288,11 @@ async def test_what_does_not_continue_the_files_is_not_taken_for_applied(tmp_pat
         engine = await FileStore.at(image, SMALL_JOURNAL, NothingNewDisk())
         for file in directory(image, "s").glob("*.idx"):
             file.write_bytes(b"")
-        ((_, records),) = engine._core.catalog.outages.kept()
+        ((_, records),) = outages(engine).kept()
         with pytest.raises(FilesLost):
-            await asyncio.to_thread(apply_again, engine._core.directory, records)
-        engine._core.pipeline.freeing.retries.try_again()
-        while engine._core.pipeline.freeing.retries.are_under_way:
-            await asyncio.sleep(0)
-        assert engine._core.catalog.outages.keeps
+            await asyncio.to_thread(apply_again, data_directory(engine), records)
+        await try_again(engine)
+        assert outages(engine).keeps
         await engine.close()
 
 
@@ -327,7 +318,9 @@ async def test_an_error_that_is_kept_keeps_nothing_of_those_whom_it_was_told(
     known = frames(first)
     assert await refusal() is first
     assert frames(first) == known
-    engine._core.health.set_fault(StorageFailed("a sync failed"))
+    disk.fail("sync", errno.EIO, "data/journal")
+    with pytest.raises(StorageFailed):
+        await put(engine, "t")
     final = await refusal()
     known = frames(final)
     assert await refusal() is final
@@ -346,14 +339,11 @@ async def test_what_a_stream_s_files_had_before_it_failed_is_synced_though_it_is
     disk.fail("pwrite", errno.EIO, "data/streams/s@")
     await append(engine, "s", b"three.")
     await out_of_service(engine, "s")
-    while not engine._core.catalog.outages.keeps:
+    while not outages(engine).keeps:
         await asyncio.sleep(0)
-    engine._core.pipeline.freeing.retries.try_again()
-    while engine._core.pipeline.freeing.retries.are_under_way:
-        await asyncio.sleep(0)
+    await try_again(engine)
     synced = disk.calls["sync_file_system"]
-    engine._core.pipeline.freeing.checkpoint()
-    await engine._core.pipeline.freeing.checkpointer.finished()
+    await checkpoint(engine)
     assert disk.calls["sync_file_system"] == synced + 1
     disk.heal()
     await back_in_service(engine, "s")

@@ -16,24 +16,29 @@ from durable_streams.model.commands import Append
 from durable_streams.model.errors import Overloaded
 from durable_streams.model.offsets import Offset
 from durable_streams.settings import Settings
-from tests.filestore.engine.test_faults import BYTES, append, content, in_files, put, started
-from tests.filestore.files.staged_disk import StagedDisk
+from tests.driving import BYTES, append, content, put
+from tests.filestore.engine.faulty import started
+from tools.inside import (
+    begin_checkpoint,
+    checkpoints_finished,
+    executor,
+    freed_up_to,
+    in_files,
+    unload,
+    worker_of,
+    writers_in_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from durable_streams.filestore.store import FileStore
-    from tests.filestore.files.staged_disk import Gate
+    from tests.filestore.files.staged_disk import Gate, StagedDisk
 
 THREADS = 8  # for what may wait for the disk
 WAITING = Settings(held_up_s=math.inf)
 SEGMENT = "data/streams/s@"
-
-
-@pytest.fixture
-def disk() -> StagedDisk:
-    return StagedDisk()
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ async def held_up(engine: FileStore, disk: StagedDisk) -> Gate:
     gate = disk.hold("pwrite", SEGMENT)
     await append(engine, "s", b"two.")
     await asyncio.to_thread(gate.reached.wait)
-    while not engine._core.pipeline.is_held_up():
+    while not engine.writes_wait():
         await asyncio.sleep(0)
     return gate
 
@@ -67,7 +72,7 @@ async def test_the_applier_has_one_share_scheduled_however_batches_come(
     tmp_path: Path, disk: StagedDisk
 ) -> None:
     engine = await started(tmp_path / "data", disk, replace(WAITING, max_lag_s=3600.0))
-    worker, most = engine._core.supervisor.worker("apply"), 0
+    worker, most = worker_of(engine, "apply"), 0
     gate = disk.hold("pwrite", ".seg")
     await append(engine, "s", b"x")
     for _ in range(4 * MAX_JOBS):  # each time there is nothing pending but this one
@@ -94,11 +99,10 @@ async def test_a_checkpoint_has_its_turn_between_two_shares(
     for path in "abc":  # a batch each, and a share
         await append(engine, path, b"x")
     await asyncio.to_thread(first.reached.wait)
-    core = engine._core
-    core.pipeline.freeing.checkpoint()
+    begin_checkpoint(engine)
     first.open()
-    await core.pipeline.freeing.checkpointer.finished()
-    assert core.pipeline.journal.checkpointed
+    await checkpoints_finished(engine)
+    assert freed_up_to(engine)
     stream = await engine._find(("c",))
     assert stream.applied.offset < stream.durable.offset
 
@@ -112,7 +116,7 @@ async def test_readers_do_not_wait_behind_writers_of_their_stream(
     gate = await held_up(engine, disk)
     writing = [asyncio.create_task(append(engine, "s", b"three.")) for _ in range(3)]
     await turns()
-    assert engine._core.admission.waiting == 3
+    assert writers_in_line(engine) == 3
     stream = engine.open_now(("s",))
     assert stream is not None
     assert stream is await engine.open(("s",))
@@ -133,7 +137,7 @@ async def test_readers_of_a_stream_that_is_not_open_do_not_wait_behind_its_write
     await put(engine, "t", b"t")
     await in_files(engine, "t")
     gate = await held_up(engine, disk)
-    engine._core.catalog.remove(await engine._find(("t",)))
+    await unload(engine, "t")
     writing = asyncio.create_task(append(engine, "t", b"more"))
     await turns()
     assert (await engine.head(("t",))).tail.position == 1
@@ -151,9 +155,9 @@ async def test_writers_of_a_stream_keep_their_order_whatever_each_has_to_wait_fo
     bodies = [b"%d." % n * (30_000 if n % 3 == 0 else 1) for n in range(9)]  # large, and small
     writing = [asyncio.create_task(append(engine, "t", body)) for body in bodies[:6]]
     await turns()
-    engine._core.catalog.remove(await engine._find(("t",)))  # as if nobody had used it
+    await unload(engine, "t")  # as if nobody had used it
     gate.open()
-    while engine._core.pipeline.is_held_up():
+    while engine.writes_wait():
         await asyncio.sleep(0)
     writing += [asyncio.create_task(append(engine, "t", body)) for body in bodies[6:]]
     await asyncio.gather(*writing)
@@ -168,7 +172,7 @@ async def test_a_small_append_does_not_pass_a_large_one_that_is_being_prepared(
 ) -> None:
     busy = threading.Event()
     for _ in range(THREADS):
-        engine._core.executor.submit(busy.wait)
+        executor(engine).submit(busy.wait)
     large = asyncio.create_task(append(engine, "s", b"x" * 100_000))
     await turns()
     decided = engine.append_now(Append(("s",), BYTES), b"small.")
@@ -187,7 +191,7 @@ async def test_nobody_passes_those_who_wait(engine: FileStore, disk: StagedDisk)
     first = asyncio.create_task(append(engine, "s", b"three."))
     await turns()
     gate.open()
-    while engine._core.pipeline.is_held_up():
+    while engine.writes_wait():
         await asyncio.sleep(0)
     assert not first.done()  # called, and not there yet
     assert engine.append_now(Append(("s",), BYTES), b"four.") is None

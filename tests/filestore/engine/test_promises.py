@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams.filestore.files import names
+from durable_streams.filestore.files.journal import Journal
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
@@ -24,13 +25,9 @@ from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 from tests.filestore.files.staged_disk import Gate, StagedDisk
+from tools.inside import batches, catalog, in_files, look_for_room, unload
 
 BYTES = "application/octet-stream"
-
-
-@pytest.fixture
-def disk() -> StagedDisk:
-    return StagedDisk()
 
 
 @pytest.fixture
@@ -45,11 +42,6 @@ async def engine(tmp_path: Path, disk: StagedDisk, tuning: Tuning) -> AsyncItera
 async def content(engine: FileStore, path: str = "s") -> bytes:
     with await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING) as chunk:
         return await engine.bytes_of(chunk)
-
-
-async def in_files(engine: FileStore) -> None:
-    stream = await engine._find(("s",))
-    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 def append(
@@ -67,7 +59,7 @@ async def turns() -> None:
 async def test_nothing_is_seen_acknowledged_or_in_files_before_it_is_durable(
     engine: FileStore, disk: StagedDisk, tmp_path: Path
 ) -> None:
-    await in_files(engine)
+    await in_files(engine, "s")
     gate = disk.hold("sync", "journal")
     stream = await engine.open(("s",))
     tail = (await engine.head(("s",))).tail
@@ -94,9 +86,9 @@ async def test_writers_that_are_answered_together_write_together_again(engine: F
         for _ in range(times):
             await engine.append(Append(("s",), BYTES), b"x")
 
-    before = engine._core.pipeline.journal.last
+    before = batches(engine)
     await asyncio.gather(*(write(5) for _ in range(16)))
-    assert engine._core.pipeline.journal.last - before == 5
+    assert batches(engine) - before == 5
 
 
 async def test_a_retry_is_answered_when_the_original_is_durable(
@@ -198,7 +190,7 @@ async def test_files_that_lag_behind_are_told_of_once(
         while disk.calls["room"] < enough:
             await asyncio.sleep(0)
 
-    await in_files(engine)
+    await in_files(engine, "s")
     gate = disk.hold("pwrite", ".seg")
     await append(engine, b"after.")
     await asyncio.to_thread(gate.reached.wait)
@@ -206,7 +198,7 @@ async def test_files_that_lag_behind_are_told_of_once(
         await ticks(1)
     await ticks(5)
     gate.open()
-    await in_files(engine)
+    await in_files(engine, "s")
     assert caplog.text.count("lag behind") == 1
 
 
@@ -216,14 +208,13 @@ async def test_what_is_in_files_counts_before_all_that_waits_is(
 ) -> None:
     for path in "abcd":
         await engine.create(Create(parse_path_text(path), BYTES), b"")
-    await in_files(engine)
+    await in_files(engine, "s")
     last = disk.hold("open_write", names.directory_of(("d",)) + "/")
     for path in "abcd":  # a batch each
         await engine.append(Append(parse_path_text(path), BYTES), b"x")
     await asyncio.to_thread(last.reached.wait)
     for path in "ab":
-        stream = await engine._find(parse_path_text(path))
-        await engine._core.pipeline.files_have(stream, stream.durable.offset)
+        await in_files(engine, path)
     stream = await engine._find(("d",))
     assert stream.applied.offset < stream.durable.offset
 
@@ -231,7 +222,7 @@ async def test_what_is_in_files_counts_before_all_that_waits_is(
 async def test_nobody_is_told_of_a_deletion_that_may_still_fail(
     engine: FileStore, disk: StagedDisk
 ) -> None:
-    await in_files(engine)
+    await in_files(engine, "s")
     stream = await engine.open(("s",))
     gate = disk.hold("pwrite", "data/journal")
     deleting = asyncio.ensure_future(engine.delete(("s",)))
@@ -273,7 +264,7 @@ async def soft_deleting(
     }
     others = {name: asyncio.ensure_future(work) for name, work in asked.items()}
     await turns()
-    while engine._core.catalog._opening:  # the fork's path, which the disk is asked about
+    while catalog(engine)._opening:  # the fork's path, which the disk is asked about
         await asyncio.sleep(0)
     await turns()
 
@@ -296,7 +287,7 @@ async def test_nobody_is_told_of_a_soft_deletion_that_may_still_fail(
         with pytest.raises(DiskFull):
             await other
     assert not waiting.done()
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)
     await append(engine, b"after.")
     assert await waiting is True
     assert await content(engine) == b"before.after."
@@ -310,7 +301,7 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
     gate = disk.hold("pwrite", "data/journal")
     deleting = asyncio.ensure_future(engine.delete(("s",)))
     await asyncio.to_thread(gate.reached.wait)
-    engine._core.catalog.remove(await engine._find(("fork",)))
+    await unload(engine, "fork")
     looking = disk.hold("open_read", "streams/fork@")
     creating = asyncio.ensure_future(engine.create(Create(("s",), BYTES), b"another"))
     await turns()
@@ -318,7 +309,7 @@ async def test_a_soft_deletion_that_fails_is_not_made_good_by_those_who_saw_it_c
     gate.open()
     with pytest.raises(DiskFull, match="nothing was stored"):
         await deleting
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)
     looking.open()
     with pytest.raises(DiskFull):
         await creating
@@ -348,7 +339,7 @@ async def test_a_soft_deletion_that_failed_before_others_cleared_away_ends_nothi
     disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)
     gate.open()
     assert not (await creating).created
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)
     await append(engine, b"after.")
     assert await content(engine) == b"before.after."
 
@@ -379,7 +370,7 @@ async def test_a_full_journal_does_not_keep_a_server_from_ending(
 ) -> None:
     engine = await FileStore.at(tmp_path / "other", Settings(held_up_s=0.05))
     await engine.create(Create(("s",), BYTES), b"")
-    monkeypatch.setattr(engine._core.pipeline.journal, "has_room", lambda _size: False)
+    monkeypatch.setattr(Journal, "has_room", lambda *_: False)
     deleting = asyncio.ensure_future(engine.delete(("s",)))
     await turns()
     assert not deleting.done()
@@ -404,4 +395,4 @@ async def test_a_stream_that_is_not_stored_at_a_fork_s_path_does_not_keep_a_sour
     with pytest.raises(DiskFull, match="nothing was stored"):
         await creating
     assert await looking is False
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)

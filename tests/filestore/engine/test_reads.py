@@ -20,6 +20,8 @@ from durable_streams.model.paths import parse_path_text
 from durable_streams.model.results import Chunk
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
+from tools import inside
+from tools.inside import in_files, reader
 
 BYTES = "application/octet-stream"
 
@@ -42,16 +44,11 @@ async def engine(tmp_path: Path, disk: ColdDisk) -> AsyncIterator[FileStore]:
     engine = await FileStore.at(tmp_path / "data", Settings(segment_bytes=8), disk)
     await engine.create(Create(("s",), BYTES), b"one.two.")
     await engine.append(Append(("s",), BYTES), b"three.")
-    await in_files(engine)
+    await in_files(engine, "s")
     yield engine
     disk.heal()
     await engine.close()
     assert disk.open_files == []
-
-
-async def in_files(engine: FileStore) -> None:
-    stream = await engine._find(("s",))
-    await engine._core.pipeline.files_have(stream, stream.durable.offset)
 
 
 async def read(engine: FileStore) -> bytes:
@@ -90,24 +87,23 @@ async def large_chunk(engine: FileStore, path: str) -> Chunk:
 async def large_streams(engine: FileStore, number: int) -> None:
     for path in range(number):
         await engine.create(Create((f"large{path}",), BYTES), b"x" * 70_000)
-        stream = await engine._find((f"large{path}",))
-        await engine._core.pipeline.files_have(stream, stream.durable.offset)
+        await in_files(engine, f"large{path}")
 
 
 async def test_chunks_wait_while_too_many_have_their_files_open(engine: FileStore) -> None:
     await large_streams(engine, 3)
-    engine._core.reader._files._room = asyncio.Semaphore(1)
+    room = reader(engine)._files._room = asyncio.Semaphore(1)
     first = await large_chunk(engine, "large0")
     waiting = asyncio.ensure_future(large_chunk(engine, "large1"))
     leaving = asyncio.ensure_future(large_chunk(engine, "large2"))
-    while len(engine._core.reader._files._room._waiters or ()) < 2:
+    while len(room._waiters or ()) < 2:
         await asyncio.sleep(0)
     leaving.cancel()
     assert await read(engine) == b"one.two."  # small ones need not
     assert not waiting.done()
     first.release()
     second = await waiting
-    engine._core.reader._files.answers_wait_s = 0.01
+    reader(engine)._files.answers_wait_s = 0.01
     with pytest.raises(Overloaded, match="too many answers"):
         await large_chunk(engine, "large2")
     second.release()
@@ -117,14 +113,14 @@ async def test_chunks_wait_while_too_many_have_their_files_open(engine: FileStor
 async def test_where_there_are_no_more_descriptors_those_kept_open_are_given_back(
     engine: FileStore, disk: ColdDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reader = engine._core.reader
+    files = reader(engine)._files
     assert await read(engine) == b"one.two."
-    most = reader._files._max_files
-    assert reader._files._files
+    most = files._max_files
+    assert files._files
     assert await asyncio.to_thread(disk.give_back)
-    assert not reader._files._files
+    assert not files._files
     assert not await asyncio.to_thread(disk.give_back)
-    assert reader._files._max_files == most // 2  # they asked at the same time
+    assert files._max_files == most // 2  # they asked at the same time
     assert "no more descriptors" in caplog.text
     caplog.clear()
     assert await read(engine) == b"one.two."
@@ -154,7 +150,7 @@ async def test_whoever_leaves_a_reading_at_any_step_leaves_no_file_open(
     # Messages are looked up when they have been read, and pieces of a stream before.
     most = 1_000_000 if verb in {"read_messages", "tail"} else 100_000
     engine = await FileStore.at(tmp_path / "data", Settings(max_read_bytes=most), disk)
-    executor = engine._core.executor._executor
+    executor = inside.executor(engine)._executor
     assert isinstance(executor, ThreadPoolExecutor)
     streams = Streams(engine)
     begin: dict[str, Callable[[], Awaitable[object]]] = {
@@ -194,7 +190,7 @@ async def test_a_file_that_is_replaced_by_a_copy_is_read_anew(
     engine = await FileStore.at(data, Settings(), disk)
     assert await read(engine) == b"one."
     await engine.append(Append(("s",), BYTES), b"two.")
-    await in_files(engine)
+    await in_files(engine, "s")
     assert await read(engine) == b"one.two."
     assert (tmp_path / "backup").read_bytes() == b"one.torn torn torn"
     await engine.close()
@@ -207,7 +203,7 @@ async def test_a_sync_that_fails_in_building_a_fork_is_final_for_all_writes(
     engine = await FileStore.at(tmp_path / "data", Settings(segment_bytes=8), disk)
     await engine.create(Create(("s",), BYTES), b"one.two.")
     await engine.append(Append(("s",), BYTES), b"three.")
-    await in_files(engine)
+    await in_files(engine, "s")
     disk.fail("sync", errno.EIO, ".seg", times=1)
     with pytest.raises(StorageFailed):
         await engine.create(Create(("fork",), None, fork=ForkRequest(("s",))), b"")

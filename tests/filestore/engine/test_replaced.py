@@ -23,39 +23,32 @@ from durable_streams.model.errors import (
     Unavailable,
     WriteFailed,
 )
-from tests.filestore.engine.test_faults import (
-    SMALL_JOURNAL,
-    append,
-    content,
-    directory,
-    fork,
+from tests.driving import append, content, directory, fork, put
+from tests.filestore.engine.faulty import SMALL_JOURNAL, written
+from tools.inside import (
+    back_in_service,
+    begin_checkpoint,
+    checkpoint,
+    checkpoints_finished,
+    freed_up_to,
     in_files,
+    look_for_room,
     out_of_service,
-    put,
 )
-from tests.filestore.engine.test_outages import back_in_service
-from tests.filestore.files.staged_disk import StagedDisk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+    from tests.filestore.files.staged_disk import StagedDisk
 
 
 @pytest.fixture
 async def engine(data: Path) -> AsyncIterator[FileStore]:
     """Two streams with the same bytes, whose files are open for writing."""
-    engine = await FileStore.at(data, SMALL_JOURNAL)
-    for path in ("s", "twin"):
-        await put(engine, path, b"one.")
-        await append(engine, path, b"two.")
-        await in_files(engine, path)
+    engine = await written(data, paths=("s", "twin"))
     yield engine
-    if not engine._core.pipeline.freeing._is_closing:
+    if not engine.closing:
         await engine.close()
 
 
@@ -100,8 +93,7 @@ async def test_what_was_written_is_at_the_name_whoever_replaced_the_file(
         for file in directory(data, "s").glob(f"*{suffix}"):
             replaced(file)
     if then == "checkpoint":  # which lets the journal forget what was written before
-        engine._core.pipeline.freeing.checkpoint()
-        await engine._core.pipeline.freeing.checkpointer.finished()
+        await checkpoint(engine)
         assert b"".join(f.read_bytes() for f in directory(data, "s").glob("*.seg")) == b"one.two."
     await append(engine, "s", b"three.")
     await append(engine, "twin", b"other.")
@@ -115,17 +107,9 @@ async def test_what_was_written_is_at_the_name_whoever_replaced_the_file(
 
 
 @pytest.fixture
-def disk() -> StagedDisk:
-    return StagedDisk()
-
-
-@pytest.fixture
 async def staged(data: Path, disk: StagedDisk) -> AsyncIterator[FileStore]:
     """One stream whose files are open for writing, on a disk that does what a test says."""
-    engine = await FileStore.at(data, SMALL_JOURNAL, disk)
-    await put(engine, "s", b"one.")
-    await append(engine, "s", b"two.")
-    await in_files(engine, "s")
+    engine = await written(data, disk)
     yield engine
     disk.heal()
     await engine.close()
@@ -153,12 +137,12 @@ async def test_a_checkpoint_that_cannot_put_a_file_back_frees_nothing_and_is_mad
     (file,) = directory(data, "s").glob("*.seg")
     by_an_older_copy(file)
     disk.fail("open_write", errno.EIO, "data/tmp/")
-    before = staged._core.pipeline.journal.checkpointed
+    before = freed_up_to(staged)
     for wanted in (b"one.", b"one.two."):
-        staged._core.pipeline.freeing.checkpoint()
-        await asyncio.wait_for(staged._core.pipeline.freeing.checkpointer.finished(), 60)
+        begin_checkpoint(staged)
+        await asyncio.wait_for(checkpoints_finished(staged), 60)
         assert file.read_bytes() == wanted
-        assert (staged._core.pipeline.journal.checkpointed > before) == (wanted != b"one.")
+        assert (freed_up_to(staged) > before) == (wanted != b"one.")
         disk.heal()
     await append(staged, "s", b"three.")
     await in_files(staged, "s")
@@ -174,11 +158,11 @@ async def test_a_file_in_whose_place_we_may_not_look_takes_its_stream_out_of_ser
     written = file.read_bytes()
     by_copy_and_rename(file)
     disk.fail("open_read", errno.EACCES, file.name)
-    before = staged._core.pipeline.journal.checkpointed
-    staged._core.pipeline.freeing.checkpoint()
+    before = freed_up_to(staged)
+    begin_checkpoint(staged)
     await asyncio.wait_for(out_of_service(staged, "s"), 60)
-    await staged._core.pipeline.freeing.checkpointer.finished()
-    assert staged._core.pipeline.journal.checkpointed > before
+    await checkpoints_finished(staged)
+    assert freed_up_to(staged) > before
     assert [kept.read_bytes() for kept in (data / "aside").iterdir()] == [written]
     await put(staged, "t", b"goes on")
 
@@ -193,8 +177,7 @@ async def test_a_sidecar_that_is_away_when_it_is_to_be_replaced_is_when_it_comes
     sidecar.rename(data.parent / "away")
     await engine.delete(("s",))
     await asyncio.wait_for(out_of_service(engine, "s"), 60)
-    engine._core.pipeline.freeing.checkpoint()
-    await engine._core.pipeline.freeing.checkpointer.finished()
+    await checkpoint(engine)
     (data.parent / "away").rename(sidecar)
     await back_in_service(engine, "s")
     with pytest.raises(StreamGone):
@@ -238,7 +221,7 @@ async def test_a_file_that_was_moved_away_and_comes_back_brings_its_stream_back(
         await append(engine, "s", b"three.")
         wanted += b"three."
     else:
-        engine._core.pipeline.freeing.checkpoint()
+        begin_checkpoint(engine)
     await asyncio.wait_for(out_of_service(engine, "s"), 60)
     (data.parent / "away").rename(file)
     if then == "append":
@@ -278,7 +261,7 @@ async def test_nothing_is_written_where_another_directory_was_put(
     away = data.with_name("away")
     data.rename(away)
     data.symlink_to(other)
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)
     for use in (append(engine, "s", b"refused"), put(engine, "new", b"refused")):
         with pytest.raises(Unavailable):
             await use
@@ -286,7 +269,7 @@ async def test_nothing_is_written_where_another_directory_was_put(
     assert sorted((path, path.stat().st_size) for path in other.rglob("*")) == before
     data.unlink()
     away.rename(data)
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)
     await append(engine, "s", b"three.")
     await in_files(engine, "s")
     assert await content(engine, "s") == b"one.two.three."
@@ -307,7 +290,7 @@ async def test_what_was_acknowledged_a_moment_before_the_switch_waits_for_the_di
     data.unlink()
     away.rename(data)
     await asyncio.gather(*writes, return_exceptions=True)
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)
     await in_files(engine, "s")
     assert await content(engine, "s") == b"one.two.three."
     assert not list((other / "streams").glob("new@"))
@@ -320,7 +303,7 @@ async def test_a_journal_that_was_removed_ends_writing_until_a_restart(
         file.unlink()
     with pytest.raises(WriteFailed):
         await append(engine, "s", b"refused")
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)
     assert isinstance(engine.refusal(), Unavailable)
     assert await content(engine, "s") == b"one.two."
     await engine.close()
@@ -360,7 +343,7 @@ async def test_a_lock_that_was_removed_is_made_and_held_again(
 ) -> None:
     """Version 0.1 looks at nothing else."""
     (data / "LOCK").unlink()
-    await engine._core.pipeline.room.look()
+    await look_for_room(engine)
     with (data / "LOCK").open("r+b") as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

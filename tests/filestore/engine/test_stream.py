@@ -14,6 +14,7 @@ from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import TooManyProducers
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import KIB, MIB, Settings
+from tools.inside import catalog, in_files
 
 BYTES = "application/octet-stream"
 SETTINGS = Settings(
@@ -42,8 +43,7 @@ async def test_an_index_is_not_begun_for_less_than_the_table_it_opens_with(
 ) -> None:
     await asyncio.gather(*(append(engine, producer) for producer in range(100)))
     await asyncio.gather(*(append(engine) for _ in range(1000)))
-    stream = await engine._find(("s",))
-    await engine._core.pipeline.files_have(stream, stream.durable.offset)
+    await in_files(engine, "s")
     indexes = sorted((tmp_path / "data" / "streams" / names.directory_of(("s",))).glob("*.idx"))
     openings = [path.read_bytes().partition(b"\n")[0] for path in indexes]
     lines = sum(path.stat().st_size for path in indexes) - sum(map(len, openings))
@@ -73,21 +73,20 @@ async def test_a_stream_takes_as_many_producers_as_their_table_has_room_for(
 async def test_streams_with_many_producers_take_the_place_of_others(engine: FileStore) -> None:
     for path in ("a", "b", "c"):
         await engine.create(Create(parse_path_text(path), BYTES), b"")
-    catalog = engine._core.catalog
-    assert len(catalog) == 4
+    assert len(catalog(engine)) == 4
     for producer in range(2):
         await append(engine, producer)
-    assert len(catalog) == 2
+    assert len(catalog(engine)) == 2
     for producer in range(2, 50):
         await append(engine, producer)
-    assert len(catalog) == 1
+    assert len(catalog(engine)) == 1
     for path in ("a", "b", "c"):
         await append(engine, path=path)
-    assert len(catalog) == 3
+    assert len(catalog(engine)) == 3
     stream = await engine._find(("s",))
-    assert len(catalog) == 1
+    assert len(catalog(engine)) == 1
     assert len(stream.producers.states) == 50
-    assert catalog._bytes == stream.cost_bytes
+    assert catalog(engine)._bytes == stream.cost_bytes
 
 
 async def test_an_append_that_failed_does_not_count(engine: FileStore) -> None:

@@ -18,8 +18,10 @@ from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.errors import DataDirectoryError, DiskFull, StorageFailed
 from durable_streams.settings import Durability
 from tests.copying import copy_live
-from tests.filestore.engine.test_faults import SMALL_JOURNAL, append, content, fork, put, started
+from tests.driving import append, content, fork, put
+from tests.filestore.engine.faulty import SMALL_JOURNAL, started
 from tests.filestore.files.staged_disk import StagedDisk
+from tools.inside import begin_checkpoint, journal_is_open, on_their_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +95,7 @@ async def test_a_bug_ends_writing_is_told_and_harms_nobody_who_reads(
             await append(engine, "s", b"two.")
         forking = asyncio.create_task(fork(engine, "f", "s"))  # waits for the files
         while engine.bug is None:
-            engine._core.pipeline.freeing.checkpoint()
+            begin_checkpoint(engine)
             await asyncio.sleep(0)
         with suppress(StorageFailed):
             await forking
@@ -124,7 +126,7 @@ async def test_a_fork_that_becomes_durable_when_nothing_comes_to_files_any_more_
         raise KeyError("a bug")
 
     monkeypatch.setattr("durable_streams.filestore.files.writer.StreamWriter.take_dirty", buggy)
-    engine._core.pipeline.freeing.checkpoint()
+    begin_checkpoint(engine)
     while engine.bug is None:
         await asyncio.sleep(0)
     gate.open()
@@ -269,7 +271,7 @@ async def test_the_directory_is_ours_until_all_that_runs_in_it_has_ended(tmp_pat
     await asyncio.to_thread(gate.reached.wait)
     reading.cancel()  # and what it asked for goes on
     closing = asyncio.create_task(engine.close())
-    while engine._core.pipeline.journal._files:  # the last that is closed before the directory
+    while journal_is_open(engine):  # the last that is closed before the directory
         await asyncio.sleep(0)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -296,10 +298,7 @@ async def test_who_cannot_be_told_how_a_write_ended_keeps_nobody_from_being_told
     def buggy() -> None:
         raise KeyError("a bug")
 
-    for operation in [
-        *engine._core.pipeline.committer.writing,
-        *engine._core.pipeline.committer._gathering,
-    ]:
+    for operation in on_their_way(engine):
         operation._callbacks.insert(0, buggy)
     if fails:
         disk.fail("pwrite", errno.ENOSPC, "data/journal", times=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.files import names
+from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.streams.stream import Stream
 from durable_streams.filestore.tuning import Tuning
 from durable_streams.filestore.verbs import uses
@@ -19,13 +20,13 @@ from durable_streams.model.errors import StreamExists, StreamGone, StreamNotFoun
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Settings
 from tests.filestore.engine.test_lifetimes import BYTES, CountingDisk, live, make, on_disk, passes
+from tools.inside import catalog, hold_back_what_is_submitted, loaded, now_ms, set_clock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
     from weakref import ref
 
-    from durable_streams.filestore.pipeline.operations import Operation
     from durable_streams.filestore.store import FileStore
     from durable_streams.model.paths import StreamPath
     from tools.simulation.scheduler import Scheduler
@@ -121,7 +122,7 @@ def test_a_crash_takes_some_seconds_at_most_of_the_time_that_a_stream_was_used(
         for _second in range(100):
             await passes(1)
             await engine.open(("s",))
-        now_s = engine._core.now_ms() / 1000
+        now_s = now_ms(engine) / 1000
         assert now_s - 6 <= last_use_on_disk_s(tmp_path, "s") <= now_s
 
     live(tmp_path, CountingDisk(), life)
@@ -134,7 +135,7 @@ def test_a_crash_takes_a_minute_at_most_of_the_time_that_a_stream_was_followed(
         await make(engine, "s", Lifetime(ttl_s=3600))
         with engine.following(await engine.open(("s",))):
             await passes(10_000)
-            now_s = engine._core.now_ms() / 1000
+            now_s = now_ms(engine) / 1000
             assert now_s - 62 <= last_use_on_disk_s(tmp_path, "s") <= now_s
 
     live(tmp_path, CountingDisk(), life)
@@ -146,15 +147,14 @@ def test_a_stream_whose_deletion_failed_late_is_watched_again(
     async def life(engine: FileStore, _: Scheduler) -> None:
         await make(engine, "s", Lifetime(ttl_s=3600))
         stream = await engine.open(("s",))
-        waiting: list[Operation] = []
-        monkeypatch.setattr(engine._core.pipeline, "submit", waiting.append)
+        waiting = hold_back_what_is_submitted(engine, monkeypatch.setattr)
         engine._endings._delete(await engine._find(("s",)))
         await passes(10 * HORIZON_S)
         monkeypatch.undo()
         waiting[0].undo()
         with engine.following(stream):
             await passes(10 * HORIZON_S)
-            now_s = engine._core.now_ms() / 1000
+            now_s = now_ms(engine) / 1000
             assert now_s - 2 * HORIZON_S <= last_use_on_disk_s(tmp_path, "s") <= now_s
 
     live(tmp_path, CountingDisk(), life)
@@ -173,7 +173,7 @@ def test_idle_followers_cost_a_write_a_minute(tmp_path: Path) -> None:
 
 
 def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers_wait(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def life(engine: FileStore, _: Scheduler) -> None:
         streams = []
@@ -190,10 +190,10 @@ def test_many_followed_streams_are_written_a_few_at_a_time_and_not_while_writers
                 most, written = max(most, now - written), now
             assert 0 < most <= 64
             assert {stream.sidecar.version for stream in streams} == {2}
-            engine._core.pipeline.is_held_up = lambda: True  # type: ignore[method-assign]
-            await passes(200)
+            with monkeypatch.context() as patch:
+                patch.setattr(Pipeline, "is_held_up", lambda _self: True)
+                await passes(200)
             assert sum(stream.sidecar.version for stream in streams) == written
-            del engine._core.pipeline.is_held_up
 
     live(tmp_path, CountingDisk(), life)
 
@@ -205,9 +205,9 @@ def test_the_last_use_of_a_stream_that_the_cache_has_dropped_is_remembered(tmp_p
             for number in range(5):
                 await make(engine, f"other/{number}")
             await passes(100.3)
-        left_ms = engine._core.now_ms()
+        left_ms = now_ms(engine)
         await passes(1)
-        assert engine._core.catalog.cached(("s",)) is None
+        assert loaded(engine, "s") is None
         assert (await engine._find(("s",))).last_use_ms >= left_ms
 
     live(tmp_path, CountingDisk(), life, settings=Settings(max_open_streams=1))
@@ -229,7 +229,7 @@ def test_a_drain_remembers_when_followed_streams_were_last_used(tmp_path: Path) 
 
 def test_an_expiry_time_ends_a_stream_and_its_readers_all_the_same(tmp_path: Path) -> None:
     async def life(engine: FileStore, _: Scheduler) -> None:
-        end_ms = engine._core.now_ms() + TTL_S * 1000
+        end_ms = now_ms(engine) + TTL_S * 1000
         await make(engine, "s", Lifetime(None, "as the client wrote it", end_ms))
         stream = await engine.open(("s",))
         with engine.following(stream):
@@ -259,9 +259,10 @@ def test_only_the_streams_that_were_used_or_whose_time_has_come_are_looked_at(
     async def life(engine: FileStore, _: Scheduler) -> None:
         for number in range(200):
             await make(engine, f"s/{number}", Lifetime(ttl_s=100_000))
-        for stream in engine._core.catalog.mortal():
-            audience = stream.followed(engine._core.deliveries)
-            audience.waiters[engine._core.loop.create_future()] = None
+        readers = [
+            asyncio.ensure_future(engine.wait(stream, stream.info().tail, 1e9))
+            for stream in catalog(engine).mortal()
+        ]
         await passes(HORIZON_S)
         looked.clear()
         monkeypatch.setattr(Stream, "is_expired", noted)
@@ -274,8 +275,8 @@ def test_only_the_streams_that_were_used_or_whose_time_has_come_are_looked_at(
         await passes(1)
         assert looked.count(("s", "7")) <= 4
         assert ("s", "7") in looked
-        for stream in engine._core.catalog.mortal():
-            stream.audience.waiters.clear()
+        for reader in readers:
+            reader.cancel()
 
     live(tmp_path, CountingDisk(), life)
 
@@ -311,7 +312,7 @@ def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
         for number in range(3):
             await engine.open(("s", f"{number}"))
         await passes(2)
-        return sum(stream.sidecar.version > 1 for stream in engine._core.catalog.mortal())
+        return sum(stream.sidecar.version > 1 for stream in catalog(engine).mortal())
 
     async def life(engine: FileStore, _: Scheduler) -> None:
         for number in range(3):
@@ -325,7 +326,7 @@ def test_so_many_uses_wait_to_be_written_and_others_for_the_next_use(
 
 def test_a_jump_of_the_clock_sends_readers_of_expired_streams_away_at_once(tmp_path: Path) -> None:
     async def life(engine: FileStore, scheduler: Scheduler) -> None:
-        end_ms = engine._core.now_ms() + 1000 * 86_400
+        end_ms = now_ms(engine) + 1000 * 86_400
         await make(engine, "s", Lifetime(None, "as the client wrote it", end_ms))
         stream = await engine.open(("s",))
         waiting = asyncio.ensure_future(
@@ -334,7 +335,7 @@ def test_a_jump_of_the_clock_sends_readers_of_expired_streams_away_at_once(tmp_p
         await passes(2)
         wall_ms = scheduler.now_ms
         jumped = lambda: wall_ms() + 2 * 1000 * 86_400  # noqa: E731
-        engine._core.now_ms = engine._core.clock._now_ms = jumped
+        set_clock(engine, jumped)
         await passes(2)
         assert waiting.done()
         with pytest.raises(StreamNotFound):

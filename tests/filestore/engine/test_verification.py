@@ -9,44 +9,24 @@ from pathlib import Path
 import pytest
 
 from durable_streams.filestore import catalog
-from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk, StrPath
 from durable_streams.filestore.files.stream_files import LoadedStream, load
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.tuning import Tuning
-from durable_streams.model.commands import Append, Create
+from durable_streams.model.commands import Create
 from durable_streams.model.errors import StreamDamaged
-from durable_streams.model.offsets import Start
 from durable_streams.model.paths import parse_path_text
 from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
+from tests.driving import append, content, directory
+from tools import inside
+from tools.inside import in_files
 
 BYTES = "application/octet-stream"
 UNSYNCED = Settings(durability=Durability.INTERVAL, sync_interval_s=3600)
 SYNCED = Settings(max_open_streams=1)
 SLOW = Tuning(verify_pause_s=3600)
 """The walk over all streams looks at one, and then waits for long."""
-
-
-async def append(engine: FileStore, path: str, body: bytes) -> None:
-    await engine.append(Append(parse_path_text(path), BYTES), body)
-
-
-async def in_files(engine: FileStore, path: str) -> None:
-    stream = await engine._find(parse_path_text(path))
-    await engine._core.pipeline.files_have(stream, stream.durable.offset)
-
-
-async def content(engine: FileStore, path: str) -> bytes:
-    chunk = await engine.read(await engine.open(parse_path_text(path)), Start.BEGINNING)
-    try:
-        return b"".join(part for part in chunk.parts if isinstance(part, bytes))
-    finally:
-        chunk.release()
-
-
-def directory(data: Path, path: str) -> Path:
-    return data / "streams" / names.directory_of(parse_path_text(path))
 
 
 def flip(data: Path, path: str) -> None:
@@ -129,13 +109,13 @@ async def test_so_many_streams_are_remembered_as_verified_and_others_are_verifie
 
     monkeypatch.setattr(catalog, "load", noted)
     engine = await FileStore.at(data, SYNCED, tuning=replace(SLOW, most_verified=3))
-    while not engine._core.catalog._verified:  # the walk begins with another
+    while not inside.catalog(engine)._verified:  # the walk begins with another
         await asyncio.sleep(0)
     await append(engine, "far/away", b"CCCC")
     await in_files(engine, "far/away")
     for number in range(others):
         await engine.create(Create(("s", f"{number}"), BYTES), b"")
-    assert len(engine._core.catalog._verified) == 3
+    assert len(inside.catalog(engine)._verified) == 3
     verified.clear()
     assert await content(engine, "far/away") == b"AAAACCCC"
     assert verified == ["away@"] * again
@@ -176,7 +156,7 @@ async def test_an_end_before_all_are_verified_leaves_the_rest_to_the_next_start(
 
 async def test_where_writes_are_not_synced_the_mark_goes_with_a_proper_end(data: Path) -> None:
     engine = await FileStore.at(data, UNSYNCED)
-    while engine._core.catalog.verifying:
+    while inside.catalog(engine).verifying:
         await asyncio.sleep(0)
     assert is_marked(data)
     await engine.close()
