@@ -226,8 +226,7 @@ class Stream:
         else:
             before = self._before(claim, forgot)
         segment, position, index_position = tail.segment, tail.position, tail.index_position
-        chain, opening = tail.chain, b""
-        segments, previous = self.segments, None
+        chain, opening, segments, previous = tail.chain, b"", self.segments, None
         if payload.data and index_position and self._is_full(len(payload.data), settings):
             previous = (position, index_position)
             segments = segments.sealed(position, chain)
