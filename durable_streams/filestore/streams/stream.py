@@ -219,8 +219,7 @@ class Stream:
         forgot: tuple[str, ...] = (),
     ) -> tuple[AppendRecord, Before]:
         """Take the next place for an append that the rules allow, in the room of ``forgot``."""
-        tail = self.decided
-        claim = command.producer
+        tail, claim = self.decided, command.producer
         if claim is None:
             before = Before(tail, None, None, (), self.segments)
         else:
