@@ -15,6 +15,12 @@ Durability.  An outcome that is returned, or raised, stays true whatever crashes
 it stored is stored, and what was refused because of another write is refused for one that is
 stored.  Readers see durable bytes only.
 
+Offsets.  Those of a stream grow, and none is ever of other bytes of it.  A stream made where
+another one was removed begins above all that had, for as long as ``remember_removed_s`` says:
+whoever comes with an offset of the one before is told so (``OffsetGone``) and where to begin anew.
+``ZERO`` is the beginning of every stream, as ``Start.BEGINNING`` is.  A fork has its source's
+offsets, unless it is made at such a path.
+
 Failure.  Methods raise :class:`~durable_streams.model.errors.StreamError`, whose subclasses say
 what happened, and ``OSError`` if the system refuses to open or read a file.
 """
@@ -72,8 +78,8 @@ class Store(Protocol):
     def remember_removed_s(self) -> float:
         """How long after the end of a stream another one at its path shares no offset with it.
 
-        It begins behind all of them: ``OffsetGone`` for one before.  So long, at most, may caches
-        keep pieces of streams.
+        One that had no content leaves nothing to be mixed up.  So long, at most, may caches keep
+        pieces of streams.
         """
 
     # -- writes ----------------------------------------------------------------------------
@@ -85,7 +91,10 @@ class Store(Protocol):
         """
 
     async def create(self, command: Create, body: bytes) -> Created:
-        """Make a stream, fresh or as a fork, or find that the same one is there; durable."""
+        """Make a stream, fresh or as a fork, or find that the same one is there; durable.
+
+        ``OffsetGone`` for a fork at an offset of a stream that was the source's before.
+        """
 
     def append_now(self, command: Append, body: bytes) -> Ticket[Appended] | None:
         """Begin :meth:`append`; as :meth:`create_now`."""
@@ -126,6 +135,7 @@ class Store(Protocol):
     ) -> Chunk:
         """A bounded chunk from an offset on, empty at the tail; to be used in a ``with`` block.
 
+        ``OffsetGone`` for an offset of a stream that was at the path before, and is removed.
         ``is_end``: ``start`` is where a chunk or a publication ended, which needs no looking up.
         ``max_bytes``: at most so much, but an append that has more comes whole.
         """
