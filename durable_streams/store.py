@@ -100,7 +100,11 @@ class Store(Protocol):
         """Begin :meth:`append`; as :meth:`create_now`."""
 
     async def append(self, command: Append, body: bytes) -> Appended:
-        """Append, close, or both in one step; durable when this returns."""
+        """Append, close, or both in one step; durable when this returns.
+
+        ``TooManyProducers`` for a new one where there is no room and nobody was idle for so long
+        that it may be forgotten; what may be forgotten, and when, is the same in every store.
+        """
 
     async def delete(self, path: StreamPath) -> None:
         """End a stream: for good, or only for its forks as long as they need it; durable."""

@@ -29,6 +29,9 @@ class Tuning:
     answers_wait_s: float = 5.0
     """How long a read waits for others to be done with their files."""
 
+    producers_bytes: int = 5 * MIB
+    """What the producers of a stream may take, in their table, which every index opens with."""
+
     ends_bytes: int = 16 * MIB
     """Memory for the ends of appends in segments that are read."""
 

@@ -83,12 +83,14 @@ class MemoryStore:
         *,
         max_append_bytes: int = 16 * MIB,
         max_read_bytes: int = 4 * MIB,
+        max_producers_bytes: int = MIB,
     ) -> None:
         self.max_append_bytes = max_append_bytes
         self.remember_removed_s = math.inf
         self.closed = False
         self.bug: StreamError | None = None
         self._max_read_bytes = max_read_bytes
+        self._max_producers_bytes = max_producers_bytes
         self._now_ms = now_ms
         self._streams: dict[StreamPath, MemoryStream] = {}
         self._next_segments: dict[StreamPath, int] = {}
@@ -129,9 +131,14 @@ class MemoryStore:
         source = None if command.fork is None else self._source(command, command.fork)
         if source is not None:
             content_type, lifetime = source.content_type, fork_lifetime(source.lifetime, lifetime)
-        segment = self._next_segments.get(command.path, 0)
         stream = MemoryStream(
-            command, content_type, lifetime, now_ms, self._deliveries, segment=segment
+            command,
+            content_type,
+            lifetime,
+            now_ms,
+            self._deliveries,
+            segment=self._next_segments.get(command.path, 0),
+            max_producers_bytes=self._max_producers_bytes,
         )
         data = stream.wire(body, allow_empty=True)
         if source is not None and command.fork is not None:

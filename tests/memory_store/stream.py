@@ -18,6 +18,7 @@ from durable_streams.rules.creates import Identity
 from durable_streams.rules.json_borders import ends_message, positions
 from durable_streams.rules.lifetime import deadline_ms
 from durable_streams.rules.media_type import Unit
+from durable_streams.rules.producer_table import ProducerTable
 from durable_streams.rules.producers import ProducerState
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class MemoryStream:
         deliveries: Deliveries,
         *,
         segment: int,
+        max_producers_bytes: int,
     ) -> None:
         """``lifetime``: of its own, or its source's."""
         self.path = command.path
@@ -65,7 +67,8 @@ class MemoryStream:
         self.closed = False
         self._closed_by: ProducerClaim | None = None
         self._stream_seq: str | None = None
-        self._producers: dict[str, ProducerState] = {}
+        self._producers = ProducerTable({})
+        self._max_producers_bytes = max_producers_bytes
 
     @property
     def offset(self) -> Offset:
@@ -127,16 +130,15 @@ class MemoryStream:
         """Whether an append is to be made; raises if it must not."""
         state = WriterState(self.content_type, self, self.closed, self._closed_by, self._stream_seq)
         claim = command.producer
-        known = self._producers.get(claim.id) if claim else None
+        known = self._producers.states.get(claim.id) if claim else None
         return decide_append(state, known, command, bool(body))
 
     def append(self, command: Append, data: bytes, now_ms: int) -> None:
-        """Make an append that was decided, and tell those who read."""
+        """Make an append that was decided, and tell those who read; ``TooManyProducers``."""
+        if command.producer is not None:
+            self._know(command.producer, now_ms)
         start = self.offset
         self.put(data)
-        if command.producer is not None:
-            claim = command.producer
-            self._producers[claim.id] = ProducerState(claim.epoch, claim.seq, now_ms)
         if command.stream_seq is not None:
             self._stream_seq = command.stream_seq
         if command.close:
@@ -144,6 +146,14 @@ class MemoryStream:
         self.use(now_ms)
         self.audience.wake()
         self.audience.publish(Publication(start, self.offset, data, self.closed))
+
+    def _know(self, claim: ProducerClaim, now_ms: int) -> None:
+        """Remember a producer, and forget others where there is no room for one more."""
+        known = self._producers
+        if claim.id not in known.states:
+            for name in known.room_for(claim.id, now_ms, self._max_producers_bytes):
+                known.remove(name)
+        known.put(claim.id, ProducerState(claim.epoch, claim.seq, now_ms))
 
     def put(self, data: bytes) -> None:
         """Bytes that were appended at once."""

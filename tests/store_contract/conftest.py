@@ -8,6 +8,7 @@ import pytest
 
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.settings import KIB, MIB, Settings
 from tests.memory_store import MemoryStore, NeverNow
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_APPEND_BYTES: Final = 256 * KIB
 """Of every store here."""
+
+PRODUCERS_BYTES: Final = 2 * KIB
+"""What the producers of a stream may take in every store here."""
 
 NOW_MS: Final = 1_764_000_000_000
 
@@ -59,15 +63,18 @@ async def _in_files(directory: Path, clock: Clock, segment_bytes: int) -> Store:
         segment_bytes=segment_bytes,
         journal_file_bytes=2 * MIB,
     )
-    return await FileStore.at(directory, settings, runtime=ClockedRuntime(clock))
+    tuning = Tuning(producers_bytes=PRODUCERS_BYTES)
+    return await FileStore.at(directory, settings, runtime=ClockedRuntime(clock), tuning=tuning)
 
 
 async def in_memory(_: Path, clock: Clock) -> Store:
-    return MemoryStore(clock, max_append_bytes=MAX_APPEND_BYTES)
+    return MemoryStore(
+        clock, max_append_bytes=MAX_APPEND_BYTES, max_producers_bytes=PRODUCERS_BYTES
+    )
 
 
 async def in_memory_never_now(_: Path, clock: Clock) -> Store:
-    return NeverNow(clock, max_append_bytes=MAX_APPEND_BYTES)
+    return NeverNow(clock, max_append_bytes=MAX_APPEND_BYTES, max_producers_bytes=PRODUCERS_BYTES)
 
 
 STORES: Final[dict[str, Callable[[Path, Clock], Awaitable[Store]]]] = {

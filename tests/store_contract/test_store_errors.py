@@ -9,6 +9,7 @@ import pytest
 from durable_streams.model import errors as e
 from durable_streams.model.commands import Append
 from tests.error_samples import every_error
+from tests.store_contract.conftest import PRODUCERS_BYTES
 from tests.store_contract.words import (
     BINARY,
     FORK,
@@ -49,6 +50,11 @@ async def after_the_close(store: Store) -> None:
 async def epoch_without_start(store: Store) -> None:
     await append(store, b"x", producer=by(0))
     await append(store, b"y", producer=by(1, epoch=1))
+
+
+async def one_producer_after_the_other(store: Store) -> None:
+    for number in range(PRODUCERS_BYTES):
+        await append(store, b"x", producer=by(0, name=str(number)))
 
 
 async def fork_beyond_the_tail(store: Store) -> None:
@@ -94,6 +100,7 @@ RAISED: Final[dict[type[Exception], Callable[[Store], Awaitable[object]]]] = {
     e.InvalidOffset: fork_beyond_the_tail,
     e.InvalidJson: json_that_is_none,
     e.EpochWithoutStart: epoch_without_start,
+    e.TooManyProducers: one_producer_after_the_other,
     e.PayloadTooLarge: lambda store: append(store, b"x" * (store.max_append_bytes + 1)),
     e.StreamNotFound: lambda store: store.head(NOWHERE),
     e.StreamGone: use_of_a_deleted_source,
@@ -111,7 +118,6 @@ RAISED: Final[dict[type[Exception], Callable[[Store], Awaitable[object]]]] = {
 """How every store comes to raise each of them."""
 
 OF_TROUBLE: Final = {
-    e.TooManyProducers,
     e.Unavailable,
     e.Overloaded,
     e.WriteFailed,
@@ -122,7 +128,7 @@ OF_TROUBLE: Final = {
     e.StreamUnreadable,
     e.StreamDamaged,
 }
-"""What a store may raise when it has trouble of its own, or a limit: tested beside that store."""
+"""What a store may raise when it has trouble of its own: tested beside that store."""
 
 NOT_OF_A_STORE: Final = {
     e.StreamError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -12,12 +12,20 @@ from durable_streams.model.errors import (
     InvalidJson,
     ProducerGap,
     StaleEpoch,
+    TooManyProducers,
 )
 from durable_streams.model.results import Appended
+from durable_streams.rules.producer_table import producer_bytes
+from durable_streams.rules.producers import IDLE_MS
+from tests.store_contract.conftest import PRODUCERS_BYTES
 from tests.store_contract.words import JSON, OTHER, append, by, close, content, create
 
 if TYPE_CHECKING:
     from durable_streams.store import Store
+    from tests.store_contract.conftest import Clock
+
+MOST: Final = PRODUCERS_BYTES // producer_bytes("00")
+"""Of those with names as short as that."""
 
 
 async def test_its_appends_are_numbered_from_0(store: Store) -> None:
@@ -127,3 +135,65 @@ async def test_numbers_sent_one_behind_the_other_are_all_stored(store: Store) ->
     sent = [append(store, b"%d" % number, producer=by(number)) for number in range(10)]
     await asyncio.gather(*sent)
     assert await content(store) == b"0123456789"
+
+
+# -- as many as there is room for ----------------------------------------------------------
+
+
+async def send(store: Store, number: int, seq: int = 0) -> Appended:
+    return await append(store, b"x", producer=by(seq, name=f"{number:02}"))
+
+
+async def filled(store: Store) -> None:
+    """A stream with as many producers as it can have."""
+    await create(store)
+    for number in range(MOST):
+        await send(store, number)
+
+
+async def test_one_more_than_there_is_room_for_is_refused_and_changes_nothing(
+    store: Store,
+) -> None:
+    await filled(store)
+    with pytest.raises(TooManyProducers) as raised:
+        await send(store, MOST)
+    assert (raised.value.producers, raised.value.limit_bytes) == (MOST, PRODUCERS_BYTES)
+    for number in range(MOST):
+        assert (await send(store, number)).duplicate
+    assert (await send(store, 0, 1)).wrote_data
+    assert await content(store) == b"x" * (MOST + 1)
+
+
+async def test_after_seven_days_and_not_before_the_longest_idle_makes_room(
+    store: Store, clock: Clock
+) -> None:
+    await filled(store)
+    idle = MOST // 2
+    clock.passes(0.001)
+    for number in range(MOST):
+        if number != idle:
+            await send(store, number, 1)
+    clock.passes(IDLE_MS / 1000 - 0.001)
+    with pytest.raises(TooManyProducers):
+        await send(store, MOST)
+    clock.passes(0.001)
+    assert (await send(store, MOST)).wrote_data
+    for number in range(MOST):
+        if number != idle:
+            assert (await send(store, number, 1)).duplicate
+    with pytest.raises(ProducerGap) as raised:
+        await send(store, idle, 1)
+    assert (raised.value.expected, raised.value.received) == (0, 1)
+
+
+async def test_for_what_is_refused_nobody_is_forgotten(store: Store, clock: Clock) -> None:
+    await create(store, content_type=JSON)
+    for number in range(MOST):
+        await append(store, b"1", content_type=JSON, producer=by(0, name=f"{number:02}"))
+    clock.passes(2 * IDLE_MS / 1000)
+    for body, error, seq in ((b"{", InvalidJson, 0), (b"1", ProducerGap, 1)):
+        with pytest.raises(error):
+            await append(store, body, content_type=JSON, producer=by(seq, name="new"))
+    for number in range(MOST):
+        again = await append(store, b"1", content_type=JSON, producer=by(0, name=f"{number:02}"))
+        assert again.duplicate

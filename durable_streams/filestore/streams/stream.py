@@ -20,12 +20,12 @@ from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.format.journal import AppendRecord
 from durable_streams.filestore.format.stored_path import pack_path
 from durable_streams.filestore.streams.life import LIVE, TRANSITIONS, Life
-from durable_streams.filestore.streams.producer_table import ProducerTable
 from durable_streams.live import NOBODY, Audience
 from durable_streams.model.commands import FOREVER
 from durable_streams.model.results import StreamInfo
 from durable_streams.rules import media_type
 from durable_streams.rules.lifetime import deadline_ms
+from durable_streams.rules.producer_table import ProducerTable
 from durable_streams.rules.producers import ProducerState
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended
 from durable_streams.rules.appends import Repeat, WriterState, decide_append
 from durable_streams.rules.media_type import is_json
-from durable_streams.settings import MIB
 from durable_streams.waiters import Turns
 
 if TYPE_CHECKING:
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.verbs.access import Access
     from durable_streams.model.commands import Append
 
-_PRODUCERS_BYTES: Final = 5 * MIB  # of their table, which every index opens with
-_PRODUCERS_SHARE: Final = 4  # the table is at most one part in so many of a journal file
+_PRODUCERS_SHARE: Final = 4  # their table is at most one part in so many of a journal file
 
 
 class Appends:
@@ -109,5 +107,7 @@ class Appends:
 
     def _room_for(self, stream: Stream, producer_id: str, now_ms: int) -> tuple[str, ...]:
         """Whom a stream forgets for a producer that it does not know."""
-        most = self._core.settings.journal_file_bytes // _PRODUCERS_SHARE
-        return stream.producers.room_for(producer_id, now_ms, min(_PRODUCERS_BYTES, most))
+        core = self._core
+        share = core.settings.journal_file_bytes // _PRODUCERS_SHARE
+        most = min(core.tuning.producers_bytes, share)
+        return stream.producers.room_for(producer_id, now_ms, most)

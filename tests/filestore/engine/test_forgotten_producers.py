@@ -14,12 +14,12 @@ from durable_streams.filestore.files import names
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
-from durable_streams.filestore.streams.producer_table import producer_bytes
 from durable_streams.maintenance.findings import Finding, Level
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import ProducerGap, StreamClosed, TooManyProducers
 from durable_streams.model.paths import parse_path_text
+from durable_streams.rules.producer_table import producer_bytes
 from durable_streams.rules.producers import IDLE_MS, ProducerState
 from durable_streams.settings import KIB, MIB, Settings
 from tests.copying import copy_live

@@ -4,9 +4,9 @@ None is forgotten while there is room.  When there is none, those go that have b
 seven days by the times of their appends' records, the longest idle first, and no more of them than
 take the room that is needed.  If they do not take it, the new producer is refused.
 
-The append of the new producer names in its index line whom it made the stream forget.  So nobody
-who reads the lines has to decide it again: replay, copies and a start with another limit all come
-to the same producers.
+It is decided once, for an append, and is part of what that append is: a store that keeps streams
+keeps whom it made them forget, too.  So nobody has to decide it again: replay, copies and a start
+with another limit all come to the same producers.
 
 A clock that is ahead makes many seem idle, and still no more are forgotten than new ones come; who
 appends meanwhile is kept for longer.  A clock that is behind makes none seem idle.
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from durable_streams.rules.producers import ProducerState
 
 ENTRY_BYTES: Final = 54
-"""In the opening of an index, at most, beside the id in JSON: three numbers of up to 16 digits."""
+"""Of a producer in JSON, at most, beside its id: an array of three numbers of up to 16 digits."""
 
 _FORGOTTEN_BYTES: Final = 2048
-"""Of the table, which one append frees at most: more than any producer takes, less than a line."""
+"""Of the table, which one append frees at most: more than any producer takes, and few to name."""
 
 _LOOKED_FOR: Final = 1024
 """Of the oldest, each time that all are looked at: many more than take ``_FORGOTTEN_BYTES``."""
@@ -41,7 +41,7 @@ _quote: Final = msgspec.json.Encoder().encode
 
 
 class ProducerTable:
-    """The producers of a stream by id, and what they take in the opening of an index at most."""
+    """The producers of a stream by id, and what they take in JSON at most."""
 
     __slots__ = ("_oldest", "size_bytes", "states", "younger_ms")
 
@@ -105,5 +105,5 @@ def _time_of(entry: tuple[str, ProducerState]) -> int:
 
 
 def producer_bytes(name: str) -> int:
-    """At most what a producer takes in the opening of an index."""
+    """What a producer takes in JSON at most."""
     return len(_quote(name)) + ENTRY_BYTES
