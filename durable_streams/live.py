@@ -48,7 +48,7 @@ class Deliveries:
     def __init__(self, loop: asyncio.AbstractEventLoop, max_queued: int = MAX_QUEUED) -> None:
         """``max_queued``: see ``MAX_QUEUED``."""
         self.max_queued = max_queued
-        self._loop = loop
+        self.loop = loop
         self._due: deque[Audience] = deque()
         self._left = _TURN
         self._is_counting = False
@@ -74,7 +74,7 @@ class Deliveries:
             self._changes.wake()
         if not self._is_counting:
             self._is_counting = True
-            self._loop.call_soon(self._next_turn)
+            self.loop.call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         self._left, self._is_counting = _TURN, False
@@ -107,6 +107,22 @@ class Audience:
 
     def __bool__(self) -> bool:
         return bool(self.waiters or self.subscribers)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until something changes; False after the timeout, or when the store drains.
+
+        Raises if the stream ends.
+        """
+        assert self._deliveries is not None
+        loop = self._deliveries.loop
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self.waiters[waiter] = None
+        timer = loop.call_later(timeout_s, _time_out, waiter)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self.waiters.pop(waiter, None)
 
     def join(self, subscriber: Subscriber) -> None:
         """Hand every publication from now on to a subscriber."""
@@ -223,6 +239,11 @@ class Audience:
         publication, _ = self._queue.popleft()
         assert self._deliveries is not None
         self._deliveries.queued_bytes -= len(publication.data)
+
+
+def _time_out(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
 
 
 NOBODY: Final = Audience(None)

@@ -32,6 +32,7 @@ from durable_streams.filestore.verbs.lifetimes import Reclaimer
 from durable_streams.filestore.verbs.tickets import Errand
 from durable_streams.filestore.verbs.uses import Uses
 from durable_streams.filestore.verbs.verification import Verifier
+from durable_streams.live import NOBODY
 from durable_streams.model.errors import (
     Draining,
     PayloadTooLarge,
@@ -296,15 +297,10 @@ class FileStore:
             return True
         if self._core.admission.draining:
             return False
-        loop = self._core.loop
-        waiter: asyncio.Future[bool] = loop.create_future()
-        opened.followed(self._core.deliveries).waiters[waiter] = None
-        timer = loop.call_later(timeout_s, _time_out, waiter)
-        try:
-            return await waiter or opened.durable.offset > at
-        finally:
-            timer.cancel()
-            opened.audience.waiters.pop(waiter, None)
+        audience = opened.audience
+        if audience is NOBODY:
+            audience = opened.followed(self._core.deliveries)
+        return await audience.wait(timeout_s) or opened.durable.offset > at
 
     def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
         """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
@@ -408,11 +404,6 @@ class FileStore:
         """End what still runs on the loop, after that."""
         self._core.supervisor.cancel_tasks()
         self._errands.cancel()
-
-
-def _time_out(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
 
 
 if TYPE_CHECKING:

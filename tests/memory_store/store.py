@@ -281,14 +281,7 @@ class MemoryStore:
             return True
         if self._draining:
             return False
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        opened.audience.waiters[waiter] = None
-        timer = self._loop.call_later(timeout_s, _time_out, waiter)
-        try:
-            return await waiter or opened.offset > at
-        finally:
-            timer.cancel()
-            opened.audience.waiters.pop(waiter, None)
+        return await opened.audience.wait(timeout_s) or opened.offset > at
 
     def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
         opened = self._usable(stream)
@@ -362,11 +355,6 @@ def _own(stream: StreamRef) -> MemoryStream:
 def _expired(stream: MemoryStream) -> StreamError:
     """Why a stream cannot be used whose time is over."""
     return (StreamGone if stream.forks else StreamNotFound)(path_text(stream.path))
-
-
-def _time_out(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
 
 
 class NeverNow(MemoryStore):
