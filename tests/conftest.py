@@ -45,7 +45,7 @@ _QUICK: Final = frozenset(
 )
 """Folders whose tests drive modules of this process."""
 
-_LONG: Final = frozenset({"filestore/engine/test_lifetimes.py"})
+_LONG: Final = frozenset({"filestore/engine/test_lifetimes.py", "test_cancelled_verbs.py"})
 """Files among these, and beside them, that take more than some seconds all the same: measured."""
 
 
