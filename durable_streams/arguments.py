@@ -19,7 +19,7 @@ from durable_streams.model.commands import FOREVER, Lifetime, ProducerClaim
 from durable_streams.model.errors import InvalidRequest
 from durable_streams.model.offsets import Offset, Start
 from durable_streams.model.paths import parse_path_text
-from durable_streams.model.tokens import parse_offset, parse_start
+from durable_streams.model.tokens import parse_point, parse_start
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import check_producer, check_stream_seq
 from durable_streams.rules.lifetime import MAX_INTEGER, parse_expires_at
@@ -123,7 +123,7 @@ def start(name: str, value: object) -> Offset | Start:
 
 def point(name: str, value: object) -> Offset | None:
     """A position in a stream, or None."""
-    return None if value is None else _by(parse_offset, name, _token(name, value))
+    return None if value is None else _by(parse_point, name, _token(name, value))
 
 
 def _token(name: str, value: object) -> str:

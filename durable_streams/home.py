@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from durable_streams.filestore.files.child_processes import OwnProcess
 from durable_streams.model.errors import OpenedElsewhere
+from durable_streams.own_process import OwnProcess
 
 
 class Home:

@@ -241,8 +241,9 @@ class Streams:
 
         ``sub_offset``: messages (JSON) or bytes to take beyond it, within one append.  Raises
         ``StreamNotFound`` if there is no source, ``SourceGone`` if it was deleted (and other forks
-        need it still), ``InvalidOffset`` if it has no such offset, ``InvalidRequest`` if the append
-        there has less than ``sub_offset``, ``StreamExists`` as :meth:`create` does.
+        need it still), ``InvalidOffset`` if it has no such offset (``OffsetGone``: another one
+        had it, which was at its path before), ``InvalidRequest`` if the append there has less than
+        ``sub_offset``, ``StreamExists`` as :meth:`create` does.
         """
         request = ForkRequest(
             arguments.path("source", source),
@@ -354,7 +355,8 @@ class Streams:
 
         ``live``: at the tail of an open stream, wait up to ``timeout_s`` seconds for bytes
         (``math.inf``: until there are any, or the stream ends).
-        Raises ``StreamNotFound``, ``StreamGone``, ``InvalidOffset``.
+        Raises ``StreamNotFound``, ``StreamGone``, ``InvalidOffset``; ``OffsetGone`` for one of a
+        stream that was at the path before: begin anew.
         """
         chunk = await self._chunk(path, offset, live=live, timeout_s=timeout_s)
         data = await bytes_of(self._engine, chunk)

@@ -119,6 +119,13 @@ class Settings:
         more="Then it is ``Overloaded``, 503.  While anything moves it waits for its turn.  "
         "``math.inf``: it waits for its turn, however long that takes.",
     )
+    remember_removed_s: float = setting(
+        420.0,
+        help="how long after the end of a stream one that is made at its path begins above its "
+        "segments",
+        more="Caches may have pieces of it: at least 360 seconds more than what "
+        "``HttpSettings.immutable_max_age_s`` says.",
+    )
     reclaim_delay_s: float = setting(
         3600.0,
         help="time from a start, or a jump of the clock, until the files of expired streams may be "
@@ -222,7 +229,8 @@ class HttpSettings:
     immutable_max_age_s: int = setting(
         60,
         help="how long caches may keep an answer that ends before the tail",
-        more="Longer will do if no path is used again.",
+        more="And 300 s more while they ask for it again; ``Settings.remember_removed_s`` has to "
+        "be 360 s longer.",
     )
     access_log: bool = setting(
         False,

@@ -68,6 +68,14 @@ class Store(Protocol):
     def max_append_bytes(self) -> int:
         """The largest body of an append or create."""
 
+    @property
+    def remember_removed_s(self) -> float:
+        """How long after the end of a stream another one at its path shares no offset with it.
+
+        It begins behind all of them: ``OffsetGone`` for one before.  So long, at most, may caches
+        keep pieces of streams.
+        """
+
     # -- writes ----------------------------------------------------------------------------
 
     def create_now(self, command: Create, body: bytes) -> Ticket[Created] | None:

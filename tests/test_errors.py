@@ -46,9 +46,9 @@ TO_DO: Final = re.compile(
 
 
 INTERNAL: Final = {
-    *("BadLine", "BadSidecar", "DamagedFiles", "DamagedSidecar", "FailedRead", "FailedSync"),
-    *("FilesLost", "NewerFiles", "NewerIndex", "NewerSidecar", "NotKept", "SyncFailed"),
-    "Unpackable",  # all of the storage
+    *("BadLine", "BadRemoved", "BadSidecar", "DamagedFiles", "DamagedSidecar"),
+    *("FailedRead", "FailedSync", "FilesLost", "NewerFiles", "NewerIndex", "NewerSidecar"),
+    *("NotKept", "SyncFailed", "Unpackable"),  # all of the storage
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
 }

@@ -17,6 +17,7 @@ from durable_streams.model.errors import (
     InvalidJson,
     InvalidOffset,
     InvalidRequest,
+    OffsetGone,
     ProducerGap,
     SequenceConflict,
     StaleEpoch,
@@ -351,3 +352,28 @@ async def test_an_append_that_no_client_could_send_changes_nothing(
         with pytest.raises(InvalidRequest, match="integer from 0"):
             await streams.append("s", b"x", producer=ProducerClaim("p", epoch, seq))
     assert (await streams.read("s")).data == b""
+
+
+async def test_an_offset_of_a_removed_stream_is_told_from_those_of_the_one_made_there(
+    streams: Streams,
+) -> None:
+    await streams.create("s", content_type=TEXT, data=b"old")
+    old = (await streams.read("s")).next_offset
+    await streams.delete("s")
+    made = await streams.create("s", content_type=TEXT)
+    await streams.append("s", b"new")
+
+    for read in (streams.read, streams.read_messages):
+        with pytest.raises(OffsetGone) as caught:
+            await read("s", old)
+        assert caught.value.begin.token == made.next_offset
+    with pytest.raises(OffsetGone):
+        await anext(streams.tail("s", old))
+    with pytest.raises(OffsetGone):
+        await streams.fork("f", "s", offset=old)
+
+    for begin in ("-1", Offset(0, 0).token, made.next_offset):
+        read_anew = await streams.read("s", begin)
+        assert (read_anew.data, read_anew.next_offset) == (b"new", Offset(1, 3).token)
+        fork = await streams.fork(f"f{begin}", "s", offset=begin, sub_offset=2)
+        assert (await streams.read(fork.path)).data == b"ne"

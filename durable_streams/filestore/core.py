@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from durable_streams.descriptors import share
 from durable_streams.filestore.catalog import Catalog
 from durable_streams.filestore.pipeline.pipeline import Pipeline
+from durable_streams.filestore.pipeline.removed import RemovedPaths
 from durable_streams.filestore.pipeline.ticks import Ticks
 from durable_streams.filestore.reading.reads import Reader
 from durable_streams.filestore.runtime import loop_copies
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.files.journal import Journal
     from durable_streams.filestore.files.recovery import Kept, StreamKey
+    from durable_streams.filestore.format.removed import Removed
     from durable_streams.filestore.runtime.closing import Step
     from durable_streams.filestore.runtime.machine import Runtime
     from durable_streams.filestore.runtime.supervisor import Supervisor
@@ -56,11 +58,13 @@ class Core:
         tuning: Tuning,
         verify: bool,
         outages: Mapping[StreamKey, Kept],
+        removed: Removed,
     ) -> None:
         """Begin to work, with the threads that ``supervisor`` has.
 
         ``verify``: streams may have lost bytes acknowledged unsynced.  ``outages``: what could not
-        be brought to the files of some; the journal has it behind what it had before.
+        be brought to the files of some; the journal has it behind what it had before.  ``removed``:
+        paths that earlier runs removed.
         """
         self.loop = asyncio.get_running_loop()
         loop_copies.protect(self.loop)
@@ -72,6 +76,7 @@ class Core:
         self.executor = supervisor.executor
         self.now_ms = runtime.now_ms
         self.clock = Clock(self.loop, self.now_ms, settings.reclaim_delay_s)
+        self.removed = RemovedPaths(removed, settings.remember_removed_s, self.loop.time)
         self.deliveries = Deliveries(self.loop)
         available = share(settings.max_open_files)
         self.pipeline = Pipeline(
@@ -82,6 +87,7 @@ class Core:
             supervisor,
             max_files=available.files // 2,
             verify=verify,
+            removed=self.removed,
             tuning=tuning,
         )
         self.admission, self.health = self.pipeline.admission, self.pipeline.health

@@ -9,6 +9,7 @@ from durable_streams.descriptors import share
 from durable_streams.filestore.files.directory import FULL, DataDirectory
 from durable_streams.filestore.files.journal import Journal, SyncFailed
 from durable_streams.filestore.files.recovery import Recovery, recover
+from durable_streams.filestore.files.removed_file import take_up
 from durable_streams.filestore.runtime import forgotten
 from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.settings import Durability
@@ -47,11 +48,11 @@ def _open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
         if not in_sync:
             directory.mark_unsynced()
         try:
-            journal = _journal(directory, settings, recovery)
+            journal = _begin_journal(directory, settings, recovery)
         except OSError as error:
             if error.errno not in FULL or not directory.give_up_reserve():
                 raise
-            journal = _journal(directory, settings, recovery)
+            journal = _begin_journal(directory, settings, recovery)
     except (OSError, SyncFailed) as error:
         directory.close()
         message = f"cannot begin the journal of {directory.root}: {error}"
@@ -83,7 +84,8 @@ def close_unused(opening: Future[Opened]) -> None:
     opening.add_done_callback(close)
 
 
-def _journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -> Journal:
+def _begin_journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -> Journal:
+    recovery.removed = take_up(directory, recovery.removed)  # the journal forgets it
     return Journal(
         directory,
         file_bytes=settings.journal_file_bytes,

@@ -71,6 +71,7 @@ class FileStore:
     def __init__(self, core: Core, recovery: str) -> None:
         self.settings = core.settings
         self._most_bytes = core.settings.max_append_bytes
+        self.remember_removed_s = core.settings.remember_removed_s
         self.root = core.directory.root
         self.recovery = recovery
         self._core = core
@@ -115,6 +116,7 @@ class FileStore:
                 tuning=tuning,
                 verify=recovery.unsynced,
                 outages=recovery.kept,
+                removed=recovery.removed,
             )
             return cls(core, str(recovery))
         except BaseException:

@@ -27,7 +27,7 @@ import msgspec
 from durable_streams.http.logs import Throttle
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
 from durable_streams.model.errors import Draining, Overloaded, StreamError
-from durable_streams.model.offsets import ZERO, Start
+from durable_streams.model.offsets import Start
 from durable_streams.wire import caching, replies
 from durable_streams.wire.replies import BodyPlan, Reply
 
@@ -226,8 +226,7 @@ class Exchange:
         if chunk.size_bytes or chunk.closed:
             return self.described(command, stream, chunk)
         # It is empty, so it holds no files.
-        begin = ZERO if command.start is Start.BEGINNING else command.start
-        if may_come_again and chunk.start != begin:
+        if may_come_again and command.start not in (chunk.start, Start.BEGINNING):
             return None
         with waiting():
             chunk = await self._live.wait_for_data(stream, chunk)

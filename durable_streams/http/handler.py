@@ -25,6 +25,7 @@ from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.http.sending import Sender
 from durable_streams.model.commands import Append, Create, Live, Read
 from durable_streams.model.errors import StreamError
+from durable_streams.wire import caching
 from durable_streams.wire.requests import parse_command
 from durable_streams.wire.urls import Address, stream_url
 
@@ -49,7 +50,18 @@ class StreamsHandler:
         clock: Callable[[], float] = time.time,
         random: random_module.Random | None = None,
     ) -> None:
-        """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes."""
+        """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes.
+
+        ``ValueError`` if caches might mix up streams that were at one path after each other.
+        """
+        least_s = caching.kept_s(settings.immutable_max_age_s)
+        if store.remember_removed_s < least_s:
+            raise ValueError(
+                f"caches may keep pieces of streams for {least_s} s (immutable_max_age_s is "
+                f"{settings.immutable_max_age_s}), and the streams remember removed paths for "
+                f"{store.remember_removed_s} s only: open them with "
+                f"Settings(remember_removed_s={least_s})"
+            )
         self.store = store
         self.settings = settings
         self.sender = Sender(stall_timeout_s=settings.stall_timeout_s, clock=clock)

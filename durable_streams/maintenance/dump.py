@@ -9,7 +9,9 @@ import msgspec
 from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.directory import absolute
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.files.removed_file import NAME as REMOVED
 from durable_streams.filestore.format import journal as fmt
+from durable_streams.filestore.format import removed as removed_format
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.index_lines import (
     Appended,
@@ -19,6 +21,7 @@ from durable_streams.filestore.format.index_lines import (
     Torn,
     walk,
 )
+from durable_streams.filestore.format.removed import BadRemoved
 from durable_streams.filestore.format.sidecar import BadSidecar, NewerSidecar
 from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.maintenance.findings import Checked, Finding
@@ -28,6 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_SHOWN = (
+    "segment",
+    "position",
+    "index_position",
+    "version",
+    "fork_id",
+    "next_segment",
+)
 _PREVIEW = 48  # bytes of content shown without ``full``
 
 
@@ -54,9 +65,12 @@ def dump(path: Path, *, full: bool = False, disk: Disk | None = None) -> Iterato
         yield from _index(data)
     elif path.suffix == ".journal":
         yield from _journal(data, full=full)
+    elif path.name == REMOVED:
+        yield from _removed(data)
     else:
         raise NotDumpable(
-            f"{path} is no journal file (.journal), index (.idx) or sidecar ({names.SIDECAR}); "
+            f"{path} is no journal file (.journal), index (.idx), sidecar ({names.SIDECAR}) or "
+            f"{REMOVED}; "
             "segments (.seg) hold a stream's bytes as they are"
         )
 
@@ -100,6 +114,14 @@ def _sidecar(data: bytes) -> Iterator[str]:
     except NewerSidecar as error:
         yield f"NEWER: {error}"
     except BadSidecar as error:
+        yield f"DAMAGED: {error}"
+    yield from data.decode(errors="replace").splitlines()
+
+
+def _removed(data: bytes) -> Iterator[str]:
+    try:
+        removed_format.unpack(data)
+    except BadRemoved as error:
         yield f"DAMAGED: {error}"
     yield from data.decode(errors="replace").splitlines()
 
@@ -160,7 +182,7 @@ def _record(record: fmt.Record, *, full: bool) -> str:
     kind = type(record).__name__.removesuffix("Record").lower()
     text = f"{kind} {stored_text(record.path)!r} {record.id}"
     fields = msgspec.structs.asdict(record)
-    for name in ("segment", "position", "index_position", "version", "fork_id"):
+    for name in _SHOWN:
         if name in fields:
             text += f", {name} {fields[name]}"
     if isinstance(record, fmt.ForkRecord):

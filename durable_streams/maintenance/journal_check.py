@@ -146,6 +146,8 @@ class JournalCheck:
         claim = self._claims.setdefault(key, _Claim())
         if isinstance(record, fmt.CreateRecord):
             claim.end = len(record.data)
+            if record.index:
+                claim.segment = index_format.segment_of(record.index)
         elif isinstance(record, fmt.AppendRecord):
             claim.segment, claim.end = record.segment, record.position + len(record.data)
             if waits and not claim.waits:
@@ -203,7 +205,7 @@ class JournalCheck:
             return False
         end = claim.from_
         if not end.index_position:
-            return bytes.fromhex(sidecar.root) == end.chain
+            return (sidecar.first, bytes.fromhex(sidecar.root)) == (end.segment, end.chain)
         return chain_at(disk, home, stream_id, end.segment, end.index_position) == end.chain
 
 

@@ -120,6 +120,7 @@ class StreamCheck:
             self._look_for_owners()
             return
         self.owners = {self.sidecar.id}
+        self.end.segment = self.sidecar.first
         self.end.chain = bytes.fromhex(self.sidecar.root)
         self._follow(self.sidecar, checked)
         self._look_at_the_rest(self.sidecar)
@@ -154,7 +155,7 @@ class StreamCheck:
 
     def _follow(self, sidecar: Sidecar, checked: Checked) -> None:
         files = files_of(self._disk, self._directory, sidecar.id)
-        number, torn, stopped = 0, None, False
+        number, torn, stopped = sidecar.first, None, False
         try:
             while (number, "idx") in files:
                 self._reading = self._file(number, "idx")
@@ -227,14 +228,14 @@ class StreamCheck:
                 opening = first.opening
             case _:
                 assert_never(first)
-        if isinstance(first, Foreign) or opening.segment != number:
+        if isinstance(first, Foreign) or not sidecar.may_say(number, opening.segment):
             told = "it does not continue the stream: of another time"
             raise _Stop(Finding(Level.TORN, file, told, "line 1", self.stream))
-        previous = (end.position, end.index_position) if number else None
+        previous = (end.position, end.index_position) if number > sidecar.first else None
         if opening.previous != previous:
             self._damage(file, "line 1", "it names other sizes of the segment before", breaks)
             raise _Stop
-        if not self._has_right_producers(sidecar, opening):
+        if not self._has_right_producers(sidecar, number, opening):
             self._report(
                 Finding(
                     Level.WARNING,
@@ -245,9 +246,10 @@ class StreamCheck:
                     "a producer's retry may be refused, or stored twice",
                 )
             )
-        self.end = ProvedEnd.behind(first, opening.known_producers(end.time_ms), end.time_ms)
+        producers = opening.known_producers(end.time_ms)
+        self.end = ProvedEnd.behind(first, producers, end.time_ms, segment=number)
 
-    def _has_right_producers(self, sidecar: Sidecar, opening: Opening) -> bool:
+    def _has_right_producers(self, sidecar: Sidecar, number: int, opening: Opening) -> bool:
         end = self.end
         producers = end.producers
         if opening.index == 1:  # it has no times
@@ -258,7 +260,7 @@ class StreamCheck:
             return False
         # A fork begins without its source's producers in the piece that its fork point lies in.
         inherited = parse_offset(sidecar.fork.point).segment
-        return opening.segment <= inherited and not opening.producers and not opening.stream_seq
+        return number <= inherited and not opening.producers and not opening.stream_seq
 
     def _append(self, found: Appended, segment: SegmentReader, number: int) -> None:
         """One append, whose line continues the chain: its bytes fit its checksum."""

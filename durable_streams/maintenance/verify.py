@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.files import names
+from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.directory import Layout, absolute
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.format_file import check_format
+from durable_streams.filestore.files.removed_file import NAME as REMOVED
+from durable_streams.filestore.format.removed import BadRemoved, unpack
 from durable_streams.maintenance.findings import Checked, Finding, Level, refused
 from durable_streams.maintenance.journal_check import JournalCheck
 from durable_streams.maintenance.stream_check import StreamCheck
@@ -54,9 +56,9 @@ def verify(
             count(check.incomplete)
         return checked
     layout = layout_of(disk, root)
-    lost = missing_streams(layout)
-    if lost is not None:
-        count(lost)
+    for finding in (missing_streams(layout), _damaged_removed(layout)):
+        if finding is not None:
+            count(finding)
 
     def stranger(path: Path, why: str) -> None:
         count(Finding(Level.NOTE, path, why))
@@ -103,6 +105,21 @@ def missing_streams(layout: Layout) -> Finding | None:
     return Finding(
         Level.INCOMPLETE, layout.streams, "it is gone, though a journal is there", meaning=meaning
     )
+
+
+def _damaged_removed(layout: Layout) -> Finding | None:
+    """Whether the file of removed paths is there and unreadable."""
+    path = layout.root / REMOVED
+    try:
+        data = whole_files.read_file(layout.disk, path)
+        if data is not None:
+            unpack(data)
+    except OSError as error:
+        return refused(path, error)
+    except BadRemoved as error:
+        meaning = "caches may mix up streams removed minutes ago with those made at their paths"
+        return Finding(Level.WARNING, path, str(error), meaning=meaning)
+    return None
 
 
 def check_stream(layout: Layout, home: Path, checked: Checked, report: Report) -> StreamCheck:

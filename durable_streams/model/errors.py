@@ -22,6 +22,7 @@ one is in the text form of ``model/paths``::
     ├── PayloadTooLarge           the body exceeds the limit
     ├── StreamNotFound            no such stream, or it expired
     ├── StreamGone                deleted, but forks still need its data
+    ├── OffsetGone                before the beginning of the stream that is there now
     ├── Conflict
     │   ├── StreamExists          … with another configuration
     │   ├── SourceGone            the fork's source is deleted
@@ -165,6 +166,23 @@ class StreamGone(StreamError):
             "they are deleted as well"
         )
         self.path = path
+
+
+class OffsetGone(StreamError):
+    """The ``offset`` lies before ``begin``, where the stream at ``path`` begins (410).
+
+    It is of a stream that was there before: whoever read that one begins anew.
+    """
+
+    def __init__(self, path: str, offset: Offset, begin: Offset) -> None:
+        super().__init__(
+            f"the stream {path!r} begins at {begin.token}, and {offset.token} lies before that, in "
+            f"a stream that was there earlier: use {begin.token} to begin anew (or -1, for which a "
+            "cache on the way may still have the earlier one)"
+        )
+        self.path = path
+        self.offset = offset
+        self.begin = begin
 
 
 class Conflict(StreamError):

@@ -25,6 +25,7 @@ class Offset(NamedTuple):
 
 
 ZERO: Final = Offset(0, 0)
+"""The beginning of every stream, wherever its first segment is."""
 
 
 class Start(Enum):

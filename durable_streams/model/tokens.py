@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from durable_streams.model.errors import InvalidOffset
-from durable_streams.model.offsets import Offset, Start
+from durable_streams.model.offsets import ZERO, Offset, Start
 
 _TOKEN: Final = re.compile(r"[0-9]{16}_[0-9]{16}", re.ASCII)
 
@@ -16,6 +16,15 @@ def parse_offset(token: str) -> Offset:
     if not _TOKEN.fullmatch(token):
         raise InvalidOffset(f"malformed offset {token[:64]!r}: use a Stream-Next-Offset unchanged")
     return Offset(int(token[:16]), int(token[17:]))
+
+
+def parse_point(token: str) -> Offset:
+    """Read where to fork: a token, or ``-1``, which the zero token stands for as well."""
+    match token:
+        case "-1":
+            return ZERO
+        case _:
+            return parse_offset(token)
 
 
 def parse_start(token: str) -> Offset | Start:

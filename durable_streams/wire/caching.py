@@ -21,6 +21,9 @@ ON_THE_WAY_S: Final = 2
 """From a lifetime: an answer's age begins to count when it arrives, and some caches (nginx) count
 whole seconds."""
 
+LAST_ANSWERS_S: Final = 60
+"""Longer than any answer takes that was begun before its stream ended until its age counts."""
+
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
@@ -40,6 +43,14 @@ def matches(if_none_match: str, etag: str) -> bool:
     if if_none_match == etag or if_none_match.strip() == "*":
         return True
     return any(tag == etag for tag in _ENTITY_TAG.findall(if_none_match))
+
+
+def kept_s(max_age_s: int) -> int:
+    """How long after its stream's end a cache may give a piece away that it kept so long; 0: never.
+
+    Until then no other piece may have the same path and offset.
+    """
+    return max_age_s + STALE_WHILE_REVALIDATE_S + LAST_ANSWERS_S if max_age_s else 0
 
 
 def cache_control(

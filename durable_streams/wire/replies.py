@@ -72,6 +72,7 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.PayloadTooLarge: 413,
     e.StreamNotFound: 404,
     e.StreamGone: 410,
+    e.OffsetGone: 410,
     e.Conflict: 409,
     e.StreamExists: 409,
     e.SourceGone: 409,
@@ -272,6 +273,8 @@ def _error_headers(error: e.StreamError) -> HeaderList:
     match error:
         case e.StreamClosed():
             return (*_CLOSED, ("Stream-Next-Offset", error.tail.token))
+        case e.OffsetGone():
+            return (("Stream-Next-Offset", error.begin.token),)
         case e.ProducerGap():
             return (
                 ("Producer-Expected-Seq", str(error.expected)),

@@ -30,7 +30,7 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.offsets import Offset, Start
 from durable_streams.model.paths import parse_stream_path
-from durable_streams.model.tokens import parse_offset, parse_start
+from durable_streams.model.tokens import parse_point, parse_start
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import check_producer, check_stream_seq
 from durable_streams.rules.lifetime import MAX_INTEGER, parse_count, parse_lifetime
@@ -246,7 +246,7 @@ def _parse_fork(headers: Headers, prefix: str) -> ForkRequest | None:
         )
     fork = ForkRequest(
         parse_stream_path(source[len(prefix) + 1 :]),
-        None if offset is None else parse_offset(offset),
+        None if offset is None else parse_point(offset),
         0 if sub_offset is None else parse_count("Stream-Fork-Sub-Offset", sub_offset),
     )
     if fork.sub_offset and fork.offset is None:

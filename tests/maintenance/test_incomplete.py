@@ -287,7 +287,7 @@ def test_a_file_that_may_not_be_read_is_named(data: Path, kind: str) -> None:
 
 def test_a_newer_version_s_stream_cannot_be_looked_at_and_is_left_by_a_repair(data: Path) -> None:
     sidecar = home(data, "bytes") / names.SIDECAR
-    newer = sidecar.read_bytes().replace(b'"format": 1', b'"format": 2,\n  "new": 0')
+    newer = sidecar.read_bytes().replace(b'"format": 1', b'"format": 3,\n  "new": 0')
     sidecar.write_bytes(newer)
     checked, found = findings_of(data)
     assert checked.state is State.UNREAD

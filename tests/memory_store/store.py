@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -84,11 +85,13 @@ class MemoryStore:
         max_read_bytes: int = 4 * MIB,
     ) -> None:
         self.max_append_bytes = max_append_bytes
+        self.remember_removed_s = math.inf
         self.closed = False
         self.bug: StreamError | None = None
         self._max_read_bytes = max_read_bytes
         self._now_ms = now_ms
         self._streams: dict[StreamPath, MemoryStream] = {}
+        self._next_segments: dict[StreamPath, int] = {}
         self._draining = False
         self._loop = asyncio.get_running_loop()
         self._deliveries = Deliveries(self._loop)
@@ -126,7 +129,10 @@ class MemoryStore:
         source = None if command.fork is None else self._source(command, command.fork)
         if source is not None:
             content_type, lifetime = source.content_type, fork_lifetime(source.lifetime, lifetime)
-        stream = MemoryStream(command, content_type, lifetime, now_ms, self._deliveries)
+        segment = self._next_segments.get(command.path, 0)
+        stream = MemoryStream(
+            command, content_type, lifetime, now_ms, self._deliveries, segment=segment
+        )
         data = stream.wire(body, allow_empty=True)
         if source is not None and command.fork is not None:
             stream.begin_with(source, source.cut_of(command.fork))
@@ -179,6 +185,8 @@ class MemoryStore:
         while not stream.forks:
             stream.ended = StreamNotFound(path_text(stream.path))
             del self._streams[stream.path]
+            if stream.offset.position:
+                self._next_segments[stream.path] = stream.segment + 1
             stream.audience.end(stream.ended)
             if stream.source is None:
                 return

@@ -8,8 +8,9 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Audience, Deliveries
-from durable_streams.model.errors import InvalidOffset, InvalidRequest, StreamGone
+from durable_streams.model.errors import InvalidOffset, InvalidRequest, OffsetGone, StreamGone
 from durable_streams.model.offsets import ZERO, Offset, Start
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Chunk, Publication, StreamInfo
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.appends import Repeat, Write, WriterState, decide_append
@@ -31,7 +32,7 @@ _CHAIN_BYTES: Final = 16
 class MemoryStream:
     """``forks``: how many of it live.  ``ended``: why nobody can use it any more.
 
-    It has one segment, so a position is an offset.
+    It has one segment, whose number is above that of the stream that was at its path before.
     """
 
     def __init__(
@@ -41,9 +42,12 @@ class MemoryStream:
         lifetime: Lifetime,
         now_ms: int,
         deliveries: Deliveries,
+        *,
+        segment: int,
     ) -> None:
         """``lifetime``: of its own, or its source's."""
         self.path = command.path
+        self.segment = segment
         self.id = secrets.token_hex(12)
         self.content_type = content_type
         self.is_json = media_type.is_json(content_type)
@@ -66,7 +70,7 @@ class MemoryStream:
     @property
     def offset(self) -> Offset:
         """The tail."""
-        return Offset(0, len(self._data))
+        return Offset(self.segment, len(self._data))
 
     def info(self) -> StreamInfo:
         """What is known of it."""
@@ -152,6 +156,7 @@ class MemoryStream:
     def begin_with(self, source: MemoryStream, cut: int) -> None:
         """Be a fork, with what the source has up to a position."""
         self.source = source
+        self.segment = max(self.segment, source.segment)
         source.forks += 1
         begin = 0
         for end in source._ends[: bisect_left(source._ends, cut)]:
@@ -164,7 +169,7 @@ class MemoryStream:
     def chunk(self, start: Offset | Start, max_bytes: int) -> Chunk:
         """What is there from an offset on, up to the end of an append."""
         tail = self.offset
-        offset = ZERO if start is Start.BEGINNING else start
+        offset = self._placed(ZERO if start is Start.BEGINNING else start)
         if isinstance(offset, Start) or offset >= tail:
             return self._chunk(tail.position, tail.position)
         begin = self._entry(offset.position)
@@ -174,14 +179,23 @@ class MemoryStream:
         tail = self.offset
         return Chunk(
             self,
-            Offset(0, begin),
-            Offset(0, end),
+            Offset(self.segment, begin),
+            Offset(self.segment, end),
             self._chain_at(end),
             (self.bytes_in(begin, end),) if end > begin else (),
             end - begin,
             end == tail.position,
             self.closed and end == tail.position,
         )
+
+    def _placed(self, start: Offset | Start) -> Offset | Start:
+        """An offset of this stream, which the zero token is of each."""
+        begin = Offset(self.segment, 0)
+        if isinstance(start, Start) or start >= begin:
+            return start
+        if start != ZERO:
+            raise OffsetGone(path_text(self.path), start, begin)
+        return begin
 
     def bytes_in(self, begin: int, end: int) -> bytes:
         """Those between two positions."""
@@ -212,7 +226,7 @@ class MemoryStream:
 
     def _check_between_messages(self, begin: int, position: int) -> None:
         if not ends_message([self.bytes_in(begin, position)]):
-            raise InvalidOffset(f"{Offset(0, position).token} lies inside a message")
+            raise InvalidOffset(f"{Offset(self.segment, position).token} lies inside a message")
 
     def _end_of_read(self, begin: int, most: int) -> int:
         """The last end of an append within so many bytes, or else the first one behind."""
@@ -223,7 +237,8 @@ class MemoryStream:
 
     def cut_of(self, request: ForkRequest) -> int:
         """The position up to which a fork has its content."""
-        offset = self.offset if request.offset is None else request.offset
+        offset = self.offset if request.offset is None else self._placed(request.offset)
+        assert isinstance(offset, Offset)
         if offset > self.offset:
             raise InvalidOffset(f"the fork offset {offset.token} is beyond the source's tail")
         position = begin = end = offset.position

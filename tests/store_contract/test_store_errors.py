@@ -67,6 +67,13 @@ async def use_of_a_deleted_source(store: Store) -> None:
     await store.open(ROOM)
 
 
+async def read_behind_a_stream_that_is_no_more(store: Store) -> None:
+    end = (await store.head(ROOM)).tail
+    await store.delete(ROOM)
+    await create(store)
+    await store.read(await store.open(ROOM), end)
+
+
 async def json_that_is_none(store: Store) -> None:
     await create(store, FORK, content_type=JSON)
     await append(store, b"{", FORK, content_type=JSON)
@@ -90,6 +97,7 @@ RAISED: Final[dict[type[Exception], Callable[[Store], Awaitable[object]]]] = {
     e.PayloadTooLarge: lambda store: append(store, b"x" * (store.max_append_bytes + 1)),
     e.StreamNotFound: lambda store: store.head(NOWHERE),
     e.StreamGone: use_of_a_deleted_source,
+    e.OffsetGone: read_behind_a_stream_that_is_no_more,
     e.StreamExists: lambda store: create(store, content_type=BINARY),
     e.SourceGone: fork_of_a_deleted_stream,
     e.StreamClosed: after_the_close,

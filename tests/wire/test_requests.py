@@ -249,7 +249,11 @@ def test_a_source_that_is_no_stream_of_this_server_is_refused(source: str) -> No
         fork(source)
 
 
-@pytest.mark.parametrize("offset", ["", "-1", "now", "5", "0_0", ZERO.token + "0"])
+def test_a_fork_offset_may_be_the_beginning() -> None:
+    assert fork("/v1/stream/a", "-1") == fork("/v1/stream/a", ZERO.token)
+
+
+@pytest.mark.parametrize("offset", ["", "-2", "now", "5", "0_0", ZERO.token + "0"])
 def test_a_fork_offset_is_a_token(offset: str) -> None:
     with pytest.raises(InvalidOffset):
         fork("/v1/stream/a", offset)

@@ -13,6 +13,7 @@ from durable_streams.model.errors import (
     ContentTypeMismatch,
     DiskFull,
     InvalidRequest,
+    OffsetGone,
     SourceGone,
     StaleEpoch,
     StorageFailed,
@@ -354,7 +355,9 @@ class Actors:
             place.expect(unborn)
             outcome = await self._ask_for(unborn, body, visit)
             if outcome is not None and outcome.created:
-                end = Offset(0, len(unborn.first.wire)) if unborn.first else None
+                first = self._oracle.first_segment(unborn)
+                wire = unborn.first.wire if unborn.first else b""
+                end = Offset(first, len(wire)) if wire and first is not None else None
                 self._born(unborn, end, visit)
                 assert outcome.info.id == unborn.id
 
@@ -458,7 +461,7 @@ class Actors:
                 gone = StreamGone if isinstance(error, SourceGone) else StreamNotFound
                 source_visit.met_nobody(gone(error.path), self._now_ms())
                 return
-            except (Conflict, InvalidRequest) as error:
+            except (Conflict, InvalidRequest, OffsetGone) as error:
                 self._not_born(unborn)
                 surely = source_visit.surely(self._now_ms())
                 assert surely != [source], f"{source_place.path}: {wanted}, and {error!r}"

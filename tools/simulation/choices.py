@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from durable_streams.model.commands import FOREVER, ForkRequest, Lifetime, ProducerClaim
-from durable_streams.model.offsets import Offset
+from durable_streams.model.offsets import ZERO, Offset
 from tools.simulation.contents import JSON, first_messages
 from tools.simulation.history import Fate, Incarnation, Wanted
 
@@ -21,8 +21,11 @@ def fork_request(
     """Where to fork: at the tail, behind an append, or inside one."""
     known = [a for a in source.attempts.values() if a.fate is Fate.DONE and a.end is not None]
     chance = random.random()
+    first = source.first_segment
+    if first is not None and chance < 0.05:
+        return ForkRequest(path, ZERO), Wanted(source, Offset(first, 0), exactly=True)
     if not known or chance < 0.3:
-        least = max([Offset(0, 0), *source.known_ends()])
+        least = max([ZERO, *source.known_ends()])
         return ForkRequest(path), Wanted(source, least, exactly=False)
     attempt = random.choice(known)
     end = attempt.end

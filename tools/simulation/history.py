@@ -116,6 +116,8 @@ class Incarnation:
     requests that may have ended it; ``dead_at``: when an answer proved that it is gone, and
     ``dead_why``: which.  ``born_ms``, ``closed_ms``, ``dead_ms``: as :attr:`Attempt.since_ms`.
     ``used_ms``: its last use, and ``surely_used_ms``: one that no crash can have made it forget.
+    ``first_ms`` and ``last_ms``: when it was first met, and last.  ``first_segment``: where it
+    begins, None as long as nobody knows.
     """
 
     command: Create
@@ -141,6 +143,18 @@ class Incarnation:
     used_ms: int = 0
     surely_used_ms: int = 0
     tail: Offset = ZERO
+    first_ms: int = 0
+    last_ms: int = 0
+    first_segment: int | None = None
+
+    def segments(self) -> set[int]:
+        """Those in which it is known to have, or have had, content."""
+        inherited = [piece.end for piece in self.inherited or ()]
+        return {end.segment for end in (*self.known_ends(), *inherited)}
+
+    def is_close_to(self, other: Incarnation, kept_ms: int) -> bool:
+        """Whether one of the two ended so little before the other began, or they overlap."""
+        return max(self.first_ms, other.first_ms) - min(self.last_ms, other.last_ms) < kept_ms
 
     @property
     def is_fork(self) -> bool:
@@ -226,6 +240,7 @@ class Place:
     """A path: whoever may live there, or did since the last check, and the requests under way.
 
     ``unsettled``: acknowledged deletions of which it is not known whom they ended.
+    ``past``: those who lived there before, as far as caches may have something of them.
     ``busy``: requests under way, each of which may renew what lives there.  ``forked``: whether
     anybody ever asked for a fork of it.
     """
@@ -235,6 +250,7 @@ class Place:
     appends: list[Attempt] = field(default_factory=list)
     deletions: list[Deletion] = field(default_factory=list)
     unsettled: list[Deletion] = field(default_factory=list)
+    past: list[Incarnation] = field(default_factory=list)
     busy: int = 0
     forked: bool = False
 
@@ -354,6 +370,7 @@ class Visit:
         late = living.is_expired(self._began_ms) and place.busy <= 1
         assert not late or living.born is not Fate.DONE, f"{place.path}: expired, and there"
         living.is_there(now_ms)
+        living.first_ms, living.last_ms = living.first_ms or now_ms, now_ms
         moment = self._clock.tick()
         for other in self._known:
             if other is not living:

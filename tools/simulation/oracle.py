@@ -20,6 +20,8 @@ from durable_streams.filestore.files import names
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.model.commands import Append, ProducerClaim
 from durable_streams.model.errors import (
+    InvalidOffset,
+    OffsetGone,
     ProducerGap,
     SequenceConflict,
     StaleEpoch,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.filestore.store import FileStore
     from durable_streams.model.paths import StreamPath
+    from durable_streams.model.results import StreamRef
     from tools.simulation.disk import SimulatedDisk
 
 
@@ -48,15 +51,17 @@ class Oracle:
 
     ``disk``: where it looks up what a fork is a fork of.  ``losses``: how often the power took
     what had been acknowledged unsynced.  ``failures``: what went wrong where nobody else hears
-    of it.
+    of it.  ``kept_ms``: how long after its end no other stream at a path may share an offset with
+    one, as caches may have pieces of it.
     """
 
-    def __init__(self, disk: SimulatedDisk, data: Path) -> None:
+    def __init__(self, disk: SimulatedDisk, data: Path, kept_ms: int) -> None:
         self.disk = disk
         self.checked = 0
         self.places: dict[StreamPath, Place] = {}
         self.attempts: dict[int, Attempt] = {}
         self._data = data
+        self._kept_ms = kept_ms
         self._by_id: dict[str, Incarnation] = {}
         self._clock = Clock()
         self.losses = 0
@@ -75,6 +80,13 @@ class Oracle:
         """The engine took an id for a stream that is being made."""
         incarnation.id = stream_id
         self._by_id[stream_id] = incarnation
+
+    def first_segment(self, living: Incarnation) -> int | None:
+        """Where a stream begins, if that is known."""
+        if living.first_segment is None:
+            sidecar = self._sidecar(living)
+            living.first_segment = None if sidecar is None else sidecar.first
+        return living.first_segment
 
     def known(self, stream_id: str) -> Incarnation:
         """Whose id this is."""
@@ -157,9 +169,14 @@ class Oracle:
             return
         origin = sidecar.fork
         assert origin is not None, "it was to be a fork"
-        fork.is_known(sidecar.content_type, sidecar.lifetime())
-        point = parse_offset(origin.point)
         source = self._by_id[origin.source_id]
+        first = self.first_segment(source)
+        if first is None and not self._lost:
+            return  # its file is away; of one that the power took, nobody will know
+        fork.is_known(sidecar.content_type, sidecar.lifetime())
+        shift = 0 if first is None else sidecar.first - first
+        point = _moved(parse_offset(origin.point), -shift)
+        runs = [run._replace(segment=run.segment - shift) for run in runs]
         # Of what is left of unsynced writes, the source need not know of the fork.
         fork.source = None if self._lost else source
         source.forks.append(fork)
@@ -170,14 +187,15 @@ class Oracle:
             for run in runs
             if run.segment <= point.segment
         ]
-        fork.inherited = tuple(self._inherited(fork, source, mine))
+        inherited = tuple(self._inherited(fork, source, mine))
+        fork.inherited = tuple(piece._replace(end=_moved(piece.end, shift)) for piece in inherited)
         if self._lost:
             return
-        for piece in fork.inherited:
+        for piece in inherited:
             attempt = source.attempts.get(piece.number)
             if attempt is not None and piece.data == attempt.wire:
                 self._saw_own(source, piece, now_ms)
-        numbers = {piece.number for piece in fork.inherited}
+        numbers = {piece.number for piece in inherited}
         for attempt in source.attempts.values():
             if attempt.fate is Fate.DONE and attempt.end is not None and attempt.end <= point:
                 assert attempt.number in numbers, f"{attempt.number} is missing in the fork"
@@ -262,6 +280,7 @@ class Oracle:
                     living.born, living.source = Fate.OPEN, None
                 living.tail = ZERO
             place.unsettled.clear()
+            place.past.clear()
 
     # -- after a recovery ------------------------------------------------------------------
 
@@ -273,6 +292,7 @@ class Oracle:
             before = list(place.lives)
             try:
                 await self._check_place(engine, path, place, now_ms)
+                self._check_past(place, before)
             except AssertionError as error:
                 raise AssertionError(f"{path}: {error}") from error
             if not place.lives:
@@ -281,6 +301,20 @@ class Oracle:
             self._check_nobody_needs(path, before, now_ms())
         self._lost = False
         self.checked += 1
+
+    def _check_past(self, place: Place, before: list[Incarnation]) -> None:
+        """No two streams at a path had the same offsets, but long after each other."""
+        if self._lost:  # what they were is not known, nor is who was deleted
+            return
+        lived = [living for living in before if living.born is Fate.DONE]
+        new = [living for living in lived if living not in place.past]
+        for living in new:
+            for other in [*place.past, *new]:
+                if other is living or not living.is_close_to(other, self._kept_ms):
+                    continue
+                both = living.segments() & other.segments()
+                assert not both, f"two streams, one after the other, have the segments {both}"
+        place.past += [living for living in new if living not in place.lives]
 
     def _check_nobody_needs(
         self, path: StreamPath, missing: list[Incarnation], now_ms: int
@@ -334,8 +368,12 @@ class Oracle:
     async def _check_content(
         self, engine: FileStore, path: StreamPath, living: Incarnation, now_ms: Callable[[], int]
     ) -> None:
-        runs, tail = await read(engine, await engine.open(path))
+        stream = await engine.open(path)
+        runs, tail = await read(engine, stream)
         living.use(now_ms(), surely=False)
+        again, _ = await read(engine, stream, ZERO)
+        assert again == runs, "the zero token is not the beginning"
+        await self._check_old_offsets(engine, stream, living)
         found = self.saw(living, runs, now_ms(), tail)
         numbers = [piece.number for piece in found]
         assert len(set(numbers)) == len(numbers), f"stored twice: {numbers}"
@@ -351,6 +389,22 @@ class Oracle:
                 attempt.fate, attempt.end = Fate.REFUSED, None
             elif attempt.fate is Fate.OPEN:
                 attempt.may_be_in([home for home in attempt.homes if home is not living])
+
+    async def _check_old_offsets(
+        self, engine: FileStore, stream: StreamRef, living: Incarnation
+    ) -> None:
+        """Whoever read another stream at the path is told that it is another one."""
+        for other in self.place(stream.path).past:
+            for end in other.known_ends():
+                if not living.is_close_to(other, self._kept_ms):
+                    continue
+                try:
+                    await engine.read(stream, end)
+                except OffsetGone:
+                    continue
+                except InvalidOffset:
+                    pass  # by chance it cannot be read from
+                raise AssertionError(f"{end} is of another stream, and nobody is told so")
 
     def _settle_close(self, living: Incarnation, *, closed: bool) -> None:
         if living.closed is Fate.DONE:
@@ -432,6 +486,11 @@ class Oracle:
 def _place_of(attempt: Attempt) -> Offset:
     assert attempt.end is not None
     return attempt.end
+
+
+def _moved(at: Offset, segments: int) -> Offset:
+    """The same place where the segments have numbers so much higher."""
+    return Offset(at.segment + segments, at.position)
 
 
 def _number_of_cut(at: Offset) -> int:

@@ -65,7 +65,7 @@ class World:
             self.disk.make_directory(DATA)
             for directory in (ROOT, DATA.parent, DATA):
                 self.disk.sync_directory(directory)
-        self.oracle = Oracle(self.disk, DATA)
+        self.oracle = Oracle(self.disk, DATA, int(SETTINGS.remember_removed_s * 1000))
         self.faults = Faults(self.random)
         self.intruders = Intruders(self.random, DATA)
         self.lossy = False

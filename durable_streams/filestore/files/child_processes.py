@@ -17,13 +17,8 @@ import os
 import threading
 from typing import Final
 
-from durable_streams.model.errors import OpenedElsewhere
-
 _NOWHERE: Final = os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 """How the root directory is opened: nothing can be read or written by such a descriptor."""
-
-_process = object()
-"""This process, as numbers of processes may be used again."""
 
 _numbers: set[int] = set()
 """What this process has open for data directories; numbers are the process's, so this is, too."""
@@ -31,29 +26,6 @@ _numbers: set[int] = set()
 no_fork: Final = threading.RLock()
 """Held while a descriptor with a lock is opened or closed: no child comes to be before
 :func:`opened` has been told of it, or between its end and :func:`closing`."""
-
-
-class OwnProcess:
-    """The process that makes this object, as against those that are forked from it later."""
-
-    __slots__ = ("_process", "pid")
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._process = _process
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this is called in that process."""
-        return self._process is _process and os.getpid() == self.pid
-
-    def check(self) -> None:
-        """Raise :class:`OpenedElsewhere` in any other."""
-        if not self.is_here:
-            raise OpenedElsewhere(
-                f"the streams were opened in another process (pid {self.pid}), which this one was "
-                "forked from: open a data directory of its own in each, or talk to one server"
-            )
 
 
 def opened(fd: int) -> int:
@@ -69,8 +41,6 @@ def closing(fd: int) -> None:
 
 def _let_go() -> None:
     """In the child: have all numbers lead nowhere."""
-    global _process  # noqa: PLW0603 - it is another one
-    _process = object()
     numbers = sorted(_numbers)
     _numbers.clear()
     if not numbers:

@@ -10,6 +10,7 @@
     trash/        streams being removed
     UNSYNCED      there while a server runs, or did not end properly, that acknowledges unsynced
                   writes: streams are verified when they are opened
+    REMOVED.json  paths that were removed a moment ago, see ``format.removed``; no copy needs it
     RESERVE       4 MiB of nothing, given up on a full disk, so that a deletion or a start has room;
                   not there, and not needed, where there was no room for it
     aside/        bytes that recovery or a first write took out of the way; never read again
@@ -33,7 +34,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files import file_systems, holder, names, whole_files
-from durable_streams.filestore.files.child_processes import OwnProcess, no_fork
+from durable_streams.filestore.files.child_processes import no_fork
 from durable_streams.filestore.files.disk import FailedSync
 from durable_streams.filestore.files.format_file import (
     FORMAT,
@@ -43,6 +44,7 @@ from durable_streams.filestore.files.format_file import (
 )
 from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.model.errors import DataDirectoryError
+from durable_streams.own_process import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -44,6 +44,7 @@ class ForkPlan:
     """What to build: ``point`` is in segment files of the source that are applied up to there.
 
     ``last_messages``: messages of the append that ``point`` shortens, None if it ends one.
+    ``source_first``: the number of the source's first segment, which gets that of the fork's first.
     """
 
     source_path: StreamPath
@@ -51,6 +52,11 @@ class ForkPlan:
     sidecar: Sidecar
     point: Offset
     last_messages: int | None
+    source_first: int = 0
+
+    def number(self, segment: int) -> int:
+        """The number that one of the source's segments has in the fork."""
+        return segment - self.source_first + self.sidecar.first
 
 
 def build(directory: DataDirectory, plan: ForkPlan) -> Tail:
@@ -79,11 +85,12 @@ class _Builder:
         plan, disk = self._plan, self._disk
         whole_files.remove_tree(disk, self._target)
         disk.make_directory(self._target)
-        tail = Tail(0, 0, 0, bytes.fromhex(plan.sidecar.root))
-        if plan.point.segment or plan.point.position:
-            for segment in range(plan.point.segment):
+        tail = Tail(plan.sidecar.first, 0, 0, bytes.fromhex(plan.sidecar.root))
+        if plan.point > (plan.source_first, 0):
+            for segment in range(plan.source_first, plan.point.segment):
+                number = plan.number(segment)
                 for name in (names.segment_file, names.index_file):
-                    self._take(name(segment, plan.source_id), name(segment, plan.sidecar.id))
+                    self._take(name(segment, plan.source_id), name(number, plan.sidecar.id))
             tail = self._cut()
         data = sidecar_format.pack(plan.sidecar)
         whole_files.write_file(disk, self._target / names.SIDECAR, data, sync=True)
@@ -161,11 +168,12 @@ class _Builder:
         """Copy the last piece and rewrite its index up to the cut."""
         plan = self._plan
         segment, position = plan.point
+        number = plan.number(segment)
         source = names.segment_file(segment, plan.source_id)
         with self._reading(f"{self._source}/{source}") as fd:
-            self._copy(fd, names.segment_file(segment, plan.sidecar.id), position)
+            self._copy(fd, names.segment_file(number, plan.sidecar.id), position)
             index, tail = self._rewrite_index(fd)
-        path = self._target / names.index_file(segment, plan.sidecar.id)
+        path = self._target / names.index_file(number, plan.sidecar.id)
         whole_files.write_file(self._disk, path, index, sync=True)
         return tail
 
@@ -177,6 +185,7 @@ class _Builder:
 
     def _rewrite_index(self, segment_fd: int) -> tuple[bytes, Tail]:
         segment, to = self._plan.point
+        number = self._plan.number(segment)
         name = names.index_file(segment, self._plan.source_id)
         with self._reading(f"{self._source}/{name}") as fd:
             text = self._read(fd, self._disk.file_status(fd).size_bytes)
@@ -186,7 +195,7 @@ class _Builder:
             match found:
                 case Opened(opening=opening) | Foreign(opening=opening):
                     before = bytes.fromhex(opening.continues)
-                    line, chain = pack_opening(before, segment, opening.previous, {}, None)
+                    line, chain = pack_opening(before, number, opening.previous, {}, None)
                 case Appended():
                     line, chain = self._rewritten(found, chain, segment_fd)
                     position = min(found.line.end, to)
@@ -202,7 +211,7 @@ class _Builder:
         if not rewritten or position != to:
             raise DamagedFiles(f"{name}: its lines end before position {to}")
         index = b"".join(rewritten)
-        return index, Tail(segment, to, len(index), chain)
+        return index, Tail(number, to, len(index), chain)
 
     def _rewritten(self, found: Appended, chain: bytes, segment_fd: int) -> tuple[bytes, bytes]:
         """The line of the same append, or what the cut leaves of it, behind another one's chain."""

@@ -103,7 +103,7 @@ def continuation(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> b
     the opening is part of the text.
     """
     if not end.index_position:
-        return _begun_behind(disk, directory, stream_id, end, 0)
+        return _begun_behind(disk, directory, stream_id, end, end.segment)
     begun = _begun_behind(disk, directory, stream_id, end, end.segment + 1)
     return begun or _line_behind(disk, directory, stream_id, end)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from durable_streams.filestore.files.journal_reader import JournalContent, read_journal
 from durable_streams.filestore.format import journal as fmt
+from durable_streams.filestore.format.removed import Removed
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.directory import DataDirectory
@@ -20,7 +21,7 @@ class Survey:
     ``deleted``: those that a batch behind the last checkpoint deletes; ``ended``: these, and those
     that one before it deleted.  ``revived``: those that were written to after their deletion.
     ``sidecars``: by path and id, the last version of each, but for those of the ended.
-    ``residents``: by path, all that ever were there.
+    ``residents``: by path, all that ever were there.  ``removed``: where the next ones begin.
     """
 
     content: JournalContent = field(default_factory=JournalContent)
@@ -29,6 +30,7 @@ class Survey:
     revived: set[str] = field(default_factory=set)
     sidecars: dict[tuple[str, str], SidecarRecord] = field(default_factory=dict)
     residents: dict[str, set[str]] = field(default_factory=dict)
+    removed: Removed = field(default_factory=Removed)
 
 
 def survey(directory: DataDirectory) -> Survey:
@@ -40,6 +42,8 @@ def survey(directory: DataDirectory) -> Survey:
             found.residents.setdefault(record.path, set()).add(record.id)
             if isinstance(record, fmt.DeleteRecord):
                 deleted[record.id] = batch.number
+                if record.next_segment:
+                    found.removed.note(record.path, record.next_segment)
             elif record.id in deleted:  # its directory was put back from a backup
                 del deleted[record.id]
                 found.revived.add(record.id)

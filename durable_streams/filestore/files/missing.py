@@ -55,11 +55,11 @@ def what_is_missing(
     later = {number for number, _ in files if number > end.segment}
     if not later:
         return None
-    following = end.segment + 1 if end.index_position else 0
+    following = end.segment + 1 if end.index_position else end.segment
     index = names.index_file(following, stream_id)
     opening = opening_of(disk, f"{directory}/{index}")
     if opening is not None:
-        return _sealed(disk, directory, stream_id, end, opening) if following else None
+        return _sealed(disk, directory, stream_id, end, opening) if end.index_position else None
     if max(later) > following:
         state = "is cut" if disk.status(f"{directory}/{index}") else "is gone"
         beyond = min(number for number in later if number > following)
@@ -93,7 +93,7 @@ def _sealed(
     for kind, name in (("idx", names.index_file), ("seg", names.segment_file)):
         size = sizes[kind]
         if size is None or size < expected[kind]:
-            text = _lack(size, expected[kind], opening.segment)
+            text = _lack(size, expected[kind], end.segment + 1)
             return Missing(name(end.segment, stream_id), text, opening.continues)
     return None
 

@@ -62,9 +62,10 @@ class PlacedPairs(OpenPairs):
             self._put_away(in_the_way)
         if not first.index_position:
             directory = self._directory.home_of(first.path)
-            if first.segment:
+            sealed = end_before(first)
+            if sealed.index_position:
                 # Nothing may be left behind the end of the segment that this one seals.
-                cut_files(self._directory, directory, first.id, end_before(first))
+                cut_files(self._directory, directory, first.id, sealed)
             self._dirty_set.note(directory)
         segment, index = names.files_of(unpack_path(first.path), first.segment, first.id)
         segment_file = self._open(segment, first.position)

@@ -56,6 +56,7 @@ from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format.index import Tail
+from durable_streams.filestore.format.removed import Removed
 from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.model.errors import DataDirectoryError
 
@@ -99,6 +100,8 @@ class Recovery:
 
     ``unsynced``: a run that acknowledged writes before they were durable did not end properly,
     so streams' files may have less than their indexes say: they are to be verified.
+
+    ``removed``: which paths the journal says were removed.
     """
 
     records: int = 0
@@ -109,6 +112,7 @@ class Recovery:
     generation: int = 0
     unsynced: bool = False
     kept: dict[StreamKey, Kept] = field(default_factory=dict)
+    removed: Removed = field(default_factory=Removed)
 
     def __str__(self) -> str:
         if not (self.records or self.left_out or self.damage or self.kept):
@@ -183,6 +187,7 @@ class _Replay:
     def run(self) -> Recovery:
         self._survey = survey(self._directory)
         content = self._survey.content
+        self._result.removed = self._survey.removed
         # Of a run that did not sync each batch it does not matter: the streams are verified.
         make_durable(self._directory, None if self._unsynced else content.newest)
         self._clear_tmp(directories=False)
@@ -296,7 +301,7 @@ class _Replay:
             case fmt.CreateRecord():
                 self._writer.create(record)
                 if record.index:
-                    self._know(record, 0, 0, 0)
+                    self._know(record, index_format.segment_of(record.index), 0, 0)
                 else:
                     root = Tail(0, 0, 0, index_format.root_of(record.id))
                     self._after[record.path, record.id] = _Place(root, ahead=False, held=True)
@@ -366,14 +371,15 @@ class _Replay:
 
     def _continues_files(self, record: AppendRecord) -> bool:
         directory = self._directory.home_of(record.path)
-        if record.index_position == 0 and record.segment == 0:
+        end = end_before(record)
+        if not end.index_position:
             sidecar = load_sidecar(self._disk, directory)
             return (
                 sidecar is not None
                 and sidecar.id == record.id
-                and bytes.fromhex(sidecar.root) == record.chain
+                and sidecar.first == end.segment
+                and bytes.fromhex(sidecar.root) == end.chain
             )
-        end = end_before(record)
         chain = chain_at(self._disk, directory, record.id, end.segment, end.index_position)
         return chain == end.chain and self._has_bytes(
             directory, record.id, end.segment, end.position

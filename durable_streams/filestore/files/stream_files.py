@@ -19,8 +19,9 @@ from durable_streams.filestore.files.fork_marks import is_forked
 from durable_streams.filestore.files.index_files import chain_at, text_at, time_before
 from durable_streams.filestore.files.missing import files_of, what_is_missing
 from durable_streams.filestore.files.segment_reader import SegmentReader
+from durable_streams.filestore.files.segments import UNSEALED, Segments, beginning_at
 from durable_streams.filestore.format import sidecar as sidecar_format
-from durable_streams.filestore.format.index import CHAIN_BYTES, NewerIndex, Opening, Tail
+from durable_streams.filestore.format.index import NewerIndex, Opening, Tail
 from durable_streams.filestore.format.index_lines import (
     Appended,
     Damaged,
@@ -69,16 +70,14 @@ class NewerFiles(OSError):
 class LoadedStream:
     """A stream as its files prove it.
 
-    ``sizes``: final bytes of every segment before the last; ``chains``: the running checksum behind
-    each.  ``notes``: what was torn or left out, for the log.  ``missing``: of an incomplete stream,
+    ``notes``: what was torn or left out, for the log.  ``missing``: of an incomplete stream,
     which file is gone or cut.
     ``forked``: it has, or had, forks.
     """
 
     sidecar: Sidecar
     tail: Tail
-    sizes: list[int] = field(default_factory=list)
-    chains: bytes = b""
+    segments: Segments = UNSEALED
     producers: dict[str, ProducerState] = field(default_factory=dict)
     last_append_ms: int = 0
     cut: bool = False
@@ -116,12 +115,13 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
         return None
     files = files_of(disk, directory, sidecar.id)
     root = bytes.fromhex(sidecar.root)
-    loaded = LoadedStream(sidecar, Tail(0, 0, 0, root))
+    first = sidecar.first
+    loaded = LoadedStream(sidecar, Tail(first, 0, 0, root), beginning_at(first))
     loaded.forked = bool(sidecar.forks) or is_forked(disk, directory, sidecar.id)
     last = _continued(disk, directory, loaded, files, verify)
     if last is not None:
-        producers = _producers(disk, directory, sidecar.id, last.first.opening)
-        end = ProvedEnd.behind(last.first, producers)
+        producers = _producers(disk, directory, loaded, last.first.opening)
+        end = ProvedEnd.behind(last.first, producers, segment=loaded.segments.last)
         _follow_lines(disk, directory, loaded, last, end, verify=verify)
         loaded.tail, loaded.producers = end.tail, end.producers
         loaded.last_append_ms = end.time_ms
@@ -133,12 +133,12 @@ def load(disk: Disk, directory: StrPath, *, verify: bool = False) -> LoadedStrea
 
 
 def _producers(
-    disk: Disk, directory: StrPath, stream_id: str, opening: Opening
+    disk: Disk, directory: StrPath, loaded: LoadedStream, opening: Opening
 ) -> dict[str, ProducerState]:
     """The producers that an index opens with; one of format 1 does not say when they appended."""
     if opening.index != 1 or not opening.producers or opening.previous is None:
         return opening.known_producers(0)
-    before, at = opening.segment - 1, opening.previous[1]
+    stream_id, before, at = loaded.sidecar.id, loaded.segments.last - 1, opening.previous[1]
     last_ms = time_before(disk, directory, stream_id, before, at)
     if last_ms is None:
         name = names.index_file(before, stream_id)
@@ -174,18 +174,17 @@ class _Index(NamedTuple):
 def _continued(
     disk: Disk, directory: StrPath, loaded: LoadedStream, files: Files, verify: bool
 ) -> _Index | None:
-    """The last index that continues those before it; fills ``sizes``."""
+    """The last index that continues those before it; fills ``segments``."""
     present = {number for number, kind in files if kind == "idx"}
     best: _Index | None = None
-    number = 0
+    number = loaded.segments.first
     while number in present:
         found = _opening(disk, directory, loaded, number, verify=verify)
         if found is None:
             break
         if verify and best and not _is_sound(disk, directory, loaded, best, found.first.opening):
             loaded.cut = True
-            loaded.sizes.pop()
-            loaded.chains = loaded.chains[:-CHAIN_BYTES]
+            loaded.segments = loaded.segments.cut(number - 1)
             break
         best = found
         number += 1
@@ -212,9 +211,9 @@ def _opening(
     if not isinstance(first, Opened):
         return None
     opening = first.opening
-    if opening.segment != number:
+    if not loaded.sidecar.may_say(number, opening.segment):
         raise DamagedFiles(f"{name}, line 1: is of segment {opening.segment}")
-    if number == 0:
+    if number == loaded.segments.first:
         return _Index(first, text, is_all) if opening.continues == loaded.sidecar.root else None
     if opening.previous is None:
         raise DamagedFiles(f"{name}, line 1: names no previous segment")
@@ -225,8 +224,7 @@ def _opening(
     ending = chain_at(disk, directory, stream_id, number - 1, opening.previous[1])
     if ending is None or not opening.follows(ending):
         return None
-    loaded.sizes.append(opening.previous[0])
-    loaded.chains += ending
+    loaded.segments = loaded.segments.sealed(opening.previous[0], ending)
     return _Index(first, text, is_all)
 
 
@@ -237,8 +235,10 @@ def end_before(record: AppendRecord) -> Tail:
     first = first_line(record.index)
     if isinstance(first, Damaged):
         raise first.error
-    if not isinstance(first, Opened) or first.opening.previous is None:
-        raise DamagedFiles("a record begins a segment and names none before it")
+    if not isinstance(first, Opened):
+        raise DamagedFiles("a record begins a segment without a first line")
+    if first.opening.previous is None:  # it begins the stream
+        return Tail(record.segment, 0, 0, record.chain)
     return Tail(record.segment - 1, *first.opening.previous, record.chain)
 
 
@@ -309,7 +309,7 @@ def _is_sound(
     disk: Disk, directory: StrPath, loaded: LoadedStream, index: _Index, following: Opening
 ) -> bool:
     """Whether a segment has every line and all bytes that the one following it builds on."""
-    end = ProvedEnd.behind(index.first, {})
+    end = ProvedEnd.behind(index.first, {}, segment=loaded.segments.last - 1)
     trial = LoadedStream(loaded.sidecar, end.tail)
     _follow_lines(disk, directory, trial, index, end, verify=True)
     return following.previous is not None and end.index_position >= following.previous[1]

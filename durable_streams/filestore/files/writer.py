@@ -24,6 +24,7 @@ from durable_streams.filestore.files.index_files import line_behind
 from durable_streams.filestore.files.new_files import NewFiles
 from durable_streams.filestore.files.placed_pairs import PlacedPairs
 from durable_streams.filestore.files.stream_files import DamagedFiles, load_sidecar
+from durable_streams.filestore.format.index import segment_of
 from durable_streams.filestore.format.index_lines import Appended, Damaged
 from durable_streams.filestore.format.journal import AppendRecord, SidecarRecord
 from durable_streams.filestore.format.stored_path import unpack_path
@@ -94,8 +95,13 @@ class StreamWriter:
             self._disk.make_directory(born)
         self._new_files.write(f"{born}/{names.SIDECAR}", record.sidecar)
         if record.index:
-            self._new_files.write(f"{born}/{names.segment_file(0, record.id)}", record.data)
-            self._new_files.write(f"{born}/{names.index_file(0, record.id)}", record.index)
+            first = segment_of(record.index)
+            segment, index = (
+                names.segment_file(first, record.id),
+                names.index_file(first, record.id),
+            )
+            self._new_files.write(f"{born}/{segment}", record.data)
+            self._new_files.write(f"{born}/{index}", record.index)
         self._dirty.note(born)
         self._move_in(born, target)
 
@@ -110,7 +116,8 @@ class StreamWriter:
             if sidecar is None or sidecar.version == 1:
                 self._put_sidecar(record.id, target, record.sidecar)
         if record.index:
-            first = AppendRecord(record.path, record.id, 0, 0, 0, b"", record.index, record.data)
+            at = segment_of(record.index)
+            first = AppendRecord(record.path, record.id, at, 0, 0, b"", record.index, record.data)
             if not self.holds(first):
                 self.append(first, record.data, record.index)
 

@@ -9,13 +9,14 @@ The first line opens the file, each further line is one append::
      "stream_seq":"<seq>","closed":true,"chain":"<chain>"}
 
 (each on one line; ``forgot``, ``producer``, ``stream_seq`` and ``closed`` only where they apply;
-``previous`` is null and ``stream_seq`` may be null in the first line.)
+``stream_seq`` may be null in the first line.)
 
+``segment``   the number that the file was begun with (that it has in a fork may be higher)
 ``end``       position in the segment file after the append
 ``messages``  number of JSON messages, 1 for byte streams with data, 0 for a close without data
 ``crc32``     of the append's bytes in the segment file
 ``time``      milliseconds since 1970
-``previous``  final sizes of the segment before, and of its index, in bytes
+``previous``  final sizes of the segment before, and of its index, in bytes; null in the first one
 ``producers`` every producer's epoch, highest sequence and ``time`` of its last append, at the
               beginning of this segment
 ``forgot``    producers that this append's new producer took the room of: they are known no more
@@ -136,6 +137,12 @@ class NewerIndex(BadLine):
     """The file was written by a newer version of this program."""
 
 
+class _Numbered(msgspec.Struct, frozen=True):
+    """What a first line of ours begins with."""
+
+    segment: int
+
+
 class _Head(msgspec.Struct, frozen=True):
     """What first lines of every format have."""
 
@@ -144,6 +151,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 _head_decoder: Final = msgspec.json.Decoder(_Head)
+_numbered_decoder: Final = msgspec.json.Decoder(_Numbered)
 _opening_decoder: Final = msgspec.json.Decoder(Opening)
 _line_decoder: Final = msgspec.json.Decoder(Line)
 _quote: Final = msgspec.json.Encoder().encode
@@ -231,6 +239,14 @@ def unpack_opening(line: bytes) -> tuple[Opening, bytes]:
         _refuse_newer(line)
         raise BadLine(f"index format {opening.index} is unknown to this version")
     return opening, _check(line, continues)
+
+
+def segment_of(text: bytes) -> int:
+    """The number of the segment that index text begins, unchecked; ``BadLine`` if it does not."""
+    try:
+        return _numbered_decoder.decode(text.partition(b"\n")[0]).segment
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadLine(f"no opening line: {error}") from None
 
 
 def _refuse_newer(line: bytes) -> None:

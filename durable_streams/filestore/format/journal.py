@@ -95,7 +95,13 @@ class ForkRecord(_Record, frozen=True, array_like=True, tag="fork"):
 
 
 class DeleteRecord(_Record, frozen=True, array_like=True, tag="delete"):
-    """The end of a stream."""
+    """The end of a stream.
+
+    ``next_segment``: the first one of a stream that is made at the path soon; 0, as in records of
+    version 0.1, which have no such field, where that need not be above those of this one.
+    """
+
+    next_segment: int = 0
 
 
 Record = CreateRecord | AdoptRecord | AppendRecord | SidecarRecord | ForkRecord | DeleteRecord

@@ -36,11 +36,21 @@ class ProvedEnd:
     time_ms: int = 0
 
     @classmethod
-    def behind(cls, first: Opened, producers: dict[str, ProducerState], time_ms: int = 0) -> Self:
-        """Right behind the first line of an index; ``producers`` becomes the end's own."""
+    def behind(
+        cls,
+        first: Opened,
+        producers: dict[str, ProducerState],
+        time_ms: int = 0,
+        *,
+        segment: int,
+    ) -> Self:
+        """Right behind the first line of an index; ``producers`` becomes the end's own.
+
+        ``segment``: the number that it has, which in a fork may not be the one that it states.
+        """
         opening = first.opening
         return cls(
-            opening.segment,
+            segment,
             0,
             first.index_position,
             first.chain,

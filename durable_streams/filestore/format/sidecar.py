@@ -1,9 +1,10 @@
 """The sidecar of a stream: ``meta.json``, one JSON object, indented for people.
 
-Fields are those of :class:`Sidecar`, in that order, and last ``checksum``: BLAKE2b (8 bytes, hex)
-over the JSON text of all the others in compact form.  It covers the text as it stands, names of
-fields included; only white space between them carries nothing.  The file is only ever replaced
-whole, by a rename, and only by a higher ``version``.
+Fields are those of :class:`Sidecar`, in that order, and last ``checksum``, the seal of the others
+(``checksum``).  The file is only ever replaced whole, by a rename, and only by a higher
+``version``.
+
+``format`` is 1, and 2 where there is the field ``first``, which is left out where it is 0.
 
 A version that needs another field raises ``format`` and keeps ``format`` first and ``checksum``
 last, so that this one tells a newer sidecar from a damaged one: it neither reads nor replaces it.
@@ -11,21 +12,25 @@ last, so that this one tells a newer sidecar from a damaged one: it neither read
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
+from durable_streams.filestore.format.checksum import is_sealed, seal
 from durable_streams.filestore.format.stored_path import unpack_path
 from durable_streams.model.commands import FOREVER, ForkRequest, Lifetime
 from durable_streams.model.tokens import parse_offset
 from durable_streams.rules import media_type
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READ_FORMATS: Final = (1, FORMAT)
 
 
 class ForkOrigin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a fork comes from: as requested (``offset`` null: the tail) and as resolved."""
+    """Where a fork comes from: as requested (``offset`` null: the tail) and as resolved.
+
+    ``point``: the fork's own offset up to which it has its source's content.
+    """
 
     source: str
     source_id: str
@@ -61,11 +66,12 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``cuts``: how often bytes were lost, as 0.1 counted it for its ETags; kept as it is.
     ``root``: the chain its first index continues.  ``last_use_ms``: for the sliding TTL.
+    ``first``: the number of its first segment, above those of a stream that was there before.
     ``forks``: id and path of forks that version 0.1 made; see ``fork_marks`` for others.  Paths are
     as ``stored_path`` has them.
     """
 
-    format: int = FORMAT
+    format: int = 1
     version: int = 1
     id: str
     path: str
@@ -81,6 +87,15 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     forks: dict[str, str] = NO_FORKS
     soft_deleted: bool = False
     cuts: int = 0
+    first: int = 0
+
+    def may_say(self, segment: int, number: int) -> bool:
+        """Whether the index of a segment may say that it is of another number.
+
+        It says the number that it was written for.  The files of a fork are its source's, and may
+        have a higher one here.
+        """
+        return number == segment or (self.fork is not None and number < segment and self.first > 0)
 
     def lifetime(self) -> Lifetime:
         """The lifetime in force as the protocol's type."""
@@ -117,23 +132,16 @@ class _Head(msgspec.Struct, frozen=True):
 _encode: Final = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder(_Stored)
 _head_decoder: Final = msgspec.json.Decoder(_Head)
-_CHECKSUM_FIELD: Final = b',"checksum":"'
-_ENDING: Final = len(_CHECKSUM_FIELD) + 16 + len(b'"}')
-
-
-def _seal(text: bytes) -> bytes:
-    """Put the checksum into the compact JSON text of all other fields."""
-    digest = blake2b(text, digest_size=8).hexdigest()
-    return text[:-1] + _CHECKSUM_FIELD + digest.encode() + b'"}'
-
-
-def _is_sealed(compact: bytes) -> bool:
-    return _seal(compact[:-_ENDING] + b"}") == compact
+_NO_FIRST: Final = b',"first":0}'
 
 
 def pack(sidecar: Sidecar) -> bytes:
     """The bytes of ``meta.json``."""
-    return msgspec.json.format(_seal(_encode(sidecar)), indent=2) + b"\n"
+    if sidecar.first:
+        text = _encode(msgspec.structs.replace(sidecar, format=FORMAT))
+    else:
+        text = _encode(sidecar).removesuffix(_NO_FIRST) + b"}"
+    return msgspec.json.format(seal(text), indent=2) + b"\n"
 
 
 def unpack(data: bytes) -> Sidecar:
@@ -143,12 +151,13 @@ def unpack(data: bytes) -> Sidecar:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         _refuse_newer(data)
         raise BadSidecar(f"unreadable: {error}") from None
-    if stored.format != FORMAT:
+    if stored.format not in READ_FORMATS:
         _refuse_newer(data)
         raise BadSidecar(f"format {stored.format} is unknown to this version")
-    if not _is_sealed(msgspec.json.format(data, indent=-1)):
+    if not is_sealed(msgspec.json.format(data, indent=-1)):
         raise BadSidecar("its checksum does not match")
     fields = {name: getattr(stored, name) for name in Sidecar.__struct_fields__}
+    fields["format"] = 1  # :func:`pack` tells by what is in it
     fields["content_type"] = media_type.shared(stored.content_type)
     fields["requested"] = requested(stored.requested.lifetime())
     fields["forks"] = stored.forks or NO_FORKS
@@ -162,10 +171,13 @@ def _refuse_newer(data: bytes) -> None:
         compact = msgspec.json.format(data, indent=-1)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
-    if number == FORMAT and _is_sealed(compact):
+    if number in READ_FORMATS and is_sealed(compact):
         raise NewerSidecar("it has fields unknown to this version: written by a newer version")
-    ours = compact.replace(b'"format":%d' % number, b'"format":%d' % FORMAT, 1)
-    if number > FORMAT and not _is_sealed(ours):  # else only the number was damaged
+    ours = [
+        compact.replace(b'"format":%d' % number, b'"format":%d' % known, 1)
+        for known in READ_FORMATS
+    ]
+    if number > FORMAT and not any(map(is_sealed, ours)):  # else only the number was damaged
         raise NewerSidecar(
             f"format {number} is unknown to this version: written by a newer version"
         )

@@ -6,9 +6,12 @@ A thread of its own does the syncing, so that neither writers nor the applier wa
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files.dirty import sync_dirty
+from durable_streams.filestore.files.disk import FailedSync
+from durable_streams.filestore.files.removed_file import save_removed
 from durable_streams.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.files.dirty import Dirty
+    from durable_streams.filestore.format.removed import Removed
     from durable_streams.filestore.pipeline.apply import Applier
+    from durable_streams.filestore.pipeline.removed import RemovedPaths
     from durable_streams.filestore.runtime.supervisor import Supervisor
 
 LONGEST_SYNC_S: Final = 30.0
@@ -32,7 +37,8 @@ class Checkpointer:
     ``is_put_off``: the last one was not made, as something has to change first (room on the disk);
     to be tried again after a moment, not at once.
 
-    Goes from the loop to the applier (what is dirty), to a worker of its own (sync), and back.
+    Goes from the loop to the applier (what is dirty), to a worker of its own (sync), and back; then
+    what the journal alone remembers of removed paths goes to its file, in that worker.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Checkpointer:
         supervisor: Supervisor,
         directory: DataDirectory,
         applier: Applier,
+        removed: RemovedPaths,
         *,
         done: Callable[[int], None],
         failed: Callable[[Exception], None],
@@ -51,6 +58,7 @@ class Checkpointer:
         self._worker = supervisor.worker("checkpoint")
         self._directory = directory
         self._applier = applier
+        self._removed = removed
         self._done = done
         self._failed = failed
         self._changes = Waiters(loop)
@@ -87,6 +95,30 @@ class Checkpointer:
         self._tell(self._finish, number, failure)
 
     def _finish(self, number: int, error: Exception | None) -> None:
+        unsaved = None if error else self._removed.unsaved()
+        if unsaved is None:
+            self._end(number, error)
+        else:
+            self._worker.do(partial(self._save, number, *unsaved))
+
+    def _save(self, number: int, changes: int, removed: Removed) -> None:
+        """In the worker: keep what the journal will not."""
+        failure: OSError | None = None
+        try:
+            save_removed(self._directory, removed)
+        except OSError as error:
+            failure = error
+        self._tell(self._saved, number, changes, failure)
+
+    def _saved(self, number: int, changes: int, error: OSError | None) -> None:
+        if error is None:
+            self._removed.saved(changes)
+        elif not isinstance(error, FailedSync):
+            self._put_off(error)
+            return
+        self._end(number, error)
+
+    def _end(self, number: int, error: Exception | None) -> None:
         self.abandon()
         if error is not None:
             self._failed(error)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.pipeline.health import Health
     from durable_streams.filestore.pipeline.lag import Lag
     from durable_streams.filestore.pipeline.outages import Outages
+    from durable_streams.filestore.pipeline.removed import RemovedPaths
     from durable_streams.filestore.runtime.supervisor import Supervisor
     from durable_streams.settings import Settings
 
@@ -54,6 +55,7 @@ class Freeing:
         lag: Lag,
         outages: Outages,
         health: Health,
+        removed: RemovedPaths,
         freed: Callable[[], None],
     ) -> None:
         """``freed``: there may be room in the journal again."""
@@ -66,6 +68,7 @@ class Freeing:
         self._lag = lag
         self._outages = outages
         self._health = health
+        self._removed = removed
         self._freed = freed
         self._is_closing = False
         self._last_s = loop.time()
@@ -74,6 +77,7 @@ class Freeing:
             supervisor,
             directory,
             applier,
+            removed,
             done=self._on_checkpoint,
             failed=health.sync_failed,
         )
@@ -148,7 +152,7 @@ class Freeing:
             raise
         try:
             sync_dirty(self._directory, dirty)
-            has_all = not self._writer.has_homeless
+            has_all = not self._writer.has_homeless and self._removed.save_last(self._directory)
             if has_all and not self._outages.keeps:
                 self._journal.note_checkpoint(number)
                 self._journal.write([])

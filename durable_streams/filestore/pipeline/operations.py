@@ -172,10 +172,11 @@ class BirthOperation(Operation):
 
     def durable(self) -> None:
         """Let readers see it."""
+        tail = self.tail
         self.stream.moves(Event.DURABLE)
-        self.stream.durable = self.tail
+        self.stream.durable = tail
         if self.first_data:
-            self.stream.remember(MemoryChunk(0, 0, self.first_data, self.tail.chain))
+            self.stream.remember(MemoryChunk(tail.segment, 0, self.first_data, tail.chain))
 
     def undo(self) -> None:
         """Take it back."""

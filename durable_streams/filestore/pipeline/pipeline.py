@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.files.journal import Journal
     from durable_streams.filestore.files.recovery import Kept, StreamKey
     from durable_streams.filestore.pipeline.operations import Operation
+    from durable_streams.filestore.pipeline.removed import RemovedPaths
     from durable_streams.filestore.runtime.machine import Runtime
     from durable_streams.filestore.runtime.supervisor import Supervisor
     from durable_streams.filestore.streams.stream import Stream
@@ -71,6 +72,7 @@ class Pipeline:
         *,
         max_files: int,
         verify: bool,
+        removed: RemovedPaths,
         tuning: Tuning,
     ) -> None:
         """``max_files``: kept open for writing; ``verify``: as for the catalogue."""
@@ -104,7 +106,9 @@ class Pipeline:
         self._files = ExitStack()
         self._files.callback(journal.close)
         self._files.callback(writer.close)
-        self._make_threads_work(directory, settings, runtime, writer, tuning)
+        self._make_threads_work(
+            directory, settings, runtime, writer, removed=removed, tuning=tuning
+        )
         supervisor.tell_of_bugs(self._on_bug, self.health.task_ended)
 
     def _make_threads_work(
@@ -113,6 +117,8 @@ class Pipeline:
         settings: Settings,
         runtime: Runtime,
         writer: StreamWriter,
+        *,
+        removed: RemovedPaths,
         tuning: Tuning,
     ) -> None:
         supervisor = self._supervisor
@@ -151,6 +157,7 @@ class Pipeline:
             lag=self.lag,
             outages=self.outages,
             health=self.health,
+            removed=removed,
             freed=self._on_freed,
         )
 

@@ -70,12 +70,12 @@ class Boundaries:
         segment, position = offset
         ends = await self.ends(stream, segment, beyond=position)
         at = bisect_right(ends, position)
-        end = ends[at] if at < len(ends) else stream.segment_size(segment)
+        end = ends[at] if at < len(ends) else stream.segments.size_of(segment, stream.durable)
         return Span(ends[at - 1] if at else 0, end)
 
     async def end_of_read(self, stream: Stream, segment: int, begin: int, most: int) -> int:
         """Where a read of at most so many bytes ends: at the last end within, or at the first."""
-        size = stream.segment_size(segment)
+        size = stream.segments.size_of(segment, stream.durable)
         limit = begin + most
         if size <= limit:
             return size
@@ -98,8 +98,9 @@ class Boundaries:
 
     async def chain_at(self, stream: Stream, segment: int, end: int) -> bytes:
         """The running checksum behind the append that ends at a position."""
-        if end == stream.segment_size(segment):
-            return stream.chain_at_end(segment)
+        segments, tail = stream.segments, stream.durable
+        if end == segments.size_of(segment, tail):
+            return segments.chain_behind(segment, tail)
         for chunk in stream.memory:
             if (chunk.segment, chunk.end) == (segment, end):
                 return chunk.chain
@@ -177,7 +178,8 @@ def _key(stream: Stream, segment: int) -> _Key:
 
 def _ends_as(stream: Stream, segment: int, known: AppendEnds) -> bool:
     """Whether what an index has ends where a sealed segment does."""
-    return known.chain_at(stream.segment_size(segment)) == stream.chain_at_end(segment)
+    segments, tail = stream.segments, stream.durable
+    return known.chain_at(segments.size_of(segment, tail)) == segments.chain_behind(segment, tail)
 
 
 def _start(chunk: MemoryChunk) -> Offset:

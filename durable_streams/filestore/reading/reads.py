@@ -19,8 +19,9 @@ from durable_streams.filestore.reading.boundaries import Boundaries, Span
 from durable_streams.filestore.reading.open_segments import OpenSegments
 from durable_streams.filestore.streams.stream import own
 from durable_streams.filestore.tuning import Tuning
-from durable_streams.model.errors import InvalidOffset
+from durable_streams.model.errors import InvalidOffset, OffsetGone
 from durable_streams.model.offsets import ZERO, Offset, Start
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Chunk, FileSlice
 from durable_streams.rules.json_borders import ends_message
 from durable_streams.rules.media_type import Unit
@@ -71,14 +72,16 @@ class Reader:
         ``is_end``: a chunk ended there, so it is known to be a place to begin at.  ``max_bytes``:
         the most to return, if that is less than what reads do.
         """
-        tail = stream.durable
+        segments, tail = stream.segments, stream.durable
         if start is Start.NOW:
             return _empty(stream, tail.offset)
-        offset = ZERO if isinstance(start, Start) else start
-        if offset >= tail.offset:
-            return _empty(stream, tail.offset)
+        offset = segments.begin if isinstance(start, Start) else start
+        if offset < segments.begin:
+            offset = _not_before(stream, offset)
         segment, begin = offset
-        end = stream.segment_size(segment)
+        if segment > tail.segment or (segment == tail.segment and begin >= tail.position):
+            return _empty(stream, tail.offset)
+        end = segments.size_of(segment, tail)
         most = self._small_bytes if max_bytes is None else min(self._small_bytes, max_bytes)
         if not begin < end <= begin + most:
             return None
@@ -95,7 +98,7 @@ class Reader:
             if cached is None:
                 return None
             parts = (cached, from_memory) if from_memory else (cached,)
-        chain = stream.chain_at_end(segment)
+        chain = segments.chain_behind(segment, tail)
         return _chunk(stream, offset, Offset(segment, end), chain, size=end - begin, parts=parts)
 
     async def read(
@@ -113,13 +116,14 @@ class Reader:
         chunk = self.read_now(stream, start, is_end=is_end, max_bytes=max_bytes)
         if chunk is not None:
             return chunk
-        offset = ZERO if isinstance(start, Start) else start
+        offset = stream.segments.begin if isinstance(start, Start) else start
+        offset = _not_before(stream, offset)
         segment, begin = await self._begin(stream, offset, is_end)
         end = await self.boundaries.end_of_read(stream, segment, begin, self._most(max_bytes))
         # One position, one offset: the beginning of a segment is the end of the one before.
         at = Offset(segment, begin)
         if segment > offset.segment:
-            at = Offset(offset.segment, stream.segment_size(offset.segment))
+            at = Offset(offset.segment, _size_of(stream, offset.segment))
         chain = await self.boundaries.chain_at(stream, segment, end)
         chunk = _chunk(stream, at, Offset(segment, end), chain, size=end - begin)
         await self._describe(stream, chunk, segment, begin, end)
@@ -135,7 +139,7 @@ class Reader:
     async def _begin(self, stream: Stream, offset: Offset, is_end: bool) -> Offset:
         """Where the bytes begin that answer an offset below the tail."""
         segment, position = offset
-        size = stream.segment_size(segment)
+        size = _size_of(stream, segment)
         if position > size:
             if stream.unit is Unit.APPEND:  # behind the last one there, before the next
                 return Offset(segment + 1, 0)
@@ -187,10 +191,11 @@ class Reader:
 
         Unlike a read, a fork is cut exactly there, also inside an append of bytes.
         """
+        offset = _not_before(stream, offset)
         segment, position = offset
         if offset == stream.durable.offset:
             return offset
-        if position > stream.segment_size(segment):
+        if position > _size_of(stream, segment):
             raise InvalidOffset(f"{offset.token} is past the end of its segment")
         return await self._begin(stream, offset, is_end=not stream.is_json)
 
@@ -260,6 +265,24 @@ class Reader:
     def close(self) -> None:
         """Let go of all files; chunks still out keep theirs."""
         self._files.close()
+
+
+def _not_before(stream: Stream, offset: Offset) -> Offset:
+    """An offset at or behind the beginning of a stream, which is what the zero token means.
+
+    :class:`OffsetGone` for any other one before it.
+    """
+    begin = stream.segments.begin
+    if offset >= begin:
+        return offset
+    if offset != ZERO:
+        raise OffsetGone(path_text(stream.path), offset, begin)
+    return begin
+
+
+def _size_of(stream: Stream, segment: int) -> int:
+    """Durable bytes of a segment."""
+    return stream.segments.size_of(segment, stream.durable)
 
 
 def _whole(file: OpenSegment, data: bytes, position: int, size: int) -> bytes:

@@ -12,9 +12,9 @@ import asyncio
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from durable_streams.filestore.files.child_processes import OwnProcess
 from durable_streams.filestore.runtime.closing import retrieve
 from durable_streams.model.errors import NotOpen, OpenedElsewhere
+from durable_streams.own_process import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,8 +23,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import finalize, ref
 
-from durable_streams.filestore.files.child_processes import OwnProcess
 from durable_streams.filestore.tuning import Tuning
+from durable_streams.own_process import OwnProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

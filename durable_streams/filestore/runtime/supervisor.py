@@ -16,9 +16,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from durable_streams.filestore.files.child_processes import OwnProcess
 from durable_streams.filestore.runtime.executor import ClosableExecutor
 from durable_streams.model.errors import DataDirectoryError, StorageFailed
+from durable_streams.own_process import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

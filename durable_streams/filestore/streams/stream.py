@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from durable_streams.filestore.format import index as index_format
-from durable_streams.filestore.format.index import CHAIN_BYTES, Tail
+from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.format.journal import AppendRecord
 from durable_streams.filestore.format.stored_path import pack_path
 from durable_streams.filestore.streams.life import LIVE, TRANSITIONS, Life
@@ -31,6 +31,7 @@ from durable_streams.rules.producers import ProducerState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from durable_streams.filestore.files.segments import Segments
     from durable_streams.filestore.files.stream_files import LoadedStream
     from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.filestore.streams.life import Change, Event
@@ -84,7 +85,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     producer_id: str | None
     producer: ProducerState | None
     forgot: tuple[tuple[str, ProducerState], ...]
-    segments: int
+    segments: Segments
 
 
 class Stream:
@@ -95,7 +96,6 @@ class Stream:
         "applied",
         "audience",
         "building",
-        "chains",
         "change",
         "content_type",
         "counted_bytes",
@@ -113,8 +113,8 @@ class Stream:
         "on_use",
         "path",
         "producers",
+        "segments",
         "sidecar",
-        "sizes",
         "state",
         "stored",
         "unit",
@@ -133,8 +133,7 @@ class Stream:
         self.unit = media_type.unit(sidecar.content_type)
         self.is_mortal = sidecar.lifetime() != FOREVER
         self.decided = self.durable = self.applied = loaded.tail
-        self.sizes = tuple(loaded.sizes)
-        self.chains = loaded.chains
+        self.segments = loaded.segments
         self.producers = ProducerTable(loaded.producers) if loaded.producers else _NO_PRODUCERS
         self.counted_bytes = 0
         self.memory: Sequence[MemoryChunk] = ()
@@ -155,7 +154,7 @@ class Stream:
         """About what it takes in memory, beside what is on its way to its files."""
         more = (
             _PRODUCER_SHARE * self.producers.size_bytes
-            + _SIZE_BYTES * len(self.sizes)
+            + _SIZE_BYTES * len(self.segments.sizes)
             + _FORK_BYTES * len(self.sidecar.forks)
         )
         return STREAM_BYTES + more if more else STREAM_BYTES  # one number for all idle streams
@@ -223,16 +222,15 @@ class Stream:
         tail = self.decided
         claim = command.producer
         if claim is None:
-            before = Before(tail, None, None, (), len(self.sizes))
+            before = Before(tail, None, None, (), self.segments)
         else:
             before = self._before(claim, forgot)
         segment, position, index_position = tail.segment, tail.position, tail.index_position
         chain, opening = tail.chain, b""
-        sizes, chains, previous = self.sizes, self.chains, None
+        segments, previous = self.segments, None
         if payload.data and index_position and self._is_full(len(payload.data), settings):
             previous = (position, index_position)
-            sizes += (position,)
-            chains += chain
+            segments = segments.sealed(position, chain)
             segment, position, index_position = segment + 1, 0, 0
         if not index_position:
             opening, chain = index_format.pack_opening(
@@ -254,7 +252,7 @@ class Stream:
         record = AppendRecord(
             self.stored, self.id, segment, position, index_position, tail.chain, line, payload.data
         )
-        self.sizes, self.chains = sizes, chains
+        self.segments = segments
         self.decided = Tail(
             segment,
             end,
@@ -278,7 +276,7 @@ class Stream:
         """What is now, for an append of a producer, in the room of ``forgot``."""
         states = self.producers.states
         known = tuple([(name, states[name]) for name in forgot]) if forgot else ()
-        return Before(self.decided, claim.id, states.get(claim.id), known, len(self.sizes))
+        return Before(self.decided, claim.id, states.get(claim.id), known, self.segments)
 
     def _make_room(self, forgot: tuple[str, ...]) -> None:
         """A producer is new; others may have to be forgotten for it."""
@@ -303,8 +301,7 @@ class Stream:
     def take_back(self, before: Before) -> None:
         """Undo the latest reservation."""
         self.decided = before.tail
-        self.sizes = self.sizes[: before.segments]
-        self.chains = self.chains[: before.segments * CHAIN_BYTES]
+        self.segments = before.segments
         if before.producer_id is not None:
             if before.producer is None:
                 self.producers.remove(before.producer_id)
@@ -331,16 +328,6 @@ class Stream:
             known += 1
         if known:
             self.memory = self.memory[known:] or ()
-
-    def segment_size(self, segment: int) -> int:
-        """Durable bytes of a segment."""
-        return self.durable.position if segment == self.durable.segment else self.sizes[segment]
-
-    def chain_at_end(self, segment: int) -> bytes:
-        """The running checksum at the durable end of a segment."""
-        if segment == self.durable.segment:
-            return self.durable.chain
-        return self.chains[segment * CHAIN_BYTES : (segment + 1) * CHAIN_BYTES]
 
 
 def own(stream: StreamRef) -> Stream:

@@ -12,10 +12,11 @@ from durable_streams.filestore.catalog import unreadable
 from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.disk import FailedRead
 from durable_streams.filestore.files.fork_files import ForkPlan, build
+from durable_streams.filestore.files.segments import beginning_at
 from durable_streams.filestore.files.stream_files import DamagedFiles, LoadedStream
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format import sidecar as sidecar_format
-from durable_streams.filestore.format.index import CHAIN_BYTES, Tail, root_of
+from durable_streams.filestore.format.index import Tail, root_of
 from durable_streams.filestore.format.sidecar import NO_FORKS, ForkOrigin, Sidecar, requested
 from durable_streams.filestore.format.stored_path import pack_path
 from durable_streams.filestore.pipeline.operations import AdoptOperation, BirthOperation, Operation
@@ -142,6 +143,7 @@ class Births:
         now_ms = core.now_ms()
         stream_id = core.runtime.new_id()
         root = root_of(stream_id)
+        first_segment = core.removed.first_segment(pack_path(command.path))
         sidecar = Sidecar(
             id=stream_id,
             path=pack_path(command.path),
@@ -154,8 +156,11 @@ class Births:
             ttl_s=command.lifetime.ttl_s,
             expires_at=command.lifetime.expires_at,
             expires_at_ms=command.lifetime.expires_at_ms,
+            first=first_segment,
         )
-        stream = Stream(command.path, LoadedStream(sidecar, Tail(0, 0, 0, root)), now_ms)
+        tail = Tail(first_segment, 0, 0, root)
+        loaded = LoadedStream(sidecar, tail, beginning_at(first_segment))
+        stream = Stream(command.path, loaded, now_ms)
         index = b""
         if payload.data or command.closed:
             first = Append(command.path, content_type, close=command.closed)
@@ -293,9 +298,13 @@ class Births:
         point, last_messages = await core.reader.locate(source, anchor), None
         if request.sub_offset or (source.is_json and anchor < source.durable.offset):
             point, last_messages = await self._inside(source, point, request.sub_offset)
-        if point.segment and not point.position:
-            point = Offset(point.segment - 1, source.sizes[point.segment - 1])
+        segments = source.segments
+        if point.segment > segments.first and not point.position:
+            before = point.segment - 1
+            point = Offset(before, segments.size_of(before, source.durable))
         now_ms = core.now_ms()
+        first = max(segments.first, core.removed.first_segment(pack_path(command.path)))
+        own_point = Offset(point.segment - segments.first + first, point.position)
         lifetime = fork_lifetime(source.sidecar.lifetime(), command.lifetime)
         sidecar = Sidecar(
             id=core.runtime.new_id(),
@@ -310,13 +319,14 @@ class Births:
                 source_id=source.id,
                 offset=None if request.offset is None else request.offset.token,
                 sub_offset=request.sub_offset,
-                point=point.token,
+                point=own_point.token,
             ),
             ttl_s=lifetime.ttl_s,
             expires_at=lifetime.expires_at,
             expires_at_ms=lifetime.expires_at_ms,
+            first=first,
         )
-        return ForkPlan(source.path, source.id, sidecar, point, last_messages)
+        return ForkPlan(source.path, source.id, sidecar, point, last_messages, segments.first)
 
     async def _inside(self, source: Stream, at: Offset, count: int) -> tuple[Offset, int | None]:
         """The position ``count`` messages or bytes behind ``at``, within the append there.
@@ -348,16 +358,8 @@ class Births:
     ) -> AdoptOperation:
         core = self._core
         now_ms = core.now_ms()
-        stream = Stream(
-            command.path,
-            LoadedStream(
-                plan.sidecar,
-                tail,
-                list(source.sizes[: plan.point.segment]),
-                source.chains[: plan.point.segment * CHAIN_BYTES],
-            ),
-            now_ms,
-        )
+        segments = source.segments.cut(plan.point.segment).moved_to(plan.sidecar.first)
+        stream = Stream(command.path, LoadedStream(plan.sidecar, tail, segments), now_ms)
         source.forked = True
         core.pipeline.submit(
             Operation(source, (fmt.ForkRecord(source.stored, source.id, stream.id, stream.stored),))

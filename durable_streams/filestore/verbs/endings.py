@@ -181,13 +181,14 @@ class Endings:
             self._trash.forget(deleted)
 
         def unlinked() -> None:
+            core.removed.remember(stream)  # from now on: until then there were readers
             core.catalog.unlinked(stream)
             core.reader.forget(stream)
             self._trash.arrived(deleted)
 
         operation = DeleteOperation(
             stream,
-            (fmt.DeleteRecord(stream.stored, stream.id),),
+            (fmt.DeleteRecord(stream.stored, stream.id, core.removed.remember(stream)),),
             keep=deleted.keep,
             restore=restore,
             unlinked=unlinked,

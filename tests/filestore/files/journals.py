@@ -23,7 +23,7 @@ FILE_BYTES: Final = 1000
 
 def record(name: str) -> Record:
     """A record of 100 bytes, more or less."""
-    return DeleteRecord(name, "0" * 90)
+    return DeleteRecord(name, "0" * 90, 1)
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.files import child_processes
-from durable_streams.filestore.files.child_processes import OwnProcess
 from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.model.errors import OpenedElsewhere
+from durable_streams.own_process import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

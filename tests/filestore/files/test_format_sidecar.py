@@ -33,6 +33,7 @@ FULL = msgspec.structs.replace(
     soft_deleted=True,
     cuts=1,
 )
+RECREATED = msgspec.structs.replace(FULL, first=3)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 NUMBERS = st.integers(0, 2**53 - 1)
 SIDECARS = st.builds(
@@ -52,6 +53,7 @@ SIDECARS = st.builds(
     forks=st.dictionaries(TEXTS, TEXTS, max_size=3),
     soft_deleted=st.booleans(),
     cuts=NUMBERS,
+    first=NUMBERS,
 )
 
 
@@ -60,9 +62,15 @@ def test_a_sidecar_is_indented_json_for_people() -> None:
     assert data.startswith(b'{\n  "format": 1,\n  "version": 7,\n  "id": ')
     assert data.endswith(b"\n}\n")
     fields = json.loads(data)
-    assert list(fields) == [*Sidecar.__struct_fields__, "checksum"]
+    assert list(fields) == [*Sidecar.__struct_fields__[:-1], "checksum"]
     assert fields["path"] == "chat/é"
     assert fields["forks"] == {OTHER_ID: "chat/b"}
+
+
+def test_one_that_does_not_begin_at_segment_0_says_so_and_is_of_format_2() -> None:
+    fields = json.loads(pack(RECREATED))
+    assert list(fields) == [*Sidecar.__struct_fields__, "checksum"]
+    assert (fields["format"], fields["first"]) == (2, 3)
 
 
 @given(SIDECARS)
@@ -70,7 +78,11 @@ def test_a_sidecar_comes_back_as_it_was_written(sidecar: Sidecar) -> None:
     assert unpack(pack(sidecar)) == sidecar
 
 
-@pytest.mark.parametrize("sidecar", [FULL, sidecar_of("chat/a", ID)], ids=["full", "defaults"])
+@pytest.mark.parametrize(
+    "sidecar",
+    [FULL, sidecar_of("chat/a", ID), RECREATED],
+    ids=["full", "defaults", "recreated"],
+)
 def test_every_flipped_bit_is_noticed_and_is_damage(sidecar: Sidecar) -> None:
     for position, damaged in every_flip(pack(sidecar)):
         with pytest.raises(BadSidecar) as refused:
@@ -106,11 +118,11 @@ def test_a_sidecar_that_lacks_a_field_that_came_later_is_read() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        (b'"format":1', b'"format":2'),
+        (b'"format":1', b'"format":3'),
         (b'"cuts":1', b'"cuts":1,"new":true'),
         (b'"requested":{', b'"requested":{"new":true,'),
         (b'"root"', b'"stem"'),
-        (b'"format":1', b'"format":2,"checksum_of":"another kind"'),
+        (b'"format":1', b'"format":3,"checksum_of":"another kind"'),
     ],
 )
 def test_a_sidecar_of_a_newer_version_is_named_as_such(change: tuple[bytes, bytes]) -> None:
@@ -139,8 +151,8 @@ def test_a_changed_value_does_not_match_the_checksum() -> None:
 
 
 def test_an_unknown_format_is_refused_by_name() -> None:
-    future = pack(FULL).replace(b'"format": 1', b'"format": 2,\n  "new": true')
-    with pytest.raises(BadSidecar, match="format 2 is unknown"):
+    future = pack(FULL).replace(b'"format": 1', b'"format": 3,\n  "new": true')
+    with pytest.raises(BadSidecar, match="format 3 is unknown"):
         unpack(future)
 
 

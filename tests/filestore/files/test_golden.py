@@ -5,7 +5,9 @@ these.  ``format-1`` is of a server in the mode ``fsync``; ``format-1-killed`` o
 ``none``, with two small journal files, that had lost bytes before: it has what the first lacks.
 ``format-1-percent`` has what looks like escapes in its names, and is of a killed server too.
 ``format-2`` has marks of forks: ``source`` was deleted but for two, a third is gone; that ``other``
-was forked only the journal knows.
+was forked only the journal knows.  ``format-2-recreated`` has streams where others were removed:
+``s`` begins at segment 3, which its file of removed paths says, and ``f``, a fork of it, at 7, with
+files that were begun as 3 to 5; that ``late`` was removed as well only the journal knows.
 """
 
 import asyncio
@@ -23,13 +25,15 @@ from durable_streams.filestore.files.stream_files import load_sidecar
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.library import Streams, open_streams
 from durable_streams.model.commands import ProducerClaim
-from durable_streams.model.errors import StreamGone, StreamNotFound
+from durable_streams.model.errors import OffsetGone, StreamGone, StreamNotFound
+from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import parse_path_text, path_text
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
 KILLED = GOLDEN.with_name("format-1-killed")
 PERCENT = GOLDEN.with_name("format-1-percent")
 FORKED = GOLDEN.with_name("format-2")
+RECREATED = GOLDEN.with_name("format-2-recreated")
 SOURCE = b"0123456789" * 4 + b"next segment."
 BYTES = b"first.second.third, in a segment of its own."
 
@@ -200,7 +204,43 @@ async def test_its_sources_go_with_their_last_forks(forked: Path) -> None:
                 await streams.read(source)
 
 
-@pytest.mark.parametrize("golden", [GOLDEN, KILLED, PERCENT, FORKED], ids=lambda path: path.name)
+@pytest.fixture(params=["with its journal", "without its journal"])
+def recreated(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    copy = Path(shutil.copytree(RECREATED, tmp_path / "recreated"))
+    if request.param == "without its journal":
+        shutil.rmtree(copy / "journal")
+    return copy
+
+
+async def test_streams_begin_where_their_files_do(recreated: Path) -> None:
+    async with open_streams(recreated) as streams:
+        for path, content, first in (("s", b"n" * 70, 3), ("f", b"n" * 70 + b"f" * 30, 7)):
+            assert await whole(streams, path) == content
+            with pytest.raises(OffsetGone) as caught:
+                await streams.read(path, Offset(2, 10).token)
+            assert caught.value.begin == Offset(first, 0)
+            await streams.append(path, b"more")
+            assert await whole(streams, path) == content + b"more"
+
+
+async def test_the_journal_knows_what_was_removed(recreated: Path) -> None:
+    has_journal = (recreated / "journal").is_dir()
+    async with open_streams(recreated) as streams:
+        made = await streams.create("late")
+    assert made.next_offset == Offset(1 if has_journal else 0, 0).token
+
+
+async def test_the_file_knows_what_was_removed(recreated: Path) -> None:
+    shutil.rmtree(recreated / "streams")
+    shutil.rmtree(recreated / "journal", ignore_errors=True)
+    async with open_streams(recreated) as streams:
+        made = [await streams.create(path) for path in ("s", "f")]
+    assert [each.next_offset for each in made] == [Offset(3, 0).token, Offset(0, 0).token]
+
+
+@pytest.mark.parametrize(
+    "golden", [GOLDEN, KILLED, PERCENT, FORKED, RECREATED], ids=lambda path: path.name
+)
 async def test_each_is_of_the_present_format_once_it_was_opened(
     tmp_path: Path, golden: Path
 ) -> None:

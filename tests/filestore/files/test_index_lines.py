@@ -75,7 +75,7 @@ def test_what_is_cut_is_torn_wherever_it_is_cut(size: int) -> None:
 
 @pytest.mark.parametrize("lines", [1, 2, 3, 4])
 def test_a_walk_goes_on_behind_a_line_as_from_the_beginning(lines: int) -> None:
-    place = ProvedEnd.behind(_opened(), {})
+    place = ProvedEnd.behind(_opened(), {}, segment=0)
     for found in WALKED[1:lines]:
         assert isinstance(found, Appended)
         place.take(found)
@@ -132,7 +132,8 @@ def test_what_lines_state_is_what_a_walk_finds() -> None:
 
 
 def test_the_lines_add_up_to_the_end_of_the_stream() -> None:
-    end = ProvedEnd.behind(_opened(), {"p": ProducerState(0, 9, 0), "s": ProducerState(2, 2, 0)})
+    producers = {"p": ProducerState(0, 9, 0), "s": ProducerState(2, 2, 0)}
+    end = ProvedEnd.behind(_opened(), producers, segment=0)
     assert end.tail == Tail(0, 0, len(LINES[0]), _opened().chain) == _opened().tail
     for found in WALKED:
         if isinstance(found, Appended):

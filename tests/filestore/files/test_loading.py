@@ -61,7 +61,7 @@ def test_a_whole_stream_is_loaded_from_its_last_index(home: Home) -> None:
     assert loaded is not None
     assert (loaded.tail.segment, loaded.tail.position) == (1, 11)
     assert loaded.tail.stream_seq == "05"
-    assert loaded.sizes == [8]
+    assert loaded.segments.sizes == (8,)
     assert loaded.producers == {"p": ProducerState(1, 1, TIME_MS)}
     assert loaded.last_append_ms == TIME_MS
     assert loaded.notes == []

@@ -171,7 +171,7 @@ def test_a_stream_that_is_deleted_while_it_is_opened_is_not_incomplete(home: Hom
 
 def newer(home: Path) -> bytes:
     sidecar = home / names.SIDECAR
-    data = sidecar.read_bytes().replace(b'"format": 1', b'"format": 2', 1)
+    data = sidecar.read_bytes().replace(b'"format": 1', b'"format": 3', 1)
     data = data.replace(b'"cuts": 0', b'"cuts": 0,\n  "new": true', 1)
     sidecar.write_bytes(data)
     return data
@@ -179,7 +179,7 @@ def newer(home: Path) -> bytes:
 
 def test_a_sidecar_of_a_newer_version_is_neither_damaged_nor_missing(home: Home) -> None:
     newer(home.directory)
-    with pytest.raises(NewerFiles, match=r"meta\.json: format 2 .* written by a newer version"):
+    with pytest.raises(NewerFiles, match=r"meta\.json: format 3 .* written by a newer version"):
         load_sidecar(Disk(), home.directory)
 
 

@@ -67,7 +67,7 @@ def test_records_become_the_files_that_the_stream_is_loaded_from(
 
     assert loaded is not None
     assert loaded.notes == []
-    assert loaded.sizes == [6]
+    assert loaded.segments.sizes == (6,)
     assert (loaded.tail.segment, loaded.tail.position) == (1, 5)
     assert loaded.sidecar.cuts == 1
     contents = sorted(path.read_bytes() for path in home(directory, "a/b").glob("*.seg"))
