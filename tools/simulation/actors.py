@@ -1,4 +1,7 @@
-"""Random writers, readers, creators and destroyers; a path may see all of them at once."""
+"""Random writers, readers, creators and destroyers; a path may see all of them at once.
+
+One module because every action notes what it did where the others look it up.
+"""
 
 from __future__ import annotations
 

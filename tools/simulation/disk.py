@@ -6,6 +6,8 @@ any combination; each change of a directory whole or not at all.  Bytes that are
 there while they are written once more.  A rename is one change of both its
 directories and becomes durable when either is synced; a directory is at one place only.  Nothing
 else is assumed atomic.
+
+Long because it stands for every call of ``Disk``.
 """
 
 from __future__ import annotations

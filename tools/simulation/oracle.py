@@ -8,6 +8,9 @@ from then on it is either there for ever or never.
 
 Where acknowledgements do not wait for the disk, a power cut opens again what was settled since the
 last recovery (:meth:`Oracle.lose`): each stream may then have ended at any earlier append.
+
+It is long because one who has watched everything judges it: what is known of an append, of its
+stream and of the forks and successors of that is settled in one go.
 """
 
 from __future__ import annotations

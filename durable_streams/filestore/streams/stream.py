@@ -219,15 +219,13 @@ class Stream:
         forgot: tuple[str, ...] = (),
     ) -> tuple[AppendRecord, Before]:
         """Take the next place for an append that the rules allow, in the room of ``forgot``."""
-        tail = self.decided
-        claim = command.producer
+        tail, claim = self.decided, command.producer
         if claim is None:
             before = Before(tail, None, None, (), self.segments)
         else:
             before = self._before(claim, forgot)
         segment, position, index_position = tail.segment, tail.position, tail.index_position
-        chain, opening = tail.chain, b""
-        segments, previous = self.segments, None
+        chain, opening, segments, previous = tail.chain, b"", self.segments, None
         if payload.data and index_position and self._is_full(len(payload.data), settings):
             previous = (position, index_position)
             segments = segments.sealed(position, chain)

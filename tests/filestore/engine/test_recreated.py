@@ -19,6 +19,7 @@ from durable_streams.model.errors import OffsetGone
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.settings import Settings
 from tests.copying import copy_live
+from tools.inside import all_in_files, batches, checkpoint, freed_up_to
 from tools.simulation.contents import read as read_runs
 
 if TYPE_CHECKING:
@@ -215,13 +216,9 @@ async def test_a_kill_at_any_moment_leaves_what_is_remembered(
 
 async def checkpointed(engine: FileStore) -> None:
     """Return when everything so far is in files, and the journal need not have it."""
-    pipeline = engine._core.pipeline
-    last = pipeline.journal.last
-    while pipeline.lag.applied < last:
-        await asyncio.sleep(0)
-    pipeline.freeing.checkpoint()
-    while pipeline.journal.checkpointed < last:
-        await asyncio.sleep(0)
+    await all_in_files(engine)
+    await checkpoint(engine)
+    assert freed_up_to(engine) == batches(engine)
 
 
 async def test_what_the_journal_forgets_is_in_the_file_before(
@@ -267,14 +264,10 @@ async def test_without_room_for_the_file_the_journal_is_not_freed(data: Path) ->
     engine = await FileStore.at(data, SETTINGS, disk)
     await make(engine, "s", b"o")
     await engine.delete(("s",))
-    pipeline = engine._core.pipeline
-    last = pipeline.journal.last
-    while pipeline.lag.applied < last:
-        await asyncio.sleep(0)
-    pipeline.freeing.checkpoint()
-    while not disk.tries:
-        await asyncio.sleep(0)
-    assert pipeline.journal.checkpointed < last
+    await all_in_files(engine)
+    await checkpoint(engine)
+    assert disk.tries
+    assert freed_up_to(engine) < batches(engine)
     disk.full = False
     await checkpointed(engine)
     await engine.close()
