@@ -41,11 +41,20 @@ _MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = ()
 
 
 _QUICK: Final = frozenset(
-    {"filestore", "http", "maintenance", "model", "process", "rules", "store_contract", "wire"}
+    {"filestore", "http", "maintenance", "model", "rules", "store_contract", "wire"}
 )
 """Folders whose tests drive modules of this process."""
 
-_LONG: Final = frozenset({"filestore/engine/test_lifetimes.py"})
+_LONG: Final = frozenset(
+    {
+        "filestore/engine/test_lifetimes.py",
+        "maintenance/test_commands.py",
+        "test_cancelled_verbs.py",
+        "test_cli.py",
+        "test_embedding_page.py",
+        "test_forgotten.py",
+    }
+)
 """Files among these, and beside them, that take more than some seconds all the same: measured."""
 
 

@@ -51,8 +51,9 @@ INTERNAL: Final = {
     *("NotKept", "SyncFailed", "Unpackable"),  # all of the storage
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
+    "CannotRunHere",  # an ImportError, and met as one
 }
-"""Errors that are caught inside: nobody who uses the package meets them."""
+"""Errors that are caught inside, or known by what they derive from: nobody imports them."""
 
 
 def below(kind: type[Exception]) -> Iterator[type[Exception]]:

@@ -53,7 +53,7 @@ log = logging.getLogger("durable_streams.filestore")
 class Catalog:
     """Open streams by path.
 
-    ``outages``: streams whose files cannot be written, until a restart.
+    ``outages``: streams whose files cannot be read or written now.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
     ``leaving`` is told of a stream that the cache drops, ``mortal_came`` of one that may expire,
     when it is opened.

@@ -1,8 +1,8 @@
 """Every way a request can fail, as types with fields.
 
-The protocol rules, the storage and the engine raise these; one table in
-``protocol/replies.py`` turns them into HTTP answers, and a library user catches them.  No
-other place chooses a status, and nobody reads the message to find out what happened.
+The rules, the stores and what reads requests raise these; one table in ``wire/replies.py`` turns
+them into HTTP answers, and a library user catches them.  No other place chooses a status, and
+nobody reads the message to find out what happened.
 
 All can be pickled and copied: another process gets the same type, text and fields.  A ``path`` in
 one is in the text form of ``model/paths``::

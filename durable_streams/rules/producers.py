@@ -10,7 +10,7 @@
     same epoch                      seq = highest+1   Accept
     same epoch                      seq beyond that   ProducerGap
 
-What a closed stream answers comes before this, see :mod:`.append_rules`.
+What a closed stream answers comes before this, see :mod:`.appends`.
 
 A stream keeps its producers as long as its data.  Only where there is no room for one more may it
 forget those that have been idle for over ``IDLE_MS``, as the times of their last appends say; the

@@ -170,9 +170,13 @@ async def signal_child(data_dir: Path) -> None:
         lives, told = os.pipe()
 
         def live() -> None:
-            while True:
-                os.write(told, b".")
-                signal.pause()
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            os.write(told, b".")
+            while signal.SIGTERM not in signal.sigpending():
+                os.sched_yield()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # here it comes
+            os.write(told, b".")
+            signal.pause()
 
         pid = forked(live)
         os.close(told)

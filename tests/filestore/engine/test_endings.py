@@ -84,7 +84,9 @@ async def test_a_stream_without_forks_is_one_record_and_missing(engine: FileStor
     stream = await engine._find(("s",))
     records = sent(engine)
     await engine.delete(("s",))
-    assert records == [DeleteRecord("s", stream.id)]
+    assert [(type(record), record.path, record.id) for record in records] == [
+        (DeleteRecord, "s", stream.id)
+    ]
     with pytest.raises(StreamNotFound):
         await engine.head(("s",))
 
@@ -111,7 +113,10 @@ async def test_the_last_fork_takes_its_sources_along_in_their_order(engine: File
     await engine.delete(("fork",))
     records = sent(engine)
     await engine.delete(("fork", "fork"))
-    assert records == [DeleteRecord(path, ids[path]) for path in ("fork/fork", "fork", "s")]
+    assert {type(record) for record in records} == {DeleteRecord}
+    assert [(record.path, record.id) for record in records] == [
+        (path, ids[path]) for path in ("fork/fork", "fork", "s")
+    ]
 
 
 async def test_a_source_that_nobody_deleted_stays(engine: FileStore) -> None:
