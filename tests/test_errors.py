@@ -17,6 +17,7 @@ import pytest
 
 import durable_streams
 from durable_streams import DataDirectoryError, StreamError
+from durable_streams import errors as errors_of_old
 from durable_streams.model import errors
 from durable_streams.wire import replies
 from tests.error_samples import every_error, fields_of, sample
@@ -165,3 +166,8 @@ def test_the_tree_of_errors_has_each_in_its_place() -> None:
     bases = {kind.__name__: kind.__bases__[0].__name__ for kind in ALL}
     roots = {"StreamError", "DataDirectoryError"}
     assert told == {(name, None if name in roots else base) for name, base in bases.items()}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_is_where_programs_of_version_0_1_import_it_from(kind: type[Exception]) -> None:
+    assert getattr(errors_of_old, kind.__name__) is kind

@@ -47,7 +47,7 @@ MAX_FIELDS: Final = 512
 MAX_HEAD_BYTES: Final = KIB
 """How many heads and fields are remembered, and up to which size.
 
-Some 10 MiB in all where heads are as long as clients make them, 36 MiB at most.
+Some 10 MiB in all where heads are as long as clients make them, 40 MiB at most.
 """
 
 MAX_CREDENTIALS_BYTES: Final = 4 * KIB
