@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from durable_streams.messages import Message
-    from durable_streams.model.results import Chunk
+    from durable_streams.model.results import Chunk, StreamInfo
     from durable_streams.store import Store
 
 Data = bytes | bytearray | memoryview
@@ -258,17 +258,7 @@ class Streams:
 
     async def _create(self, command: Create, data: bytes) -> Metadata:
         outcome = await self.engine.create(command, data)
-        info = outcome.info
-        return Metadata(
-            path_text(info.path),
-            info.content_type,
-            info.tail.token,
-            info.closed,
-            info.lifetime.ttl_s,
-            info.lifetime.expires_at,
-            info.created_ms,
-            outcome.created,
-        )
+        return _metadata(outcome.info, created=outcome.created)
 
     async def append(
         self,
@@ -332,16 +322,7 @@ class Streams:
 
         Raises ``StreamNotFound``, ``StreamGone``.
         """
-        info = await self.engine.head(arguments.path("path", path))
-        return Metadata(
-            path_text(info.path),
-            info.content_type,
-            info.tail.token,
-            info.closed,
-            info.lifetime.ttl_s,
-            info.lifetime.expires_at,
-            info.created_ms,
-        )
+        return _metadata(await self.engine.head(arguments.path("path", path)))
 
     async def read(
         self,
@@ -409,3 +390,16 @@ class Streams:
                 await self.engine.wait(stream, chunk.end, timeout_s)
                 chunk = await self.engine.read(stream, chunk.end, is_end=True)
         return chunk
+
+
+def _metadata(info: StreamInfo, *, created: bool = False) -> Metadata:
+    return Metadata(
+        path_text(info.path),
+        info.content_type,
+        info.tail.token,
+        info.closed,
+        info.lifetime.ttl_s,
+        info.lifetime.expires_at,
+        info.created_ms,
+        created,
+    )

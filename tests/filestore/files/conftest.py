@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.files.directory import DataDirectory
+from durable_streams.filestore.files.writer import StreamWriter
 from tests.filestore.files.staged_disk import StagedDisk
+from tests.filestore.files.written import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,3 +30,10 @@ def directory(disk: StagedDisk, data_dir: Path) -> Iterator[DataDirectory]:
     yield directory
     disk.heal()
     directory.close()
+
+
+@pytest.fixture
+def writer(directory: DataDirectory) -> Iterator[StreamWriter]:
+    writer = StreamWriter(directory, FILES)
+    yield writer
+    writer.close()

@@ -12,43 +12,10 @@ from durable_streams.filestore.files.directory import DataDirectory
 from durable_streams.filestore.files.dirty import sync_dirty
 from durable_streams.filestore.files.disk import Disk, FailedSync, StrPath
 from durable_streams.filestore.files.writer import StreamWriter
-from durable_streams.filestore.format.journal import AdoptRecord, AppendRecord
-from durable_streams.model.paths import parse_path_text
-from tests.filestore.files.history import ID, OTHER_ID, History
+from durable_streams.filestore.format.journal import AdoptRecord
+from tests.filestore.files.history import OTHER_ID, History
 from tests.filestore.files.staged_disk import StagedDisk
-
-FILES = 64
-
-
-@pytest.fixture
-def writer(directory: DataDirectory) -> Iterator[StreamWriter]:
-    writer = StreamWriter(directory, FILES)
-    yield writer
-    writer.close()
-
-
-def apply(writer: StreamWriter, record: AppendRecord) -> None:
-    writer.append(record, record.data, record.index)
-
-
-def home(directory: DataDirectory, path: str = "s") -> Path:
-    return Path(directory.stream_directory(parse_path_text(path)))
-
-
-def segment(directory: DataDirectory, number: int = 0) -> Path:
-    return home(directory) / names.segment_file(number, ID)
-
-
-def index(directory: DataDirectory, number: int = 0) -> Path:
-    return home(directory) / names.index_file(number, ID)
-
-
-def tree(directory: DataDirectory) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(directory.streams)): path.read_bytes()
-        for path in directory.streams.rglob("*")
-        if path.is_file()
-    }
+from tests.filestore.files.written import FILES, apply, segment
 
 
 def test_a_checkpoint_syncs_every_file_and_name_that_was_touched(

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,43 +13,10 @@ from durable_streams.filestore.files.dirty import sync_dirty
 from durable_streams.filestore.files.identity import FilesLost
 from durable_streams.filestore.files.stream_files import load, load_sidecar
 from durable_streams.filestore.files.writer import StreamWriter
-from durable_streams.filestore.format.journal import AdoptRecord, AppendRecord
-from durable_streams.model.paths import parse_path_text
+from durable_streams.filestore.format.journal import AdoptRecord
 from tests.filestore.files.history import ID, OTHER_ID, History
 from tests.filestore.files.staged_disk import StagedDisk
-
-FILES = 64
-
-
-@pytest.fixture
-def writer(directory: DataDirectory) -> Iterator[StreamWriter]:
-    writer = StreamWriter(directory, FILES)
-    yield writer
-    writer.close()
-
-
-def apply(writer: StreamWriter, record: AppendRecord) -> None:
-    writer.append(record, record.data, record.index)
-
-
-def home(directory: DataDirectory, path: str = "s") -> Path:
-    return Path(directory.stream_directory(parse_path_text(path)))
-
-
-def segment(directory: DataDirectory, number: int = 0) -> Path:
-    return home(directory) / names.segment_file(number, ID)
-
-
-def index(directory: DataDirectory, number: int = 0) -> Path:
-    return home(directory) / names.index_file(number, ID)
-
-
-def tree(directory: DataDirectory) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(directory.streams)): path.read_bytes()
-        for path in directory.streams.rglob("*")
-        if path.is_file()
-    }
+from tests.filestore.files.written import FILES, apply, home, index, segment, tree
 
 
 def test_records_become_the_files_that_the_stream_is_loaded_from(
