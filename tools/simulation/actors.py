@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _TYPES: Final = (BINARY, JSON)
-_PATHS: Final = (("a",), ("a", "b"), ("c",), ("d", "e", "f"), ("d", "e"))
+_PATHS: Final = (("a",), ("a", "b"), ("c",), ("d", "e/f"), ("d", "e"))
 _ACTORS: Final = 4
 _NEAR_END_MS: Final = 8000  # so near to a stream's end, what is right depends on milliseconds
 
