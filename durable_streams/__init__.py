@@ -11,6 +11,7 @@ that says so.
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+import durable_streams.errors  # noqa: F401 - programs have used it as an attribute since 0.1
 from durable_streams.model.commands import ProducerClaim
 from durable_streams.model.errors import (
     Conflict,

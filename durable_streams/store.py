@@ -19,7 +19,7 @@ Offsets.  Those of a stream grow, and none is ever of other bytes of it.  A stre
 another one was removed begins above all that had, for as long as ``remember_removed_s`` says:
 whoever comes with an offset of the one before is told so (``OffsetGone``) and where to begin anew.
 ``ZERO`` is the beginning of every stream, as ``Start.BEGINNING`` is.  A fork has its source's
-offsets, unless it is made at such a path.
+offsets, unless it is made at such a path (or more were removed than a store remembers).
 
 Failure.  Methods raise :class:`~durable_streams.model.errors.StreamError`, whose subclasses say
 what happened, and ``OSError`` if the system refuses to open or read a file.
@@ -78,8 +78,8 @@ class Store(Protocol):
     def remember_removed_s(self) -> float:
         """How long after the end of a stream another one at its path shares no offset with it.
 
-        One that had no content leaves nothing to be mixed up.  So long, at most, may caches keep
-        pieces of streams.
+        Where that one had no content the beginning may be the same.  So long, at most, may caches
+        keep pieces of streams.
         """
 
     # -- writes ----------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert "durable_streams.model.errors" in loaded
     assert loaded & HEAVY == set()
     ours = {name for name in loaded if name.startswith("durable_streams.")}
-    assert {name.split(".")[1] for name in ours} <= {"model", "settings"}
+    assert {name.split(".")[1] for name in ours} <= {"errors", "model", "settings"}
 
 
 def test_every_name_resolves_however_it_is_imported() -> None:
@@ -59,6 +59,10 @@ def test_every_name_resolves_however_it_is_imported() -> None:
     )
     for name in durable_streams._LATER:
         assert run(f"from durable_streams import {name}\nprint({name!r})") == {name}
+
+
+def test_the_errors_are_an_attribute_of_the_root_as_well() -> None:
+    assert run("import durable_streams as d\nprint(d.errors.StreamGone.__name__)") == {"StreamGone"}
 
 
 def test_every_name_is_seen_before_it_is_used_and_is_that_of_its_home() -> None:

@@ -9,7 +9,6 @@ from durable_streams.descriptors import share
 from durable_streams.filestore.files.directory import FULL, DataDirectory
 from durable_streams.filestore.files.journal import Journal, SyncFailed
 from durable_streams.filestore.files.recovery import Recovery, recover
-from durable_streams.filestore.files.removed_file import take_up
 from durable_streams.filestore.runtime import forgotten
 from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.settings import Durability
@@ -85,7 +84,6 @@ def close_unused(opening: Future[Opened]) -> None:
 
 
 def _begin_journal(directory: DataDirectory, settings: Settings, recovery: Recovery) -> Journal:
-    recovery.removed = take_up(directory, recovery.removed)  # the journal forgets it
     return Journal(
         directory,
         file_bytes=settings.journal_file_bytes,

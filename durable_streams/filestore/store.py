@@ -134,9 +134,12 @@ class FileStore:
         return await self._births.create(command, body)
 
     def create_now(self, command: Create, body: bytes) -> Errand[Created] | None:
-        """Begin :meth:`create`, which goes on whatever its caller does; None before its turn."""
+        """Begin :meth:`create`, which goes on whatever its caller does; None before its turn.
+
+        And for a large body, which would stay in memory when its caller has left.
+        """
         self._check_body(body)
-        if not self._core.admission.is_open():
+        if len(body) > LARGE_BODY or not self._core.admission.is_open():
             return None
         return Errand(self._errands.begin(self._births.create(command, body)))
 

@@ -24,7 +24,7 @@ from durable_streams.http.bounded_parser import MAX_HEAD_BYTES
 from durable_streams.http.exchange import FromFiles, Pending, admitted
 from durable_streams.http.handler import own_address
 from durable_streams.http.heads import Heads
-from durable_streams.http.logs import Exchanged
+from durable_streams.http.logs import CLIENT_LEFT, Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.model.commands import Append, Create, Live, Read
 from durable_streams.model.paths import path_text
@@ -282,7 +282,12 @@ class LaneConnection(PresenceConnection):
             lane.finished.set_result(None)
         try:
             reply = outcome()
-        except (asyncio.CancelledError, ConnectionError):  # the client left
+        except asyncio.CancelledError:  # the client left
+            self.force_close()
+            return
+        except ConnectionError:  # it sends no more, and waits for nothing
+            if lane.exchange.told is not None:
+                self._tell(lane.exchange.told, CLIENT_LEFT, 0)
             self.force_close()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
@@ -318,13 +323,13 @@ class LaneConnection(PresenceConnection):
         self.stay()
         transport.write(sender.whole(reply))
         if lane.exchange.told is not None:
-            self._tell(lane.exchange.told, reply)
+            self._tell(lane.exchange.told, reply.status, len(reply.body))
         if sender.closing:
             self.force_close()
         elif self.writing_paused and self._stalled is None:
             self._stalled = self.loop.call_later(self._stall_timeout_s, transport.abort)
 
-    def _tell(self, told: Callable[[Exchanged], None], reply: Reply) -> None:
+    def _tell(self, told: Callable[[Exchanged], None], status: int, size_bytes: int) -> None:
         """Tell whoever wants to know that an exchange is over."""
         method, target, begin_s = self._asked
         peer = self.peername
@@ -333,8 +338,8 @@ class LaneConnection(PresenceConnection):
                 str(peer[0] if isinstance(peer, tuple) else peer),
                 method.decode(),
                 target.decode("utf-8", "surrogateescape"),
-                reply.status,
-                len(reply.body),
+                status,
+                size_bytes,
                 self.loop.time() - begin_s,
             )
         )

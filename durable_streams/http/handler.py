@@ -20,7 +20,7 @@ from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
 from durable_streams.http.exchange import Exchange, FromFiles, admitted
 from durable_streams.http.live import BATCH_BYTES, LiveReads
-from durable_streams.http.logs import log_access
+from durable_streams.http.logs import CLIENT_LEFT, log_access
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.http.sending import Sender
 from durable_streams.model.commands import Append, Create, Live, Read
@@ -166,6 +166,9 @@ def own_address(connection: web.RequestHandler) -> Address:
 
 class _Nothing(web.StreamResponse):
     """The answer to a client that went away: aiohttp drops the connection silently."""
+
+    def __init__(self) -> None:
+        super().__init__(status=CLIENT_LEFT)
 
     async def prepare(self, request: web.BaseRequest) -> NoReturn:  # noqa: ARG002 - aiohttp's
         """Say that there is nobody to answer."""

@@ -47,8 +47,11 @@ MAX_FIELDS: Final = 512
 MAX_HEAD_BYTES: Final = KIB
 """How many heads and fields are remembered, and up to which size.
 
-Some 10 MiB in all where heads are as long as clients make them, 40 MiB at most.
+Some 10 MiB in all where heads are as long as clients make them, 48 MiB at most.
 """
+
+MAX_SEGMENTS: Final = 8
+"""Of the path in a remembered head: each is an object of its own, which takes more than it has."""
 
 MAX_CREDENTIALS_BYTES: Final = 4 * KIB
 """Beyond what tokens take, and well within what the parser allows for a header."""
@@ -116,8 +119,9 @@ class Heads:
         lowered = head.lower()
         at = lowered.find(_AUTHORIZATION)
         if at >= 0:
-            is_alone = lowered.find(_AUTHORIZATION, at + 1) < 0
-            return self._read_apart(head, _CREDENTIALS.match(head, at) if is_alone else None)
+            # Behind a request line: parsers pass over empty lines, which would make it the first.
+            is_plain = head[:at].strip() and lowered.find(_AUTHORIZATION, at + 1) < 0
+            return self._read_apart(head, _CREDENTIALS.match(head, at) if is_plain else None)
         number = _SEQ.search(head)
         if number is None:
             return self._learn(head, head)
@@ -146,7 +150,10 @@ class Heads:
         parsed = self._parse(head)
         if parsed is None or isinstance(parsed.command, Create):  # of which each comes once
             return parsed
-        if parsed.command is not None and len(head) <= MAX_HEAD_BYTES:
+        command = parsed.command
+        if command is None or len(head) > MAX_HEAD_BYTES:
+            return parsed
+        if len(command.path) <= MAX_SEGMENTS:
             _remember(self._known, key, parsed, MAX_HEADS)
         return parsed
 

@@ -62,6 +62,10 @@ class Exchanged(NamedTuple):
     duration_s: float
 
 
+CLIENT_LEFT: Final = 499
+"""The status, in the access log only, of a request whose client went away before its answer."""
+
+
 def log_access(exchanged: Exchanged) -> None:
     """Write the line of the access log about an exchange, whichever way it was answered."""
     access_logger.info(
@@ -122,4 +126,6 @@ def _printable(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    return text if text.isprintable() else " ".join(text.split())
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))

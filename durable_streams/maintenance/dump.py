@@ -186,7 +186,7 @@ def _record(record: fmt.Record, *, full: bool) -> str:
         if name in fields:
             text += f", {name} {fields[name]}"
     if isinstance(record, fmt.ForkRecord):
-        text += f", fork_path {stored_text(record.fork_path)}"
+        text += f", fork_path {stored_text(record.fork_path)!r}"
     for name in ("sidecar", "index", "data"):
         content = fields.get(name)
         if content:

@@ -18,6 +18,7 @@ from durable_streams.settings import (
     Settings,
     least_journal_file_bytes,
 )
+from durable_streams.wire.caching import kept_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -179,6 +180,8 @@ def in_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             continue
         if not text:
             raise StartError(f"{setting.variable} is empty: give it a value, or unset it")
+        if _is_of_a_service(setting, text):
+            continue
         try:
             found[setting.name] = _reader(setting)(text)
         except argparse.ArgumentTypeError as error:
@@ -186,10 +189,20 @@ def in_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+def _is_of_a_service(setting: Setting, text: str) -> bool:
+    """Whether Kubernetes has set a variable, for a service that is called as we are."""
+    return setting.most == MAX_PORT and text.startswith("tcp://")
+
+
 def unknown_in(environment: Mapping[str, str]) -> list[str]:
     """What is wrong with names that look like ours and are those of no setting."""
     names = {setting.variable for setting in known()}
-    told = []
+    told = [
+        f"{setting.variable} is passed over: it is what Kubernetes says of a service of that name "
+        "(enableServiceLinks: false leaves it out)"
+        for setting in known()
+        if _is_of_a_service(setting, environment.get(setting.variable, ""))
+    ]
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT) and name not in names:
             near = difflib.get_close_matches(name, names, n=1)
@@ -215,9 +228,18 @@ def settings(
     least = max(Settings().journal_file_bytes, least_journal_file_bytes(most))
     given.setdefault("journal_file_bytes", least)
     try:
-        return _made(ProcessSettings, given), _made(Settings, given), _made(HttpSettings, given)
+        made = _made(ProcessSettings, given), _made(Settings, given), _made(HttpSettings, given)
     except ValueError as error:
         raise StartError(str(error)) from error
+    _, store, http = made
+    least_s = kept_s(http.immutable_max_age_s)
+    if store.remember_removed_s < least_s:
+        raise StartError(
+            f"{ENVIRONMENT}REMEMBER_REMOVED_S has to be at least {least_s}, not "
+            f"{store.remember_removed_s:g}: so long caches may keep pieces of streams, as "
+            f"{ENVIRONMENT}IMMUTABLE_MAX_AGE_S is {http.immutable_max_age_s}"
+        )
+    return made
 
 
 def _made(kind: type[_Kind], given: Mapping[str, Any]) -> _Kind:

@@ -134,6 +134,24 @@ async def test_few_heads_are_remembered() -> None:
     assert len(server._known_fields) == heads.MAX_FIELDS
 
 
+async def test_heads_with_deep_paths_are_not_remembered() -> None:
+    """Each of their segments is an object, and there may be hundreds in a kilobyte."""
+    server = heads_of_one_server()
+    for segments in (heads.MAX_SEGMENTS, heads.MAX_SEGMENTS + 1):
+        path = "/".join(["a"] * segments)
+        head = f"GET /v1/stream/{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        assert server.read(head) is not None
+        assert len(server._known) == 1
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\r\n\n", b" "])
+async def test_credentials_before_the_request_line_are_none(before: bytes) -> None:
+    server = heads_of_one_server()
+    rest = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n\r\n"
+    read = server.read(before + b"\r\nAuthorization: secret\r\n" + rest)
+    assert read is None or (read.command is None and not read.credentials)
+
+
 async def test_long_heads_are_not_remembered() -> None:
     server = heads_of_one_server()
     long = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 2000 + b"\r\n\r\n"

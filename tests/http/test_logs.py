@@ -42,6 +42,12 @@ def test_nothing_a_client_sends_can_begin_a_line_of_its_own(logged: io.StringIO)
     assert len(logged.getvalue().splitlines()) == 1
 
 
+def test_what_a_terminal_would_obey_is_escaped(logged: io.StringIO) -> None:
+    logs.configure("text", stream=logged)
+    logging.getLogger("x").warning("stream a\x1b[2J\nb")
+    assert "stream a\\x1b[2J b" in logged.getvalue()
+
+
 def test_a_json_line_is_one_object_with_the_same_and_the_traceback(logged: io.StringIO) -> None:
     logs.configure("json", stream=logged)
     try:

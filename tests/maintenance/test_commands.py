@@ -133,7 +133,7 @@ def test_dump_spells_paths_as_text(tmp_path: Path) -> None:
     journal = run("dump", tmp_path / "data")[1]
     assert "create 'runs%2F1'" in journal
     assert "adopt 'copies/runs%2F1'" in journal
-    assert "fork_path copies/runs%2F1" in journal
+    assert "fork_path 'copies/runs%2F1'" in journal
 
 
 def test_dump_shows_content_whole_on_demand(data: Path) -> None:

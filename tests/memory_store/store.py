@@ -20,6 +20,7 @@ from durable_streams.model.errors import (
     StreamGone,
     StreamNotFound,
 )
+from durable_streams.model.offsets import ZERO
 from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended, Created
 from durable_streams.rules import media_type
@@ -192,8 +193,9 @@ class MemoryStore:
         while not stream.forks:
             stream.ended = StreamNotFound(path_text(stream.path))
             del self._streams[stream.path]
-            if stream.offset.position:
-                self._next_segments[stream.path] = stream.segment + 1
+            if stream.offset > ZERO:
+                is_empty = not stream.offset.position
+                self._next_segments[stream.path] = stream.segment + (not is_empty)
             stream.audience.end(stream.ended)
             if stream.source is None:
                 return

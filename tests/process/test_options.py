@@ -11,6 +11,7 @@ import pytest
 from durable_streams.process import options
 from durable_streams.process.options import StartError
 from durable_streams.settings import Durability, HttpSettings, ProcessSettings, Settings
+from durable_streams.wire.caching import kept_s
 
 if TYPE_CHECKING:
     from durable_streams.model.setting import Setting
@@ -42,6 +43,8 @@ def other_than_default(setting: Setting) -> tuple[str, Any]:
         return setting.texts[1], setting.kind(setting.texts[1])
     if setting.kind is float:
         return f"{setting.default + 0.5}", setting.default + 0.5
+    if setting.name == "immutable_max_age_s":  # more of it takes more of another
+        return f"{setting.default - 1}", setting.default - 1
     if setting.kind is int:
         return f"{setting.default + 1}", setting.default + 1
     return "other", "other"
@@ -122,6 +125,25 @@ def test_journal_files_have_room_for_the_largest_append_unless_their_size_is_giv
     assert options.settings({}, small)[1].journal_file_bytes == Settings().journal_file_bytes
     with pytest.raises(StartError, match=r"^journal_file_bytes: "):
         options.settings({}, large | {"DURABLE_STREAMS_JOURNAL_FILE_BYTES": str(64 << 20)})
+
+
+def test_what_kubernetes_says_of_a_service_of_our_name_is_passed_over() -> None:
+    said = {"DURABLE_STREAMS_PORT": "tcp://10.0.0.7:4437"}
+    assert options.settings({}, said)[0].port == ProcessSettings().port
+    (told,) = options.unknown_in(said)
+    assert "DURABLE_STREAMS_PORT" in told
+    assert "enableServiceLinks" in told
+
+
+def test_caches_are_promised_no_more_than_is_remembered() -> None:
+    said = {"DURABLE_STREAMS_IMMUTABLE_MAX_AGE_S": "3600"}
+    least_s = kept_s(3600)
+    with pytest.raises(StartError, match=f"REMEMBER_REMOVED_S has to be at least {least_s}, not"):
+        options.settings({}, said)
+    _, settings, _ = options.settings(
+        {}, said | {"DURABLE_STREAMS_REMEMBER_REMOVED_S": str(least_s)}
+    )
+    assert settings.remember_removed_s == least_s
 
 
 def test_names_of_no_setting_are_told_with_the_one_that_is_near() -> None:

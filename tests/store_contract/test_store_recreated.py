@@ -63,6 +63,15 @@ async def test_whoever_read_the_one_before_is_told_so(store: Store) -> None:
         assert raised.value.begin == begin
 
 
+async def test_an_empty_one_leaves_no_offset_that_means_something_else(store: Store) -> None:
+    """A fork of nothing begins where its source does, and clients are told of that offset."""
+    await recreated(store, b"new")
+    tail = (await fork(store, FORK, offset=ZERO)).info.tail
+    await store.delete(FORK)
+    await create(store, FORK, b"fork")
+    assert await content(store, FORK, start=tail) == b"fork"
+
+
 async def test_each_of_many_begins_above_the_one_before(store: Store) -> None:
     found: list[Offset] = []
     for _ in range(4):

@@ -37,13 +37,14 @@ def survey(directory: DataDirectory) -> Survey:
     """Read the journal once to learn up to where a checkpoint came and which streams it deletes."""
     found = Survey()
     deleted: dict[str, int] = {}
+    removed: list[tuple[int, str, int]] = []
     for batch in read_journal(directory, found.content):
         for record in fmt.unpack_records(batch.payload):
             found.residents.setdefault(record.path, set()).add(record.id)
             if isinstance(record, fmt.DeleteRecord):
                 deleted[record.id] = batch.number
                 if record.next_segment:
-                    found.removed.note(record.path, record.next_segment)
+                    removed.append((batch.number, record.path, record.next_segment))
             elif record.id in deleted:  # its directory was put back from a backup
                 del deleted[record.id]
                 found.revived.add(record.id)
@@ -53,5 +54,8 @@ def survey(directory: DataDirectory) -> Survey:
     for key in [key for key in found.sidecars if key[1] in deleted]:
         del found.sidecars[key]
     last = found.content.checkpointed
+    for number, path, next_segment in removed:
+        if number > last:  # what came before was in the file before the checkpoint was noted
+            found.removed.note(path, next_segment)
     found.deleted = {stream_id for stream_id, number in deleted.items() if number > last}
     return found

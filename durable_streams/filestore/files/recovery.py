@@ -51,6 +51,7 @@ from durable_streams.filestore.files.journal_reader import (
     set_aside,
 )
 from durable_streams.filestore.files.journal_survey import Survey, survey
+from durable_streams.filestore.files.removed_file import take_up
 from durable_streams.filestore.files.stream_files import DamagedFiles, end_before, load_sidecar
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format import index as index_format
@@ -187,7 +188,6 @@ class _Replay:
     def run(self) -> Recovery:
         self._survey = survey(self._directory)
         content = self._survey.content
-        self._result.removed = self._survey.removed
         # Of a run that did not sync each batch it does not matter: the streams are verified.
         make_durable(self._directory, None if self._unsynced else content.newest)
         self._clear_tmp(directories=False)
@@ -211,6 +211,8 @@ class _Replay:
         self.close()
         for damage in content.damage:
             log.error("journal: %s", damage)
+        # Before what tells of it is forgotten, or set aside.
+        self._result.removed = take_up(self._directory, self._survey.removed)
         if content.damage:
             log.error("the damaged journal is kept in %s", set_aside(self._directory))
         result = self._result

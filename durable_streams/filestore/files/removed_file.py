@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.aside import move_aside
+from durable_streams.filestore.files.directory import FULL
+from durable_streams.filestore.files.disk import FailedSync
 from durable_streams.filestore.format.removed import BadRemoved, Removed, pack, unpack
 
 if TYPE_CHECKING:
@@ -32,7 +34,18 @@ def load_removed(directory: DataDirectory) -> Removed:
 
 
 def save_removed(directory: DataDirectory, removed: Removed) -> None:
-    """Replace the file; it is durable when this returns."""
+    """Replace the file; it is durable when this returns.  On a full disk the reserve makes room."""
+    try:
+        _replace(directory, removed)
+    except FailedSync:
+        raise
+    except OSError as error:
+        if error.errno not in FULL or not directory.give_up_reserve():
+            raise
+        _replace(directory, removed)
+
+
+def _replace(directory: DataDirectory, removed: Removed) -> None:
     directory.check_place()
     fresh = directory.root / f".{NAME}"
     whole_files.write_file(directory.disk, fresh, pack(removed), sync=True)
@@ -49,5 +62,13 @@ def take_up(directory: DataDirectory, found: Removed) -> Removed:
     before = Removed(known.floor, dict(known.paths))
     known.merge(found)
     if known != before:
-        save_removed(directory, known)
+        try:
+            save_removed(directory, known)
+        except FailedSync:
+            raise
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            # To have room again the server must start; its first checkpoint writes it down.
+            log.error("there is no room to write down which paths were removed: %s", error)
     return known

@@ -167,8 +167,9 @@ def walk(text: bytes) -> Iterator[FirstLine | FurtherLine]:
 def stated_ends(text: bytes) -> tuple[list[int], bytes]:
     """Where appends end and their running checksums, one behind the other, as whole lines state.
 
-    Nothing is checked.  This is for lines that were walked along before, or are our own: a reader
-    waits for it, and checking each line anew takes several times as long.
+    Nothing is checked: a reader waits for it, and checking each line takes several times as long.
+    Where the last one ends is compared with what the stream knows of its segment; ``verify`` checks
+    all.
     """
     found = _STATED.findall(text)
     ends = [int(end) for end, _ in found]

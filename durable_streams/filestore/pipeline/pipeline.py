@@ -12,7 +12,7 @@ the loop     all state of streams, the queue of decided operations, admission, h
 commit       the journal's files while a batch is written and synced.  One batch is out at a time,
              so the loop may look at the journal when none is.
 apply        the streams' files, through the ``StreamWriter``, and what of them is not synced yet.
-checkpoint   a *dirty* set that the apply thread gave it, to be synced, and nothing else.
+checkpoint   a *dirty* set that the apply thread gave it, and the removed paths, to be written.
 ===========  ================================================================================
 
 A thread gets jobs from the loop and tells the loop what became of them (``supervisor.tell``); none

@@ -68,7 +68,8 @@ class RemovedPaths:
         self._most_bytes = most_bytes
         self._places: OrderedDict[str, _Place] = OrderedDict()  # the oldest first
         self._bytes = 0
-        self._changes = self._saved = 0
+        # At the first checkpoint, as there may have been no room for it at the start.
+        self._changes, self._saved = int(bool(found.paths or found.floor)), 0
         until_s = clock() + keep_s
         self._floor = _Place(found.floor, until_s)
         for path, first in found.paths.items():
@@ -77,12 +78,14 @@ class RemovedPaths:
     def remember(self, stream: Stream) -> int:
         """A stream is about to be removed: the segment that the next one there begins at.
 
-        0 for one that had no content, of which nobody can have kept any.
+        If it had no content that is where it began itself: what clients were told of offsets is the
+        beginning there as well.
         """
-        if stream.decided.offset == stream.segments.begin:
+        is_empty = stream.decided.offset == stream.segments.begin
+        first = stream.decided.segment if is_empty else stream.decided.segment + 1
+        if not first:
             return 0
         self._forget_old()
-        first = stream.decided.segment + 1
         known = self._places.get(stream.stored, _NOWHERE)
         self._put(stream.stored, _Place(max(first, known.first), self._clock() + self._keep_s))
         self._changes += 1

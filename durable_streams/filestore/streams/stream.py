@@ -47,6 +47,8 @@ STREAM_BYTES: Final = 1280
 
 _PRODUCER_SHARE: Final = 4  # what producers take in memory, as a multiple of their text: measured
 _SIZE_BYTES: Final = 48
+_SEGMENT_BYTES: Final = 72  # of a path, which is an object of its own
+_SEGMENTS_COUNTED: Final = 4  # those that STREAM_BYTES counts
 _FORK_BYTES: Final = 256
 
 _NO_PRODUCERS: Final = ProducerTable({})
@@ -153,7 +155,8 @@ class Stream:
     def cost_bytes(self) -> int:
         """About what it takes in memory, beside what is on its way to its files."""
         more = (
-            _PRODUCER_SHARE * self.producers.size_bytes
+            _SEGMENT_BYTES * max(0, len(self.path) - _SEGMENTS_COUNTED)
+            + _PRODUCER_SHARE * self.producers.size_bytes
             + _SIZE_BYTES * len(self.segments.sizes)
             + _FORK_BYTES * len(self.sidecar.forks)
         )

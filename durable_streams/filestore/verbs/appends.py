@@ -95,14 +95,14 @@ class Appends:
         except StreamError as error:
             return Decided(stream.last_operation, error)
         record, before = stream.reserve(command, payload, now_ms, core.settings, forgot)
-        if claim is not None and known is None:
-            core.catalog.weigh(stream)
         stream.last_use_ms = stream.use_written_ms = max(stream.last_use_ms, now_ms)
         tail = stream.decided
         echo = (claim.epoch, claim.seq) if claim else None
         done = Appended(tail.offset, tail.closed, bool(record.data), False, echo)
         operation = AppendOperation(stream, record, before, done)
         core.pipeline.submit(operation)
+        if claim is not None and known is None:
+            core.catalog.weigh(stream)
         return operation
 
     def _room_for(self, stream: Stream, producer_id: str, now_ms: int) -> tuple[str, ...]:

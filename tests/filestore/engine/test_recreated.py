@@ -13,6 +13,7 @@ from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.format.removed import Removed, unpack
 from durable_streams.filestore.store import FileStore
 from durable_streams.maintenance.findings import Level
+from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import OffsetGone
@@ -250,10 +251,13 @@ class FullDisk(Disk):
     """Has no room for the file of removed paths while it is ``full``."""
 
     full = True
+    full_until_gone: Path | None = None
     tries = 0
 
     def open_write(self, path: object) -> int:
-        if self.full and str(path).endswith(removed_file.NAME):
+        gone = self.full_until_gone
+        is_full = self.full if gone is None else gone.exists()
+        if is_full and str(path).endswith(removed_file.NAME):
             self.tries += 1
             raise OSError(28, "No space left on device", str(path))
         return super().open_write(path)  # type: ignore[arg-type]
@@ -284,6 +288,78 @@ async def test_without_room_for_it_at_the_end_the_next_start_has_the_journal(dat
     engine = await FileStore.at(data, SETTINGS)
     assert await create(engine, "s") == Offset(3, 0)
     await engine.close()
+
+
+async def test_on_a_full_disk_a_start_goes_on_and_the_first_checkpoint_writes_it_down(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only a server that has started makes room."""
+    engine = await FileStore.at(data, SETTINGS)
+    await make(engine, "s", b"o")
+    await engine.delete(("s",))
+    await asyncio.to_thread(copy_live, data, tmp_path / "killed")
+    await engine.close()
+    disk = FullDisk()
+    after = await FileStore.at(tmp_path / "killed", SETTINGS, disk)
+    assert disk.tries
+    assert "no room to write down which paths were removed" in caplog.text
+    disk.full = False
+    await checkpointed(after)
+    file = tmp_path / "killed" / removed_file.NAME
+    assert unpack(file.read_bytes()) == Removed(0, {"s": 3})
+    await after.close()
+
+
+async def test_the_reserve_makes_room_for_the_file(data: Path) -> None:
+    disk = FullDisk()
+    engine = await FileStore.at(data, SETTINGS, disk)
+    reserve = data / "RESERVE"
+    reserve.write_bytes(b"some")
+    await make(engine, "s", b"o")
+    await engine.delete(("s",))
+    disk.full_until_gone = reserve
+    await checkpointed(engine)
+    assert not reserve.exists()
+    await engine.close()
+
+
+async def test_a_damaged_journal_is_not_set_aside_before_the_file_has_what_it_says(
+    data: Path, tmp_path: Path
+) -> None:
+    engine = await FileStore.at(data, SETTINGS)
+    await make(engine, "s", b"o")
+    await engine.delete(("s",))
+    for body in (b"to be damaged", b"behind it"):
+        await create(engine, "t", body)
+        await engine.delete(("t",))
+    killed = tmp_path / "killed"
+    await asyncio.to_thread(copy_live, data, killed)
+    await engine.close()
+    (journal,) = (killed / "journal").iterdir()
+    journal.write_bytes(journal.read_bytes().replace(b"to be damaged", b"is now damaged"[1:]))
+    told: list[str] = []
+    await asyncio.to_thread(repair, killed, told.append, apply=True)
+    assert "damage" in "".join(told)
+    after = await FileStore.at(killed, SETTINGS)
+    assert await create(after, "s") == Offset(3, 0)
+    await after.close()
+
+
+async def test_what_the_file_has_is_not_taken_from_the_journal_again(
+    data: Path, tmp_path: Path
+) -> None:
+    """It may be of hours ago, and more than there is room for."""
+    engine = await FileStore.at(data, SETTINGS)
+    await make(engine, "s", b"o")
+    await engine.delete(("s",))
+    await checkpointed(engine)
+    await create(engine, "t")  # with which the journal says what was checkpointed
+    await asyncio.to_thread(copy_live, data, tmp_path / "killed")
+    await engine.close()
+    (tmp_path / "killed" / removed_file.NAME).unlink()
+    after = await FileStore.at(tmp_path / "killed", SETTINGS)
+    assert await create(after, "s") == ZERO
+    await after.close()
 
 
 @pytest.mark.parametrize("text", [b"", b"nonsense", b'{"format": 9}'])

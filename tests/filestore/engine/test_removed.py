@@ -52,9 +52,16 @@ def test_a_stream_begins_above_the_one_that_was_there(paths: RemovedPaths) -> No
 
 def test_one_without_content_leaves_nothing_behind(paths: RemovedPaths) -> None:
     assert paths.remember(stream_at("a", 0, 0)) == 0
-    assert paths.remember(stream_at("b", 7, 0, first=7)) == 0
-    assert [paths.first_segment(path) for path in ("a", "b")] == [0, 0]
+    assert paths.first_segment("a") == 0
     assert paths.unsaved() is None
+
+
+def test_after_one_without_content_above_others_the_beginning_is_the_same(
+    paths: RemovedPaths,
+) -> None:
+    """Its clients know that offset, and whoever reads on from it misses nothing."""
+    assert paths.remember(stream_at("b", 7, 0, first=7)) == 7
+    assert paths.first_segment("b") == 7
 
 
 def test_a_sealed_segment_is_content(paths: RemovedPaths) -> None:

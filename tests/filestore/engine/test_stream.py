@@ -9,7 +9,7 @@ import pytest
 from durable_streams.filestore.files import names
 from durable_streams.filestore.format.index import unpack_opening
 from durable_streams.filestore.store import FileStore
-from durable_streams.filestore.streams.stream import Payload
+from durable_streams.filestore.streams.stream import STREAM_BYTES, Payload
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import TooManyProducers
 from durable_streams.model.paths import parse_path_text
@@ -87,6 +87,14 @@ async def test_streams_with_many_producers_take_the_place_of_others(engine: File
     assert len(catalog(engine)) == 1
     assert len(stream.producers.states) == 50
     assert catalog(engine)._bytes == stream.cost_bytes
+
+
+async def test_a_deep_path_counts_in_the_memory_of_its_stream(engine: FileStore) -> None:
+    for path in (("s",), ("s",) * 300):
+        await engine.create(Create(path, BYTES), b"")
+    shallow, deep = [await engine._find(path) for path in (("s",), ("s",) * 300)]
+    assert shallow.cost_bytes == STREAM_BYTES
+    assert deep.cost_bytes > STREAM_BYTES + 290 * 64
 
 
 async def test_an_append_that_failed_does_not_count(engine: FileStore) -> None:
