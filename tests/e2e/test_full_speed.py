@@ -23,11 +23,13 @@ SETTINGS = Settings(
 """So small, with a disk so slow, that writers are held up all the time."""
 
 WRITE_S: Final = 0.003
+BODY_BYTES: Final = 8000
+"""A few hundred fill a journal file, also where little is written in the time there is."""
 
 
 @pytest.mark.needs("tar")
 async def test_64_connections_get_nothing_but_2xx(data_dir: Path) -> None:
-    seen = await over_http(data_dir, Load(SETTINGS, 2.0, 1000, WRITE_S))
+    seen = await over_http(data_dir, Load(SETTINGS, 2.0, BODY_BYTES, WRITE_S))
     assert seen.faults == []
     assert seen.checkpoints > 0
     assert seen.most["writers in line"] > 1
@@ -36,7 +38,7 @@ async def test_64_connections_get_nothing_but_2xx(data_dir: Path) -> None:
 @pytest.mark.needs("tar")
 async def test_50_library_producers_that_wait_are_never_refused(data_dir: Path) -> None:
     settings = replace(SETTINGS, held_up_s=math.inf)
-    seen = await in_library(data_dir, Load(settings, 2.0, 1000, WRITE_S))
+    seen = await in_library(data_dir, Load(settings, 2.0, BODY_BYTES, WRITE_S))
     assert seen.faults == []
     assert seen.checkpoints > 0
     assert seen.most["writers in line"] > 1
