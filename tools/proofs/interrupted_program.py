@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import durable_streams
+from durable_streams import open_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ async def follow(streams: Streams) -> None:
 
 
 async def main(data_dir: str, run: str) -> None:
-    async with durable_streams.open(data_dir) as streams, asyncio.TaskGroup() as group:
+    async with open_streams(data_dir) as streams, asyncio.TaskGroup() as group:
         for writer in range(WRITERS):
             group.create_task(write(streams, run, writer))
         group.create_task(come_and_go(streams, run))
