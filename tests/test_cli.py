@@ -135,7 +135,7 @@ def test_a_bad_value_is_quoted_and_told_what_is_wanted(flag: str, value: str, wa
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("PORT", "tcp://10.0.0.1:4437", "is not a port: give a whole number"),
+        ("PORT", "10.0.0.1:4437", "is not a port: give a whole number"),
         ("PORT", "", "is empty: give it a value, or unset it"),
         ("DURABILITY", "maybe", "give fsync, interval or none"),
         ("PREFIX", "streams", "give a URL path such as /v1/stream"),
