@@ -1,4 +1,7 @@
-"""A stream at a path where another one was removed begins above it, whatever comes between."""
+"""A stream at a path where another one was removed begins above it, whatever comes between.
+
+One module because all of it is about the same few streams, in memory, in the file and in forks.
+"""
 
 from __future__ import annotations
 
