@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from durable_streams.http.logs import CLIENT_LEFT
 from durable_streams.settings import HttpSettings
 from tests.http.lanes import TEXT, applied, idle, watch
 
@@ -99,3 +100,25 @@ async def test_a_request_that_goes_on_to_aiohttp_is_logged_once(
         await idle(client)
     methods = [line["method"] for line in lines(caplog)[before:]]
     assert methods == ["GET", "OPTIONS"] * 2
+
+
+async def test_a_client_that_left_before_its_answer_is_logged_so_by_both_ways(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: object) -> None:
+        raise ConnectionResetError
+
+    caplog.set_level("INFO", LOG)
+    for fast_lane in (True, False):
+        server = await serve(HttpSettings(access_log=True, fast_lane=fast_lane))
+        await server.create("a", "text/plain", b"x")
+        client = await server.connect()
+        await idle(client)
+        monkeypatch.setattr(server.handler.live, "wait_for_data", gone)
+        caplog.clear()
+        target = f"/v1/stream/a?offset={0:016d}_{1:016d}&live=long-poll"
+        client.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        while not lines(caplog):
+            await asyncio.sleep(0)
+        (line,) = lines(caplog)
+        assert (line["path"], line["status"], line["size_bytes"]) == (target, CLIENT_LEFT, 0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from durable_streams.filestore.store import FileStore
+from durable_streams.filestore.streams.payloads import LARGE_BODY
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnreadable, Unavailable
 from durable_streams.model.offsets import Offset
@@ -50,6 +51,13 @@ async def test_creates_of_one_turn_look_at_the_disk_together(
     )
     assert all(one.created for one in created)
     assert len([job for job in jobs if job == catalog(engine)._are_on_disk]) == 1
+
+
+async def test_a_large_create_is_not_begun_for_a_caller_who_may_leave(engine: FileStore) -> None:
+    """Its body would be in memory, where nobody counts it any more."""
+    assert engine.create_now(Create(("s",), TEXT), b"x" * (LARGE_BODY + 1)) is None
+    assert engine.create_now(Create(("s",), TEXT), b"x" * LARGE_BODY) is not None
+    assert (await engine.head(("s",))).tail == Offset(0, LARGE_BODY)
 
 
 async def test_a_stream_that_is_only_on_the_disk_is_found_by_a_create(tmp_path: Path) -> None:

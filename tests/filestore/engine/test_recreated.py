@@ -339,7 +339,7 @@ async def test_a_damaged_journal_is_not_set_aside_before_the_file_has_what_it_sa
     await asyncio.to_thread(copy_live, data, killed)
     await engine.close()
     (journal,) = (killed / "journal").iterdir()
-    journal.write_bytes(journal.read_bytes().replace(b"to be damaged", b"is now damaged"[1:]))
+    journal.write_bytes(journal.read_bytes().replace(b"to be damaged", b"two bits gone"))
     told: list[str] = []
     await asyncio.to_thread(repair, killed, told.append, apply=True)
     assert "damage" in "".join(told)
