@@ -21,6 +21,9 @@ from durable_streams.model.errors import (
     DiskFull,
     Draining,
     EpochWithoutStart,
+    Forbidden,
+    ForeignHost,
+    ForeignPage,
     HeadersTooLarge,
     InvalidJson,
     InvalidOffset,
@@ -48,15 +51,19 @@ from durable_streams.model.errors import (
     StreamUnusable,
     TargetTooLong,
     TooManyProducers,
+    TooManyRequests,
+    Unauthenticated,
     Unavailable,
     UnsupportedEncoding,
     UnsupportedTransferCoding,
     WriteFailed,
 )
 from durable_streams.model.offsets import Offset
-from durable_streams.settings import Durability, HttpSettings, Settings
+from durable_streams.settings import AccessSettings, Durability, HttpSettings, Settings
 
 if TYPE_CHECKING:
+    from durable_streams.access.grants import Grant, Scope
+    from durable_streams.access.principals import Principal
     from durable_streams.http.mounting import mount
     from durable_streams.library import (
         BEGINNING,
@@ -76,6 +83,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BEGINNING",
     "NOW",
+    "AccessSettings",
     "AppendResult",
     "Conflict",
     "ContentTypeMismatch",
@@ -85,6 +93,10 @@ __all__ = [
     "Draining",
     "Durability",
     "EpochWithoutStart",
+    "Forbidden",
+    "ForeignHost",
+    "ForeignPage",
+    "Grant",
     "HeadersTooLarge",
     "HttpSettings",
     "InvalidJson",
@@ -100,10 +112,12 @@ __all__ = [
     "OpenedElsewhere",
     "Overloaded",
     "PayloadTooLarge",
+    "Principal",
     "ProducerClaim",
     "ProducerGap",
     "ReadResult",
     "RequestTimeout",
+    "Scope",
     "SequenceConflict",
     "Settings",
     "SourceGone",
@@ -122,6 +136,8 @@ __all__ = [
     "Tail",
     "TargetTooLong",
     "TooManyProducers",
+    "TooManyRequests",
+    "Unauthenticated",
     "Unavailable",
     "UnsupportedEncoding",
     "UnsupportedTransferCoding",
@@ -135,10 +151,13 @@ _LATER: Final = {
     "BEGINNING": "library",
     "NOW": "library",
     "AppendResult": "library",
+    "Grant": "access.grants",
     "Message": "messages",
     "MessagesResult": "library",
     "Metadata": "library",
+    "Principal": "access.principals",
     "ReadResult": "library",
+    "Scope": "access.grants",
     "Streams": "library",
     "Tail": "tail",
     "mount": "http.mounting",

@@ -238,6 +238,28 @@ class HttpSettings:
         more="Server only.",
         flag=True,
     )
+    cors_origin: tuple[str, ...] = setting(
+        (),
+        help="origins of web pages that are welcome, such as ``https://app.example``",
+        more="Without authentication they are so beside those of the server and, of ``serve``, of "
+        "this machine (``http://localhost:5173``); with it instead of all others.",
+        flag=True,
+    )
+    allowed_host: tuple[str, ...] = setting(
+        (),
+        help="names by which the server is reached, such as ``streams.example``, with or without "
+        "a port; requests for others are refused",
+        more="Without any they are checked by a ``serve`` that listens on loopback and without "
+        "authentication: it takes those of this machine only.",
+        flag=True,
+    )
+    trusted_proxy: tuple[str, ...] = setting(
+        (),
+        help="addresses or networks of proxies whose forwarding headers count, such as "
+        "``10.0.0.0/8``",
+        more="Those of peers on loopback and on unix sockets always do, those of others never.",
+        flag=True,
+    )
     fast_lane: bool = setting(
         True,
         help="answer plain small requests without aiohttp, which is faster",
@@ -248,6 +270,85 @@ class HttpSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot work, with an error that says what can."""
         check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """Settings of authentication; without any of its files nobody has to say who they are.
+
+    A value out of the bounds named here raises ``ValueError``, one of another type ``TypeError``.
+    """
+
+    tokens: str = setting(
+        "",
+        help="TOML file with the tokens that are known",
+        more="``durable-streams token new`` makes it.  What is changed in it counts within 2 s.",
+        flag=True,
+    )
+    signing_keys: str = setting(
+        "",
+        help="TOML file with the keys of signed URLs, outside of the data directory",
+        more="The first one signs, all of them are taken.  It needs ``tokens``.",
+        flag=True,
+    )
+    jwt_secret: str = setting(
+        "",
+        help="file with the secret of JWTs by HS256, of 32 bytes at least",
+        flag=True,
+    )
+    jwt_public_key: str = setting(
+        "",
+        help="PEM file with the public key of JWTs: of RSA for RS256, of P-256 for ES256, of "
+        "Ed25519 for EdDSA",
+        flag=True,
+    )
+    jwt_jwks: str = setting(
+        "",
+        help="URL of the key set of JWTs (JWKS): https, or http on loopback",
+        flag=True,
+    )
+    jwt_audience: str = setting(
+        "",
+        help="what the claim ``aud`` of a JWT has to name; needed for JWTs",
+        flag=True,
+    )
+    jwt_issuer: str = setting(
+        "",
+        help="what the claim ``iss`` of a JWT has to be; needed for ``jwt_jwks``",
+        flag=True,
+    )
+    jwt_leeway_s: float = setting(
+        30.0,
+        most=300,
+        help="how far the clocks of issuer and server may be apart",
+    )
+    jwt_claim: str = setting(
+        "durable_streams",
+        help="claim of a JWT that has its grants",
+    )
+    conceal: bool = setting(
+        False,
+        help="answer 404 instead of 403 to whoever has no scope at all on a stream",
+        flag=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, with an error that says what can."""
+        check(self)
+        if self.signing_keys and not self.tokens:
+            raise ValueError("signing_keys needs tokens: a signed URL has the rights of a token")
+        keys = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks]
+        if sum(map(bool, keys)) > 1:
+            raise ValueError("give one of jwt_secret, jwt_public_key and jwt_jwks")
+        if any(keys) and not self.jwt_audience:
+            raise ValueError("JWTs need jwt_audience: else those made for others would do here")
+        if self.jwt_jwks and not self.jwt_issuer:
+            raise ValueError("jwt_jwks needs jwt_issuer: a key set may be that of several issuers")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether whoever asks has to say who they are."""
+        return bool(self.tokens or self.jwt_secret or self.jwt_public_key or self.jwt_jwks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +365,12 @@ class ProcessSettings:
         4437,  # assigned by the protocol (section 13.1)
         most=MAX_PORT,
         help="port to listen on; 0: any free one",
+        flag=True,
+    )
+    insecure: bool = setting(
+        False,
+        help="listen on addresses that others reach, without authentication: they may read, write "
+        "and delete everything",
         flag=True,
     )
     data_dir: str = setting(

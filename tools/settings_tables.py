@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.model.setting import settings_of
-from durable_streams.settings import HttpSettings, ProcessSettings, Settings
+from durable_streams.settings import AccessSettings, HttpSettings, ProcessSettings, Settings
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ END: Final = ".. That was made from the settings themselves.\n"
 _TITLES: Final = {
     ProcessSettings: "The server as a process (``serve`` alone)",
     HttpSettings: "HTTP (``HttpSettings``)",
+    AccessSettings: "Authentication (``AccessSettings``)",
     Settings: "Storage (``Settings``)",
 }
 
@@ -31,7 +32,7 @@ def tables() -> str:
     return "\n".join(_table(kind, title) for kind, title in _TITLES.items())
 
 
-def _table(kind: type[ProcessSettings | HttpSettings | Settings], title: str) -> str:
+def _table(kind: type[ProcessSettings | HttpSettings | AccessSettings | Settings], title: str) -> str:
     rows = [_row("Setting, flag, name in the environment", "Default", "Allowed", "What it is")]
     rows += [_row_of(setting) for setting in settings_of(kind)]
     head = f".. list-table:: {title}\n   :header-rows: 1\n   :widths: 34 13 13 40\n\n"

@@ -31,7 +31,12 @@ one is in the text form of ``model/paths``::
     │   ├── SequenceConflict      Stream-Seq does not increase
     │   └── ProducerGap           a producer's sequence skipped numbers
     ├── StaleEpoch                a newer epoch of the producer exists
+    ├── Unauthenticated           nobody we know
+    ├── Forbidden                 somebody we know, who may not
+    │   ├── ForeignPage           … a web page of an origin that is not welcome
+    │   └── ForeignHost           … a name that is none of the server's
     ├── Unavailable               try again later
+    │   ├── TooManyRequests       … as there is a limit for each who asks
     │   ├── Overloaded            the server is behind, or full of connections
     │   ├── Draining              the server is shutting down
     │   │   └── NotOpen           … the data directory was closed
@@ -266,12 +271,47 @@ class StaleEpoch(StreamError):
         self.current = current
 
 
+class Unauthenticated(StreamError):
+    """There are no credentials, or none that are known, or not any more (401).
+
+    ``error``: what RFC 6750 (section 3.1) calls it, ``invalid_token``; empty if there were none.
+    """
+
+    def __init__(self, message: str, error: str = "") -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class Forbidden(StreamError):
+    """Whoever asks is known, and may not (403).
+
+    Producers are told 401: their clients take any 403 for a stale epoch.  ``scope``: the one that
+    is missing; empty if it is not for lack of one.
+    """
+
+    def __init__(self, message: str, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class ForeignPage(Forbidden):
+    """A web page asks, of an origin that is not welcome, or for a script (403)."""
+
+
+class ForeignHost(Forbidden):
+    """The request is for a host name that is none of the server's (403)."""
+
+
 class Unavailable(StreamError):
     """The server cannot do this now; try again after ``retry_after_s`` seconds (503)."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(Unavailable):
+    """Whoever asks has had as much as there is for one, for ``retry_after_s`` seconds (429)."""
 
 
 class Overloaded(Unavailable):

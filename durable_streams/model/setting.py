@@ -88,6 +88,8 @@ class Setting:
         if isinstance(self.default, Enum):
             return str(self.default.value)
         match self.default:
+            case () | "":
+                return ""
             case bool():
                 return "true" if self.default else "false"
             case float():
@@ -116,8 +118,10 @@ class Setting:
     def checked(self, value: Any) -> Any:  # noqa: ANN401 - that is what it is to find out
         """The value; ``TypeError`` if it is of another type, ``ValueError`` if it cannot be.
 
-        An ``int`` does for seconds, and its text for a member of an enum.
+        An ``int`` does for seconds, its text for a member of an enum, and a list for a tuple.
         """
+        if self.kind is tuple:
+            return self._texts_of(value)
         if isinstance(value, str) and self.texts and self.kind is not bool:
             if value not in self.texts:
                 names = ", ".join(map(repr, self.texts))
@@ -130,6 +134,14 @@ class Setting:
             what = "a number of seconds" if self.kind is float else "a whole number"
             raise ValueError(f"{self.name} must be {what} {self.bounds}, not {value}")
         return value
+
+
+    def _texts_of(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, tuple | list) or not all(isinstance(one, str) for one in value):
+            raise TypeError(f"{self.name} must be a tuple of str, not {value!r}")
+        if not all(value):
+            raise ValueError(f"{self.name}: an empty text stands for nothing: {value!r}")
+        return tuple(value)
 
 
 def setting(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from durable_streams.model.setting import ENVIRONMENT, settings_of
 from durable_streams.settings import (
     MAX_PORT,
+    AccessSettings,
     HttpSettings,
     ProcessSettings,
     Settings,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from durable_streams.model.setting import Setting
 
-_Kind = TypeVar("_Kind", ProcessSettings, Settings, HttpSettings)
+_Kind = TypeVar("_Kind", ProcessSettings, Settings, HttpSettings, AccessSettings)
 
 MAX_DIGITS: Final = 18
 """Of a number in text: beyond every size there is, and not worth reading."""
@@ -44,6 +45,7 @@ _PREFIX_CHARACTERS: Final = frozenset(
 _GROUPS: Final = {
     "server": ProcessSettings,
     "HTTP": HttpSettings,
+    "access": AccessSettings,
     "storage": Settings,
 }
 """The settings of ``serve``, as ``--help`` has them in order."""
@@ -80,6 +82,10 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting) -> None:
     }
     if setting.kind is bool:
         told["action"] = argparse.BooleanOptionalAction
+    elif setting.kind is tuple:
+        told["action"] = "extend"
+        told["type"] = _reader(setting)
+        told["metavar"] = _metavar(setting)
     else:
         told["type"] = _reader(setting)
         told["metavar"] = _metavar(setting)
@@ -101,7 +107,22 @@ def _metavar(setting: Setting) -> str:
     return "BYTES" if setting.name.endswith("_bytes") else "N"
 
 
-_METAVARS: Final = {"host": "HOST", "port": "PORT", "data_dir": "PATH", "prefix": "PATH"}
+_METAVARS: Final = {
+    "host": "HOST",
+    "port": "PORT",
+    "data_dir": "PATH",
+    "prefix": "PATH",
+    "cors_origin": "ORIGIN",
+    "allowed_host": "HOST",
+    "trusted_proxy": "NETWORK",
+    "tokens": "FILE",
+    "signing_keys": "FILE",
+    "jwt_secret": "FILE",
+    "jwt_public_key": "FILE",
+    "jwt_jwks": "URL",
+    "jwt_audience": "TEXT",
+    "jwt_issuer": "TEXT",
+}
 
 
 # -- texts ---------------------------------------------------------------------------------
@@ -115,6 +136,8 @@ def _reader(setting: Setting) -> Callable[[str], Any]:
             return _prefix(text)
         if setting.texts:
             return _one_of(setting, text)
+        if setting.kind is tuple:
+            return tuple(one.strip() for one in text.split(",") if one.strip())
         if setting.kind is float:
             return _seconds(setting, text)
         return _count(setting, text) if setting.kind is int else text
@@ -214,9 +237,16 @@ def unknown_in(environment: Mapping[str, str]) -> list[str]:
 # -- both ----------------------------------------------------------------------------------
 
 
-def settings(
-    flags: Mapping[str, object], environment: Mapping[str, str]
-) -> tuple[ProcessSettings, Settings, HttpSettings]:
+class Given(NamedTuple):
+    """All settings of ``serve``."""
+
+    process: ProcessSettings
+    store: Settings
+    http: HttpSettings
+    access: AccessSettings
+
+
+def settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Given:
     """What flags say, or else the environment, or else the defaults.
 
     Journal files have room for the largest append unless their size is given.
@@ -228,16 +258,20 @@ def settings(
     least = max(Settings().journal_file_bytes, least_journal_file_bytes(most))
     given.setdefault("journal_file_bytes", least)
     try:
-        made = _made(ProcessSettings, given), _made(Settings, given), _made(HttpSettings, given)
+        made = Given(
+            _made(ProcessSettings, given),
+            _made(Settings, given),
+            _made(HttpSettings, given),
+            _made(AccessSettings, given),
+        )
     except ValueError as error:
         raise StartError(str(error)) from error
-    _, store, http = made
-    least_s = kept_s(http.immutable_max_age_s)
-    if store.remember_removed_s < least_s:
+    least_s = kept_s(made.http.immutable_max_age_s)
+    if made.store.remember_removed_s < least_s:
         raise StartError(
             f"{ENVIRONMENT}REMEMBER_REMOVED_S has to be at least {least_s}, not "
-            f"{store.remember_removed_s:g}: so long caches may keep pieces of streams, as "
-            f"{ENVIRONMENT}IMMUTABLE_MAX_AGE_S is {http.immutable_max_age_s}"
+            f"{made.store.remember_removed_s:g}: so long caches may keep pieces of streams, as "
+            f"{ENVIRONMENT}IMMUTABLE_MAX_AGE_S is {made.http.immutable_max_age_s}"
         )
     return made
 

@@ -49,7 +49,7 @@ logger = logging.getLogger("durable_streams")
 
 def run(flags: argparse.Namespace) -> int:
     """Serve until a signal asks for a stop; the exit status."""
-    process, settings, http_settings = options.settings(vars(flags), os.environ)
+    process, settings, http_settings, access = options.settings(vars(flags), os.environ)
     signals = StopSignals()
     try:
         standard_streams.queue_output(logs.tell_dropped)

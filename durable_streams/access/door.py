@@ -1,0 +1,165 @@
+"""The door: who asks, by the credentials that a request shows.
+
+Several :class:`Authenticator` may know them; each has its own kind of principal.  What is
+known changes while the server runs (a token is revoked, a key is rotated): whoever holds a live read
+is asked about again then (:meth:`Door.as_now`), and told by ``changed``.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from durable_streams.access.grants import Scope
+from durable_streams.access.principals import ANYBODY
+from durable_streams.model.errors import InvalidRequest, Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from durable_streams.access.principals import Principal
+    from durable_streams.model.paths import StreamPath
+
+INVALID: Final = "invalid_token"
+"""What RFC 6750 (section 3.1) calls credentials that are unknown, malformed, expired or revoked."""
+
+_SCHEME: Final = "bearer "
+
+
+class Credentials(NamedTuple):
+    """What a request shows: the value of ``Authorization``, and that of ``signed`` in its query.
+
+    None if it is absent; ``is_several``: one of them came more than once.
+    """
+
+    authorization: str | None = None
+    signed: str | None = None
+    is_several: bool = False
+
+
+class Authenticator(Protocol):
+    """Knows principals of one kind; ``name`` of each begins with ``kind`` and a colon."""
+
+    kind: str
+
+    def principal(self, bearer: str) -> Principal | None:
+        """Who shows a bearer token; None if it is none of this kind.
+
+        Raises :class:`Unauthenticated` if it is of this kind and not good, and
+        :class:`Unavailable` if that cannot be told now.
+        """
+
+    def as_now(self, principal: Principal) -> Principal | None:
+        """A principal of this kind as it is now; None if it is none any more."""
+
+    def running(self, changed: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Follow what is known while the block runs; ``changed`` is called after a change."""
+
+
+class UrlAuthenticator(Protocol):
+    """Knows the holders of signed URLs, as :class:`Authenticator` does those of tokens."""
+
+    kind: str
+
+    def holder(self, signed: str, path: StreamPath) -> Principal:
+        """Who holds a URL of ``path`` with this signature; raises :class:`Unauthenticated`."""
+
+    def as_now(self, principal: Principal) -> Principal | None:
+        """A holder as it is now; None if it is none any more."""
+
+    def running(self, changed: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Follow what is known while the block runs; ``changed`` is called after a change."""
+
+
+class Door:
+    """Knows who asks; without any authenticator it is open, and whoever asks is anybody.
+
+    ``clock`` is in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        authenticators: Sequence[Authenticator] = (),
+        urls: UrlAuthenticator | None = None,
+        *,
+        conceal: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.is_open = not authenticators
+        self.conceal = conceal
+        self.on_change: list[Callable[[], None]] = []
+        self._authenticators = tuple(authenticators)
+        self._urls = urls
+        self._clock = clock
+        known = (*authenticators, *(() if urls is None else (urls,)))
+        self._by_kind = {authenticator.kind: authenticator for authenticator in known}
+
+    def identify(self, credentials: Credentials, path: StreamPath | None) -> Principal:
+        """Who asks for what is at ``path``, which is None if it is no stream.
+
+        Raises :class:`Unauthenticated`; :class:`InvalidRequest` for more than one credential;
+        :class:`Unavailable` if it cannot be told now.
+        """
+        if self.is_open:
+            return ANYBODY
+        authorization, signed, is_several = credentials
+        if is_several or (authorization is not None and signed is not None):
+            raise InvalidRequest("give one credential: an Authorization header or a signed URL")
+        if signed is not None:
+            if self._urls is None or path is None:
+                raise Unauthenticated("signed URLs are not taken here", INVALID)
+            principal = self._urls.holder(signed, path)
+        elif authorization is not None:
+            principal = self._bearer(authorization)
+        else:
+            raise Unauthenticated("this takes a token: send Authorization: Bearer and the token")
+        if principal.expires_at_s <= self._clock():
+            raise Unauthenticated("the credentials have expired", INVALID)
+        return principal
+
+    def as_now(self, principal: Principal) -> Principal | None:
+        """A principal as it is known now; None if it is none any more.
+
+        What nobody here has admitted, such as whom an application has, is as it was.
+        """
+        if principal.expires_at_s <= self._clock():
+            return None
+        authenticator = self._by_kind.get(principal.name.partition(":")[0])
+        return principal if authenticator is None else authenticator.as_now(principal)
+
+    def may_read(self, principal: Principal, path: StreamPath) -> bool:
+        """Whether a principal may go on reading a stream."""
+        now = self.as_now(principal)
+        return now is not None and now.may(Scope.READ, path)
+
+    def left_s(self, principal: Principal) -> float:
+        """For how many seconds a principal is one, if nothing changes."""
+        return principal.expires_at_s - self._clock()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow what is known while the block runs."""
+        async with AsyncExitStack() as stack:
+            for authenticator in self._by_kind.values():
+                await stack.enter_async_context(authenticator.running(self._changed))
+            yield
+
+    def _bearer(self, authorization: str) -> Principal:
+        if authorization[: len(_SCHEME)].lower() != _SCHEME:
+            raise Unauthenticated("the scheme of the credentials is not Bearer", INVALID)
+        bearer = authorization[len(_SCHEME) :].strip(" \t")
+        for authenticator in self._authenticators:
+            principal = authenticator.principal(bearer)
+            if principal is not None:
+                return principal
+        raise Unauthenticated("the token is not known here, or not any more", INVALID)
+
+    def _changed(self) -> None:
+        for tell in self.on_change:
+            tell()
+
+
+OPEN: Final = Door()
+"""Where nobody has to say who they are."""
