@@ -21,6 +21,7 @@ from durable_streams.http.server import _PARSER_LIMITS
 from durable_streams.model.errors import StreamError
 from durable_streams.rules import media_type
 from durable_streams.wire import caching
+from durable_streams.wire.pages import OPEN_TO_ALL
 from durable_streams.wire.requests import parse_command
 from durable_streams.wire.urls import Address, split_target, stream_url
 from tests.linear import NotLinear, check
@@ -168,7 +169,8 @@ def headers(name: str, value: str) -> CIMultiDict[str]:
 
 
 def located(target: str, sent: CIMultiDict[str]) -> object:
-    return stream_url(target, sent, Address("http", "127.0.0.1:80"), "/v1/stream", ("a",))
+    own = Address("http", "127.0.0.1:80")
+    return stream_url(target, sent, own, "/v1/stream", ("a",), is_forwarded=True)
 
 
 HOSTILE: Final = (*' ,;"=%&/\\', "a", "%41", "a=b;", '";', "x y", "W/")
@@ -220,7 +222,7 @@ async def test_a_head_is_found_in_steps_that_do_not_grow_with_what_it_holds() ->
     def read(count: int) -> Callable[[], object]:
         lines = b"Producer-Seq: 1\r\nX: \r\n" * count
         head = b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n"
-        heads = Heads("/v1/stream", 1 << 20, _PARSER_LIMITS)
+        heads = Heads("/v1/stream", 1 << 20, _PARSER_LIMITS, OPEN_TO_ALL)
         return lambda: heads.read(head)
 
     assert steps(read(2_000)) <= 2 * steps(read(1_000)) + 500

@@ -13,6 +13,7 @@ from durable_streams.settings import AccessSettings, HttpSettings, ProcessSettin
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
+
     from durable_streams.model.setting import Setting
 
 DOCUMENT: Final = ROOT / "docs" / "operations.rst"
@@ -32,7 +33,9 @@ def tables() -> str:
     return "\n".join(_table(kind, title) for kind, title in _TITLES.items())
 
 
-def _table(kind: type[ProcessSettings | HttpSettings | AccessSettings | Settings], title: str) -> str:
+def _table(
+    kind: type[ProcessSettings | HttpSettings | AccessSettings | Settings], title: str
+) -> str:
     rows = [_row("Setting, flag, name in the environment", "Default", "Allowed", "What it is")]
     rows += [_row_of(setting) for setting in settings_of(kind)]
     head = f".. list-table:: {title}\n   :header-rows: 1\n   :widths: 34 13 13 40\n\n"

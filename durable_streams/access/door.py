@@ -1,8 +1,8 @@
 """The door: who asks, by the credentials that a request shows.
 
-Several :class:`Authenticator` may know them; each has its own kind of principal.  What is
-known changes while the server runs (a token is revoked, a key is rotated): whoever holds a live read
-is asked about again then (:meth:`Door.as_now`), and told by ``changed``.
+Several :class:`Authenticator` may know them; each has its own kind of principal.  What is known
+changes while the server runs (a token is revoked, a key is rotated): ``on_change`` is told of that,
+and asks about everybody who holds a live read again (:meth:`Door.may_read`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from durable_streams.access.grants import Scope
 from durable_streams.access.principals import ANYBODY
 from durable_streams.model.errors import InvalidRequest, Unauthenticated
+from durable_streams.wire.signed_query import signed_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from durable_streams.access.principals import Principal
     from durable_streams.model.paths import StreamPath
+    from durable_streams.wire.requests import Headers
 
 INVALID: Final = "invalid_token"
 """What RFC 6750 (section 3.1) calls credentials that are unknown, malformed, expired or revoked."""
@@ -37,6 +39,13 @@ class Credentials(NamedTuple):
     authorization: str | None = None
     signed: str | None = None
     is_several: bool = False
+
+    @classmethod
+    def of(cls, headers: Headers, raw_query: str) -> Credentials:
+        """Those of a request."""
+        said = headers.getall("Authorization", ())
+        signed, is_repeated = signed_in(raw_query)
+        return cls(said[0] if said else None, signed, is_repeated or len(said) > 1)
 
 
 class Authenticator(Protocol):
@@ -131,6 +140,8 @@ class Door:
 
     def may_read(self, principal: Principal, path: StreamPath) -> bool:
         """Whether a principal may go on reading a stream."""
+        if principal is ANYBODY:
+            return True
         now = self.as_now(principal)
         return now is not None and now.may(Scope.READ, path)
 

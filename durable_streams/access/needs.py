@@ -75,7 +75,14 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
 
 
 class Outcome(Enum):
-    """What becomes of a request, and the status of its answer where it is refused."""
+    """What becomes of a request, and the status of its answer if it is refused.
+
+    ``status`` None: whatever it would be without authentication.
+    """
+
+    def __init__(self, text: str, status: int | None) -> None:
+        self.text = text
+        self.status = status
 
     NOBODY = ("no credentials", 401)
     UNKNOWN = ("credentials that are unknown, malformed, expired or revoked", 401)
@@ -84,11 +91,6 @@ class Outcome(Enum):
     PRODUCER_MAY_NOT = ("a scope is missing, and the request has Producer headers", 401)
     CONCEALED = ("no scope at all on the stream, with ``conceal``", 404)
     MAY = ("all scopes are there", None)
-
-    @property
-    def status(self) -> int | None:
-        """That of the refusal; None: whatever it would be without authentication."""
-        return self.value[1]
 
 
 _ASKED: Final[dict[type[Command], Asked]] = {

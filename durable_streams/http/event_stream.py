@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from durable_streams.http.flow_control import Connection
     from durable_streams.http.sending import Sender
-    from durable_streams.wire.replies import Reply
+    from durable_streams.wire.replies import Common, Reply
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -38,9 +38,11 @@ class EventStream:
         self._connection: Connection | None = None
 
     @classmethod
-    async def open(cls, sender: Sender, request: web.BaseRequest, reply: Reply) -> EventStream:
+    async def open(
+        cls, sender: Sender, request: web.BaseRequest, reply: Reply, common: Common
+    ) -> EventStream:
         """Prepare the answer to ``request``; nothing is sent before the first write."""
-        answer = Answer(sender, reply)
+        answer = Answer(sender, reply, common)
         answer.length_bytes = None
         answer.force_close()
         if request.version >= (1, 1):

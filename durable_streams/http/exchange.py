@@ -3,8 +3,9 @@
 A front (the fast lane, aiohttp's handler in a server or an application) reads requests and sends
 answers.  Between the two it does the same as any other, in this order::
 
+    Exchange.pages   whether a web page asks that may   before anything else is said
     parse_command    what is asked for                  (wire.requests)
-    admitted         who asks, if they may              before the body, and before any look
+    Exchange.admit   who asks, if they may              before the body, and before any look
     Exchange.decide  the answer, or a write on its way, or "not now"
     Exchange.later   … the answer then, after a wait
     Exchange.failure the answer to what was raised meanwhile
@@ -24,10 +25,20 @@ from typing import TYPE_CHECKING, Any, Final, Self, assert_never
 
 import msgspec
 
+from durable_streams.access.door import OPEN
+from durable_streams.access.needs import authorize
+from durable_streams.access.principals import ANYBODY
 from durable_streams.http.logs import Throttle
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
-from durable_streams.model.errors import Draining, Overloaded, StreamError
+from durable_streams.model.errors import (
+    Draining,
+    Forbidden,
+    Overloaded,
+    StreamError,
+    Unauthenticated,
+)
 from durable_streams.model.offsets import Start
+from durable_streams.rules.media_type import is_program
 from durable_streams.wire import caching, replies
 from durable_streams.wire.replies import BodyPlan, Reply
 
@@ -35,35 +46,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from durable_streams.access.door import Credentials, Door
+    from durable_streams.access.principals import Principal
     from durable_streams.http.live import LiveReads
     from durable_streams.http.logs import Exchanged
     from durable_streams.model.commands import Command
     from durable_streams.model.results import Chunk, StreamRef
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store, Ticket
+    from durable_streams.wire.pages import Pages
 
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 logger = logging.getLogger("durable_streams")
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Who asks."""
-
-
-ANYBODY: Final = Principal()
-
-
-def admitted(command: Command, credentials: str) -> Principal:  # noqa: ARG001 - see below
-    """Who asks for that, if they may: asked here and nowhere else, by every front.
-
-    ``credentials`` is the value of ``Authorization``, empty if there is none.  It is asked when the
-    head was read: before the body is, and before anybody looks at what exists, which a refusal must
-    not tell.  A refusal is a :class:`StreamError`, with its status in ``wire.replies`` as any.
-
-    There are no tokens yet: whoever asks is anybody, and anybody may do everything.
-    """
-    return ANYBODY
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -94,7 +89,8 @@ class FromFiles(msgspec.Struct, frozen=True):
 class Exchange:
     """Decides the requests of a front.
 
-    ``told``: whoever is told of each exchange that is over; None if nobody wants to know.
+    ``pages``: which web pages are welcome.  ``door``: knows who asks.  ``told``: whoever is told of
+    each exchange that is over; None if nobody wants to know.
     """
 
     def __init__(
@@ -102,8 +98,13 @@ class Exchange:
         store: Store,
         settings: HttpSettings,
         live: LiveReads,
+        pages: Pages,
+        *,
+        door: Door = OPEN,
         told: Callable[[Exchanged], None] | None = None,
     ) -> None:
+        self.pages = pages
+        self.door = door
         self.told = told
         self._store = store
         self._live = live
@@ -111,10 +112,26 @@ class Exchange:
         self._private = settings.private_caching
         self._throttle = Throttle()
 
+    def admit(self, command: Command, credentials: Credentials) -> Principal:
+        """Who asks for that, if they may: asked here and nowhere else, by every front.
+
+        It is asked when the head was read: before the body is, and before anybody looks at what
+        exists, which a refusal must not tell.  Raises what :meth:`failure` answers.
+        """
+        door = self.door
+        if door.is_open or isinstance(command, Preflight):
+            return ANYBODY
+        return self.admit_as(door.identify(credentials, command.path), command)
+
+    def admit_as(self, principal: Principal, command: Command) -> Principal:
+        """The same for whom somebody else has identified, as an application does."""
+        authorize(principal, command, conceal=self.door.conceal)
+        return principal
+
     def decide(
         self,
         command: Command,
-        principal: Principal,  # noqa: ARG002 - whom listing and counting will ask for
+        principal: Principal,
         body: bytes = b"",
         location: str = "",
     ) -> Reply | FromFiles | Pending | None:
@@ -135,7 +152,7 @@ class Exchange:
                 chunk = None if stream is None else store.read_now(stream, command.start)
                 if stream is None or chunk is None:
                     return None
-                return self.described(command, stream, chunk)
+                return self.described(command, principal, stream, chunk)
             case Create():
                 ticket = store.create_now(command, body)
                 answer = partial(replies.created, location=location)
@@ -155,6 +172,7 @@ class Exchange:
     async def later(
         self,
         command: Command,
+        principal: Principal,
         body: bytes,
         location: str,
         waiting: Callable[[], AbstractContextManager[None]],
@@ -170,9 +188,10 @@ class Exchange:
                 return await self.write(command, body, location)
             case Read(live=Live.NO):
                 stream = await store.open(command.path)
-                return self.described(command, stream, await store.read(stream, command.start))
+                chunk = await store.read(stream, command.start)
+                return self.described(command, principal, stream, chunk)
             case Read():
-                answer = await self.poll(command, waiting)
+                answer = await self.poll(command, principal, waiting)
                 assert answer is not None
                 return answer
             case Head():
@@ -202,7 +221,7 @@ class Exchange:
         """Decide, and wait for whatever that takes; see :meth:`decide` and :meth:`later`."""
         decided = self.decide(command, principal, body, location)
         if decided is None:
-            return await self.later(command, body, location, waiting)
+            return await self.later(command, principal, body, location, waiting)
         if isinstance(decided, Pending):
             await _settled(decided.ticket)
             return decided.reply()
@@ -211,6 +230,7 @@ class Exchange:
     async def poll(
         self,
         command: Read,
+        principal: Principal,
         waiting: Callable[[], AbstractContextManager[None]],
         *,
         may_come_again: bool = False,
@@ -224,15 +244,17 @@ class Exchange:
         stream = await self._store.open(command.path)
         chunk = await self._store.read(stream, command.start)
         if chunk.size_bytes or chunk.closed:
-            return self.described(command, stream, chunk)
+            return self.described(command, principal, stream, chunk)
         # It is empty, so it holds no files.
         if may_come_again and command.start not in (chunk.start, Start.BEGINNING):
             return None
         with waiting():
-            chunk = await self._live.wait_for_data(stream, chunk)
-        return self.described(command, stream, chunk)
+            chunk = await self._live.wait_for_data(stream, chunk, principal)
+        return self.described(command, principal, stream, chunk)
 
-    def described(self, command: Read, stream: StreamRef, chunk: Chunk) -> Reply | FromFiles:
+    def described(
+        self, command: Read, principal: Principal, stream: StreamRef, chunk: Chunk
+    ) -> Reply | FromFiles:
         """The answer with a chunk, which it holds if there are files in it."""
         try:
             cursor = None
@@ -246,7 +268,8 @@ class Exchange:
                 sealed=not chunk.at_tail,
                 from_now=from_now,
                 max_age_s=self._max_age_s,
-                private=self._private,
+                private=self._private or principal is not ANYBODY,
+                program=is_program(stream.content_type),
                 left_s=None if chunk.at_tail else self._store.left_s(stream),
             )
             headers = replies.chunk_reply_headers(chunk, cache_control, tag, cursor)
@@ -273,10 +296,18 @@ class Exchange:
         if refusal is not None:
             raise refusal.again()
 
-    def failure(self, error: Exception, method: str, target: str) -> Reply:
-        """Describe the answer to a request that failed, and log what is not the client's doing."""
+    def failure(
+        self, error: Exception, method: str, target: str, *, of_producer: bool = False
+    ) -> Reply:
+        """Describe the answer to a request that failed, and log what is not the client's doing.
+
+        ``of_producer``: it had Producer headers.
+        """
         fields = {"method": method, "path": target}
         match error:
+            case Unauthenticated() | Forbidden():
+                self._log(type(error).__name__, f"refused: {error}", fields, logging.INFO)
+                return replies.errors(error, of_producer=of_producer)
             case StreamError():
                 reply = replies.errors(error)
                 if reply.status >= 500 and not isinstance(error, Draining):
@@ -292,10 +323,12 @@ class Exchange:
                 logger.error("bug: a request failed", exc_info=error, extra=fields)
         return replies.internal_error()
 
-    def _log(self, kind: str, message: str, fields: dict[str, str]) -> None:
-        """Log a trouble of the server's own, but not without end."""
+    def _log(
+        self, kind: str, message: str, fields: dict[str, str], level: int = logging.ERROR
+    ) -> None:
+        """Log what happens again and again, but not without end."""
         if self._throttle.allows(kind):
-            logger.error("%s", message, extra={"error": kind, **fields})
+            logger.log(level, "%s", message, extra={"error": kind, **fields})
 
 
 async def _settled(ticket: Ticket[object]) -> None:

@@ -20,24 +20,26 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from durable_streams.access.door import Credentials
 from durable_streams.http.bounded_parser import MAX_HEAD_BYTES
-from durable_streams.http.exchange import FromFiles, Pending, admitted
-from durable_streams.http.handler import own_address
+from durable_streams.http.exchange import FromFiles, Pending
 from durable_streams.http.heads import Heads
 from durable_streams.http.logs import CLIENT_LEFT, Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.model.commands import Append, Create, Live, Read
 from durable_streams.model.paths import path_text
-from durable_streams.wire.urls import stream_url
+from durable_streams.wire.replies import FOR_NO_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp import web
 
+    from durable_streams.access.principals import Principal
+    from durable_streams.http.exchange import Exchange
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.http.heads import ParserLimits, PlainCommand, RequestHead
-    from durable_streams.wire.replies import Reply
+    from durable_streams.wire.replies import Common, Reply
 
 PATIENCE_S: Final = 1.0
 """How long a body may be on its way, in one more piece; else the request is aiohttp's, with its
@@ -60,7 +62,8 @@ class FastLane:
         self.exchange = handler.exchange
         self.sender = handler.sender
         self.patience_s = patience_s
-        self.heads = Heads(prefix, handler.max_body_bytes, limits)
+        self.location = handler.location
+        self.heads = Heads(prefix, handler.max_body_bytes, limits, handler.exchange.pages)
         self.answering: set[LaneConnection] = set()  # with a request under way
         self.finished: asyncio.Future[None] | None = None
 
@@ -70,9 +73,13 @@ class FastLane:
             self.finished = asyncio.get_running_loop().create_future()
             await self.finished
 
-    async def poll(self, command: Read, connection: LaneConnection) -> Reply | None:
+    async def poll(
+        self, command: Read, principal: Principal, connection: LaneConnection
+    ) -> Reply | None:
         """Answer a long-poll from memory; None if it cannot be, and is to be made again."""
-        answer = await self.exchange.poll(command, connection.live_read, may_come_again=True)
+        answer = await self.exchange.poll(
+            command, principal, connection.live_read, may_come_again=True
+        )
         if isinstance(answer, FromFiles):
             with answer:
                 return None
@@ -84,6 +91,7 @@ class LaneConnection(PresenceConnection):
 
     ``_turn``: the long-poll, or the write that waits for its turn, which end if the client leaves.
     ``_outcome``: makes the answer of the request that is under way; raises what that failed with.
+    ``_command``: what that is, and ``_common`` the headers that its answer begins with.
     ``_poll``: the bytes of the long-poll that is under way.  ``_asked``: the method and target of
     what is under way, and when that came, if somebody is told of it.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
@@ -93,6 +101,7 @@ class LaneConnection(PresenceConnection):
     __slots__ = (
         "_asked",
         "_command",
+        "_common",
         "_lane",
         "_outcome",
         "_passing_bytes",
@@ -115,6 +124,7 @@ class LaneConnection(PresenceConnection):
         self._pieces = b""
         self._passing_bytes = 0
         self._command: PlainCommand | None = None
+        self._common = FOR_NO_PAGE
         self._poll = b""
         self._patience: asyncio.Handle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -230,41 +240,49 @@ class LaneConnection(PresenceConnection):
             self._asked = (method, target, self.loop.time())
         location = ""
         try:
-            principal = admitted(command, head.credentials)
+            principal = exchange.admit(command, Credentials(head.credentials or None))
             if isinstance(command, Create):
-                own = own_address(self)
-                location = stream_url(
-                    head.target, head.headers or {}, own, lane.heads.prefix, command.path
-                )
+                headers, prefix = head.headers or {}, lane.heads.prefix
+                location = lane.location(self, head.target, headers, prefix, command.path)
             decided = exchange.decide(command, principal, body, location)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            decided = exchange.failure(error, _METHODS[type(command)], path_text(command.path))
+            self._send(lane, _failure(exchange, error, command), head.common)
+            return True
         if isinstance(decided, Pending):
-            self._outcome, self._command = decided.reply, command
+            self._outcome, self._command, self._common = decided.reply, command, head.common
             lane.answering.add(self)
             decided.ticket.when_settled(self._settled)
         elif decided is None:
-            return self._wait_for(lane, command, data, body, location)
+            return self._wait_for(lane, head, principal, data, location)
         elif isinstance(decided, FromFiles):
             with decided:
                 return False
         else:
-            self._send(lane, decided)
+            self._send(lane, decided, head.common)
         return True
 
     def _wait_for(
-        self, lane: FastLane, command: PlainCommand, data: bytes, body: bytes, location: str
+        self,
+        lane: FastLane,
+        head: RequestHead,
+        principal: Principal,
+        data: bytes,
+        location: str,
     ) -> bool:
         """Answer what could not be decided now; False if aiohttp has to."""
+        command = head.command
+        assert command is not None
         task: asyncio.Task[Reply | None] | asyncio.Task[Reply]
         if not isinstance(command, Read):
+            body = data[len(data) - head.body_bytes :]
             task = self.loop.create_task(lane.exchange.write(command, body, location))
         elif command.live is Live.NO:
             return False
         else:
             self._poll = data
-            task = self.loop.create_task(lane.poll(command, self))
-        self._turn, self._outcome, self._command = task, task.result, command
+            task = self.loop.create_task(lane.poll(command, principal, self))
+        self._turn, self._outcome = task, task.result
+        self._command, self._common = command, head.common
         lane.answering.add(self)
         task.add_done_callback(self._settled)
         return True
@@ -291,14 +309,14 @@ class LaneConnection(PresenceConnection):
             self.force_close()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = lane.exchange.failure(error, _METHODS[type(command)], path_text(command.path))
+            reply = _failure(lane.exchange, error, command)
         if self.transport is None:
             return
         if reply is None:
             self.stay()
             self.pass_on(poll)
         else:
-            self._send(lane, reply)
+            self._send(lane, reply, self._common)
         if self._pieces or self._dropped or self.sends_no_more:
             self._go_on(is_answered=reply is not None)
 
@@ -316,12 +334,12 @@ class LaneConnection(PresenceConnection):
         if self.sends_no_more:
             self.end_input()
 
-    def _send(self, lane: FastLane, reply: Reply) -> None:
+    def _send(self, lane: FastLane, reply: Reply, common: Common) -> None:
         transport, sender = self.transport, lane.sender
         if transport is None or transport.is_closing():
             return
         self.stay()
-        transport.write(sender.whole(reply))
+        transport.write(sender.whole(reply, common))
         if lane.exchange.told is not None:
             self._tell(lane.exchange.told, reply.status, len(reply.body))
         if sender.closing:
@@ -343,3 +361,10 @@ class LaneConnection(PresenceConnection):
                 self.loop.time() - begin_s,
             )
         )
+
+
+def _failure(exchange: Exchange, error: Exception, command: PlainCommand) -> Reply:
+    """The answer to a command that failed."""
+    claims = isinstance(command, Append) and command.producer is not None
+    method, path = _METHODS[type(command)], path_text(command.path)
+    return exchange.failure(error, method, path, of_producer=claims)

@@ -12,31 +12,46 @@ import random as random_module
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from inspect import isawaitable
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from aiohttp import web
 
+from durable_streams.access.door import OPEN, Credentials
+from durable_streams.access.principals import ANYBODY, Principal
 from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
-from durable_streams.http.exchange import Exchange, FromFiles, admitted
+from durable_streams.http.exchange import Exchange, FromFiles
 from durable_streams.http.live import BATCH_BYTES, LiveReads
 from durable_streams.http.logs import CLIENT_LEFT, log_access
+from durable_streams.http.peers import Peers
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.http.sending import Sender
-from durable_streams.model.commands import Append, Create, Live, Read
-from durable_streams.model.errors import StreamError
+from durable_streams.model.commands import Append, Create, Live, Preflight, Read
+from durable_streams.model.errors import StreamError, Unauthenticated
+from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
-from durable_streams.wire.requests import parse_command
-from durable_streams.wire.urls import Address, stream_url
+from durable_streams.wire.pages import OPEN_TO_ALL
+from durable_streams.wire.requests import claims_producer, parse_command
+from durable_streams.wire.signed_query import redacted
+from durable_streams.wire.urls import Address, authority, stream_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from durable_streams.http.exchange import Principal
+    from durable_streams.access.door import Door
+    from durable_streams.http.control import Control
     from durable_streams.model.commands import Command
+    from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
-    from durable_streams.wire.replies import Reply
+    from durable_streams.wire.pages import Pages
+    from durable_streams.wire.replies import Common, Reply
+
+    Authorize: TypeAlias = Callable[
+        [web.BaseRequest], Principal | Awaitable[Principal | None] | None
+    ]
+    """An application's answer to who asks; None: nobody it knows."""
 
 
 class StreamsHandler:
@@ -46,13 +61,19 @@ class StreamsHandler:
         self,
         store: Store,
         settings: HttpSettings,
+        pages: Pages = OPEN_TO_ALL,
+        door: Door = OPEN,
         *,
+        authorize: Authorize | None = None,
+        control: Control | None = None,
         clock: Callable[[], float] = time.time,
         random: random_module.Random | None = None,
     ) -> None:
         """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes.
 
-        ``ValueError`` if caches might mix up streams that were at one path after each other.
+        ``pages``: which web pages are welcome.  ``door``: knows who asks, unless ``authorize``
+        does.  ``control``: answers what is below ``__ds``.  ``ValueError`` if caches might mix up
+        streams that were at one path after each other.
         """
         least_s = caching.kept_s(settings.immutable_max_age_s)
         if store.remember_removed_s < least_s:
@@ -69,11 +90,15 @@ class StreamsHandler:
             store,
             settings,
             self.sender.turns,
+            door,
             clock=clock,
             random=random or random_module.Random(),  # noqa: S311 - it guards no secret
         )
         told = log_access if settings.access_log else None
-        self.exchange = Exchange(store, settings, self.live, told)
+        self.exchange = Exchange(store, settings, self.live, pages, door=door, told=told)
+        self.peers = Peers(settings.trusted_proxy)
+        self._authorize = authorize
+        self._control = control
         self.active: set[asyncio.Task[object]] = set()
         self.max_body_bytes = store.max_append_bytes
         self.bodies = BodyBudget(max(settings.max_bodies_bytes, self.max_body_bytes))
@@ -93,25 +118,55 @@ class StreamsHandler:
         task = asyncio.current_task()
         assert task is not None
         self.active.add(task)
+        exchange = self.exchange
+        common = exchange.pages.default
         try:
+            is_control = is_reserved(raw_path)
+            host = authority(request.raw_path)
+            common = exchange.pages.admit(host, request.headers, for_all=not is_control)
+            if is_control and self._control is not None:
+                reply = await self._controlled(self._control, request, prefix, raw_path)
+                return self.sender.answer(reply, common)
             command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
-            # More than one are a list, which is nobody's.
-            credentials = ", ".join(request.headers.getall("Authorization", ()))
-            principal = admitted(command, credentials)
+            principal = await self._admit(request, raw_query, command)
             if isinstance(command, Read) and command.live is Live.SSE:
-                return await self._send_events(request, command)
+                return await self._send_events(request, command, principal, common)
             answer = await self._carry_out(request, prefix, command, principal)
             if isinstance(answer, FromFiles):
                 with answer:
-                    return await self.sender.send_plan(request, answer.reply, answer.plan)
-            return self.sender.answer(answer)
+                    return await self.sender.send_plan(request, answer.reply, answer.plan, common)
+            return self.sender.answer(answer, common)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = self.exchange.failure(error, request.method, request.raw_path)
-            return self.sender.answer(reply)
+            reply = exchange.failure(
+                error,
+                request.method,
+                redacted(request.raw_path),
+                of_producer=claims_producer(request.method, request.headers),
+            )
+            return self.sender.answer(reply, common)
         finally:
             self.active.discard(task)
+
+    async def _admit(self, request: web.BaseRequest, raw_query: str, command: Command) -> Principal:
+        """Who asks for a command, if they may."""
+        if self._authorize is None:
+            return self.exchange.admit(command, Credentials.of(request.headers, raw_query))
+        if isinstance(command, Preflight):
+            return ANYBODY
+        return self.exchange.admit_as(await self._identified(request), command)
+
+    async def _identified(self, request: web.BaseRequest) -> Principal:
+        """Whom the application knows to ask."""
+        assert self._authorize is not None
+        found = self._authorize(request)
+        principal = await found if isawaitable(found) else found
+        if principal is None:
+            raise Unauthenticated("the application does not know who asks")
+        if not isinstance(principal, Principal):
+            raise TypeError(f"authorize has to return a Principal or None, not {principal!r}")
+        return principal
 
     async def _carry_out(
         self, request: web.BaseRequest, prefix: str, command: Command, principal: Principal
@@ -122,15 +177,43 @@ class StreamsHandler:
             return await self.exchange.carry_out(command, principal, b"", "", waiting)
         location = ""
         if isinstance(command, Create):
-            own = own_address(request.protocol)
-            location = stream_url(request.raw_path, request.headers, own, prefix, command.path)
+            location = self.location(
+                request.protocol, request.raw_path, request.headers, prefix, command.path
+            )
         with self.bodies.share() as share:
             self.exchange.refuse_writes()
             timeout_s = self.settings.body_timeout_s
             body = await read_body(request, self.max_body_bytes, timeout_s, share)
             return await self.exchange.carry_out(command, principal, body, location, waiting)
 
-    async def _send_events(self, request: web.BaseRequest, command: Read) -> web.StreamResponse:
+    async def _controlled(
+        self, control: Control, request: web.BaseRequest, prefix: str, raw_path: str
+    ) -> Reply:
+        """Answer a request for what is below ``__ds``."""
+
+        def url_of(path: StreamPath) -> str:
+            target, headers = request.raw_path, request.headers
+            return self.location(request.protocol, target, headers, prefix, path)
+
+        timeout_s = self.settings.body_timeout_s
+        return await control.answer(request, raw_path, self.bodies, timeout_s, url_of)
+
+    def location(
+        self,
+        connection: web.RequestHandler,
+        target: str,
+        headers: Mapping[str, str],
+        prefix: str,
+        path: StreamPath,
+    ) -> str:
+        """The URL of a stream that a request on a connection makes."""
+        is_forwarded = self.peers.is_trusted(connection.peername)
+        own = own_address(connection)
+        return stream_url(target, headers, own, prefix, path, is_forwarded=is_forwarded)
+
+    async def _send_events(
+        self, request: web.BaseRequest, command: Read, principal: Principal, common: Common
+    ) -> web.StreamResponse:
         """Answer with a stream's events until it, the client or the lifetime ends."""
         store, live = self.store, self.live
         stream = await store.open(command.path)
@@ -140,10 +223,11 @@ class StreamsHandler:
         ):
             reply = self.exchange.first_events(command, stream, chunk)
             if reply.status != 200:
-                return self.sender.answer(reply)
-            events = await EventStream.open(self.sender, request, reply)
+                return self.sender.answer(reply, common)
+            events = await EventStream.open(self.sender, request, reply, common)
+            cursor = live.cursor(command.cursor)
             with (
-                live.reader(stream, events, chunk, live.cursor(command.cursor)) as reader,
+                live.reader(stream, events, chunk, cursor, principal) as reader,
                 events.cut_off_on_failure(),
                 cancelled_when_gone(request),
             ):

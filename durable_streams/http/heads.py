@@ -11,7 +11,8 @@ leaves nothing to interpret.
 
 Credentials (the value of ``Authorization``) are cut out before a head is looked up, and handed on
 beside what is remembered: a thousand clients with a token each share one head, and none is ever
-taken for another.  Where they cannot be cut out the request is not plain.
+taken for another.  Where they cannot be cut out the request is not plain; nor is one with a signed
+URL, which is a credential as well.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 from durable_streams.model.commands import Append, Create, Live, ProducerClaim, Read
 from durable_streams.model.errors import StreamError
 from durable_streams.settings import KIB
+from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.requests import parse_command
-from durable_streams.wire.urls import split_target
+from durable_streams.wire.signed_query import NOT_SIGNED, signed_in
+from durable_streams.wire.urls import authority, split_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from durable_streams.wire.pages import Pages
+    from durable_streams.wire.replies import Common
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -81,6 +87,7 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     ``headers`` and ``target``: of a PUT, whose answer depends on them.  ``credentials``: the value
     of ``Authorization``, of this request and never of a remembered one; empty if there is none.
+    ``common``: the headers that its answer begins with.
     """
 
     command: PlainCommand | None
@@ -88,6 +95,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] | None = None
     target: str = ""
     credentials: str = ""
+    common: Common = FOR_NO_PAGE
 
 
 _Fields = tuple[Any, int]
@@ -100,8 +108,11 @@ _Key = bytes | tuple[bytes, bytes]
 class Heads:
     """Reads the heads of requests, those seen before without parsing."""
 
-    def __init__(self, prefix: str, max_body_bytes: int, limits: ParserLimits) -> None:
+    def __init__(
+        self, prefix: str, max_body_bytes: int, limits: ParserLimits, pages: Pages
+    ) -> None:
         self.prefix = prefix
+        self._pages = pages
         self._max_body_bytes = min(max_body_bytes, MAX_BODY_BYTES)
         # One header less, which may have been cut out; a head with all of them is aiohttp's.
         self._limits = limits.copy()
@@ -133,7 +144,7 @@ class Heads:
         assert seen.producer is not None
         claim = ProducerClaim(seen.producer.id, seen.producer.epoch, int(number[1]))
         append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
-        return RequestHead(append, known.body_bytes)
+        return RequestHead(append, known.body_bytes, common=known.common)
 
     def _read_apart(self, head: bytes, line: re.Match[bytes] | None) -> RequestHead | None:
         """Read a head without the line that holds its credentials; None: it cannot be cut out."""
@@ -144,7 +155,9 @@ class Heads:
         if rest is None:
             return None
         said = line[1].strip(b" \t").decode()
-        return RequestHead(rest.command, rest.body_bytes, rest.headers, rest.target, said)
+        return RequestHead(
+            rest.command, rest.body_bytes, rest.headers, rest.target, said, rest.common
+        )
 
     def _learn(self, key: _Key, head: bytes) -> RequestHead | None:
         parsed = self._parse(head)
@@ -203,18 +216,20 @@ class Heads:
     def _classify(self, method: str, target: str, headers: Any, body_bytes: int) -> RequestHead:  # noqa: ANN401 - a multidict
         prefix = self.prefix
         path, query = split_target(target)
-        if path.startswith(f"{prefix}/") and "Authorization" not in headers:
+        is_ours = path.startswith(f"{prefix}/")
+        if is_ours and "Authorization" not in headers and signed_in(query) == NOT_SIGNED:
             try:
+                common = self._pages.admit(authority(target), headers)
                 command = parse_command(method, path[len(prefix) + 1 :], query, headers, prefix)
             except StreamError:
                 return RequestHead(None, body_bytes)
             match command:
                 case Append() if body_bytes <= self._max_body_bytes:
-                    return RequestHead(command, body_bytes)
+                    return RequestHead(command, body_bytes, common=common)
                 case Create() if body_bytes <= self._max_body_bytes:
-                    return RequestHead(command, body_bytes, headers, target)
+                    return RequestHead(command, body_bytes, headers, target, common=common)
                 case Read(live=Live.NO | Live.LONG_POLL) if not body_bytes:
-                    return RequestHead(command, 0)
+                    return RequestHead(command, 0, common=common)
                 case _:
                     pass
         return RequestHead(None, body_bytes)

@@ -16,7 +16,8 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from durable_streams.model.errors import Draining, StreamError
+from durable_streams.access.door import INVALID, OPEN
+from durable_streams.model.errors import Draining, StreamError, Unauthenticated
 from durable_streams.settings import KIB
 from durable_streams.wire import sse
 from durable_streams.wire.cursor import MAX_JITTER_S, next_cursor
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from random import Random
 
+    from durable_streams.access.door import Door
+    from durable_streams.access.principals import Principal
     from durable_streams.http.turns import Turns
     from durable_streams.model.offsets import Offset
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Chunk, Publication, StreamRef
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
@@ -37,6 +41,9 @@ A larger append is an event of its own, which each reader is sent piece by piece
 
 PIECE_BYTES: Final = 24 * KIB
 """Of such an event: so much of it a slow reader holds in memory."""
+
+RECHECKS_PER_TURN: Final = 256
+"""Of live reads, when what is known of tokens and keys has changed: each takes microseconds."""
 
 ENDINGS_PER_TURN: Final = 16
 """Of live reads that end when the server goes down, each of which has an answer to end."""
@@ -51,6 +58,17 @@ class _Batch(NamedTuple):
     framed: bytes
     held: sse.Held
     encoded_s: float
+
+
+class _Holder(NamedTuple):
+    """Who reads, and what."""
+
+    principal: Principal
+    path: StreamPath
+
+
+def _revoked() -> Unauthenticated:
+    return Unauthenticated("the credentials have expired, or were revoked", INVALID)
 
 
 class Events(Protocol):
@@ -79,7 +97,8 @@ class Events(Protocol):
 class LiveReads:
     """The live readers of one server.
 
-    ``turns``: those of all who read from files, event streams included.
+    ``turns``: those of all who read from files, event streams included.  ``door``: knows who may
+    go on reading; a live read ends with the rights of its reader.
     """
 
     def __init__(
@@ -87,18 +106,20 @@ class LiveReads:
         store: Store,
         settings: HttpSettings,
         turns: Turns,
+        door: Door = OPEN,
         *,
         clock: Callable[[], float],
         random: Random,
     ) -> None:
         self.store = store
         self.settings = settings
+        self.door = door
         self.clock = clock
         self.random = random
         self.draining = False
         self.turns = turns
-        self._polls: set[asyncio.Timeout] = set()
-        self._readers: set[EventReader] = set()
+        self._polls: dict[asyncio.Timeout, _Holder] = {}
+        self._readers: dict[EventReader, _Holder] = {}
 
     def cursor(self, client: int | None) -> int:
         """Return the cursor of an answer to a client that sent ``client``."""
@@ -116,49 +137,87 @@ class LiveReads:
         loop = asyncio.get_running_loop()
         for _ in range(ENDINGS_PER_TURN):
             if self._polls:
-                self._polls.pop().reschedule(loop.time())
+                self._polls.popitem()[0].reschedule(loop.time())
             elif self._readers:
-                self._readers.pop().ended(Draining())
+                self._readers.popitem()[0].ended(Draining())
             else:
                 return
         loop.call_soon(self._end_some)
 
-    async def wait_for_data(self, stream: StreamRef, chunk: Chunk) -> Chunk:
-        """Return ``chunk``, or if it is empty the first one that is not, until the timeout."""
+    def recheck(self) -> None:
+        """End the live reads of those who may not read any more: what is known of them changed."""
+        self._recheck_some([*self._polls.items(), *self._readers.items()])
+
+    def _recheck_some(self, reads: list[tuple[asyncio.Timeout | EventReader, _Holder]]) -> None:
+        """Look at some of them, and at the others in the next turns of the loop."""
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self.settings.long_poll_timeout_s
+        for read, holder in reads[-RECHECKS_PER_TURN:]:
+            if self.door.may_read(holder.principal, holder.path):
+                continue
+            if isinstance(read, EventReader):
+                read.ended(_revoked())
+            elif read in self._polls:  # else it is over, and must not be touched
+                del self._polls[read]
+                read.reschedule(loop.time())
+        del reads[-RECHECKS_PER_TURN:]
+        if reads:
+            loop.call_soon(self._recheck_some, reads)
+
+    async def wait_for_data(self, stream: StreamRef, chunk: Chunk, principal: Principal) -> Chunk:
+        """Return ``chunk``, or if it is empty the first one that is not, until the timeout.
+
+        :class:`Unauthenticated` if ``principal`` may not read any more meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        holder = _Holder(principal, stream.path)
+        most_s = min(self.settings.long_poll_timeout_s, self.door.left_s(principal))
+        deadline_s = loop.time() + most_s
         with self.store.following(stream):
             while not chunk.size_bytes and not chunk.closed:
+                self._check(holder)
                 left_s = deadline_s - loop.time()
-                if left_s <= 0 or not await self._wait(stream, chunk.end, left_s):
+                is_news = left_s > 0 and await self._wait(stream, chunk.end, left_s, holder)
+                self._check(holder)
+                if not is_news:
                     return chunk
                 chunk = await self.store.read(stream, chunk.end, is_end=True)
             return chunk
 
-    async def _wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
+    def _check(self, holder: _Holder) -> None:
+        if not self.door.may_read(*holder):
+            raise _revoked()
+
+    async def _wait(self, stream: StreamRef, at: Offset, timeout_s: float, holder: _Holder) -> bool:
         if self.draining:
             return False
         poll = asyncio.timeout(None)  # no timeout of its own: drain() sets one
         try:
             async with poll:
-                self._polls.add(poll)
+                self._polls[poll] = holder
                 return await self.store.wait(stream, at, timeout_s)
         except TimeoutError:
             return False
         finally:
-            self._polls.discard(poll)
+            self._polls.pop(poll, None)
 
     @contextmanager
     def reader(
-        self, stream: StreamRef, events: Events, chunk: Chunk, cursor: int
+        self, stream: StreamRef, events: Events, chunk: Chunk, cursor: int, principal: Principal
     ) -> Iterator[EventReader]:
-        """A reader of events, which begins with a chunk and leaves with the ``with`` block."""
-        reader = EventReader(self, stream, events, chunk, cursor)
-        self._readers.add(reader)
+        """A reader of events, which begins with a chunk and leaves with the ``with`` block.
+
+        :class:`Unauthenticated` if ``principal`` may not read any more since it was admitted.
+        """
+        holder = _Holder(principal, stream.path)
+        self._check(holder)
+        reader = EventReader(
+            self, stream, events, chunk, cursor, most_s=self.door.left_s(principal)
+        )
+        self._readers[reader] = holder
         try:
             yield reader
         finally:
-            self._readers.discard(reader)
+            self._readers.pop(reader, None)
             reader.close()
 
 
@@ -185,9 +244,19 @@ class EventReader:
     )
 
     def __init__(
-        self, live: LiveReads, stream: StreamRef, events: Events, chunk: Chunk, cursor: int
+        self,
+        live: LiveReads,
+        stream: StreamRef,
+        events: Events,
+        chunk: Chunk,
+        cursor: int,
+        *,
+        most_s: float,
     ) -> None:
-        """``chunk`` is where the reader begins; ``cursor`` is the least it is sent."""
+        """``chunk`` is where the reader begins; ``cursor`` is the least it is sent.
+
+        ``most_s``: how long it may last; its lifetime may be shorter.
+        """
         self._live = live
         self._store = live.store
         self._stream = stream
@@ -204,7 +273,8 @@ class EventReader:
         self._loop = asyncio.get_running_loop()
         self._written_s = self._loop.time()
         shortened = live.random.uniform(SHORTEST_LIFETIME, 1.0)
-        self._ends_s = self._written_s + live.settings.sse_lifetime_s * shortened
+        lifetime_s = min(live.settings.sse_lifetime_s * shortened, most_s)
+        self._ends_s = self._written_s + lifetime_s
         # The last event came to all readers of a stream together; comments need not.
         self._keepalive_s = live.settings.sse_keepalive_s * shortened
         self._timer = self._loop.call_later(0, self._tick)

@@ -12,6 +12,7 @@ the prefixes of both then count.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -22,13 +23,15 @@ from durable_streams.library import Streams, open_streams
 from durable_streams.model.errors import StreamNotFound
 from durable_streams.settings import HttpSettings, Settings
 from durable_streams.wire import replies
+from durable_streams.wire.pages import Pages
 from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from durable_streams.http.handler import Authorize
     from durable_streams.store import Store
 
 _NO_PREFIX: Final = re.compile("[{}?#]")  # what the router or a URL takes for something else
@@ -42,12 +45,19 @@ def mount(
     streams: Streams | None = None,
     settings: Settings | None = None,
     http_settings: HttpSettings | None = None,
+    authorize: Authorize | None = None,
 ) -> Mount:
     """Serve streams below ``prefix`` of ``app`` (default: the one of ``http_settings``).
 
     Either from ``data_dir``, opened with ``settings`` when the application starts
     (:class:`~durable_streams.model.errors.DataDirectoryError` if that fails) and closed with it; or
     from ``streams`` that the caller has opened and will close after the application.
+
+    ``authorize`` says who asks: a function, or a coroutine function, from a request of aiohttp's to
+    a :class:`~durable_streams.Principal`, or to None for nobody it knows, who is answered 401.  It
+    is called for every request but OPTIONS, before the body is read.  As it may go by cookies,
+    pages of other origins than the application's are refused then, but for those of
+    ``http_settings.cors_origin``, which may send cookies.  Without it everybody may do everything.
     ``TypeError`` or ``ValueError`` if an argument cannot be.
     """
     arguments.instance("app", app, web.Application)
@@ -65,7 +75,10 @@ def mount(
     prefix = http_settings.prefix if prefix is None else arguments.text("prefix", prefix)
     if not prefix.startswith("/") or not prefix.isprintable() or _NO_PREFIX.search(prefix):
         raise ValueError(f"prefix is no URL path like /v1/stream: {prefix!r}")
-    mounted = Mount(directory, streams, settings, http_settings)
+    if authorize is not None and not callable(authorize):
+        raise TypeError(f"authorize must be a function, not {authorize!r}")
+    make = partial(_handler, http_settings, _pages(http_settings, authorize), authorize)
+    mounted = Mount(directory, streams, settings, make)
     app.router.add_route(
         "*",
         prefix.rstrip("/") + "/{path:(?s:.*)}",
@@ -77,6 +90,22 @@ def mount(
     return mounted
 
 
+def _pages(settings: HttpSettings, authorize: Authorize | None) -> Pages:
+    """Which web pages are welcome; ``ValueError`` if an origin or a host is none."""
+    return Pages(
+        settings.cors_origin,
+        settings.allowed_host,
+        any_by_default=authorize is None,
+        with_cookies=authorize is not None,
+    )
+
+
+def _handler(
+    settings: HttpSettings, pages: Pages, authorize: Authorize | None, store: Store
+) -> StreamsHandler:
+    return StreamsHandler(store, settings, pages, authorize=authorize)
+
+
 class Mount:
     """A stream space in an application; made by :func:`mount`."""
 
@@ -85,12 +114,12 @@ class Mount:
         data_dir: Path | None,
         streams: Streams | None,
         settings: Settings,
-        http_settings: HttpSettings,
+        make_handler: Callable[[Store], StreamsHandler],
     ) -> None:
         self._data_dir = data_dir
         self._streams = streams
         self._settings = settings
-        self._http_settings = http_settings
+        self._make_handler = make_handler
         self._handler: StreamsHandler | None = None
 
     @property
@@ -106,13 +135,13 @@ class Mount:
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Be open while the application runs."""
         if self._streams is not None:
-            self._handler = StreamsHandler(self._streams.engine, self._http_settings)
+            self._handler = self._make_handler(self._streams.engine)
             yield
             self._handler = None
             return
         assert self._data_dir is not None
         async with open_streams(self._data_dir, self._settings) as streams:
-            self._handler = StreamsHandler(streams.engine, self._http_settings)
+            self._handler = self._make_handler(streams.engine)
             try:
                 yield
             finally:
@@ -134,7 +163,8 @@ class Mount:
         path, query = split_target(request.raw_path)
         if not path.startswith(f"{prefix}/"):
             # The router matches decoded paths; a needlessly escaped prefix is not ours.
-            return handler.sender.answer(replies.errors(StreamNotFound(path)))
+            common = handler.exchange.pages.default
+            return handler.sender.answer(replies.errors(StreamNotFound(path)), common)
         return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
 
     def _running(self) -> StreamsHandler:

@@ -18,7 +18,6 @@ from durable_streams.http.aiohttp_private import prepare_hook
 from durable_streams.http.flow_control import Connection
 from durable_streams.http.sendfile import send_parts
 from durable_streams.http.turns import Turns
-from durable_streams.wire.replies import COMMON
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,16 +25,11 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-    from durable_streams.wire.replies import BodyPlan, Reply
+    from durable_streams.wire.replies import BodyPlan, Common, Reply
 
 _STATUS_LINES: Final = {
     (minor, status.value): f"HTTP/1.{minor} {status.value} {status.phrase}\r\n"
     for minor in (0, 1)
-    for status in HTTPStatus
-}
-_STATUS_AND_COMMON: Final = {
-    status.value: _STATUS_LINES[1, status.value]
-    + "".join(f"{name}: {value}\r\n" for name, value in COMMON)
     for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({204, 304})
@@ -84,11 +78,11 @@ class Sender:
             raise ValueError("a line break in a response header")
         return f"{begin}{fields}\r\n".encode("utf-8", "surrogateescape")
 
-    def answer(self, reply: Reply) -> Answer:
-        """Return the answer that sends ``reply`` in one write."""
-        return Answer(self, reply)
+    def answer(self, reply: Reply, common: Common) -> Answer:
+        """Return the answer that sends ``reply`` in one write, with the headers that all have."""
+        return Answer(self, reply, common)
 
-    def whole(self, reply: Reply, *, last: bool = False) -> bytes:
+    def whole(self, reply: Reply, common: Common, *, last: bool = False) -> bytes:
         """Return ``reply`` as :meth:`answer` sends it to a GET or POST of HTTP/1.1.
 
         ``last``: the connection is closed after it.
@@ -96,12 +90,14 @@ class Sender:
         status, body = reply.status, reply.body
         length_bytes = None if status in _BODILESS else len(body)
         connection = _CLOSE if last or self.closing else ""
-        headers = reply.headers[len(COMMON) :]
-        return self.head(_STATUS_AND_COMMON[status], headers, length_bytes, connection) + body
+        begin = _STATUS_LINES[1, status] + common.lines
+        return self.head(begin, reply.headers, length_bytes, connection) + body
 
-    async def send_plan(self, request: web.BaseRequest, reply: Reply, plan: BodyPlan) -> Answer:
+    async def send_plan(
+        self, request: web.BaseRequest, reply: Reply, plan: BodyPlan, common: Common
+    ) -> Answer:
         """Send ``reply`` with a body from files; they must stay open until this returns."""
-        answer = Answer(self, reply)
+        answer = Answer(self, reply, common)
         answer.length_bytes = plan.size_bytes
         await answer.prepare(request)
         connection = answer.begin(plan.prefix)
@@ -118,8 +114,8 @@ class Answer(web.StreamResponse):
     may add its own.
     """
 
-    def __init__(self, sender: Sender, reply: Reply) -> None:
-        super().__init__(status=reply.status, headers=reply.headers)
+    def __init__(self, sender: Sender, reply: Reply, common: Common) -> None:
+        super().__init__(status=reply.status, headers=common.headers + reply.headers)
         self._sender = sender
         self._bytes = reply.body
         self._request: web.BaseRequest | None = None
@@ -208,8 +204,10 @@ def send_continue(request: web.BaseRequest) -> None:
     connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def send_unasked(transport: asyncio.Transport, sender: Sender, reply: Reply) -> None:
+def send_unasked(
+    transport: asyncio.Transport, sender: Sender, reply: Reply, common: Common
+) -> None:
     """Send a reply nobody has asked for yet, and nothing after it."""
-    transport.write(sender.whole(reply, last=True))
+    transport.write(sender.whole(reply, common, last=True))
     if transport.can_write_eof():
         transport.write_eof()

@@ -42,20 +42,21 @@ from durable_streams.model.errors import (
     MethodNotAllowed,
     Overloaded,
     RequestTimeout,
+    StreamError,
     StreamNotFound,
     TargetTooLong,
 )
 from durable_streams.model.paths import path_text
 from durable_streams.settings import KIB
 from durable_streams.wire import replies
-from durable_streams.wire.replies import COMMON, Reply
+from durable_streams.wire.pages import Pages
+from durable_streams.wire.replies import Reply
 from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from durable_streams.model.errors import StreamError
     from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
@@ -101,10 +102,11 @@ class HttpServer:
     def __init__(
         self, store: Store, settings: HttpSettings, handler: StreamsHandler | None = None
     ) -> None:
+        """``handler``: one with who may ask for what; without it everybody may, but web pages."""
         self._store = store
         self._settings = settings
         self._prefix = settings.prefix.rstrip("/")
-        self._handler = handler or StreamsHandler(store, settings)
+        self._handler = handler or StreamsHandler(store, settings, pages_of(settings, is_open=True))
         self._server = _Server(self._handler, self._dispatch, settings)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=LINGER_S)
 
@@ -148,18 +150,44 @@ class HttpServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path, query = split_target(request.raw_path)
-        prefix = self._prefix
+        prefix, handler = self._prefix, self._handler
         if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] == "/":
-            return await self._handler.handle(request, prefix, path[len(prefix) + 1 :], query)
+            return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
+        pages = handler.exchange.pages
+        common = pages.default
+        try:
+            common = pages.admit_probe(request.headers)
+            reply = self._probed(request, path)
+        except StreamError as error:
+            reply = replies.errors(error)
+        return handler.sender.answer(reply, common)
+
+    def _probed(self, request: web.BaseRequest, path: str) -> Reply:
+        """Answer what is no request for a stream: health checks, whatever name they come by."""
+        if request.method == "OPTIONS" and path in {"/", "*"}:  # HAProxy's, unless told otherwise
+            return replies.preflight()
         match path:
             case "/healthz":
-                reply = _probe(request, self._store.bug)
+                return _probe(request, self._store.bug)
             case "/readyz":
-                refusal, names = self._store.refusal(), self._store.out_of_service()
-                reply = _probe(request, refusal, names)
+                return _probe(request, self._store.refusal(), self._store.out_of_service())
             case _:
-                reply = replies.errors(StreamNotFound(path))
-        return self._handler.sender.answer(reply)
+                return replies.errors(StreamNotFound(path))
+
+
+def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = False) -> Pages:
+    """Which web pages are welcome to a server.
+
+    ``is_open``: nobody has to say who they are.  ``is_on_loopback``: nobody else can reach it.
+    ``ValueError`` if an origin or a host of the settings is none.
+    """
+    return Pages(
+        settings.cors_origin,
+        settings.allowed_host,
+        any_by_default=not is_open,
+        of_this_machine=is_open,
+        loopback_hosts=is_open and is_on_loopback,
+    )
 
 
 def _probe(
@@ -174,12 +202,12 @@ def _probe(
         others = tuple(header for header in reply.headers if header[0] != "Allow")
         return msgspec.structs.replace(reply, headers=(*others, ("Allow", "GET, HEAD")))
     if refusal is not None:
-        return Reply(503, (*COMMON, *_TEXT), f"not ready: {refusal}\n".encode())
+        return Reply(503, _TEXT, f"not ready: {refusal}\n".encode())
     text = "ok\n"
     if out_of_service:
         named = ", ".join([repr(path_text(path)) for path in out_of_service[:MAX_NAMED]])
         text += f"{len(out_of_service)} streams are out of service: {named}\n"
-    return Reply(200, (*COMMON, *_TEXT), text.encode("utf-8", "backslashreplace"))
+    return Reply(200, _TEXT, text.encode("utf-8", "backslashreplace"))
 
 
 class _Told(AbstractAccessLogger):
@@ -293,7 +321,9 @@ class _Connection(LaneConnection):
             logger.warning("refused a connection: %d are open", limit, extra={"limit": limit})
         self.close()  # from now on aiohttp drops what the client sends
         error = Overloaded(f"too many connections: the limit is {limit}")
-        send_unasked(transport, server.handler.sender, replies.errors(error))
+        handler = server.handler
+        common = handler.exchange.pages.default
+        send_unasked(transport, handler.sender, replies.errors(error), common)
         if server.refused >= server.max_refused:
             transport.close()
             return
@@ -375,7 +405,9 @@ class _Connection(LaneConnection):
             self._time_head()
             return
         error = RequestTimeout(f"the head of the request did not arrive within {timeout_s:g} s")
-        send_unasked(self.transport, self._server.handler.sender, replies.errors(error))
+        handler = self._server.handler
+        common = handler.exchange.pages.default
+        send_unasked(self.transport, handler.sender, replies.errors(error), common)
         self.force_close()
 
     def handle_error(
@@ -393,7 +425,8 @@ class _Connection(LaneConnection):
             reply = replies.internal_error()
         if request.writer.output_size:
             raise ConnectionResetError("an answer is out already")
-        answer = self._server.handler.sender.answer(reply)
+        handler = self._server.handler
+        answer = handler.sender.answer(reply, handler.exchange.pages.default)
         answer.force_close()
         return answer
 

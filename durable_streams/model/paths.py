@@ -55,6 +55,12 @@ def parse_stream_path(raw: str) -> StreamPath:
     return _checked(segments)
 
 
+def is_reserved(raw: str) -> bool:
+    """Whether the undecoded URL path below the prefix is one of the control APIs."""
+    first = raw.partition("/")[0]
+    return first == RESERVED_SEGMENT or unquote_to_bytes(first) == RESERVED_SEGMENT.encode()
+
+
 def quote_stream_path(path: StreamPath) -> str:
     """Return the raw URL path of a stream: ``parse_stream_path`` undoes it."""
     return "/".join([quote(segment, safe=_SAFE_IN_A_SEGMENT) for segment in path])

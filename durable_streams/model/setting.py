@@ -135,7 +135,6 @@ class Setting:
             raise ValueError(f"{self.name} must be {what} {self.bounds}, not {value}")
         return value
 
-
     def _texts_of(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, tuple | list) or not all(isinstance(one, str) for one in value):
             raise TypeError(f"{self.name} must be a tuple of str, not {value!r}")

@@ -14,6 +14,8 @@ import os
 import socket
 from typing import Any, Final
 
+from durable_streams.wire.hosts import is_loopback
+
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 """Errors of an address that this machine has not."""
 
@@ -109,6 +111,11 @@ def _bound(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> s
 
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
+
+
+def are_on_loopback(sockets: list[socket.socket]) -> bool:
+    """Whether nobody but this machine reaches any of them."""
+    return all(is_loopback(bound.getsockname()[0].partition("%")[0]) for bound in sockets)
 
 
 def authority(host: str, port: int) -> str:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.descriptors import LEAST, divide, soft_limit
 from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
+from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
-from durable_streams.process import addresses, options, standard_streams
+from durable_streams.process import addresses, entrance, options, standard_streams
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
 from durable_streams.process.signals import StopSignals
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from durable_streams.settings import HttpSettings, ProcessSettings, Settings
+    from durable_streams.process.entrance import Guard
+    from durable_streams.process.options import Given
+    from durable_streams.settings import HttpSettings, Settings
 
 EXIT_FAULT: Final = 1
 
@@ -49,7 +52,7 @@ logger = logging.getLogger("durable_streams")
 
 def run(flags: argparse.Namespace) -> int:
     """Serve until a signal asks for a stop; the exit status."""
-    process, settings, http_settings, access = options.settings(vars(flags), os.environ)
+    given = options.settings(vars(flags), os.environ)
     signals = StopSignals()
     try:
         standard_streams.queue_output(logs.tell_dropped)
@@ -58,13 +61,13 @@ def run(flags: argparse.Namespace) -> int:
             f"cannot start the threads that write the log: {error}; allow the user or container "
             "more of them (ulimit -u, TasksMax, pids.max), or stop others"
         ) from error
-    logs.configure(process.log_format)
+    logs.configure(given.process.log_format)
     for problem in options.unknown_in(os.environ):
         logger.warning("%s", problem)
     gc.set_threshold(*_GC_THRESHOLDS)
     raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory(process.loop)) as runner:
-        return runner.run(_serve(process, settings, http_settings, signals))
+    with asyncio.Runner(loop_factory=_loop_factory(given.process.loop)) as runner:
+        return runner.run(_serve(given, signals))
 
 
 def raise_descriptor_limit() -> None:
@@ -93,23 +96,36 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(
-    process: ProcessSettings, settings: Settings, http_settings: HttpSettings, signals: StopSignals
-) -> int:
+async def _serve(given: Given, signals: StopSignals) -> int:
+    process, settings = given.process, given.store
     sockets = addresses.bind(process.host, process.port)
     try:
+        is_on_loopback = addresses.are_on_loopback(sockets)
+        if not (given.access.is_on or is_on_loopback or process.insecure):
+            raise StartError(_refusal(sockets))
+        guard = entrance.guard(given, is_on_loopback=is_on_loopback)
         stop = signals.attach()
-        http_settings = _with_descriptors_for_all(http_settings, settings)
+        http_settings = _with_descriptors_for_all(given.http, settings)
         engine = await _open(Path(process.data_dir), settings)
         try:
             if not stop.is_set():
-                await _serve_engine(engine, http_settings, sockets, stop)
+                async with guard.door.running():
+                    await _serve_engine(engine, http_settings, guard, sockets, stop)
         finally:
             await engine.close()
     finally:
         for bound in sockets:
             bound.close()
     return 0 if engine.fault is None else EXIT_FAULT
+
+
+def _refusal(sockets: list[socket.socket]) -> str:
+    """Why the server does not start where anybody could do everything."""
+    where = ", ".join(addresses.authority(*bound.getsockname()[:2]) for bound in sockets)
+    return (
+        f"whoever reaches {where} could read, write and delete everything: give --tokens FILE "
+        f"({PROGRAM} token new makes one), or listen on 127.0.0.1, or say --insecure"
+    )
 
 
 def _with_descriptors_for_all(http_settings: HttpSettings, settings: Settings) -> HttpSettings:
@@ -137,9 +153,14 @@ async def _open(data_dir: Path, settings: Settings) -> FileStore:
 
 
 async def _serve_engine(
-    engine: FileStore, settings: HttpSettings, sockets: list[socket.socket], stop: asyncio.Event
+    engine: FileStore,
+    settings: HttpSettings,
+    guard: Guard,
+    sockets: list[socket.socket],
+    stop: asyncio.Event,
 ) -> None:
-    server = HttpServer(engine, settings)
+    handler = StreamsHandler(engine, settings, guard.pages, guard.door, control=guard.control)
+    server = HttpServer(engine, settings, handler)
     try:
         await server.start(sockets)
     except OSError as error:  # somebody else began to listen there while we opened the directory

@@ -130,6 +130,21 @@ def is_text(content_type: str) -> bool:
     return content_type.startswith("text/") or is_json(content_type)
 
 
+_PROGRAM: Final = re.compile(
+    r"(text|application)/(x-)?(javascript|ecmascript|jscript|livescript)[0-9.]*"
+    r"|(text|application)/(xml|xsl|xslt\+xml)|text/css|application/wasm"
+)
+
+
+@lru_cache(maxsize=_KNOWN)
+def is_program(content_type: str) -> bool:
+    """Whether a page of a browser can run what is of a canonical content type, or be styled by it.
+
+    What is named so is no matter of taste: browsers refuse to run anything else that says nosniff.
+    """
+    return _PROGRAM.fullmatch(content_type.partition(";")[0]) is not None
+
+
 class Unit(Enum):
     """What of a stream a read can begin with.
 

@@ -59,15 +59,17 @@ def cache_control(
     from_now: bool,
     max_age_s: int = 60,
     private: bool = False,
+    program: bool = False,
     left_s: int | None = None,
 ) -> str:
     """Return ``Cache-Control`` for a read.
 
     ``sealed``: the answer ends before the tail.  ``from_now``: the client asked for
-    ``offset=now``.  ``private``: shared caches must not keep confidential streams.  ``left_s``:
-    how many seconds the stream has to live if nobody uses it, None if it has no end.
+    ``offset=now``.  ``private``: shared caches must not keep confidential streams.  ``program``: a
+    page might run it, so it gets it from the server only, which refuses that (``pages``).
+    ``left_s``: how many seconds the stream has to live if nobody uses it, None if it has no end.
     """
-    if from_now:
+    if from_now or program:
         return NO_STORE
     stale_s = STALE_WHILE_REVALIDATE_S
     if left_s is not None:

@@ -31,25 +31,30 @@ PREFLIGHT_MAX_AGE_S: Final = 86_400
 
 _METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 _REQUEST_HEADERS: Final = (
-    "Authorization, Content-Type, Cache-Control, If-None-Match, Last-Event-ID, "
+    # The asterisk is for what pages send beside, such as traceparent; it leaves out Authorization,
+    # and means nothing to pages that send cookies.
+    "*, Authorization, Content-Type, Cache-Control, If-None-Match, Last-Event-ID, "
     "Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
     "Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, "
     "Producer-Id, Producer-Epoch, Producer-Seq"
 )
 _RESPONSE_HEADERS: Final = (
-    "Content-Type, Cache-Control, ETag, Location, Retry-After, "
+    "Content-Type, Cache-Control, ETag, Location, Retry-After, WWW-Authenticate, "
     "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, "
     "Stream-TTL, Stream-Expires-At, stream-sse-data-encoding, "
     "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
 )
 
-COMMON: Final[HeaderList] = (
+_SAFE: Final[HeaderList] = (
     ("X-Content-Type-Options", "nosniff"),
+    # Whatever is in a stream, it is no program on this origin when somebody opens its URL.
+    ("Content-Security-Policy", "sandbox"),
+    # A signed URL is told to nobody whose link is followed from there.
+    ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "cross-origin"),
-    ("Access-Control-Allow-Origin", "*"),
-    ("Access-Control-Expose-Headers", _RESPONSE_HEADERS),
 )
-"""The headers of every response, errors included."""
+_BY_ORIGIN: Final[Header] = ("Vary", "Origin")
+_EXPOSED: Final[Header] = ("Access-Control-Expose-Headers", _RESPONSE_HEADERS)
 
 _CLOSED: Final[HeaderList] = (("Stream-Closed", "true"),)
 _UP_TO_DATE: Final[HeaderList] = (("Stream-Up-To-Date", "true"),)
@@ -101,8 +106,39 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
 }
 
 
+class Common(msgspec.Struct, frozen=True):
+    """The headers of every answer, errors included: those that a page's origin decides about.
+
+    They come before the headers of a :class:`Reply`, and are put there by whoever sends it;
+    ``lines`` as they are sent.
+    """
+
+    headers: HeaderList
+    lines: str
+
+    @classmethod
+    def of(cls, headers: HeaderList) -> Common:
+        """Made of headers; a value must not begin a line of its own."""
+        return cls(headers, "".join(f"{name}: {value}\r\n" for name, value in headers))
+
+    @classmethod
+    def for_origin(cls, origin: str, *, with_cookies: bool = False) -> Common:
+        """Those for a page of a welcome origin, which may have sent cookies."""
+        headers: HeaderList = (*_SAFE, _BY_ORIGIN, ("Access-Control-Allow-Origin", origin))
+        if with_cookies:
+            headers += (("Access-Control-Allow-Credentials", "true"),)
+        return cls.of((*headers, _EXPOSED))
+
+
+FOR_ALL: Final = Common.of((*_SAFE, ("Access-Control-Allow-Origin", "*"), _EXPOSED))
+"""Where pages of every origin are welcome."""
+
+FOR_NO_PAGE: Final = Common.of((*_SAFE, _BY_ORIGIN))
+"""Where an origin decides, and the request names none, or one that is not welcome."""
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """A complete response; ``headers`` begin with ``COMMON``."""
+    """A complete response, but for the headers that all have (:class:`Common`)."""
 
     status: int
     headers: HeaderList
@@ -125,7 +161,6 @@ def created(outcome: Created, location: str) -> Reply:
     """Answer a PUT; ``location`` is the absolute URL of the stream (§5.1)."""
     info = outcome.info
     headers = (
-        *COMMON,
         ("Location", location),
         ("Content-Type", info.content_type),
         ("Stream-Next-Offset", info.tail.token),
@@ -135,7 +170,7 @@ def created(outcome: Created, location: str) -> Reply:
 
 def appended(outcome: Appended) -> Reply:
     """Answer a POST: 200 only for new data of a producer, else 204 (§5.2, §5.2.1)."""
-    headers: HeaderList = (*COMMON, ("Stream-Next-Offset", outcome.tail.token))
+    headers: HeaderList = (("Stream-Next-Offset", outcome.tail.token),)
     if outcome.closed:
         headers += _CLOSED
     if outcome.producer is None:
@@ -151,14 +186,13 @@ def deleted() -> Reply:
 
 
 def preflight() -> Reply:
-    """Answer an OPTIONS: everything of the protocol is allowed from everywhere."""
+    """Answer an OPTIONS: to a page that is welcome, everything is allowed."""
     return _PREFLIGHT
 
 
 def info(stream: StreamInfo) -> Reply:
     """Answer a HEAD: the stream as it is and its lifetime as configured (§5.5)."""
     headers: HeaderList = (
-        *COMMON,
         ("Content-Type", stream.content_type),
         ("Stream-Next-Offset", stream.tail.token),
         *_NO_STORE,
@@ -182,7 +216,6 @@ def chunk_reply_headers(
     well, see :func:`not_modified`.
     """
     headers: HeaderList = (
-        *COMMON,
         ("Content-Type", chunk.stream.content_type),
         ("Stream-Next-Offset", chunk.end.token),
         ("Cache-Control", cache_control),
@@ -203,7 +236,7 @@ def not_modified(headers: HeaderList) -> Reply:
 
 def long_poll_empty(tail: Offset, closed: bool, cursor: int) -> Reply:
     """Answer a long-poll without data: the timeout, or the end of a closed stream (§5.7)."""
-    headers = (*COMMON, ("Stream-Next-Offset", tail.token), *_UP_TO_DATE, *_NO_STORE)
+    headers = (("Stream-Next-Offset", tail.token), *_UP_TO_DATE, *_NO_STORE)
     if closed:
         return Reply(204, headers + _CLOSED)
     return Reply(204, (*headers, ("Stream-Cursor", str(cursor))))
@@ -219,7 +252,7 @@ def nothing_follows(tail: Offset) -> Reply:
 
     The protocol would have a control event, after which an ``EventSource`` asks again for ever.
     """
-    headers = (*COMMON, ("Stream-Next-Offset", tail.token), *_UP_TO_DATE, *_CLOSED, *_NO_STORE)
+    headers = (("Stream-Next-Offset", tail.token), *_UP_TO_DATE, *_CLOSED, *_NO_STORE)
     return Reply(204, headers + _BY_LAST_EVENT_ID)
 
 
@@ -263,9 +296,15 @@ def _without_last_byte(parts: Sequence[bytes | FileSlice]) -> tuple[bytes | File
 # Errors
 
 
-def errors(error: e.StreamError) -> Reply:
-    """Answer a request that failed: a status by the type, and a line of text for a person."""
+def errors(error: e.StreamError, *, of_producer: bool = False) -> Reply:
+    """Answer a request that failed: a status by the type, and a line of text for a person.
+
+    ``of_producer``: it had Producer headers.  Official clients take any 403 to such a request for a
+    stale epoch, and raise it for ever: they get 401 for whatever else forbids it.
+    """
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if of_producer and isinstance(error, e.Forbidden):
+        status = 401
     return _error_reply(status, str(error), _error_headers(error))
 
 
@@ -287,6 +326,15 @@ def _error_headers(error: e.StreamError) -> HeaderList:
             )
         case e.StaleEpoch():
             return (("Producer-Epoch", str(error.current)),)
+        case e.Unauthenticated():
+            return (("WWW-Authenticate", _challenge(error.error)),)
+        case e.Forbidden():
+            return (
+                (
+                    "WWW-Authenticate",
+                    _challenge("insufficient_scope" if error.scope else "", error.scope),
+                ),
+            )
         case e.Unavailable():
             return (("Retry-After", str(error.retry_after_s)),)
         case e.MethodNotAllowed():
@@ -297,17 +345,22 @@ def _error_headers(error: e.StreamError) -> HeaderList:
             return ()
 
 
+def _challenge(error: str, scope: str = "") -> str:
+    """What is asked of a client that has to say who it is (RFC 6750 section 3)."""
+    parts = [f'{name}="{value}"' for name, value in (("error", error), ("scope", scope)) if value]
+    return ", ".join(['Bearer realm="durable-streams"', *parts])
+
+
 def _error_reply(status: int, message: str, headers: HeaderList) -> Reply:
     """Errors quote user input only through ``repr``; what is left of control characters goes."""
     text = message[:MAX_MESSAGE_CHARACTERS]
     if not text.isprintable():
         text = "".join(character if character.isprintable() else " " for character in text)
-    common = (*COMMON, ("Content-Type", "text/plain; charset=utf-8"), *_NO_STORE)
+    common: HeaderList = (("Content-Type", "text/plain; charset=utf-8"), *_NO_STORE)
     return Reply(status, common + headers, f"{text}\n".encode())
 
 
 _SSE_TEXT: Final[HeaderList] = (
-    *COMMON,
     ("Content-Type", "text/event-stream"),
     # Compressing proxies hold every event back; those that obey no-transform do not.
     ("Cache-Control", "no-cache, no-transform"),
@@ -315,11 +368,10 @@ _SSE_TEXT: Final[HeaderList] = (
     *_BY_LAST_EVENT_ID,
 )
 _SSE_BASE64: Final[HeaderList] = (*_SSE_TEXT, ("stream-sse-data-encoding", "base64"))
-_DELETED: Final = Reply(204, COMMON)
+_DELETED: Final = Reply(204, ())
 _PREFLIGHT: Final = Reply(
     204,
     (
-        *COMMON,
         ("Access-Control-Allow-Methods", _METHODS),
         ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
         ("Access-Control-Max-Age", str(PREFLIGHT_MAX_AGE_S)),

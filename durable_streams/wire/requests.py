@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _MAX_INTEGER_DIGITS: Final = len(str(MAX_INTEGER))
 _LIVE: Final = {"long-poll": Live.LONG_POLL, "true": Live.LONG_POLL, "sse": Live.SSE}
+_PRODUCER: Final = ("Producer-Id", "Producer-Epoch", "Producer-Seq")
 _READ_PARAMETERS: Final = frozenset({"offset", "live", "cursor"})
 
 
@@ -80,6 +81,11 @@ def parse_command(
             return Preflight()
         case _:
             raise MethodNotAllowed(f"the method {method[:32]!r} means nothing to a stream")
+
+
+def claims_producer(method: str, headers: Headers) -> bool:
+    """Whether a request is a producer's append, good or bad."""
+    return method == "POST" and any(headers.getall(name, ()) for name in _PRODUCER)
 
 
 def _parse_append(raw_path: str, headers: Headers) -> Append:

@@ -3,8 +3,8 @@
 A ``Location`` is absolute, as the client sees the server.  Behind a proxy the client's scheme and
 host are in ``X-Forwarded-Proto`` and ``X-Forwarded-Host``, or in ``Forwarded`` (RFC 7239).  Else a
 target that is a whole URL names them, and then ``Host`` counts for nothing (RFC 9112 §3.2.2).
-Anybody can send these, so what they say is used only if it is nothing but a scheme or a host; it
-changes the ``Location`` of the sender's own answer and nothing else.
+Forwarding headers count from proxies that are trusted only (``peers`` in ``http``).  Whoever sends
+them, what they say is used only if it is nothing but a scheme or a host.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.model.paths import quote_stream_path
+from durable_streams.wire.hosts import is_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
 
 _SCHEMES: Final = frozenset({"http", "https"})
-_HOST: Final = re.compile(
-    r"(?:[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9.])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?",
-    re.ASCII | re.IGNORECASE,
-)
+_FORWARDING: Final = ("X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
 _FORWARDED_PAIR: Final = re.compile(
     r"""[ \t]*(?:([a-z-]+)=(?:"([^"\\]*)"|([^\s;,"]*))[ \t]*)?(?:(;)|,|\Z)""",
     re.ASCII | re.IGNORECASE,
@@ -36,6 +34,11 @@ def split_target(target: str) -> tuple[str, str]:
     target = _split_origin(target)[2]
     path, _, query = target.partition("?")
     return path, query
+
+
+def authority(target: str) -> str:
+    """The host that a target names; "" if it is a path, as nearly all are."""
+    return _split_origin(target)[1]
 
 
 def _split_origin(target: str) -> tuple[str, str, str]:
@@ -56,20 +59,22 @@ class Address(NamedTuple):
 
 
 def stream_url(
-    target: str, headers: Mapping[str, str], own: Address, prefix: str, path: StreamPath
+    target: str,
+    headers: Mapping[str, str],
+    own: Address,
+    prefix: str,
+    path: StreamPath,
+    *,
+    is_forwarded: bool,
 ) -> str:
     """Return the URL of the stream at ``path`` below ``prefix``.
 
     ``target`` and ``headers`` are those of the request; ``own`` counts for what they do not name.
+    ``is_forwarded``: it comes from a proxy whose forwarding headers count.
     """
-    scheme, authority, _ = _split_origin(target)
-    scheme, host = _said(
-        headers.get("X-Forwarded-Proto", ""),
-        headers.get("X-Forwarded-Host", ""),
-        headers.get("Forwarded", ""),
-        scheme,
-        authority or headers.get("Host", ""),
-    )
+    scheme, named, _ = _split_origin(target)
+    said = [headers.get(name, "") if is_forwarded else "" for name in _FORWARDING]
+    scheme, host = _said(said[0], said[1], said[2], scheme, named or headers.get("Host", ""))
     return f"{scheme or own.scheme}://{host or own.host}{prefix}/{quote_stream_path(path)}"
 
 
@@ -83,7 +88,7 @@ def _said(
     hosts = (_first(forwarded_host), pairs.get("host", ""), host)
     return (
         scheme if scheme in _SCHEMES else "",
-        next((host for host in hosts if _HOST.fullmatch(host)), ""),
+        next((host for host in hosts if is_host(host)), ""),
     )
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from durable_streams.http import exchange as exchanges
-from durable_streams.http import fast_lane, handler
-from durable_streams.http.exchange import ANYBODY, Exchange, FromFiles, Pending
+from durable_streams.access.principals import ANYBODY
+from durable_streams.http.exchange import Exchange, FromFiles, Pending
 from durable_streams.http.live import LiveReads
 from durable_streams.http.turns import Turns
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
@@ -21,13 +20,15 @@ from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended, Chunk, FileSlice
 from durable_streams.settings import HttpSettings
+from durable_streams.wire.pages import OPEN_TO_ALL
 from durable_streams.wire.replies import Reply
 from tests.http.lanes import TEXT, applied, idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable_streams.http.exchange import Principal
+    from durable_streams.access.door import Credentials
+    from durable_streams.access.principals import Principal
     from durable_streams.model.commands import Command
     from durable_streams.model.paths import StreamPath
     from tests.http.conftest import RunningServer
@@ -97,7 +98,7 @@ class Store:
 def exchange_with(store: Any) -> Exchange:
     settings = HttpSettings()
     live = LiveReads(store, settings, Turns(), clock=lambda: 0.0, random=Random(1))
-    return Exchange(store, settings, live)
+    return Exchange(store, settings, live, OPEN_TO_ALL)
 
 
 def chunk_of(*parts: bytes | FileSlice, held: Held | None = None) -> Chunk:
@@ -213,23 +214,23 @@ REQUESTS: Final = [
 
 
 def admit_by(
-    monkeypatch: pytest.MonkeyPatch, admitted: Callable[[Command, str], Principal]
+    server: RunningServer,
+    monkeypatch: pytest.MonkeyPatch,
+    admit: Callable[[Command, Credentials], Principal],
 ) -> None:
-    for front in (fast_lane, handler):
-        assert front.admitted is exchanges.admitted
-        monkeypatch.setattr(front, "admitted", admitted)
+    monkeypatch.setattr(server.handler.exchange, "admit", admit)
 
 
 async def test_whoever_may_not_is_refused_whatever_exists(
     either: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(command: Command, _: str) -> Principal:
+    def refuse(command: Command, _: Credentials) -> Principal:
         raise InvalidRequest(f"no {type(command).__name__}")
 
     await either.create("a", "text/plain", b"first")
     client = await either.connect()
     await idle(client)
-    admit_by(monkeypatch, refuse)
+    admit_by(either, monkeypatch, refuse)
     for method, target, body, command in REQUESTS:
         answer = await client.request(method, target, body, TEXT)
         assert answer.status == 400, (method, target)
@@ -250,15 +251,15 @@ async def test_each_request_is_asked_for_with_its_own_credentials(
 ) -> None:
     asked: list[tuple[type[Command], str]] = []
 
-    def note(command: Command, credentials: str) -> Principal:
-        asked.append((type(command), credentials))
+    def note(command: Command, credentials: Credentials) -> Principal:
+        asked.append((type(command), credentials.authorization or ""))
         return ANYBODY
 
     await either.create("a", "text/plain", b"first")
     await applied(either, "a")
     client = await either.connect()
     await idle(client)
-    admit_by(monkeypatch, note)
+    admit_by(either, monkeypatch, note)
     for credentials in ("Bearer one", "Bearer two", ""):
         headers = TEXT | ({"Authorization": credentials} if credentials else {})
         for method, target, body, command in REQUESTS:
@@ -272,19 +273,19 @@ async def test_each_request_is_asked_for_with_its_own_credentials(
 async def test_two_credentials_are_neither_of_the_two(
     either: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    asked: list[bool] = []
 
-    def note(_: Command, credentials: str) -> Principal:
-        asked.append(credentials)
+    def note(_: Command, credentials: Credentials) -> Principal:
+        asked.append(credentials.is_several)
         return ANYBODY
 
     await either.create("a", "text/plain", b"first")
     client = await either.connect()
     await idle(client)
-    admit_by(monkeypatch, note)
+    admit_by(either, monkeypatch, note)
     client.send(
         b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n"
         b"Authorization: Bearer one\r\nAuthorization: Bearer two\r\n\r\n"
     )
     assert (await client.answer()).body == b"first"
-    assert asked == ["Bearer one, Bearer two"]
+    assert asked == [True]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from durable_streams.http import heads
 from durable_streams.http.heads import Heads, ParserLimits, RequestHead
 from durable_streams.model.commands import Append, Create, ProducerClaim
+from durable_streams.wire.pages import OPEN_TO_ALL
 
 LIMITS: Final = ParserLimits(max_line_size=8190, max_field_size=8190, max_headers=128)
 
@@ -79,7 +80,7 @@ def a_head(draw: st.DrawFn) -> bytes:
 
 
 def heads_of_one_server() -> Heads:
-    return Heads("/v1/stream", 1 << 20, LIMITS)
+    return Heads("/v1/stream", 1 << 20, LIMITS, OPEN_TO_ALL)
 
 
 @given(st.lists(a_head(), min_size=1, max_size=8))

@@ -22,7 +22,7 @@ from durable_streams.filestore.reading import read_ahead
 from durable_streams.http import sendfile, turns
 from durable_streams.http.sending import Sender
 from durable_streams.model.results import FileSlice
-from durable_streams.wire.replies import BodyPlan, Reply
+from durable_streams.wire.replies import FOR_ALL, BodyPlan, Reply
 from tests.http.client import Client
 from tests.http.readable import Readable
 
@@ -72,7 +72,7 @@ def from_file(
             parts = (FileSlice(readable, 1, SIZE - 1), b"<between>", FileSlice(readable, 0, 10))
             plan = BodyPlan(b"[", parts, b"]", SIZE + 20)
             try:
-                answer = await sender.send_plan(request, Reply(200, HEADERS), plan)
+                answer = await sender.send_plan(request, Reply(200, HEADERS), plan, FOR_ALL)
             except BaseException as error:
                 outcomes.append(error)
                 raise
@@ -201,7 +201,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(
             size = 64 * 1024 * 1024
             plan = BodyPlan(b"", (FileSlice(Readable(file), 0, size),), b"", size)
             try:
-                return await sender.send_plan(request, Reply(200, HEADERS), plan)
+                return await sender.send_plan(request, Reply(200, HEADERS), plan, FOR_ALL)
             except ConnectionError as error:
                 outcomes.append(error)
                 done.set()
@@ -263,7 +263,7 @@ async def test_a_body_goes_only_where_one_belongs(
     sender = Sender(stall_timeout_s=1, clock=lambda: 0.0)
 
     async def handler(_: web.BaseRequest) -> web.StreamResponse:
-        return sender.answer(Reply(status, HEADERS, b"body"))
+        return sender.answer(Reply(status, HEADERS, b"body"), FOR_ALL)
 
     async with serving(handler) as port:
         client = await Client.connect(port)
@@ -279,7 +279,7 @@ async def test_a_line_break_in_a_header_is_never_sent(caplog: pytest.LogCaptureF
     sender = Sender(stall_timeout_s=1)
 
     async def handler(_: web.BaseRequest) -> web.StreamResponse:
-        return sender.answer(Reply(200, (("X", "a\r\nSet-Cookie: b"),)))
+        return sender.answer(Reply(200, (("X", "a\r\nSet-Cookie: b"),)), FOR_ALL)
 
     async with serving(handler) as port:
         client = await Client.connect(port)
@@ -297,7 +297,7 @@ async def test_many_small_answers_to_a_client_that_takes_none_are_bounded() -> N
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         protocols.append(request.protocol)
-        return sender.answer(Reply(200, HEADERS, b"x" * 60_000))
+        return sender.answer(Reply(200, HEADERS, b"x" * 60_000), FOR_ALL)
 
     async with serving(handler) as port:
         client = await Client.connect(port, receive_buffer_bytes=4096)

@@ -10,7 +10,13 @@ import pytest
 
 from durable_streams.process import options
 from durable_streams.process.options import StartError
-from durable_streams.settings import Durability, HttpSettings, ProcessSettings, Settings
+from durable_streams.settings import (
+    AccessSettings,
+    Durability,
+    HttpSettings,
+    ProcessSettings,
+    Settings,
+)
 from durable_streams.wire.caching import kept_s
 
 if TYPE_CHECKING:
@@ -19,7 +25,14 @@ if TYPE_CHECKING:
 ALL = [pytest.param(setting, id=setting.name) for setting in options.known()]
 FLAGS = [pytest.param(setting, id=setting.name) for setting in options.known() if setting.has_flag]
 
-Kinds = tuple[ProcessSettings, Settings, HttpSettings]
+JWTS = {"jwt_audience": "us", "jwt_issuer": "them"}
+BESIDE: dict[str, dict[str, str]] = {
+    "signing_keys": {"tokens": "tokens.toml"},
+    "jwt_secret": JWTS,
+    "jwt_public_key": JWTS,
+    "jwt_jwks": JWTS,
+}
+"""What a setting needs beside it."""
 
 
 def parsed(*arguments: str) -> dict[str, Any]:
@@ -28,7 +41,7 @@ def parsed(*arguments: str) -> dict[str, Any]:
     return vars(parser.parse_args(arguments))
 
 
-def value_of(kinds: Kinds, setting: Setting) -> Any:
+def value_of(kinds: options.Given, setting: Setting) -> Any:
     (found,) = [getattr(kind, setting.name) for kind in kinds if hasattr(kind, setting.name)]
     return found
 
@@ -37,6 +50,8 @@ def other_than_default(setting: Setting) -> tuple[str, Any]:
     """A text that will do, and its value, which is not the default."""
     if setting.name == "prefix":
         return "/other/", "/other"
+    if setting.kind is tuple:
+        return "one, other", ("one", "other")
     if setting.kind is bool:
         return str(not setting.default).lower(), not setting.default
     if setting.texts:
@@ -56,13 +71,14 @@ def test_what_nobody_gives_is_the_default() -> None:
         ProcessSettings(),
         Settings(),
         HttpSettings(),
+        AccessSettings(),
     )
 
 
 @pytest.mark.parametrize("setting", ALL)
 def test_each_setting_is_taken_from_the_environment(setting: Setting) -> None:
     text, value = other_than_default(setting)
-    kinds = options.settings({}, {setting.variable: text})
+    kinds = options.settings(BESIDE.get(setting.name, {}), {setting.variable: text})
     assert value_of(kinds, setting) == value
 
 
@@ -76,8 +92,9 @@ def test_a_flag_wins_over_the_environment(setting: Setting) -> None:
         flags = parsed(setting.flag, setting.default_text.partition(",")[0])
     assert value_of(options.settings(flags, {}), setting) == setting.default
     environment = {setting.variable: text}
-    assert value_of(options.settings({}, environment), setting) == value
-    assert value_of(options.settings(flags, environment), setting) == setting.default
+    beside = BESIDE.get(setting.name, {})
+    assert value_of(options.settings(beside, environment), setting) == value
+    assert value_of(options.settings(beside | flags, environment), setting) == setting.default
 
 
 @pytest.mark.parametrize("setting", FLAGS)
@@ -113,23 +130,23 @@ def test_a_value_that_cannot_be_is_refused_although_a_flag_says_another() -> Non
 
 
 def test_a_write_may_be_held_up_for_ever() -> None:
-    _, settings, _ = options.settings({}, {"DURABLE_STREAMS_HELD_UP_S": "inf"})
+    settings = options.settings({}, {"DURABLE_STREAMS_HELD_UP_S": "inf"}).store
     assert settings.held_up_s == math.inf
 
 
 def test_journal_files_have_room_for_the_largest_append_unless_their_size_is_given() -> None:
     large = {"DURABLE_STREAMS_MAX_APPEND_BYTES": str(100 << 20)}
-    _, settings, _ = options.settings({}, large)
+    settings = options.settings({}, large).store
     assert settings.journal_file_bytes == 201 << 20
     small = {"DURABLE_STREAMS_MAX_APPEND_BYTES": "1"}
-    assert options.settings({}, small)[1].journal_file_bytes == Settings().journal_file_bytes
+    assert options.settings({}, small).store.journal_file_bytes == Settings().journal_file_bytes
     with pytest.raises(StartError, match=r"^journal_file_bytes: "):
         options.settings({}, large | {"DURABLE_STREAMS_JOURNAL_FILE_BYTES": str(64 << 20)})
 
 
 def test_what_kubernetes_says_of_a_service_of_our_name_is_passed_over() -> None:
     said = {"DURABLE_STREAMS_PORT": "tcp://10.0.0.7:4437"}
-    assert options.settings({}, said)[0].port == ProcessSettings().port
+    assert options.settings({}, said).process.port == ProcessSettings().port
     (told,) = options.unknown_in(said)
     assert "DURABLE_STREAMS_PORT" in told
     assert "enableServiceLinks" in told
@@ -140,9 +157,8 @@ def test_caches_are_promised_no_more_than_is_remembered() -> None:
     least_s = kept_s(3600)
     with pytest.raises(StartError, match=f"REMEMBER_REMOVED_S has to be at least {least_s}, not"):
         options.settings({}, said)
-    _, settings, _ = options.settings(
-        {}, said | {"DURABLE_STREAMS_REMEMBER_REMOVED_S": str(least_s)}
-    )
+    enough = said | {"DURABLE_STREAMS_REMEMBER_REMOVED_S": str(least_s)}
+    settings = options.settings({}, enough).store
     assert settings.remember_removed_s == least_s
 
 
@@ -161,5 +177,5 @@ def test_names_of_no_setting_are_told_with_the_one_that_is_near() -> None:
 
 
 def test_the_environment_makes_a_mode_of_its_text() -> None:
-    _, settings, _ = options.settings({}, {"DURABLE_STREAMS_DURABILITY": "none"})
+    settings = options.settings({}, {"DURABLE_STREAMS_DURABILITY": "none"}).store
     assert settings.durability is Durability.NONE

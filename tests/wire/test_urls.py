@@ -17,7 +17,7 @@ OWN: Final = Address("http", "127.0.0.1:80")
 
 def located(target: str, headers: dict[str, str], prefix: str, path: StreamPath) -> str:
     sent = CIMultiDict({"Host": "example.test"} | headers)
-    return stream_url(target, sent, OWN, prefix, path)
+    return stream_url(target, sent, OWN, prefix, path, is_forwarded=True)
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,17 @@ def test_without_any_usable_host_the_location_is_where_the_request_came_in() -> 
 
 def test_a_connection_with_tls_is_of_the_scheme_https_unless_a_proxy_says_otherwise() -> None:
     own = Address("https", "[::1]:443")
-    assert stream_url("/", {}, own, "", ("a",)) == "https://[::1]:443/a"
-    assert stream_url("/", {"X-Forwarded-Proto": "http"}, own, "", ("a",)) == "http://[::1]:443/a"
+    for sent, scheme in (({}, "https"), ({"X-Forwarded-Proto": "http"}, "http")):
+        url = stream_url("/", sent, own, "", ("a",), is_forwarded=True)
+        assert url == f"{scheme}://[::1]:443/a"
+
+
+def test_forwarding_headers_of_nobody_in_particular_count_for_nothing() -> None:
+    for sent in (
+        {"X-Forwarded-Proto": "https"},
+        {"X-Forwarded-Host": "evil.test"},
+        {"Forwarded": "proto=https;host=evil.test"},
+    ):
+        headers = {"Host": "example.test"} | sent
+        url = stream_url("/", headers, OWN, "", ("a",), is_forwarded=False)
+        assert url == "http://example.test/a"

@@ -1,0 +1,77 @@
+"""Who is at the other end of a connection, and whom a proxy there says it asks for.
+
+Anybody can send forwarding headers.  They count from peers on loopback and on unix sockets, where a
+proxy of this machine is, and from the networks that the settings name; from nobody else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_UNIX: Final = "unix"
+"""What the peer of a unix socket is called; it has no address."""
+
+_MAX_HOPS: Final = 16
+"""Of the proxies that ``X-Forwarded-For`` tells of: more than anybody has."""
+
+
+class Peers:
+    """Which peers are trusted proxies; ``ValueError`` if one of ``trusted`` is no network."""
+
+    def __init__(self, trusted: Iterable[str] = ()) -> None:
+        self._networks = tuple(_network(text) for text in trusted)
+
+    def is_trusted(self, peername: Any) -> bool:  # noqa: ANN401 - whatever a transport says
+        """Whether forwarding headers of a connection count; ``peername`` is its transport's."""
+        if not isinstance(peername, tuple):
+            return True
+        address = _address(str(peername[0]))
+        return address is not None and self._trusts(address)
+
+    def client(self, peername: Any, forwarded_for: str) -> str:  # noqa: ANN401 - as above
+        """The address of whoever asks: the last one that no trusted proxy has.
+
+        ``forwarded_for``: what the lines of ``X-Forwarded-For`` say, joined by commas.
+        """
+        name = str(peername[0]) if isinstance(peername, tuple) else _UNIX
+        if not self.is_trusted(peername):
+            return name
+        hops = forwarded_for.rsplit(",", _MAX_HOPS)
+        for hop in reversed(hops[-_MAX_HOPS:]):
+            address = _address(hop.strip())
+            if address is None:
+                break
+            name = str(address)
+            if not self._trusts(address):
+                break
+        return name
+
+    def _trusts(self, address: Address) -> bool:
+        return address.is_loopback or any(address in network for network in self._networks)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no address or network: give one such as 10.0.0.1 or 10.0.0.0/8"
+        ) from None
+
+
+@lru_cache(1024)  # most clients of a server are few
+def _address(text: str) -> Address | None:
+    """Read an address; one of IPv4 that is written as one of IPv6 is one of IPv4.  None: none."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0].strip("[]"))
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
