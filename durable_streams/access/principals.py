@@ -18,12 +18,19 @@ class Principal(msgspec.Struct, frozen=True):
 
     ``name`` stands in logs and is whom limits count for: a token's id (``token:web``), the subject
     of a JWT (``jwt:alice``), or what your ``authorize`` says.  Until ``expires_at_s``, in seconds
-    since 1970, they have ``grants``; live reads end then.
+    since 1970, they have ``grants``; live reads end then.  ``vouched_by`` is what they showed, as
+    their authenticator knows it again: by that a token that is made anew is another one, whatever
+    its id.  It is in no text and no log.
     """
 
     name: str
     grants: tuple[Grant, ...]
     expires_at_s: float = math.inf
+    vouched_by: str = ""
+
+    def __repr__(self) -> str:
+        """Without ``vouched_by``."""
+        return f"Principal({self.name!r}, {self.grants!r}, {self.expires_at_s!r})"
 
     def may(self, scope: Scope, path: StreamPath) -> bool:
         """Whether they have a scope on a path."""
