@@ -89,6 +89,7 @@ WRONG_TYPES: Final[dict[str, list[Any]]] = {
     "streams": ["", 5, {}, Streams],
     "app": [None, 5, web.Application],
     "engine": [None, "data", Path("data")],
+    "authorize": [5, "name", True, {}],
 }
 WRONG_VALUES: Final[dict[str, list[Any]]] = {
     "path": [SURROGATE, "\ud800", "", "/", "a//b", "../a", "a\0b", "x" * 256, "__ds/a"],
@@ -109,7 +110,7 @@ WRONG_VALUES: Final[dict[str, list[Any]]] = {
     ],
     "data_dir": ["", "a\0b", "\ud800", Path("a\0b")],
     **{name: [] for name in ("closed", "close", "live", "settings", "http_settings")},
-    **{name: [] for name in ("streams", "app", "engine")},
+    **{name: [] for name in ("streams", "app", "engine", "authorize")},
 }
 NEEDED: Final[dict[str, Any]] = {"path": "new", "source": "there", "data": b"more"}
 
@@ -118,14 +119,17 @@ Arguments = dict[str, Any]
 
 GIVEN_OUT: Final = {
     durable_streams.AppendResult,
+    durable_streams.Grant,  # made by its class methods; tests/access/test_grants
     durable_streams.Message,
     durable_streams.MessagesResult,
     durable_streams.Metadata,
+    durable_streams.Principal,  # refused when it is used
     durable_streams.ReadResult,
+    durable_streams.Scope,
     durable_streams.Tail,
 }
-"""Classes that nobody has to make."""
-SETTINGS: Final = {Settings, HttpSettings}
+"""Classes that nobody has to make, or whose arguments are somewhere else."""
+SETTINGS: Final = {Settings, HttpSettings, AccessSettings}
 """Their arguments are in ``test_settings``."""
 
 

@@ -50,6 +50,8 @@ INTERNAL: Final = {
     *("BadLine", "BadRemoved", "BadSidecar", "DamagedFiles", "DamagedSidecar"),
     *("FailedRead", "FailedSync", "FilesLost", "NewerFiles", "NewerIndex", "NewerSidecar"),
     *("NotKept", "SyncFailed", "Unpackable"),  # all of the storage
+    *("FileProblem", "SigningKeysError", "TokenFileError"),  # of the files of access
+    *("NotToml", "NoSuchToken", "TokenExists", "_Problem", "_Wrong"),
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
     "CannotRunHere",  # an ImportError, and met as one

@@ -13,7 +13,6 @@ from durable_streams.settings import AccessSettings, HttpSettings, ProcessSettin
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
-
     from durable_streams.model.setting import Setting
 
 DOCUMENT: Final = ROOT / "docs" / "operations.rst"

@@ -51,7 +51,13 @@ class Credentials(NamedTuple):
 class Authenticator(Protocol):
     """Knows principals of one kind; ``name`` of each begins with ``kind`` and a colon."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What the names of its principals begin with."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why what is known may be out of date, for the log; None if it is not."""
 
     def principal(self, bearer: str) -> Principal | None:
         """Who shows a bearer token; None if it is none of this kind.
@@ -70,7 +76,13 @@ class Authenticator(Protocol):
 class UrlAuthenticator(Protocol):
     """Knows the holders of signed URLs, as :class:`Authenticator` does those of tokens."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What the names of its principals begin with."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why what is known may be out of date, for the log; None if it is not."""
 
     def holder(self, signed: str, path: StreamPath) -> Principal:
         """Who holds a URL of ``path`` with this signature; raises :class:`Unauthenticated`."""
@@ -137,6 +149,10 @@ class Door:
             return None
         authenticator = self._by_kind.get(principal.name.partition(":")[0])
         return principal if authenticator is None else authenticator.as_now(principal)
+
+    def out_of_date(self) -> list[str]:
+        """The kinds of principals of whom what is known may be out of date."""
+        return [kind for kind, by in self._by_kind.items() if by.problem is not None]
 
     def may_read(self, principal: Principal, path: StreamPath) -> bool:
         """Whether a principal may go on reading a stream."""

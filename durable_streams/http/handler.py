@@ -28,7 +28,7 @@ from durable_streams.http.peers import Peers
 from durable_streams.http.presence import cancelled_when_gone
 from durable_streams.http.sending import Sender
 from durable_streams.model.commands import Append, Create, Live, Preflight, Read
-from durable_streams.model.errors import StreamError, Unauthenticated
+from durable_streams.model.errors import ForeignHost, StreamError, Unauthenticated
 from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
 from durable_streams.wire.pages import OPEN_TO_ALL
@@ -95,6 +95,8 @@ class StreamsHandler:
             random=random or random_module.Random(),  # noqa: S311 - it guards no secret
         )
         told = log_access if settings.access_log else None
+        if not door.is_open:
+            door.on_change.append(self.live.recheck)
         self.exchange = Exchange(store, settings, self.live, pages, door=door, told=told)
         self.peers = Peers(settings.trusted_proxy)
         self._authorize = authorize
@@ -131,11 +133,11 @@ class StreamsHandler:
             principal = await self._admit(request, raw_query, command)
             if isinstance(command, Read) and command.live is Live.SSE:
                 return await self._send_events(request, command, principal, common)
-            answer = await self._carry_out(request, prefix, command, principal)
-            if isinstance(answer, FromFiles):
-                with answer:
-                    return await self.sender.send_plan(request, answer.reply, answer.plan, common)
-            return self.sender.answer(answer, common)
+            found = await self._carry_out(request, prefix, command, principal)
+            if isinstance(found, FromFiles):
+                with found:
+                    return await self.sender.send_plan(request, found.reply, found.plan, common)
+            return self.sender.answer(found, common)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
@@ -145,7 +147,10 @@ class StreamsHandler:
                 redacted(request.raw_path),
                 of_producer=claims_producer(request.method, request.headers),
             )
-            return self.sender.answer(reply, common)
+            answer = self.sender.answer(reply, common)
+            if isinstance(error, ForeignHost):
+                answer.force_close()  # nothing on this connection is meant for us
+            return answer
         finally:
             self.active.discard(task)
 

@@ -170,7 +170,9 @@ class HttpServer:
             case "/healthz":
                 return _probe(request, self._store.bug)
             case "/readyz":
-                return _probe(request, self._store.refusal(), self._store.out_of_service())
+                kinds = self._handler.exchange.door.out_of_date()
+                names = self._store.out_of_service()
+                return _probe(request, self._store.refusal(), names, kinds)
             case _:
                 return replies.errors(StreamNotFound(path))
 
@@ -191,11 +193,15 @@ def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = Fa
 
 
 def _probe(
-    request: web.BaseRequest, refusal: StreamError | None, out_of_service: Sequence[StreamPath] = ()
+    request: web.BaseRequest,
+    refusal: StreamError | None,
+    out_of_service: Sequence[StreamPath] = (),
+    out_of_date: Sequence[str] = (),
 ) -> Reply:
     """Answer a health check: 200, or 503 with the reason why not.
 
-    Streams ``out_of_service`` are named; the others are served all the same.
+    Streams ``out_of_service`` are named; the others are served all the same.  ``out_of_date``: the
+    credentials of which what was last good counts.
     """
     if request.method not in {"GET", "HEAD"}:
         reply = replies.errors(MethodNotAllowed("health checks are read by GET or HEAD"))
@@ -207,6 +213,10 @@ def _probe(
     if out_of_service:
         named = ", ".join([repr(path_text(path)) for path in out_of_service[:MAX_NAMED]])
         text += f"{len(out_of_service)} streams are out of service: {named}\n"
+    text += "".join(
+        f"what is known of credentials of the kind {kind} is out of date: see the log\n"
+        for kind in out_of_date
+    )
     return Reply(200, _TEXT, text.encode("utf-8", "backslashreplace"))
 
 

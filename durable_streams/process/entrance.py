@@ -1,17 +1,30 @@
-"""Who may come in: what ``serve`` is told about access, as what the server asks."""
+"""Who may come in: what ``serve`` is told about access, as what the server asks.
+
+All files are read once before the server starts, which it does not if one of them is no good.
+"""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from durable_streams.access import signing_keys
 from durable_streams.access.door import OPEN, Door
+from durable_streams.access.signed_urls import SignedUrls
+from durable_streams.access.small_files import FileProblem
+from durable_streams.access.tokens import Tokens
+from durable_streams.http.control import Control
 from durable_streams.http.server import pages_of
 from durable_streams.process.options import StartError
 
 if TYPE_CHECKING:
-    from durable_streams.http.control import Control
+    from durable_streams.access.door import Authenticator
     from durable_streams.process.options import Given
+    from durable_streams.settings import AccessSettings
     from durable_streams.wire.pages import Pages
+
+logger = logging.getLogger("durable_streams")
 
 
 class Guard(NamedTuple):
@@ -23,10 +36,34 @@ class Guard(NamedTuple):
 
 
 def guard(given: Given, *, is_on_loopback: bool) -> Guard:
-    """Made of settings; :class:`StartError` if one of them cannot be."""
-    is_open = not given.access.is_on
+    """Made of settings, and of the files that they name; :class:`StartError` if one is no good."""
+    access = given.access
     try:
-        pages = pages_of(given.http, is_open=is_open, is_on_loopback=is_on_loopback)
-    except ValueError as error:
+        pages = pages_of(given.http, is_open=not access.is_on, is_on_loopback=is_on_loopback)
+        if not access.is_on:
+            return Guard(pages, OPEN, None)
+        door, control = _door(access, Path(given.process.data_dir))
+    except (ValueError, FileProblem) as error:
         raise StartError(f"{error}") from error
-    return Guard(pages, OPEN, None)
+    return Guard(pages, door, control)
+
+
+def _door(access: AccessSettings, data_dir: Path) -> tuple[Door, Control | None]:
+    known: list[Authenticator] = []
+    tokens = Tokens(Path(access.tokens)) if access.tokens else None
+    if tokens is not None:
+        known.append(tokens)
+    urls = None
+    if access.signing_keys:
+        assert tokens is not None
+        urls = _signed_urls(Path(access.signing_keys), tokens, data_dir)
+    door = Door(known, urls, conceal=access.conceal)
+    return door, None if tokens is None else Control(door, tokens, urls)
+
+
+def _signed_urls(path: Path, tokens: Tokens, data_dir: Path) -> SignedUrls:
+    signing_keys.refuse_inside(path, data_dir)
+    warning = signing_keys.warning(path)
+    if warning is not None:
+        logger.warning("%s", warning)
+    return SignedUrls(path, tokens)

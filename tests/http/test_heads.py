@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,12 @@ from durable_streams.http import heads
 from durable_streams.http.heads import Heads, ParserLimits, RequestHead
 from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.wire.pages import OPEN_TO_ALL
+from durable_streams.wire.replies import FOR_ALL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from durable_streams.http.heads import PlainCommand
 
 LIMITS: Final = ParserLimits(max_line_size=8190, max_field_size=8190, max_headers=128)
 
@@ -79,6 +85,17 @@ def a_head(draw: st.DrawFn) -> bytes:
     return "\r\n".join([f"{method} {target} {version}", *fields, "", ""]).encode()
 
 
+def told(
+    command: PlainCommand,
+    body_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    target: str = "",
+    credentials: str = "",
+) -> RequestHead:
+    """What a head says where all pages are welcome."""
+    return RequestHead(command, body_bytes, headers, target, credentials, FOR_ALL)
+
+
 def heads_of_one_server() -> Heads:
     return Heads("/v1/stream", 1 << 20, LIMITS, OPEN_TO_ALL)
 
@@ -102,7 +119,7 @@ async def test_the_fields_of_another_target_are_not_parsed_again() -> None:
     assert known.headers is not None
     server._request = None  # type: ignore[assignment,method-assign]
     again = server.read(first.replace(b"/a ", b"/c "))
-    assert again == RequestHead(Create(("c",), "text/plain"), 0, known.headers, "/v1/stream/c")
+    assert again == told(Create(("c",), "text/plain"), 0, known.headers, "/v1/stream/c")
 
 
 async def test_a_producers_next_number_is_not_parsed_again() -> None:
@@ -115,7 +132,7 @@ async def test_a_producers_next_number_is_not_parsed_again() -> None:
     server._parse = None  # type: ignore[assignment,method-assign]
     again = server.read(head.replace(b"Seq: 4", b"Seq: 15"))
     claim = ProducerClaim("p", 3, 15)
-    assert again == RequestHead(Append(("a",), "text/plain", producer=claim), 1)
+    assert again == told(Append(("a",), "text/plain", producer=claim), 1)
 
 
 async def test_few_heads_are_remembered() -> None:
@@ -171,15 +188,15 @@ def said(**others: str) -> bytes:
 async def test_a_head_with_other_credentials_is_not_parsed_again_and_has_its_own() -> None:
     server = heads_of_one_server()
     append = Append(("a",), "text/plain")
-    assert server.read(said(Authorization="Bearer one")) == RequestHead(
+    assert server.read(said(Authorization="Bearer one")) == told(
         append, 1, credentials="Bearer one"
     )
     server._parse = None  # type: ignore[assignment,method-assign]
     for credentials in ("Bearer two", "Bearer three", "Bearer one"):
         for name in ("Authorization", "authorization", "AUTHORIZATION"):
             again = server.read(said(**{name: f" {credentials}\t"}))
-            assert again == RequestHead(append, 1, credentials=credentials)
-    assert server.read(said()) == RequestHead(append, 1)
+            assert again == told(append, 1, credentials=credentials)
+    assert server.read(said()) == told(append, 1)
     assert len(server._known) == 1
 
 
@@ -192,7 +209,7 @@ async def test_a_producer_with_credentials_has_its_own_and_its_own_number() -> N
         sent = {"Authorization": credentials} if credentials else {}
         again = server.read(said(**sent, **producer, Producer_Seq=str(seq)))
         claim = ProducerClaim("p", 0, seq)
-        assert again == RequestHead(
+        assert again == told(
             Append(("a",), "text/plain", producer=claim), 1, credentials=credentials
         )
 

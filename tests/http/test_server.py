@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COMMON = {
     "x-content-type-options": "nosniff",
     "cross-origin-resource-policy": "cross-origin",
+    "content-security-policy": "sandbox",
+    "referrer-policy": "no-referrer",
     "access-control-allow-origin": "*",
 }
 TEXT = {"Content-Type": "text/plain"}
@@ -147,7 +149,6 @@ async def test_what_is_no_http_gets_its_4xx_with_the_common_headers_and_no_trace
         ("GET", "/v1/stream/a%2fb", 404),
         ("GET", "/v1/stream/a%00", 400),
         ("GET", "/v1/stream/%ff", 400),
-        ("GET", "/v1/stream/__ds/x", 400),
         ("GET", "/v1/stream/none", 404),
         ("GET", "/v1/stream/a?offset=", 400),
         ("GET", "/v1/stream/a?live=sse", 400),
@@ -157,7 +158,8 @@ async def test_what_is_no_http_gets_its_4xx_with_the_common_headers_and_no_trace
         ("DELETE", "/v1/stream/none", 404),
         ("PATCH", "/v1/stream/a", 405),
         ("TRACE", "/v1/stream/a", 405),
-        ("OPTIONS", "*", 404),
+        ("OPTIONS", "*", 204),
+        ("OPTIONS", "/", 204),
         ("GET", "http://other.test/v1/stream/none?offset=-1", 404),
         ("OPTIONS", "/v1/stream/any/thing", 204),
     ],
@@ -173,6 +175,16 @@ async def test_a_request_that_means_nothing_gets_its_status_and_keeps_the_connec
     if status == 405:
         assert "POST" in answer.headers["allow"]
     assert (await client.request("GET", "/healthz")).status == 200
+
+
+async def test_what_is_reserved_is_no_stream_and_for_no_page(server: RunningServer) -> None:
+    client = await server.connect()
+    for target in ("__ds/x", "%5f%5fds/x", "__ds"):
+        answer = await client.request("GET", target, None, {"Origin": "https://app.example"})
+        assert answer.status == 403
+        answer = await client.request("GET", target)
+        assert answer.status == 400
+        assert "access-control-allow-origin" not in answer.headers
 
 
 async def test_every_method_with_head_has_the_same_headers_and_no_body(
