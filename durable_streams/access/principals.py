@@ -18,12 +18,14 @@ class Principal(msgspec.Struct, frozen=True):
 
     ``name`` stands in logs and is whom limits count for: a token's id (``token:web``), the subject
     of a JWT (``jwt:alice``), or what your ``authorize`` says.  Until ``expires_at_s``, in seconds
-    since 1970, they have ``grants``; live reads end then.
+    since 1970, they have ``grants``; live reads end then.  ``vouched_by``: the digest of the token,
+    or the id of the key, by which they are known.
     """
 
     name: str
     grants: tuple[Grant, ...]
     expires_at_s: float = math.inf
+    vouched_by: str = ""
 
     def may(self, scope: Scope, path: StreamPath) -> bool:
         """Whether they have a scope on a path."""
