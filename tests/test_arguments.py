@@ -20,6 +20,7 @@ from aiohttp import web
 import durable_streams
 from durable_streams import (
     Durability,
+    AccessSettings,
     HttpSettings,
     InvalidRequest,
     Offset,

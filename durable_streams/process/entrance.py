@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from durable_streams.access import signing_keys
 from durable_streams.access.door import OPEN, Door
+from durable_streams.access.jwts import open_jwts
 from durable_streams.access.signed_urls import SignedUrls
 from durable_streams.access.small_files import FileProblem
 from durable_streams.access.tokens import Tokens
@@ -53,6 +54,9 @@ def _door(access: AccessSettings, data_dir: Path) -> tuple[Door, Control | None]
     tokens = Tokens(Path(access.tokens)) if access.tokens else None
     if tokens is not None:
         known.append(tokens)
+    jwts = open_jwts(access)
+    if jwts is not None:
+        known.append(jwts)
     urls = None
     if access.signing_keys:
         assert tokens is not None
