@@ -19,8 +19,8 @@ from aiohttp import web
 
 import durable_streams
 from durable_streams import (
-    Durability,
     AccessSettings,
+    Durability,
     HttpSettings,
     InvalidRequest,
     Offset,

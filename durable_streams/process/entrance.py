@@ -44,7 +44,7 @@ def guard(given: Given, *, is_on_loopback: bool) -> Guard:
         if not access.is_on:
             return Guard(pages, OPEN, None)
         door, control = _door(access, Path(given.process.data_dir))
-    except (ValueError, FileProblem) as error:
+    except (ValueError, OSError, FileProblem) as error:
         raise StartError(f"{error}") from error
     return Guard(pages, door, control)
 
