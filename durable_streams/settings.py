@@ -238,6 +238,29 @@ class HttpSettings:
         more="Server only.",
         flag=True,
     )
+    rate_requests: float = setting(
+        0.0,
+        help="requests in a second that one may make, on average; 0: any number",
+        more="Whoever is known by a token or JWT has it by name, all others by their address.  "
+        "What is beyond it is answered 429.",
+        flag=True,
+    )
+    rate_bytes: float = setting(
+        0.0,
+        help="bytes in a second that one may send and be sent in bodies, on average; 0: any number",
+        more="Events that are followed live do not count.",
+        flag=True,
+    )
+    rate_burst_s: float = setting(
+        10.0,
+        help="of how many seconds one may have requests and bytes at once",
+        flag=True,
+    )
+    max_live_readers: int = setting(
+        0,
+        help="long-polls and event streams that one may have at a time; 0: any number",
+        flag=True,
+    )
     cors_origin: tuple[str, ...] = setting(
         (),
         help="origins of web pages that are welcome, such as ``https://app.example``",

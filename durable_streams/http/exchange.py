@@ -20,14 +20,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, assert_never
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, assert_never
 
 import msgspec
 
 from durable_streams.access.door import OPEN
 from durable_streams.access.needs import authorize
 from durable_streams.access.principals import ANYBODY
+from durable_streams.http.limits import Limits, network, payer_of
 from durable_streams.http.logs import Throttle
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
 from durable_streams.model.errors import (
@@ -55,10 +57,22 @@ if TYPE_CHECKING:
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store, Ticket
     from durable_streams.wire.pages import Pages
+    from durable_streams.wire.replies import Common
 
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 logger = logging.getLogger("durable_streams")
+
+
+class Admitted(NamedTuple):
+    """Who was admitted, and who pays for what they have (``limits``); "": nobody has to."""
+
+    principal: Principal
+    payer: str = ""
+
+
+EVERYBODY: Final = Admitted(ANYBODY)
+"""Where nobody has to say who they are, nor to pay."""
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -86,6 +100,15 @@ class FromFiles(msgspec.Struct, frozen=True):
         self._chunk.release()
 
 
+class Begun(NamedTuple):
+    """An exchange that one front hands over to another, which has what it takes to end it."""
+
+    command: Command
+    admitted: Admitted
+    common: Common
+    found: FromFiles | None
+
+
 class Exchange:
     """Decides the requests of a front.
 
@@ -111,27 +134,39 @@ class Exchange:
         self._max_age_s = settings.immutable_max_age_s
         self._private = settings.private_caching
         self._throttle = Throttle()
+        self.limits = Limits(settings, time.monotonic)
 
-    def admit(self, command: Command, credentials: Credentials) -> Principal:
+    def admit(self, command: Command, credentials: Credentials, address: str = "") -> Admitted:
         """Who asks for that, if they may: asked here and nowhere else, by every front.
 
         It is asked when the head was read: before the body is, and before anybody looks at what
-        exists, which a refusal must not tell.  Raises what :meth:`failure` answers.
+        exists, which a refusal must not tell.  ``address``: the client's, if there are limits.
+        Raises what :meth:`failure` answers.
         """
-        door = self.door
-        if door.is_open or isinstance(command, Preflight):
-            return ANYBODY
-        return self.admit_as(door.identify(credentials, command.path), command)
+        door, limits = self.door, self.limits
+        if isinstance(command, Preflight) or (door.is_open and not limits.is_on):
+            return EVERYBODY
+        try:
+            principal = door.identify(credentials, command.path)
+        except Unauthenticated:
+            if limits.is_on:
+                limits.take(network(address))
+            raise
+        return self.admit_as(principal, command, address)
 
-    def admit_as(self, principal: Principal, command: Command) -> Principal:
+    def admit_as(self, principal: Principal, command: Command, address: str = "") -> Admitted:
         """The same for whom somebody else has identified, as an application does."""
+        payer = ""
+        if self.limits.is_on:
+            payer = payer_of(principal, address)
+            self.limits.take(payer)
         authorize(principal, command, conceal=self.door.conceal)
-        return principal
+        return Admitted(principal, payer)
 
     def decide(
         self,
         command: Command,
-        principal: Principal,
+        admitted: Admitted,
         body: bytes = b"",
         location: str = "",
     ) -> Reply | FromFiles | Pending | None:
@@ -141,6 +176,8 @@ class Exchange:
         Raises what :meth:`failure` answers.
         """
         store = self._store
+        if body and admitted.payer:
+            self.limits.charge(admitted.payer, len(body))
         ticket: Ticket[Any] | None  # whose outcome is what the answer takes
         answer: Callable[[Any], Reply]
         match command:
@@ -152,7 +189,7 @@ class Exchange:
                 chunk = None if stream is None else store.read_now(stream, command.start)
                 if stream is None or chunk is None:
                     return None
-                return self.described(command, principal, stream, chunk)
+                return self.described(command, admitted, stream, chunk)
             case Create():
                 ticket = store.create_now(command, body)
                 answer = partial(replies.created, location=location)
@@ -172,7 +209,7 @@ class Exchange:
     async def later(
         self,
         command: Command,
-        principal: Principal,
+        admitted: Admitted,
         body: bytes,
         location: str,
         waiting: Callable[[], AbstractContextManager[None]],
@@ -189,9 +226,9 @@ class Exchange:
             case Read(live=Live.NO):
                 stream = await store.open(command.path)
                 chunk = await store.read(stream, command.start)
-                return self.described(command, principal, stream, chunk)
+                return self.described(command, admitted, stream, chunk)
             case Read():
-                answer = await self.poll(command, principal, waiting)
+                answer = await self.poll(command, admitted, waiting)
                 assert answer is not None
                 return answer
             case Head():
@@ -213,15 +250,15 @@ class Exchange:
     async def carry_out(
         self,
         command: Command,
-        principal: Principal,
+        admitted: Admitted,
         body: bytes,
         location: str,
         waiting: Callable[[], AbstractContextManager[None]],
     ) -> Reply | FromFiles:
         """Decide, and wait for whatever that takes; see :meth:`decide` and :meth:`later`."""
-        decided = self.decide(command, principal, body, location)
+        decided = self.decide(command, admitted, body, location)
         if decided is None:
-            return await self.later(command, principal, body, location, waiting)
+            return await self.later(command, admitted, body, location, waiting)
         if isinstance(decided, Pending):
             await _settled(decided.ticket)
             return decided.reply()
@@ -230,7 +267,7 @@ class Exchange:
     async def poll(
         self,
         command: Read,
-        principal: Principal,
+        admitted: Admitted,
         waiting: Callable[[], AbstractContextManager[None]],
         *,
         may_come_again: bool = False,
@@ -244,19 +281,21 @@ class Exchange:
         stream = await self._store.open(command.path)
         chunk = await self._store.read(stream, command.start)
         if chunk.size_bytes or chunk.closed:
-            return self.described(command, principal, stream, chunk)
+            return self.described(command, admitted, stream, chunk)
         # It is empty, so it holds no files.
         if may_come_again and command.start not in (chunk.start, Start.BEGINNING):
             return None
-        with waiting():
-            chunk = await self._live.wait_for_data(stream, chunk, principal)
-        return self.described(command, principal, stream, chunk)
+        with waiting(), self.limits.live_read(admitted.payer):
+            chunk = await self._live.wait_for_data(stream, chunk, admitted.principal)
+        return self.described(command, admitted, stream, chunk)
 
     def described(
-        self, command: Read, principal: Principal, stream: StreamRef, chunk: Chunk
+        self, command: Read, admitted: Admitted, stream: StreamRef, chunk: Chunk
     ) -> Reply | FromFiles:
         """The answer with a chunk, which it holds if there are files in it."""
         try:
+            if admitted.payer:
+                self.limits.charge(admitted.payer, chunk.size_bytes)
             cursor = None
             if command.live is Live.LONG_POLL:
                 cursor = self._live.cursor(command.cursor)
@@ -268,7 +307,7 @@ class Exchange:
                 sealed=not chunk.at_tail,
                 from_now=from_now,
                 max_age_s=self._max_age_s,
-                private=self._private or principal is not ANYBODY,
+                private=self._private or admitted.principal is not ANYBODY,
                 program=is_program(stream.content_type),
                 left_s=None if chunk.at_tail else self._store.left_s(stream),
             )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.door import Credentials
 from durable_streams.http.bounded_parser import MAX_HEAD_BYTES
-from durable_streams.http.exchange import FromFiles, Pending
+from durable_streams.http.exchange import Begun, FromFiles, Pending
 from durable_streams.http.heads import Heads
 from durable_streams.http.logs import CLIENT_LEFT, Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from durable_streams.access.principals import Principal
-    from durable_streams.http.exchange import Exchange
+    from durable_streams.http.exchange import Admitted, Exchange
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.http.heads import ParserLimits, PlainCommand, RequestHead
     from durable_streams.wire.replies import Common, Reply
@@ -63,6 +62,7 @@ class FastLane:
         self.sender = handler.sender
         self.patience_s = patience_s
         self.location = handler.location
+        self.peers = handler.peers
         self.heads = Heads(prefix, handler.max_body_bytes, limits, handler.exchange.pages)
         self.answering: set[LaneConnection] = set()  # with a request under way
         self.finished: asyncio.Future[None] | None = None
@@ -74,11 +74,11 @@ class FastLane:
             await self.finished
 
     async def poll(
-        self, command: Read, principal: Principal, connection: LaneConnection
+        self, command: Read, admitted: Admitted, connection: LaneConnection
     ) -> Reply | None:
         """Answer a long-poll from memory; None if it cannot be, and is to be made again."""
         answer = await self.exchange.poll(
-            command, principal, connection.live_read, may_come_again=True
+            command, admitted, connection.live_read, may_come_again=True
         )
         if isinstance(answer, FromFiles):
             with answer:
@@ -92,14 +92,16 @@ class LaneConnection(PresenceConnection):
     ``_turn``: the long-poll, or the write that waits for its turn, which end if the client leaves.
     ``_outcome``: makes the answer of the request that is under way; raises what that failed with.
     ``_command``: what that is, and ``_common`` the headers that its answer begins with.
-    ``_poll``: the bytes of the long-poll that is under way.  ``_asked``: the method and target of
-    what is under way, and when that came, if somebody is told of it.
+    ``_poll``: the bytes of the long-poll that is under way; ``_begun``: what it has begun with.
+    ``_asked``: the method and target of what is under way, and when that came, if somebody is told
+    of it.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
     answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
     """
 
     __slots__ = (
         "_asked",
+        "_begun",
         "_command",
         "_common",
         "_lane",
@@ -126,6 +128,7 @@ class LaneConnection(PresenceConnection):
         self._command: PlainCommand | None = None
         self._common = FOR_NO_PAGE
         self._poll = b""
+        self._begun: Begun | None = None
         self._patience: asyncio.Handle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._asked: tuple[bytes, bytes, float] = (b"", b"", 0.0)
@@ -156,6 +159,9 @@ class LaneConnection(PresenceConnection):
         for waiting in (self._patience, self._stalled, self._turn):
             if waiting is not None:
                 waiting.cancel()
+        if self.handed is not None and self.handed.found is not None:
+            with self.handed.found:
+                self.handed = None
         super().connection_lost(exc)
 
     def is_busy(self) -> bool:
@@ -238,13 +244,16 @@ class LaneConnection(PresenceConnection):
         if exchange.told is not None:
             method, target, _ = data.split(None, 2)
             self._asked = (method, target, self.loop.time())
-        location = ""
+        location = address = ""
         try:
-            principal = exchange.admit(command, Credentials(head.credentials or None))
+            if exchange.limits.is_on:
+                address = lane.peers.client(self.peername, head.forwarded_for)
+            credentials = Credentials(head.credentials or None)
+            admitted = exchange.admit(command, credentials, address)
             if isinstance(command, Create):
                 headers, prefix = head.headers or {}, lane.heads.prefix
                 location = lane.location(self, head.target, headers, prefix, command.path)
-            decided = exchange.decide(command, principal, body, location)
+            decided = exchange.decide(command, admitted, body, location)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             self._send(lane, _failure(exchange, error, command), head.common)
             return True
@@ -253,10 +262,10 @@ class LaneConnection(PresenceConnection):
             lane.answering.add(self)
             decided.ticket.when_settled(self._settled)
         elif decided is None:
-            return self._wait_for(lane, head, principal, data, location)
+            return self._wait_for(lane, head, admitted, data, location)
         elif isinstance(decided, FromFiles):
-            with decided:
-                return False
+            self.handed = Begun(command, admitted, head.common, decided)
+            return False
         else:
             self._send(lane, decided, head.common)
         return True
@@ -265,7 +274,7 @@ class LaneConnection(PresenceConnection):
         self,
         lane: FastLane,
         head: RequestHead,
-        principal: Principal,
+        admitted: Admitted,
         data: bytes,
         location: str,
     ) -> bool:
@@ -277,10 +286,11 @@ class LaneConnection(PresenceConnection):
             body = data[len(data) - head.body_bytes :]
             task = self.loop.create_task(lane.exchange.write(command, body, location))
         elif command.live is Live.NO:
+            self.handed = Begun(command, admitted, head.common, None)
             return False
         else:
-            self._poll = data
-            task = self.loop.create_task(lane.poll(command, principal, self))
+            self._poll, self._begun = data, Begun(command, admitted, head.common, None)
+            task = self.loop.create_task(lane.poll(command, admitted, self))
         self._turn, self._outcome = task, task.result
         self._command, self._common = command, head.common
         lane.answering.add(self)
@@ -294,6 +304,7 @@ class LaneConnection(PresenceConnection):
         assert outcome is not None
         assert command is not None
         poll, self._poll = self._poll, b""
+        begun, self._begun = self._begun, None
         self._outcome = self._command = self._turn = None
         lane.answering.discard(self)
         if lane.finished is not None and not lane.answering and not lane.finished.done():
@@ -314,6 +325,7 @@ class LaneConnection(PresenceConnection):
             return
         if reply is None:
             self.stay()
+            self.handed = begun
             self.pass_on(poll)
         else:
             self._send(lane, reply, self._common)

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 from aiohttp import web
 
 from durable_streams.access.door import OPEN, Credentials
-from durable_streams.access.principals import ANYBODY, Principal
+from durable_streams.access.principals import Principal
 from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
-from durable_streams.http.exchange import Exchange, FromFiles
+from durable_streams.http.exchange import EVERYBODY, Exchange, FromFiles
 from durable_streams.http.live import BATCH_BYTES, LiveReads
 from durable_streams.http.logs import CLIENT_LEFT, log_access
 from durable_streams.http.peers import Peers
-from durable_streams.http.presence import cancelled_when_gone
+from durable_streams.http.presence import PresenceConnection, cancelled_when_gone
 from durable_streams.http.sending import Sender
 from durable_streams.model.commands import Append, Create, Live, Preflight, Read
 from durable_streams.model.errors import ForeignHost, StreamError, Unauthenticated
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from durable_streams.access.door import Door
     from durable_streams.http.control import Control
+    from durable_streams.http.exchange import Admitted, Begun
     from durable_streams.model.commands import Command
     from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
@@ -123,6 +124,10 @@ class StreamsHandler:
         exchange = self.exchange
         common = exchange.pages.default
         try:
+            begun = _begun_on(request)
+            if begun is not None:
+                common = begun.common
+                return await self._end(request, begun)
             is_control = is_reserved(raw_path)
             host = authority(request.raw_path)
             common = exchange.pages.admit(host, request.headers, for_all=not is_control)
@@ -130,37 +135,58 @@ class StreamsHandler:
                 reply = await self._controlled(self._control, request, prefix, raw_path)
                 return self.sender.answer(reply, common)
             command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
-            principal = await self._admit(request, raw_query, command)
+            admitted = await self._admit(request, raw_query, command)
             if isinstance(command, Read) and command.live is Live.SSE:
-                return await self._send_events(request, command, principal, common)
-            found = await self._carry_out(request, prefix, command, principal)
-            if isinstance(found, FromFiles):
-                with found:
-                    return await self.sender.send_plan(request, found.reply, found.plan, common)
-            return self.sender.answer(found, common)
+                return await self._send_events(request, command, admitted, common)
+            found = await self._carry_out(request, prefix, command, admitted)
+            return await self._send(request, found, common)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply = exchange.failure(
-                error,
-                request.method,
-                redacted(request.raw_path),
-                of_producer=claims_producer(request.method, request.headers),
-            )
-            answer = self.sender.answer(reply, common)
-            if isinstance(error, ForeignHost):
-                answer.force_close()  # nothing on this connection is meant for us
-            return answer
+            return self._failed(request, error, common)
         finally:
             self.active.discard(task)
 
-    async def _admit(self, request: web.BaseRequest, raw_query: str, command: Command) -> Principal:
+    async def _end(self, request: web.BaseRequest, begun: Begun) -> web.StreamResponse:
+        """End what another front has begun: a read whose answer is not in memory."""
+        command, admitted, common, found = begun
+        if found is not None:
+            return await self._send(request, found, common)
+        waiting = partial(cancelled_when_gone, request)
+        answer = await self.exchange.later(command, admitted, b"", "", waiting)
+        return await self._send(request, answer, common)
+
+    async def _send(
+        self, request: web.BaseRequest, found: Reply | FromFiles, common: Common
+    ) -> web.StreamResponse:
+        if isinstance(found, FromFiles):
+            with found:
+                return await self.sender.send_plan(request, found.reply, found.plan, common)
+        return self.sender.answer(found, common)
+
+    def _failed(
+        self, request: web.BaseRequest, error: Exception, common: Common
+    ) -> web.StreamResponse:
+        method, target = request.method, redacted(request.raw_path)
+        of_producer = claims_producer(method, request.headers)
+        reply = self.exchange.failure(error, method, target, of_producer=of_producer)
+        answer = self.sender.answer(reply, common)
+        if isinstance(error, ForeignHost):
+            answer.force_close()  # nothing on this connection is meant for us
+        return answer
+
+    async def _admit(self, request: web.BaseRequest, raw_query: str, command: Command) -> Admitted:
         """Who asks for a command, if they may."""
+        address = ""
+        if self.exchange.limits.is_on:
+            said = request.headers.getall("X-Forwarded-For", ())
+            address = self.peers.client(request.protocol.peername, ",".join(said))
         if self._authorize is None:
-            return self.exchange.admit(command, Credentials.of(request.headers, raw_query))
+            credentials = Credentials.of(request.headers, raw_query)
+            return self.exchange.admit(command, credentials, address)
         if isinstance(command, Preflight):
-            return ANYBODY
-        return self.exchange.admit_as(await self._identified(request), command)
+            return EVERYBODY
+        return self.exchange.admit_as(await self._identified(request), command, address)
 
     async def _identified(self, request: web.BaseRequest) -> Principal:
         """Whom the application knows to ask."""
@@ -174,12 +200,12 @@ class StreamsHandler:
         return principal
 
     async def _carry_out(
-        self, request: web.BaseRequest, prefix: str, command: Command, principal: Principal
+        self, request: web.BaseRequest, prefix: str, command: Command, admitted: Admitted
     ) -> Reply | FromFiles:
         """Read the body of a write, unless writes are refused anyway, and have it carried out."""
         waiting = partial(cancelled_when_gone, request)
         if not isinstance(command, Append | Create):
-            return await self.exchange.carry_out(command, principal, b"", "", waiting)
+            return await self.exchange.carry_out(command, admitted, b"", "", waiting)
         location = ""
         if isinstance(command, Create):
             location = self.location(
@@ -189,7 +215,7 @@ class StreamsHandler:
             self.exchange.refuse_writes()
             timeout_s = self.settings.body_timeout_s
             body = await read_body(request, self.max_body_bytes, timeout_s, share)
-            return await self.exchange.carry_out(command, principal, body, location, waiting)
+            return await self.exchange.carry_out(command, admitted, body, location, waiting)
 
     async def _controlled(
         self, control: Control, request: web.BaseRequest, prefix: str, raw_path: str
@@ -217,7 +243,7 @@ class StreamsHandler:
         return stream_url(target, headers, own, prefix, path, is_forwarded=is_forwarded)
 
     async def _send_events(
-        self, request: web.BaseRequest, command: Read, principal: Principal, common: Common
+        self, request: web.BaseRequest, command: Read, admitted: Admitted, common: Common
     ) -> web.StreamResponse:
         """Answer with a stream's events until it, the client or the lifetime ends."""
         store, live = self.store, self.live
@@ -232,7 +258,8 @@ class StreamsHandler:
             events = await EventStream.open(self.sender, request, reply, common)
             cursor = live.cursor(command.cursor)
             with (
-                live.reader(stream, events, chunk, cursor, principal) as reader,
+                self.exchange.limits.live_read(admitted.payer),
+                live.reader(stream, events, chunk, cursor, admitted.principal) as reader,
                 events.cut_off_on_failure(),
                 cancelled_when_gone(request),
             ):
@@ -241,6 +268,16 @@ class StreamsHandler:
                     await reader.run(chunk)
                 await events.finish()
             return events.answer
+
+
+def _begun_on(request: web.BaseRequest) -> Begun | None:
+    """What another front has begun of a request, if one has."""
+    connection = request.protocol
+    if not isinstance(connection, PresenceConnection) or connection.handed is None:
+        return None
+    begun: Begun = connection.handed
+    connection.handed = None
+    return begun
 
 
 def own_address(connection: web.RequestHandler) -> Address:

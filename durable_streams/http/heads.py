@@ -20,13 +20,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeGuard, TypeVar
 
 import msgspec
 from aiohttp import HttpVersion11
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import structs
 
 from durable_streams.model.commands import Append, Create, Live, ProducerClaim, Read
 from durable_streams.model.errors import StreamError
@@ -39,6 +40,7 @@ from durable_streams.wire.urls import authority, split_target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from durable_streams.model.commands import Command
     from durable_streams.wire.pages import Pages
     from durable_streams.wire.replies import Common
 
@@ -87,7 +89,8 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     ``headers`` and ``target``: of a PUT, whose answer depends on them.  ``credentials``: the value
     of ``Authorization``, of this request and never of a remembered one; empty if there is none.
-    ``common``: the headers that its answer begins with.
+    ``common``: the headers that its answer begins with.  ``forwarded_for``: the lines of
+    ``X-Forwarded-For``, joined by commas.
     """
 
     command: PlainCommand | None
@@ -96,6 +99,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     target: str = ""
     credentials: str = ""
     common: Common = FOR_NO_PAGE
+    forwarded_for: str = ""
 
 
 _Fields = tuple[Any, int]
@@ -144,7 +148,7 @@ class Heads:
         assert seen.producer is not None
         claim = ProducerClaim(seen.producer.id, seen.producer.epoch, int(number[1]))
         append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
-        return RequestHead(append, known.body_bytes, common=known.common)
+        return structs.replace(known, command=append)
 
     def _read_apart(self, head: bytes, line: re.Match[bytes] | None) -> RequestHead | None:
         """Read a head without the line that holds its credentials; None: it cannot be cut out."""
@@ -155,9 +159,7 @@ class Heads:
         if rest is None:
             return None
         said = line[1].strip(b" \t").decode()
-        return RequestHead(
-            rest.command, rest.body_bytes, rest.headers, rest.target, said, rest.common
-        )
+        return structs.replace(rest, credentials=said)
 
     def _learn(self, key: _Key, head: bytes) -> RequestHead | None:
         parsed = self._parse(head)
@@ -223,16 +225,27 @@ class Heads:
                 command = parse_command(method, path[len(prefix) + 1 :], query, headers, prefix)
             except StreamError:
                 return RequestHead(None, body_bytes)
-            match command:
-                case Append() if body_bytes <= self._max_body_bytes:
-                    return RequestHead(command, body_bytes, common=common)
-                case Create() if body_bytes <= self._max_body_bytes:
-                    return RequestHead(command, body_bytes, headers, target, common=common)
-                case Read(live=Live.NO | Live.LONG_POLL) if not body_bytes:
-                    return RequestHead(command, 0, common=common)
-                case _:
-                    pass
+            if self._is_plain(command, body_bytes):
+                is_create = isinstance(command, Create)
+                return RequestHead(
+                    command,
+                    body_bytes,
+                    headers if is_create else None,
+                    target if is_create else "",
+                    common=common,
+                    forwarded_for=",".join(headers.getall("X-Forwarded-For", ())),
+                )
         return RequestHead(None, body_bytes)
+
+    def _is_plain(self, command: Command, body_bytes: int) -> TypeGuard[PlainCommand]:
+        """Whether the lane may answer a command, with a body of that size."""
+        match command:
+            case Append() | Create():
+                return body_bytes <= self._max_body_bytes
+            case Read(live=Live.NO | Live.LONG_POLL):
+                return not body_bytes
+            case _:
+                return False
 
 
 def _remember(known: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:

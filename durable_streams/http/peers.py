@@ -40,7 +40,8 @@ class Peers:
 
         ``forwarded_for``: what the lines of ``X-Forwarded-For`` say, joined by commas.
         """
-        name = str(peername[0]) if isinstance(peername, tuple) else _UNIX
+        address = _address(str(peername[0])) if isinstance(peername, tuple) else None
+        name = _UNIX if address is None else str(address)
         if not self.is_trusted(peername):
             return name
         hops = forwarded_for.rsplit(",", _MAX_HOPS)

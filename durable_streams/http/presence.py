@@ -47,6 +47,7 @@ class PresenceConnection(Internals):
     ``request``: what the handler is given.  ``is_answering``: from then until the answer is out.
     ``sends_no_more``: a FIN came.  ``_waits``: a live read is under way, and ``_behind`` what came
     meanwhile, unless it was too much and ``_dropped``.  ``_ending``: cuts off what is being closed.
+    ``handed``: what another front has found out about the request that comes next.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class PresenceConnection(Internals):
         "_ending",
         "_stall_timeout_s",
         "_waits",
+        "handed",
         "is_answering",
         "request",
         "sends_no_more",
@@ -70,6 +72,7 @@ class PresenceConnection(Internals):
         super().__init__(server, **settings)
         self._stall_timeout_s = stall_timeout_s
         self._ending: asyncio.TimerHandle | None = None
+        self.handed: Any = None
         self.request: web.BaseRequest | None = None
         self.is_answering = False
         self.sends_no_more = False
