@@ -111,7 +111,7 @@ class SignedUrls:
     a :class:`SigningKeysError`.
     """
 
-    kind: Final = "signed"
+    kind: str = "signed"
 
     def __init__(
         self,

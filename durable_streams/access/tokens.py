@@ -82,7 +82,7 @@ class Tokens:
     :class:`FileProblem`, mostly a :class:`TokenFileError`.
     """
 
-    kind: Final = TOKEN_KIND
+    kind: str = TOKEN_KIND
 
     def __init__(
         self,

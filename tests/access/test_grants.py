@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from durable_streams.access.grants import Grant, Kind, Pattern, Scope, cover
 from durable_streams.model.errors import InvalidRequest
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from durable_streams.model.paths import StreamPath
     from collections.abc import Callable, Iterable
+
+    from durable_streams.model.paths import StreamPath
 
 _segment = st.text(st.sampled_from("ab*/"), min_size=1, max_size=4)
 _paths = st.lists(_segment, min_size=1, max_size=4).map(tuple)
