@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams.access import signing_keys, token_file, tokens
+from durable_streams.access import signing_keys, token_file
 from durable_streams.access.door import Credentials, Door
 from durable_streams.access.grants import Grant, Kind, Pattern, Scope
 from durable_streams.access.principals import Principal
@@ -29,73 +29,19 @@ from durable_streams.access.signed_urls import (
 )
 from durable_streams.access.signing_keys import SigningKey
 from durable_streams.access.small_files import FileProblem
-from durable_streams.access.tokens import Tokens, Wanted
 from durable_streams.model.errors import Forbidden, InvalidRequest, Unauthenticated
 from durable_streams.wire.signed_query import signed_in
+from tests.access.known import NOW, NOW_S
+from tests.access.signing import ROOM, Place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from durable_streams.model.paths import StreamPath
 
-NOW_S = 1_800_000_000.0
-NOW = datetime.fromtimestamp(NOW_S, UTC)
 KEY = SigningKey("k1", b"k" * 32)
 DIGEST = hashlib.sha256(b"the token").hexdigest()
-ROOM = Pattern.parse(Kind.PATH, "chat/1")
 CHAT = Pattern.parse(Kind.PREFIX, "chat")
-
-
-class Clock:
-    """Shows what it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class Place:
-    """A file of tokens, one of keys, and who knows them."""
-
-    def __init__(self, directory: Path) -> None:
-        self.token_path = directory / "tokens.toml"
-        self.key_path = directory / "keys.toml"
-        self.clock = Clock()
-        self.web = self.new_token("web", Grant.on_prefix("chat", ["read", "append"]))
-        self.key_id = signing_keys.new_key(self.key_path)
-        self.tokens = Tokens(self.token_path, clock=self.clock)
-        self.urls = SignedUrls(self.key_path, self.tokens, clock=self.clock)
-
-    def new_token(self, identity: str, *grants: Grant, expires: datetime | None = None) -> str:
-        token, text = tokens.made(Wanted(grants, identity, expires))
-        token_file.add_token(self.token_path, token)
-        return text
-
-    def read_again(self) -> None:
-        async def look() -> None:
-            for file in (self.tokens.file, self.urls.file):
-                await file.look()
-                await file.look()
-
-        asyncio.run(look())
-
-    def issuer(self, text: str | None = None) -> Principal:
-        principal = self.tokens.principal(text or self.web)
-        assert principal is not None
-        return principal
-
-    def sign(self, pattern: Pattern = ROOM, *, for_s: float = 60) -> str:
-        return self.urls.sign(self.issuer(), pattern, NOW_S + for_s)
-
-    def is_taken(self, signed: str, *path: str) -> bool:
-        try:
-            self.urls.holder(signed, path or ROOM.segments)
-        except Unauthenticated as error:
-            assert error.error == "invalid_token"
-            return False
-        return True
 
 
 @pytest.fixture
@@ -279,7 +225,7 @@ def test_it_ends_with_the_token(place: Place) -> None:
         "http://host/v1/stream/chat/1",
         token=text,
         key_id=place.key_id,
-        secret=_secret(place),
+        secret=place.secret,
         expires_at=NOW + timedelta(hours=1),
     )
     longer = signed_in(urlsplit(made_elsewhere).query)[0]
@@ -288,10 +234,6 @@ def test_it_ends_with_the_token(place: Place) -> None:
     place.clock.now_s += 30
     assert not place.is_taken(signed)
     assert not place.is_taken(longer)
-
-
-def _secret(place: Place) -> str:
-    return base64.urlsafe_b64encode(place.urls.file.value.keys[0].secret).decode()
 
 
 def test_it_ends_when_the_token_is_revoked(place: Place) -> None:
@@ -439,71 +381,3 @@ def test_only_holders_of_tokens_of_the_file_sign(place: Place) -> None:
     ):
         with pytest.raises(Forbidden):
             place.urls.sign(principal, ROOM, NOW_S + 60)
-
-
-# What applications call
-
-
-def test_an_application_signs_what_the_server_takes(place: Place) -> None:
-    url = sign_url(
-        "https://host:8443/v1/stream/chat/a%2Fb%20c?offset=-1",
-        token=place.web,
-        key_id=place.key_id,
-        secret=_secret(place),
-        expires_at=NOW + timedelta(hours=1),
-        below=True,
-    )
-    start, _, signed = url.partition("&signed=")
-    assert start == "https://host:8443/v1/stream/chat/a%2Fb%20c?offset=-1"
-    assert place.is_taken(signed, "chat", "a/b c")
-    assert place.is_taken(signed, "chat", "a/b c", "below")
-    assert not place.is_taken(signed, "chat")
-
-
-def test_an_application_names_a_token_whose_text_is_its_own(place: Place) -> None:
-    token_file.add_token(
-        place.token_path,
-        token_file.TokenRecord("own", DIGEST, (Grant.on_prefix("", ["read"]),)),
-    )
-    place.read_again()
-    url = sign_url(
-        "/streams/chat/1",
-        token="the token",
-        token_id="own",
-        key_id=place.key_id,
-        secret=_secret(place),
-        expires_at=NOW + timedelta(hours=1),
-        url_prefix="/streams/",
-    )
-    assert place.is_taken(url.partition("?signed=")[2])
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"url": "http://host/other/chat"},
-        {"url": "http://host/v1/stream"},
-        {"url": "http://host/v1/stream/"},
-        {"url": "http://host/v1/stream/a?signed=b"},
-        {"url": "http://host/v1/stream/a?%73igned"},
-        {"url": "http://host/v1/stream/a#b"},
-        {"url": "http://host/v1/stream/__ds/tokens"},
-        {"token": "the token"},
-        {"token_id": "a.b"},
-        {"key_id": "a.b"},
-        {"secret": "c2hvcnQ"},
-        {"expires_at": datetime(2030, 1, 1)},  # noqa: DTZ001 - which is what is wrong
-        {"expires_at": datetime(1969, 1, 1, tzinfo=UTC)},
-    ],
-)
-def test_what_cannot_be_signed_is_an_error(wrong: dict[str, object]) -> None:
-    good: dict[str, object] = {
-        "url": "http://host/v1/stream/a",
-        "token": token_file.new_text("web"),
-        "key_id": "k1",
-        "secret": "A" * 43,
-        "expires_at": NOW,
-    }
-    sign_url(**good)  # type: ignore[arg-type]
-    with pytest.raises((ValueError, InvalidRequest)):
-        sign_url(**(good | wrong))  # type: ignore[arg-type]
