@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from durable_streams.access.small_files import Edited
 
 INTERVAL_S: Final = 0.5
-"""Between two looks: what is changed counts within 2 s, though it takes two and is parsed."""
+"""Between two looks: what is changed counts within 2 s, though it is looked at again and parsed."""
+
+SETTLE_S: Final = 0.1
+"""Until the second look at what has changed: longer than editors take for a file of this size."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -74,7 +77,7 @@ class FollowedFile(Generic[_T]):
     async def look(self) -> None:
         """Read the file once; what is found as it was the last time counts from now on."""
         async with self._turn:
-            found = await _in_thread(self._read)
+            found = await in_thread(self._read)
             is_settled, self._seen = found == self._seen, found
             if not is_settled or found == self._counted:
                 return
@@ -83,7 +86,7 @@ class FollowedFile(Generic[_T]):
                 self._fail(found)
                 return
             try:
-                value = await _in_thread(lambda: self._parse(self.path, found))
+                value = await in_thread(lambda: self._parse(self.path, found))
             except FileProblem as error:
                 self._fail(f"{error}")
             else:
@@ -95,14 +98,15 @@ class FollowedFile(Generic[_T]):
         If the caller is cancelled meanwhile the edit goes on, and is noticed like any other.
         """
         async with self._turn:
-            content, value, told = await _in_thread(change)
+            content, value, told = await in_thread(change)
             self._seen = self._counted = content
             self._take(value)
             return told
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(self._interval_s)
+            is_new = self._seen != self._counted
+            await asyncio.sleep(min(SETTLE_S, self._interval_s) if is_new else self._interval_s)
             try:
                 await self.look()
             except Exception as error:
@@ -130,5 +134,6 @@ class FollowedFile(Generic[_T]):
             logger.error("the %s counts as it was before: %s", self._name, problem)
 
 
-async def _in_thread(work: Callable[[], _R]) -> _R:
+async def in_thread(work: Callable[[], _R]) -> _R:
+    """What ``work`` makes, which may block, or take long, as a look at all tokens does."""
     return await asyncio.to_thread(work)

@@ -111,7 +111,7 @@ class SignedUrls:
     a :class:`SigningKeysError`.
     """
 
-    kind: Final = "signed"
+    kind: str = "signed"
 
     def __init__(
         self,
@@ -139,23 +139,17 @@ class SignedUrls:
     def holder(self, signed: str, path: StreamPath) -> Principal:
         """Who holds a URL of ``path`` with this signature; raises :class:`Unauthenticated`."""
         signature = parse_signed(signed)
-        if signature is None:
+        if signature is None or not path or (signature.segments or 0) > len(path):
             raise _refused()
-        pattern = Pattern(Kind.PATH, path)
-        if signature.segments is not None:
-            if signature.segments > len(path):
-                raise _refused()
-            pattern = Pattern(Kind.PREFIX, path[: signature.segments])
-        return self._holder(signed, signature, pattern)
+        if signature.segments is None:
+            return self._holder(signed, signature, Pattern(Kind.PATH, path))
+        return self._holder(signed, signature, Pattern(Kind.PREFIX, path[: signature.segments]))
 
     def as_now(self, principal: Principal) -> Principal | None:
         """A holder as it is now; None if the URL would not be taken any more."""
-        signature = parse_signed(principal.vouched_by)
-        if signature is None:
-            return None
-        [grant] = principal.grants
+        path = principal.grants[0].pattern.segments if principal.grants else ()
         try:
-            return self._holder(principal.vouched_by, signature, grant.pattern)
+            return self.holder(principal.vouched_by, path)
         except Unauthenticated:
             return None
 

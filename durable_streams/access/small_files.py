@@ -92,7 +92,7 @@ def _change(
     try:
         fd = os.open(place, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        return _create(place, change(None))
+        return _create(place, _bounded(place, change(None), max_bytes))
     with _locked(place, fd, gives_up_s):
         old = os.fstat(fd)
         try:
@@ -101,7 +101,7 @@ def _change(
             return None
         if (there.st_dev, there.st_ino) != (old.st_dev, old.st_ino):
             return None
-        content = change(_content(place, fd, max_bytes))
+        content = _bounded(place, change(_content(place, fd, max_bytes)), max_bytes)
         with _fresh(place, content, old) as name:
             name.rename(place)
         _sync_directory(place.parent)
@@ -200,7 +200,14 @@ def _content(path: Path, fd: int, max_bytes: int) -> bytes:
             pieces.append(piece)
             size_bytes += len(piece)
             if size_bytes > max_bytes:
-                raise FileProblem(f"{path} is larger than {max_bytes} bytes: make it smaller")
+                break
     except OSError as error:
         raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
-    return b"".join(pieces)
+    return _bounded(path, b"".join(pieces), max_bytes)
+
+
+def _bounded(path: Path, content: bytes, max_bytes: int) -> bytes:
+    """Neither is more read, nor anything written that could not be read."""
+    if len(content) > max_bytes:
+        raise FileProblem(f"{path} is, or would be, larger than {max_bytes} bytes: shorten it")
+    return content

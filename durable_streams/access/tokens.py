@@ -24,7 +24,7 @@ import msgspec
 
 from durable_streams.access import token_file
 from durable_streams.access.door import INVALID
-from durable_streams.access.followed_file import INTERVAL_S, FollowedFile
+from durable_streams.access.followed_file import INTERVAL_S, FollowedFile, in_thread
 from durable_streams.access.grants import Grant, Kind, cover
 from durable_streams.access.needs import Asked, authorize_somewhere
 from durable_streams.access.small_files import FileProblem
@@ -82,7 +82,7 @@ class Tokens:
     :class:`FileProblem`, mostly a :class:`TokenFileError`.
     """
 
-    kind: Final = TOKEN_KIND
+    kind: str = TOKEN_KIND
 
     def __init__(
         self,
@@ -147,7 +147,8 @@ class Tokens:
     async def list_for(self, principal: Principal) -> list[TokenRecord]:
         """The tokens that they may see and revoke; :class:`Forbidden` without ``admin``."""
         authorize_somewhere(principal, Asked.LIST_TOKENS)
-        return [token for token in self.file.value.tokens if may_see(principal, token)]
+        tokens = self.file.value.tokens
+        return await in_thread(lambda: [one for one in tokens if may_see(principal, one)])
 
     async def add(self, principal: Principal, wanted: Wanted) -> tuple[TokenRecord, str]:
         """Grant a token; returns it and its text, which is kept nowhere.

@@ -1,0 +1,121 @@
+"""A file that counts while a server runs: what is found in it, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.access.followed_file import FollowedFile
+from durable_streams.access.small_files import Edited, FileProblem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def parse(path: Path, content: bytes) -> str:
+    """A text, but for two that are none."""
+    text = content.decode()
+    if text == "bad":
+        raise FileProblem(f"{path} is bad")
+    if text == "bug":
+        raise RuntimeError("in whoever reads it")
+    return text
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_text("one")
+    return path
+
+
+async def followed(path: Path, interval_s: float = 0.001) -> FollowedFile[str]:
+    return await asyncio.to_thread(
+        lambda: FollowedFile("file", path, parse, max_bytes=10, interval_s=interval_s)
+    )
+
+
+async def test_what_two_looks_have_found_counts_and_is_told_once(path: Path) -> None:
+    file = await followed(path, interval_s=3600)  # no looks but those here
+    changed: list[str] = []
+    async with file.running(lambda: changed.append(file.value)):
+        path.write_text("two")
+        await file.look()
+        assert (file.value, changed) == ("one", [])
+        for _ in range(3):
+            await file.look()
+        assert (file.value, changed) == ("two", ["two"])
+
+
+async def test_it_is_followed_while_the_block_runs_and_no_longer(path: Path) -> None:
+    file = await followed(path)
+    told = asyncio.Event()
+    async with file.running(told.set):
+        path.write_text("two")
+        await told.wait()
+    told.clear()
+    path.write_text("three")
+    await file.look()
+    await file.look()
+    assert file.value == "three"
+    assert not told.is_set()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [("bad", "is bad"), ("bug", "because of a bug"), ("x" * 11, "larger")]
+)
+async def test_what_is_no_good_leaves_what_was_until_it_is_good_again(
+    path: Path, content: str, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "durable_streams")
+    file = await followed(path)
+    told = asyncio.Event()
+    async with file.running(told.set):
+        path.write_text(content)
+        while file.problem is None:
+            await asyncio.sleep(0)
+        assert problem in file.problem
+        assert file.value == "one"
+        path.write_text("two")
+        await told.wait()
+    assert file.value == "two"
+    assert not file.problem
+    assert caplog.records[-1].getMessage().startswith("the file is good again")
+
+
+async def test_the_same_good_content_counts_again_after_a_bad_one(path: Path) -> None:
+    file = await followed(path)
+    for content in ("bad", "one"):
+        path.write_text(content)
+        await file.look()
+        await file.look()
+        assert file.value == "one"
+        assert (file.problem is None) == (content == "one")
+
+
+async def test_an_edit_counts_at_once_and_alone(path: Path) -> None:
+    file = await followed(path)
+
+    def edit() -> Edited[str, int]:
+        path.write_text("edited")
+        return Edited(b"edited", "edited", 7)
+
+    told, _ = await asyncio.gather(file.edit(edit), file.look())
+    assert (told, file.value) == (7, "edited")
+    await file.look()
+    assert file.value == "edited"
+
+
+async def test_an_edit_that_fails_changes_nothing(path: Path) -> None:
+    file = await followed(path)
+
+    def edit() -> Edited[str, int]:
+        raise FileProblem("no")
+
+    with pytest.raises(FileProblem):
+        await file.edit(edit)
+    assert file.value == "one"
+    assert await file.edit(lambda: Edited(b"two", "two", 1)) == 1
