@@ -1,9 +1,8 @@
 """The server as a process of its own: aiohttp's low-level server around the handler.
 
-Beside the stream space it answers ``/healthz`` (the event loop turns, and no part of the store
-has ended by a bug) and ``/readyz`` (writes are taken).  At most ``max_connections`` are served; one
-more is told 503 and closed.  What aiohttp cannot parse gets the same headers as every other answer,
-and no traceback.
+Beside the stream space it answers health checks (``probes``).  At most ``max_connections`` are
+served; one more is told 503 and closed.  What aiohttp cannot parse gets the same headers as every
+other answer, and no traceback.
 
 Stopping: live reads end, writes get 503, requests under way get ``shutdown_grace_s`` to finish,
 then everything that is left is cut off.  The store is the caller's, to be closed afterwards.
@@ -16,13 +15,13 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import LineTooLong
 
 from durable_streams.descriptors import MAX_ARRIVING, MAX_REFUSED, spare_for
+from durable_streams.http import probes
 from durable_streams.http.aiohttp_private import is_of_too_many_headers
 from durable_streams.http.bounded_parser import (
     MAX_AHEAD,
@@ -39,25 +38,20 @@ from durable_streams.http.sending import send_unasked
 from durable_streams.model.errors import (
     HeadersTooLarge,
     InvalidRequest,
-    MethodNotAllowed,
     Overloaded,
     RequestTimeout,
     StreamError,
-    StreamNotFound,
     TargetTooLong,
 )
-from durable_streams.model.paths import path_text
 from durable_streams.settings import KIB
 from durable_streams.wire import replies
 from durable_streams.wire.pages import Pages
-from durable_streams.wire.replies import Reply
 from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
 
@@ -87,11 +81,6 @@ BACKLOG: Final = 1024
 
 TURNS_TO_BEGIN: Final = 3
 """Of the event loop, until a request that aiohttp was given has begun."""
-
-MAX_NAMED: Final = 10
-"""Streams out of service that ``/readyz`` names."""
-
-_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
 logger = logging.getLogger("durable_streams")
 
@@ -157,24 +146,10 @@ class HttpServer:
         common = pages.default
         try:
             common = pages.admit_probe(request.headers)
-            reply = self._probed(request, path)
+            reply = probes.answer(request.method, path, self._store, handler.exchange.door)
         except StreamError as error:
             reply = replies.errors(error)
         return handler.sender.answer(reply, common)
-
-    def _probed(self, request: web.BaseRequest, path: str) -> Reply:
-        """Answer what is no request for a stream: health checks, whatever name they come by."""
-        if request.method == "OPTIONS" and path in {"/", "*"}:  # HAProxy's, unless told otherwise
-            return replies.preflight()
-        match path:
-            case "/healthz":
-                return _probe(request, self._store.bug)
-            case "/readyz":
-                kinds = self._handler.exchange.door.out_of_date()
-                names = self._store.out_of_service()
-                return _probe(request, self._store.refusal(), names, kinds)
-            case _:
-                return replies.errors(StreamNotFound(path))
 
 
 def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = False) -> Pages:
@@ -190,34 +165,6 @@ def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = Fa
         of_this_machine=is_open,
         loopback_hosts=is_open and is_on_loopback,
     )
-
-
-def _probe(
-    request: web.BaseRequest,
-    refusal: StreamError | None,
-    out_of_service: Sequence[StreamPath] = (),
-    out_of_date: Sequence[str] = (),
-) -> Reply:
-    """Answer a health check: 200, or 503 with the reason why not.
-
-    Streams ``out_of_service`` are named; the others are served all the same.  ``out_of_date``: the
-    credentials of which what was last good counts.
-    """
-    if request.method not in {"GET", "HEAD"}:
-        reply = replies.errors(MethodNotAllowed("health checks are read by GET or HEAD"))
-        others = tuple(header for header in reply.headers if header[0] != "Allow")
-        return msgspec.structs.replace(reply, headers=(*others, ("Allow", "GET, HEAD")))
-    if refusal is not None:
-        return Reply(503, _TEXT, f"not ready: {refusal}\n".encode())
-    text = "ok\n"
-    if out_of_service:
-        named = ", ".join([repr(path_text(path)) for path in out_of_service[:MAX_NAMED]])
-        text += f"{len(out_of_service)} streams are out of service: {named}\n"
-    text += "".join(
-        f"what is known of credentials of the kind {kind} is out of date: see the log\n"
-        for kind in out_of_date
-    )
-    return Reply(200, _TEXT, text.encode("utf-8", "backslashreplace"))
 
 
 class _Told(AbstractAccessLogger):

@@ -54,6 +54,8 @@ def parse_options() -> argparse.Namespace:
         " or from the top of this one), which scripts/setup serve was run in")  # fmt: skip
     add("--pairs", type=int, default=pair.PAIRS, help="samples of each build, with --pair")
     add("--python", default=sys.executable, help="the interpreter that runs our server")
+    add("--token", default="", help="sent with every request; --options='--tokens FILE' makes a"
+        " build look at it that knows tokens")  # fmt: skip
     add("--options", default="", help="more flags for our server, as one argument")
     add("--out", type=Path, help="directory for the results (default: .bench/results/TIME)")
     add("--rst", action="store_true", help="print the tables as reStructuredText")
@@ -97,9 +99,9 @@ def wanted(options: argparse.Namespace) -> tuple[Plan, list[Entry], list[Contend
     """What is to be run, on which servers, and how often."""
     patterns = [name for name in options.workloads.split(",") if name]
     if options.pair:
-        plan = Plan(options.seconds, options.pairs, options.read_back)
+        plan = Plan(options.seconds, options.pairs, options.read_back, options.token)
         return plan, paired(patterns), two_contenders(options)
-    plan = Plan(options.seconds, options.repeats, options.read_back)
+    plan = Plan(options.seconds, options.repeats, options.read_back, options.token)
     return plan, select(patterns, full=options.full), contenders(options)
 
 

@@ -104,16 +104,21 @@ def group(role: str, **options: float | str | bool) -> list[str]:
 
 @dataclass(frozen=True)
 class Client:
-    """The client, aimed at one server; it runs on the given core."""
+    """The client, aimed at one server; it runs on the given core.
+
+    ``token``: sent with every request; none if it is empty.
+    """
 
     program: Path
     port: int
     core: int | None = None
+    token: str = ""
 
     def _start(self, words: list[str]) -> subprocess.Popen[str]:
+        token = ["--token", self.token] if self.token else []
         with pinned(self.core):
             return subprocess.Popen(
-                [str(self.program), "--port", str(self.port), *words],
+                [str(self.program), "--port", str(self.port), *token, *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -37,6 +37,7 @@ class Plan:
     seconds: float = 5.0
     repeats: int = 3
     read_back_streams: int = 1024
+    token: str = ""
 
 
 def cores() -> tuple[int, int] | tuple[None, None]:
@@ -62,7 +63,7 @@ def run_once(
     server = RunningServer(contender, directory, server_core)
     stage = Stage(
         server=server,
-        client=Client(program, server.port, client_core),
+        client=Client(program, server.port, client_core, plan.token),
         seconds=plan.seconds,
         warmup_s=min(plan.seconds * WARMUP_SHARE, MAX_WARMUP_S),
         read_back_streams=plan.read_back_streams,

@@ -36,7 +36,8 @@ def spread(count: int, at_most: int) -> list[int]:
 class StreamReader:
     """Reads whole streams, following the offsets until an answer says that it is up to date."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, token: str = "") -> None:
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
 
     def __enter__(self) -> Self:
@@ -49,7 +50,8 @@ class StreamReader:
         """The bodies of a stream's answers; ValueError if it cannot be read."""
         offset = "-1"
         while True:
-            self._connection.request("GET", f"{PREFIX}/{path}?offset={offset}")
+            target = f"{PREFIX}/{path}?offset={offset}"
+            self._connection.request("GET", target, headers=self._headers)
             response = self._connection.getresponse()
             body = response.read()
             if response.status != 200:
@@ -132,10 +134,10 @@ def check_stream(
             findings.fault(f"stream {stream}: {(connection, number)} was acknowledged, and is lost")
 
 
-def read_back_appends(port: int, appended: Appended, at_most: int) -> Findings:
+def read_back_appends(reader: StreamReader, appended: Appended, at_most: int) -> Findings:
     """Read the streams of a group of appending connections, at most so many, and compare."""
     findings = Findings()
-    with StreamReader(port) as reader:
+    with reader:
         for stream in spread(appended.streams, at_most):
             findings.streams += 1
             try:
@@ -156,11 +158,11 @@ def _records(bodies: list[bytes], appended: Appended) -> Iterable[bytes]:
 
 
 def read_back_filled(
-    port: int, name: str, numbers: Iterable[int], *, records: int, size: int
+    reader: StreamReader, name: str, numbers: Iterable[int], *, records: int, size: int
 ) -> Findings:
     """Streams that the fill role made hold their records, and nothing else."""
     findings = Findings()
-    with StreamReader(port) as reader:
+    with reader:
         for stream in numbers:
             findings.streams += 1
             try:

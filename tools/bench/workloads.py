@@ -15,6 +15,7 @@ from tools.bench.cpu import cpu_metrics
 from tools.bench.readback import (
     Appended,
     Findings,
+    StreamReader,
     read_back_appends,
     read_back_filled,
     spread,
@@ -82,6 +83,10 @@ class Stage:
     warmup_s: float
     read_back_streams: int
     sample: Sample = field(default_factory=Sample)
+
+    def reader(self) -> StreamReader:
+        """Reads the server's streams back."""
+        return StreamReader(self.server.port, self.client.token)
 
     def fill(
         self,
@@ -185,7 +190,7 @@ class Appends:
         unsure = frozenset((owner, number) for owner, number in report.more["unsure"])
         sent = report.more["sent"]
         appended = Appended(name, self.streams, self.size, self.as_json, sent, unsure)
-        findings = read_back_appends(stage.server.port, appended, stage.read_back_streams)
+        findings = read_back_appends(stage.reader(), appended, stage.read_back_streams)
         stage.sample.note_findings(findings)
 
     def run(self, stage: Stage) -> None:
@@ -213,7 +218,7 @@ class Creates:
         numbers = spread(report.more["streams"], stage.read_back_streams)
         whole = [number for number in numbers if number not in failed]
         records = self.records
-        findings = read_back_filled(stage.server.port, "new", whole, records=records, size=256)
+        findings = read_back_filled(stage.reader(), "new", whole, records=records, size=256)
         stage.sample.note_findings(findings)
         stage.sample.read_back = findings.streams
 
@@ -398,5 +403,5 @@ class Restart:
         ready_s = stage.server.start(stream_path("kept", whole[len(whole) // 2]))
         stage.sample.metrics["ready_s"] = ready_s
         numbers = [whole[index] for index in spread(len(whole), stage.read_back_streams)]
-        findings = read_back_filled(stage.server.port, "kept", numbers, records=1, size=256)
+        findings = read_back_filled(stage.reader(), "kept", numbers, records=1, size=256)
         stage.sample.note_findings(findings)

@@ -61,6 +61,8 @@ void request_line(struct connection *c, const char *method, uint64_t stream, con
     request_add(c, "%s %s/%s/%llu/%llu%s HTTP/1.1\r\nHost: %s:%d\r\n", method, g->run->prefix,
                 g->options.name, (unsigned long long)stream / 1000, (unsigned long long)stream,
                 query, g->run->host, g->run->port);
+    if (g->run->token != NULL)
+        request_add(c, "Authorization: Bearer %s\r\n", g->run->token);
 }
 
 void answered(struct connection *c, uint64_t bytes, uint64_t began_ns)

@@ -95,6 +95,7 @@ struct run {
     const char *host;
     int port;
     const char *prefix;
+    const char *token; /* sent with every request, or NULL */
     double settle_s, warmup_s, seconds, grace_s;
     bool hold; /* until standard input ends, in the phase of settling */
     enum phase phase;

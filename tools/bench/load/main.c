@@ -1,7 +1,7 @@
 /* The load client of scripts/bench: one process, one thread, epoll.
  *
- *   load --port PORT [--prefix /v1/stream] [--seconds S] [--warmup S] [--settle S] [--grace S]
- *        [--watch PID] [--hold] ROLE [option...] [ROLE [option...]]...
+ *   load --port PORT [--prefix /v1/stream] [--token TEXT] [--seconds S] [--warmup S] [--settle S]
+ *        [--grace S] [--watch PID] [--hold] ROLE [option...] [ROLE [option...]]...
  *
  * Roles are listed in roles.h, their options below; `struct options` says what they mean. Prints
  * one line of JSON with a report for each group; with --watch each tells what CPU time that process
@@ -43,6 +43,8 @@ static bool run_option(struct run *run, const char *name, const char *value)
         run->port = (int)number(value);
     else if (strcmp(name, "--prefix") == 0)
         run->prefix = value;
+    else if (strcmp(name, "--token") == 0)
+        run->token = value;
     else if (strcmp(name, "--seconds") == 0)
         run->seconds = number(value);
     else if (strcmp(name, "--warmup") == 0)
