@@ -7,7 +7,7 @@ import json
 import jwt
 import pytest
 
-from durable_streams.access.jwt_keys import KeySet, pem_key
+from durable_streams.access.jwt_keys import Key, KeySet, pem_key
 from durable_streams.access.jwts import (
     Jwts,
     StaticKeys,
@@ -62,6 +62,16 @@ def test_an_unsigned_token_is_refused() -> None:
     assert unsigned.endswith(".")
     assert "alg" in refused(unsigned)
     assert "signed" in refused(token().rpartition(".")[0] + ".")
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 63, 65, 4096])
+def test_a_signature_of_another_length_is_not_looked_into(size_bytes: int) -> None:
+    times = [0]
+    key = pem_key(public_pem(private_key("ES256")))
+    looking = Key(key.id, key.algorithm, counted(key, times)._verify, signature_bytes=64)
+    bearer = token(algorithm="ES256").rpartition(".")[0] + "." + text64(b"s" * size_bytes)
+    assert "not signed" in refused(bearer, knowing(looking))
+    assert times == [0]
 
 
 @pytest.mark.parametrize("name", ["jku", "jwk", "x5u", "x5c", "crit"])

@@ -235,6 +235,7 @@ def test_a_subject_that_is_none_is_refused(sub: Any) -> None:
         [{"prefix": "a"}],
         [{"scopes": [], "prefix": "a"}],
         [{"scopes": "read", "prefix": "a"}],
+        [{"scopes": {"read": 1}, "prefix": "a"}],
         [{"scopes": ["READ"], "prefix": "a"}],
         [{"scopes": ["read", "root-of-all"], "prefix": "a"}],
         [{"scopes": [1], "prefix": "a"}],
