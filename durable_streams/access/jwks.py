@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
 import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -59,7 +60,7 @@ RETRY_AFTER_S: Final = 5
 class Jwks:
     """The keys at a URL: a ``KeySource``.  ``clock`` is monotonic, in seconds.
 
-    ``problem`` says why the last fetch failed, or that it brought no key; None if it was good.
+    ``failure`` says why the last fetch failed, or that it brought no key; None if it was good.
     ``ValueError`` for a URL that is not taken.
     """
 
@@ -76,7 +77,7 @@ class Jwks:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_url(url)
-        self.problem: str | None = "the key set has not been fetched yet"
+        self.failure: str | None = "the key set has not been fetched yet"
         self._url = url
         self._interval_s = interval_s
         self._timeout_s = timeout_s
@@ -86,14 +87,22 @@ class Jwks:
         self._kept_s = kept_s
         self._clock = clock
         self._keys: KeySet | None = None
-        self._good_until_s = 0.0
+        self._good_until_s = -math.inf
         self._next_ask_s = clock()
+        self._retry_s = first_retry_s
         self._asked = asyncio.Event()
         self._passed_over: tuple[str, ...] = ()
 
+    @property
+    def problem(self) -> str | None:
+        """Why no JWT can be admitted now; None while keys are believed, however old they are."""
+        return (
+            None if self._keys is not None and self._keys.ids and self._is_good() else self.failure
+        )
+
     def keys(self) -> KeySet:
         """The keys that were fetched last; raises :class:`Unavailable`."""
-        if self._keys is None or self._clock() >= self._good_until_s:
+        if self._keys is None or not self._is_good():
             raise Unavailable("the keys of JWTs cannot be had now: try again later", RETRY_AFTER_S)
         return self._keys
 
@@ -116,17 +125,28 @@ class Jwks:
                 await task
 
     async def _follow(self, changed: Callable[[], None]) -> None:
-        retry_s = self._first_retry_s
         while True:
             self._asked.clear()
-            await self._refresh(changed)
-            if self.problem is None:
-                retry_s, wait_s = self._first_retry_s, self._interval_s
-            else:
-                wait_s, retry_s = retry_s, min(2 * retry_s, self._last_retry_s)
+            try:
+                await self._refresh(changed)
+            except Exception:  # whatever they do who are told, keys have to be followed
+                _logger.exception("telling that keys are gone went wrong")
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout(self._wait_s()):
                     await self._asked.wait()
+
+    def _wait_s(self) -> float:
+        """How long to wait after a fetch; longer after each that failed."""
+        if self.failure is None:
+            self._retry_s = self._first_retry_s
+            return self._interval_s
+        wait_s = self._retry_s
+        self._retry_s = min(2 * wait_s, self._last_retry_s)
+        return wait_s
+
+    def _is_good(self) -> bool:
+        """Whether the keys that were fetched last are still believed."""
+        return self._clock() < self._good_until_s
 
     async def _refresh(self, changed: Callable[[], None]) -> None:
         """Fetch the keys once; what was there stays if that fails, for as long as it may."""
@@ -139,7 +159,7 @@ class Jwks:
         except Exception as error:
             self._tell(f"fetching the key set went wrong: {type(error).__name__}")
             _logger.exception("fetching the key set went wrong; it will be tried again")
-        if self._keys is not None and self._clock() >= self._good_until_s:
+        if not self._is_good():
             self._keys = None
         now = frozenset() if self._keys is None else self._keys.ids
         if before - now:
@@ -191,15 +211,15 @@ class Jwks:
             for reason in passed_over:
                 _logger.warning("a key of the key set is passed over: %s", reason)
 
-    def _tell(self, problem: str | None) -> None:
-        """Log a problem when it is another than before."""
-        if problem == self.problem:
+    def _tell(self, failure: str | None) -> None:
+        """Note what became of a fetch; log it when that is another than before."""
+        if failure == self.failure:
             return
-        if problem is not None:
-            _logger.warning("jwt_jwks: %s", problem)
-        elif self.problem is not None:
+        self.failure = failure
+        if failure is None:
             _logger.info("jwt_jwks: the key set was fetched")
-        self.problem = problem
+        else:
+            _logger.warning("jwt_jwks: %s", failure)
 
 
 class _NoSet(ValueError):

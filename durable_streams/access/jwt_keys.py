@@ -109,7 +109,7 @@ class KeySet:
         self.ids = frozenset(key.id for key in known)
         self.is_named = is_named
         self._only = known[0] if len(known) == 1 else None
-        self._by_kid = {key.kid: key for key in reversed(known) if key.kid is not None}
+        self._by_kid = {key.kid: key for key in known if key.kid is not None}
 
     def find(self, kid: str | None) -> Key | None:
         """The key of a token; None if there is no such, or one of several is not named."""

@@ -61,14 +61,19 @@ _BASE64URL: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 _REFUSED_HEADERS: Final = frozenset({"jku", "jwk", "x5u", "x5c", "crit"})
 """They bring a key along, or ask for what nobody here does."""
 
+_ISSUERS_ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
+"""Of keys that are in key sets: a token of another cannot be one whose key we have yet to get."""
+
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _SCOPES: Final = {scope.value: scope for scope in Scope}
 
 
 class KeySource(Protocol):
-    """Has the keys of JWTs; ``problem`` says why it has none, or none that are fresh."""
+    """Has the keys of JWTs."""
 
-    problem: str | None
+    @property
+    def problem(self) -> str | None:
+        """Why no JWT can be admitted now; None if there is nothing."""
 
     def keys(self) -> KeySet:
         """The keys that are good now; raises :class:`Unavailable` if that cannot be told."""
@@ -84,8 +89,12 @@ class StaticKeys:
     """Keys that stay as they are."""
 
     def __init__(self, keys: KeySet) -> None:
-        self.problem: str | None = None
         self._keys = keys
+
+    @property
+    def problem(self) -> str | None:
+        """Nothing."""
+        return None
 
     def keys(self) -> KeySet:
         """The keys."""
@@ -113,7 +122,7 @@ class Jwts:
     """Knows whom an issuer has given tokens: an ``Authenticator``.
 
     ``issuer``: empty if any will do, as who has the key is the issuer.  ``clock`` is in seconds
-    since 1970.
+    since 1970.  ``ValueError`` without an audience.
     """
 
     kind = KIND
@@ -129,6 +138,8 @@ class Jwts:
         max_remembered: int = MAX_REMEMBERED,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not audience:
+            raise ValueError("JWTs need an audience: else those made for others would do here")
         self._source = source
         self._audience = audience
         self._issuer = issuer
@@ -140,7 +151,7 @@ class Jwts:
 
     @property
     def problem(self) -> str | None:
-        """Why JWTs cannot be told, or soon not any more; None if there is nothing."""
+        """Why none can be admitted now, in words for who runs the server; None: nothing."""
         return self._source.problem
 
     def principal(self, bearer: str) -> Principal | None:
@@ -195,16 +206,15 @@ class Jwts:
         """The key that signed a token."""
         header = _header(parts.header)
         kid = header.get("kid")
-        if kid is not None and not isinstance(kid, str):
+        if not isinstance(kid, str) and "kid" in header:
             raise _bad("has a kid that is no text")
-        algorithm = header.get("alg")
-        keys = self._source.keys()
-        key = keys.find(kid)
+        algorithm = header["alg"]
+        key = self._source.keys().find(kid)
         if key is None:
-            if algorithm in _ISSUERS_ALGORITHMS and parts.signature:
-                self._source.missing()
             if kid is None:
                 raise _bad("has no kid, and there is not exactly one key: the issuer has to say it")
+            if algorithm in _ISSUERS_ALGORITHMS and parts.signature:
+                self._source.missing()
             raise _bad("has a kid that none of the issuer's keys has now")
         if algorithm != key.algorithm.value:
             raise _bad(f"has an alg that is not that of its key, {key.algorithm.value}")
@@ -260,10 +270,6 @@ class Jwts:
             except _NoGrant as error:
                 raise _bad(f"has in {self._claim!r} as grant {number} one that {error}") from None
         return tuple(grants)
-
-
-_ISSUERS_ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
-"""Of keys that are in key sets: a token of another cannot be one whose key we have yet to get."""
 
 
 def open_jwts(settings: AccessSettings, *, clock: Callable[[], float] = time.time) -> Jwts | None:

@@ -1,4 +1,4 @@
-"""An issuer of JWTs: its keys, what it signs, and a real server of its key set."""
+"""An issuer of JWTs: its keys, what it signs, a real server of its key set; and who judges it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -21,6 +22,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import get_default_algorithms
 
+from durable_streams.access.door import INVALID
+from durable_streams.access.jwt_keys import Key, KeySet, secret_key
+from durable_streams.access.jwts import Jwts, StaticKeys
+from durable_streams.model.errors import Unauthenticated, Unavailable
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -28,6 +34,8 @@ NOW_S: Final = 1_800_000_000.0
 AUDIENCE: Final = "https://streams.example"
 ISSUER: Final = "https://issuer.example/"
 SECRET: Final = b"a secret of thirty-two bytes, or a few more"
+
+GOOD_HEADER: Final = {"alg": "HS256", "typ": "JWT"}
 
 GRANTS: Final = [{"scopes": ["read", "append"], "prefix": "chat"}]
 
@@ -116,6 +124,11 @@ def crafted(header: bytes | dict[str, Any], payload: bytes | dict[str, Any]) -> 
     return f"{signed}.{text64(signature)}"
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
 class KeyServer:
     """Answers for a URL what a test has set, and tells of each time it was asked."""
 
@@ -151,3 +164,46 @@ async def key_server(*keys: dict[str, Any]) -> AsyncIterator[KeyServer]:
     async with TestServer(application, host="127.0.0.1") as server:
         served.url = str(server.make_url("/jwks.json"))
         yield served
+
+
+class ChangingKeys(StaticKeys):
+    """Keys that a test changes; counts what is asked for."""
+
+    def __init__(self, keys: KeySet | None) -> None:
+        self.now = keys
+        self.misses = 0
+
+    def keys(self) -> KeySet:
+        if self.now is None:
+            raise Unavailable("no keys", 5)
+        return self.now
+
+    def missing(self) -> None:
+        self.misses += 1
+
+
+def counted(key: Key, times: list[int], kid: str | None = None) -> Key:
+    """The same key, which counts what it checks."""
+
+    def verify(text: bytes, signature: bytes) -> bool:
+        times[0] += 1
+        return key.signed(text, signature)
+
+    return Key(key.id, key.algorithm, verify, kid=kid, signature_bytes=key.signature_bytes)
+
+
+def knowing(*keys: Key, clock: Clock | None = None, **more: Any) -> Jwts:
+    source = StaticKeys(KeySet(keys or (secret_key(SECRET),), is_named=False))
+    given = {"audience": AUDIENCE, "issuer": ISSUER, "clock": clock or Clock(), **more}
+    return Jwts(source, **given)
+
+
+def refused(bearer: str, jwts: Jwts | None = None) -> str:
+    """Why a token is refused; nothing of it is in that."""
+    with pytest.raises(Unauthenticated) as caught:
+        (jwts or knowing()).principal(bearer)
+    assert caught.value.error == INVALID
+    reason = str(caught.value)
+    for part in bearer.split("."):
+        assert len(part) < 8 or part not in reason
+    return reason

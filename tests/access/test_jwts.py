@@ -1,96 +1,44 @@
-"""JWTs as credentials: whom they admit, and every way to get around that."""
+"""JWTs as credentials: whom they admit, for how long, and what is remembered of them."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
-import jwt
 import pytest
 
-from durable_streams.access.door import INVALID, Credentials, Door
+from durable_streams.access.door import Credentials, Door
 from durable_streams.access.grants import Grant, Scope
-from durable_streams.access.jwt_keys import Key, KeySet, pem_key, secret_key
+from durable_streams.access.jwt_keys import KeySet, pem_key, secret_key
 from durable_streams.access.jwts import (
     MAX_GRANTS,
     MAX_TOKEN_CHARACTERS,
     Jwts,
-    StaticKeys,
-    open_jwts,
 )
 from durable_streams.access.principals import Principal
-from durable_streams.model.errors import Unauthenticated, Unavailable
-from durable_streams.settings import AccessSettings
+from durable_streams.model.errors import Unavailable
 from tests.access.issuer import (
     AUDIENCE,
+    GOOD_HEADER,
     GRANTS,
     ISSUER,
     NOW_S,
     SECRET,
+    ChangingKeys,
     Clock,
     claims,
+    counted,
     crafted,
+    knowing,
     private_key,
-    private_pem,
     public_pem,
-    text64,
+    refused,
     token,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
-GOOD_HEADER = {"alg": "HS256", "typ": "JWT"}
-
-
-class ChangingKeys(StaticKeys):
-    """Keys that a test changes; counts what is asked for."""
-
-    def __init__(self, keys: KeySet | None) -> None:
-        self.problem = None
-        self.now = keys
-        self.misses = 0
-
-    def keys(self) -> KeySet:
-        if self.now is None:
-            raise Unavailable("no keys", 5)
-        return self.now
-
-    def missing(self) -> None:
-        self.misses += 1
-
-
-def counted(key: Key, times: list[int], kid: str | None = None) -> Key:
-    """The same key, which counts what it checks."""
-
-    def verify(text: bytes, signature: bytes) -> bool:
-        times[0] += 1
-        return key.signed(text, signature)
-
-    return Key(key.id, key.algorithm, verify, kid=kid, signature_bytes=key.signature_bytes)
-
-
-def knowing(*keys: Key, clock: Clock | None = None, **more: Any) -> Jwts:
-    source = StaticKeys(KeySet(keys or (secret_key(SECRET),), is_named=False))
-    given = {"audience": AUDIENCE, "issuer": ISSUER, "clock": clock or Clock(), **more}
-    return Jwts(source, **given)
-
-
-def refused(bearer: str, jwts: Jwts | None = None) -> str:
-    """Why a token is refused; nothing of it is in that."""
-    with pytest.raises(Unauthenticated) as caught:
-        (jwts or knowing()).principal(bearer)
-    assert caught.value.error == INVALID
-    reason = str(caught.value)
-    for part in bearer.split("."):
-        assert len(part) < 8 or part not in reason
-    return reason
-
 
 # ------------------------------------------------------------------------------- who is admitted
 
@@ -180,108 +128,6 @@ def test_a_token_is_bounded_before_it_is_looked_at() -> None:
     assert MAX_TOKEN_CHARACTERS - 4 < len(longest) <= MAX_TOKEN_CHARACTERS
     assert knowing().principal(longest) is not None
     assert "characters" in refused("a" * (MAX_TOKEN_CHARACTERS + 1))
-
-
-# --------------------------------------------------------------------------- keys and algorithms
-
-
-@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_public_key_is_no_secret_to_sign_with(algorithm: str) -> None:
-    pem = public_pem(private_key(algorithm))
-    jwts = knowing(pem_key(pem))
-    for secret in (pem, pem.strip(), pem.replace(b"\n", b"")):
-        signed = (
-            f"{text64(json.dumps(GOOD_HEADER).encode())}.{text64(json.dumps(claims()).encode())}"
-        )
-        hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-        forged = f"{signed}.{text64(hmac.sign(signed.encode(), secret))}"
-        assert "alg that is not that of its key" in refused(forged, jwts)
-
-
-@pytest.mark.parametrize("name", ["none", "None", "NONE", "", "HS512", "RS256", "hs256"])
-def test_an_algorithm_that_is_not_the_key_s_is_refused(name: str) -> None:
-    assert "alg" in refused(crafted({"alg": name}, claims()))
-
-
-@pytest.mark.parametrize("name", [None, 1, ["HS256"], {"HS256": 1}, True])
-def test_an_algorithm_that_is_no_text_is_refused(name: object) -> None:
-    assert "has no alg" in refused(crafted({"alg": name}, claims()))
-    assert "has no alg" in refused(crafted({}, claims()))
-
-
-def test_an_unsigned_token_is_refused() -> None:
-    unsigned = jwt.encode(claims(), "", algorithm="none")
-    assert unsigned.endswith(".")
-    assert "alg" in refused(unsigned)
-    assert "signed" in refused(token().rpartition(".")[0] + ".")
-
-
-@pytest.mark.parametrize("name", ["jku", "jwk", "x5u", "x5c", "crit"])
-def test_a_header_that_brings_a_key_or_asks_for_more_is_refused(name: str) -> None:
-    values: list[object] = ["https://evil.example/", [], None, {"kty": "oct", "k": "YQ"}]
-    for value in values:
-        assert f"has {name} in its header" in refused(
-            crafted({**GOOD_HEADER, name: value}, claims())
-        )
-
-
-def named_keys() -> tuple[Jwts, ChangingKeys]:
-    one = counted(pem_key(public_pem(private_key("ES256"))), [0], kid="one")
-    two = counted(pem_key(public_pem(private_key("EdDSA"))), [0], kid="two")
-    source = ChangingKeys(KeySet([one, two], is_named=True))
-    return Jwts(source, audience=AUDIENCE, issuer=ISSUER, clock=Clock()), source
-
-
-def test_of_several_keys_the_kid_says_which() -> None:
-    jwts, source = named_keys()
-    assert jwts.principal(token(algorithm="ES256", kid="one")) is not None
-    assert jwts.principal(token(algorithm="EdDSA", kid="two")) is not None
-    assert source.misses == 0
-    assert "alg that is not that of its key" in refused(token(algorithm="ES256", kid="two"), jwts)
-    assert "no kid" in refused(token(algorithm="ES256"), jwts)
-
-
-@pytest.mark.parametrize(
-    "kid",
-    [
-        "../../../dev/null",
-        "' OR '1'='1",
-        "one\x00",
-        "ONE",
-        "",
-        "x" * 5000,
-        "https://evil.example/k",
-    ],
-)
-def test_a_kid_is_compared_and_nothing_else(kid: str) -> None:
-    jwts, source = named_keys()
-    reason = refused(token(algorithm="ES256", kid=kid), jwts)
-    assert "kid" in reason
-    assert not kid or kid not in reason
-    assert source.misses == 1
-
-
-@pytest.mark.parametrize("kid", [1, ["one"], {"one": 1}, True])
-def test_a_kid_that_is_no_text_is_refused(kid: object) -> None:
-    jwts, source = named_keys()
-    assert "kid that is no text" in refused(crafted({"alg": "ES256", "kid": kid}, claims()), jwts)
-    assert source.misses == 0
-
-
-def test_only_what_looks_like_the_issuer_s_has_keys_fetched() -> None:
-    jwts, source = named_keys()
-    for header in ({"alg": "none", "kid": "x"}, {"alg": "HS256", "kid": "x"}, {"kid": "x"}):
-        refused(crafted(header, claims()), jwts)
-    unsigned = token(algorithm="ES256", kid="x").rpartition(".")[0] + "."
-    refused(unsigned, jwts)
-    assert source.misses == 0
-
-
-def test_the_one_key_of_a_set_needs_no_kid_and_takes_its_own_only() -> None:
-    one = counted(pem_key(public_pem(private_key("ES256"))), [0], kid="one")
-    jwts = Jwts(StaticKeys(KeySet([one], is_named=True)), audience=AUDIENCE, clock=Clock())
-    assert jwts.principal(token(algorithm="ES256")) is not None
-    assert "kid" in refused(token(algorithm="ES256", kid="two"), jwts)
 
 
 # ---------------------------------------------------------------------------------------- claims
@@ -389,6 +235,7 @@ def test_a_subject_that_is_none_is_refused(sub: Any) -> None:
         [{"prefix": "a"}],
         [{"scopes": [], "prefix": "a"}],
         [{"scopes": "read", "prefix": "a"}],
+        [{"scopes": {"read": 1}, "prefix": "a"}],
         [{"scopes": ["READ"], "prefix": "a"}],
         [{"scopes": ["read", "root-of-all"], "prefix": "a"}],
         [{"scopes": [1], "prefix": "a"}],
@@ -423,60 +270,6 @@ def test_who_has_no_grants_is_known_and_may_nothing() -> None:
     principal = knowing().principal(token(claims(durable_streams=[])))
     assert principal is not None
     assert principal.grants == ()
-
-
-# ------------------------------------------------------------------- texts that are made to confuse
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (b'{"alg":"none","alg":"HS256"}', "twice"),
-        (b'{"alg":"HS256","x":{"a":1,"a":1}}', "twice"),
-        (b'{"alg":"HS256","x":' + b"[" * 1000 + b"]" * 1000 + b"}", "deeper"),
-        (b'{"alg":"HS256","x":' + b'{"a":' * 500 + b"1" + b"}" * 500 + b"}", "deeper"),
-        (b'{"alg":"HS256","x":"\xff"}', "no JSON"),
-        (b'\xef\xbb\xbf{"alg":"HS256"}', "no JSON"),
-        ('{"alg":"HS256"}'.encode("utf-16"), "no JSON"),
-        (b'{"alg":"HS256"', "no JSON"),
-        (b'{"alg":"HS256"} x', "no JSON"),
-        (b'{"alg":NaN}', "JSON has not"),
-        (b'"HS256"', "no JSON object"),
-        (b'[{"alg":"HS256"}]', "no JSON object"),
-        (b"[" * 3000, "deeper"),
-    ],
-)
-def test_a_header_that_may_mean_two_things_is_refused(text: bytes, why: str) -> None:
-    assert why in refused(crafted(text, claims()))
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (b'{"sub":"alice","sub":"bob"}', "twice"),
-        (b'{"sub":{"a":1,"\\u0061":2}}', "twice"),
-        (b'{"sub":' + b"[" * 1000 + b"]" * 1000 + b"}", "deeper"),
-        (b'{"sub":"\xc3"}', "no JSON"),
-        (b'{"exp":' + b"9" * 4500 + b',"a":1,}', "no JSON"),
-        (b"[]", "no JSON object"),
-        (b"null", "no JSON object"),
-        (b"x", "no JSON"),
-    ],
-)
-def test_claims_that_may_mean_two_things_are_refused(text: bytes, why: str) -> None:
-    assert why in refused(crafted(GOOD_HEADER, text))
-
-
-def test_each_character_of_a_token_counts() -> None:
-    whole = token()
-    for at, character in enumerate(whole):
-        if character == ".":
-            continue
-        changed = whole[:at] + ("A" if character != "A" else "B") + whole[at + 1 :]
-        try:
-            assert knowing().principal(changed) is None
-        except Unauthenticated:
-            continue
 
 
 # ----------------------------------------------------------------------------- what is remembered
@@ -541,141 +334,6 @@ def test_the_door_admits_them_and_ends_with_them() -> None:
     assert not door.may_read(principal, ("chats",))
     clock.now_s += 630
     assert not door.may_read(principal, ("chat", "1"))
-
-
-# ------------------------------------------------------------------------------------- the settings
-
-
-def settings(**more: Any) -> AccessSettings:
-    return AccessSettings(jwt_audience=AUDIENCE, **more)
-
-
-def test_without_a_key_there_are_no_jwts() -> None:
-    assert open_jwts(AccessSettings()) is None
-
-
-def test_a_secret_is_a_file_of_32_bytes_without_its_newline(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    for ending in (b"", b"\n", b"\r\n"):
-        file.write_bytes(SECRET + ending)
-        jwts = open_jwts(settings(jwt_secret=str(file)), clock=Clock())
-        assert jwts is not None
-        assert jwts.problem is None
-        assert jwts.principal(token(claims(iss=None))) is not None
-    file.write_bytes(b"s" * 32)
-    assert open_jwts(settings(jwt_secret=str(file))) is not None
-    file.write_bytes(b"s" * 31 + b"\n")
-    with pytest.raises(ValueError, match=r"jwt_secret: .*31 bytes") as caught:
-        open_jwts(settings(jwt_secret=str(file)))
-    assert "sss" not in str(caught.value)
-    file.write_bytes(b"s" * 16_385)
-    with pytest.raises(ValueError, match=r"jwt_secret: .*16384"):
-        open_jwts(settings(jwt_secret=str(file)))
-    with pytest.raises(FileNotFoundError):
-        open_jwts(settings(jwt_secret=str(tmp_path / "missing")))
-
-
-def test_a_secret_that_ends_in_a_carriage_return_keeps_it() -> None:
-    key = secret_key(b"s" * 31 + b"\r")
-    assert knowing(key).principal(token(key=b"s" * 31 + b"\r")) is not None
-
-
-def test_a_public_key_is_no_secret() -> None:
-    with pytest.raises(ValueError, match="jwt_public_key"):
-        secret_key(public_pem(private_key("RS256")))
-
-
-@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_public_key_is_a_pem_file(tmp_path: Path, algorithm: str) -> None:
-    file = tmp_path / "key.pem"
-    file.write_bytes(public_pem(private_key(algorithm)))
-    jwts = open_jwts(settings(jwt_public_key=str(file)), clock=Clock())
-    assert jwts is not None
-    assert jwts.principal(token(algorithm=algorithm)) is not None
-
-
-@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_private_key_is_refused_and_not_shown(tmp_path: Path, algorithm: str) -> None:
-    file = tmp_path / "key.pem"
-    file.write_bytes(private_pem(private_key(algorithm)))
-    with pytest.raises(ValueError, match="private key, which stays with the issuer") as caught:
-        open_jwts(settings(jwt_public_key=str(file)))
-    body = file.read_text().splitlines()[1]
-    assert body not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (b"", "one public key"),
-        (b"ssh-ed25519 AAAA", "one public key"),
-        (b"-----BEGIN CERTIFICATE-----\n", "certificate"),
-        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "cannot be read"),
-    ],
-)
-def test_a_pem_that_has_no_public_key_is_refused(text: bytes, why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        pem_key(text)
-
-
-def test_keys_that_are_weak_or_for_something_else_are_refused() -> None:
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
-
-    pem = public_pem(private_key("ES256"))
-    with pytest.raises(ValueError, match="one public key"):
-        pem_key(pem + pem)
-    with pytest.raises(ValueError, match="1024 bits"):
-        pem_key(public_pem(private_key("RS256", bits=1024)))
-    with pytest.raises(ValueError, match="takes a key"):
-        pem_key(public_pem(ec.generate_private_key(ec.SECP384R1())))
-    with pytest.raises(ValueError, match="takes a key"):
-        pem_key(public_pem(x25519.X25519PrivateKey.generate()))
-    numbers = private_key("RS256").public_key().public_numbers()
-    slow = rsa.RSAPublicNumbers((1 << 40) + 1, numbers.n).public_key()
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    with pytest.raises(ValueError, match="exponent"):
-        pem_key(slow.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    huge = rsa.RSAPublicNumbers(65537, (1 << 8192) + 1).public_key()
-    with pytest.raises(ValueError, match="8193 bits"):
-        pem_key(huge.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-
-
-def test_the_settings_reach_the_rules(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_bytes(SECRET)
-    given = settings(jwt_secret=str(file), jwt_issuer=ISSUER, jwt_claim="may", jwt_leeway_s=0.0)
-    jwts = open_jwts(given, clock=Clock())
-    assert jwts is not None
-    assert jwts.principal(token(claims(may=GRANTS, exp=NOW_S + 1))) is not None
-    assert "expired" in refused(token(claims(may=GRANTS, exp=NOW_S)), jwts)
-    assert "jwt_issuer" in refused(token(claims(may=GRANTS, iss="x")), jwts)
-    assert "jwt_audience" in refused(token(claims(may=GRANTS, aud="x")), jwts)
-    assert "'may'" in refused(token(), jwts)
-    url = dataclasses.replace(given, jwt_secret="", jwt_jwks="https://issuer.example/jwks.json")
-    from_url = open_jwts(url)
-    assert from_url is not None
-    assert from_url.problem is not None
-
-
-@pytest.mark.parametrize("missing", ["jwt", "cryptography"])
-def test_without_the_extra_a_start_names_it(tmp_path: Path, missing: str) -> None:
-    file = tmp_path / "secret"
-    file.write_bytes(SECRET)
-    program = (
-        f"import sys; sys.modules[{missing!r}] = None\n"
-        "from durable_streams.access.jwts import open_jwts\n"
-        "from durable_streams.settings import AccessSettings\n"
-        "assert open_jwts(AccessSettings()) is None\n"
-        "try:\n"
-        f"    open_jwts(AccessSettings(jwt_secret={str(file)!r}, jwt_audience='a'))\n"
-        "except ValueError as error:\n"
-        "    print(error)\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert "pip install 'durable-streams-server[jwt]'" in ran.stdout
 
 
 def test_nothing_of_a_secret_or_a_token_is_shown(caplog: pytest.LogCaptureFixture) -> None:
