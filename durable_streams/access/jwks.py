@@ -96,9 +96,9 @@ class Jwks:
     @property
     def problem(self) -> str | None:
         """Why no JWT can be admitted now; None while keys are believed, however old they are."""
-        return (
-            None if self._keys is not None and self._keys.ids and self._is_good() else self.failure
-        )
+        if self._keys is not None and self._keys.ids and self._is_good():
+            return None
+        return self.failure or "the key set is too old to be believed"
 
     def keys(self) -> KeySet:
         """The keys that were fetched last; raises :class:`Unavailable`."""
