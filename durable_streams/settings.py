@@ -238,20 +238,20 @@ class HttpSettings:
         more="Server only.",
         flag=True,
     )
-    rate_requests: float = setting(
+    requests_per_s: float = setting(
         0.0,
-        help="requests in a second that one may make, on average; 0: any number",
+        help="requests that one may make in a second, on average; 0: any number",
         more="Whoever is known by a token or JWT has it by name, all others by their address.  "
         "What is beyond it is answered 429.",
         flag=True,
     )
-    rate_bytes: float = setting(
+    bytes_per_s: float = setting(
         0.0,
-        help="bytes in a second that one may send and be sent in bodies, on average; 0: any number",
+        help="bytes that one may send and be sent in bodies in a second, on average; 0: any number",
         more="Events that are followed live do not count.",
         flag=True,
     )
-    rate_burst_s: float = setting(
+    burst_s: float = setting(
         10.0,
         help="of how many seconds one may have requests and bytes at once",
         flag=True,
@@ -304,13 +304,13 @@ class AccessSettings:
 
     tokens: str = setting(
         "",
-        help="TOML file with the tokens that are known",
+        help="file with the tokens that are known, in TOML",
         more="``durable-streams token new`` makes it.  What is changed in it counts within 2 s.",
         flag=True,
     )
     signing_keys: str = setting(
         "",
-        help="TOML file with the keys of signed URLs, outside of the data directory",
+        help="file with the keys of signed URLs, in TOML and outside of the data directory",
         more="The first one signs, all of them are taken.  It needs ``tokens``.",
         flag=True,
     )
@@ -321,7 +321,7 @@ class AccessSettings:
     )
     jwt_public_key: str = setting(
         "",
-        help="PEM file with the public key of JWTs: of RSA for RS256, of P-256 for ES256, of "
+        help="file with the public key of JWTs, in PEM: of RSA for RS256, of P-256 for ES256, of "
         "Ed25519 for EdDSA",
         flag=True,
     )

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from durable_streams import Durability, HttpSettings, Settings
+from durable_streams import AccessSettings, Durability, HttpSettings, Settings
 from durable_streams.model.setting import Setting, settings_of
 from durable_streams.settings import ProcessSettings
 
-Kind = type[Settings | HttpSettings | ProcessSettings]
-KINDS: tuple[Kind, ...] = (Settings, HttpSettings, ProcessSettings)
+Kind = type[Settings | HttpSettings | AccessSettings | ProcessSettings]
+KINDS: tuple[Kind, ...] = (Settings, HttpSettings, AccessSettings, ProcessSettings)
 ALL = [
     pytest.param(kind, setting, id=setting.name) for kind in KINDS for setting in settings_of(kind)
 ]
@@ -22,6 +22,7 @@ WRONG: dict[type, list[Any]] = {
     bool: [0, 1, "false", None],
     str: [b"/a", None, 1],
     Durability: [1, None, b"fsync", True],
+    tuple: ["a", None, ("a", 1), 1, {"a"}],
 }
 
 
@@ -107,3 +108,23 @@ def test_writes_may_be_held_up_for_as_long_as_it_takes() -> None:
 
 def test_whole_seconds_are_seconds() -> None:
     assert Settings(max_lag_s=1).max_lag_s == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"signing_keys": "k"}, "needs tokens"),
+        ({"jwt_secret": "s"}, "jwt_audience"),
+        ({"jwt_jwks": "https://a", "jwt_audience": "us"}, "jwt_issuer"),
+        ({"jwt_secret": "s", "jwt_jwks": "https://a", "jwt_audience": "us"}, "give one of"),
+    ],
+)
+def test_access_that_is_half_said_is_refused(given: dict[str, str], missing: str) -> None:
+    with pytest.raises(ValueError, match=missing):
+        AccessSettings(**given)  # type: ignore[arg-type] # all are texts
+
+
+def test_without_any_credentials_nobody_has_to_say_who_they_are() -> None:
+    assert not AccessSettings().is_on
+    assert AccessSettings(tokens="t").is_on
+    assert AccessSettings(jwt_secret="s", jwt_audience="us").is_on

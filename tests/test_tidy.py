@@ -44,6 +44,9 @@ MAY_BEGIN: Final = {
     ("catalog.py", "_open"): "one look at the disk, awaited by whoever asked",
     ("output_queue.py", "__init__"): "the command line's own output, whatever is open",
     ("fast_lane.py", "_wait_for"): "one request, whose outcome is asked for",
+    ("followed_file.py", "in_thread"): "one look at a file, or one edit, which is awaited",
+    ("followed_file.py", "running"): "looks at a file, whose faults are logged and tried again",
+    ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""
 

@@ -71,7 +71,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, kind: Kind, text: str) -> Pattern:
-        """Read a pattern; ``ValueError`` (``InvalidRequest``) if no path could match it."""
+        """Read a pattern; :class:`InvalidRequest` if no path could match it."""
         if kind is Kind.PREFIX and text == "":
             return cls(kind, ())
         return cls(kind, parse_path_text(text))
@@ -128,7 +128,10 @@ class Grant(msgspec.Struct, frozen=True):
 
     @classmethod
     def on_path(cls, path: str, scopes: Iterable[Scope | str]) -> Grant:
-        """Scopes, or their names, on one stream; ``ValueError`` for what is no path or scope."""
+        """Scopes, or their names, on one stream.
+
+        :class:`InvalidRequest` for what is no path, ``ValueError`` for what is no scope.
+        """
         return cls(_scopes(scopes), Pattern.parse(Kind.PATH, path))
 
     @classmethod

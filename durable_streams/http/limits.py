@@ -47,9 +47,9 @@ class Limits:
     """The limits of one server; ``clock`` is monotonic, in seconds.  0 is no limit."""
 
     def __init__(self, settings: HttpSettings, clock: Callable[[], float]) -> None:
-        self._requests_per_s = settings.rate_requests
-        self._bytes_per_s = settings.rate_bytes
-        self._burst_s = settings.rate_burst_s
+        self._requests_per_s = settings.requests_per_s
+        self._bytes_per_s = settings.bytes_per_s
+        self._burst_s = settings.burst_s
         self._max_live = settings.max_live_readers
         self._clock = clock
         self._accounts: OrderedDict[str, _Account] = OrderedDict()

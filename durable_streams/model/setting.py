@@ -4,7 +4,8 @@ From what :func:`setting` keeps beside a field's default are made the check of v
 (:func:`check`), the flags and the names in the environment that ``serve`` knows
 (``process/options``), the tables in docs/operations.rst and the reference in docs/library.rst.
 
-A name ends in the unit, ``_bytes``, or ``_s`` for seconds; every ``float`` is seconds.
+A name ends in the unit, ``_bytes``, or ``_s`` for seconds; every ``float`` is seconds, or a rate,
+``_per_s``.
 """
 
 from __future__ import annotations
@@ -54,7 +55,13 @@ class Setting:
     @property
     def flag(self) -> str:
         """What the command line calls it: times have no unit there."""
-        return "--" + self.name.removesuffix("_s").replace("_", "-")
+        name = self.name if self.is_rate else self.name.removesuffix("_s")
+        return "--" + name.replace("_", "-")
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether its values are so many in a second."""
+        return self.name.endswith("_per_s")
 
     @property
     def variable(self) -> str:
@@ -131,7 +138,9 @@ class Setting:
             wanted, given = self.kind.__name__, type(value).__name__
             raise TypeError(f"{self.name} must be {wanted}, not {given} ({value!r})")
         if self.kind in (int, float) and not self.is_within(value):
-            what = "a number of seconds" if self.kind is float else "a whole number"
+            what = "a whole number"
+            if self.kind is float:
+                what = "a number" if self.is_rate else "a number of seconds"
             raise ValueError(f"{self.name} must be {what} {self.bounds}, not {value}")
         return value
 

@@ -103,7 +103,7 @@ def _metavar(setting: Setting) -> str:
     if setting.texts:
         return "{" + ",".join(setting.texts) + "}"
     if setting.kind is float:
-        return "SECONDS"
+        return "N" if setting.is_rate else "SECONDS"
     return "BYTES" if setting.name.endswith("_bytes") else "N"
 
 
@@ -171,8 +171,9 @@ def _seconds(setting: Setting, text: str) -> float:
     except ValueError:
         value = -1.0
     if not setting.is_within(value):
+        what, wanted = ("rate", "a number") if setting.is_rate else ("time", "seconds")
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a time: give seconds {setting.bounds}, such as 30 or 0.5"
+            f"{text!r} is not a {what}: give {wanted} {setting.bounds}, such as 30 or 0.5"
         )
     return value
 

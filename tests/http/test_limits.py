@@ -40,7 +40,7 @@ def refused(limits: Limits, payer: str) -> int:
 
 def test_so_many_requests_may_come_at_once_and_then_at_the_rate() -> None:
     clock = Clock()
-    limits = Limits(HttpSettings(rate_requests=2.0, rate_burst_s=3.0), clock)
+    limits = Limits(HttpSettings(requests_per_s=2.0, burst_s=3.0), clock)
     taken = 0
     while not refused(limits, "a"):
         taken += 1
@@ -54,7 +54,7 @@ def test_so_many_requests_may_come_at_once_and_then_at_the_rate() -> None:
 
 def test_what_is_refused_costs_nothing() -> None:
     clock = Clock()
-    limits = Limits(HttpSettings(rate_requests=1.0, rate_burst_s=0.0), clock)
+    limits = Limits(HttpSettings(requests_per_s=1.0, burst_s=0.0), clock)
     assert not refused(limits, "a")
     for _ in range(100):
         assert refused(limits, "a") == 1
@@ -64,7 +64,7 @@ def test_what_is_refused_costs_nothing() -> None:
 
 def test_bytes_are_paid_for_afterwards() -> None:
     clock = Clock()
-    limits = Limits(HttpSettings(rate_bytes=100.0, rate_burst_s=1.0), clock)
+    limits = Limits(HttpSettings(bytes_per_s=100.0, burst_s=1.0), clock)
     assert not refused(limits, "a")
     limits.charge("a", 1_000)
     assert refused(limits, "a") == 9
@@ -92,7 +92,7 @@ def test_without_limits_nothing_is_counted() -> None:
 
 def test_of_too_many_the_longest_idle_are_forgotten_but_nobody_who_reads() -> None:
     clock = Clock()
-    limits = Limits(HttpSettings(rate_requests=1.0, rate_burst_s=0.0, max_live_readers=1), clock)
+    limits = Limits(HttpSettings(requests_per_s=1.0, burst_s=0.0, max_live_readers=1), clock)
     with limits.live_read("reader"):
         limits.take("first")
         for number in range(MAX_PAYERS):
@@ -126,7 +126,7 @@ def test_a_customer_of_ipv6_has_one_network() -> None:
 
 @pytest.mark.parametrize("fast_lane", [True, False], ids=["lane", "aiohttp"])
 async def test_what_is_beyond_a_rate_is_answered_429(serve: Serve, *, fast_lane: bool) -> None:
-    settings = HttpSettings(rate_requests=0.001, rate_burst_s=2_000.0, fast_lane=fast_lane)
+    settings = HttpSettings(requests_per_s=0.001, burst_s=2_000.0, fast_lane=fast_lane)
     server = await serve(settings)
     client = await server.connect()
     assert (await client.request("PUT", "a", b"x", TEXT)).status == 201
@@ -144,7 +144,7 @@ async def test_what_is_beyond_a_rate_is_answered_429(serve: Serve, *, fast_lane:
 async def test_each_request_counts_once_whichever_way_it_is_answered(
     serve: Serve, *, fast_lane: bool
 ) -> None:
-    settings = HttpSettings(rate_requests=0.001, rate_burst_s=5_000.0, fast_lane=fast_lane)
+    settings = HttpSettings(requests_per_s=0.001, burst_s=5_000.0, fast_lane=fast_lane)
     server = await serve(settings)
     client = await server.connect()
     assert (await client.request("PUT", "a", b"x" * 200_000, TEXT)).status == 201
@@ -156,7 +156,7 @@ async def test_each_request_counts_once_whichever_way_it_is_answered(
 
 @pytest.mark.parametrize("fast_lane", [True, False], ids=["lane", "aiohttp"])
 async def test_bytes_that_were_sent_and_received_count(serve: Serve, *, fast_lane: bool) -> None:
-    settings = HttpSettings(rate_bytes=1.0, rate_burst_s=100.0, fast_lane=fast_lane)
+    settings = HttpSettings(bytes_per_s=1.0, burst_s=100.0, fast_lane=fast_lane)
     server = await serve(settings)
     client = await server.connect()
     assert (await client.request("PUT", "a", b"x" * 60, TEXT)).status == 201

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.filestore.pipeline.room import Room
-from durable_streams.filestore.tuning import Tuning
 from durable_streams.http import server as http_server
 from durable_streams.http.server import MAX_HEADERS
 from durable_streams.model.commands import Append, ProducerClaim
@@ -204,28 +202,6 @@ async def test_every_method_with_head_has_the_same_headers_and_no_body(
         assert head.headers | {"date": ""} == get.headers | {"date": ""}
 
 
-async def test_a_part_that_ended_by_a_bug_is_told_by_the_health_check_and_reads_go_on(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = await serve(tuning=Tuning(tick_s=0.0))
-    await server.create("a", "text/plain", b"hello")
-    client = await server.connect()
-
-    async def buggy(_: Room) -> None:
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(Room, "look", buggy)
-    while (health := await client.request("GET", "/healthz")).status == 200:
-        """The next tick meets it."""
-    assert health.status == 503
-    assert b"(ticks)" in health.body
-    assert b"restarted" in health.body
-    assert (await client.request("GET", "/readyz")).status == 503
-    refused = await client.request("POST", "a", b"x", TEXT)
-    assert (refused.status, refused.headers["retry-after"]) == (503, "60")
-    assert (await client.request("GET", "a")).body == b"hello"
-
-
 async def test_preflight_allows_everything_of_the_protocol(server: RunningServer) -> None:
     client = await server.connect()
     answer = await client.request("OPTIONS", "a")
@@ -286,18 +262,6 @@ async def test_an_unchanged_read_is_304_and_a_close_changes_it(server: RunningSe
     await client.request("POST", "a", b"", {"Stream-Closed": "true"})
     closed = await client.request("GET", "a", None, {"If-None-Match": tag})
     assert (closed.status, closed.headers["stream-closed"]) == (200, "true")
-
-
-async def test_readiness_tells_why_writes_are_refused(server: RunningServer) -> None:
-    client = await server.connect()
-    assert (await client.request("GET", "/readyz")).status == 200
-    server.engine.drain()
-    not_ready = await client.request("GET", "/readyz")
-    assert not_ready.status == 503
-    assert b"shutting down" in not_ready.body
-    assert (await client.request("GET", "/healthz")).body == b"ok\n"
-    refused = await client.request("POST", "/healthz", b"")
-    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
 async def test_a_write_is_refused_before_its_body_when_writes_are_refused(
