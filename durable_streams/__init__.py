@@ -64,6 +64,7 @@ from durable_streams.settings import AccessSettings, Durability, HttpSettings, S
 if TYPE_CHECKING:
     from durable_streams.access.grants import Grant, Scope
     from durable_streams.access.principals import Principal
+    from durable_streams.access.signed_urls import sign_url
     from durable_streams.http.mounting import mount
     from durable_streams.library import (
         BEGINNING,
@@ -145,6 +146,7 @@ __all__ = [
     "mount",
     "open",
     "open_streams",
+    "sign_url",
 ]
 
 _LATER: Final = {
@@ -163,6 +165,7 @@ _LATER: Final = {
     "mount": "http.mounting",
     "open": "library",
     "open_streams": "library",
+    "sign_url": "access.signed_urls",
 }
 """Names that are imported when they are asked for, and from where."""
 

@@ -28,7 +28,7 @@ from durable_streams.http.peers import Peers
 from durable_streams.http.presence import PresenceConnection, cancelled_when_gone
 from durable_streams.http.sending import Sender
 from durable_streams.model.commands import Append, Create, Live, Preflight, Read
-from durable_streams.model.errors import ForeignHost, StreamError, Unauthenticated
+from durable_streams.model.errors import Forbidden, ForeignHost, StreamError, Unauthenticated
 from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
 from durable_streams.wire.pages import OPEN_TO_ALL
@@ -191,8 +191,13 @@ class StreamsHandler:
     async def _identified(self, request: web.BaseRequest) -> Principal:
         """Whom the application knows to ask."""
         assert self._authorize is not None
-        found = self._authorize(request)
-        principal = await found if isawaitable(found) else found
+        try:
+            found = self._authorize(request)
+            principal = await found if isawaitable(found) else found
+        except web.HTTPUnauthorized as error:
+            raise Unauthenticated(error.text or error.reason) from None
+        except web.HTTPForbidden as error:
+            raise Forbidden(error.text or error.reason) from None
         if principal is None:
             raise Unauthenticated("the application does not know who asks")
         if not isinstance(principal, Principal):

@@ -54,10 +54,11 @@ def mount(
     from ``streams`` that the caller has opened and will close after the application.
 
     ``authorize`` says who asks: a function, or a coroutine function, from a request of aiohttp's to
-    a :class:`~durable_streams.Principal`, or to None for nobody it knows, who is answered 401.  It
-    is called for every request but OPTIONS, before the body is read.  As it may go by cookies,
-    pages of other origins than the application's are refused then, but for those of
-    ``http_settings.cors_origin``, which may send cookies.  Without it everybody may do everything.
+    a :class:`~durable_streams.Principal`, or to None for nobody it knows, who is answered 401; it
+    may also raise aiohttp's ``HTTPUnauthorized`` or ``HTTPForbidden``.  It is called for every
+    request but OPTIONS, before the body is read.  As it may go by cookies, pages of other origins
+    than the application's are refused then, but for those of ``http_settings.cors_origin``, which
+    may send cookies.  Without it everybody may do everything.
     ``TypeError`` or ``ValueError`` if an argument cannot be.
     """
     arguments.instance("app", app, web.Application)
