@@ -218,9 +218,10 @@ async def test_the_lock_is_held_while_somebody_who_left_may_still_write(
         await opened.step(number)
     waiting = asyncio.create_task(opened.step(ERRANDS))
     await turns()
-    assert not waiting.done()
+    waits = not waiting.done()
     left.set()
     await waiting
+    assert waits
     assert await is_locked(data, disk)
     await opened.step(LOCK)
     assert not await is_locked(data, disk)
