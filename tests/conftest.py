@@ -48,26 +48,42 @@ _QUICK: Final = frozenset(
 _LONG: Final = frozenset(
     {
         "filestore/engine/test_lifetimes.py",
+        "http/test_fast_lane_alike.py::test_the_same_answers_to_a_head_and_its_body_apart",
+        "http/test_fast_lane_alike.py::test_the_same_answers_to_requests_in_pieces",
         "maintenance/test_commands.py",
+        "rules/test_json_mode.py::test_millions_of_messages_take_the_memory_of_a_few_bodies",
         "test_cancelled_verbs.py",
         "test_cli.py",
+        "test_documents.py::test_the_documentation_builds_without_a_warning",
         "test_embedding_page.py",
         "test_forgotten.py",
+        "test_root.py::test_every_name_resolves_however_it_is_imported",
     }
 )
-"""Files among these, and beside them, that take more than some seconds all the same: measured."""
+"""Files and tests among these, and beside them, that take many seconds all the same: measured."""
+
+_ON_DISK: Final = frozenset(
+    {
+        "http/test_fast_lane.py::test_a_client_that_takes_no_answers_is_dropped",
+        "http/test_fast_lane.py::test_plain_requests_do_not_go_through_aiohttp",
+    }
+)
+"""Tests that read files without waiting (``RWF_NOWAIT``), which those in memory do not offer."""
 
 
 def _is_quick(item: pytest.Item) -> bool:
     """The one rule: whether a test is run by ``scripts/test --quick``.
 
-    What is in another folder, starts a server, needs what others made, is ``slow`` or in ``_LONG``
-    is left to the whole.  So a new test is in one of both, and a new folder in the whole.
+    What is in another folder, starts a server, needs what others made, is ``slow`` or listed in
+    ``_LONG`` or ``_ON_DISK`` is left to the whole.  So a new test is in one of both, and a new
+    folder in the whole.
     """
     folder, *others = item.path.relative_to(_HERE).parts
+    file = "/".join([folder, *others])
+    test = f"{file}::{getattr(item, 'originalname', item.name)}"
     return (
         (not others or folder in _QUICK)
-        and "/".join([folder, *others]) not in _LONG
+        and not {file, test} & (_LONG | _ON_DISK)
         and "start_server" not in getattr(item, "fixturenames", ())
         and not any(item.get_closest_marker(name) for name in ("slow", "node", "needs"))
     )

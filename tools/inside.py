@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.pipeline.admission import Admission
     from durable_streams.filestore.pipeline.operations import Operation
     from durable_streams.filestore.pipeline.outages import Outages
+    from durable_streams.filestore.pipeline.pipeline import Pipeline
     from durable_streams.filestore.reading.reads import Reader
     from durable_streams.filestore.runtime.executor import ClosableExecutor
     from durable_streams.filestore.runtime.machine import Worker
@@ -41,6 +42,11 @@ def of(path: str | StreamPath) -> StreamPath:
 
 
 # -- parts that have tests of their own, with an engine around them ------------------------
+
+
+def pipeline(engine: FileStore) -> Pipeline:
+    """The way of every write."""
+    return engine._core.pipeline
 
 
 def admission(engine: FileStore) -> Admission:

@@ -38,7 +38,7 @@ import errno
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.disk import FailedSync
@@ -302,11 +302,7 @@ class _Replay:
                 return self._append(record)
             case fmt.CreateRecord():
                 self._writer.create(record)
-                if record.index:
-                    self._know(record, index_format.segment_of(record.index), 0, 0)
-                else:
-                    root = Tail(0, 0, 0, index_format.root_of(record.id))
-                    self._after[record.path, record.id] = _Place(root, ahead=False, held=True)
+                self._know_birth(record)
             case fmt.AdoptRecord():
                 if not self._disk.is_directory(self._directory.tmp / record.id):
                     return self._holds(record.path, record.id)
@@ -324,7 +320,16 @@ class _Replay:
                     return False
                 self._writer.delete(record)
                 self._after.pop((record.path, record.id), None)
+            case _:
+                assert_never(record)
         return True
+
+    def _know_birth(self, record: CreateRecord) -> None:
+        if record.index:
+            self._know(record, index_format.segment_of(record.index), 0, 0)
+        else:
+            root = Tail(0, 0, 0, index_format.root_of(record.id))
+            self._after[record.path, record.id] = _Place(root, ahead=False, held=True)
 
     def _holds(self, path: str, stream_id: str) -> bool:
         sidecar = load_sidecar(self._disk, self._directory.home_of(path))

@@ -52,11 +52,12 @@ class Health:
         """Why a thread or a task ended, if one did: only a restart helps."""
         return self._supervisor.bug
 
-    def _refuse_writes(self, error: StorageFailed) -> None:
+    def _refuse_writes(self, error: StorageFailed, *, is_news: bool = True) -> None:
         if self.fault is None:
             self._admission.set_fault(error)
             self._end_writes(error)
-            log.critical("%s; reads go on", error)
+            if is_news:
+                log.critical("%s; reads go on", error)
 
     def set_fault(self, error: StorageFailed) -> None:
         """What is in the files, or durable, is not known any more."""
@@ -69,16 +70,13 @@ class Health:
 
     def look_for_failed_sync(self) -> None:
         """A sync that failed anywhere, in building a fork for one, is final for all."""
-        if self._disk.sync_failed and self.fault is None:
+        if self._disk.sync_failed and self.is_sound:
             self.set_fault(StorageFailed("a sync failed: what it was for may be lost"))
 
     def task_ended(self, error: StorageFailed) -> None:
         """A task ended that should not have; all else is as it should be."""
-        if self._supervisor.is_ending:  # what there is to say was said
-            self._admission.set_fault(error)
-            self._end_writes(error)
-        else:
-            self._refuse_writes(error)
+        # At the end, what there is to say was said.
+        self._refuse_writes(error, is_news=not self._supervisor.is_ending)
 
     def last_checkpoint_failed(self, error: Exception) -> None:
         """At the end, in the thread that makes it, when nobody waits for anything."""

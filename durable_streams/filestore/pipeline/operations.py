@@ -41,11 +41,12 @@ class Operation:
     """Base: waits and outcome.
 
     ``error``: why it failed, once it has.  ``size_bytes``: at least what its records take in the
-    journal.  ``keep``: the files that it deletes go to ``aside/``.
+    journal.  ``keep``: the files that it deletes go to ``aside/``.  ``earlier``: the one before it
+    to its stream, while that is on its way.
     """
 
     keep = False
-    __slots__ = ("_callbacks", "error", "pending", "records", "size_bytes", "stream")
+    __slots__ = ("_callbacks", "earlier", "error", "pending", "records", "size_bytes", "stream")
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -61,6 +62,7 @@ class Operation:
         self.pending = True
         self.error: StreamError | None = None
         self._callbacks: list[Callable[[], None]] = []
+        self.earlier = stream.last_operation
         stream.last_operation = self
 
     def when_settled(self, callback: Callable[[], None]) -> None:
@@ -80,8 +82,10 @@ class Operation:
         """The batch is durable (None) or failed."""
         self.pending = False
         self.error = error
+        while self.earlier is not None and not self.earlier.pending:
+            self.earlier = self.earlier.earlier
         if self.stream.last_operation is self:
-            self.stream.last_operation = None
+            self.stream.last_operation = self.earlier  # a later one may fail before an earlier ends
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             try:
@@ -117,6 +121,7 @@ class AppendOperation(Operation):
         self.pending = True
         self.error = None
         self._callbacks = []
+        self.earlier = stream.last_operation
         stream.last_operation = self
         self.record = record
         self.before = before

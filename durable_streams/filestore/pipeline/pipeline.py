@@ -189,12 +189,17 @@ class Pipeline:
         return refusal is None or (isinstance(refusal, DiskFull) and not self.is_held_up())
 
     async def files_have(self, stream: Stream, offset: Offset) -> None:
-        """Return when a stream's files have everything up to an offset."""
-        while stream.applied.offset < offset:
-            fault = self.health.bug or self.outages.error(stream.path, stream.id)
-            if fault is not None:
-                raise fault.again()
+        """Return when a stream's files have everything up to an offset; raises if they never will.
+
+        What a stream out of service has missed counts as applied, so that is looked at first.
+        """
+        while (fault := self.outages.error(stream.path, stream.id)) is None:
+            if stream.applied.offset >= offset:
+                return
+            if self.health.bug is not None:
+                raise self.health.bug.again()
             await self._in_files.wait()
+        raise fault.again()
 
     # -- the way of an operation -----------------------------------------------------------
 

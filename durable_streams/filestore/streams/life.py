@@ -137,9 +137,11 @@ LIVE: Final = Life.LIVE
 class Change(Protocol):
     """Something decided that is on its way to be durable, as a stream knows it.
 
-    ``pending``: whether that is not known yet.  ``error``: why it failed, if it did.
+    ``pending``: whether that is not known yet.  ``error``: why it failed, if it did.  ``earlier``:
+    the one before it, while that is on its way.
     """
 
+    earlier: Change | None
     pending: bool
     error: StreamError | None
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from durable_streams.filestore.pipeline.operations import DeleteOperation, Operation
+from durable_streams.filestore.runtime.machine import Runtime
+from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.paths import parse_path_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from durable_streams.filestore.format.journal import Record
-    from durable_streams.filestore.runtime.supervisor import Supervisor
+    from durable_streams.filestore.runtime.supervisor import Supervisor, WorkerName
     from durable_streams.filestore.streams.stream import Stream
     from durable_streams.model.errors import StreamError
+
+
+_T = TypeVar("_T")
+
+WORKERS: Final[tuple[WorkerName, ...]] = ("commit", "apply", "checkpoint")
+"""In the order in which a supervisor makes them."""
 
 
 class HandWorker:
@@ -60,6 +69,58 @@ def supervisor_by_hand() -> tuple[Supervisor, HandWorker]:
     """A supervisor, and the worker that it has."""
     made = HandSupervisor()
     return cast("Supervisor", made), made.one
+
+
+class HandRuntime(Runtime):
+    """The machine, but for its three threads, whose jobs a test does; a pause is over at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: list[HandWorker] = []
+
+    def worker(self, name: str, died: Callable[[BaseException], None]) -> HandWorker:
+        self._made.append(HandWorker())
+        return self._made[-1]
+
+    def pause(self, seconds: float) -> None:
+        pass
+
+    def hand(self, name: WorkerName) -> HandWorker:
+        """The worker of that name."""
+        return self._made[WORKERS.index(name)]
+
+    async def do(self, *names: WorkerName) -> None:
+        """Do what some workers have to do by now, in another thread; the loop has heard of it."""
+        for name in names:
+            worker = self.hand(name)
+            for _ in range(worker.jobs):  # not what comes meanwhile: nobody knows when that is
+                await asyncio.to_thread(worker.do_one)
+            await turns()
+
+    async def do_all(self) -> None:
+        """Do what there is to do, and what follows from it."""
+        await turns()
+        while any(worker.jobs for worker in self._made):
+            await self.do(*WORKERS)
+
+
+QUIET: Final = Tuning(tick_s=3600.0)
+"""An engine that does nothing by itself."""
+
+
+async def done(work: Coroutine[object, None, _T], runtime: HandRuntime, *names: WorkerName) -> _T:
+    """What comes of something for which threads have to work: all of them, or those named."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await turns()
+        await runtime.do(*(names or WORKERS))
+    return await task
+
+
+async def turns() -> None:
+    """As many of the loop as it takes to read what has come, and to begin."""
+    for _ in range(4):
+        await asyncio.sleep(0)
 
 
 class Named:

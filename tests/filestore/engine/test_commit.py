@@ -255,6 +255,18 @@ async def test_a_refusal_leaves_alone_what_is_being_written(line: Line) -> None:
     assert written.error is None
 
 
+async def test_after_a_refusal_a_stream_still_knows_of_what_is_being_written(line: Line) -> None:
+    """An answer that depends on it waits for it."""
+    written = line.submit("a")
+    await turns()
+    for name in "bc":
+        line.submit(name)
+    line.committer.refuse(Draining())
+    assert written.stream.last_operation is written
+    line.worker.do_one()
+    assert written.stream.last_operation is None
+
+
 async def test_after_the_end_everything_is_refused_at_once(line: Line) -> None:
     line.committer.end(Draining())
     late = line.submit("late")

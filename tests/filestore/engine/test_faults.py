@@ -288,7 +288,8 @@ async def test_a_journal_that_fills_up_while_the_server_goes_down_does_not_hold_
     refused = asyncio.ensure_future(append(engine, "s", b"three."))
     await asyncio.sleep(0)
     closing = asyncio.ensure_future(engine.close())
-    await asyncio.sleep(0)
+    for _ in range(20):  # until it waits for what was accepted
+        await asyncio.sleep(0)
     monkeypatch.setattr(Journal, "has_room", lambda *_: False)
     journal.open()
     await closing

@@ -4,12 +4,13 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from durable_streams.filestore.files import names
 from durable_streams.filestore.files.directory import DataDirectory
-from durable_streams.filestore.files.recovery import recover
+from durable_streams.filestore.files.recovery import apply_again, recover
 from durable_streams.filestore.files.stream_files import load
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format.journal import AdoptRecord, Record
@@ -436,3 +437,9 @@ def test_writing_goes_on_behind_the_last_batch(directory: DataDirectory) -> None
     assert content(directory) == b"one.two."
     assert second.last > first.last
     assert second.generation > first.generation
+
+
+def test_a_kind_of_record_for_which_nothing_is_done_is_a_bug(directory: DataDirectory) -> None:
+    """And is not passed over, as if the files had it."""
+    with pytest.raises(AssertionError):
+        apply_again(directory, [cast("Record", History())])
