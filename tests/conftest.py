@@ -41,7 +41,7 @@ _MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = ()
 
 
 _QUICK: Final = frozenset(
-    {"filestore", "http", "maintenance", "model", "rules", "store_contract", "wire"}
+    {"access", "filestore", "http", "maintenance", "model", "rules", "store_contract", "wire"}
 )
 """Folders whose tests drive modules of this process."""
 
