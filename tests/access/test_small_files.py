@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.access.small_files import FileProblem, edit_small, read_small
-from durable_streams.access.token_file import MAX_FILE_BYTES, add_token, read_tokens
+from durable_streams.access.token_file import add_token, read_tokens
 from tests.access.known import OTHER, record, token
 from tools.server_process import ROOT
 

@@ -308,7 +308,7 @@ def test_a_token_is_asked_for_in_json() -> None:
         body(grants=[{"scopes": ["read"], "path": ""}]),
         body(grants=[{"scopes": ["read"], "path": "\ud800"}]),
         body(grants=[{"scopes": ["read"], "glob": "__ds/**"}]),
-        body()[:-1] + b', "grants": []}',
+        body(id="a")[:-1] + b', "id": "b"}',
         body() + b" " * MAX_WANTED_BYTES,
     ],
 )
