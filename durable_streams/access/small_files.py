@@ -27,8 +27,8 @@ _R = TypeVar("_R")
 NEW_MODE: Final = 0o600
 """Of a file that was not there."""
 
-PATIENCE_S: Final = 10.0
-"""How long an editor waits for others, each of which takes less than a second."""
+PATIENCE_S: Final = 30.0
+"""How long an editor waits for others, each of which takes a second or two at the most."""
 
 _LOOK_AGAIN_S: Final = 0.02
 

@@ -96,6 +96,21 @@ async def test_the_same_good_content_counts_again_after_a_bad_one(path: Path) ->
         assert (file.problem is None) == (content == "one")
 
 
+async def test_a_link_that_is_led_elsewhere_is_followed(tmp_path: Path) -> None:
+    """As Kubernetes changes what it mounts: all files at once, by a link to another directory."""
+    for name, text in (("first", "one"), ("second", "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(text)
+    (tmp_path / "..data").symlink_to("first")
+    (tmp_path / "file").symlink_to("..data/file")
+    file = await followed(tmp_path / "file")
+    (tmp_path / "..data_tmp").symlink_to("second")
+    (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+    await file.look()
+    await file.look()
+    assert file.value == "two"
+
+
 async def test_an_edit_counts_at_once_and_alone(path: Path) -> None:
     file = await followed(path)
 
