@@ -38,7 +38,10 @@ async def followed(path: Path, interval_s: float = 0.001) -> FollowedFile[str]:
     )
 
 
-async def test_what_two_looks_have_found_counts_and_is_told_once(path: Path) -> None:
+async def test_what_two_looks_have_found_counts_and_is_told_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "durable_streams")
     file = await followed(path, interval_s=3600)  # no looks but those here
     changed: list[str] = []
     async with file.running(lambda: changed.append(file.value)):
@@ -48,6 +51,7 @@ async def test_what_two_looks_have_found_counts_and_is_told_once(path: Path) -> 
         for _ in range(3):
             await file.look()
         assert (file.value, changed) == ("two", ["two"])
+    assert not caplog.records
 
 
 async def test_it_is_followed_while_the_block_runs_and_no_longer(path: Path) -> None:
