@@ -305,6 +305,7 @@ def test_a_file_may_end_in_any_way(path: Path, end: str) -> None:
     changed = path.read_bytes().decode()
     assert changed.startswith(f"{text}{line_end if not end else ''}{line_end}[[token]]{line_end}")
     assert ("\r" in changed) == (end == "\r\n")
+    assert "note" not in changed
     assert changed.count("\n") == changed.count(line_end)
     remove_token(path, "web")
     assert [one.id for one in read_tokens(path).tokens] == ["new"]
