@@ -202,7 +202,7 @@ def _list(options: argparse.Namespace) -> None:
     tokens = token_file.read_tokens(_file(options, "tokens")).tokens
     if options.json:
         for token in tokens:
-            sys.stdout.write(f"{json.dumps(_as_json(token))}\n")
+            sys.stdout.write(f"{json.dumps(token_file.as_json(token))}\n")
         return
     rows = [("ID", "EXPIRES", "MAY", "NOTE")]
     for token in tokens:
@@ -218,22 +218,6 @@ def _list(options: argparse.Namespace) -> None:
         )
     for line in _aligned(rows):
         sys.stdout.write(f"{line}\n")
-
-
-def _as_json(token: TokenRecord) -> dict[str, object]:
-    """A token for programs; without its digest."""
-    return {
-        "id": token.id,
-        "note": token.note,
-        "expires": None if token.expires is None else token.expires.isoformat(),
-        "grants": [
-            {
-                "scopes": [scope.value for scope in Scope if scope in grant.scopes],
-                grant.pattern.kind.value: grant.pattern.text,
-            }
-            for grant in token.grants
-        ],
-    }
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -31,7 +31,7 @@ from durable_streams.access.door import INVALID
 from durable_streams.access.followed_file import INTERVAL_S, FollowedFile
 from durable_streams.access.grants import Grant, Kind, Pattern, Scope, cover
 from durable_streams.access.principals import Principal
-from durable_streams.access.token_file import TOKEN_KIND, TokenRecord, digest_of, id_in, is_id
+from durable_streams.access.token_file import TokenRecord, digest_of, id_in, is_id
 from durable_streams.model.errors import Forbidden, InvalidRequest, Unauthenticated
 from durable_streams.model.paths import parse_stream_path
 from durable_streams.wire.signed_query import PARAMETER, signed_in
@@ -139,7 +139,7 @@ class SignedUrls:
     def holder(self, signed: str, path: StreamPath) -> Principal:
         """Who holds a URL of ``path`` with this signature; raises :class:`Unauthenticated`."""
         signature = parse_signed(signed)
-        if signature is None or not path or (signature.segments or 0) > len(path):
+        if signature is None or not path:
             raise _refused()
         if signature.segments is None:
             return self._holder(signed, signature, Pattern(Kind.PATH, path))
@@ -165,7 +165,7 @@ class SignedUrls:
         Raises :class:`Forbidden` for whoever has no token of the file or may not read all of that,
         :class:`InvalidRequest` if it is not over in time.
         """
-        now = self._tokens.as_now(issuer) if _is_by_token(issuer) else None
+        now = self._tokens.as_now(issuer)
         token = None if now is None else self._tokens.known(now.name.partition(":")[2])
         if token is None:
             raise Forbidden("URLs are signed for the holders of tokens of the server's file only")
@@ -256,10 +256,6 @@ def with_signed(url: str, signed: str) -> str:
     parts = urlsplit(url)
     query = f"{parts.query}&" if parts.query else ""
     return urlunsplit(parts._replace(query=f"{query}{PARAMETER}={signed}"))
-
-
-def _is_by_token(principal: Principal) -> bool:
-    return principal.name.partition(":")[0] == TOKEN_KIND
 
 
 def _refused() -> Unauthenticated:

@@ -27,8 +27,8 @@ _R = TypeVar("_R")
 NEW_MODE: Final = 0o600
 """Of a file that was not there."""
 
-PATIENCE_S: Final = 10.0
-"""How long an editor waits for others, each of which takes less than a second."""
+PATIENCE_S: Final = 30.0
+"""How long an editor waits for others, each of which takes a second or two at the most."""
 
 _LOOK_AGAIN_S: Final = 0.02
 
@@ -71,7 +71,7 @@ def edit_small(
     """Have ``change`` make the new content of the old one, None if there is no file; returns it.
 
     It is durable then.  ``change`` may be called more than once, and may raise: nothing was changed
-    then, nor after a :class:`FileProblem`.
+    then, nor after a :class:`FileProblem` that does not say so.
     """
     gives_up_s = time.monotonic() + patience_s
     while True:
@@ -104,7 +104,7 @@ def _change(
         content = _bounded(place, change(_content(place, fd, max_bytes)), max_bytes)
         with _fresh(place, content, old) as name:
             name.rename(place)
-        _sync_directory(place.parent)
+        _sync_directory(place)
         return content
 
 
@@ -115,7 +115,7 @@ def _create(place: Path, content: bytes) -> bytes | None:
             os.link(name, place)  # unlike a rename it replaces nothing
         except FileExistsError:
             return None
-    _sync_directory(place.parent)
+    _sync_directory(place)
     return content
 
 
@@ -182,12 +182,18 @@ def _alike(place: Path, fd: int, old: os.stat_result | None) -> None:
     os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+def _sync_directory(place: Path) -> None:
+    """Make the new name durable."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = os.open(place.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise FileProblem(
+            f"{place} was changed, and may be as it was after a power cut: {error.strerror}"
+        ) from None
 
 
 def _content(path: Path, fd: int, max_bytes: int) -> bytes:

@@ -139,6 +139,19 @@ def grants_text(grants: Sequence[Grant]) -> str:
     )
 
 
+def as_json(token: TokenRecord) -> dict[str, object]:
+    """A token for programs, as JSON has it; without its digest."""
+    return {
+        "id": token.id,
+        "note": token.note,
+        "expires": None if token.expires is None else token.expires.isoformat(),
+        "grants": [
+            {"scopes": _names(grant), grant.pattern.kind.value: grant.pattern.text}
+            for grant in token.grants
+        ],
+    }
+
+
 def _names(grant: Grant) -> list[str]:
     return [scope.value for scope in Scope if scope in grant.scopes]
 

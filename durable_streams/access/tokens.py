@@ -110,8 +110,6 @@ class Tokens:
 
     def principal(self, bearer: str) -> Principal | None:
         """Who shows a token; None if it is none, :class:`Unauthenticated` if it has expired."""
-        if not bearer or len(bearer) > MAX_BEARER_BYTES:
-            return None
         try:
             shown = bearer.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:

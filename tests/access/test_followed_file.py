@@ -38,7 +38,10 @@ async def followed(path: Path, interval_s: float = 0.001) -> FollowedFile[str]:
     )
 
 
-async def test_what_two_looks_have_found_counts_and_is_told_once(path: Path) -> None:
+async def test_what_two_looks_have_found_counts_and_is_told_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "durable_streams")
     file = await followed(path, interval_s=3600)  # no looks but those here
     changed: list[str] = []
     async with file.running(lambda: changed.append(file.value)):
@@ -48,6 +51,7 @@ async def test_what_two_looks_have_found_counts_and_is_told_once(path: Path) -> 
         for _ in range(3):
             await file.look()
         assert (file.value, changed) == ("two", ["two"])
+    assert not caplog.records
 
 
 async def test_it_is_followed_while_the_block_runs_and_no_longer(path: Path) -> None:
@@ -94,6 +98,21 @@ async def test_the_same_good_content_counts_again_after_a_bad_one(path: Path) ->
         await file.look()
         assert file.value == "one"
         assert (file.problem is None) == (content == "one")
+
+
+async def test_a_link_that_is_led_elsewhere_is_followed(tmp_path: Path) -> None:
+    """As Kubernetes changes what it mounts: all files at once, by a link to another directory."""
+    for name, text in (("first", "one"), ("second", "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(text)
+    (tmp_path / "..data").symlink_to("first")
+    (tmp_path / "file").symlink_to("..data/file")
+    file = await followed(tmp_path / "file")
+    (tmp_path / "..data_tmp").symlink_to("second")
+    (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+    await file.look()
+    await file.look()
+    assert file.value == "two"
 
 
 async def test_an_edit_counts_at_once_and_alone(path: Path) -> None:

@@ -60,7 +60,9 @@ def test_an_application_names_a_token_whose_text_is_its_own(place: Place) -> Non
         expires_at=NOW + timedelta(hours=1),
         url_prefix="/streams/",
     )
-    assert place.is_taken(url.partition("?signed=")[2])
+    signed = url.partition("?signed=")[2]
+    assert place.is_taken(signed)
+    assert not place.is_taken(signed, "chat", "1", "below")
 
 
 @pytest.mark.parametrize(

@@ -297,14 +297,36 @@ def test_what_was_added_and_removed_leaves_nothing_behind(path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_a_file_may_end_in_any_way(path: Path, end: str) -> None:
-    text = token().replace("\n", end or "\n").rstrip() + end
+    line_end = end or "\n"
+    text = token().replace("\n", line_end).rstrip() + end
     path.write_bytes(text.encode())
     add_token(path, record("new"))
     assert [one.id for one in read_tokens(path).tokens] == ["web", "new"]
-    if end == "\r\n":
-        assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n")
+    changed = path.read_bytes().decode()
+    assert changed.startswith(f"{text}{line_end if not end else ''}{line_end}[[token]]{line_end}")
+    assert ("\r" in changed) == (end == "\r\n")
+    assert "note" not in changed
+    assert changed.count("\n") == changed.count(line_end)
     remove_token(path, "web")
     assert [one.id for one in read_tokens(path).tokens] == ["new"]
+
+
+def test_one_empty_line_is_left_where_a_token_was(path: Path) -> None:
+    first, second, third = (
+        token(identity=name, digest=digest).rstrip()
+        for name, digest in (("a", DIGEST), ("b", OTHER), ("c", "0" * 64))
+    )
+    for gone, text in (
+        ("a", f"{second}\n\n{third}\n"),
+        ("b", f"{first}\n\n{third}\n"),
+        ("c", f"{first}\n\n{second}\n"),
+    ):
+        path.write_text(f"{first}\n\n{second}\n\n{third}\n")
+        remove_token(path, gone)
+        assert path.read_text() == text
+    path.write_text(f"{first}\n\n{second}\n# at once\n{third}\n")
+    remove_token(path, "b")
+    assert path.read_text() == f"{first}\n\n# at once\n{third}\n"
 
 
 _notes = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+LATER = NOW + timedelta(days=1)
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -69,7 +71,7 @@ async def test_a_granted_token_counts_at_once_is_in_the_file_and_told_without_it
     known, principal = await admin(path, ALL_OF_CHAT)
     changed = Changes()
     async with known.running(changed):
-        made, text = await known.add(principal, Wanted((READ_CHAT,), "web", None, "a note"))
+        made, text = await known.add(principal, Wanted((READ_CHAT,), "web", LATER, "a note"))
         assert changed.count == 1
     assert shown(known, text).grants == (READ_CHAT,)
     assert token_file.read_tokens(path).by_id["web"] == made
@@ -78,6 +80,7 @@ async def test_a_granted_token_counts_at_once_is_in_the_file_and_told_without_it
     said = vars(line)
     assert (said["by"], said["token"]) == ("token:admin", "web")
     assert said["grants"] == "read on prefix 'chat'"
+    assert said["expires"] == LATER.isoformat()
     assert text not in f"{said}"
     assert made.digest not in f"{said}"
 
@@ -308,7 +311,7 @@ def test_a_token_is_asked_for_in_json() -> None:
         body(grants=[{"scopes": ["read"], "path": ""}]),
         body(grants=[{"scopes": ["read"], "path": "\ud800"}]),
         body(grants=[{"scopes": ["read"], "glob": "__ds/**"}]),
-        body()[:-1] + b', "grants": []}',
+        body(id="a")[:-1] + b', "id": "b"}',
         body() + b" " * MAX_WANTED_BYTES,
     ],
 )
