@@ -47,6 +47,7 @@ _QUICK: Final = frozenset(
 
 _LONG: Final = frozenset(
     {
+        "access/test_token_commands.py",
         "filestore/engine/test_lifetimes.py",
         "http/test_fast_lane_alike.py::test_the_same_answers_to_a_head_and_its_body_apart",
         "http/test_fast_lane_alike.py::test_the_same_answers_to_requests_in_pieces",

@@ -12,7 +12,6 @@ while it is locked, so that nobody grants anything after they were revoked.
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import secrets
 import time
@@ -25,9 +24,10 @@ import msgspec
 from durable_streams.access import token_file
 from durable_streams.access.door import INVALID
 from durable_streams.access.followed_file import INTERVAL_S, FollowedFile, in_thread
-from durable_streams.access.grants import Grant, Kind, cover
+from durable_streams.access.grants import Grant, Kind, Scope, cover
 from durable_streams.access.needs import Asked, authorize_somewhere
 from durable_streams.access.small_files import FileProblem
+from durable_streams.access.strict_json import load_object
 from durable_streams.access.token_file import (
     MAX_FILE_BYTES,
     MAX_GRANTS,
@@ -234,7 +234,7 @@ def may_give(principal: Principal, token: TokenRecord) -> None:
     :class:`Forbidden` says what is too much.
     """
     for grant in token.grants:
-        if not cover(principal.grants, grant):
+        if not cover(principal.grants, administered(grant)):
             raise Forbidden(
                 f"{principal.name} cannot grant what it has not itself: "
                 f"{token_file.grants_text([grant])}"
@@ -247,8 +247,13 @@ def may_give(principal: Principal, token: TokenRecord) -> None:
 
 
 def may_see(principal: Principal, token: TokenRecord) -> bool:
-    """Whether a principal may see and revoke a token: if they have all that it is for."""
-    return all(cover(principal.grants, grant) for grant in token.grants)
+    """Whether a principal may see and revoke a token: if they could grant all that it is for."""
+    return all(cover(principal.grants, administered(grant)) for grant in token.grants)
+
+
+def administered(grant: Grant) -> Grant:
+    """What one has to have to give a grant: all of it, and ``admin`` at the same place."""
+    return Grant(grant.scopes | {Scope.ADMIN}, grant.pattern)
 
 
 def _rfc3339(at_s: float) -> str:
@@ -302,23 +307,14 @@ def parse_wanted(body: bytes) -> Wanted:
     if len(body) > MAX_WANTED_BYTES:
         raise InvalidRequest(f"the body is larger than {MAX_WANTED_BYTES} bytes")
     try:
-        asked = msgspec.convert(json.loads(body, object_pairs_hook=_unique), _WantedJson)
-    except msgspec.ValidationError as error:
+        asked = msgspec.convert(load_object(body), _WantedJson)
+    except ValueError as error:  # those of msgspec too
         raise InvalidRequest(f"the body is not what asks for a token: {error}") from None
-    except (ValueError, RecursionError):
-        raise InvalidRequest("the body is not JSON, or says something twice") from None
     if not 1 <= len(asked.grants) <= MAX_GRANTS:
         raise InvalidRequest(f"a token has 1 to {MAX_GRANTS} grants")
     grants = tuple(map(_grant, asked.grants))
     expires = None if asked.expires is None else parse_instant(asked.expires)
     return Wanted(grants, check_id(asked.id), expires, check_note(asked.note or ""))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
-    return found
 
 
 def _grant(asked: _GrantJson) -> Grant:

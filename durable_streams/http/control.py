@@ -21,6 +21,8 @@ import msgspec
 
 from durable_streams.access.door import Credentials
 from durable_streams.access.grants import Kind, Pattern
+from durable_streams.access.strict_json import load_object
+from durable_streams.access.token_file import as_json
 from durable_streams.access.tokens import MAX_WANTED_BYTES, parse_instant, parse_wanted
 from durable_streams.http.body import read_body
 from durable_streams.model.errors import InvalidRequest, MethodNotAllowed, StreamNotFound
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from durable_streams.access.door import Door
     from durable_streams.access.principals import Principal
     from durable_streams.access.signed_urls import SignedUrls
-    from durable_streams.access.token_file import TokenRecord
     from durable_streams.access.tokens import Tokens
     from durable_streams.http.body import BodyBudget
     from durable_streams.model.paths import StreamPath
@@ -89,11 +90,11 @@ class Control:
 
     async def _list(self, principal: Principal) -> Reply:
         found = await self._tokens.list_for(principal)
-        return _answer(200, {"tokens": [described(token) for token in found]})
+        return _answer(200, {"tokens": [as_json(token) for token in found]})
 
     async def _grant(self, principal: Principal, body: bytes) -> Reply:
         token, text = await self._tokens.add(principal, parse_wanted(body))
-        return _answer(201, {**described(token), "token": text})
+        return _answer(201, {**as_json(token), "token": text})
 
     async def _revoke(self, principal: Principal, identity: str) -> Reply:
         if not await self._tokens.remove(principal, identity):
@@ -114,22 +115,6 @@ class Control:
         return _answer(201, {"url": url, "signed": signed, "expires": at})
 
 
-def described(token: TokenRecord) -> dict[str, Any]:
-    """A token as JSON has it: all but what it is known by."""
-    return {
-        "id": token.id,
-        "note": token.note,
-        "expires": None if token.expires is None else token.expires.isoformat(),
-        "grants": [
-            {
-                "scopes": sorted(scope.value for scope in grant.scopes),
-                grant.pattern.kind.value: grant.pattern.text,
-            }
-            for grant in token.grants
-        ],
-    }
-
-
 class _SigningJson(msgspec.Struct, forbid_unknown_fields=True):
     expires: str
     path: str | None = None
@@ -139,8 +124,8 @@ class _SigningJson(msgspec.Struct, forbid_unknown_fields=True):
 def _parse_signing(body: bytes) -> tuple[Pattern, datetime]:
     """Read the JSON with which a URL is asked for: what it is for, and until when."""
     try:
-        asked = msgspec.json.decode(body, type=_SigningJson)
-    except msgspec.DecodeError as error:
+        asked = msgspec.convert(load_object(body), _SigningJson)
+    except ValueError as error:  # those of msgspec too
         raise InvalidRequest(f"the body is not what asks for a signed URL: {error}") from None
     if (asked.path is None) == (asked.prefix is None):
         raise InvalidRequest("a signed URL is for a path or for a prefix: give one of both")
