@@ -240,7 +240,7 @@ class LaneConnection(PresenceConnection):
             self._asked = (method, target, self.loop.time())
         location = ""
         try:
-            principal = exchange.admit(command, Credentials(head.credentials or None))
+            principal = exchange.admit(command, Credentials(head.credentials))
             if isinstance(command, Create):
                 headers, prefix = head.headers or {}, lane.heads.prefix
                 location = lane.location(self, head.target, headers, prefix, command.path)
