@@ -13,6 +13,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
+from durable_streams.wire.signed_query import redacted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,13 +69,16 @@ CLIENT_LEFT: Final = 499
 
 
 def log_access(exchanged: Exchanged) -> None:
-    """Write the line of the access log about an exchange, whichever way it was answered."""
+    """Write the line of the access log about an exchange, whichever way it was answered.
+
+    Without the signature of a signed URL, with which whoever reads the log could read the stream.
+    """
     access_logger.info(
         "request",
         extra={
             "peer": exchanged.peer,
             "method": exchanged.method,
-            "path": exchanged.target,
+            "path": redacted(exchanged.target),
             "status": exchanged.status,
             "size_bytes": exchanged.size_bytes,
             "duration_s": round(exchanged.duration_s, 6),

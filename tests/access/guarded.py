@@ -20,6 +20,7 @@ from durable_streams.access.jwt_keys import KeySet, secret_key
 from durable_streams.access.jwts import Jwts, StaticKeys
 from durable_streams.access.signed_urls import SignedUrls, signed_text
 from durable_streams.access.tokens import Tokens
+from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.store import FileStore
 from durable_streams.http.control import Control
 from durable_streams.http.handler import StreamsHandler
@@ -145,7 +146,7 @@ async def guarded(
     *,
     conceal: bool = False,
     settings: HttpSettings | None = None,
-    engine_settings: Settings | None = None,
+    disk: Disk | None = None,
 ) -> AsyncIterator[Guarded]:
     """Run a server with these tokens; ``way`` is lane, aiohttp or mount."""
     clock = Clock()
@@ -157,7 +158,7 @@ async def guarded(
     secret = KeySet([secret_key(SECRET)], is_named=False)
     jwts = Jwts(StaticKeys(secret), audience=AUDIENCE, issuer=ISSUER, clock=clock)
     door = Door([known, jwts], urls, conceal=conceal, clock=clock)
-    store = await FileStore.at(directory / "data", engine_settings or Settings())
+    store = await FileStore.at(directory / "data", Settings(), disk or Disk())
     server = Guarded(store, known, urls, clock)
     run = _mounted if way == "mount" else _served
     settings = settings or HttpSettings(fast_lane=way == "lane")
