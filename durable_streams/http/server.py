@@ -170,9 +170,15 @@ class HttpServer:
             case "/healthz":
                 return _probe(request, self._store.bug)
             case "/readyz":
-                kinds = self._handler.exchange.door.out_of_date()
-                names = self._store.out_of_service()
-                return _probe(request, self._store.refusal(), names, kinds)
+                door = self._handler.exchange.door
+                paths = self._store.out_of_service()
+                return _probe(
+                    request,
+                    self._store.refusal(),
+                    paths,
+                    door.out_of_date(),
+                    are_named=door.is_open,
+                )
             case _:
                 return replies.errors(StreamNotFound(path))
 
@@ -197,11 +203,14 @@ def _probe(
     refusal: StreamError | None,
     out_of_service: Sequence[StreamPath] = (),
     out_of_date: Sequence[str] = (),
+    *,
+    are_named: bool = False,
 ) -> Reply:
     """Answer a health check: 200, or 503 with the reason why not.
 
-    Streams ``out_of_service`` are named; the others are served all the same.  ``out_of_date``: the
-    credentials of which what was last good counts.
+    Streams ``out_of_service`` are counted, and named if everybody may know which there are; the
+    others are served all the same.  ``out_of_date``: the credentials of which what was last good
+    counts.
     """
     if request.method not in {"GET", "HEAD"}:
         reply = replies.errors(MethodNotAllowed("health checks are read by GET or HEAD"))
@@ -212,7 +221,8 @@ def _probe(
     text = "ok\n"
     if out_of_service:
         named = ", ".join([repr(path_text(path)) for path in out_of_service[:MAX_NAMED]])
-        text += f"{len(out_of_service)} streams are out of service: {named}\n"
+        which = f": {named}" if are_named else ", which the log names"
+        text += f"{len(out_of_service)} streams are out of service{which}\n"
     text += "".join(
         f"what is known of credentials of the kind {kind} is out of date: see the log\n"
         for kind in out_of_date
