@@ -137,11 +137,18 @@ PREFIXES: Final = (
     "",
 )
 
+PLAIN: Final = ("a", "%61", "b", "x", "/", "/x", "/%62", "%2F", ";", "..", "%2e", "%C3%a9")
+"""Of which most spellings that are URLs are made."""
+
+BELOW: Final = st.one_of(
+    st.lists(st.sampled_from(PLAIN), max_size=5), st.lists(st.sampled_from(PIECES), max_size=8)
+).map("".join)
 SPELLINGS: Final = st.builds(
-    "{}{}{}".format,
-    st.sampled_from(PREFIXES),
-    st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
-    st.sampled_from(["", "", "", "?offset=-1", "?path=b", "/" + "b/" * 600, "x" * 9000]),
+    "{}{}{}{}".format,
+    st.one_of(st.just(f"{PREFIX}/"), st.sampled_from(PREFIXES)),
+    st.sampled_from(["", "a/", "%61/", "a", "b/"]),
+    BELOW,
+    st.sampled_from(["", "", "", "", "?offset=-1", "?path=b", "/" + "b/" * 600, "x" * 9000]),
 )
 METHODS: Final = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE"])
 
