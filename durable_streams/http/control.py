@@ -21,6 +21,7 @@ import msgspec
 
 from durable_streams.access.door import Credentials
 from durable_streams.access.grants import Kind, Pattern
+from durable_streams.access.needs import Asked, authorize_somewhere
 from durable_streams.access.strict_json import load_object
 from durable_streams.access.token_file import as_json
 from durable_streams.access.tokens import MAX_WANTED_BYTES, parse_instant, parse_wanted
@@ -80,10 +81,12 @@ class Control:
         if name == "tokens":
             _allow(method, "GET", "HEAD", "POST")
             if method == "POST":
+                authorize_somewhere(principal, Asked.NEW_TOKEN)  # before its body is read
                 return await self._grant(principal, await _body(request, bodies, timeout_s))
             return await self._list(principal)
         if what == "signed-urls" and self._urls is not None:
             _allow(method, "POST")
+            authorize_somewhere(principal, Asked.SIGN)
             body = await _body(request, bodies, timeout_s)
             return self._sign(self._urls, principal, body, url_of)
         raise StreamNotFound(f"{RESERVED_SEGMENT}/{what}")

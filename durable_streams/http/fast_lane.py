@@ -248,7 +248,7 @@ class LaneConnection(PresenceConnection):
         try:
             if exchange.limits.is_on:
                 address = lane.peers.client(self.peername, head.forwarded_for)
-            credentials = Credentials(head.credentials or None)
+            credentials = Credentials(head.credentials)
             admitted = exchange.admit(command, credentials, address)
             if isinstance(command, Create):
                 headers, prefix = head.headers or {}, lane.heads.prefix

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from aiohttp import web
 
-from durable_streams.access.door import OPEN, Credentials
+from durable_streams.access.door import INVALID, OPEN, Credentials
 from durable_streams.access.principals import Principal
 from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
@@ -32,6 +32,7 @@ from durable_streams.model.errors import Forbidden, ForeignHost, StreamError, Un
 from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
 from durable_streams.wire.pages import OPEN_TO_ALL
+from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.requests import claims_producer, parse_command
 from durable_streams.wire.signed_query import redacted
 from durable_streams.wire.urls import Address, authority, stream_url
@@ -129,6 +130,8 @@ class StreamsHandler:
                 common = begun.common
                 return await self._end(request, begun)
             is_control = is_reserved(raw_path)
+            if is_control:
+                common = FOR_NO_PAGE
             host = authority(request.raw_path)
             common = exchange.pages.admit(host, request.headers, for_all=not is_control)
             if is_control and self._control is not None:
@@ -200,8 +203,12 @@ class StreamsHandler:
             raise Forbidden(error.text or error.reason) from None
         if principal is None:
             raise Unauthenticated("the application does not know who asks")
-        if not isinstance(principal, Principal):
-            raise TypeError(f"authorize has to return a Principal or None, not {principal!r}")
+        if not isinstance(principal, Principal):  # whatever it is, it may hold secrets
+            raise TypeError(
+                f"authorize has to return a Principal or None, not a {type(principal).__name__}"
+            )
+        if not self.exchange.door.left_s(principal) > 0:
+            raise Unauthenticated("the credentials have expired", INVALID)
         return principal
 
     async def _carry_out(

@@ -88,7 +88,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     """What the head of a request says; ``command`` is None if the request is not plain.
 
     ``headers`` and ``target``: of a PUT, whose answer depends on them.  ``credentials``: the value
-    of ``Authorization``, of this request and never of a remembered one; empty if there is none.
+    of ``Authorization``, of this request and never of a remembered one; None if there is none.
     ``common``: the headers that its answer begins with.  ``forwarded_for``: the lines of
     ``X-Forwarded-For``, joined by commas.
     """
@@ -97,7 +97,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     body_bytes: int
     headers: Mapping[str, str] | None = None
     target: str = ""
-    credentials: str = ""
+    credentials: str | None = None
     common: Common = FOR_NO_PAGE
     forwarded_for: str = ""
 

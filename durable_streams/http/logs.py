@@ -71,7 +71,7 @@ CLIENT_LEFT: Final = 499
 def log_access(exchanged: Exchanged) -> None:
     """Write the line of the access log about an exchange, whichever way it was answered.
 
-    No credentials are in it: those of a signed URL are taken out.
+    Without the signature of a signed URL, with which whoever reads the log could read the stream.
     """
     access_logger.info(
         "request",

@@ -37,7 +37,8 @@ def answer(method: str, path: str, store: Store, door: Door) -> Reply:
         case "/healthz":
             return _probe(method, store.bug)
         case "/readyz":
-            return _probe(method, store.refusal(), store.out_of_service(), door.out_of_date())
+            paths, kinds = store.out_of_service(), door.out_of_date()
+            return _probe(method, store.refusal(), paths, kinds, are_named=door.is_open)
         case _:
             return replies.errors(StreamNotFound(path))
 
@@ -47,11 +48,14 @@ def _probe(
     refusal: StreamError | None,
     out_of_service: Sequence[StreamPath] = (),
     out_of_date: Sequence[str] = (),
+    *,
+    are_named: bool = False,
 ) -> Reply:
     """Answer a health check: 200, or 503 with the reason why not.
 
-    Streams ``out_of_service`` are named; the others are served all the same.  ``out_of_date``: the
-    credentials of which what was last good counts.
+    Streams ``out_of_service`` are counted, and named if everybody may know which there are; the
+    others are served all the same.  ``out_of_date``: the credentials of which what was last good
+    counts.
     """
     if method not in {"GET", "HEAD"}:
         reply = replies.errors(MethodNotAllowed("health checks are read by GET or HEAD"))
@@ -62,7 +66,8 @@ def _probe(
     text = "ok\n"
     if out_of_service:
         named = ", ".join([repr(path_text(path)) for path in out_of_service[:MAX_NAMED]])
-        text += f"{len(out_of_service)} streams are out of service: {named}\n"
+        which = f": {named}" if are_named else ", which the log names"
+        text += f"{len(out_of_service)} streams are out of service{which}\n"
     text += "".join(
         f"what is known of credentials of the kind {kind} is out of date: see the log\n"
         for kind in out_of_date

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from durable_streams.model.errors import InvalidRequest
 
@@ -58,7 +58,7 @@ def parse_stream_path(raw: str) -> StreamPath:
 def is_reserved(raw: str) -> bool:
     """Whether the undecoded URL path below the prefix is one of the control APIs."""
     first = raw.partition("/")[0]
-    return first == RESERVED_SEGMENT or unquote_to_bytes(first) == RESERVED_SEGMENT.encode()
+    return first == RESERVED_SEGMENT or unquote(first) == RESERVED_SEGMENT
 
 
 def quote_stream_path(path: StreamPath) -> str:

@@ -90,7 +90,7 @@ def told(
     body_bytes: int,
     headers: Mapping[str, str] | None = None,
     target: str = "",
-    credentials: str = "",
+    credentials: str | None = None,
 ) -> RequestHead:
     """What a head says where all pages are welcome."""
     return RequestHead(command, body_bytes, headers, target, credentials, FOR_ALL)
@@ -205,8 +205,8 @@ async def test_a_producer_with_credentials_has_its_own_and_its_own_number() -> N
     producer = {"Producer_Id": "p", "Producer_Epoch": "0"}
     assert server.read(said(**producer, Producer_Seq="1", Authorization="one")) is not None
     server._parse = None  # type: ignore[assignment,method-assign]
-    for seq, credentials in ((2, "two"), (3, "")):
-        sent = {"Authorization": credentials} if credentials else {}
+    for seq, credentials in ((2, "two"), (3, None), (4, "")):
+        sent = {} if credentials is None else {"Authorization": credentials}
         again = server.read(said(**sent, **producer, Producer_Seq=str(seq)))
         claim = ProducerClaim("p", 0, seq)
         assert again == told(
