@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from typing import Final
 
 TESTED_WITH: Final = {
@@ -27,3 +29,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def run_verb(*arguments: str) -> str:
+    """Run a verb of the command line that ends by itself; what it printed, without the last end."""
+    run = subprocess.run(
+        [sys.executable, "-m", "durable_streams", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.removesuffix("\n")

@@ -13,6 +13,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
+from durable_streams.wire.signed_query import redacted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -73,7 +75,7 @@ def log_access(exchanged: Exchanged) -> None:
         extra={
             "peer": exchanged.peer,
             "method": exchanged.method,
-            "path": exchanged.target,
+            "path": redacted(exchanged.target),
             "status": exchanged.status,
             "size_bytes": exchanged.size_bytes,
             "duration_s": round(exchanged.duration_s, 6),
