@@ -69,7 +69,10 @@ CLIENT_LEFT: Final = 499
 
 
 def log_access(exchanged: Exchanged) -> None:
-    """Write the line of the access log about an exchange, whichever way it was answered."""
+    """Write the line of the access log about an exchange, whichever way it was answered.
+
+    No credentials are in it: those of a signed URL are taken out.
+    """
     access_logger.info(
         "request",
         extra={
