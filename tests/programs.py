@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
-from typing import Final
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 TESTED_WITH: Final = {
     "rsync": "backups with it were",
@@ -27,3 +35,39 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def run_verb(*arguments: str) -> str:
+    """Run a verb of the command line that ends by itself; what it printed, without the last end."""
+    run = subprocess.run(
+        [sys.executable, "-m", "durable_streams", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.removesuffix("\n")
+
+
+@contextmanager
+def running_application(directory: Path, name: str) -> Iterator[str]:
+    """Run a program that serves aiohttp's way at port 8080, at a free port; gives its URL."""
+    port = free_port()
+    program = directory / name
+    program.write_text(
+        program.read_text().replace("port=8080", f"port={port}, host='127.0.0.1'"),
+    )
+    with subprocess.Popen(
+        [sys.executable, "-u", "-W", "error", name],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert "Running on" in process.stdout.readline()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+    assert process.returncode == 0

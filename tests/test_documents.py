@@ -1,10 +1,13 @@
 """What the README and the documentation say is run: their shell and Python blocks, in order.
 
-A ``sh`` block runs in a shell beside the data directory of a real server.  A ``python`` block runs
+A ``sh`` block runs in a shell beside the data directory of a real server; one that ends with
+``durable-streams serve`` starts another, which those behind it mean.  A ``python`` block runs
 as a program of its own; one that listens on port 8080 is asked for an answer and then interrupted.
 A block with a caption is written into a file of that name; it is run there if the document says
-what it prints, else by a ``sh`` block behind it or by ``tests/test_embedding_page.py``.
-A ``javascript`` block is run in a browser, by ``tests/browser``.
+what it prints, else by a ``sh`` block behind it, by ``tests/test_embedding_page.py``, or by
+``tests/test_security_page.py``.
+A ``javascript`` block is run in a browser, by ``tests/browser``; a ``json`` block is what a test is
+made of.
 A ``text`` block is what the block before it printed, to the letter but for ``…``: a line of nothing
 else stands for any lines, and within a line it stands for any text.
 """
@@ -32,7 +35,7 @@ from durable_streams.maintenance.verify import verify
 from durable_streams.wire import replies
 from tests.documents import SERVER, blocks_of, is_cell
 from tests.programs import free_port
-from tools import settings_tables
+from tools import access_tables, settings_tables
 from tools.node import running_in_ci
 from tools.server_process import ROOT, ServerProcess
 
@@ -48,6 +51,7 @@ DOCUMENTS: Final = [
     "docs/quickstart.rst",
     "docs/library.rst",
     "docs/embedding.rst",
+    "docs/security.rst",
     "docs/maintenance.rst",
     "docs/backup.rst",
 ]
@@ -121,6 +125,23 @@ def run_shell(block: Block, server: ServerProcess, directory: Path) -> None:
     assert_printed(block.output, run.stdout)
 
 
+def run_shell_or_serve(
+    block: Block, server: ServerProcess, directory: Path, start_server: StartServer
+) -> ServerProcess:
+    """Run a shell block; the server that the blocks behind it mean, if its last line is one."""
+    before, _, last = block.code.rpartition("\n")
+    if not last.startswith("durable-streams serve"):
+        run_shell(block, server, directory)
+        return server
+    if before:
+        run_shell(replace(block, code=before), server, directory)
+    options = [
+        str(directory / option) if (directory / option).is_file() else option
+        for option in shlex.split(last)[2:]
+    ]
+    return start_server(*options, data_dir=directory / f"served-beside-{server.port}")
+
+
 def write_file(block: Block, server: ServerProcess, directory: Path) -> None:
     code = block.code.replace(SERVER, f"127.0.0.1:{server.port}")
     (directory / block.name).write_text(f"{code}\n")
@@ -190,12 +211,12 @@ def test_the_blocks_of_a_document_do_what_it_says(
                 continue
         match block.language:
             case "sh":
-                run_shell(block, server, tmp_path)
+                server = run_shell_or_serve(block, server, tmp_path, start_server)
             case "python":
                 run_python(block, tmp_path)
                 if f"port={APPLICATION_PORT}" not in block.code:  # as people do who change a bit
                     run_python(replace(block, output=[]), tmp_path)
-            case "javascript" | "text":
+            case "javascript" | "json" | "text":
                 pass
             case other:
                 pytest.fail(f"{document} has a block of {other!r}, which nobody runs")
@@ -324,6 +345,11 @@ def test_every_status_of_a_success_is_in_the_table_of_methods_and_no_other() -> 
 def test_the_tables_of_settings_say_what_the_settings_are() -> None:
     """``python -m tools.settings_tables`` renews them."""
     assert settings_tables.in_document() == settings_tables.tables()
+
+
+def test_the_tables_of_who_may_ask_for_what_say_what_decides_it() -> None:
+    """``python -m tools.access_tables`` renews them."""
+    assert access_tables.in_document() == access_tables.tables()
 
 
 def test_each_cause_of_a_failing_disk_has_its_tests() -> None:

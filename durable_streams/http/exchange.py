@@ -35,6 +35,7 @@ from durable_streams.model.commands import Append, Create, Delete, Head, Live, P
 from durable_streams.model.errors import (
     Draining,
     Forbidden,
+    ForeignPage,
     Overloaded,
     StreamError,
     Unauthenticated,
@@ -344,6 +345,9 @@ class Exchange:
         """
         fields = {"method": method, "path": target}
         match error:
+            case ForeignPage() if method == "OPTIONS":
+                # Without an origin that is allowed a browser asks for nothing more.
+                return replies.preflight()
             case Unauthenticated() | Forbidden():
                 self._log(type(error).__name__, f"refused: {error}", fields, logging.INFO)
                 return replies.errors(error, of_producer=of_producer)

@@ -21,6 +21,10 @@ PROGRAMS: Final = [
 ]
 
 
+REACHED_AS: Final = ("--allowed-host", "example.test")
+"""Both caches pass on the host that clients ask for; the server has to know it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cached:
     """A server, and the cache that stands before it."""
@@ -36,7 +40,7 @@ def cached(
 ) -> Iterator[Cached]:
     """Run each cache in turn, one for all tests: each has a stream of its own."""
     directory = tmp_path_factory.mktemp(request.param)
-    server = ServerProcess(directory / "data")
+    server = ServerProcess(directory / "data", *REACHED_AS)
     server.start()
     try:
         with running(request.param, directory / "cache", server.port) as port:

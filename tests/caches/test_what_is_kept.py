@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.caches.conftest import PROGRAMS
+from tests.caches.conftest import PROGRAMS, REACHED_AS
 from tests.caches.running import running
 from tests.caches.streams import create_long, is_hit, read_piece
 from tests.http.client import Client
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def test_private_streams_are_not_kept(
     program: str, start_server: StartServer, tmp_path: Path, stream: str
 ) -> None:
-    server = start_server("--private-caching")
+    server = start_server("--private-caching", *REACHED_AS)
     origin = await Client.connect(server.port)
     content = await create_long(origin, stream)
     with running(program, tmp_path / "cache", server.port) as port:

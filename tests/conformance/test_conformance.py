@@ -18,6 +18,7 @@ import uvloop
 from durable_streams.http.server import HttpServer
 from durable_streams.settings import HttpSettings
 from tests.memory_store import MemoryStore, NeverNow
+from tests.programs import run_verb
 from tools.node import CONFORMANCE
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ SUBSCRIPTIONS: Final = "Reserved subscription APIs"
 """The one group that the suite itself leaves out unless a server announces subscriptions."""
 
 
-def run_suite(base_url: str, report: Path) -> list[dict[str, Any]]:
-    """Run the suite and return what its runner reports of each test."""
+def run_suite(base_url: str, report: Path, token: str = "") -> list[dict[str, Any]]:
+    """Run the suite, with a token if there is one; what its runner reports of each test."""
     command = ["node_modules/.bin/vitest", "run", "--reporter=json", f"--outputFile={report}"]
-    environment = os.environ | {"CONFORMANCE_TEST_URL": base_url}
+    told = {"CONFORMANCE_TEST_URL": base_url, "CONFORMANCE_TEST_TOKEN": token}
+    environment = os.environ | told
     run = subprocess.run(
         command, cwd=CONFORMANCE, env=environment, capture_output=True, text=True, check=False
     )
@@ -66,6 +68,29 @@ def test_all_332_tests_of_the_official_suite_pass(
     server = start_server("--loop", loop, "--long-poll-timeout", str(LONG_POLL_TIMEOUT_S))
 
     assert_all_pass(run_suite(server.base_url, tmp_path / "report.json"))
+
+
+@pytest.mark.node
+def test_all_of_them_pass_with_a_token_that_may_use_the_paths_of_the_suite(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    tokens = ("--tokens", str(tmp_path / "tokens.toml"))
+    scopes = ("--scope", "read,append,create,delete,fork")
+    token = run_verb("token", "new", *tokens, *scopes, "--prefix", "")
+    server = start_server(*tokens, "--long-poll-timeout", str(LONG_POLL_TIMEOUT_S))
+
+    assert_all_pass(run_suite(server.base_url, tmp_path / "report.json", token))
+
+
+@pytest.mark.node
+def test_without_a_token_it_gets_nowhere(start_server: StartServer, tmp_path: Path) -> None:
+    tokens = ("--tokens", str(tmp_path / "tokens.toml"))
+    run_verb("token", "new", *tokens, "--scope", "read", "--prefix", "")
+    server = start_server(*tokens)
+
+    tests = run_suite(server.base_url, tmp_path / "report.json")
+
+    assert sum(test["status"] == "passed" for test in tests) < CORE_TESTS / 4
 
 
 async def run_suite_on(store: MemoryStore, report: Path) -> list[dict[str, Any]]:

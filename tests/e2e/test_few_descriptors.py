@@ -28,6 +28,7 @@ LIMIT: Final = 256
 STREAMS: Final = 1100
 WRITTEN: Final = 335
 LARGE: Final = b"x" * 200_000
+GET_LARGE: Final = b"GET /v1/stream/large%d HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Client:
@@ -101,7 +102,7 @@ def test_more_clients_than_descriptors_are_refused_and_the_others_answered(
         with ExitStack() as stack:
             idle = [stack.enter_context(connect(server)) for _ in range(most - 1)]
             for number, one in enumerate(idle):  # answers from files, that nobody takes
-                one.sendall(b"GET /v1/stream/large%d HTTP/1.1\r\nHost: a\r\n\r\n" % (number % 60))
+                one.sendall(GET_LARGE % (number % 60))
             more = [stack.enter_context(connect(server)) for _ in range(3 * LIMIT)]
             refused = [read_all(one) for one in more]
             assert all(answer.startswith(b"HTTP/1.1 503") for answer in refused)

@@ -68,7 +68,7 @@ def test_slow_readers_of_events_of_any_size_cost_a_bounded_buffer_each(
         return status
 
     assert write("PUT", None) == 201
-    request = b"GET /v1/stream/a?offset=-1&live=sse HTTP/1.1\r\nHost: a\r\n\r\n"
+    request = b"GET /v1/stream/a?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with ExitStack() as readers:
         for _ in range(SLOW_READERS):
             reader = readers.enter_context(socket.socket())

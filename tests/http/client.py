@@ -94,7 +94,11 @@ class Client:
         version, status, _ = lines[0].split(" ", 2)
         pairs = [line.split(": ", 1) for line in lines[1:-2]]
         headers = {name.lower(): value for name, value in pairs}
-        assert len(headers) == len(pairs), f"a header came twice: {pairs}"
+        varying = [value for name, value in pairs if name.lower() == "vary"]
+        if len(varying) > 1:  # it is a list: two lines are the same as one (RFC 9110 §5.3)
+            headers["vary"] = ", ".join(varying)
+        repeated = max(0, len(varying) - 1)
+        assert len(headers) == len(pairs) - repeated, f"a header came twice: {pairs}"
         return Answer(version, int(status), headers, b"")
 
     async def answer(self, method: str = "GET") -> Answer:
