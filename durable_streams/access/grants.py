@@ -20,19 +20,20 @@ They are written as paths are (``model/paths``): a slash inside a segment is ``%
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from durable_streams.model.errors import InvalidRequest
 from durable_streams.model.paths import parse_path_text, path_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
     from durable_streams.model.paths import StreamPath
 
-_T = TypeVar("_T")
-_S = TypeVar("_S")
+MAX_GLOB_SEGMENTS: Final = 16
+"""Each is compared with up to 512 of a path, for each grant, and everybody waits meanwhile."""
 
 _ANY: Final = "*"
 _ANY_SEGMENTS: Final = "**"
@@ -74,7 +75,10 @@ class Pattern(msgspec.Struct, frozen=True):
         """Read a pattern; ``ValueError`` (``InvalidRequest``) if no path could match it."""
         if kind is Kind.PREFIX and text == "":
             return cls(kind, ())
-        return cls(kind, parse_path_text(text))
+        segments = parse_path_text(text)
+        if kind is Kind.GLOB and len(segments) > MAX_GLOB_SEGMENTS:
+            raise InvalidRequest(f"a glob has at most {MAX_GLOB_SEGMENTS} segments")
+        return cls(kind, segments)
 
     @property
     def text(self) -> str:
@@ -88,7 +92,7 @@ class Pattern(msgspec.Struct, frozen=True):
             return path[: len(segments)] == segments
         if self.kind is Kind.PATH:
             return path == segments
-        return _wild(segments, path, _ANY_SEGMENTS, _matches_segment)
+        return _wild(segments, path)
 
     def covers(self, other: Pattern) -> bool:
         """Whether every path of ``other`` is certainly in this one.
@@ -162,26 +166,39 @@ def _scopes(scopes: Iterable[Scope | str]) -> frozenset[Scope]:
 
 
 def _matches_segment(glob: str, segment: str) -> bool:
-    return glob == segment or (
-        _ANY in glob and _wild(glob, segment, _ANY, lambda one, other: one == other)
-    )
+    """Whether a segment is what one of a glob says, of which each ``*`` is any characters.
+
+    What is between two of them may be found where it comes first: what follows fits there, if it
+    fits anywhere.
+    """
+    if _ANY not in glob:
+        return glob == segment
+    first, *pieces = glob.split(_ANY)
+    last = pieces.pop()
+    at, end = len(first), len(segment) - len(last)
+    if at > end or not segment.startswith(first) or not segment.endswith(last):
+        return False
+    for piece in pieces:
+        at = segment.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
 
 
-def _wild(
-    pattern: Sequence[_T], found: Sequence[_S], many: str, fits: Callable[[_T, _S], bool]
-) -> bool:
-    """Whether ``found`` is what ``pattern`` says, of which each ``many`` stands for any number.
+def _wild(pattern: StreamPath, path: StreamPath) -> bool:
+    """Whether a path is what a glob says, of which each ``**`` stands for any number of segments.
 
-    Going back to the last ``many`` only, as what stood before it fits whatever follows: the time
+    Going back to the last ``**`` only, as what stood before it fits whatever follows: the time
     is at most the product of both lengths, whatever the pattern.
     """
     at = taken = 0
     last, restart = -1, 0
-    while taken < len(found):
-        if at < len(pattern) and pattern[at] == many:
+    while taken < len(path):
+        if at < len(pattern) and pattern[at] == _ANY_SEGMENTS:
             last, restart = at, taken
             at += 1
-        elif at < len(pattern) and fits(pattern[at], found[taken]):
+        elif at < len(pattern) and _matches_segment(pattern[at], path[taken]):
             at += 1
             taken += 1
         elif last >= 0:
@@ -189,4 +206,4 @@ def _wild(
             at, taken = last + 1, restart
         else:
             return False
-    return all(rest == many for rest in pattern[at:])
+    return all(rest == _ANY_SEGMENTS for rest in pattern[at:])
