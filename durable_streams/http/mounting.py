@@ -57,7 +57,8 @@ def mount(
     a :class:`~durable_streams.Principal`, or to None for nobody it knows, who is answered 401.  It
     is called for every request but OPTIONS, before the body is read.  As it may go by cookies,
     pages of other origins than the application's are refused then, but for those of
-    ``http_settings.cors_origin``, which may send cookies.  Without it everybody may do everything.
+    ``http_settings.cors_origin``, which may send cookies; ``*`` is for pages that send none.
+    Without it everybody may do everything.
     ``TypeError`` or ``ValueError`` if an argument cannot be.
     """
     arguments.instance("app", app, web.Application)
