@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.access.grants import Scope
+from durable_streams.access.grants import Kind, Scope
 from tests.access.guarded import PREFIX, Guarded, Held, guarded, on
 
 if TYPE_CHECKING:
@@ -122,3 +122,37 @@ async def test_what_is_malformed_or_means_nothing_brings_nobody_in(
             assert [said for said, answer in told.items() if SECRET in answer] == []
             assert [said for said in told if not told[said].startswith(b"HTTP/1.")] == []
         assert (await server.store.head(("b",))).tail.position == len(SECRET)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_signed_prefix_is_for_what_is_below_it_and_nothing_beside(
+    way: str, tmp_path: Path
+) -> None:
+    async with guarded(tmp_path, [OWNER, LITTLE], way) as server:
+        for path in ("a/b", "a/b/c", "a/bc", "a", "b"):
+            await server.create(path, SECRET)
+        two = server.sign(OWNER, Kind.PREFIX, "a/b")
+        one = server.sign(OWNER, Kind.PREFIX, "a")
+        beyond = server.sign(LITTLE, Kind.PREFIX, "b")  # what its token may not read itself
+        exact = server.sign(OWNER, Kind.PATH, "a/b")
+        opened = {
+            two: {"a/b", "a/b/c"},
+            one: {"a", "a/b", "a/b/c", "a/bc"},
+            two.replace(".p2.", ".p1."): set(),
+            one.replace(".p1.", ".p2."): set(),
+            two.replace(".p2.", ".p3."): set(),
+            two.replace(".p2.", ".x."): set(),
+            exact: {"a/b"},
+            exact.replace(".x.", ".p2."): set(),
+            beyond: set(),
+        }
+        client = await server.client()
+        for signed, paths in opened.items():
+            for path in ("a", "a/b", "a/b/c", "a/bc", "b", "a%2Fb", "a/b%2Fc"):
+                client.send(request(None, f"{path}?signed={signed}"))
+                answer = await client.answer()
+                is_open = path in paths or (signed == one and path == "a/b%2Fc")
+                if is_open:
+                    assert answer.status == (404 if "%" in path else 200)
+                else:
+                    assert (answer.status, SECRET in answer.body) == (401, False)
