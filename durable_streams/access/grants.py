@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
 
 MAX_GLOB_SEGMENTS: Final = 16
-"""A longer one takes milliseconds where paths are long, and it is asked for each request."""
+"""Each is compared with up to 512 of a path, for each grant, and everybody waits meanwhile."""
 
 _ANY: Final = "*"
 _ANY_SEGMENTS: Final = "**"
@@ -72,7 +72,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, kind: Kind, text: str) -> Pattern:
-        """Read a pattern; :class:`InvalidRequest` if no path could match it."""
+        """Read a pattern; ``ValueError`` (``InvalidRequest``) if no path could match it."""
         if kind is Kind.PREFIX and text == "":
             return cls(kind, ())
         segments = parse_path_text(text)
@@ -92,7 +92,7 @@ class Pattern(msgspec.Struct, frozen=True):
             return path[: len(segments)] == segments
         if self.kind is Kind.PATH:
             return path == segments
-        return _matches_segments(segments, path)
+        return _wild(segments, path)
 
     def covers(self, other: Pattern) -> bool:
         """Whether every path of ``other`` is certainly in this one.
@@ -132,10 +132,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     @classmethod
     def on_path(cls, path: str, scopes: Iterable[Scope | str]) -> Grant:
-        """Scopes, or their names, on one stream.
-
-        :class:`InvalidRequest` for what is no path, ``ValueError`` for what is no scope.
-        """
+        """Scopes, or their names, on one stream; ``ValueError`` for what is no path or scope."""
         return cls(_scopes(scopes), Pattern.parse(Kind.PATH, path))
 
     @classmethod
@@ -169,27 +166,31 @@ def _scopes(scopes: Iterable[Scope | str]) -> frozenset[Scope]:
 
 
 def _matches_segment(glob: str, segment: str) -> bool:
-    """Whether a segment has the texts between the asterisks of a glob, in order and apart."""
-    first, *others = glob.split(_ANY)
-    if not others:
+    """Whether a segment is what one of a glob says, of which each ``*`` is any characters.
+
+    What is between two of them may be found where it comes first: what follows fits there, if it
+    fits anywhere.
+    """
+    if _ANY not in glob:
         return glob == segment
-    *between, last = others
-    if len(segment) < len(first) + len(last) or not segment.startswith(first):
-        return False
+    first, *pieces = glob.split(_ANY)
+    last = pieces.pop()
     at, end = len(first), len(segment) - len(last)
-    for text in between:
-        at = segment.find(text, at, end)
+    if at > end or not segment.startswith(first) or not segment.endswith(last):
+        return False
+    for piece in pieces:
+        at = segment.find(piece, at, end)
         if at < 0:
             return False
-        at += len(text)
-    return segment.endswith(last)
+        at += len(piece)
+    return True
 
 
-def _matches_segments(pattern: StreamPath, path: StreamPath) -> bool:
-    """Whether a path is what a glob says.
+def _wild(pattern: StreamPath, path: StreamPath) -> bool:
+    """Whether a path is what a glob says, of which each ``**`` stands for any number of segments.
 
-    Going back to the last ``**`` only, as what stood before it fits whatever follows: the time is
-    at most the product of both lengths, whatever the glob.
+    Going back to the last ``**`` only, as what stood before it fits whatever follows: the time
+    is at most the product of both lengths, whatever the pattern.
     """
     at = taken = 0
     last, restart = -1, 0

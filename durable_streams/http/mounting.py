@@ -58,7 +58,7 @@ def mount(
     may also raise aiohttp's ``HTTPUnauthorized`` or ``HTTPForbidden``.  It is called for every
     request but OPTIONS, before the body is read.  As it may go by cookies, pages of other origins
     than the application's are refused then, but for those of ``http_settings.cors_origin``, which
-    may send cookies.  Without it everybody may do everything.
+    may send cookies; ``*`` is for pages that send none.  Without it everybody may do everything.
     ``TypeError`` or ``ValueError`` if an argument cannot be.
     """
     arguments.instance("app", app, web.Application)

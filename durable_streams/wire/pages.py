@@ -62,9 +62,9 @@ class Pages:
     ``origins``: those named by the configuration, ``*`` for all.  ``any_by_default``: without any
     of them all are welcome, as a token, or somebody else, says who may do what.
     ``of_this_machine``: pages of loopback are welcome.  ``with_cookies``: pages of named origins
-    may send cookies.  ``hosts``: names by which the server is reached; ``loopback_hosts``: if there
-    are none, those of this machine, else no name is checked.  ``ValueError`` if one of them is
-    none.
+    may send cookies, which say who asks; those of others may not, though all be welcome.
+    ``hosts``: names by which the server is reached; ``loopback_hosts``: if there are none, those
+    of this machine, else no name is checked.  ``ValueError`` if one of them is none.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Pages:
         dest = headers.getall("Sec-Fetch-Dest", ())
         if not _PROGRAMS.isdisjoint(value.strip().lower() for value in dest):
             raise ForeignPage("streams are no programs, styles or plug-ins of web pages")
-        if self._any and for_all:
+        if self._any and for_all and not (self._with_cookies and headers.getall("Cookie", ())):
             return FOR_ALL
         return self._admit_origin(host, headers)
 

@@ -32,6 +32,8 @@ POLL: Final = f"{PREFIX}/room/there?offset=now&live=long-poll"
 EVENTS: Final = f"{PREFIX}/room/there?offset=now&live=sse"
 CREDENTIALS: Final = ("token", "jwt", "signed")
 WAYS: Final = ("lane", "aiohttp")
+PATIENCE_S: Final = 30
+"""After which a read that was to wait was refused."""
 
 
 async def waiting(server: Guarded, target: str, by: str) -> Client:
@@ -49,8 +51,9 @@ async def waiting(server: Guarded, target: str, by: str) -> Client:
         case _:
             target += f"&signed={server.sign(READER, Kind.PATH, 'room/there')}"
     ask(client, "GET", target, lines)
-    while len(live._polls) + len(live._readers) == before:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        while len(live._polls) + len(live._readers) == before:
+            await asyncio.sleep(0)
     return client
 
 

@@ -243,14 +243,40 @@ def test_each_row_of_the_table_has_a_case() -> None:
     assert set(CASES) == set(TABLE) == set(Asked)
 
 
+SPECIFIED: Final = {
+    Asked.READ: {("read", On.STREAM)},
+    Asked.HEAD: {("read", On.STREAM)},
+    Asked.APPEND: {("append", On.STREAM)},
+    Asked.CREATE: {("create", On.STREAM)},
+    Asked.FORK: {("create", On.STREAM), ("fork", On.SOURCE), ("read", On.SOURCE)},
+    Asked.DELETE: {("delete", On.STREAM)},
+    Asked.PREFLIGHT: set(),
+    Asked.LIST_TOKENS: {("admin", On.ANY)},
+    Asked.NEW_TOKEN: {("admin", On.ANY)},
+    Asked.REVOKE_TOKEN: {("admin", On.ANY)},
+    Asked.SIGN: {("read", On.SIGNED)},
+}
+"""What the table has to say: the tests below ask for what it says, whatever that is."""
+
+
+def test_the_table_says_what_is_specified() -> None:
+    found = {asked: {(scope.value, on) for scope, on in needs} for asked, needs in TABLE.items()}
+    assert found == SPECIFIED
+    assert {outcome: outcome.status for outcome in Outcome} == {
+        Outcome.NOBODY: 401,
+        Outcome.UNKNOWN: 401,
+        Outcome.SEVERAL: 400,
+        Outcome.MAY_NOT: 403,
+        Outcome.PRODUCER_MAY_NOT: 401,
+        Outcome.CONCEALED: 404,
+        Outcome.MAY: None,
+    }
+
+
 def test_each_command_is_in_a_row_of_its_own() -> None:
     assert set(COMMANDS) == set(get_args(commands.Command))
     rows = [asked_by(command) for command in (*COMMANDS.values(), FORK)]
     assert sorted(row.name for row in rows) == sorted(row.name for row in set(Asked) - CONTROL)
-
-
-def test_all_but_a_preflight_takes_a_scope() -> None:
-    assert [asked for asked in TABLE if not TABLE[asked]] == [Asked.PREFLIGHT]
 
 
 # -- who is nobody here --------------------------------------------------------------------

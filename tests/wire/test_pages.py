@@ -152,6 +152,25 @@ def test_cookies_are_for_named_origins_of_an_application_only() -> None:
     assert NAMED.admit("", lines(REMOTE, app)) == named(app)
 
 
+def test_where_all_pages_are_welcome_their_cookies_are_not() -> None:
+    """A browser adds them to what any page sends, which cannot read the answer, but has it done."""
+    pages = Pages(["*", "https://app.example"], any_by_default=False, with_cookies=True)
+    evil = lines(REMOTE, "https://evil.test", site="cross-site")
+    assert pages.admit("", evil) == FOR_ALL
+    for said in (evil, lines(REMOTE, site="cross-site"), lines(REMOTE, "null")):
+        said.add("Cookie", "who=alice")
+        with pytest.raises(ForeignPage):
+            pages.admit("", said)
+    for said, common in (
+        (lines(REMOTE, "https://app.example"), named("https://app.example", with_cookies=True)),
+        (lines(REMOTE, "https://streams.example"), named("https://streams.example")),
+        (lines(REMOTE, site="same-origin"), FOR_NO_PAGE),
+        (lines(REMOTE), FOR_NO_PAGE),
+    ):
+        said.add("Cookie", "who=alice")
+        assert pages.admit("", said) == common
+
+
 def test_several_lines_of_an_origin_are_nobodys() -> None:
     for pages in (OPEN_ON_LOOPBACK, OPEN_AND_NAMED, NAMED):
         said = lines(LOCAL, "http://localhost:4437")
