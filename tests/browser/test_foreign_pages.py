@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from tests.browser.pages import (
@@ -74,6 +75,23 @@ async def test_a_page_of_another_origin_can_do_nothing(
 
     assert_nothing_learned(learned)
     await assert_all_refused(server)
+
+
+@both_fronts
+async def test_a_browser_that_asks_for_a_foreign_page_first_is_told_of_no_origin_that_may(
+    options: tuple[str, ...], start_server: StartServer
+) -> None:
+    """It is no error: the protocol's own tests ask so of every server."""
+    server = start_server(*options)
+    asking = {"Origin": "https://evil.test", "Access-Control-Request-Method": "PUT"}
+
+    async with (
+        aiohttp.ClientSession(headers=asking) as session,
+        session.options(server.url(VICTIM)) as answer,
+    ):
+        assert answer.status == 204
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert answer.headers["Vary"] == "Origin"
 
 
 async def test_a_page_of_another_origin_cannot_lead_to_a_stream(

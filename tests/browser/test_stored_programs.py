@@ -42,9 +42,18 @@ async (url) => {
     await element("object", {data: url});
     await element("iframe", {src: url});
     await element("img", {src: url});
-    const worker = (how, make) => new Promise((resolve) => {
-        make().onerror = () => { became[how] = "error"; resolve(); };
-    });
+    const worker = async (how, make) => {
+        let isOver = false;
+        const running = async () => {
+            while (!isOver && !(await fetch("/v1/stream/ran", {method: "HEAD"})).ok) {}
+            return "ran";
+        };
+        const failing = new Promise((resolve) => { make().onerror = () => resolve("error"); });
+        const ran = running();
+        became[how] = await Promise.race([failing, ran]);
+        isOver = true;
+        await ran;
+    };
     await worker("worker", () => new Worker(url));
     await worker("worker module", () => new Worker(url, {type: "module"}));
     await worker("shared worker", () => new SharedWorker(url));
