@@ -195,9 +195,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say so at the end of a run that did not do everything."""
+    """Say so at the end of a run that could not do everything."""
     if terminalreporter.config.option.markexpr == "not whole":
-        terminalreporter.line("These were the quick ones; scripts/test runs the whole.")
         return
     problem = node_problem()
     missing = []

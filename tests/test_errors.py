@@ -51,7 +51,8 @@ INTERNAL: Final = {
     *("FailedRead", "FailedSync", "FilesLost", "NewerFiles", "NewerIndex", "NewerSidecar"),
     *("NotKept", "SyncFailed", "Unpackable"),  # all of the storage
     *("FileProblem", "SigningKeysError", "TokenFileError"),  # of the files of access
-    *("NotToml", "NoSuchToken", "TokenExists", "_NoGrant", "_NoSet", "_Problem", "_Wrong"),
+    *("NotToml", "NoSuchToken", "TokenExists", "_NoGrant", "_NoSet", "_Problem"),  # inside of it
+    *("_Refused", "_Wrong"),
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
     "CannotRunHere",  # an ImportError, and met as one

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+_HEADER: Final = re.compile(
+    r"""\[\[[ \t]*(?:"([a-z]+)"|'([a-z]+)'|([a-z]+))[ \t]*\]\][ \t]*(?:#.*)?"""
+)
 _IS_NOTHING: Final = re.compile(r"(?:#.*)?")
-_LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 class NotToml(ValueError):
@@ -88,13 +90,14 @@ def without(text: str, name: str, index: int) -> str:
 
 
 def _headers(lines: Iterable[str], name: str) -> list[int]:
-    header = re.compile(rf"""\[\[\s*(["']?){name}\1\s*\]\]\s*(?:#.*)?""")
-    return [at for at, line in enumerate(lines) if header.fullmatch(line.strip())]
+    found = ((at, _HEADER.fullmatch(line.strip())) for at, line in enumerate(lines))
+    return [at for at, match in found if match is not None and name in match.groups()]
 
 
 def _lines(text: str) -> list[str]:
     """With their ends; only those that TOML knows end one."""
-    return _LINE.findall(text)
+    *lines, rest = text.split("\n")
+    return [*(f"{line}\n" for line in lines), *([rest] if rest else [])]
 
 
 def _line_end(text: str) -> str:

@@ -57,6 +57,7 @@ MAX_NOTE_CHARACTERS: Final = 1024
 TOKEN_KIND: Final = "token"  # noqa: S105 - what a principal's name begins with
 
 _SECRET_BYTES: Final = 32
+_TEXT: Final = re.compile(r"dst_([A-Za-z0-9-]{1,64})_[A-Za-z0-9_-]{43}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -127,7 +128,7 @@ def new_text(identity: str, random: Random = secrets.token_bytes) -> str:
 
 def id_in(text: str) -> str | None:
     """The id that a token's text names, if it was made here."""
-    match = re.fullmatch(r"dst_([A-Za-z0-9-]{1,64})_[A-Za-z0-9_-]{43}", text, re.ASCII)
+    match = _TEXT.fullmatch(text)
     return None if match is None else match[1]
 
 

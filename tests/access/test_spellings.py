@@ -182,7 +182,7 @@ class Space:
 
     @property
     def paths(self) -> set[StreamPath]:
-        return {stream.path for stream in self.server.store._core.catalog.streams()}
+        return {parse_path_text(text) for text in paths_loaded(self.server.store)}
 
     async def outside(self) -> dict[StreamPath, object]:
         store = self.server.store
