@@ -126,6 +126,13 @@ class Settings:
         more="Caches may have pieces of it: at least 360 seconds more than what "
         "``HttpSettings.immutable_max_age_s`` says.",
     )
+    max_producers: int = setting(
+        0,
+        help="producers that one stream may have; 0: as many as their table has room for",
+        more="For one more those are forgotten that have been idle for over 7 days; if there is "
+        "none, it is answered 429.  Producers that the stream knows are never refused.",
+        flag=True,
+    )
     reclaim_delay_s: float = setting(
         3600.0,
         help="time from a start, or a jump of the clock, until the files of expired streams may be "

@@ -103,7 +103,8 @@ class Store(Protocol):
         """Append, close, or both in one step; durable when this returns.
 
         ``TooManyProducers`` for a new one where there is no room and nobody was idle for so long
-        that it may be forgotten; what may be forgotten, and when, is the same in every store.
+        that it may be forgotten, ``TooManyRequests`` where there are as many as there may be; what
+        may be forgotten, and when, is the same in every store.
         """
 
     async def delete(self, path: StreamPath) -> None:

@@ -85,6 +85,7 @@ class MemoryStore:
         max_append_bytes: int = 16 * MIB,
         max_read_bytes: int = 4 * MIB,
         max_producers_bytes: int = MIB,
+        max_producers: int = 0,
     ) -> None:
         self.max_append_bytes = max_append_bytes
         self.remember_removed_s = math.inf
@@ -92,6 +93,7 @@ class MemoryStore:
         self.bug: StreamError | None = None
         self._max_read_bytes = max_read_bytes
         self._max_producers_bytes = max_producers_bytes
+        self._max_producers = max_producers
         self._now_ms = now_ms
         self._streams: dict[StreamPath, MemoryStream] = {}
         self._next_segments: dict[StreamPath, int] = {}
@@ -140,6 +142,7 @@ class MemoryStore:
             self._deliveries,
             segment=self._next_segments.get(command.path, 0),
             max_producers_bytes=self._max_producers_bytes,
+            max_producers=self._max_producers,
         )
         data = stream.wire(body, allow_empty=True)
         if source is not None and command.fork is not None:
