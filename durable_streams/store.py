@@ -93,6 +93,8 @@ class Store(Protocol):
     async def create(self, command: Create, body: bytes) -> Created:
         """Make a stream, fresh or as a fork, or find that the same one is there; durable.
 
+        ``TooManyRequests`` if there are as many streams as there may be at one of the prefixes of
+        its path; what counts there is the same in every store.
         ``OffsetGone`` for a fork at an offset of a stream that was the source's before.
         """
 

@@ -52,6 +52,7 @@ class Limits(NamedTuple):
     """How many a store may have, as settings say it."""
 
     max_producers: int = 0
+    max_streams: tuple[str, ...] = ()
 
 
 NO_LIMITS: Final = Limits()
