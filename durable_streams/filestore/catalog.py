@@ -56,7 +56,7 @@ class Catalog:
     ``outages``: streams whose files cannot be read or written now.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
     ``leaving`` is told of a stream that the cache drops, ``mortal_came`` of one that may expire,
-    when it is opened, ``lost`` of the path of one that was found to be lost with unsynced writes.
+    when it is opened.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class Catalog:
         """``max_open``: streams without much beside their bytes, see :attr:`Stream.cost_bytes`."""
         self.leaving: Callable[[Stream], None] = lambda _: None
         self.mortal_came: Callable[[Stream], None] = lambda _: None
-        self.lost: Callable[[StreamPath], None] = lambda _: None
         self.outages = outages
         self.verifying = verify
         self._most_verified = tuning.most_verified
@@ -253,7 +252,6 @@ class Catalog:
             name = path_text(path)
             if verify and isinstance(error, DamagedSidecar):
                 target = move_aside(self._directory, directory)
-                self._loop.call_soon_threadsafe(lambda: self.lost(path))
                 log.error("stream %s was lost with unsynced writes (%s): %s", name, error, target)
                 return None
             state = "damaged" if isinstance(error, DamagedFiles) else "not for this version"

@@ -86,7 +86,6 @@ class FileStore:
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
-        core.catalog.lost = self._quotas.gone
         watch = core.supervisor.watch
         self._tasks = [
             watch("uses", self._uses.run()),

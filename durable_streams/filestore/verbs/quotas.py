@@ -11,8 +11,8 @@ place, and must not be counted otherwise.  Beside it, the files may differ from 
 stream that has gone may still be in its place, and one that a start could not put there is none the
 less (``pipeline.outages``).
 
-What somebody else removes or puts there is noticed by the next run, and so is a directory that a
-power cut left without its sidecar, which counts although no stream is found in it.
+What somebody else removes or puts there is noticed by the next run only; until then, a directory
+that a power cut left without its stream counts as well.
 
 Owned by the event loop.  One walk at a time: the threads are there for others as well.
 """
@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from durable_streams.filestore.files.ordered_walk import place_of, streams_in_order
 from durable_streams.filestore.format.journal import AdoptRecord, CreateRecord, DeleteRecord
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from durable_streams.filestore.runtime.errands import Errands
     from durable_streams.model.paths import StreamPath
     from durable_streams.rules.stream_counts import StreamCount
-
-_AT_ONCE: Final = 1000
-"""Streams that are found in one go: a millisecond of the loop's time."""
 
 log = logging.getLogger("durable_streams.filestore")
 
@@ -119,7 +116,7 @@ class Quotas:
 
     def _next(self, places: Iterator[Place]) -> list[Place]:
         """The next streams, none at the end; blocks."""
-        found = list(islice(places, _AT_ONCE))
+        found = list(islice(places, self._core.tuning.counted_at_once))
         self._core.directory.check_place()
         return found
 
