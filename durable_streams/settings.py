@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final
 
 from durable_streams.model.setting import check, setting
+from durable_streams.model.stream_limits import parse_limits
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -126,6 +127,20 @@ class Settings:
         more="Caches may have pieces of it: at least 360 seconds more than what "
         "``HttpSettings.immutable_max_age_s`` says.",
     )
+    max_streams: tuple[str, ...] = setting(
+        (),
+        help="how many streams there may be at and below a prefix, such as ``chat=1000``, or "
+        "``=100000`` for all; one more is answered 429",
+        more="The prefix is one of whole segments.  What expired counts until it is removed.",
+        flag=True,
+    )
+    max_producers: int = setting(
+        0,
+        help="producers that one stream may have; 0: as many as their table has room for",
+        more="For one more those are forgotten that have been idle for over 7 days; if there is "
+        "none, it is answered 429.  Producers that the stream knows are never refused.",
+        flag=True,
+    )
     reclaim_delay_s: float = setting(
         3600.0,
         help="time from a start, or a jump of the clock, until the files of expired streams may be "
@@ -139,6 +154,10 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what cannot work, with an error that says what can."""
         check(self)
+        try:
+            parse_limits(self.max_streams)
+        except ValueError as error:
+            raise ValueError(f"max_streams: {error}") from None
         least = least_journal_file_bytes(self.max_append_bytes)
         if self.journal_file_bytes < least:
             raise ValueError(

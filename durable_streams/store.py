@@ -93,6 +93,8 @@ class Store(Protocol):
     async def create(self, command: Create, body: bytes) -> Created:
         """Make a stream, fresh or as a fork, or find that the same one is there; durable.
 
+        ``TooManyRequests`` if there are as many streams as there may be at one of the prefixes of
+        its path; what counts there is the same in every store.
         ``OffsetGone`` for a fork at an offset of a stream that was the source's before.
         """
 
@@ -103,7 +105,8 @@ class Store(Protocol):
         """Append, close, or both in one step; durable when this returns.
 
         ``TooManyProducers`` for a new one where there is no room and nobody was idle for so long
-        that it may be forgotten; what may be forgotten, and when, is the same in every store.
+        that it may be forgotten, ``TooManyRequests`` where there are as many as there may be; what
+        may be forgotten, and when, is the same in every store.
         """
 
     async def delete(self, path: StreamPath) -> None:

@@ -243,6 +243,16 @@ def users_of_read_files(engine: FileStore) -> list[int]:
     return [file._users for file in engine._core.reader._files._files.values()]
 
 
+def stream_numbers(engine: FileStore, path: str | StreamPath) -> list[int | None]:
+    """How many streams each limit at a path has, the widest first; None: not counted yet."""
+    return [count.number for count in engine._quotas._counts.at(of(path))]
+
+
+def counts_under_way(engine: FileStore) -> int:
+    """How many limits are being counted, or wait for their turn."""
+    return len(engine._quotas._counting)
+
+
 # -- threads and time ----------------------------------------------------------------------
 
 

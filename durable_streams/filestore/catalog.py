@@ -327,6 +327,10 @@ class Catalog:
         if self._leaving.get(stream.path) is stream:
             del self._leaving[stream.path]
 
+    def gone_and_not_unlinked(self) -> list[StreamPath]:
+        """Paths of streams that are no more, and whose directories are still there."""
+        return [path for path, stream in self._leaving.items() if stream.state is Life.GONE]
+
     def restore(self, stream: Stream) -> None:
         """A deletion failed."""
         self.unlinked(stream)

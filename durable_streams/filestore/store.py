@@ -29,6 +29,7 @@ from durable_streams.filestore.verbs.appends import Appends
 from durable_streams.filestore.verbs.births import Births
 from durable_streams.filestore.verbs.endings import Endings
 from durable_streams.filestore.verbs.lifetimes import Reclaimer
+from durable_streams.filestore.verbs.quotas import Quotas
 from durable_streams.filestore.verbs.tickets import Errand
 from durable_streams.filestore.verbs.uses import Uses
 from durable_streams.filestore.verbs.verification import Verifier
@@ -78,9 +79,10 @@ class FileStore:
         self._core = core
         self._access = Access(core)
         self._appends = Appends(core, self._access)
-        self._endings = Endings(core)
         self._errands = Errands()
-        self._births = Births(core, self._errands, self._endings.end)
+        self._quotas = Quotas(core, self._errands)
+        self._endings = Endings(core, self._quotas)
+        self._births = Births(core, self._errands, self._quotas, self._endings.end)
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
@@ -136,10 +138,15 @@ class FileStore:
     def create_now(self, command: Create, body: bytes) -> Errand[Created] | None:
         """Begin :meth:`create`, which goes on whatever its caller does; None before its turn.
 
-        And for a large body, which would stay in memory when its caller has left.
+        And for a large body, which would stay in memory when its caller has left, or while streams
+        are counted, as callers may be many that come and leave meanwhile.
         """
         self._check_body(body)
-        if len(body) > LARGE_BODY or not self._core.admission.is_open():
+        if (
+            len(body) > LARGE_BODY
+            or not self._core.admission.is_open()
+            or not self._quotas.is_known(command.path)
+        ):
             return None
         return Errand(self._errands.begin(self._births.create(command, body)))
 

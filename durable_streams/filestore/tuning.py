@@ -35,6 +35,9 @@ class Tuning:
     ends_bytes: int = 16 * MIB
     """Memory for the ends of appends in segments that are read."""
 
+    counted_at_once: int = 1000
+    """Streams that a count finds in one go: a millisecond of the loop's time."""
+
     most_in_trash: int = 10_000
     """Deleted streams remembered until their files are removed, and of those that could not be."""
 

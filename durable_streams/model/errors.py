@@ -36,7 +36,7 @@ one is in the text form of ``model/paths``::
     │   ├── ForeignPage           … a web page of an origin that is not welcome
     │   └── ForeignHost           … a name that is none of the server's
     ├── Unavailable               try again later
-    │   ├── TooManyRequests       … as there is a limit for each who asks
+    │   ├── TooManyRequests       … as there is a limit: for each who asks, of streams, of producers
     │   ├── Overloaded            the server is behind, or full of connections
     │   ├── Draining              the server is shutting down
     │   │   └── NotOpen           … the data directory was closed
@@ -311,7 +311,11 @@ class Unavailable(StreamError):
 
 
 class TooManyRequests(Unavailable):
-    """Whoever asks has had as much as there is for one, for ``retry_after_s`` seconds (429)."""
+    """Whoever asks has had as much as there is for one, for ``retry_after_s`` seconds (429).
+
+    Or there are as many streams below a prefix, or producers of a stream, as settings allow; then
+    it does not depend on who asks, and others have to make room.
+    """
 
 
 class Overloaded(Unavailable):

@@ -122,6 +122,7 @@ _METAVARS: Final = {
     "jwt_jwks": "URL",
     "jwt_audience": "TEXT",
     "jwt_issuer": "TEXT",
+    "max_streams": "PREFIX=N",
 }
 
 

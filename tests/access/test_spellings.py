@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from durable_streams.model.paths import path_text
+from durable_streams.model.paths import parse_path_text, path_text
 from tests.access.guarded import PREFIX, Held, ask, guarded, on
+from tools.inside import paths_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

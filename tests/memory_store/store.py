@@ -23,9 +23,11 @@ from durable_streams.model.errors import (
 from durable_streams.model.offsets import ZERO
 from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended, Created
+from durable_streams.model.stream_limits import parse_limits
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import Repeat, check_syntax
 from durable_streams.rules.creates import fork_lifetime, matches
+from durable_streams.rules.stream_counts import StreamCounts
 from durable_streams.settings import MIB
 from tests.memory_store.stream import MemoryStream
 
@@ -85,6 +87,8 @@ class MemoryStore:
         max_append_bytes: int = 16 * MIB,
         max_read_bytes: int = 4 * MIB,
         max_producers_bytes: int = MIB,
+        max_producers: int = 0,
+        max_streams: tuple[str, ...] = (),
     ) -> None:
         self.max_append_bytes = max_append_bytes
         self.remember_removed_s = math.inf
@@ -92,6 +96,8 @@ class MemoryStore:
         self.bug: StreamError | None = None
         self._max_read_bytes = max_read_bytes
         self._max_producers_bytes = max_producers_bytes
+        self._max_producers = max_producers
+        self._counts = StreamCounts(parse_limits(max_streams), 0)
         self._now_ms = now_ms
         self._streams: dict[StreamPath, MemoryStream] = {}
         self._next_segments: dict[StreamPath, int] = {}
@@ -140,10 +146,13 @@ class MemoryStore:
             self._deliveries,
             segment=self._next_segments.get(command.path, 0),
             max_producers_bytes=self._max_producers_bytes,
+            max_producers=self._max_producers,
         )
         data = stream.wire(body, allow_empty=True)
-        if source is not None and command.fork is not None:
-            stream.begin_with(source, source.cut_of(command.fork))
+        cut = 0 if source is None or command.fork is None else source.cut_of(command.fork)
+        self._counts.take(command.path)
+        if source is not None:
+            stream.begin_with(source, cut)
         stream.put(data)
         stream.closed = command.closed
         return stream
@@ -193,6 +202,7 @@ class MemoryStore:
         while not stream.forks:
             stream.ended = StreamNotFound(path_text(stream.path))
             del self._streams[stream.path]
+            self._counts.give_back(stream.path)
             if stream.offset > ZERO:
                 is_empty = not stream.offset.position
                 self._next_segments[stream.path] = stream.segment + (not is_empty)

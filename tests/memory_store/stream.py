@@ -46,6 +46,7 @@ class MemoryStream:
         *,
         segment: int,
         max_producers_bytes: int,
+        max_producers: int,
     ) -> None:
         """``lifetime``: of its own, or its source's."""
         self.path = command.path
@@ -69,6 +70,7 @@ class MemoryStream:
         self._stream_seq: str | None = None
         self._producers = ProducerTable({})
         self._max_producers_bytes = max_producers_bytes
+        self._max_producers = max_producers
 
     @property
     def offset(self) -> Offset:
@@ -151,7 +153,10 @@ class MemoryStream:
         """Remember a producer, and forget others where there is no room for one more."""
         known = self._producers
         if claim.id not in known.states:
-            for name in known.room_for(claim.id, now_ms, self._max_producers_bytes):
+            forgotten = known.room_for(
+                claim.id, now_ms, self._max_producers_bytes, self._max_producers
+            )
+            for name in forgotten:
                 known.remove(name)
         known.put(claim.id, ProducerState(claim.epoch, claim.seq, now_ms))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.model.errors import TooManyProducers
+from durable_streams.model.errors import TooManyProducers, TooManyRequests
 from durable_streams.rules import producer_table
 from durable_streams.rules.producer_table import ENTRY_BYTES, ProducerTable
 from durable_streams.rules.producers import IDLE_MS, ProducerState
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DAY_MS: Final = IDLE_MS // 7
 ENTRY: Final = 1 + 2 + ENTRY_BYTES  # of an id of one letter
 TIME_MS: Final = 1_700_000_000_000
+ENOUGH: Final = 1 << 20  # bytes
 
 
 def table_of(ages: dict[str, int], now_ms: int = TIME_MS) -> ProducerTable:
@@ -117,6 +118,62 @@ def test_where_less_is_allowed_than_before_the_table_shrinks_by_a_few_at_a_time(
         table.put(name, ProducerState(0, 0, TIME_MS))
         assert before <= limit or table.size_bytes < before
     assert table.size_bytes <= limit
+
+
+# -- a limit of their number -----------------------------------------------------------------
+
+
+def test_without_a_limit_of_their_number_only_bytes_count() -> None:
+    table = table_of({f"{number}": 8 * DAY_MS for number in range(2000)})
+    assert table.room_for("a", TIME_MS, ENOUGH, 0) == ()
+
+
+def test_at_the_limit_of_their_number_one_is_forgotten_and_below_it_nobody() -> None:
+    table = table_of({"a": 8 * DAY_MS, "b": 9 * DAY_MS, "c": 0})
+    assert table.room_for("d", TIME_MS, ENOUGH, 4) == ()
+    assert table.room_for("d", TIME_MS, ENOUGH, 3) == ("b",)
+    assert table.room_for("d", TIME_MS, ENOUGH, 2) == ("b", "a")
+
+
+def test_one_too_many_is_refused_with_the_limit_and_what_to_do_until_somebody_is_idle() -> None:
+    table = table_of({"a": IDLE_MS, "b": 0})
+    with pytest.raises(TooManyRequests, match=r"2 producers, and may have 2\..*use another") as no:
+        table.room_for("c", TIME_MS, ENOUGH, 2)
+    assert no.value.retry_after_s == 60
+    assert table.room_for("c", TIME_MS + 1, ENOUGH, 2) == ("a",)
+
+
+def test_where_all_together_are_not_enough_nobody_is_forgotten() -> None:
+    table = table_of({"a": 8 * DAY_MS, "b": 0})
+    with pytest.raises(TooManyRequests):
+        table.room_for("c", TIME_MS, ENOUGH, 1)
+    assert table.room_for("c", TIME_MS, ENOUGH, 2) == ("a",)
+
+
+def test_who_lacks_bytes_is_told_so_however_many_there_may_be() -> None:
+    table = table_of({"a": 0, "b": 0})
+    for limit in (0, 2, 3):
+        with pytest.raises(TooManyProducers):
+            table.room_for("c", TIME_MS, 2 * ENTRY, limit)
+
+
+def test_room_is_made_for_both_bytes_and_number() -> None:
+    table = table_of({"a" * 100: 9 * DAY_MS, "b": 8 * DAY_MS, "c": 0})
+    assert table.room_for("d", TIME_MS, table.size_bytes, 2) == ("a" * 100, "b")
+    assert table.room_for("d" * 101, TIME_MS, table.size_bytes, 3) == ("a" * 100, "b")
+
+
+def test_where_fewer_are_allowed_than_before_the_table_shrinks_by_a_few_at_a_time() -> None:
+    table = table_of({f"{number:03}": 8 * DAY_MS for number in range(500)})
+    for number in range(500):
+        forgotten = table.room_for(f"n{number}", TIME_MS, ENOUGH, 100)
+        assert 1 <= len(forgotten) < 50
+        for gone in forgotten:
+            table.remove(gone)
+        table.put(f"n{number}", ProducerState(0, 0, TIME_MS))
+        if len(table.states) == 100:
+            return
+    raise AssertionError(len(table.states))
 
 
 @pytest.mark.parametrize("idle", [True, False], ids=["forgotten for them", "refused"])

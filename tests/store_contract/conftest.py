@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
@@ -48,36 +48,54 @@ class ClockedRuntime(Runtime):
         self.now_ms = clock  # type: ignore[method-assign]
 
 
-async def in_files(directory: Path, clock: Clock) -> Store:
-    return await _in_files(directory, clock, 16 * MIB)
+class Limits(NamedTuple):
+    """How many a store may have, as settings say it."""
+
+    max_producers: int = 0
+    max_streams: tuple[str, ...] = ()
 
 
-async def in_short_files(directory: Path, clock: Clock) -> Store:
+NO_LIMITS: Final = Limits()
+
+
+async def in_files(directory: Path, clock: Clock, limits: Limits = NO_LIMITS) -> Store:
+    return await _in_files(directory, clock, limits, 16 * MIB)
+
+
+async def in_short_files(directory: Path, clock: Clock, limits: Limits = NO_LIMITS) -> Store:
     """Every append is in a segment of its own."""
-    return await _in_files(directory, clock, 1)
+    return await _in_files(directory, clock, limits, 1)
 
 
-async def _in_files(directory: Path, clock: Clock, segment_bytes: int) -> Store:
+async def _in_files(directory: Path, clock: Clock, limits: Limits, segment_bytes: int) -> Store:
     settings = Settings(
         max_append_bytes=MAX_APPEND_BYTES,
         segment_bytes=segment_bytes,
         journal_file_bytes=2 * MIB,
+        **limits._asdict(),
     )
     tuning = Tuning(producers_bytes=PRODUCERS_BYTES)
     return await FileStore.at(directory, settings, runtime=ClockedRuntime(clock), tuning=tuning)
 
 
-async def in_memory(_: Path, clock: Clock) -> Store:
-    return MemoryStore(
-        clock, max_append_bytes=MAX_APPEND_BYTES, max_producers_bytes=PRODUCERS_BYTES
+async def in_memory(_: Path, clock: Clock, limits: Limits = NO_LIMITS) -> Store:
+    return _in_memory(MemoryStore, clock, limits)
+
+
+async def in_memory_never_now(_: Path, clock: Clock, limits: Limits = NO_LIMITS) -> Store:
+    return _in_memory(NeverNow, clock, limits)
+
+
+def _in_memory(kind: type[MemoryStore], clock: Clock, limits: Limits) -> Store:
+    return kind(
+        clock,
+        max_append_bytes=MAX_APPEND_BYTES,
+        max_producers_bytes=PRODUCERS_BYTES,
+        **limits._asdict(),
     )
 
 
-async def in_memory_never_now(_: Path, clock: Clock) -> Store:
-    return NeverNow(clock, max_append_bytes=MAX_APPEND_BYTES, max_producers_bytes=PRODUCERS_BYTES)
-
-
-STORES: Final[dict[str, Callable[[Path, Clock], Awaitable[Store]]]] = {
+STORES: Final[dict[str, Callable[[Path, Clock, Limits], Awaitable[Store]]]] = {
     "files": in_files,
     "short files": in_short_files,
     "memory": in_memory,
@@ -90,11 +108,17 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture
+def limits() -> Limits:
+    """What limits the stores of a module; a test may have a parameter instead."""
+    return NO_LIMITS
+
+
 @pytest.fixture(params=STORES)
 async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock, limits: Limits
 ) -> AsyncIterator[Store]:
     """A store without streams; closed at the end, whatever the test left in it."""
-    store = await STORES[request.param](tmp_path / "data", clock)
+    store = await STORES[request.param](tmp_path / "data", clock, limits)
     yield store
     await store.close()

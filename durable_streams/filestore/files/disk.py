@@ -14,7 +14,8 @@ import fcntl
 import os
 import re
 import stat
-from itertools import islice
+from heapq import nsmallest
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, Union
 
 import msgspec
@@ -244,6 +245,10 @@ class Disk:
         """So many names of a directory, at most, in no order; costs nothing for those beyond."""
         return self._listed(lambda: _some_names(path, most))
 
+    def names_behind(self, path: StrPath, name: str, most: int) -> list[str]:
+        """The first so many names of a directory behind one, in order; others take no memory."""
+        return self._listed(lambda: _names_behind(path, name, most))
+
     def _listed(self, names_of: Callable[[], list[str]]) -> list[str]:
         try:
             try:
@@ -363,6 +368,15 @@ def _close(fd: int) -> None:
 def _some_names(path: StrPath, most: int) -> list[str]:
     with os.scandir(path) as entries:
         return [entry.name for entry in islice(entries, most)]
+
+
+def _names_behind(path: StrPath, name: str, most: int) -> list[str]:
+    with os.scandir(path) as entries:
+        behind = (entry.name for entry in entries if entry.name > name)
+        found = list(islice(behind, most))
+        if len(found) < most:
+            return sorted(found)
+        return nsmallest(most, chain(found, behind))
 
 
 def _status(result: os.stat_result) -> FileStatus:

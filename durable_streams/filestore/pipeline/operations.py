@@ -276,7 +276,7 @@ class SoftDeleteOperation(SidecarOperation):
 class DeleteOperation(Operation):
     """The end of a stream; ``keep``: its files go to ``aside/``."""
 
-    __slots__ = ("_restore", "_unlinked", "keep")
+    __slots__ = ("_gone", "_restore", "_unlinked", "keep")
 
     def __init__(
         self,
@@ -285,18 +285,24 @@ class DeleteOperation(Operation):
         *,
         keep: bool,
         restore: Callable[[], None],
+        gone: Callable[[], None],
         unlinked: Callable[[], None],
     ) -> None:
-        """``restore`` undoes the decision; ``unlinked``: its directory has left its path."""
+        """``restore`` undoes the decision; ``gone``: it is durable.
+
+        ``unlinked``: its directory has left its path.
+        """
         super().__init__(stream, records)
         self.keep = keep
         self._restore = restore
+        self._gone = gone
         self._unlinked = unlinked
         stream.begins(TRANSITIONS[stream.state][Event.DELETE], self)
 
     def durable(self) -> None:
         """Its readers leave."""
         self.stream.moves(Event.DURABLE)
+        self._gone()
         self.stream.audience.end(StreamNotFound(path_text(self.stream.path)))
 
     def undo(self) -> None:

@@ -110,4 +110,4 @@ class Appends:
         core = self._core
         share = core.settings.journal_file_bytes // _PRODUCERS_SHARE
         most = min(core.tuning.producers_bytes, share)
-        return stream.producers.room_for(producer_id, now_ms, most)
+        return stream.producers.room_for(producer_id, now_ms, most, core.settings.max_producers)

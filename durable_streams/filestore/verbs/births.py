@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.runtime.errands import Errands
     from durable_streams.filestore.streams.stream import Payload
+    from durable_streams.filestore.verbs.quotas import Quotas
     from durable_streams.model.commands import Create, ForkRequest
     from durable_streams.model.paths import StreamPath
 
@@ -60,11 +61,16 @@ class Births:
     """The verbs ``create`` and ``fork``."""
 
     def __init__(
-        self, core: Core, errands: Errands, remove: Callable[[Stream], Coroutine[None, None, None]]
+        self,
+        core: Core,
+        errands: Errands,
+        quotas: Quotas,
+        remove: Callable[[Stream], Coroutine[None, None, None]],
     ) -> None:
         """``remove`` ends an expired or deleted stream that is in the way."""
         self._core = core
         self._errands = errands
+        self._quotas = quotas
         self._remove = remove
         self._making: dict[StreamPath, asyncio.Future[None]] = {}
 
@@ -86,7 +92,10 @@ class Births:
                 await asyncio.wait([making])
                 continue
             if existing is None:
-                break
+                if self._quotas.is_known(command.path):
+                    break
+                await self._quotas.count(command.path)
+                continue
             if existing.state is LIVE and not existing.is_expired(self._core.now_ms()):
                 return await self._same(existing, command)
             # A crash may have come between the end of the last fork and that of its source.
@@ -168,9 +177,13 @@ class Births:
         record = fmt.CreateRecord(
             stream.stored, stream_id, sidecar_format.pack(sidecar), index, payload.data
         )
-        operation = BirthOperation(
-            stream, (record,), payload.data, lambda: core.catalog.remove(stream)
-        )
+
+        def discard() -> None:
+            core.catalog.remove(stream)
+            self._quotas.give_back(stream.path)
+
+        self._quotas.take(stream.path)
+        operation = BirthOperation(stream, (record,), payload.data, discard)
         core.catalog.add(stream)
         core.pipeline.submit(operation)
         await operation.wait()
@@ -193,9 +206,11 @@ class Births:
 
     async def _fork_alone(self, command: Create, request: ForkRequest, body: bytes) -> Created:
         source = await self._source(command, request)
+        self._quotas.take(command.path)
         try:
             stream = await self._make_fork(command, request, source, body)
         except (StreamError, OSError):
+            self._quotas.give_back(command.path)
             await self._let_go(source)
             raise
         fault = self._core.catalog.outages.error(stream.path, stream.id)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.format.sidecar import ForkOrigin
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.filestore.verbs.quotas import Quotas
     from durable_streams.model.paths import StreamPath
 
 STEPS_AT_ONCE: Final = 64
@@ -63,8 +64,9 @@ log = logging.getLogger("durable_streams.filestore")
 class Endings:
     """The verb ``delete``, and changes of sidecars."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, quotas: Quotas) -> None:
         self._core = core
+        self._quotas = quotas
         self._trash = Trash(core, self._release_later)
         self._carrying: WeakKeyDictionary[Stream, asyncio.Lock] = WeakKeyDictionary()
 
@@ -191,6 +193,7 @@ class Endings:
             (fmt.DeleteRecord(stream.stored, stream.id, core.removed.remember(stream)),),
             keep=deleted.keep,
             restore=restore,
+            gone=lambda: self._quotas.gone(stream.path),
             unlinked=unlinked,
         )
         self._trash.expect(deleted)

@@ -129,6 +129,10 @@ class StagedDisk(Disk):
         self._stage("some_names", path)
         return super().some_names(path, most)
 
+    def names_behind(self, path: StrPath, name: str, most: int) -> list[str]:
+        self._stage("names_behind", path)
+        return super().names_behind(path, name, most)
+
     def make_directory(self, path: StrPath) -> None:
         self._stage("make_directory", path)
         super().make_directory(path)
