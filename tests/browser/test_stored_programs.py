@@ -47,10 +47,10 @@ async (url) => {
     await element("iframe", {src: url});
     await element("img", {src: url});
     const worker = (how, make) => new Promise((resolve) => {
-        const became_of = (what) => () => { became[how] = what; resolve(); };
+        const becameOf = (what) => () => { became[how] = what; resolve(); };
         const made = make();
-        made.onerror = became_of("error");
-        (made.port ?? made).onmessage = became_of("ran");
+        made.onerror = becameOf("error");
+        (made.port ?? made).onmessage = becameOf("ran");
     });
     await worker("worker", () => new Worker(url));
     await worker("worker module", () => new Worker(url, {type: "module"}));
