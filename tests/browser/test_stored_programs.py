@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs("chromium", "nginx")
 
-PROGRAM: Final = 'fetch("/v1/stream/ran", {method: "PUT", keepalive: true})'
+PROGRAM: Final = """
+    fetch("/v1/stream/ran", {method: "PUT", keepalive: true});
+    globalThis.onconnect = (event) => event.ports[0].postMessage("ran");
+    globalThis.postMessage?.("ran");
+"""
 STORED: Final = {
     "html": ("text/html", f"<script>{PROGRAM}</script><img src=x onerror='{PROGRAM}'>"),
     "svg": (
@@ -42,18 +46,12 @@ async (url) => {
     await element("object", {data: url});
     await element("iframe", {src: url});
     await element("img", {src: url});
-    const worker = async (how, make) => {
-        let isOver = false;
-        const running = async () => {
-            while (!isOver && !(await fetch("/v1/stream/ran", {method: "HEAD"})).ok) {}
-            return "ran";
-        };
-        const failing = new Promise((resolve) => { make().onerror = () => resolve("error"); });
-        const ran = running();
-        became[how] = await Promise.race([failing, ran]);
-        isOver = true;
-        await ran;
-    };
+    const worker = (how, make) => new Promise((resolve) => {
+        const becameOf = (what) => () => { became[how] = what; resolve(); };
+        const made = make();
+        made.onerror = becameOf("error");
+        (made.port ?? made).onmessage = becameOf("ran");
+    });
     await worker("worker", () => new Worker(url));
     await worker("worker module", () => new Worker(url, {type: "module"}));
     await worker("shared worker", () => new SharedWorker(url));
