@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -156,3 +158,25 @@ async def test_a_signed_prefix_is_for_what_is_below_it_and_nothing_beside(
                     assert answer.status == (404 if "%" in path else 200)
                 else:
                     assert (answer.status, SECRET in answer.body) == (401, False)
+
+
+async def test_who_may_grant_sees_and_revokes_what_they_could_have_granted(tmp_path: Path) -> None:
+    lesser = Held("lesser", (on("a", Scope.READ, Scope.ADMIN),))
+    equal = Held("equal", (on("a/b", Scope.READ),))
+    async with guarded(tmp_path, [OWNER, LITTLE, lesser, equal]) as server:
+        client = await server.client()
+        for who, seen in (
+            (OWNER, {"owner", "little", "lesser", "equal"}),
+            (lesser, {"little", "lesser", "equal"}),
+        ):
+            client.send(request(who, "__ds/tokens"))
+            answer = await client.answer()
+            assert {token["id"] for token in json.loads(answer.body)["tokens"]} == seen
+            for held in (OWNER, LITTLE, lesser, equal):
+                assert held.text.encode() not in answer.body
+                assert hashlib.sha256(held.text.encode()).hexdigest().encode() not in answer.body
+        for identity, status in (("owner", 404), ("nobody", 404), ("equal", 204), ("lesser", 204)):
+            client.send(request(lesser, f"__ds/tokens/{identity}", method="DELETE"))
+            assert (await client.answer("DELETE")).status == status
+        client.send(request(lesser, "__ds/tokens"))
+        assert (await client.answer()).status == 401
