@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.access.grants import Kind, Scope
-from tests.access.guarded import PREFIX, Guarded, Held, guarded, on
+from tests.access.guarded import PREFIX, Guarded, Held, ask, guarded, on
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 OWNER: Final = Held("owner", (on(""),))
 LITTLE: Final = Held("little", (on("a", Scope.READ),))
+SOON: Final = "2027-01-15T08:05:00Z"
 SECRET: Final = b"what nobody else may read"
 WAYS: Final = ("lane", "aiohttp")
 
@@ -180,3 +181,16 @@ async def test_who_may_grant_sees_and_revokes_what_they_could_have_granted(tmp_p
             assert (await client.answer("DELETE")).status == status
         client.send(request(lesser, "__ds/tokens"))
         assert (await client.answer()).status == 401
+
+
+@pytest.mark.parametrize("by", ["token", "jwt"])
+async def test_nobody_grants_for_longer_than_they_have_themselves(by: str, tmp_path: Path) -> None:
+    ends = Held("ends", (on("a"),), expires="2027-01-15T08:10:00Z")
+    bearer = ends.text if by == "token" else ends.jwt()
+    async with guarded(tmp_path, [ends]) as server:
+        client = await server.client()
+        for expires, status in ((None, 403), ("2027-01-15T08:11:00Z", 403), (SOON, 201)):
+            wanted = {"expires": expires, "grants": [{"scopes": ["read"], "prefix": "a"}]}
+            said = [f"Authorization: Bearer {bearer}"]
+            ask(client, "POST", f"{PREFIX}/__ds/tokens", said, json.dumps(wanted).encode())
+            assert (await client.answer()).status == status
