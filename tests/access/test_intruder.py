@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from durable_streams.access.grants import Kind, Scope
-from tests.access.guarded import PREFIX, Guarded, Held, guarded, on
+from tests.access.guarded import PREFIX, Guarded, Held, ask, guarded, on
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 OWNER: Final = Held("owner", (on(""),))
 LITTLE: Final = Held("little", (on("a", Scope.READ),))
+SOON: Final = "2027-01-15T08:05:00Z"
 SECRET: Final = b"what nobody else may read"
 WAYS: Final = ("lane", "aiohttp")
 
@@ -156,3 +159,38 @@ async def test_a_signed_prefix_is_for_what_is_below_it_and_nothing_beside(
                     assert answer.status == (404 if "%" in path else 200)
                 else:
                     assert (answer.status, SECRET in answer.body) == (401, False)
+
+
+async def test_who_may_grant_sees_and_revokes_what_they_could_have_granted(tmp_path: Path) -> None:
+    lesser = Held("lesser", (on("a", Scope.READ, Scope.ADMIN),))
+    equal = Held("equal", (on("a/b", Scope.READ),))
+    async with guarded(tmp_path, [OWNER, LITTLE, lesser, equal]) as server:
+        client = await server.client()
+        for who, seen in (
+            (OWNER, {"owner", "little", "lesser", "equal"}),
+            (lesser, {"little", "lesser", "equal"}),
+        ):
+            client.send(request(who, "__ds/tokens"))
+            answer = await client.answer()
+            assert {token["id"] for token in json.loads(answer.body)["tokens"]} == seen
+            for held in (OWNER, LITTLE, lesser, equal):
+                assert held.text.encode() not in answer.body
+                assert hashlib.sha256(held.text.encode()).hexdigest().encode() not in answer.body
+        for identity, status in (("owner", 404), ("nobody", 404), ("equal", 204), ("lesser", 204)):
+            client.send(request(lesser, f"__ds/tokens/{identity}", method="DELETE"))
+            assert (await client.answer("DELETE")).status == status
+        client.send(request(lesser, "__ds/tokens"))
+        assert (await client.answer()).status == 401
+
+
+@pytest.mark.parametrize("by", ["token", "jwt"])
+async def test_nobody_grants_for_longer_than_they_have_themselves(by: str, tmp_path: Path) -> None:
+    ends = Held("ends", (on("a"),), expires="2027-01-15T08:10:00Z")
+    bearer = ends.text if by == "token" else ends.jwt()
+    async with guarded(tmp_path, [ends]) as server:
+        client = await server.client()
+        for expires, status in ((None, 403), ("2027-01-15T08:11:00Z", 403), (SOON, 201)):
+            wanted = {"expires": expires, "grants": [{"scopes": ["read"], "prefix": "a"}]}
+            said = [f"Authorization: Bearer {bearer}"]
+            ask(client, "POST", f"{PREFIX}/__ds/tokens", said, json.dumps(wanted).encode())
+            assert (await client.answer()).status == status
