@@ -313,6 +313,8 @@ class Exchange:
                 left_s=None if chunk.at_tail else self._store.left_s(stream),
             )
             headers = replies.chunk_reply_headers(chunk, cache_control, tag, cursor)
+            if admitted.principal is not ANYBODY:
+                headers += replies.BY_CREDENTIALS
             if tag and command.if_none_match and caching.matches(command.if_none_match, tag):
                 with chunk:
                     return replies.not_modified(headers)

@@ -61,6 +61,9 @@ _UP_TO_DATE: Final[HeaderList] = (("Stream-Up-To-Date", "true"),)
 _NO_STORE: Final[HeaderList] = (("Cache-Control", "no-store"),)
 _BY_LAST_EVENT_ID: Final[HeaderList] = (("Vary", "Last-Event-ID"),)
 
+BY_CREDENTIALS: Final[HeaderList] = (("Vary", "Authorization, Cookie"),)
+"""Of what only some may read: else a browser gives it away to whoever uses it next."""
+
 STATUS: Final[dict[type[e.StreamError], int]] = {
     e.StreamError: 500,
     e.InvalidRequest: 400,

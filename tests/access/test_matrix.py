@@ -1,4 +1,7 @@
-"""Who may ask for what: each row of the table, with every credential, through every front."""
+"""Who may ask for what: each row of the table, with every credential, through every front.
+
+One module because a row of the table, its cases and what they have to come to are read together.
+"""
 
 from __future__ import annotations
 
@@ -463,6 +466,7 @@ async def test_who_has_the_scopes_and_no_others_may(
         assert tuple(answer.status for answer in answers) == CASES[asked].statuses
         if asked is Asked.READ:
             assert answers[0].headers["cache-control"] == "private, no-cache"
+            assert "Authorization" in answers[0].headers["vary"]
         if way == "lane" and asked in IN_LANE and by == "token":
             assert server.through_aiohttp <= 1
 

@@ -123,12 +123,13 @@ OF_TROUBLE: Final = {
     e.WriteFailed,
     e.StorageFailed,
     e.DiskFull,
+    e.TooManyRequests,  # in test_store_quotas
     e.StreamUnusable,
     e.StreamOutOfService,
     e.StreamUnreadable,
     e.StreamDamaged,
 }
-"""What a store may raise when it has trouble of its own: tested beside that store."""
+"""What a store may raise when it has trouble of its own, or limits: tested beside that."""
 
 NOT_OF_A_STORE: Final = {
     e.StreamError,

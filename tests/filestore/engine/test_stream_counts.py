@@ -1,4 +1,7 @@
-"""The number of streams that a limit goes by is that of the directories, whatever happens."""
+"""The number of streams that a limit goes by is that of the directories, whatever happens.
+
+One module because all of it is one promise, against one independent walk.
+"""
 
 from __future__ import annotations
 
