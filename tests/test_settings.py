@@ -22,6 +22,7 @@ WRONG: dict[type, list[Any]] = {
     bool: [0, 1, "false", None],
     str: [b"/a", None, 1],
     Durability: [1, None, b"fsync", True],
+    tuple: ["a=1", 1, None, (1,), {"a": 1}],
 }
 
 
