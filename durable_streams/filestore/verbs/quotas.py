@@ -165,13 +165,9 @@ class _Walk:
         self._passed = found[-1]
 
     def gone(self, place: Place) -> None:
-        """A stream has ended."""
-        if place in self._came:
-            self._came.remove(place)
+        """A stream has ended; nothing comes to its place before the walk does."""
+        if place in self._came or place <= self._passed:
             self.number -= 1
-        elif place <= self._passed:
-            self.number -= 1
-            return
         self._gone.add(place)
 
     def came(self, place: Place) -> None:
@@ -179,4 +175,3 @@ class _Walk:
         if place not in self._came:
             self._came.add(place)
             self.number += 1
-        self._gone.discard(place)
