@@ -17,6 +17,7 @@ from durable_streams.model.errors import StreamDamaged, StreamError, StreamUnrea
 from durable_streams.model.offsets import Offset
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
+from tests.store_contract.words import settled
 from tools import inside
 from tools.inside import catalog, in_files
 
@@ -56,7 +57,9 @@ async def test_creates_of_one_turn_look_at_the_disk_together(
 async def test_a_large_create_is_not_begun_for_a_caller_who_may_leave(engine: FileStore) -> None:
     """Its body would be in memory, where nobody counts it any more."""
     assert engine.create_now(Create(("s",), TEXT), b"x" * (LARGE_BODY + 1)) is None
-    assert engine.create_now(Create(("s",), TEXT), b"x" * LARGE_BODY) is not None
+    begun = engine.create_now(Create(("s",), TEXT), b"x" * LARGE_BODY)
+    assert begun is not None
+    await settled(begun)
     assert (await engine.head(("s",))).tail == Offset(0, LARGE_BODY)
 
 
