@@ -295,8 +295,6 @@ class Exchange:
     ) -> Reply | FromFiles:
         """The answer with a chunk, which it holds if there are files in it."""
         try:
-            if admitted.payer:
-                self.limits.charge(admitted.payer, chunk.size_bytes)
             cursor = None
             if command.live is Live.LONG_POLL:
                 cursor = self._live.cursor(command.cursor)
@@ -316,6 +314,8 @@ class Exchange:
             if tag and command.if_none_match and caching.matches(command.if_none_match, tag):
                 with chunk:
                     return replies.not_modified(headers)
+            if admitted.payer:
+                self.limits.charge(admitted.payer, chunk.size_bytes)
             body = replies.chunk_body(chunk)
             if isinstance(body, bytes):
                 return Reply(200, headers, body)

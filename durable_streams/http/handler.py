@@ -269,9 +269,13 @@ class StreamsHandler:
                 return self.sender.answer(reply, common)
             events = await EventStream.open(self.sender, request, reply, common)
             cursor = live.cursor(command.cursor)
+            limits, payer = self.exchange.limits, admitted.payer
+            charge = partial(limits.charge, payer) if payer else None
             with (
-                self.exchange.limits.live_read(admitted.payer),
-                live.reader(stream, events, chunk, cursor, admitted.principal) as reader,
+                limits.live_read(payer),
+                live.reader(
+                    stream, events, chunk, cursor, admitted.principal, charge=charge
+                ) as reader,
                 events.cut_off_on_failure(),
                 cancelled_when_gone(request),
             ):

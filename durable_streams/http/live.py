@@ -202,17 +202,24 @@ class LiveReads:
 
     @contextmanager
     def reader(
-        self, stream: StreamRef, events: Events, chunk: Chunk, cursor: int, principal: Principal
+        self,
+        stream: StreamRef,
+        events: Events,
+        chunk: Chunk,
+        cursor: int,
+        principal: Principal,
+        *,
+        charge: Callable[[int], None] | None = None,
     ) -> Iterator[EventReader]:
         """A reader of events, which begins with a chunk and leaves with the ``with`` block.
 
+        ``charge``: told how many bytes it sends of what it catches up with, not of what it follows.
         :class:`Unauthenticated` if ``principal`` may not read any more since it was admitted.
         """
         holder = _Holder(principal, stream.path)
         self._check(holder)
-        reader = EventReader(
-            self, stream, events, chunk, cursor, most_s=self.door.left_s(principal)
-        )
+        most_s = self.door.left_s(principal)
+        reader = EventReader(self, stream, events, chunk, cursor, most_s=most_s, charge=charge)
         self._readers[reader] = holder
         try:
             yield reader
@@ -225,6 +232,7 @@ class EventReader:
     """One event stream: a subscriber of the store, and the task that feeds it otherwise."""
 
     __slots__ = (
+        "_charge",
         "_cursor",
         "_encoding",
         "_end",
@@ -252,12 +260,15 @@ class EventReader:
         cursor: int,
         *,
         most_s: float,
+        charge: Callable[[int], None] | None,
     ) -> None:
         """``chunk`` is where the reader begins; ``cursor`` is the least it is sent.
 
-        ``most_s``: how long it may last; its lifetime may be shorter.
+        ``most_s``: how long it may last; its lifetime may be shorter.  ``charge``: as for
+        :meth:`LiveReads.reader`.
         """
         self._live = live
+        self._charge = charge
         self._store = live.store
         self._stream = stream
         self._events = events
@@ -391,6 +402,8 @@ class EventReader:
     async def _catch_up(self, chunk: Chunk) -> None:
         """Send a chunk as one batch, and release it."""
         with chunk:
+            if self._charge is not None:
+                self._charge(chunk.size_bytes)
             await self._live.turns.take()
             batch = sse.Batch(self._encoding, self._held, self._end)
             in_memory = [part for part in chunk.parts if isinstance(part, bytes)]
