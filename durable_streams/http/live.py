@@ -152,9 +152,10 @@ class LiveReads:
         """Look at some of them, and at the others in the next turns of the loop."""
         loop = asyncio.get_running_loop()
         for read, holder in reads[-RECHECKS_PER_TURN:]:
-            if self.door.may_read(holder.principal, holder.path):
-                continue
-            if isinstance(read, EventReader):
+            if self.door.may_read(*holder):
+                if isinstance(read, EventReader):
+                    read.ends_within(self.door.left_s(holder.principal))
+            elif isinstance(read, EventReader):
                 read.ended(_revoked())
             elif read in self._polls:  # else it is over, and must not be touched
                 del self._polls[read]
@@ -376,7 +377,15 @@ class EventReader:
         encoded[key] = batch
         return batch
 
-    # Called by the clock
+    # Called by the clock, and by who knows how long it may last
+
+    def ends_within(self, most_s: float) -> None:
+        """Last no longer than that from now on."""
+        ends_s = self._loop.time() + most_s
+        if ends_s < self._ends_s and not self._over:
+            self._ends_s = ends_s
+            self._timer.cancel()
+            self._timer = self._loop.call_at(min(ends_s, self._timer.when()), self._tick)
 
     def _tick(self) -> None:
         now_s = self._loop.time()

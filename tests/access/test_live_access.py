@@ -15,6 +15,7 @@ from durable_streams.access.principals import ANYBODY, Principal
 from durable_streams.access.tokens import Tokens
 from durable_streams.library import Streams
 from durable_streams.model.errors import Unauthenticated
+from durable_streams.settings import HttpSettings
 from tests.access.guarded import PREFIX, Held, ask, file_text, guarded, on
 from tests.access.issuer import NOW_S, Clock
 
@@ -158,6 +159,25 @@ async def test_a_token_that_loses_the_stream_in_the_file_loses_its_live_reads(
         for _ in range(2):
             await server.tokens.file.look()
         assert (await client.answer()).status == 401
+
+
+@pytest.mark.parametrize("by", ["token", "signed"])
+async def test_events_end_with_credentials_that_were_made_to_end_sooner(
+    by: str, tmp_path: Path
+) -> None:
+    settings = HttpSettings(sse_lifetime_s=3600)
+    async with guarded(tmp_path, TOKENS, settings=settings) as server:
+        await server.create("room/there")
+        client = await waiting(server, EVENTS, by)
+        await client.head()
+        await client.events_until(b"upToDate")
+        sooner = READER._replace(expires="2027-01-15T08:00:00.001Z")  # a millisecond from now
+        text = file_text([ADMIN, sooner])
+        await asyncio.to_thread((tmp_path / "tokens.toml").write_text, text)
+        for _ in range(2):
+            await server.tokens.file.look()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await client.chunk() == b""
 
 
 # -- the door ------------------------------------------------------------------------------
