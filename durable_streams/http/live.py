@@ -309,7 +309,7 @@ class EventReader:
                 self._stream, self._end, is_end=True, max_bytes=BATCH_BYTES
             )
             if chunk.size_bytes or chunk.closed:
-                await self._catch_up(chunk)
+                await self._catch_up(chunk, is_first=False)
             else:  # it is empty, so it holds no files
                 await asyncio.sleep(0)
 
@@ -408,12 +408,14 @@ class EventReader:
 
     # Catching up
 
-    async def _catch_up(self, chunk: Chunk) -> None:
+    async def _catch_up(self, chunk: Chunk, *, is_first: bool = True) -> None:
         """Send a chunk as one batch, and release it."""
         with chunk:
+            await self._live.turns.take()
+            if self._over and not is_first:  # what came meanwhile may not be for its reader
+                return
             if self._charge is not None:
                 self._charge(chunk.size_bytes)
-            await self._live.turns.take()
             batch = sse.Batch(self._encoding, self._held, self._end)
             in_memory = [part for part in chunk.parts if isinstance(part, bytes)]
             if chunk.size_bytes <= BATCH_BYTES and len(in_memory) == len(chunk.parts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from durable_streams.model.results import Chunk
     from tests.access.guarded import Guarded
     from tests.http.client import Client
 
@@ -178,6 +179,28 @@ async def test_events_end_with_credentials_that_were_made_to_end_sooner(
             await server.tokens.file.look()
         async with asyncio.timeout(PATIENCE_S):
             assert await client.chunk() == b""
+
+
+async def test_what_is_read_while_the_rights_end_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with there(tmp_path, "lane") as server:
+        client = await waiting(server, EVENTS, "token")
+        await client.head()
+        await client.events_until(b"upToDate")
+        admin, read = server.tokens.principal(ADMIN.text), server.store.read
+        assert admin is not None
+        assert server.handler is not None
+        (reader,) = server.handler.live._readers
+
+        async def read_late(*arguments: Any, **named: Any) -> Chunk:
+            assert await server.tokens.remove(admin, READER.id)
+            await Streams(server.store).append("room/there", b"secret", content_type="text/plain")
+            return await read(*arguments, **named)
+
+        monkeypatch.setattr(server.store, "read", read_late)
+        reader.overtaken()
+        assert await client.chunk() == b""
 
 
 # -- the door ------------------------------------------------------------------------------
