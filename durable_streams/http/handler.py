@@ -180,16 +180,20 @@ class StreamsHandler:
 
     async def _admit(self, request: web.BaseRequest, raw_query: str, command: Command) -> Admitted:
         """Who asks for a command, if they may."""
-        address = ""
-        if self.exchange.limits.is_on:
-            said = request.headers.getall("X-Forwarded-For", ())
-            address = self.peers.client(request.protocol.peername, ",".join(said))
+        address = self._address(request)
         if self._authorize is None:
             credentials = Credentials.of(request.headers, raw_query)
             return self.exchange.admit(command, credentials, address)
         if isinstance(command, Preflight):
             return EVERYBODY
         return self.exchange.admit_as(await self._identified(request), command, address)
+
+    def _address(self, request: web.BaseRequest) -> str:
+        """Where a request comes from; "" if it makes no difference."""
+        if not self.exchange.limits.is_on:
+            return ""
+        said = request.headers.getall("X-Forwarded-For", ())
+        return self.peers.client(request.protocol.peername, ",".join(said))
 
     async def _identified(self, request: web.BaseRequest) -> Principal:
         """Whom the application knows to ask."""
@@ -238,8 +242,13 @@ class StreamsHandler:
             target, headers = request.raw_path, request.headers
             return self.location(request.protocol, target, headers, prefix, path)
 
+        def identify(credentials: Credentials) -> Principal:
+            return self.exchange.identify(credentials, None, self._address(request)).principal
+
         timeout_s = self.settings.body_timeout_s
-        return await control.answer(request, raw_path, self.bodies, timeout_s, url_of)
+        return await control.answer(
+            request, raw_path, self.bodies, timeout_s, identify=identify, url_of=url_of
+        )
 
     def location(
         self,

@@ -64,7 +64,7 @@ def _door(access: AccessSettings, data_dir: Path) -> tuple[Door, Control | None]
         assert tokens is not None
         urls = _signed_urls(Path(access.signing_keys), tokens, data_dir)
     door = Door(known, urls, conceal=access.conceal)
-    return door, None if tokens is None else Control(door, tokens, urls)
+    return door, None if tokens is None else Control(tokens, urls)
 
 
 def _signed_urls(path: Path, tokens: Tokens, data_dir: Path) -> SignedUrls:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.access.grants import Kind, Scope
+from durable_streams.settings import HttpSettings
 from tests.access.guarded import PREFIX, Guarded, Held, guarded, on
 
 if TYPE_CHECKING:
@@ -156,3 +157,21 @@ async def test_a_signed_prefix_is_for_what_is_below_it_and_nothing_beside(
                     assert answer.status == (404 if "%" in path else 200)
                 else:
                     assert (answer.status, SECRET in answer.body) == (401, False)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("target", ["room/there", "__ds/tokens"])
+async def test_whoever_guesses_tokens_has_so_many_guesses(
+    target: str, way: str, tmp_path: Path
+) -> None:
+    settings = HttpSettings(requests_per_s=0.001, burst_s=2_000.0, fast_lane=way == "lane")
+    async with guarded(tmp_path, [OWNER], settings=settings) as server:
+        await server.create("room/there")
+        client = await server.client()
+
+        async def status(bearer: str) -> int:
+            client.send(request(None, target, f"Authorization: {bearer}"))
+            return (await client.answer()).status
+
+        assert [await status(f"Bearer guess-{number}") for number in range(4)] == [401] * 3 + [429]
+        assert [await status(OWNER.bearer) for _ in range(4)] == [200] * 3 + [429]
