@@ -160,10 +160,14 @@ class Exchange:
         try:
             principal = self.door.identify(credentials, path)
         except Unauthenticated:
-            if self.limits.is_on:
-                self.limits.take(network(address))
+            self.refuses(address)
             raise
         return self._paying(principal, address)
+
+    def refuses(self, address: str) -> None:
+        """Somebody is refused whom nobody knows: their address pays for that."""
+        if self.limits.is_on:
+            self.limits.take(network(address))
 
     def _paying(self, principal: Principal, address: str) -> Admitted:
         if not self.limits.is_on:

@@ -186,7 +186,12 @@ class StreamsHandler:
             return self.exchange.admit(command, credentials, address)
         if isinstance(command, Preflight):
             return EVERYBODY
-        return self.exchange.admit_as(await self._identified(request), command, address)
+        try:
+            principal = await self._identified(request)
+        except Unauthenticated:
+            self.exchange.refuses(address)
+            raise
+        return self.exchange.admit_as(principal, command, address)
 
     def _address(self, request: web.BaseRequest) -> str:
         """Where a request comes from; "" if it makes no difference."""

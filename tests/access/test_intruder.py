@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -159,13 +160,15 @@ async def test_a_signed_prefix_is_for_what_is_below_it_and_nothing_beside(
                     assert (answer.status, SECRET in answer.body) == (401, False)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("target", ["room/there", "__ds/tokens"])
+@pytest.mark.parametrize(
+    ("target", "way"),
+    [*product(["room/there", "__ds/tokens"], WAYS), ("room/there", "mount")],
+)
 async def test_whoever_guesses_tokens_has_so_many_guesses(
     target: str, way: str, tmp_path: Path
 ) -> None:
     settings = HttpSettings(requests_per_s=0.001, burst_s=2_000.0, fast_lane=way == "lane")
-    async with guarded(tmp_path, [OWNER], settings=settings) as server:
+    async with guarded(tmp_path, [OWNER], way, settings=settings) as server:
         await server.create("room/there")
         client = await server.client()
 
