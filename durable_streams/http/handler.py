@@ -235,7 +235,12 @@ class StreamsHandler:
         with self.bodies.share() as share:
             self.exchange.refuse_writes()
             timeout_s = self.settings.body_timeout_s
-            body = await read_body(request, self.max_body_bytes, timeout_s, share)
+            try:
+                body = await read_body(request, self.max_body_bytes, timeout_s, share)
+            except (StreamError, web.RequestPayloadError):  # what came of it came all the same
+                if admitted.payer:
+                    self.exchange.limits.charge(admitted.payer, request.content.total_bytes)
+                raise
             return await self.exchange.carry_out(command, admitted, body, location, waiting)
 
     async def _controlled(

@@ -10,7 +10,7 @@ from durable_streams.access.principals import ANYBODY, Principal
 from durable_streams.http.limits import MAX_PAYERS, Limits, network, payer_of
 from durable_streams.library import Streams
 from durable_streams.model.errors import TooManyRequests
-from durable_streams.settings import HttpSettings
+from durable_streams.settings import HttpSettings, Settings
 from tests.http.lanes import TEXT, applied, idle
 
 if TYPE_CHECKING:
@@ -200,6 +200,18 @@ async def test_what_a_client_has_already_is_not_sent_and_does_not_count(
     tag = (await client.request("GET", "a")).headers["etag"]
     for _ in range(3):
         assert (await client.request("GET", "a", None, {"If-None-Match": tag})).status == 304
+
+
+async def test_bytes_of_a_body_that_was_refused_count(serve: Serve) -> None:
+    server = await serve(
+        HttpSettings(bytes_per_s=1.0, burst_s=100.0), Settings(max_append_bytes=1000)
+    )
+    await Streams(server.engine).create("a", content_type="text/plain")
+    client, other = await server.connect(), await server.connect()
+    client.ask("POST", "a", None, {**TEXT, "Transfer-Encoding": "chunked"})
+    client.send(b"7d0\r\n%b\r\n0\r\n\r\n" % (b"x" * 2000))
+    assert (await client.answer()).status == 413
+    assert (await other.request("HEAD", "a")).status == 429
 
 
 @pytest.mark.parametrize("fast_lane", [True, False], ids=["lane", "aiohttp"])
