@@ -267,7 +267,7 @@ class HttpSettings:
     bytes_per_s: float = setting(
         0.0,
         help="bytes that one may send and be sent in bodies in a second, on average; 0: any number",
-        more="Events that are followed live do not count.",
+        more="Events that come while one follows a stream do not count; those before them do.",
         flag=True,
     )
     burst_s: float = setting(

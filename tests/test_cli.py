@@ -98,6 +98,11 @@ def test_a_second_signal_ends_it_at_once(start_server: StartServer) -> None:
         ["--prefix", "/a//b"],
         ["--prefix", "/"],
         ["--host", "host.invalid"],
+        ["--port", "0", "--cors-origin", "nonsense"],
+        ["--port", "0", "--allowed-host", "no/host"],
+        ["--port", "0", "--trusted-proxy", "nonsense"],
+        ["--port", "0", "--tokens", "/nowhere/tokens.toml"],
+        ["--port", "0", "--host", "0.0.0.0"],
         ["--nonsense"],
     ],
 )

@@ -162,8 +162,9 @@ class Door:
         return now is not None and now.may(Scope.READ, path)
 
     def left_s(self, principal: Principal) -> float:
-        """For how many seconds a principal is one, if nothing changes."""
-        return principal.expires_at_s - self._clock()
+        """For how many seconds a principal is one, if nothing changes; 0 if it is none any more."""
+        now = self.as_now(principal)
+        return 0.0 if now is None else min(now.expires_at_s, principal.expires_at_s) - self._clock()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

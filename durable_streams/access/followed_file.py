@@ -56,7 +56,9 @@ class FollowedFile(Generic[_T]):
         self._max_bytes = max_bytes
         self._interval_s = interval_s
         self._changed: Callable[[], None] | None = None
-        self._turn = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._editing = asyncio.Lock()
+        self._edits = 0
         content = read_small(path, max_bytes)
         self.value = parse(path, content)
         self._seen: bytes | str = content
@@ -75,9 +77,16 @@ class FollowedFile(Generic[_T]):
             await asyncio.wait([following])
 
     async def look(self) -> None:
-        """Read the file once; what is found as it was the last time counts from now on."""
-        async with self._turn:
+        """Read the file once; what is found as it was the last time counts from now on.
+
+        It waits for no edit, which may wait for other programs; what one has made is newer than
+        what was found meanwhile.
+        """
+        async with self._looking:
+            edits = self._edits
             found = await in_thread(self._read)
+            if edits != self._edits:
+                return
             is_settled, self._seen = found == self._seen, found
             if not is_settled or found == self._counted:
                 return
@@ -88,17 +97,20 @@ class FollowedFile(Generic[_T]):
             try:
                 value = await in_thread(lambda: self._parse(self.path, found))
             except FileProblem as error:
-                self._fail(f"{error}")
+                if edits == self._edits:
+                    self._fail(f"{error}")
             else:
-                self._take(value)
+                if edits == self._edits:
+                    self._take(value)
 
     async def edit(self, change: Callable[[], Edited[_T, _R]]) -> _R:
         """Have ``change`` edit the file, in a thread and alone; what it made counts at once.
 
         If the caller is cancelled meanwhile the edit goes on, and is noticed like any other.
         """
-        async with self._turn:
+        async with self._editing:
             content, value, told = await in_thread(change)
+            self._edits += 1
             self._seen = self._counted = content
             self._take(value)
             return told

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from durable_streams.access.door import Door
     from durable_streams.access.principals import Principal
     from durable_streams.access.signed_urls import SignedUrls
     from durable_streams.access.tokens import Tokens
@@ -50,8 +49,7 @@ _JSON: Final = (("Content-Type", "application/json"), ("Cache-Control", "no-stor
 class Control:
     """Answers what is below ``__ds``; ``urls``: None if none are signed here."""
 
-    def __init__(self, door: Door, tokens: Tokens, urls: SignedUrls | None) -> None:
-        self._door = door
+    def __init__(self, tokens: Tokens, urls: SignedUrls | None) -> None:
         self._tokens = tokens
         self._urls = urls
 
@@ -61,18 +59,20 @@ class Control:
         raw_path: str,
         bodies: BodyBudget,
         timeout_s: float,
+        *,
+        identify: Callable[[Credentials], Principal],
         url_of: Callable[[StreamPath], str],
     ) -> Reply:
         """Answer a request for ``raw_path``, which begins with the reserved segment.
 
-        ``bodies`` and ``timeout_s``: what its body may take.  ``url_of``: the URL of a stream.
-        Raises what the exchange describes.
+        ``bodies`` and ``timeout_s``: what its body may take.  ``identify``: says who asks, or
+        raises.  ``url_of``: the URL of a stream.  Raises what the exchange describes.
         """
         method = request.method
         if method == "OPTIONS":
             return replies.preflight()
         query = split_target(request.raw_path)[1]
-        principal = self._door.identify(Credentials.of(request.headers, query), None)
+        principal = identify(Credentials.of(request.headers, query))
         _, _, what = raw_path.partition("/")
         name, _, identity = what.partition("/")
         if name == "tokens" and identity:

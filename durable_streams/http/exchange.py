@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from durable_streams.http.live import LiveReads
     from durable_streams.http.logs import Exchanged
     from durable_streams.model.commands import Command
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Chunk, StreamRef
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store, Ticket
@@ -144,25 +145,40 @@ class Exchange:
         exists, which a refusal must not tell.  ``address``: the client's, if there are limits.
         Raises what :meth:`failure` answers.
         """
-        door, limits = self.door, self.limits
-        if isinstance(command, Preflight) or (door.is_open and not limits.is_on):
+        if isinstance(command, Preflight) or (self.door.is_open and not self.limits.is_on):
             return EVERYBODY
-        try:
-            principal = door.identify(credentials, command.path)
-        except Unauthenticated:
-            if limits.is_on:
-                limits.take(network(address))
-            raise
-        return self.admit_as(principal, command, address)
+        return self._allowed(self.identify(credentials, command.path, address), command)
 
     def admit_as(self, principal: Principal, command: Command, address: str = "") -> Admitted:
         """The same for whom somebody else has identified, as an application does."""
-        payer = ""
+        return self._allowed(self._paying(principal, address), command)
+
+    def identify(
+        self, credentials: Credentials, path: StreamPath | None, address: str = ""
+    ) -> Admitted:
+        """Who asks, whatever for, and has paid for one request: see :meth:`Door.identify`."""
+        try:
+            principal = self.door.identify(credentials, path)
+        except Unauthenticated:
+            self.refuses(address)
+            raise
+        return self._paying(principal, address)
+
+    def refuses(self, address: str) -> None:
+        """Somebody is refused whom nobody knows: their address pays for that."""
         if self.limits.is_on:
-            payer = payer_of(principal, address)
-            self.limits.take(payer)
-        authorize(principal, command, conceal=self.door.conceal)
+            self.limits.take(network(address))
+
+    def _paying(self, principal: Principal, address: str) -> Admitted:
+        if not self.limits.is_on:
+            return Admitted(principal)
+        payer = payer_of(principal, address)
+        self.limits.take(payer)
         return Admitted(principal, payer)
+
+    def _allowed(self, admitted: Admitted, command: Command) -> Admitted:
+        authorize(admitted.principal, command, conceal=self.door.conceal)
+        return admitted
 
     def decide(
         self,
@@ -295,8 +311,6 @@ class Exchange:
     ) -> Reply | FromFiles:
         """The answer with a chunk, which it holds if there are files in it."""
         try:
-            if admitted.payer:
-                self.limits.charge(admitted.payer, chunk.size_bytes)
             cursor = None
             if command.live is Live.LONG_POLL:
                 cursor = self._live.cursor(command.cursor)
@@ -318,6 +332,8 @@ class Exchange:
             if tag and command.if_none_match and caching.matches(command.if_none_match, tag):
                 with chunk:
                     return replies.not_modified(headers)
+            if admitted.payer:
+                self.limits.charge(admitted.payer, chunk.size_bytes)
             body = replies.chunk_body(chunk)
             if isinstance(body, bytes):
                 return Reply(200, headers, body)

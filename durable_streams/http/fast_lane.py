@@ -28,7 +28,7 @@ from durable_streams.http.logs import CLIENT_LEFT, Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.model.commands import Append, Create, Live, Read
 from durable_streams.model.paths import path_text
-from durable_streams.wire.replies import FOR_NO_PAGE
+from durable_streams.wire.replies import FOR_NO_PAGE, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from durable_streams.http.exchange import Admitted, Exchange
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.http.heads import ParserLimits, PlainCommand, RequestHead
-    from durable_streams.wire.replies import Common, Reply
+    from durable_streams.wire.replies import Common
 
 PATIENCE_S: Final = 1.0
 """How long a body may be on its way, in one more piece; else the request is aiohttp's, with its
@@ -75,15 +75,11 @@ class FastLane:
 
     async def poll(
         self, command: Read, admitted: Admitted, connection: LaneConnection
-    ) -> Reply | None:
-        """Answer a long-poll from memory; None if it cannot be, and is to be made again."""
-        answer = await self.exchange.poll(
+    ) -> Reply | FromFiles | None:
+        """Answer a long-poll; None if it is to be made again, and aiohttp's to send from files."""
+        return await self.exchange.poll(
             command, admitted, connection.live_read, may_come_again=True
         )
-        if isinstance(answer, FromFiles):
-            with answer:
-                return None
-        return answer
 
 
 class LaneConnection(PresenceConnection):
@@ -121,7 +117,7 @@ class LaneConnection(PresenceConnection):
         **settings: Any,  # noqa: ANN401 - aiohttp's, and the stall timeout
     ) -> None:
         super().__init__(server, **settings)
-        self._outcome: Callable[[], Reply | None] | None = None
+        self._outcome: Callable[[], Reply | FromFiles | None] | None = None
         self._lane = lane
         self._pieces = b""
         self._passing_bytes = 0
@@ -281,7 +277,7 @@ class LaneConnection(PresenceConnection):
         """Answer what could not be decided now; False if aiohttp has to."""
         command = head.command
         assert command is not None
-        task: asyncio.Task[Reply | None] | asyncio.Task[Reply]
+        task: asyncio.Task[Reply | FromFiles | None] | asyncio.Task[Reply]
         if not isinstance(command, Read):
             body = data[len(data) - head.body_bytes :]
             task = self.loop.create_task(lane.exchange.write(command, body, location))
@@ -321,16 +317,24 @@ class LaneConnection(PresenceConnection):
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             reply = _failure(lane.exchange, error, command)
-        if self.transport is None:
-            return
-        if reply is None:
-            self.stay()
-            self.handed = begun
-            self.pass_on(poll)
-        else:
+        is_answered = isinstance(reply, Reply)
+        if isinstance(reply, Reply):
             self._send(lane, reply, self._common)
-        if self._pieces or self._dropped or self.sends_no_more:
-            self._go_on(is_answered=reply is not None)
+        else:
+            self._hand(begun, reply, poll)
+        if self.transport is not None and (self._pieces or self._dropped or self.sends_no_more):
+            self._go_on(is_answered=is_answered)
+
+    def _hand(self, begun: Begun | None, found: FromFiles | None, poll: bytes) -> None:
+        """Have aiohttp's handler end a long-poll, with what it has found in files if it has."""
+        assert begun is not None
+        if self.transport is not None:
+            self.stay()
+            self.handed = begun._replace(found=found)
+            self.pass_on(poll)
+        elif found is not None:
+            with found:
+                """The client has gone."""
 
     def _go_on(self, *, is_answered: bool) -> None:
         """Give to aiohttp what came behind the request that was answered, or that it now has."""

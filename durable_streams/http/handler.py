@@ -180,16 +180,25 @@ class StreamsHandler:
 
     async def _admit(self, request: web.BaseRequest, raw_query: str, command: Command) -> Admitted:
         """Who asks for a command, if they may."""
-        address = ""
-        if self.exchange.limits.is_on:
-            said = request.headers.getall("X-Forwarded-For", ())
-            address = self.peers.client(request.protocol.peername, ",".join(said))
+        address = self._address(request)
         if self._authorize is None:
             credentials = Credentials.of(request.headers, raw_query)
             return self.exchange.admit(command, credentials, address)
         if isinstance(command, Preflight):
             return EVERYBODY
-        return self.exchange.admit_as(await self._identified(request), command, address)
+        try:
+            principal = await self._identified(request)
+        except Unauthenticated:
+            self.exchange.refuses(address)
+            raise
+        return self.exchange.admit_as(principal, command, address)
+
+    def _address(self, request: web.BaseRequest) -> str:
+        """Where a request comes from; "" if it makes no difference."""
+        if not self.exchange.limits.is_on:
+            return ""
+        said = request.headers.getall("X-Forwarded-For", ())
+        return self.peers.client(request.protocol.peername, ",".join(said))
 
     async def _identified(self, request: web.BaseRequest) -> Principal:
         """Whom the application knows to ask."""
@@ -226,7 +235,12 @@ class StreamsHandler:
         with self.bodies.share() as share:
             self.exchange.refuse_writes()
             timeout_s = self.settings.body_timeout_s
-            body = await read_body(request, self.max_body_bytes, timeout_s, share)
+            try:
+                body = await read_body(request, self.max_body_bytes, timeout_s, share)
+            except (StreamError, web.RequestPayloadError):  # what came of it came all the same
+                if admitted.payer:
+                    self.exchange.limits.charge(admitted.payer, request.content.total_bytes)
+                raise
             return await self.exchange.carry_out(command, admitted, body, location, waiting)
 
     async def _controlled(
@@ -238,8 +252,13 @@ class StreamsHandler:
             target, headers = request.raw_path, request.headers
             return self.location(request.protocol, target, headers, prefix, path)
 
+        def identify(credentials: Credentials) -> Principal:
+            return self.exchange.identify(credentials, None, self._address(request)).principal
+
         timeout_s = self.settings.body_timeout_s
-        return await control.answer(request, raw_path, self.bodies, timeout_s, url_of)
+        return await control.answer(
+            request, raw_path, self.bodies, timeout_s, identify=identify, url_of=url_of
+        )
 
     def location(
         self,
@@ -269,9 +288,13 @@ class StreamsHandler:
                 return self.sender.answer(reply, common)
             events = await EventStream.open(self.sender, request, reply, common)
             cursor = live.cursor(command.cursor)
+            limits, payer = self.exchange.limits, admitted.payer
+            charge = partial(limits.charge, payer) if payer else None
             with (
-                self.exchange.limits.live_read(admitted.payer),
-                live.reader(stream, events, chunk, cursor, admitted.principal) as reader,
+                limits.live_read(payer),
+                live.reader(
+                    stream, events, chunk, cursor, admitted.principal, charge=charge
+                ) as reader,
                 events.cut_off_on_failure(),
                 cancelled_when_gone(request),
             ):

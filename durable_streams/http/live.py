@@ -152,9 +152,10 @@ class LiveReads:
         """Look at some of them, and at the others in the next turns of the loop."""
         loop = asyncio.get_running_loop()
         for read, holder in reads[-RECHECKS_PER_TURN:]:
-            if self.door.may_read(holder.principal, holder.path):
-                continue
-            if isinstance(read, EventReader):
+            if self.door.may_read(*holder):
+                if isinstance(read, EventReader):
+                    read.ends_within(self.door.left_s(holder.principal))
+            elif isinstance(read, EventReader):
                 read.ended(_revoked())
             elif read in self._polls:  # else it is over, and must not be touched
                 del self._polls[read]
@@ -202,17 +203,24 @@ class LiveReads:
 
     @contextmanager
     def reader(
-        self, stream: StreamRef, events: Events, chunk: Chunk, cursor: int, principal: Principal
+        self,
+        stream: StreamRef,
+        events: Events,
+        chunk: Chunk,
+        cursor: int,
+        principal: Principal,
+        *,
+        charge: Callable[[int], None] | None = None,
     ) -> Iterator[EventReader]:
         """A reader of events, which begins with a chunk and leaves with the ``with`` block.
 
+        ``charge``: told how many bytes it sends of what it catches up with, not of what it follows.
         :class:`Unauthenticated` if ``principal`` may not read any more since it was admitted.
         """
         holder = _Holder(principal, stream.path)
         self._check(holder)
-        reader = EventReader(
-            self, stream, events, chunk, cursor, most_s=self.door.left_s(principal)
-        )
+        most_s = self.door.left_s(principal)
+        reader = EventReader(self, stream, events, chunk, cursor, most_s=most_s, charge=charge)
         self._readers[reader] = holder
         try:
             yield reader
@@ -225,6 +233,7 @@ class EventReader:
     """One event stream: a subscriber of the store, and the task that feeds it otherwise."""
 
     __slots__ = (
+        "_charge",
         "_cursor",
         "_encoding",
         "_end",
@@ -252,12 +261,15 @@ class EventReader:
         cursor: int,
         *,
         most_s: float,
+        charge: Callable[[int], None] | None,
     ) -> None:
         """``chunk`` is where the reader begins; ``cursor`` is the least it is sent.
 
-        ``most_s``: how long it may last; its lifetime may be shorter.
+        ``most_s``: how long it may last; its lifetime may be shorter.  ``charge``: as for
+        :meth:`LiveReads.reader`.
         """
         self._live = live
+        self._charge = charge
         self._store = live.store
         self._stream = stream
         self._events = events
@@ -297,7 +309,7 @@ class EventReader:
                 self._stream, self._end, is_end=True, max_bytes=BATCH_BYTES
             )
             if chunk.size_bytes or chunk.closed:
-                await self._catch_up(chunk)
+                await self._catch_up(chunk, is_first=False)
             else:  # it is empty, so it holds no files
                 await asyncio.sleep(0)
 
@@ -365,7 +377,15 @@ class EventReader:
         encoded[key] = batch
         return batch
 
-    # Called by the clock
+    # Called by the clock, and by who knows how long it may last
+
+    def ends_within(self, most_s: float) -> None:
+        """Last no longer than that from now on."""
+        ends_s = self._loop.time() + most_s
+        if ends_s < self._ends_s and not self._over:
+            self._ends_s = ends_s
+            self._timer.cancel()
+            self._timer = self._loop.call_at(min(ends_s, self._timer.when()), self._tick)
 
     def _tick(self) -> None:
         now_s = self._loop.time()
@@ -388,10 +408,14 @@ class EventReader:
 
     # Catching up
 
-    async def _catch_up(self, chunk: Chunk) -> None:
+    async def _catch_up(self, chunk: Chunk, *, is_first: bool = True) -> None:
         """Send a chunk as one batch, and release it."""
         with chunk:
             await self._live.turns.take()
+            if self._over and not is_first:  # what came meanwhile may not be for its reader
+                return
+            if self._charge is not None:
+                self._charge(chunk.size_bytes)
             batch = sse.Batch(self._encoding, self._held, self._end)
             in_memory = [part for part in chunk.parts if isinstance(part, bytes)]
             if chunk.size_bytes <= BATCH_BYTES and len(in_memory) == len(chunk.parts):

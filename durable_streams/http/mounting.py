@@ -19,6 +19,7 @@ from aiohttp import web
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
 from durable_streams.http.handler import StreamsHandler
+from durable_streams.http.peers import Peers
 from durable_streams.library import Streams, open_streams
 from durable_streams.model.errors import StreamNotFound
 from durable_streams.settings import HttpSettings, Settings
@@ -92,7 +93,8 @@ def mount(
 
 
 def _pages(settings: HttpSettings, authorize: Authorize | None) -> Pages:
-    """Which web pages are welcome; ``ValueError`` if an origin or a host is none."""
+    """Which web pages are welcome; ``ValueError`` if an origin, a host or a proxy is none."""
+    Peers(settings.trusted_proxy)  # which the handler asks, once the application has begun
     return Pages(
         settings.cors_origin,
         settings.allowed_host,

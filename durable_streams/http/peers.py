@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _UNIX: Final = "unix"
 """What the peer of a unix socket is called; it has no address."""
 
+_GONE: Final = "gone"
+"""What a peer is called of which nobody knows the address any more: the system forgets it with a
+reset, though what was sent before is still read."""
+
 _MAX_HOPS: Final = 16
 """Of the proxies that ``X-Forwarded-For`` tells of: more than anybody has."""
 
@@ -29,9 +33,12 @@ class Peers:
         self._networks = tuple(_network(text) for text in trusted)
 
     def is_trusted(self, peername: Any) -> bool:  # noqa: ANN401 - whatever a transport says
-        """Whether forwarding headers of a connection count; ``peername`` is its transport's."""
+        """Whether forwarding headers of a connection count; ``peername`` is its transport's.
+
+        It is a tuple for addresses, text or bytes for unix sockets, and None once it is not known.
+        """
         if not isinstance(peername, tuple):
-            return True
+            return peername is not None
         address = _address(str(peername[0]))
         return address is not None and self._trusts(address)
 
@@ -41,7 +48,7 @@ class Peers:
         ``forwarded_for``: what the lines of ``X-Forwarded-For`` say, joined by commas.
         """
         address = _address(str(peername[0])) if isinstance(peername, tuple) else None
-        name = _UNIX if address is None else str(address)
+        name = str(address) if address is not None else _GONE if peername is None else _UNIX
         if not self.is_trusted(peername):
             return name
         hops = forwarded_for.rsplit(",", _MAX_HOPS)

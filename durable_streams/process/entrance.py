@@ -16,6 +16,7 @@ from durable_streams.access.signed_urls import SignedUrls
 from durable_streams.access.small_files import FileProblem
 from durable_streams.access.tokens import Tokens
 from durable_streams.http.control import Control
+from durable_streams.http.peers import Peers
 from durable_streams.http.server import pages_of
 from durable_streams.process.options import StartError
 
@@ -40,6 +41,7 @@ def guard(given: Given, *, is_on_loopback: bool) -> Guard:
     """Made of settings, and of the files that they name; :class:`StartError` if one is no good."""
     access = given.access
     try:
+        Peers(given.http.trusted_proxy)  # which is refused here, before anything is opened
         pages = pages_of(given.http, is_open=not access.is_on, is_on_loopback=is_on_loopback)
         if not access.is_on:
             return Guard(pages, OPEN, None)
@@ -62,7 +64,7 @@ def _door(access: AccessSettings, data_dir: Path) -> tuple[Door, Control | None]
         assert tokens is not None
         urls = _signed_urls(Path(access.signing_keys), tokens, data_dir)
     door = Door(known, urls, conceal=access.conceal)
-    return door, None if tokens is None else Control(door, tokens, urls)
+    return door, None if tokens is None else Control(tokens, urls)
 
 
 def _signed_urls(path: Path, tokens: Tokens, data_dir: Path) -> SignedUrls:

@@ -177,7 +177,7 @@ async def _served(server: Guarded, door: Door, settings: HttpSettings) -> AsyncI
         settings,
         pages_of(settings, is_open=False),
         door,
-        control=Control(door, server.tokens, server.urls),
+        control=Control(server.tokens, server.urls),
         clock=server.clock,
     )
     server.count(handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,6 +127,56 @@ async def test_an_edit_counts_at_once_and_alone(path: Path) -> None:
     assert (told, file.value) == (7, "edited")
     await file.look()
     assert file.value == "edited"
+
+
+async def test_what_others_change_counts_while_an_edit_waits_for_its_turn(path: Path) -> None:
+    """A token that is taken out of the file must not go on because somebody holds its lock."""
+    file = await followed(path)
+    begun, goes_on = asyncio.Event(), threading.Event()
+    tell = asyncio.get_running_loop().call_soon_threadsafe
+
+    def edit() -> Edited[str, int]:
+        tell(begun.set)
+        goes_on.wait()
+        return Edited(b"edited", "edited", 7)
+
+    editing = asyncio.create_task(file.edit(edit))
+    await begun.wait()
+    try:
+        path.write_text("two")
+        async with asyncio.timeout(10):
+            await file.look()
+            await file.look()
+        assert file.value == "two"
+    finally:
+        goes_on.set()
+        assert await editing == 7
+
+
+@pytest.mark.parametrize("old", ["two", "bad"])
+async def test_what_an_edit_has_made_is_newer_than_what_was_found_meanwhile(
+    path: Path, old: str
+) -> None:
+    begun, goes_on = asyncio.Event(), threading.Event()
+    tell = asyncio.get_running_loop().call_soon_threadsafe
+
+    def parse_late(path: Path, content: bytes) -> str:
+        if content == old.encode():
+            tell(begun.set)
+            goes_on.wait()
+        return parse(path, content)
+
+    file = await asyncio.to_thread(lambda: FollowedFile("file", path, parse_late, max_bytes=10))
+    path.write_text(old)
+    await file.look()
+    looking = asyncio.create_task(file.look())
+    await begun.wait()
+    try:
+        await file.edit(lambda: Edited(b"edited", "edited", 7))
+    finally:
+        goes_on.set()
+        await looking
+    assert (file.value, file.problem) == ("edited", None)
 
 
 async def test_an_edit_that_fails_changes_nothing(path: Path) -> None:

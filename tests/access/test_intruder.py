@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from durable_streams.access.grants import Kind, Scope
+from durable_streams.settings import HttpSettings
 from tests.access.guarded import PREFIX, Guarded, Held, ask, guarded, on
 
 if TYPE_CHECKING:
@@ -194,3 +196,23 @@ async def test_nobody_grants_for_longer_than_they_have_themselves(by: str, tmp_p
             said = [f"Authorization: Bearer {bearer}"]
             ask(client, "POST", f"{PREFIX}/__ds/tokens", said, json.dumps(wanted).encode())
             assert (await client.answer()).status == status
+
+
+@pytest.mark.parametrize(
+    ("target", "way"),
+    [*product(["room/there", "__ds/tokens"], WAYS), ("room/there", "mount")],
+)
+async def test_whoever_guesses_tokens_has_so_many_guesses(
+    target: str, way: str, tmp_path: Path
+) -> None:
+    settings = HttpSettings(requests_per_s=0.001, burst_s=2_000.0, fast_lane=way == "lane")
+    async with guarded(tmp_path, [OWNER], way, settings=settings) as server:
+        await server.create("room/there")
+        client = await server.client()
+
+        async def status(bearer: str) -> int:
+            client.send(request(None, target, f"Authorization: {bearer}"))
+            return (await client.answer()).status
+
+        assert [await status(f"Bearer guess-{number}") for number in range(4)] == [401] * 3 + [429]
+        assert [await status(OWNER.bearer) for _ in range(4)] == [200] * 3 + [429]

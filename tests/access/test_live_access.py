@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -15,6 +15,7 @@ from durable_streams.access.principals import ANYBODY, Principal
 from durable_streams.access.tokens import Tokens
 from durable_streams.library import Streams
 from durable_streams.model.errors import Unauthenticated
+from durable_streams.settings import HttpSettings
 from tests.access.guarded import PREFIX, Held, ask, file_text, guarded, on
 from tests.access.issuer import NOW_S, Clock
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from durable_streams.model.results import Chunk
     from tests.access.guarded import Guarded
     from tests.http.client import Client
 
@@ -158,6 +160,47 @@ async def test_a_token_that_loses_the_stream_in_the_file_loses_its_live_reads(
         for _ in range(2):
             await server.tokens.file.look()
         assert (await client.answer()).status == 401
+
+
+@pytest.mark.parametrize("by", ["token", "signed"])
+async def test_events_end_with_credentials_that_were_made_to_end_sooner(
+    by: str, tmp_path: Path
+) -> None:
+    settings = HttpSettings(sse_lifetime_s=3600)
+    async with guarded(tmp_path, TOKENS, settings=settings) as server:
+        await server.create("room/there")
+        client = await waiting(server, EVENTS, by)
+        await client.head()
+        await client.events_until(b"upToDate")
+        sooner = READER._replace(expires="2027-01-15T08:00:00.001Z")  # a millisecond from now
+        text = file_text([ADMIN, sooner])
+        await asyncio.to_thread((tmp_path / "tokens.toml").write_text, text)
+        for _ in range(2):
+            await server.tokens.file.look()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await client.chunk() == b""
+
+
+async def test_what_is_read_while_the_rights_end_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with there(tmp_path, "lane") as server:
+        client = await waiting(server, EVENTS, "token")
+        await client.head()
+        await client.events_until(b"upToDate")
+        admin, read = server.tokens.principal(ADMIN.text), server.store.read
+        assert admin is not None
+        assert server.handler is not None
+        (reader,) = server.handler.live._readers
+
+        async def read_late(*arguments: Any, **named: Any) -> Chunk:
+            assert await server.tokens.remove(admin, READER.id)
+            await Streams(server.store).append("room/there", b"secret", content_type="text/plain")
+            return await read(*arguments, **named)
+
+        monkeypatch.setattr(server.store, "read", read_late)
+        reader.overtaken()
+        assert await client.chunk() == b""
 
 
 # -- the door ------------------------------------------------------------------------------

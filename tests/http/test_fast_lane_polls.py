@@ -71,6 +71,30 @@ def hold_reads(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> asynci
     return gate
 
 
+async def test_what_a_long_poll_found_in_files_is_let_go_if_the_client_has_left(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.create("a", "text/plain", b"x" * 300_000)
+    await applied(server, "a")
+    reader = await server.connect()
+    await idle(reader)
+    (connection,) = connections(server)
+    read, found = server.engine.read, []
+
+    async def read_for_nobody(*arguments: Any, **named: Any) -> Any:
+        found.append(await read(*arguments, **named))
+        assert found[0]._held
+        connection.force_close()  # as aiohttp does while nobody else has a turn
+        return found[0]
+
+    monkeypatch.setattr(server.engine, "read", read_for_nobody)
+    reader.ask("GET", "a?offset=-1&live=long-poll")
+    assert await reader.ended()
+    assert len(found) == 1
+    assert not found[0]._held
+    assert connection.handed is None
+
+
 async def test_a_long_poll_from_the_tail_on_gets_what_came_while_it_waited(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from durable_streams.access.principals import ANYBODY, Principal
 from durable_streams.http.limits import MAX_PAYERS, Limits, network, payer_of
+from durable_streams.library import Streams
 from durable_streams.model.errors import TooManyRequests
-from durable_streams.settings import HttpSettings
-from tests.http.lanes import TEXT, idle
+from durable_streams.settings import HttpSettings, Settings
+from tests.http.lanes import TEXT, applied, idle
 
 if TYPE_CHECKING:
     from tests.http.conftest import Serve
@@ -162,6 +163,55 @@ async def test_bytes_that_were_sent_and_received_count(serve: Serve, *, fast_lan
     assert (await client.request("PUT", "a", b"x" * 60, TEXT)).status == 201
     assert (await client.request("GET", "a")).status == 200
     assert (await client.request("GET", "a")).status == 429
+
+
+@pytest.mark.parametrize("fast_lane", [True, False], ids=["lane", "aiohttp"])
+@pytest.mark.parametrize("target", ["a?offset=-1", "a?offset=-1&live=long-poll", EVENTS])
+async def test_bytes_of_files_count_once_whoever_sends_them(
+    serve: Serve, target: str, *, fast_lane: bool
+) -> None:
+    settings = HttpSettings(bytes_per_s=1.0, burst_s=250_000.0, fast_lane=fast_lane)
+    server = await serve(settings)
+    await Streams(server.engine).create(
+        "a", content_type="text/plain", data=b"x" * 200_000, closed=True
+    )
+    await applied(server, "a")
+    client, other = await server.connect(), await server.connect()
+    await idle(client)
+    client.ask("GET", target)
+    if target == EVENTS:
+        await client.head()
+        await client.events_until(b"streamClosed")
+    else:
+        assert len((await client.answer()).body) == 200_000
+    assert (await other.request("HEAD", "a")).status == 200
+    assert (await other.request("GET", "a")).status == 200
+    assert (await other.request("HEAD", "a")).status == 429
+
+
+@pytest.mark.parametrize("fast_lane", [True, False], ids=["lane", "aiohttp"])
+async def test_what_a_client_has_already_is_not_sent_and_does_not_count(
+    serve: Serve, *, fast_lane: bool
+) -> None:
+    server = await serve(HttpSettings(bytes_per_s=1.0, burst_s=100.0, fast_lane=fast_lane))
+    await Streams(server.engine).create("a", content_type="text/plain", data=b"x" * 60)
+    client = await server.connect()
+    await idle(client)
+    tag = (await client.request("GET", "a")).headers["etag"]
+    for _ in range(3):
+        assert (await client.request("GET", "a", None, {"If-None-Match": tag})).status == 304
+
+
+async def test_bytes_of_a_body_that_was_refused_count(serve: Serve) -> None:
+    server = await serve(
+        HttpSettings(bytes_per_s=1.0, burst_s=100.0), Settings(max_append_bytes=1000)
+    )
+    await Streams(server.engine).create("a", content_type="text/plain")
+    client, other = await server.connect(), await server.connect()
+    client.ask("POST", "a", None, {**TEXT, "Transfer-Encoding": "chunked"})
+    client.send(b"7d0\r\n%b\r\n0\r\n\r\n" % (b"x" * 2000))
+    assert (await client.answer()).status == 413
+    assert (await other.request("HEAD", "a")).status == 429
 
 
 @pytest.mark.parametrize("fast_lane", [True, False], ids=["lane", "aiohttp"])

@@ -246,6 +246,9 @@ async def test_mount_says_what_it_cannot_take(data_dir: Path) -> None:
     for prefix in ("streams", "/{a}"):
         with pytest.raises(ValueError, match="no URL path"):
             durable_streams.mount(app, prefix, data_dir=data_dir)
+    proxies = durable_streams.HttpSettings(trusted_proxy=("nonsense",))
+    with pytest.raises(ValueError, match="is no address or network"):
+        durable_streams.mount(app, data_dir=data_dir, http_settings=proxies)
     mounted = durable_streams.mount(app, data_dir=data_dir)
     with pytest.raises(RuntimeError, match="not running"):
         _ = mounted.store

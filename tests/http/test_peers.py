@@ -11,8 +11,8 @@ from durable_streams.http.peers import Peers
 PEERS: Final = Peers(["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"])
 
 TRUSTED: Final = [
-    None,
     "",
+    b"abstract",
     "/run/socket",
     ("127.0.0.1", 1),
     ("127.9.9.9", 1),
@@ -39,6 +39,7 @@ OTHERS: Final = [
     ("2130706433", 1),
     ("", 1),
     (None, 1),
+    None,  # the client has reset the connection
 ]
 
 
@@ -77,8 +78,9 @@ CLIENTS: Final = [
     (("127.0.0.1", 1), "2001:db9::1", "2001:db9::1"),
     (("127.0.0.1", 1), "[2001:DB9::1]", "2001:db9::1"),
     (("127.0.0.1", 1), "::ffff:198.51.100.1", "198.51.100.1"),
-    (None, "198.51.100.1", "198.51.100.1"),
-    (None, "", "unix"),
+    ("", "198.51.100.1", "198.51.100.1"),
+    (None, "198.51.100.1", "gone"),
+    (None, "", "gone"),
     ("", "nonsense", "unix"),
 ]
 
