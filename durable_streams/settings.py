@@ -326,23 +326,27 @@ class AccessSettings:
         help="file with the tokens that are known, in TOML",
         more="``durable-streams token new`` makes it.  What is changed in it counts within 2 s.",
         flag=True,
+        path=True,
     )
     signing_keys: str = setting(
         "",
         help="file with the keys of signed URLs, in TOML and outside of the data directory",
         more="The first one signs, all of them are taken.  It needs ``tokens``.",
         flag=True,
+        path=True,
     )
     jwt_secret: str = setting(
         "",
         help="file with the secret of JWTs by HS256, of 32 bytes at least",
         flag=True,
+        path=True,
     )
     jwt_public_key: str = setting(
         "",
         help="file with the public key of JWTs, in PEM: of RSA for RS256, of P-256 for ES256, of "
         "Ed25519 for EdDSA",
         flag=True,
+        path=True,
     )
     jwt_jwks: str = setting(
         "",
@@ -420,6 +424,7 @@ class ProcessSettings:
         help="where streams live",
         more="Made if it is missing.",
         flag=True,
+        path=True,
     )
     loop: str = setting(
         "auto",

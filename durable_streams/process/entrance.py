@@ -16,6 +16,7 @@ from durable_streams.access.signed_urls import SignedUrls
 from durable_streams.access.small_files import FileProblem
 from durable_streams.access.tokens import Tokens
 from durable_streams.http.control import Control
+from durable_streams.http.peers import Peers
 from durable_streams.http.server import pages_of
 from durable_streams.process.options import StartError
 
@@ -40,6 +41,7 @@ def guard(given: Given, *, is_on_loopback: bool) -> Guard:
     """Made of settings, and of the files that they name; :class:`StartError` if one is no good."""
     access = given.access
     try:
+        Peers(given.http.trusted_proxy)  # the server makes its own, when the directory is open
         pages = pages_of(given.http, is_open=not access.is_on, is_on_loopback=is_on_loopback)
         if not access.is_on:
             return Guard(pages, OPEN, None)
