@@ -47,12 +47,16 @@ class Limits:
     """The limits of one server; ``clock`` is monotonic, in seconds.  0 is no limit."""
 
     def __init__(self, settings: HttpSettings, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self.use(settings)
+
+    def use(self, settings: HttpSettings) -> None:
+        """Go on with the limits of other settings; what was taken is remembered."""
         self._requests_per_s = settings.requests_per_s
         self._bytes_per_s = settings.bytes_per_s
         self._burst_s = settings.burst_s
         self._max_live = settings.max_live_readers
-        self._clock = clock
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self.is_on = bool(self._requests_per_s or self._bytes_per_s or self._max_live)
 
     def take(self, payer: str) -> None:

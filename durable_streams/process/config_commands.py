@@ -57,7 +57,8 @@ def _check(flags: argparse.Namespace) -> int:
     if _are_wrong(problems):
         return EXIT_WRONG
     files = sorted({one.name for one in said.origins.values() if one.source is Source.FILE})
-    sys.stdout.write(f"the settings will do{''.join(f', with those of {file}' for file in files)}\n")
+    of_files = "".join(f", with those of {file}" for file in files)
+    sys.stdout.write(f"the settings will do{of_files}\n")
     return 0
 
 

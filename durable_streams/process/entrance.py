@@ -41,7 +41,7 @@ def guard(given: Given, *, is_on_loopback: bool) -> Guard:
     """Made of settings, and of the files that they name; :class:`StartError` if one is no good."""
     access = given.access
     try:
-        Peers(given.http.trusted_proxy)  # the server makes its own, when the directory is open
+        Peers(given.http.trusted_proxy)  # which is refused here, before anything is opened
         pages = pages_of(given.http, is_open=not access.is_on, is_on_loopback=is_on_loopback)
         if not access.is_on:
             return Guard(pages, OPEN, None)

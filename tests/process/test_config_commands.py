@@ -64,8 +64,7 @@ def test_a_file_that_will_not_do_is_one_line_on_stderr_exit_2_and_nothing_touche
         done = run(*arguments, "--data-dir", str(data_dir), "--config", str(file))
         assert (done.returncode, done.stdout) == (2, "")
         assert all(
-            line.startswith(f"durable-streams: error: {file}")
-            for line in done.stderr.splitlines()
+            line.startswith(f"durable-streams: error: {file}") for line in done.stderr.splitlines()
         )
         if arguments == ["serve"]:
             (line,) = done.stderr.splitlines()
