@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from durable_streams.process import options
+from tests.documents import Block, blocks_of, named_blocks_of
 from tests.test_cli import request, run
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import StartServer
 
 
@@ -175,3 +179,41 @@ def test_a_path_that_is_no_text_is_shown_all_the_same(monkeypatch: pytest.Monkey
     done = run("config", "show")
     assert (done.returncode, done.stderr) == (0, "")
     assert tomllib.loads(done.stdout)["server"]["data_dir"] == "a\ufffd"
+
+
+def documented(file: Path) -> list[Block]:
+    """Write the file of the documentation, and a file of tokens beside it; what is run with it."""
+    file.write_text(named_blocks_of("docs/operations.rst")[file.name].code)
+    tokens = ["--tokens", str(file.with_name("tokens.toml"))]
+    made = run("token", "new", *tokens, "--scope", "read", "--prefix", "")
+    assert made.returncode == 0, made.stderr
+    return [block for block in blocks_of("docs/operations.rst") if "config check" in block.code]
+
+
+def test_the_file_of_the_documentation_will_do_as_the_commands_there_say(file: Path) -> None:
+    (block,) = documented(file)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        ["bash", "-euc", block.code],
+        cwd=file.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said, *shown = done.stdout.splitlines()
+    assert said == f"the settings will do, with those of {file.name}"
+    found = {entry["name"]: entry["value"] for entry in map(json.loads, shown)}
+    assert (found["tokens"], found["burst_s"]) == ("tokens.toml", 10.0)
+
+
+def test_a_server_starts_with_the_file_of_the_documentation(
+    start_server: StartServer, file: Path
+) -> None:
+    documented(file)
+    server = start_server("--config", str(file))
+    assert request("GET", server.url("a"))[0] == 403
