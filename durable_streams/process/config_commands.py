@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.tables_in_toml import quoted, quoted_list
-from durable_streams.process import entrance, options
+from durable_streams.process import entrance, options, serving
 from durable_streams.process.options import Origin, Source, StartError
 from durable_streams.process.program import PROGRAM
 
@@ -48,10 +48,11 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def _check(flags: argparse.Namespace) -> int:
     said, given, problems = _read(flags)
     if given is not None and not said.problems:
-        try:
-            entrance.guard(given, is_on_loopback=True)
-        except StartError as error:
-            problems.append(f"{error}")
+        for refuses in (_refuses_loop, _refuses_access):
+            try:
+                refuses(given)
+            except StartError as error:
+                problems.append(f"{error}")
     for problem in options.unknown_in(os.environ):
         _say("warning", problem)
     if _are_wrong(problems):
@@ -60,6 +61,14 @@ def _check(flags: argparse.Namespace) -> int:
     of_files = "".join(f", with those of {file}" for file in files)
     sys.stdout.write(f"the settings will do{of_files}\n")
     return 0
+
+
+def _refuses_loop(given: Given) -> None:
+    serving.loop_factory(given.process.loop)
+
+
+def _refuses_access(given: Given) -> None:
+    entrance.guard(given, is_on_loopback=True)
 
 
 def _show(flags: argparse.Namespace) -> int:

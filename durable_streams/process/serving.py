@@ -68,7 +68,7 @@ def run(flags: argparse.Namespace) -> int:
         logger.warning("%s", problem)
     gc.set_threshold(*_GC_THRESHOLDS)
     raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory(given.process.loop)) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(given.process.loop)) as runner:
         read = partial(options.settings, vars(flags), os.environ)
         reloading = Reloading(read, given, signals.hung_up, log)
         return runner.run(_serve(given, signals, reloading))
@@ -85,7 +85,8 @@ def raise_descriptor_limit() -> None:
             return
 
 
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the event loop of a name; :class:`StartError` if that is not installed."""
     if name == "asyncio":
         return asyncio.new_event_loop
     try:

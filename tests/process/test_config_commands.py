@@ -128,6 +128,18 @@ def test_a_check_refuses_what_serve_refuses_with_the_same_line(
     assert not data_dir.exists()
 
 
+def test_a_check_misses_an_event_loop_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uvloop.py").write_text("raise ImportError\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = run("config", "check", "--loop", "uvloop", "--tokens", "missing.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    loop, tokens = done.stderr.splitlines()
+    assert "pip install uvloop" in loop
+    assert "missing.toml cannot be opened" in tokens
+
+
 def test_what_is_shown_is_a_file_that_says_the_same(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
