@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +17,7 @@ from durable_streams.process import options
 from durable_streams.process.reloading import changes
 from tests.process.test_options import BESIDE, other_than_default, value_of
 from tests.test_cli import request
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -317,3 +320,28 @@ def test_many_hangups_at_once_are_heeded_and_end_nothing(
     while f"{SAID}changed: burst_s" not in said_by(server):
         assert request("GET", f"{server.base_url}/healthz")[0] == 200
     assert server.stop() == 0
+
+
+def test_a_hangup_while_it_starts_is_heeded_when_it_serves(data_dir: Path, file: Path) -> None:
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from durable_streams import cli
+from durable_streams.process import serving
+begin = serving._open
+def interrupted(*arguments):
+    Path({str(file)!r}).write_text("[http]\\nburst_s = 1\\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    return begin(*arguments)
+serving._open = interrupted
+told = ["serve", "--port", "0", "--data-dir", {str(data_dir)!r}, "--config", {str(file)!r}]
+sys.exit(cli.main(told))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        assert f"{SAID}changed: burst_s\n".encode() in process.stderr.readline()
+        process.terminate()
+        assert process.wait() == 0
+        assert process.stderr.read().endswith(b"INFO stopping signal=SIGTERM\n")
