@@ -1,7 +1,8 @@
 """All settings, built once and passed down.
 
 Each is stated here and nowhere else (``model/setting`` says what is made of that).  The library
-reads no environment: ``serve`` does, see ``process/options``.
+reads no environment: ``serve`` does, see ``process/options``.  It is one module because whoever
+looks for a setting has to look nowhere else.
 """
 
 from __future__ import annotations
@@ -185,6 +186,7 @@ class HttpSettings:
         above=0,
         help="how long a long-poll waits for data before it is answered 204",
         flag=True,
+        reloadable=True,
     )
     sse_lifetime_s: float = setting(
         60.0,
@@ -192,11 +194,13 @@ class HttpSettings:
         help="time after which an event stream is ended, to be reopened; a random 0 to 10 % "
         "earlier",
         flag=True,
+        reloadable=True,
     )
     sse_keepalive_s: float = setting(
         15.0,
         above=0,
         help="silence in an event stream after which a comment is sent; a random 0 to 10 % earlier",
+        reloadable=True,
     )
     stall_timeout_s: float = setting(
         30.0,
@@ -206,12 +210,14 @@ class HttpSettings:
         30.0,
         help="how long a request body may take, and 1 s more for each 16 KiB of it; then it is "
         "answered 408",
+        reloadable=True,
     )
     head_timeout_s: float = setting(
         30.0,
         help="how long the head of a request may take, from its first byte on; then it is answered "
         "408",
         more="Server only.",
+        reloadable=True,
     )
     keepalive_timeout_s: float = setting(
         120.0,
@@ -224,6 +230,7 @@ class HttpSettings:
         5.0,
         help="how long requests under way may take when the server stops",
         more="Server only.",
+        reloadable=True,
     )
     max_connections: int = setting(
         10_000,
@@ -231,6 +238,7 @@ class HttpSettings:
         help="connections served at a time; one more is answered 503",
         more="``serve`` takes fewer if the limit of open files is low.  Server only.",
         flag=True,
+        reloadable=True,
     )
     max_bodies_bytes: int = setting(
         256 * MIB,
@@ -256,6 +264,7 @@ class HttpSettings:
         help="log a line for every request",
         more="Server only.",
         flag=True,
+        reloadable=True,
     )
     requests_per_s: float = setting(
         0.0,
@@ -263,22 +272,26 @@ class HttpSettings:
         more="Whoever is known by a token or JWT has it by name, all others by their address.  "
         "What is beyond it is answered 429.",
         flag=True,
+        reloadable=True,
     )
     bytes_per_s: float = setting(
         0.0,
         help="bytes that one may send and be sent in bodies in a second, on average; 0: any number",
         more="Events that come while one follows a stream do not count; those before them do.",
         flag=True,
+        reloadable=True,
     )
     burst_s: float = setting(
         10.0,
         help="of how many seconds one may have requests and bytes at once",
         flag=True,
+        reloadable=True,
     )
     max_live_readers: int = setting(
         0,
         help="long-polls and event streams that one may have at a time; 0: any number",
         flag=True,
+        reloadable=True,
     )
     cors_origin: tuple[str, ...] = setting(
         (),
@@ -326,23 +339,27 @@ class AccessSettings:
         help="file with the tokens that are known, in TOML",
         more="``durable-streams token new`` makes it.  What is changed in it counts within 2 s.",
         flag=True,
+        path=True,
     )
     signing_keys: str = setting(
         "",
         help="file with the keys of signed URLs, in TOML and outside of the data directory",
         more="The first one signs, all of them are taken.  It needs ``tokens``.",
         flag=True,
+        path=True,
     )
     jwt_secret: str = setting(
         "",
         help="file with the secret of JWTs by HS256, of 32 bytes at least",
         flag=True,
+        path=True,
     )
     jwt_public_key: str = setting(
         "",
         help="file with the public key of JWTs, in PEM: of RSA for RS256, of P-256 for ES256, of "
         "Ed25519 for EdDSA",
         flag=True,
+        path=True,
     )
     jwt_jwks: str = setting(
         "",
@@ -420,6 +437,7 @@ class ProcessSettings:
         help="where streams live",
         more="Made if it is missing.",
         flag=True,
+        path=True,
     )
     loop: str = setting(
         "auto",
@@ -432,6 +450,7 @@ class ProcessSettings:
         choices=("text", "json"),
         help="format of the lines on stderr",
         flag=True,
+        reloadable=True,
     )
 
     def __post_init__(self) -> None:

@@ -20,10 +20,10 @@ BEGIN: Final = ".. Made from the settings themselves, by python -m tools.setting
 END: Final = ".. That was made from the settings themselves.\n"
 
 _TITLES: Final = {
-    ProcessSettings: "The server as a process (``serve`` alone)",
-    HttpSettings: "HTTP (``HttpSettings``)",
-    AccessSettings: "Authentication (``AccessSettings``)",
-    Settings: "Storage (``Settings``)",
+    ProcessSettings: "``[server]``: the server as a process (``serve`` alone)",
+    HttpSettings: "``[http]``: HTTP (``HttpSettings``)",
+    AccessSettings: "``[access]``: authentication (``AccessSettings``)",
+    Settings: "``[storage]``: storage (``Settings``)",
 }
 
 
@@ -49,6 +49,8 @@ def _row_of(setting: Setting) -> str:
             names[-1] = setting.flag.replace("--", "--no-", 1)
     names.append(setting.variable)
     what = f"{setting.help}.  {setting.more}" if setting.more else setting.help
+    if setting.reloadable:
+        what = f"{what.removesuffix('.')}.  Read again on ``SIGHUP``."
     return _row(
         " ".join(f"``{name}``" for name in names), setting.default_text, setting.bounds, what
     )

@@ -89,8 +89,8 @@ class LaneConnection(PresenceConnection):
     ``_outcome``: makes the answer of the request that is under way; raises what that failed with.
     ``_command``: what that is, and ``_common`` the headers that its answer begins with.
     ``_poll``: the bytes of the long-poll that is under way; ``_begun``: what it has begun with.
-    ``_asked``: the method and target of what is under way, and when that came, if somebody is told
-    of it.
+    ``_asked``: the method and target of what is under way, and when that came, if somebody was told
+    of exchanges then.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
     answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
     """
@@ -127,7 +127,7 @@ class LaneConnection(PresenceConnection):
         self._begun: Begun | None = None
         self._patience: asyncio.Handle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        self._asked: tuple[bytes, bytes, float] = (b"", b"", 0.0)
+        self._asked: tuple[bytes, bytes, float] | None = None
         self._turn: asyncio.Task[Any] | None = None
 
     # -- from the transport ----------------------------------------------------------------
@@ -237,6 +237,7 @@ class LaneConnection(PresenceConnection):
         """Answer a plain request, now or when its answer is there; False if aiohttp has to."""
         command, exchange = head.command, lane.exchange
         assert command is not None
+        self._asked = None
         if exchange.told is not None:
             method, target, _ = data.split(None, 2)
             self._asked = (method, target, self.loop.time())
@@ -365,6 +366,8 @@ class LaneConnection(PresenceConnection):
 
     def _tell(self, told: Callable[[Exchanged], None], status: int, size_bytes: int) -> None:
         """Tell whoever wants to know that an exchange is over."""
+        if self._asked is None:
+            return
         method, target, begin_s = self._asked
         peer = self.peername
         told(

@@ -96,16 +96,25 @@ class StreamsHandler:
             clock=clock,
             random=random or random_module.Random(),  # noqa: S311 - it guards no secret
         )
-        told = log_access if settings.access_log else None
         if not door.is_open:
             door.on_change.append(self.live.recheck)
-        self.exchange = Exchange(store, settings, self.live, pages, door=door, told=told)
+        self.exchange = Exchange(store, settings, self.live, pages, door=door)
+        self.use(settings)
         self.peers = Peers(settings.trusted_proxy)
         self._authorize = authorize
         self._control = control
         self.active: set[asyncio.Task[object]] = set()
         self.max_body_bytes = store.max_append_bytes
         self.bodies = BodyBudget(max(settings.max_bodies_bytes, self.max_body_bytes))
+
+    def use(self, settings: HttpSettings) -> None:
+        """Go on with other settings, which differ in *reloadable* ones only (``model/setting``).
+
+        They count for what is asked from now on.
+        """
+        self.settings = self.live.settings = settings
+        self.exchange.limits.use(settings)
+        self.exchange.told = log_access if settings.access_log else None
 
     def drain(self) -> None:
         """End live reads cleanly, and every connection with its next answer."""

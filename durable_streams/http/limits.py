@@ -47,12 +47,24 @@ class Limits:
     """The limits of one server; ``clock`` is monotonic, in seconds.  0 is no limit."""
 
     def __init__(self, settings: HttpSettings, clock: Callable[[], float]) -> None:
-        self._requests_per_s = settings.requests_per_s
-        self._bytes_per_s = settings.bytes_per_s
-        self._burst_s = settings.burst_s
-        self._max_live = settings.max_live_readers
         self._clock = clock
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._requests_per_s = self._bytes_per_s = 0.0
+        self.use(settings)
+
+    def use(self, settings: HttpSettings) -> None:
+        """Go on with the limits of other settings.
+
+        Where a rate is another one nobody has anything to pay for any more: it is kept as time, so
+        a rate that was too low would refuse people for long after it was raised.
+        """
+        rates = (settings.requests_per_s, settings.bytes_per_s)
+        if rates != (self._requests_per_s, self._bytes_per_s):
+            for account in self._accounts.values():
+                account.requests_until_s = account.bytes_until_s = -math.inf
+        self._requests_per_s, self._bytes_per_s = rates
+        self._burst_s = settings.burst_s
+        self._max_live = settings.max_live_readers
         self.is_on = bool(self._requests_per_s or self._bytes_per_s or self._max_live)
 
     def take(self, payer: str) -> None:

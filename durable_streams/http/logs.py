@@ -102,12 +102,21 @@ class Throttle:
         return True
 
 
-def configure(log_format: str, *, stream: TextIO | None = None) -> None:
-    """Send all logging of this process to ``stream``, or to stderr: for the serve command only."""
+def configure(log_format: str, *, stream: TextIO | None = None) -> logging.Handler:
+    """Send all logging of this process to ``stream``, or to stderr: for the serve command only.
+
+    Returns what writes it, the format of which :func:`set_format` changes.
+    """
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    set_format(handler, log_format)
     logging.getLogger().addHandler(handler)
     logging.getLogger("durable_streams").setLevel(logging.INFO)
+    return handler
+
+
+def set_format(handler: logging.Handler, log_format: str) -> None:
+    """Write the lines to come in a format, ``text`` or ``json``."""
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
 
 
 def tell_dropped(name: str, count: int) -> None:

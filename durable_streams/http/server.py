@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable
 
+    from durable_streams.http.exchange import Exchange
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
 
@@ -107,6 +108,16 @@ class HttpServer:
         for bound in sockets:
             await web.SockSite(self._runner, bound, backlog=arriving).start()
             bound.listen(BACKLOG)
+
+    def use(self, settings: HttpSettings) -> None:
+        """Go on with other settings, which differ in *reloadable* ones only (``model/setting``).
+
+        They count for what is asked from now on, and no connection is closed: where there are more
+        than there may be from now on, no other is served until enough of them have ended.
+        """
+        self._settings = settings
+        self._handler.use(settings)
+        self._server.use(settings)
 
     async def stop(self) -> None:
         """Drain, wait for requests under way, close every connection."""
@@ -168,11 +179,16 @@ def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = Fa
 
 
 class _Told(AbstractAccessLogger):
-    """What aiohttp takes for its access log; its ``logger`` is whoever is told of exchanges."""
+    """What aiohttp takes for its access log; its ``logger`` is the exchange, which tells somebody.
+
+    Whether it does may change while a connection is open.
+    """
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Tell of a request that was answered after ``time`` seconds."""
-        told = cast("Callable[[Exchanged], None]", self.logger)
+        told = cast("Exchange", self.logger).told
+        if told is None:
+            return
         size_bytes = response.body_length
         exchanged = (request.remote, request.method, request.raw_path, response.status, size_bytes)
         told(Exchanged(*exchanged, time))
@@ -191,12 +207,16 @@ class _Server(web.Server):
         self.handler = handler
         prefix = settings.prefix.rstrip("/")
         self.lane = FastLane(handler, prefix, _PARSER_LIMITS) if settings.fast_lane else None
-        self.max_connections = settings.max_connections
-        self._settings = settings
         self._served: set[web.RequestHandler] = set()
         self.refused = 0
-        self.max_refused = spare_for(settings.max_connections, MAX_REFUSED)
         self.throttle = Throttle()
+        self.use(settings)
+
+    def use(self, settings: HttpSettings) -> None:
+        """Take so many connections from now on."""
+        self._settings = settings
+        self.max_connections = settings.max_connections
+        self.max_refused = spare_for(settings.max_connections, MAX_REFUSED)
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
@@ -205,7 +225,7 @@ class _Server(web.Server):
             self,
             loop=asyncio.get_running_loop(),
             logger=logger,
-            access_log=cast("Any", self.handler.exchange.told),
+            access_log=cast("Any", self.handler.exchange),
             access_log_class=_Told,
             keepalive_timeout=settings.keepalive_timeout_s,
             lingering_time=LINGER_S,

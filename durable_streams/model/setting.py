@@ -1,8 +1,9 @@
 """What is known of a setting, stated once: in the field of the dataclass that has it.
 
 From what :func:`setting` keeps beside a field's default are made the check of values
-(:func:`check`), the flags and the names in the environment that ``serve`` knows
-(``process/options``), the tables in docs/operations.rst and the reference in docs/library.rst.
+(:func:`check`), the flags, the names in the environment and the keys of a file that ``serve`` knows
+(``process/options``, ``process/config_file``), the tables in docs/operations.rst and the reference
+in docs/library.rst.
 
 A name ends in the unit, ``_bytes``, or ``_s`` for seconds; every ``float`` is seconds, or a rate,
 ``_per_s``.
@@ -33,7 +34,9 @@ class Setting:
     ``help``: what it is, in half a sentence without a full stop; ``more``: sentences for those who
     read on.  Numbers are at least ``least``, or greater than ``above`` if that is given, and at
     most ``most``; ``infinite``: ``math.inf`` will do.  ``choices``: the texts that will do.
-    ``has_flag``: whether ``serve`` has a flag for it; in the environment it has every setting.
+    ``has_flag``: whether ``serve`` has a flag for it; in the environment and in its file it has
+    every setting.  ``is_path``: a text that names a file or directory.  ``reloadable``: a ``serve``
+    that runs takes a new value.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Setting:
     infinite: bool = False
     choices: tuple[str, ...] = ()
     has_flag: bool = False
+    is_path: bool = False
+    reloadable: bool = False
 
     @property
     def kind(self) -> type:
@@ -163,6 +168,8 @@ def setting(
     infinite: bool = False,
     choices: tuple[str, ...] = (),
     flag: bool = False,
+    path: bool = False,
+    reloadable: bool = False,
 ) -> _T:
     """A field that is a :class:`Setting`, which says what the arguments are."""
     known = {
@@ -174,6 +181,8 @@ def setting(
         "infinite": infinite,
         "choices": choices,
         "has_flag": flag,
+        "is_path": path,
+        "reloadable": reloadable,
     }
     return field(default=default, metadata=known)
 

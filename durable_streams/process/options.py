@@ -1,16 +1,22 @@
-"""What ``serve`` is told: by its flags, and what they leave open by the environment.
+"""What ``serve`` is told: by flags, what they leave open by the environment, and then by its file.
 
-Both are made from what is known of each setting (``model/setting``).  A value that cannot be is
-refused by the name under which it was given, before anything is opened.
+All are made from what is known of each setting (``model/setting``).  A value that cannot be is
+refused by the name under which it was given, before anything is opened, and also if it does not
+count as another one wins.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import re
+from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from durable_streams.model.setting import ENVIRONMENT, settings_of
+from durable_streams.process.config_file import read_config
+from durable_streams.process.url_prefix import checked_prefix
 from durable_streams.settings import (
     MAX_PORT,
     AccessSettings,
@@ -34,12 +40,9 @@ MAX_DIGITS: Final = 18
 _ABOUT_THE_ENVIRONMENT: Final = (
     f"All of this can be said in the environment as well: {ENVIRONMENT} and the flag's name in "
     f"capitals, with _S behind a time, as in {ENVIRONMENT}PORT=8080 and "
-    f"{ENVIRONMENT}SSE_LIFETIME_S=60.  A flag wins.  docs/operations.rst has all settings, also "
-    "those without a flag."
-)
-
-_PREFIX_CHARACTERS: Final = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/"
+    f"{ENVIRONMENT}SSE_LIFETIME_S=60, and in a file (--config).  A flag wins over the "
+    "environment, and that over the file.  docs/operations.rst has all settings, "
+    "also those without a flag."
 )
 
 _GROUPS: Final = {
@@ -48,7 +51,11 @@ _GROUPS: Final = {
     "access": AccessSettings,
     "storage": Settings,
 }
-"""The settings of ``serve``, as ``--help`` has them in order."""
+"""The settings of ``serve``, as ``--help`` has them in order.  In a file each is a table, which is
+called so in small letters."""
+
+CONFIG: Final = f"{ENVIRONMENT}CONFIG"
+"""What names the file in the environment."""
 
 
 class StartError(Exception):
@@ -61,12 +68,26 @@ def known() -> Iterator[Setting]:
         yield from settings_of(kind)
 
 
+def tables() -> dict[str, dict[str, Setting]]:
+    """The settings by their names, in the tables of a file, in order."""
+    return {
+        title.lower(): {setting.name: setting for setting in settings_of(kind)}
+        for title, kind in _GROUPS.items()
+    }
+
+
 # -- flags ---------------------------------------------------------------------------------
 
 
 def add_flags(serve: argparse.ArgumentParser) -> None:
     """Give ``serve`` its flags; those that are not used leave no attribute behind."""
     serve.epilog = _ABOUT_THE_ENVIRONMENT
+    serve.add_argument(
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help=f"file with settings, in TOML; in the environment {CONFIG}",
+    )
     for title, kind in _GROUPS.items():
         group = serve.add_argument_group(title)
         for setting in settings_of(kind):
@@ -180,38 +201,36 @@ def _seconds(setting: Setting, text: str) -> float:
 
 
 def _prefix(text: str) -> str:
-    prefix = text.rstrip("/")
-    segments = prefix.split("/")[1:]
-    if (
-        not prefix.startswith("/")
-        or not _PREFIX_CHARACTERS.issuperset(prefix)
-        or not {"", ".", ".."}.isdisjoint(segments)
-    ):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a prefix: give a URL path such as /v1/stream"
-        )
-    return prefix
+    try:
+        return checked_prefix(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}") from None
 
 
 # -- the environment -----------------------------------------------------------------------
 
 
-def in_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that the environment has, by name; :class:`StartError` if one cannot be."""
+def in_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings that the environment has, by name, and what is wrong with others."""
     found: dict[str, Any] = {}
+    problems: list[str] = []
     for setting in known():
         text = environment.get(setting.variable)
         if text is None:
             continue
         if not text:
-            raise StartError(f"{setting.variable} is empty: give it a value, or unset it")
+            problems.append(f"{setting.variable} {_IS_EMPTY}")
+            continue
         if _is_of_a_service(setting, text):
             continue
         try:
             found[setting.name] = _reader(setting)(text)
         except argparse.ArgumentTypeError as error:
-            raise StartError(f"{setting.variable}: {error}") from error
-    return found
+            problems.append(f"{setting.variable}: {error}")
+    return found, problems
+
+
+_IS_EMPTY: Final = "is empty: give it a value, or unset it"
 
 
 def _is_of_a_service(setting: Setting, text: str) -> bool:
@@ -221,7 +240,7 @@ def _is_of_a_service(setting: Setting, text: str) -> bool:
 
 def unknown_in(environment: Mapping[str, str]) -> list[str]:
     """What is wrong with names that look like ours and are those of no setting."""
-    names = {setting.variable for setting in known()}
+    names = {CONFIG} | {setting.variable for setting in known()}
     told = [
         f"{setting.variable} is passed over: it is what Kubernetes says of a service of that name "
         "(enableServiceLinks: false leaves it out)"
@@ -236,7 +255,31 @@ def unknown_in(environment: Mapping[str, str]) -> list[str]:
     return told
 
 
-# -- both ----------------------------------------------------------------------------------
+# -- all together --------------------------------------------------------------------------
+
+
+class Source(Enum):
+    """Where a value is from; each wins over those before it."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    FLAG = "flag"
+
+
+class Origin(NamedTuple):
+    """Where a value is from, and how it is called there: the path of the file, for one."""
+
+    source: Source
+    name: str = ""
+
+
+class Told(NamedTuple):
+    """The values that somebody gave, by the settings' names, and what is wrong with others."""
+
+    values: dict[str, Any]
+    origins: dict[str, Origin]
+    problems: list[str]
 
 
 class Given(NamedTuple):
@@ -249,35 +292,84 @@ class Given(NamedTuple):
 
 
 def settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Given:
-    """What flags say, or else the environment, or else the defaults.
+    """What flags say, or else the environment, or else its file, or else the defaults.
 
-    Journal files have room for the largest append unless their size is given.
+    :class:`StartError` with the first problem if there is one.  Blocking code, as there is a file.
     """
-    names = {setting.name for setting in known()}
-    given = in_environment(environment)
-    given |= {name: value for name, value in flags.items() if name in names}
-    most = given.get("max_append_bytes", Settings().max_append_bytes)
-    least = max(Settings().journal_file_bytes, least_journal_file_bytes(most))
-    given.setdefault("journal_file_bytes", least)
-    try:
-        made = Given(
-            _made(ProcessSettings, given),
-            _made(Settings, given),
-            _made(HttpSettings, given),
-            _made(AccessSettings, given),
-        )
-    except ValueError as error:
-        raise StartError(str(error)) from error
-    least_s = kept_s(made.http.immutable_max_age_s)
-    if made.store.remember_removed_s < least_s:
-        raise StartError(
-            f"{ENVIRONMENT}REMEMBER_REMOVED_S has to be at least {least_s}, not "
-            f"{made.store.remember_removed_s:g}: so long caches may keep pieces of streams, as "
-            f"{ENVIRONMENT}IMMUTABLE_MAX_AGE_S is {made.http.immutable_max_age_s}"
-        )
+    said = told(flags, environment)
+    made, problems = made_of(said)
+    problems = said.problems + problems
+    if made is None or problems:
+        more = len(problems) - 1
+        all_of_them = f" (and {more} more, which config check tells)" if more else ""
+        raise StartError(f"{problems[0]}{all_of_them}")
     return made
 
 
-def _made(kind: type[_Kind], given: Mapping[str, Any]) -> _Kind:
-    names = {setting.name for setting in settings_of(kind)}
-    return kind(**{name: value for name, value in given.items() if name in names})
+def told(flags: Mapping[str, object], environment: Mapping[str, str]) -> Told:
+    """All that is given, wherever that is; blocking code."""
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    problems: list[str] = []
+    file = str(flags.get("config", environment.get(CONFIG, "")))
+    if file:
+        values, problems = read_config(Path(file), tables())
+        origins = dict.fromkeys(values, Origin(Source.FILE, file))
+    elif "config" in flags or CONFIG in environment:
+        problems.append(f"{'--config' if 'config' in flags else CONFIG} {_IS_EMPTY}")
+    by_variables, wrong = in_environment(environment)
+    for setting in known():
+        if setting.name in by_variables:
+            values[setting.name] = by_variables[setting.name]
+            origins[setting.name] = Origin(Source.ENVIRONMENT, setting.variable)
+        if setting.name in flags:
+            values[setting.name] = flags[setting.name]
+            origins[setting.name] = Origin(Source.FLAG, setting.flag)
+    return Told(values, origins, problems + wrong)
+
+
+def made_of(said: Told) -> tuple[Given | None, list[str]]:
+    """The settings with all that is said, or None, and what is wrong with it as a whole.
+
+    Journal files have room for the largest append unless their size is given.
+    """
+    given = dict(said.values)
+    most = given.get("max_append_bytes", Settings().max_append_bytes)
+    least = max(Settings().journal_file_bytes, least_journal_file_bytes(most))
+    given.setdefault("journal_file_bytes", least)
+    problems: list[str] = []
+
+    def made(kind: type[_Kind]) -> _Kind | None:
+        names = {setting.name for setting in settings_of(kind)}
+        try:
+            return kind(**{name: value for name, value in given.items() if name in names})
+        except ValueError as error:
+            problems.append(f"{error}{_from_file(f'{error}', said)}")
+            return None
+
+    process, store = made(ProcessSettings), made(Settings)
+    http, access = made(HttpSettings), made(AccessSettings)
+    if http is not None and store is not None:
+        least_s = kept_s(http.immutable_max_age_s)
+        if store.remember_removed_s < least_s:
+            problems.append(
+                f"{ENVIRONMENT}REMEMBER_REMOVED_S has to be at least {least_s}, not "
+                f"{store.remember_removed_s:g}: so long caches may keep pieces of streams, as "
+                f"{ENVIRONMENT}IMMUTABLE_MAX_AGE_S is {http.immutable_max_age_s}"
+            )
+    if process is None or store is None or http is None or access is None or problems:
+        return None, problems
+    return Given(process, store, http, access), problems
+
+
+def _from_file(problem: str, said: Told) -> str:
+    """Where in the file the settings stand that a problem names."""
+    words = set(re.findall(r"\w+", problem))
+    return "".join(
+        f" ({origin.name}: [{title}] {name})"
+        for title, settings in tables().items()
+        for name in settings
+        if name in words
+        and (origin := said.origins.get(name)) is not None
+        and origin.source is Source.FILE
+    )

@@ -17,6 +17,7 @@ import resource
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ from durable_streams.http.server import HttpServer
 from durable_streams.process import addresses, entrance, options, standard_streams
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
+from durable_streams.process.reloading import Reloading
 from durable_streams.process.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -61,13 +63,15 @@ def run(flags: argparse.Namespace) -> int:
             f"cannot start the threads that write the log: {error}; allow the user or container "
             "more of them (ulimit -u, TasksMax, pids.max), or stop others"
         ) from error
-    logs.configure(given.process.log_format)
+    log = logs.configure(given.process.log_format)
     for problem in options.unknown_in(os.environ):
         logger.warning("%s", problem)
     gc.set_threshold(*_GC_THRESHOLDS)
     raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory(given.process.loop)) as runner:
-        return runner.run(_serve(given, signals))
+    with asyncio.Runner(loop_factory=loop_factory(given.process.loop)) as runner:
+        read = partial(options.settings, vars(flags), os.environ)
+        reloading = Reloading(read, given, signals.hung_up, log)
+        return runner.run(_serve(given, signals, reloading))
 
 
 def raise_descriptor_limit() -> None:
@@ -81,7 +85,8 @@ def raise_descriptor_limit() -> None:
             return
 
 
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the event loop of a name; :class:`StartError` if that is not installed."""
     if name == "asyncio":
         return asyncio.new_event_loop
     try:
@@ -96,7 +101,7 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(given: Given, signals: StopSignals) -> int:
+async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> int:
     process, settings = given.process, given.store
     sockets = addresses.bind(process.host, process.port)
     try:
@@ -110,7 +115,9 @@ async def _serve(given: Given, signals: StopSignals) -> int:
         try:
             if not stop.is_set():
                 async with guard.door.running():
-                    await _serve_engine(engine, http_settings, guard, sockets, stop)
+                    await _serve_engine(
+                        engine, http_settings, guard, sockets, stop, reloading=reloading
+                    )
         finally:
             await engine.close()
     finally:
@@ -158,6 +165,8 @@ async def _serve_engine(
     guard: Guard,
     sockets: list[socket.socket],
     stop: asyncio.Event,
+    *,
+    reloading: Reloading,
 ) -> None:
     handler = StreamsHandler(engine, settings, guard.pages, guard.door, control=guard.control)
     server = HttpServer(engine, settings, handler)
@@ -172,7 +181,12 @@ async def _serve_engine(
     _announce(engine, settings, sockets)
     gc.collect()
     gc.freeze()
-    await stop.wait()
+
+    def use(given: Given) -> None:
+        server.use(_with_descriptors_for_all(given.http, given.store))
+
+    async with reloading.watched(use):
+        await stop.wait()
     await server.stop()
 
 

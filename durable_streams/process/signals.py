@@ -1,5 +1,7 @@
 """Signals: the first SIGTERM or SIGINT asks for a stop, a second one ends the process at once.
 
+SIGHUP asks to read the settings again, as often as it comes before that is done: once.
+
 From before anything is opened, so also while it starts and recovers.  The handlers are Python's,
 not the event loop's: a loop that is stuck in a system call is interrupted by them, and ended.  They
 wake the loop as ``asyncio.Runner`` does for SIGINT, and log nothing themselves, as they may come
@@ -28,7 +30,11 @@ class StopSignals:
     """Whether somebody wants the process to end."""
 
     def __init__(self) -> None:
-        """Take over the signals; in the main thread."""
+        """Take over the signals; in the main thread.
+
+        ``hung_up`` is set by SIGHUP, and cleared by whoever heeds that.
+        """
+        self.hung_up = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: signal.Signals | None = None
         self._event = asyncio.Event()
@@ -51,7 +57,10 @@ class StopSignals:
         self._on_loop(self._tell_stop)
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
-        self._on_loop(lambda: logger.info("SIGHUP is ignored: SIGTERM or SIGINT stops the server"))
+        if self._loop is None:
+            self.hung_up.set()  # nobody waits for it yet
+        else:
+            self._on_loop(self.hung_up.set)
 
     def _on_loop(self, callback: Callable[[], None]) -> None:
         if self._loop is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -89,6 +90,33 @@ def test_without_limits_nothing_is_counted() -> None:
     assert not limits.is_on
     with limits.live_read(""), limits.live_read(""):
         assert not limits._accounts
+
+
+def test_a_rate_that_was_too_low_refuses_nobody_after_it_was_raised() -> None:
+    clock = Clock()
+    low = HttpSettings(requests_per_s=100.0, bytes_per_s=1.0, max_live_readers=1)
+    limits = Limits(low, clock)
+    with limits.live_read("a"):
+        limits.charge("a", 1_000_000)
+        limits.use(replace(low, burst_s=20.0))
+        assert refused(limits, "a") == 1_000_000 - 20
+        limits.use(replace(low, bytes_per_s=2.0))
+        assert not refused(limits, "a")
+        with pytest.raises(TooManyRequests), limits.live_read("a"):
+            raise AssertionError
+    with limits.live_read("a"):
+        pass
+
+
+def test_limits_that_are_left_out_refuse_nobody_and_count_those_who_are_there() -> None:
+    settings = HttpSettings(max_live_readers=1)
+    limits = Limits(settings, Clock())
+    with limits.live_read("a"):
+        limits.use(HttpSettings())
+        assert not limits.is_on
+        limits.use(settings)
+        with pytest.raises(TooManyRequests), limits.live_read("a"):
+            raise AssertionError
 
 
 def test_of_too_many_the_longest_idle_are_forgotten_but_nobody_who_reads() -> None:

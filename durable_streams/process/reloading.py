@@ -1,0 +1,113 @@
+"""SIGHUP: read the settings again, and go on with those that can change while a server runs.
+
+Flags, environment and file are read as at the start, in a thread, and have to do as a whole: else
+all stays as it is, and one line of the log says why.  Which settings can change is said where they
+are (``reloadable``).  All of them change at once, in one turn of the event loop, so that no request
+meets half of them; what is under way ends as it began.  The others are named, and counted as
+different until a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from durable_streams.http import logs
+from durable_streams.model.setting import settings_of
+from durable_streams.process.options import Given, StartError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+logger = logging.getLogger("durable_streams")
+
+
+class Changes(NamedTuple):
+    """What the server goes on with, and the names of the settings that are new.
+
+    ``waiting``: of those that take a restart.
+    """
+
+    given: Given
+    changed: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+def changes(running: Given, read: Given) -> Changes:
+    """What to make of settings that were read while others are running."""
+    changed: list[str] = []
+    waiting: list[str] = []
+
+    def merged(part: Any, other: Any) -> Any:  # noqa: ANN401 - each part with one of its type
+        new: dict[str, object] = {}
+        for setting in settings_of(type(part)):
+            value = getattr(other, setting.name)
+            if value == getattr(part, setting.name):
+                continue
+            if setting.reloadable:
+                new[setting.name] = value
+            else:
+                waiting.append(setting.name)
+        changed.extend(new)
+        return replace(part, **new)
+
+    given = Given(*map(merged, running, read))
+    return Changes(given, tuple(changed), tuple(waiting))
+
+
+class Reloading:
+    """Reads the settings of a running server when it is asked to.
+
+    ``read`` blocks, and raises :class:`StartError` if they will not do.  ``running``: those that
+    the server began with.  ``asked`` is set by whoever wants it.  ``log``: what writes the log.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Given],
+        running: Given,
+        asked: asyncio.Event,
+        log: logging.Handler,
+    ) -> None:
+        self._read = read
+        self._running = running
+        self._asked = asked
+        self._log = log
+
+    @asynccontextmanager
+    async def watched(self, use: Callable[[Given], None]) -> AsyncIterator[None]:
+        """Heed whoever asks while the block runs; ``use`` goes on with what has changed.
+
+        It changes all or nothing, and may raise :class:`StartError`.
+        """
+        watching = asyncio.create_task(self._watch(use))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    async def _watch(self, use: Callable[[Given], None]) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            try:
+                await self._once(use)
+            except StartError as error:
+                logger.error("the settings stay as they are: %s", error)
+            except Exception:
+                logger.exception("bug: the settings stay as they are")
+
+    async def _once(self, use: Callable[[Given], None]) -> None:
+        given, changed, waiting = changes(self._running, await asyncio.to_thread(self._read))
+        if changed:
+            use(given)
+            logs.set_format(self._log, given.process.log_format)
+            self._running = given
+        told = [f"changed: {', '.join(changed)}"] if changed else []
+        if waiting:
+            told.append(f"takes a restart: {', '.join(waiting)}")
+        logger.info("the settings were read again; %s", "; ".join(told) or "none has changed")
