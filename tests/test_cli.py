@@ -72,7 +72,7 @@ def test_a_second_signal_ends_it_at_once(start_server: StartServer) -> None:
     server = start_server()
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(
-            b"PUT /v1/stream/a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+            b"PUT /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
             b"Content-Length: 3\r\n\r\n"
         )
         assert client.recv(100).startswith(b"HTTP/1.1 100")
@@ -293,7 +293,7 @@ def test_the_prefix_and_the_limits_are_those_of_the_flags(start_server: StartSer
     assert request("GET", f"{url}?offset=now&live=long-poll")[0] == 204
     assert request("GET", server.url("a"))[0] == 404
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         while client.recv(65_536):  # until the server closes it, idle as it is
             pass
 

@@ -13,7 +13,7 @@ from durable_streams.settings import MIB
 if TYPE_CHECKING:
     from tools.server_process import ServerProcess
 
-POST: Final = b"POST /v1/stream/a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
+POST: Final = b"POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
 CLOSE: Final = b"Connection: close\r\n"
 CONNECTION_BYTES: Final = MIB // 2
 """The bound that the documentation states (Operations, Limits)."""

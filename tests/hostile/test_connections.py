@@ -26,9 +26,9 @@ HALVES: Final = (
     POST + b"Content-Length: 5\r\n\r\nwhole",
     POST + b"Content-Length: 9999\r\n\r\nhalf",
     POST[:30],
-    b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n\r\n" * 3,
-    b"GET /v1/stream/a?offset=now&live=long-poll HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /v1/stream/a?offset=now&live=sse HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/stream/a HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3,
+    b"GET /v1/stream/a?offset=now&live=long-poll HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /v1/stream/a?offset=now&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n",
 )
 
 
@@ -77,7 +77,7 @@ def test_slow_heads_and_large_ones_cost_what_the_documents_say(target: ServerPro
     field = b"X: " + b"x" * 16_000 + b"\r\n"
     with ExitStack() as stack:
         slow = [stack.enter_context(connect(target)) for _ in range(count)]
-        line = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nX-Slow: slow\r\n"
+        line = b"GET /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nX-Slow: slow\r\n"
         for at in range(len(line)):  # byte by byte
             for client in slow[:20]:
                 client.sendall(line[at : at + 1])
@@ -105,7 +105,9 @@ def test_slow_heads_and_large_ones_cost_what_the_documents_say(target: ServerPro
 
 
 def test_ten_thousand_bytes_of_headers_are_nothing_special(target: ServerProcess) -> None:
-    head = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n" + b"X: " + b"x" * 10_000 + b"\r\n\r\n"
+    head = (
+        b"GET /v1/stream/a HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"x" * 10_000 + b"\r\n\r\n"
+    )
     with connect(target) as client:
         for _ in range(100):
             client.sendall(head)

@@ -40,7 +40,7 @@ def files_below(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
 
-SMUGGLED: Final = b"DELETE /v1/stream/a HTTP/1.1\r\nHost: a\r\n\r\n"
+SMUGGLED: Final = b"DELETE /v1/stream/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 AMBIGUOUS: Final = (
@@ -84,20 +84,20 @@ def test_no_framing_that_two_servers_may_read_differently_lets_a_second_request_
 def test_pipelined_requests_are_answered_in_their_order(target: ServerProcess) -> None:
     count = 500
     appends = b"".join(POST + b"Content-Length: 5\r\n\r\n%05d" % n for n in range(count))
-    last = b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\n" + CLOSE + b"\r\n"
+    last = b"GET /v1/stream/a HTTP/1.1\r\nHost: localhost\r\n" + CLOSE + b"\r\n"
     answers = exchange_open(target, appends + last)
     assert statuses(answers) == [204] * count + [200]
     assert answers.endswith(b"".join(b"%05d" % n for n in range(count)))
 
 
 REFUSED: Final = (
-    (b"GET /v1/stream/" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n", 414),
-    (b"GET /v1/stream/a?offset=" + b"1" * 9000 + b" HTTP/1.1\r\nHost: a\r\n", 414),
-    (b"GET /v1/stream/a HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000 + b"\r\n", 431),
+    (b"GET /v1/stream/" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n", 414),
+    (b"GET /v1/stream/a?offset=" + b"1" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n", 414),
+    (b"GET /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n", 431),
     (b"GET /v1/stream/a HTTP/1.1\r\n" + b"X: a\r\n" * 200, 431),
     (POST + b"Content-Length: 999999999999\r\n", 413),
-    (b"G" * 9000 + b" /v1/stream/a HTTP/1.1\r\nHost: a\r\n", 400),
-    (b"GET /v1/stream/a HTTP/9.9\r\nHost: a\r\n", 400),
+    (b"G" * 9000 + b" /v1/stream/a HTTP/1.1\r\nHost: localhost\r\n", 400),
+    (b"GET /v1/stream/a HTTP/9.9\r\nHost: localhost\r\n", 400),
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
     (POST + b"Producer-Id: " + b"p" * 5000 + b"\r\nContent-Length: 0\r\n", 400),
 )
@@ -134,7 +134,9 @@ TRICKS: Final = (
 def test_no_path_writes_outside_of_the_streams(target: ServerProcess) -> None:
     outside = files_below(target.data_dir.parent)
     for path in TRICKS:
-        head = f"PUT /v1/stream/{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n".encode()
+        head = (
+            f"PUT /v1/stream/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n".encode()
+        )
         answer = exchange_open(target, head + CLOSE + b"\r\nevil")
         assert statuses(answer)[0] in {201, 400, 404}, path
     fresh = files_below(target.data_dir.parent) - outside
@@ -230,7 +232,7 @@ def test_readers_that_take_nothing_cost_little_and_hold_up_nobody(target: Server
         assert request(target, "POST", "a", rng.randbytes(4 * MIB).hex().encode())[0] == 204
     before = target.rss_bytes()
     target.reset_peak_rss()
-    get = b"GET /v1/stream/a?offset=-1%b HTTP/1.1\r\nHost: a\r\n\r\n"
+    get = b"GET /v1/stream/a?offset=-1%b HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with ExitStack() as clients:
         for live in [b"", b"&live=sse"] * 30:
             reader = clients.enter_context(connect(target, 4096))
@@ -250,13 +252,13 @@ def test_a_flood_of_connections_is_refused_at_the_limit_and_served_below_it(
     with ExitStack() as clients:
         idle = [clients.enter_context(connect(server)) for _ in range(limit)]
         for client in idle:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 200")
         for _ in range(200):
             with connect(server) as one_more:
                 assert read_all(one_more).startswith(b"HTTP/1.1 503")
         for client in idle:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 200")
 
 
@@ -278,7 +280,7 @@ def paused(server: ServerProcess, clients: ExitStack, query: str) -> socket.sock
     """A reader who asks, takes the first bytes of the answer, and then nothing."""
     reader = clients.enter_context(connect(server, 4096))
     reader.settimeout(60)
-    reader.sendall(b"GET /v1/stream/big?%b HTTP/1.1\r\nHost: a\r\n\r\n" % query.encode())
+    reader.sendall(b"GET /v1/stream/big?%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % query.encode())
     assert reader.recv(12) == b"HTTP/1.1 200"
     return reader
 
@@ -303,13 +305,10 @@ def test_paused_readers_of_a_gibibyte_take_little_memory_and_fast_clients_finish
             paused(server, clients, "offset=-1&live=sse")
         pipelined = clients.enter_context(connect(server, 4096))
         pipelined.settimeout(60)
-        pipelined.sendall(
-            b"".join(
-                b"GET /v1/stream/big?offset=%016d_%016d&pipelined HTTP/1.1\r\nHost: a\r\n\r\n"
-                % (segment, 0)
-                for segment in range(segments)
-            )
+        head = (
+            b"GET /v1/stream/big?offset=%016d_%016d&pipelined HTTP/1.1\r\nHost: localhost\r\n\r\n"
         )
+        pipelined.sendall(b"".join(head % (segment, 0) for segment in range(segments)))
         run_fast_clients(server, "among-paused-readers")
         growth = server.peak_rss_bytes() - before
         bound = (segments + 9 + FAST_CLIENTS) * CONNECTION_BYTES
@@ -351,7 +350,9 @@ def test_a_paused_event_stream_among_fast_ones_holds_up_nobody(start_server: Sta
         readers = []
         for buffer in (4096, None, None, None):
             reader = clients.enter_context(connect(server, buffer))
-            reader.sendall(b"GET /v1/stream/a?offset=-1&live=sse HTTP/1.1\r\nHost: a\r\n\r\n")
+            reader.sendall(
+                b"GET /v1/stream/a?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            )
             assert reader.recv(12) == b"HTTP/1.1 200"
             readers.append(reader)
         with ThreadPoolExecutor(3) as pool:

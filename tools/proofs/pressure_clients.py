@@ -37,7 +37,7 @@ class Writers:
     @staticmethod
     def _request(method: str, number: int, body: bytes) -> bytes:
         head = (
-            f"{method} /v1/stream/pressure/{number} HTTP/1.1\r\nHost: a\r\n"
+            f"{method} /v1/stream/pressure/{number} HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
