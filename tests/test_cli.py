@@ -72,7 +72,7 @@ def test_a_second_signal_ends_it_at_once(start_server: StartServer) -> None:
     server = start_server()
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(
-            b"PUT /v1/stream/a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+            b"PUT /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
             b"Content-Length: 3\r\n\r\n"
         )
         assert client.recv(100).startswith(b"HTTP/1.1 100")
