@@ -331,7 +331,7 @@ class LaneConnection(PresenceConnection):
         assert begun is not None
         if self.transport is not None:
             self.stay()
-            self.handed = begun._replace(found=found)
+            self.handed = Begun(begun.command, begun.admitted, begun.common, found)
             self.pass_on(poll)
         elif found is not None:
             with found:

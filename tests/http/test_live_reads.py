@@ -248,10 +248,10 @@ async def test_a_slow_reader_falls_behind_and_misses_nothing(
     caught_up = 0
     original = live.EventReader._catch_up
 
-    async def count(reader: live.EventReader, chunk: Chunk) -> None:
+    async def count(reader: live.EventReader, chunk: Chunk, *, is_first: bool = True) -> None:
         nonlocal caught_up
         caught_up += 1
-        await original(reader, chunk)
+        await original(reader, chunk, is_first=is_first)
 
     await server.create("a", content_type)
     slow = await server.connect(receive_buffer_bytes=4096)
