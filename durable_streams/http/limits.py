@@ -28,6 +28,9 @@ MAX_PAYERS: Final = 65_536
 """Of whom something is remembered, some 20 MiB: the one who has not asked for longest is forgotten,
 with what there is to pay."""
 
+LONGEST_WAIT_S: Final = 86_400
+"""That anybody is told; with a rate near 0 it would be for ever."""
+
 _BY_ADDRESS: Final = frozenset({"anybody", "signed"})
 """Kinds of principals that are many."""
 
@@ -73,7 +76,7 @@ class Limits:
         now_s = self._clock()
         ahead_s = max(account.requests_until_s, account.bytes_until_s) - now_s
         if ahead_s > self._burst_s:
-            wait_s = math.ceil(ahead_s - self._burst_s)
+            wait_s = math.ceil(min(ahead_s - self._burst_s, LONGEST_WAIT_S))
             raise TooManyRequests(f"too many requests or bytes: wait for {wait_s} s", wait_s)
         if self._requests_per_s:
             begin_s = max(account.requests_until_s, now_s)

@@ -54,6 +54,12 @@ def test_so_many_requests_may_come_at_once_and_then_at_the_rate() -> None:
     assert not refused(limits, "b")
 
 
+def test_a_rate_of_next_to_nothing_refuses_for_a_day() -> None:
+    limits = Limits(HttpSettings(requests_per_s=1e-320), Clock())
+    assert not refused(limits, "a")
+    assert refused(limits, "a") == 86_400
+
+
 def test_what_is_refused_costs_nothing() -> None:
     clock = Clock()
     limits = Limits(HttpSettings(requests_per_s=1.0, burst_s=0.0), clock)
@@ -97,9 +103,9 @@ def test_a_rate_that_was_too_low_refuses_nobody_after_it_was_raised() -> None:
     low = HttpSettings(requests_per_s=100.0, bytes_per_s=1.0, max_live_readers=1)
     limits = Limits(low, clock)
     with limits.live_read("a"):
-        limits.charge("a", 1_000_000)
+        limits.charge("a", 10_000)
         limits.use(replace(low, burst_s=20.0))
-        assert refused(limits, "a") == 1_000_000 - 20
+        assert refused(limits, "a") == 10_000 - 20
         limits.use(replace(low, bytes_per_s=2.0))
         assert not refused(limits, "a")
         with pytest.raises(TooManyRequests), limits.live_read("a"):
