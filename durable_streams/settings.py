@@ -414,16 +414,23 @@ class AccessSettings:
 class ProcessSettings:
     """Settings of ``serve`` alone: what the server is as a process."""
 
-    host: str = setting(
-        "127.0.0.1",
-        help="address to listen on",
-        more="A name is listened on at each of its addresses.",
+    host: tuple[str, ...] = setting(
+        (),
+        help="addresses to listen on; without any: 127.0.0.1, unless there is a ``unix_socket``",
+        more="A name is listened on at each of its addresses, ``::`` at all addresses of IPv6 and "
+        "IPv4.",
         flag=True,
     )
     port: int = setting(
         4437,  # assigned by the protocol (section 13.1)
         most=MAX_PORT,
-        help="port to listen on; 0: any free one",
+        help="port to listen on, the same for all addresses; 0: any free one",
+        flag=True,
+    )
+    unix_socket: str = setting(
+        "",
+        help="path of a unix socket to listen on, beside the hosts that are given",
+        more="The server makes it, with mode 0660, and removes it at the end.",
         flag=True,
     )
     insecure: bool = setting(

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-_ANNOUNCED_URL: Final = re.compile(r"http://[^\s/]+:(\d+)")
+_ANNOUNCED: Final = ": listening on "
+_ANNOUNCED_URL: Final = re.compile(r"(https?)://[^\s/]+:(\d+)")
 _TROUBLE: Final = re.compile(
     r"Traceback|was never (?:awaited|retrieved)|ResourceWarning|RuntimeWarning|exception in"
 )
@@ -39,6 +40,7 @@ class ServerProcess:
         )
         self.options = options
         self.prefix = prefix
+        self.scheme = "http"
         self.port = 0
         self.announcement = ""
         self._process: subprocess.Popen[str] | None = None
@@ -48,7 +50,7 @@ class ServerProcess:
     @property
     def base_url(self) -> str:
         """The server's address, without the prefix of the streams."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def url(self, path: str = "") -> str:
         """The URL of the stream at ``path``."""
@@ -77,15 +79,16 @@ class ServerProcess:
         assert process is not None
         assert process.stdout is not None
         self.announcement = process.stdout.readline()
-        match = _ANNOUNCED_URL.search(self.announcement)
-        if match is None:
+        if _ANNOUNCED not in self.announcement:
             code = process.wait()
             process.stdout.close()
             raise AssertionError(
                 f"the server ended with {code} before it announced itself"
                 f" ({self.announcement!r}):\n{self.stderr}"
             )
-        self.port = int(match[1])
+        match = _ANNOUNCED_URL.search(self.announcement)
+        if match is not None:  # else it is on a unix socket alone
+            self.scheme, self.port = match[1], int(match[2])
 
     def start_and_kill(self, after_s: float) -> None:
         """Start the server and SIGKILL it so soon that it may not have announced itself."""

@@ -1,4 +1,4 @@
-"""What the command line makes of its own process: standard streams, signals, addresses.
+"""What the command line makes of its own process: standard streams, signals, sockets.
 
 Nothing of this is done to an application that embeds the server.
 """

@@ -131,6 +131,7 @@ def _metavar(setting: Setting) -> str:
 _METAVARS: Final = {
     "host": "HOST",
     "port": "PORT",
+    "unix_socket": "PATH",
     "data_dir": "PATH",
     "prefix": "PATH",
     "cors_origin": "ORIGIN",
@@ -159,7 +160,7 @@ def _reader(setting: Setting) -> Callable[[str], Any]:
         if setting.texts:
             return _one_of(setting, text)
         if setting.kind is tuple:
-            return tuple(one.strip() for one in text.split(",") if one.strip())
+            return _texts(setting, text)
         if setting.kind is float:
             return _seconds(setting, text)
         return _count(setting, text) if setting.kind is int else text
@@ -173,6 +174,15 @@ def _one_of(setting: Setting, text: str) -> Any:  # noqa: ANN401 - as the settin
     if setting.kind is bool:
         return text == "true"
     return setting.kind(text)
+
+
+def _texts(setting: Setting, text: str) -> tuple[str, ...]:
+    texts = tuple(one.strip() for one in text.split(",") if one.strip())
+    if setting.name == "host" and not texts:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no host: give an address of this machine, such as 127.0.0.1"
+        )
+    return texts
 
 
 def _count(setting: Setting, text: str) -> int:

@@ -14,6 +14,7 @@ import gc
 import logging
 import os
 import resource
+import socket
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +27,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
-from durable_streams.process import addresses, entrance, options, standard_streams
+from durable_streams.process import addresses, entrance, listening, options, standard_streams
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
 from durable_streams.process.reloading import Reloading
@@ -34,7 +35,6 @@ from durable_streams.process.signals import StopSignals
 
 if TYPE_CHECKING:
     import argparse
-    import socket
     from collections.abc import Callable
 
     from durable_streams.process.entrance import Guard
@@ -103,8 +103,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> int:
     process, settings = given.process, given.store
-    sockets = addresses.bind(process.host, process.port)
-    try:
+    with listening.bound_sockets(process, os.environ) as sockets:
         is_on_loopback = addresses.are_on_loopback(sockets)
         if not (given.access.is_on or is_on_loopback or process.insecure):
             raise StartError(_refusal(sockets))
@@ -120,15 +119,12 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
                     )
         finally:
             await engine.close()
-    finally:
-        for bound in sockets:
-            bound.close()
     return 0 if engine.fault is None else EXIT_FAULT
 
 
 def _refusal(sockets: list[socket.socket]) -> str:
     """Why the server does not start where anybody could do everything."""
-    where = ", ".join(addresses.authority(*bound.getsockname()[:2]) for bound in sockets)
+    where = ", ".join(map(addresses.name_of, sockets))
     return (
         f"whoever reaches {where} could read, write and delete everything: give --tokens FILE "
         f"({PROGRAM} token new makes one), or listen on 127.0.0.1, or say --insecure"
@@ -173,7 +169,7 @@ async def _serve_engine(
     try:
         await server.start(sockets)
     except OSError as error:  # somebody else began to listen there while we opened the directory
-        where = ", ".join(addresses.authority(*bound.getsockname()[:2]) for bound in sockets)
+        where = ", ".join(map(addresses.name_of, sockets))
         raise StartError(
             f"cannot listen on {where}: {error.strerror}: stop what listens there, "
             "or give another --port"
@@ -192,9 +188,14 @@ async def _serve_engine(
 
 def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> None:
     """Say in one line on stdout where the server is, what it found and what it promises."""
-    where = [addresses.authority(*bound.getsockname()[:2]) for bound in sockets]
-    urls = " and ".join(f"http://{authority}{settings.prefix}" for authority in where)
+    urls = " and ".join(_url(bound, settings.prefix) for bound in sockets)
     sys.stdout.write(
         f"{PROGRAM} {version()}: listening on {urls}, "
         f"{engine.recovery}, durability {engine.settings.durability.value}\n"
     )
+
+
+def _url(bound: socket.socket, prefix: str) -> str:
+    """Where a socket's streams are; no URL has the path of a unix socket, so that stands alone."""
+    name = addresses.name_of(bound)
+    return name if bound.family == socket.AF_UNIX else f"http://{name}{prefix}"

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -91,6 +92,38 @@ def test_without_a_token_it_gets_nowhere(start_server: StartServer, tmp_path: Pa
     tests = run_suite(server.base_url, tmp_path / "report.json")
 
     assert sum(test["status"] == "passed" for test in tests) < CORE_TESTS / 4
+
+
+async def run_suite_through_a_proxy(path: Path, report: Path) -> list[dict[str, Any]]:
+    """The suite, which knows no unix sockets, at a port from where its bytes go to one."""
+
+    async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65_536):
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, requests = await asyncio.open_unix_connection(path)
+        await asyncio.gather(carry(reader, requests), carry(answers, writer))
+
+    proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with proxy:
+        base_url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        return await asyncio.to_thread(run_suite, base_url, report)
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_all_of_them_pass_over_a_unix_socket(
+    loop: str, start_server: StartServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.sock"
+    polls = ("--long-poll-timeout", str(LONG_POLL_TIMEOUT_S))
+    start_server("--unix-socket", str(path), "--loop", loop, *polls)
+
+    assert_all_pass(asyncio.run(run_suite_through_a_proxy(path, tmp_path / "report.json")))
 
 
 async def run_suite_on(store: MemoryStore, report: Path) -> list[dict[str, Any]]:

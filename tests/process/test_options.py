@@ -84,7 +84,7 @@ def test_each_setting_is_taken_from_the_environment(setting: Setting) -> None:
     assert value_of(kinds, setting) == value
 
 
-@pytest.mark.parametrize("setting", FLAGS)
+@pytest.mark.parametrize("setting", [one for one in FLAGS if one.id != "host"])
 def test_a_flag_wins_over_the_environment(setting: Setting) -> None:
     text, value = other_than_default(setting)
     if setting.kind is bool:
@@ -97,6 +97,18 @@ def test_a_flag_wins_over_the_environment(setting: Setting) -> None:
     beside = BESIDE.get(setting.name, {})
     assert value_of(options.settings(beside, environment), setting) == value
     assert value_of(options.settings(beside | flags, environment), setting) == setting.default
+
+
+def test_hosts_of_flags_replace_those_of_the_environment_and_an_empty_one_is_refused() -> None:
+    environment = {"DURABLE_STREAMS_HOST": "127.0.0.1,::1"}
+    assert options.settings({}, environment).process.host == ("127.0.0.1", "::1")
+    flags = parsed("--host", "127.0.0.2", "--host=::1")
+    assert options.settings(flags, environment).process.host == ("127.0.0.2", "::1")
+    for text in ("", " , "):
+        with pytest.raises(StartError, match="names no host: give an address of this machine"):
+            options.in_environment({"DURABLE_STREAMS_HOST": text or ","})
+        with pytest.raises(argparse.ArgumentError, match="names no host"):
+            parsed("--host", text)
 
 
 @pytest.mark.parametrize("setting", FLAGS)

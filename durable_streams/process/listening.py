@@ -1,0 +1,49 @@
+"""Where a server listens: on what was passed to it, else on its unix socket and its addresses."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.process import addresses, passed_sockets
+from durable_streams.process.unix_socket import UnixSocket
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, MutableMapping
+
+    from durable_streams.settings import ProcessSettings
+
+DEFAULT_HOST: Final = "127.0.0.1"
+
+logger = logging.getLogger("durable_streams")
+
+
+@contextmanager
+def bound_sockets(
+    process: ProcessSettings, environment: MutableMapping[str, str]
+) -> Iterator[list[socket.socket]]:
+    """The sockets of a server, bound and still to listen; closed at the end.
+
+    Raises :class:`~durable_streams.process.addresses.CannotListen`.
+    """
+    sockets = passed_sockets.take(environment, os.getpid())
+    if sockets and (process.host or process.unix_socket):
+        logger.warning("listening on the sockets that were passed, and on no other address")
+    unix = None
+    try:
+        if not sockets:
+            if process.unix_socket:
+                unix = UnixSocket.at(process.unix_socket)
+                sockets.append(unix.bound)
+            hosts = process.host or (() if unix else (DEFAULT_HOST,))
+            if hosts:
+                sockets += addresses.bind(hosts, process.port)
+        yield sockets
+    finally:
+        if unix is not None:
+            unix.remove()
+        for bound in sockets:
+            bound.close()
