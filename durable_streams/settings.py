@@ -431,6 +431,7 @@ class ProcessSettings:
         "",
         help="path of a unix socket to listen on, beside the hosts that are given",
         more="The server makes it, with mode 0660, and removes it at the end.",
+        path=True,
         flag=True,
     )
     insecure: bool = setting(

@@ -106,7 +106,7 @@ def test_hosts_of_flags_replace_those_of_the_environment_and_an_empty_one_is_ref
     assert options.settings(flags, environment).process.host == ("127.0.0.2", "::1")
     for text in ("", " , "):
         with pytest.raises(StartError, match="names no host: give an address of this machine"):
-            options.in_environment({"DURABLE_STREAMS_HOST": text or ","})
+            options.settings({}, {"DURABLE_STREAMS_HOST": text or ","})
         with pytest.raises(argparse.ArgumentError, match="names no host"):
             parsed("--host", text)
 
