@@ -9,7 +9,6 @@ followed.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import stat
@@ -122,6 +121,8 @@ def _create(place: Path, content: bytes) -> bytes | None:
 @contextmanager
 def _locked(place: Path, fd: int, gives_up_s: float) -> Iterator[None]:
     """Hold the lock of a descriptor, which is closed at the end."""
+    import fcntl  # noqa: PLC0415 - reading is possible where there is none, which others tell
+
     try:
         while True:
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -374,7 +373,7 @@ def made_of(said: Told) -> tuple[Given | None, list[str]]:
 
 def _from_file(problem: str, said: Told) -> str:
     """Where in the file the settings stand that a problem names."""
-    words = set(re.findall(r"\w+", problem))
+    words = {word.strip(",.:;()'") for word in problem.split()}
     return "".join(
         f" ({origin.name}: [{title}] {name})"
         for title, settings in tables().items()
