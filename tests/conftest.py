@@ -45,6 +45,9 @@ _QUICK: Final = frozenset(
 )
 """Folders whose tests drive modules of this process."""
 
+_PATIENT: Final = frozenset({"browser", "caches", "conformance", "yjs"})
+"""Folders whose tests mostly wait for others' programs, and may run beside others."""
+
 _LONG: Final = frozenset(
     {
         "access/test_token_commands.py",
@@ -91,10 +94,12 @@ def _is_quick(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the quick tier leaves out."""
+    """Mark what the quick tier leaves out, and what of it may run beside others."""
     for item in items:
         if not _is_quick(item):
             item.add_marker(pytest.mark.whole)
+        if item.path.relative_to(_HERE).parts[0] in _PATIENT:
+            item.add_marker(pytest.mark.patient)
 
 
 def pytest_configure() -> None:
@@ -197,7 +202,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say so at the end of a run that could not do everything."""
     if terminalreporter.config.option.markexpr == "not whole":
-        return
+        return  # they need nothing
     problem = node_problem()
     missing = []
     if problem is not None:
