@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from durable_streams.access.grants import Scope
 from durable_streams.access.principals import ANYBODY
@@ -48,8 +48,28 @@ class Credentials(NamedTuple):
         return cls(said[0] if said else None, signed, is_repeated or len(said) > 1)
 
 
+class Seen:
+    """An admission that is kept with a request, for others that are the same byte by byte.
+
+    It holds until what its authenticator knows is of another ``version``, or its time is over:
+    :meth:`Door.still`.  ``admitted``: what :meth:`Door.keep` was given.
+    """
+
+    __slots__ = ("admitted", "by", "until_s", "version")
+
+    def __init__(self) -> None:
+        self.by: Authenticator | UrlAuthenticator | None = None
+        self.version: object = None
+        self.until_s = 0.0
+        self.admitted: Any = None
+
+
 class Authenticator(Protocol):
     """Knows principals of one kind; ``name`` of each begins with ``kind`` and a colon."""
+
+    @property
+    def version(self) -> object | None:
+        """Another object whenever anybody's rights may be others; None: that cannot be told."""
 
     @property
     def kind(self) -> str:
@@ -75,6 +95,10 @@ class Authenticator(Protocol):
 
 class UrlAuthenticator(Protocol):
     """Knows the holders of signed URLs, as :class:`Authenticator` does those of tokens."""
+
+    @property
+    def version(self) -> object | None:
+        """Another object whenever anybody's rights may be others; None: that cannot be told."""
 
     @property
     def kind(self) -> str:
@@ -139,6 +163,19 @@ class Door:
         if principal.expires_at_s <= self._clock():
             raise Unauthenticated("the credentials have expired", INVALID)
         return principal
+
+    def keep(self, seen: Seen, principal: Principal, admitted: object) -> None:
+        """Keep what became of a request of ``principal``, if it can be told how long it holds."""
+        by = self._by_kind.get(principal.name.partition(":")[0])
+        version = None if by is None else by.version
+        if version is not None:
+            seen.by, seen.version, seen.admitted = by, version, admitted
+            seen.until_s = principal.expires_at_s
+
+    def still(self, seen: Seen) -> bool:
+        """Whether what was kept holds."""
+        by = seen.by
+        return by is not None and by.version is seen.version and self._clock() < seen.until_s
 
     def as_now(self, principal: Principal) -> Principal | None:
         """A principal as it is known now; None if it is none any more.

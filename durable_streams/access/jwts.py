@@ -150,6 +150,11 @@ class Jwts:
         self._remembered: OrderedDict[bytes, Principal] = OrderedDict()
 
     @property
+    def version(self) -> None:
+        """It cannot be told: keys get too old as well."""
+        return None
+
+    @property
     def problem(self) -> str | None:
         """Why none can be admitted now, in words for who runs the server; None: nothing."""
         return self._source.problem

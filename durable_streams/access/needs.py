@@ -37,6 +37,8 @@ class Asked(Enum):
     REVOKE_TOKEN = "DELETE __ds/tokens/<id>"  # noqa: S105
     SIGN = "POST __ds/signed-urls"
 
+    __hash__ = object.__hash__  # as that of scopes
+
 
 class On(Enum):
     """Where a scope is needed."""

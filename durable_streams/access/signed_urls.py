@@ -132,6 +132,11 @@ class SignedUrls:
         )
 
     @property
+    def version(self) -> None:
+        """It cannot be told: it is that of two files."""
+        return None
+
+    @property
     def problem(self) -> str | None:
         """Why the file of keys cannot be used as it is now, so that it counts as it was."""
         return self.file.problem

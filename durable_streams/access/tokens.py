@@ -104,6 +104,11 @@ class Tokens:
         )
 
     @property
+    def version(self) -> object:
+        """Another object whenever the tokens are others."""
+        return self.file.value
+
+    @property
     def problem(self) -> str | None:
         """Why the file cannot be used as it is now, so that it counts as it was."""
         return self.file.problem

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from durable_streams.access.door import Credentials, Door
+    from durable_streams.access.door import Credentials, Door, Seen
     from durable_streams.access.principals import Principal
     from durable_streams.http.live import LiveReads
     from durable_streams.http.logs import Exchanged
@@ -138,16 +138,30 @@ class Exchange:
         self._throttle = Throttle()
         self.limits = Limits(settings, time.monotonic)
 
-    def admit(self, command: Command, credentials: Credentials, address: str = "") -> Admitted:
+    def admit(
+        self,
+        command: Command,
+        credentials: Credentials,
+        address: str = "",
+        seen: Seen | None = None,
+    ) -> Admitted:
         """Who asks for that, if they may: asked here and nowhere else, by every front.
 
         It is asked when the head was read: before the body is, and before anybody looks at what
         exists, which a refusal must not tell.  ``address``: the client's, if there are limits.
+        ``seen``: what is kept with requests that ask for the same with the same credentials.
         Raises what :meth:`failure` answers.
         """
         if isinstance(command, Preflight) or (self.door.is_open and not self.limits.is_on):
             return EVERYBODY
-        return self._allowed(self.identify(credentials, command.path, address), command)
+        if seen is None or self.limits.is_on:
+            return self._allowed(self.identify(credentials, command.path, address), command)
+        if self.door.still(seen):
+            admitted: Admitted = seen.admitted
+            return admitted
+        admitted = self._allowed(self.identify(credentials, command.path), command)
+        self.door.keep(seen, admitted.principal, admitted)
+        return admitted
 
     def admit_as(self, principal: Principal, command: Command, address: str = "") -> Admitted:
         """The same for whom somebody else has identified, as an application does."""

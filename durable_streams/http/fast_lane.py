@@ -246,7 +246,7 @@ class LaneConnection(PresenceConnection):
             if exchange.limits.is_on:
                 address = lane.peers.client(self.peername, head.forwarded_for)
             credentials = Credentials(head.credentials)
-            admitted = exchange.admit(command, credentials, address)
+            admitted = exchange.admit(command, credentials, address, head.seen)
             if isinstance(command, Create):
                 headers, prefix = head.headers or {}, lane.heads.prefix
                 location = lane.location(self, head.target, headers, prefix, command.path)

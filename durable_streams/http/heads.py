@@ -9,10 +9,11 @@ only, it is remembered by what is around the number.  What the parser said of th
 remembered by their bytes as well, for heads that differ in the target only, and whose request line
 leaves nothing to interpret.
 
-Credentials (the value of ``Authorization``) are cut out before a head is looked up, and handed on
-beside what is remembered: a thousand clients with a token each share one head, and none is ever
-taken for another.  Where they cannot be cut out the request is not plain; nor is one with a signed
-URL, which is a credential as well.
+Credentials (the value of ``Authorization``) are cut out of a head that is new, and handed on beside
+what is remembered of the rest: a thousand clients with a token each share that, and none is ever
+taken for another.  Some heads are remembered whole as well, as clients repeat themselves; with them
+is kept what became of the credentials.  Where they cannot be cut out the request is not plain; nor
+is one with a signed URL, which is a credential as well.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import structs
 
+from durable_streams.access.door import Seen
 from durable_streams.model.commands import Append, Create, Live, ProducerClaim, Read
 from durable_streams.model.errors import StreamError
 from durable_streams.settings import KIB
@@ -51,9 +53,10 @@ MAX_BODY_BYTES: Final = 64 * KIB
 """Of a write: beyond that, copying and checking weigh more than aiohttp does."""
 
 MAX_HEADS: Final = 16384
+MAX_WHOLE_HEADS: Final = 4096
 MAX_FIELDS: Final = 512
 MAX_HEAD_BYTES: Final = KIB
-"""How many heads and fields are remembered, and up to which size.
+"""How many heads, heads with credentials and fields are remembered, and up to which size.
 
 Some 10 MiB in all where heads are as long as clients make them, 48 MiB at most.
 """
@@ -90,7 +93,8 @@ class RequestHead(msgspec.Struct, frozen=True):
     ``headers`` and ``target``: of a PUT, whose answer depends on them.  ``credentials``: the value
     of ``Authorization``, of this request and never of a remembered one; None if there is none.
     ``common``: the headers that its answer begins with.  ``forwarded_for``: the lines of
-    ``X-Forwarded-For``, joined by commas.
+    ``X-Forwarded-For``, joined by commas.  ``seen``: what became of the credentials in requests
+    with this head, kept here (``Exchange.admit``).
     """
 
     command: PlainCommand | None
@@ -100,6 +104,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     credentials: str | None = None
     common: Common = FOR_NO_PAGE
     forwarded_for: str = ""
+    seen: Seen | None = None
 
 
 _Fields = tuple[Any, int]
@@ -124,31 +129,36 @@ class Heads:
         self._loop = asyncio.get_running_loop()
         self._protocol = BaseProtocol(self._loop)
         self._known: OrderedDict[_Key, RequestHead] = OrderedDict()
+        self._known_whole: OrderedDict[_Key, RequestHead] = OrderedDict()
         self._known_fields: OrderedDict[tuple[bytes, bytes], _Fields] = OrderedDict()
 
     def read(self, head: bytes) -> RequestHead | None:
         """Read a head, empty line included; None if the connection is better left to aiohttp."""
-        known = self._known.get(head)
-        if known is not None:  # no credentials are in what is remembered
+        known = self._known.get(head) or self._known_whole.get(head)
+        if known is not None:
             return known
+        number = _SEQ.search(head)
+        key: _Key = head
+        if number is not None:
+            key = (head[: number.start(1)], head[number.end(1) :])
+            known = self._known.get(key) or self._known_whole.get(key)
+        if known is None:
+            known = self._read_anew(key, head)
+        return known if number is None or known is None else _numbered(known, int(number[1]))
+
+    def _read_anew(self, key: _Key, head: bytes) -> RequestHead | None:
+        """Read a head that is not remembered as it is."""
         lowered = head.lower()
         at = lowered.find(_AUTHORIZATION)
-        if at >= 0:
-            # Behind a request line: parsers pass over empty lines, which would make it the first.
-            is_plain = head[:at].strip() and lowered.find(_AUTHORIZATION, at + 1) < 0
-            return self._read_apart(head, _CREDENTIALS.match(head, at) if is_plain else None)
-        number = _SEQ.search(head)
-        if number is None:
-            return self._learn(head, head)
-        key = (head[: number.start(1)], head[number.end(1) :])
-        known = self._known.get(key) or self._learn(key, head)
-        if known is None or not isinstance(known.command, Append):
-            return known
-        seen = known.command
-        assert seen.producer is not None
-        claim = ProducerClaim(seen.producer.id, seen.producer.epoch, int(number[1]))
-        append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
-        return structs.replace(known, command=append)
+        if at < 0:
+            return self._learn(key, head)
+        # Behind a request line: parsers pass over empty lines, which would make it the first.
+        is_plain = head[:at].strip() and lowered.find(_AUTHORIZATION, at + 1) < 0
+        read = self._read_apart(head, _CREDENTIALS.match(head, at) if is_plain else None)
+        if read is not None and self._is_to_remember(read.command, head):
+            read = structs.replace(read, seen=Seen())
+            _remember(self._known_whole, key, read, MAX_WHOLE_HEADS)
+        return read
 
     def _read_apart(self, head: bytes, line: re.Match[bytes] | None) -> RequestHead | None:
         """Read a head without the line that holds its credentials; None: it cannot be cut out."""
@@ -163,14 +173,15 @@ class Heads:
 
     def _learn(self, key: _Key, head: bytes) -> RequestHead | None:
         parsed = self._parse(head)
-        if parsed is None or isinstance(parsed.command, Create):  # of which each comes once
-            return parsed
-        command = parsed.command
-        if command is None or len(head) > MAX_HEAD_BYTES:
-            return parsed
-        if len(command.path) <= MAX_SEGMENTS:
+        if parsed is not None and self._is_to_remember(parsed.command, head):
             _remember(self._known, key, parsed, MAX_HEADS)
         return parsed
+
+    def _is_to_remember(self, command: PlainCommand | None, head: bytes) -> bool:
+        """Whether a head may come again, and is small enough."""
+        if command is None or isinstance(command, Create) or len(head) > MAX_HEAD_BYTES:
+            return False
+        return len(command.path) <= MAX_SEGMENTS
 
     def _parse(self, head: bytes) -> RequestHead | None:
         line = _PLAIN_LINE.match(head) if len(head) <= MAX_HEAD_BYTES else None
@@ -246,6 +257,17 @@ class Heads:
                 return not body_bytes
             case _:
                 return False
+
+
+def _numbered(known: RequestHead, seq: int) -> RequestHead:
+    """What a producer's head says that has another number."""
+    seen = known.command
+    if not isinstance(seen, Append):
+        return known
+    assert seen.producer is not None
+    claim = ProducerClaim(seen.producer.id, seen.producer.epoch, seq)
+    append = Append(seen.path, seen.content_type, seen.close, claim, seen.stream_seq)
+    return structs.replace(known, command=append)
 
 
 def _remember(known: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:

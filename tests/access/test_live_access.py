@@ -238,7 +238,7 @@ async def test_a_principal_is_as_its_own_kind_knows_it(tmp_path: Path) -> None:
 async def test_whoever_has_expired_is_not_admitted_whatever_the_authenticator_says() -> None:
     class Careless:
         kind = "careless"
-        problem = None
+        problem = version = None
 
         def principal(self, bearer: str) -> Principal | None:
             return Principal(f"careless:{bearer}", (on(""),), float(bearer))
@@ -257,3 +257,23 @@ async def test_whoever_has_expired_is_not_admitted_whatever_the_authenticator_sa
     assert door.may_read(found, ("a",))
     assert not door.may_read(Principal("careless:x", (on(""),), NOW_S), ("a",))
     assert door.left_s(Principal("careless:x", ())) == math.inf
+
+
+@pytest.mark.parametrize("ending", ["revoked", "over"])
+async def test_the_same_request_again_is_refused_when_the_rights_have_ended(
+    ending: str, tmp_path: Path
+) -> None:
+    """What became of the first one is kept with it."""
+    async with there(tmp_path, "lane") as server:
+        client = await server.client()
+
+        async def status() -> int:
+            ask(client, "GET", f"{PREFIX}/room/there", [f"Authorization: {READER.bearer}"])
+            return (await client.answer()).status
+
+        assert [await status() for _ in range(3)] == [200] * 3
+        if ending == "revoked":
+            await revoke(server, READER)
+        else:
+            server.clock.now_s += 10 * 366 * 86_400
+        assert await status() == 401

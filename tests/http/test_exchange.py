@@ -215,7 +215,7 @@ REQUESTS: Final = [
 def admit_by(
     server: RunningServer,
     monkeypatch: pytest.MonkeyPatch,
-    admit: Callable[[Command, Credentials, str], Admitted],
+    admit: Callable[..., Admitted],
 ) -> None:
     monkeypatch.setattr(server.handler.exchange, "admit", admit)
 
@@ -223,7 +223,7 @@ def admit_by(
 async def test_whoever_may_not_is_refused_whatever_exists(
     either: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(command: Command, _: Credentials, __: str) -> Admitted:
+    def refuse(command: Command, *_: object) -> Admitted:
         raise InvalidRequest(f"no {type(command).__name__}")
 
     await either.create("a", "text/plain", b"first")
@@ -250,7 +250,7 @@ async def test_each_request_is_asked_for_with_its_own_credentials(
 ) -> None:
     asked: list[tuple[type[Command], str]] = []
 
-    def note(command: Command, credentials: Credentials, _: str) -> Admitted:
+    def note(command: Command, credentials: Credentials, *_: object) -> Admitted:
         asked.append((type(command), credentials.authorization or ""))
         return EVERYBODY
 
@@ -273,7 +273,7 @@ async def test_two_credentials_are_neither_of_the_two(
 ) -> None:
     asked: list[bool] = []
 
-    def note(_: Command, credentials: Credentials, __: str) -> Admitted:
+    def note(_: Command, credentials: Credentials, *__: object) -> Admitted:
         asked.append(credentials.is_several)
         return EVERYBODY
 
