@@ -48,6 +48,10 @@ class Credentials(NamedTuple):
         return cls(said[0] if said else None, signed, is_repeated or len(said) > 1)
 
 
+NOTHING_SHOWN: Final = Credentials()
+"""Those of most requests, where nobody has to say who they are."""
+
+
 class Seen:
     """An admission that is kept with a request, for others that are the same byte by byte.
 

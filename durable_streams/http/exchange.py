@@ -154,13 +154,20 @@ class Exchange:
         """
         if isinstance(command, Preflight) or (self.door.is_open and not self.limits.is_on):
             return EVERYBODY
-        if seen is None or self.limits.is_on:
-            return self._allowed(self.identify(credentials, command.path, address), command)
-        if self.door.still(seen):
-            admitted: Admitted = seen.admitted
-            return admitted
-        admitted = self._allowed(self.identify(credentials, command.path), command)
-        self.door.keep(seen, admitted.principal, admitted)
+        admitted = self._allowed(self.identify(credentials, command.path, address), command)
+        if seen is not None:
+            self.door.keep(seen, admitted.principal, admitted)
+        return admitted
+
+    def admitted_as_before(self, seen: Seen | None) -> Admitted | None:
+        """What :meth:`admit` said of the same request before, if it would say so again.
+
+        ``seen`` is what it was given.  None where each request has to be paid for, or what is known
+        of credentials has changed since: then it has to be asked.
+        """
+        if seen is None or self.limits.is_on or not self.door.still(seen):
+            return None
+        admitted: Admitted = seen.admitted
         return admitted
 
     def admit_as(self, principal: Principal, command: Command, address: str = "") -> Admitted:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from durable_streams.access.door import Credentials
+from durable_streams.access.door import NOTHING_SHOWN, Credentials
 from durable_streams.http.bounded_parser import MAX_HEAD_BYTES
 from durable_streams.http.exchange import Begun, FromFiles, Pending
 from durable_streams.http.heads import Heads
@@ -243,10 +243,13 @@ class LaneConnection(PresenceConnection):
             self._asked = (method, target, self.loop.time())
         location = address = ""
         try:
-            if exchange.limits.is_on:
-                address = lane.peers.client(self.peername, head.forwarded_for)
-            credentials = Credentials(head.credentials)
-            admitted = exchange.admit(command, credentials, address, head.seen)
+            admitted = exchange.admitted_as_before(head.seen)
+            if admitted is None:
+                if exchange.limits.is_on:
+                    address = lane.peers.client(self.peername, head.forwarded_for)
+                shown = head.credentials
+                credentials = NOTHING_SHOWN if shown is None else Credentials(shown)
+                admitted = exchange.admit(command, credentials, address, head.seen)
             if isinstance(command, Create):
                 headers, prefix = head.headers or {}, lane.heads.prefix
                 location = lane.location(self, head.target, headers, prefix, command.path)
