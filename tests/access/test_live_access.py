@@ -238,7 +238,8 @@ async def test_a_principal_is_as_its_own_kind_knows_it(tmp_path: Path) -> None:
 async def test_whoever_has_expired_is_not_admitted_whatever_the_authenticator_says() -> None:
     class Careless:
         kind = "careless"
-        problem = version = None
+        problem = None
+        tells = False
 
         def principal(self, bearer: str) -> Principal | None:
             return Principal(f"careless:{bearer}", (on(""),), float(bearer))
