@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+import hypothesis
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
@@ -103,8 +104,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """What tests start can be interrupted, even where a shell runs them in the background."""
+    """What tests start can be interrupted, even where a shell runs them in the background.
+
+    And no example fails for how long it takes, which the machine and what else it does decide.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile("whatever it takes", deadline=None)
+    hypothesis.settings.load_profile("whatever it takes")
 
 
 class StartServer(Protocol):

@@ -232,7 +232,6 @@ def space(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[asyn
 
 EXAMPLES: Final = settings(
     max_examples=250,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

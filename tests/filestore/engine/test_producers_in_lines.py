@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 from unittest.mock import patch
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams.filestore.files.stream_files import LoadedStream
@@ -92,7 +92,6 @@ def decided(stream: Stream, name: str, now_ms: int, limit: int) -> tuple[str, ..
         return None
 
 
-@settings(deadline=None)
 @given(steps=STEPS, looked_for=st.sampled_from([2, 3, 1024]), limit=st.integers(1, 5))
 def test_what_was_decided_is_the_rule_and_what_the_lines_say(
     steps: list[tuple[str, int, int]], looked_for: int, limit: int
