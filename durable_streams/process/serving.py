@@ -203,9 +203,7 @@ async def _serve_engine(
 def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> str:
     """Say in one line on stdout where the server is, what it found and what it promises."""
     urls = " and ".join(_url(bound, settings.prefix) for bound in sockets)
-    told = (
-        f"listening on {urls}, {engine.recovery}, durability {engine.settings.durability.value}"
-    )
+    told = f"listening on {urls}, {engine.recovery}, durability {engine.settings.durability.value}"
     sys.stdout.write(f"{PROGRAM} {version()}: {told}\n")
     return told
 

@@ -93,4 +93,4 @@ def is_refused(call: str) -> bool:
 if __name__ == "__main__":
     confine(sys.argv[1].split(","), [int(number) for number in sys.argv[2].split(",")])
     assert all(map(is_refused, ("executable memory", "packet socket", "chroot")))
-    os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606 - what it is for
+    os.execv(sys.argv[3], sys.argv[3:])

@@ -88,8 +88,8 @@ def test_the_service_works_with_tokens_that_are_edited(
     """Beside the data: the server's user can write nowhere else."""
     tokens = service.data_dir.parent / "tokens.toml"
     grants = ["--scope", "read,append,create", "--prefix", "chat"]
-    command = [programs / "durable-streams-server", "token", "new", "--tokens", tokens, *grants]
-    subprocess.run(command, check=True, capture_output=True)
+    command = [str(programs / "durable-streams-server"), "token", "new", "--tokens", str(tokens)]
+    subprocess.run([*command, *grants], check=True, capture_output=True)
     service.kill()
     environment = service.data_dir.parents[2] / "etc" / "durable-streams" / "environment"
     with environment.open("a") as file:
@@ -100,12 +100,11 @@ def test_the_service_works_with_tokens_that_are_edited(
 
 
 @pytest.mark.needs("systemd-socket-activate")
-def test_systemd_opens_the_sockets_and_the_server_uses_them(
-    programs: Path, tmp_path: Path
-) -> None:
+def test_systemd_opens_the_sockets_and_the_server_uses_them(programs: Path, tmp_path: Path) -> None:
     port, path = free_port(), tmp_path / "streams.sock"
     listening = [f"--listen=127.0.0.1:{port}", f"--listen={path}"]
-    server = [programs / "durable-streams-server", "serve", "--data-dir", tmp_path / "data"]
+    program = str(programs / "durable-streams-server")
+    server = [program, "serve", "--data-dir", str(tmp_path / "data")]
     with subprocess.Popen(
         ["systemd-socket-activate", *listening, *server],
         stdout=subprocess.PIPE,
@@ -122,7 +121,8 @@ def test_systemd_opens_the_sockets_and_the_server_uses_them(
                 early.connect(str(path))
                 early.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert early.recv(4096).startswith(b"HTTP/1.1 200 ")
-            assert f"listening on http://127.0.0.1:{port}/v1/stream and" in process.stdout.readline()
+            told = process.stdout.readline()
+            assert f"listening on http://127.0.0.1:{port}/v1/stream and" in told
             url = f"http://127.0.0.1:{port}/v1/stream/a"
             assert request("PUT", url, b"hello")[0] == 201
             assert request("GET", url) == (200, b"hello")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shlex
 import socket
 import subprocess
@@ -58,7 +59,7 @@ def allowed_calls() -> set[str]:
 
 
 class PlayedService(ServerProcess):
-    """The service of the unit with its environment, limits and what it forbids, as systemd starts it.
+    """The service of the unit, with its environment, its limits and what it forbids.
 
     ``programs``: where the wheel was installed.  ``state``, ``configuration``: what is below
     ``/var/lib`` and ``/etc`` there.
@@ -77,7 +78,8 @@ class PlayedService(ServerProcess):
             str(int(getattr(socket, family)))
             for family in value_of(SERVICE, "RestrictAddressFamilies").split()
         ]
-        limit = value_of(SERVICE, "LimitNOFILE")
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = min(int(value_of(SERVICE, "LimitNOFILE")), hard)  # containers may not raise it
         command = shlex.split(value_of(SERVICE, "ExecStart").replace(PROGRAMS, str(self._programs)))
         confined = str(Path(__file__).with_name("confined.py"))
         return [

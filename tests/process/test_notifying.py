@@ -91,12 +91,12 @@ def test_it_is_told_when_the_server_serves_reads_its_settings_and_stops(
         assert told["RELOADING"] == "1"
         assert int(told["MONOTONIC_USEC"]) > 0
         assert manager.told() == {"READY": "1"}
-    assert "the settings stay as they are" in server.stderr
 
     assert manager.is_told_nothing()
     assert server.stop() == 0
     assert manager.told()["STOPPING"] == "1"
     assert manager.is_told_nothing()
+    assert "the settings stay as they are" in server.stderr
 
 
 def test_a_server_that_cannot_start_is_never_ready(manager: Manager, tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_manager_that_reads_nothing_is_not_waited_for(
         ServiceManager(os.environ["NOTIFY_SOCKET"]).ready()
     server = start_server()
     assert request("GET", f"{server.base_url}/healthz") == (200, b"ok\n")
-    assert "cannot tell the service manager READY=1" in server.stderr
     assert server.stop() == 0
+    assert "cannot tell the service manager READY=1" in server.stderr
 
 
 def test_no_child_speaks_for_the_server() -> None:
