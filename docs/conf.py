@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from durable_streams.model.setting import settings_of
 from durable_streams.settings import HttpSettings, Settings
+from durable_streams.version import __version__
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 project = "Durable Streams server"
 author = "the authors of durable-streams-server"
 copyright = author
-release = version = metadata.version("durable-streams-server")
+release = version = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]

@@ -59,7 +59,9 @@ from durable_streams.model.errors import (
     WriteFailed,
 )
 from durable_streams.model.offsets import Offset
+from durable_streams.namesake import warn_of_namesake
 from durable_streams.settings import AccessSettings, Durability, HttpSettings, Settings
+from durable_streams.version import __version__
 
 if TYPE_CHECKING:
     from durable_streams.access.grants import Grant, Scope
@@ -143,6 +145,7 @@ __all__ = [
     "UnsupportedEncoding",
     "UnsupportedTransferCoding",
     "WriteFailed",
+    "__version__",
     "mount",
     "open",
     "open_streams",
@@ -183,3 +186,6 @@ if not TYPE_CHECKING:  # a checker knows all names, and would take any other for
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+warn_of_namesake()

@@ -177,6 +177,7 @@ HOSTILE: Final = (*' ,;"=%&/\\', "a", "%41", "a=b;", '";', "x y", "W/")
 NAMES: Final = (
     "Forwarded",
     "X-Forwarded-Host",
+    "X-Forwarded-Prefix",
     "X-Forwarded-Proto",
     "Content-Type",
     "If-None-Match",

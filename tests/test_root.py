@@ -48,7 +48,13 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert "durable_streams.model.errors" in loaded
     assert loaded & HEAVY == set()
     ours = {name for name in loaded if name.startswith("durable_streams.")}
-    assert {name.split(".")[1] for name in ours} <= {"errors", "model", "settings"}
+    assert {name.split(".")[1] for name in ours} <= {
+        "errors",
+        "model",
+        "namesake",
+        "settings",
+        "version",
+    }
 
 
 def test_every_name_resolves_however_it_is_imported() -> None:

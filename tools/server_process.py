@@ -102,20 +102,16 @@ class ServerProcess:
     def _launch(self) -> None:
         assert not self.running
         self._highest_before = 0
-        command = [
-            *self._limited,
-            sys.executable,
-            "-W",
-            "default",
-            "-m",
-            "durable_streams",
-            "serve",
-        ]
-        command += ["--data-dir", str(self.data_dir), "--port", str(self.port), *self.options]
         with self._log_path.open("a") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+                self._command(), cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
             )
+
+    def _command(self) -> list[str]:
+        """What is run; another installation may have another."""
+        python = [*self._limited, sys.executable, "-W", "default", "-m", "durable_streams"]
+        data_dir = ["--data-dir", str(self.data_dir)]
+        return [*python, "serve", *data_dir, "--port", str(self.port), *self.options]
 
     def kill(self) -> None:
         """End the server the hard way, SIGKILL, and wait for it."""

@@ -35,7 +35,7 @@ from durable_streams.wire.pages import OPEN_TO_ALL
 from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.requests import claims_producer, parse_command
 from durable_streams.wire.signed_query import redacted
-from durable_streams.wire.urls import Address, authority, stream_url
+from durable_streams.wire.urls import Address, authority, is_stripped, public_prefix, stream_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -146,7 +146,8 @@ class StreamsHandler:
             if is_control and self._control is not None:
                 reply = await self._controlled(self._control, request, prefix, raw_path)
                 return self.sender.answer(reply, common)
-            command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
+            seen = self._seen_below(request, prefix)
+            command = parse_command(request.method, raw_path, raw_query, request.headers, seen)
             admitted = await self._admit(request, raw_query, command)
             if isinstance(command, Read) and command.live is Live.SSE:
                 return await self._send_events(request, command, admitted, common)
@@ -268,6 +269,12 @@ class StreamsHandler:
         return await control.answer(
             request, raw_path, self.bodies, timeout_s, identify=identify, url_of=url_of
         )
+
+    def _seen_below(self, request: web.BaseRequest, prefix: str) -> str:
+        """The path below which whoever asks sees the streams, as it names the source of a fork."""
+        if is_stripped(request.headers) and self.peers.is_trusted(request.protocol.peername):
+            return public_prefix(request.headers, prefix)
+        return prefix
 
     def location(
         self,

@@ -37,7 +37,7 @@ from durable_streams.settings import KIB
 from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.requests import parse_command
 from durable_streams.wire.signed_query import NOT_SIGNED, signed_in
-from durable_streams.wire.urls import authority, split_target
+from durable_streams.wire.urls import authority, is_stripped, split_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -240,6 +240,8 @@ class Heads:
                 return RequestHead(None, body_bytes)
             if self._is_plain(command, body_bytes):
                 is_create = isinstance(command, Create)
+                if isinstance(command, Create) and command.fork and is_stripped(headers):
+                    return RequestHead(None, body_bytes)  # it depends on who says so
                 return RequestHead(
                     command,
                     body_bytes,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from durable_streams.access.small_files import FileProblem, read_small
 from durable_streams.access.tables_in_toml import NotToml, quoted, read_toml
-from durable_streams.process.url_prefix import checked_prefix
+from durable_streams.wire.url_prefix import checked_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

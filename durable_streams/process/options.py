@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from durable_streams.model.setting import ENVIRONMENT, settings_of
 from durable_streams.process.config_file import read_config
-from durable_streams.process.url_prefix import checked_prefix
 from durable_streams.settings import (
     MAX_PORT,
     AccessSettings,
@@ -25,6 +24,7 @@ from durable_streams.settings import (
     least_journal_file_bytes,
 )
 from durable_streams.wire.caching import kept_s
+from durable_streams.wire.url_prefix import checked_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

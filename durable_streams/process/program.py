@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Final
+
+from durable_streams.version import __version__
 
 PROGRAM: Final = "durable-streams"
 """What messages call us, however we were started."""
 
 
 def version() -> str:
-    """The version that is installed."""
-    try:
-        return metadata.version("durable-streams-server")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+    """The version that runs."""
+    return __version__

@@ -22,6 +22,8 @@ from durable_streams.process.options import Given, StartError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from durable_streams.process.notifying import ServiceManager
+
 logger = logging.getLogger("durable_streams")
 
 
@@ -63,6 +65,7 @@ class Reloading:
 
     ``read`` blocks, and raises :class:`StartError` if they will not do.  ``running``: those that
     the server began with.  ``asked`` is set by whoever wants it.  ``log``: what writes the log.
+    ``manager``: whoever has to be told that it begins, and that it is over.
     """
 
     def __init__(
@@ -71,11 +74,13 @@ class Reloading:
         running: Given,
         asked: asyncio.Event,
         log: logging.Handler,
+        manager: ServiceManager,
     ) -> None:
         self._read = read
         self._running = running
         self._asked = asked
         self._log = log
+        self._manager = manager
 
     @asynccontextmanager
     async def watched(self, use: Callable[[Given], None]) -> AsyncIterator[None]:
@@ -94,12 +99,15 @@ class Reloading:
         while True:
             await self._asked.wait()
             self._asked.clear()
+            self._manager.reloading()
             try:
                 await self._once(use)
             except StartError as error:
                 logger.error("the settings stay as they are: %s", error)
             except Exception:
                 logger.exception("bug: the settings stay as they are")
+            finally:
+                self._manager.ready()
 
     async def _once(self, use: Callable[[Given], None]) -> None:
         given, changed, waiting = changes(self._running, await asyncio.to_thread(self._read))

@@ -27,7 +27,9 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
+from durable_streams.namesake import namesake_problem
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
+from durable_streams.process.notifying import ServiceManager
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
 from durable_streams.process.reloading import Reloading
@@ -64,14 +66,16 @@ def run(flags: argparse.Namespace) -> int:
             "more of them (ulimit -u, TasksMax, pids.max), or stop others"
         ) from error
     log = logs.configure(given.process.log_format)
-    for problem in options.unknown_in(os.environ):
-        logger.warning("%s", problem)
+    for problem in (*options.unknown_in(os.environ), namesake_problem()):
+        if problem is not None:
+            logger.warning("%s", problem)
     gc.set_threshold(*_GC_THRESHOLDS)
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=loop_factory(given.process.loop)) as runner:
         read = partial(options.settings, vars(flags), os.environ)
-        reloading = Reloading(read, given, signals.hung_up, log)
-        return runner.run(_serve(given, signals, reloading))
+        manager = ServiceManager.take(os.environ)
+        reloading = Reloading(read, given, signals.hung_up, log, manager)
+        return runner.run(_serve(given, signals, reloading, manager))
 
 
 def raise_descriptor_limit() -> None:
@@ -101,7 +105,9 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> int:
+async def _serve(
+    given: Given, signals: StopSignals, reloading: Reloading, manager: ServiceManager
+) -> int:
     process, settings = given.process, given.store
     with listening.bound_sockets(process, os.environ) as sockets:
         is_on_loopback = addresses.are_on_loopback(sockets)
@@ -115,7 +121,13 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
             if not stop.is_set():
                 async with guard.door.running():
                     await _serve_engine(
-                        engine, http_settings, guard, sockets, stop, reloading=reloading
+                        engine,
+                        http_settings,
+                        guard,
+                        sockets,
+                        stop,
+                        reloading=reloading,
+                        manager=manager,
                     )
         finally:
             await engine.close()
@@ -163,6 +175,7 @@ async def _serve_engine(
     stop: asyncio.Event,
     *,
     reloading: Reloading,
+    manager: ServiceManager,
 ) -> None:
     handler = StreamsHandler(engine, settings, guard.pages, guard.door, control=guard.control)
     server = HttpServer(engine, settings, handler)
@@ -174,7 +187,7 @@ async def _serve_engine(
             f"cannot listen on {where}: {error.strerror}: stop what listens there, "
             "or give another --port"
         ) from error
-    _announce(engine, settings, sockets)
+    manager.ready(_announce(engine, settings, sockets))
     gc.collect()
     gc.freeze()
 
@@ -183,16 +196,16 @@ async def _serve_engine(
 
     async with reloading.watched(use):
         await stop.wait()
+    manager.stopping()
     await server.stop()
 
 
-def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> None:
+def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> str:
     """Say in one line on stdout where the server is, what it found and what it promises."""
     urls = " and ".join(_url(bound, settings.prefix) for bound in sockets)
-    sys.stdout.write(
-        f"{PROGRAM} {version()}: listening on {urls}, "
-        f"{engine.recovery}, durability {engine.settings.durability.value}\n"
-    )
+    told = f"listening on {urls}, {engine.recovery}, durability {engine.settings.durability.value}"
+    sys.stdout.write(f"{PROGRAM} {version()}: {told}\n")
+    return told
 
 
 def _url(bound: socket.socket, prefix: str) -> str:

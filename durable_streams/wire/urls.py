@@ -2,9 +2,10 @@
 
 A ``Location`` is absolute, as the client sees the server.  Behind a proxy the client's scheme and
 host are in ``X-Forwarded-Proto`` and ``X-Forwarded-Host``, or in ``Forwarded`` (RFC 7239).  Else a
-target that is a whole URL names them, and then ``Host`` counts for nothing (RFC 9112 §3.2.2).
+target that is a whole URL names them, and then ``Host`` counts for nothing (RFC 9112 §3.2.2).  A
+proxy that takes the beginning of paths away says what that was in ``X-Forwarded-Prefix``.
 Forwarding headers count from proxies that are trusted only (``peers`` in ``http``).  Whoever sends
-them, what they say is used only if it is nothing but a scheme or a host.
+them, what they say is used only if it is nothing but a scheme, a host or a path.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.model.paths import quote_stream_path
 from durable_streams.wire.hosts import is_host
+from durable_streams.wire.url_prefix import checked_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 _SCHEMES: Final = frozenset({"http", "https"})
 _FORWARDING: Final = ("X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
+_MAX_STRIPPED: Final = 1024
+"""Characters of what proxies took away; it is part of each ``Location``."""
+
+_STRIPPED: Final = "X-Forwarded-Prefix"
 _FORWARDED_PAIR: Final = re.compile(
     r"""[ \t]*(?:([a-z-]+)=(?:"([^"\\]*)"|([^\s;,"]*))[ \t]*)?(?:(;)|,|\Z)""",
     re.ASCII | re.IGNORECASE,
@@ -75,7 +81,33 @@ def stream_url(
     scheme, named, _ = _split_origin(target)
     said = [headers.get(name, "") if is_forwarded else "" for name in _FORWARDING]
     scheme, host = _said(said[0], said[1], said[2], scheme, named or headers.get("Host", ""))
+    if is_forwarded:
+        prefix = public_prefix(headers, prefix)
     return f"{scheme or own.scheme}://{host or own.host}{prefix}/{quote_stream_path(path)}"
+
+
+def is_stripped(headers: Mapping[str, str]) -> bool:
+    """Whether somebody says that a proxy took the beginning of the path away."""
+    return _STRIPPED in headers
+
+
+def public_prefix(headers: Mapping[str, str], prefix: str) -> str:
+    """The path that streams are below for whoever asks a proxy that is trusted.
+
+    Proxies in a row name each what it took away, that of the first one first.
+    """
+    return f"{_stripped(headers.get(_STRIPPED, ''))}{prefix}"
+
+
+def _stripped(values: str) -> str:
+    """What proxies took away; nothing if anything of it is no path."""
+    if len(values) > _MAX_STRIPPED:
+        return ""
+    paths = [value.strip(" \t") for value in values.split(",")]
+    try:
+        return "".join(checked_prefix(path) for path in paths if path and path != "/")
+    except ValueError:
+        return ""
 
 
 @lru_cache(64)  # most clients of a server say the same

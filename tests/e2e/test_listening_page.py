@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.documents import blocks_of, named_blocks_of
+from tests.documents import blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,17 +63,3 @@ def test_each_server_of_the_page_is_reached_as_the_page_says(tmp_path: Path) -> 
         directory = tmp_path / str(number)
         directory.mkdir()
         assert use(code, clients, directory) == "hello", code
-
-
-def test_the_units_of_systemd_pass_sockets_for_connections_to_a_command_that_exists() -> None:
-    blocks = named_blocks_of(DOCUMENT)
-    units = {}
-    for name in ("streams.socket", "streams.service"):
-        unit = configparser.ConfigParser(strict=False, interpolation=None)
-        unit.optionxform = str  # type: ignore[assignment,method-assign]
-        unit.read_string(blocks[name].code)
-        units[name] = unit
-    assert "Accept" not in units["streams.socket"]["Socket"]
-    assert blocks["streams.socket"].code.count("ListenStream=") == 2
-    _, verb, *flags = units["streams.service"]["Service"]["ExecStart"].split()
-    assert (verb, flags) == ("serve", ["--data-dir", "/srv/streams"])

@@ -148,6 +148,8 @@ CASES: Final = {
                 ("X-Forwarded-Proto: https", "X-Forwarded-Host: public.test:8443, inner"),
                 ('Forwarded: proto=https;host="public.test"',),
                 ("X-Forwarded-Host: a/b", "X-Forwarded-Proto: gopher"),
+                ("X-Forwarded-Prefix: /api",),
+                ("X-Forwarded-Prefix: //evil", "X-Forwarded-Host: public.test"),
             )
         )
     ],
@@ -161,6 +163,10 @@ CASES: Final = {
         create(None, lines=("Stream-Forked-From: /v1/stream/none",), name="NAME-b"),
         create(b"x", lines=("Stream-Forked-From: PATH",), name="NAME-c"),
         read().replace(b"PATH", b"/v1/stream/new/NAME-c"),
+    ],
+    "forks behind a proxy": [
+        create(None, lines=("X-Forwarded-Prefix: /api", f"Stream-Forked-From: {source}"), name=name)
+        for source, name in (("/apiPATH", "NAME-d"), ("PATH", "NAME-e"), ("/v1PATH", "NAME-f"))
     ],
     "a producer": [
         produce("0"),

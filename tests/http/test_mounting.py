@@ -97,6 +97,25 @@ async def test_sub_applications_count_with_their_prefix(data_dir: Path) -> None:
         assert (await client.request("GET", "/api/v2/streams/f")).body == b"x"
 
 
+async def test_behind_a_proxy_that_takes_a_prefix_away_paths_are_as_its_client_sees_them(
+    data_dir: Path,
+) -> None:
+    app = web.Application()
+    durable_streams.mount(app, "/streams", data_dir=data_dir)
+    said = {"X-Forwarded-Prefix": "/api"}
+    async with running(app) as client:
+        created = await client.request("PUT", "/streams/a", b"x", TEXT | said)
+        assert created.headers["location"] == "http://example.test/api/streams/a"
+        fork = {"Stream-Forked-From": "/api/streams/a"} | said
+        forked = await client.request("PUT", "/streams/f", b"", fork)
+        assert forked.headers["location"] == "http://example.test/api/streams/f"
+        assert (await client.request("GET", "/streams/f", headers=said)).body == b"x"
+        inside = {"Stream-Forked-From": "/streams/a"} | said
+        refused = await client.request("PUT", "/streams/g", b"", inside)
+        assert refused.status == 400
+        assert b"below '/api/streams/'" in refused.body
+
+
 async def test_two_mounts_live_beside_each_other_and_beside_other_routes(tmp_path: Path) -> None:
     async def hello(_: web.Request) -> web.Response:
         return web.Response(text="hello")

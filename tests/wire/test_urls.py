@@ -80,12 +80,45 @@ def test_a_location_is_what_the_client_sees(headers: dict[str, str], origin: str
         {"Forwarded": ";;;===,,,"},
         {"X-Forwarded-Host": ""},
         {"X-Forwarded-Host": "-evil"},
+        {"X-Forwarded-Prefix": "evil"},
+        {"X-Forwarded-Prefix": "//evil.test"},
+        {"X-Forwarded-Prefix": "/a/../evil"},
+        {"X-Forwarded-Prefix": "/a/."},
+        {"X-Forwarded-Prefix": "/a//b"},
+        {"X-Forwarded-Prefix": "/a?b"},
+        {"X-Forwarded-Prefix": "/a#b"},
+        {"X-Forwarded-Prefix": "/a\\b"},
+        {"X-Forwarded-Prefix": "/a%2fb"},
+        {"X-Forwarded-Prefix": "/a\r\nSet-Cookie: b"},
+        {"X-Forwarded-Prefix": "/ä"},
+        {"X-Forwarded-Prefix": "/" + "a" * 1024},
+        {"X-Forwarded-Prefix": "/a, evil"},
+        {"X-Forwarded-Prefix": ""},
+        {"X-Forwarded-Prefix": "/"},
     ],
 )
-def test_headers_that_say_more_than_a_scheme_or_a_host_are_ignored(
+def test_headers_that_say_more_than_a_scheme_a_host_or_a_path_are_ignored(
     headers: dict[str, str],
 ) -> None:
     assert located("/", headers, "", ("a",)) == "http://example.test/a"
+
+
+@pytest.mark.parametrize(
+    ("said", "prefix"),
+    [
+        ("/api", "/api"),
+        ("/api/", "/api"),
+        ("/a.b/c_d~/..c", "/a.b/c_d~/..c"),
+        ("/outer, /inner", "/outer/inner"),
+        ("/, /inner", "/inner"),
+        ("/" + "a" * 1023, "/" + "a" * 1023),
+    ],
+)
+def test_what_a_proxy_took_away_from_the_path_is_where_the_client_finds_the_stream(
+    said: str, prefix: str
+) -> None:
+    url = located("/v1/stream/a", {"X-Forwarded-Prefix": said}, "/v1/stream", ("a",))
+    assert url == f"http://example.test{prefix}/v1/stream/a"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +156,7 @@ def test_forwarding_headers_of_nobody_in_particular_count_for_nothing() -> None:
         {"X-Forwarded-Proto": "https"},
         {"X-Forwarded-Host": "evil.test"},
         {"Forwarded": "proto=https;host=evil.test"},
+        {"X-Forwarded-Prefix": "/evil"},
     ):
         headers = {"Host": "example.test"} | sent
         url = stream_url("/", headers, OWN, "", ("a",), is_forwarded=False)

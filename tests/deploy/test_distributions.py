@@ -1,0 +1,117 @@
+"""The wheel and the source distribution: what is in them, and that they do where they come to."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_string
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.version import __version__
+from tools.server_process import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MADE_BY_BUILDING = {"PKG-INFO"}
+
+
+def done(*command: object, cwd: Path | None = None) -> str:
+    """What a program that ends well prints."""
+    run = subprocess.run(
+        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_the_wheel_says_what_it_is_and_has_the_licence_and_the_package_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        info = next(name for name in names if name.endswith(".dist-info/METADATA"))
+        said = message_from_string(archive.read(info).decode())
+        licence = archive.read(info.replace("METADATA", "licenses/LICENSE")).decode()
+    assert said["Version"] == __version__
+    assert said["License-Expression"] == "Apache-2.0"
+    assert licence == (ROOT / "LICENSE").read_text()
+    assert said.get_all("Project-URL")
+    assert said.get_payload() == (ROOT / "README.rst").read_text()
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "durable_streams").rglob("*.py")}
+    packed = {name for name in names if not name.startswith("durable_streams_server-")}
+    assert packed == ours | {"durable_streams/py.typed"}
+
+
+def test_the_source_distribution_is_the_repository(distributions: Path) -> None:
+    """So whoever packs it for a system can run the tests; and nobody's streams are in it."""
+    (path,) = distributions.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        files = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    packed = {name for name in files if ".egg-info/" not in name} - MADE_BY_BUILDING
+    if not (ROOT / ".git").exists():
+        pytest.skip("NOT TESTED, whether all files are in it: this is no clone")
+    kept = done("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+    assert packed == set(kept.splitlines())
+
+
+def test_the_tests_run_where_the_source_distribution_was_unpacked(
+    distributions: Path, tmp_path: Path
+) -> None:
+    (path,) = distributions.glob("*.tar.gz")
+    done("tar", "-xf", path, "-C", tmp_path)
+    (unpacked,) = tmp_path.iterdir()
+    told = done(sys.executable, "-m", "pytest", "-q", "tests/model", cwd=unpacked)
+    assert " passed" in told
+    where = "import durable_streams; print(durable_streams.__file__)"
+    assert done(sys.executable, "-c", where, cwd=unpacked).startswith(str(unpacked))
+
+
+@pytest.mark.parametrize("name", ["durable-streams-server", "durable-streams"])
+def test_the_programs_of_the_wheel_say_which_version_they_are(programs: Path, name: str) -> None:
+    """``uvx`` and ``pipx run`` look for one that is called as the distribution."""
+    assert done(programs / name, "--version") == f"durable-streams {__version__}\n"
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    newest = (ROOT / "CHANGELOG.rst").read_text().splitlines()[3]
+    release, development, _ = __version__.partition(".dev")
+    when = "not yet released" if development else r"\d{4}-\d{2}-\d{2}"
+    assert re.fullmatch(f"{re.escape(release)}, {when}", newest)
+
+
+def test_what_was_installed_is_what_the_wheel_has(programs: Path, tmp_path: Path) -> None:
+    code = "import durable_streams as d; print(d.__version__, d.__file__)"
+    version, where = done(programs / "python", "-W", "error", "-c", code, cwd=tmp_path).split()
+    assert version == __version__
+    assert where.startswith(str(programs.parent))
+
+
+def test_the_client_whose_package_has_our_name_is_noticed_and_what_is_said_mends_it(
+    wheel: Path, tmp_path: Path
+) -> None:
+    python = tmp_path / "shared" / "bin" / "python"
+    done(sys.executable, "-m", "venv", tmp_path / "shared")
+
+    def pip(verb: str, *arguments: object) -> None:
+        done(python, "-m", "pip", "--disable-pip-version-check", "--quiet", verb, *arguments)
+
+    def told_at_a_start() -> str:
+        serve = [str(python), "-m", "durable_streams", "serve", "--host", "192.0.2.1"]
+        run = subprocess.run(serve, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert run.returncode == 2  # no machine has that address
+        *before, last = run.stderr.splitlines()
+        assert "192.0.2.1" in last
+        return "\n".join(before)
+
+    pip("install", wheel)
+    assert "WARNING" not in told_at_a_start()
+    pip("install", "durable-streams")
+    assert "a client by other authors, is installed here as well" in told_at_a_start()
+    pip("uninstall", "--yes", "durable-streams")
+    assert "has lost its __init__.py" in told_at_a_start()
+    pip("install", "--force-reinstall", "--no-deps", wheel)
+    assert "WARNING" not in told_at_a_start()
