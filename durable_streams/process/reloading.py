@@ -2,7 +2,7 @@
 
 Flags, environment and file are read as at the start, in a thread, and have to do as a whole: else
 all stays as it is, and one line of the log says why.  Which settings can change is said where they
-are (``reloadable``).  All of them change at once, in one turn of the event loop, so that no request
+are (``reloadable``), and what the files of TLS have (``certificates``) can.  All of them change at once, in one turn of the event loop, so that no request
 meets half of them; what is under way ends as it began.  The others are named, and counted as
 different until a restart.
 """
@@ -21,6 +21,8 @@ from durable_streams.process.options import Given, StartError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from durable_streams.process.certificates import Certificates
 
 logger = logging.getLogger("durable_streams")
 
@@ -78,35 +80,42 @@ class Reloading:
         self._log = log
 
     @asynccontextmanager
-    async def watched(self, use: Callable[[Given], None]) -> AsyncIterator[None]:
+    async def watched(
+        self, use: Callable[[Given], None], certificates: Certificates | None = None
+    ) -> AsyncIterator[None]:
         """Heed whoever asks while the block runs; ``use`` goes on with what has changed.
 
         It changes all or nothing, and may raise :class:`StartError`.
         """
-        watching = asyncio.create_task(self._watch(use))
+        watching = asyncio.create_task(self._watch(use, certificates))
         try:
             yield
         finally:
             watching.cancel()
             await asyncio.wait([watching])
 
-    async def _watch(self, use: Callable[[Given], None]) -> None:
+    async def _watch(
+        self, use: Callable[[Given], None], certificates: Certificates | None
+    ) -> None:
         while True:
             await self._asked.wait()
             self._asked.clear()
             try:
-                await self._once(use)
+                await self._once(use, certificates)
             except StartError as error:
                 logger.error("the settings stay as they are: %s", error)
             except Exception:
                 logger.exception("bug: the settings stay as they are")
 
-    async def _once(self, use: Callable[[Given], None]) -> None:
+    async def _once(self, use: Callable[[Given], None], certificates: Certificates | None) -> None:
         given, changed, waiting = changes(self._running, await asyncio.to_thread(self._read))
+        pair = None if certificates is None else await asyncio.to_thread(certificates.fresh)
         if changed:
             use(given)
             logs.set_format(self._log, given.process.log_format)
             self._running = given
+        if certificates is not None and pair is not None:
+            changed += (certificates.use(pair),)
         told = [f"changed: {', '.join(changed)}"] if changed else []
         if waiting:
             told.append(f"takes a restart: {', '.join(waiting)}")

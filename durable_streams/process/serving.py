@@ -28,6 +28,7 @@ from durable_streams.http import logs
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
+from durable_streams.process.certificates import Certificates
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
 from durable_streams.process.reloading import Reloading
@@ -108,6 +109,7 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
         if not (given.access.is_on or is_on_loopback or process.insecure):
             raise StartError(_refusal(sockets))
         guard = entrance.guard(given, is_on_loopback=is_on_loopback)
+        certificates = Certificates.of(process)
         stop = signals.attach()
         http_settings = _with_descriptors_for_all(given.http, settings)
         engine = await _open(Path(process.data_dir), settings)
@@ -115,7 +117,8 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
             if not stop.is_set():
                 async with guard.door.running():
                     await _serve_engine(
-                        engine, http_settings, guard, sockets, stop, reloading=reloading
+                        engine, http_settings, guard, sockets, stop, reloading=reloading,
+                        certificates=certificates,
                     )
         finally:
             await engine.close()
@@ -163,39 +166,43 @@ async def _serve_engine(
     stop: asyncio.Event,
     *,
     reloading: Reloading,
+    certificates: Certificates | None,
 ) -> None:
     handler = StreamsHandler(engine, settings, guard.pages, guard.door, control=guard.control)
     server = HttpServer(engine, settings, handler)
     try:
-        await server.start(sockets)
+        await server.start(sockets, None if certificates is None else certificates.context)
     except OSError as error:  # somebody else began to listen there while we opened the directory
         where = ", ".join(map(addresses.name_of, sockets))
         raise StartError(
             f"cannot listen on {where}: {error.strerror}: stop what listens there, "
             "or give another --port"
         ) from error
-    _announce(engine, settings, sockets)
+    scheme = "http" if certificates is None else "https"
+    _announce(engine, scheme, settings.prefix, sockets)
     gc.collect()
     gc.freeze()
 
     def use(given: Given) -> None:
         server.use(_with_descriptors_for_all(given.http, given.store))
 
-    async with reloading.watched(use):
+    async with reloading.watched(use, certificates):
         await stop.wait()
     await server.stop()
 
 
-def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> None:
+def _announce(
+    engine: FileStore, scheme: str, prefix: str, sockets: list[socket.socket]
+) -> None:
     """Say in one line on stdout where the server is, what it found and what it promises."""
-    urls = " and ".join(_url(bound, settings.prefix) for bound in sockets)
+    urls = " and ".join(_url(bound, scheme, prefix) for bound in sockets)
     sys.stdout.write(
         f"{PROGRAM} {version()}: listening on {urls}, "
         f"{engine.recovery}, durability {engine.settings.durability.value}\n"
     )
 
 
-def _url(bound: socket.socket, prefix: str) -> str:
+def _url(bound: socket.socket, scheme: str, prefix: str) -> str:
     """Where a socket's streams are; no URL has the path of a unix socket, so that stands alone."""
     name = addresses.name_of(bound)
-    return name if bound.family == socket.AF_UNIX else f"http://{name}{prefix}"
+    return name if bound.family == socket.AF_UNIX else f"{scheme}://{name}{prefix}"
