@@ -1,12 +1,13 @@
-"""How many connections a server has: those it serves, those that are on their way, those it refuses.
+"""How many connections a server has: that it serves, that are on their way, that it refuses.
 
-A place is taken when a connection is accepted.  With TLS that is before its handshake, so that those
-who never end one have no more places than others.
+A place is taken when a connection is accepted.  With TLS that is before its handshake, so that
+whoever never ends one has no more places than others.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from durable_streams.descriptors import MAX_REFUSED, spare_for
@@ -16,15 +17,16 @@ if TYPE_CHECKING:
 
 
 class Places:
-    """Counts connections; nothing here closes one.
+    """Counts connections.
 
-    ``limit``: how many are served at a time.  ``served``: those that are, until they have ended.
+    ``limit``: how many are served at a time.  ``served``: those that are, until they have ended,
+    with their transports.
     ``arriving``: how many have a place while their handshake is under way.  ``refused``: how many
     are told that there is no place, or would be.
     """
 
     def __init__(self, limit: int) -> None:
-        self.served: set[web.RequestHandler] = set()
+        self.served: dict[web.RequestHandler, asyncio.Transport] = {}
         self.arriving = 0
         self.refused = 0
         self._empty: asyncio.Future[None] | None = None
@@ -47,12 +49,16 @@ class Places:
 
     def leave(self, connection: web.RequestHandler) -> None:
         """A connection has ended."""
-        self.served.discard(connection)
+        self.served.pop(connection, None)
         if self._empty is not None and not self.served and not self._empty.done():
             self._empty.set_result(None)
 
-    async def empty(self) -> None:
-        """Return when no connection is served."""
+    async def end(self, patience_s: float) -> None:
+        """Wait so long for the ends of connections that are being closed, then cut off the rest."""
         if self.served:
             self._empty = asyncio.get_running_loop().create_future()
-            await self._empty
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._empty
+        for transport in tuple(self.served.values()):
+            transport.abort()

@@ -148,12 +148,7 @@ class HttpServer:
         if self._tls is not None:
             await self._tls.close()
         await self._runner.cleanup()
-        places = self._server.places
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
-                await places.empty()
-        for connection in tuple(places.served):
-            cast("_Connection", connection).cut_off()
+        await self._server.places.end(LINGER_S)
 
     async def _finish(self) -> None:
         """Return when no request is under way."""
@@ -262,7 +257,7 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """A connection is served from now on."""
         super().connection_made(handler, transport)
-        self.places.served.add(handler)
+        self.places.served[handler] = transport
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
@@ -277,10 +272,9 @@ class _Connection(LaneConnection):
 
     ``_late``: when a head that has begun has to be whole.  ``_is_refused``: what came last is no
     HTTP, or too much of it.  ``_is_one_too_many``: it is told so, and given a moment to read it.
-    ``_stream``: its transport, which aiohttp forgets when it closes it.
     """
 
-    __slots__ = ("_is_one_too_many", "_is_refused", "_late", "_server", "_stream")
+    __slots__ = ("_is_one_too_many", "_is_refused", "_late", "_server")
 
     def __init__(
         self,
@@ -291,7 +285,6 @@ class _Connection(LaneConnection):
         super().__init__(server, server.lane, stall_timeout_s=stall_timeout_s, **settings)
         self._server = server
         self._late: asyncio.TimerHandle | None = None
-        self._stream: asyncio.Transport | None = None
         self._is_refused = self._is_one_too_many = False
         parser = HttpRequestParser(
             self,
@@ -311,13 +304,7 @@ class _Connection(LaneConnection):
         if self._server.places.are_taken:
             self._refuse(stream)
         else:
-            self._stream = stream
             super().connection_made(transport)
-
-    def cut_off(self) -> None:
-        """End the connection now, whatever the client has not taken yet."""
-        if self._stream is not None:
-            self._stream.abort()
 
     def _refuse(self, transport: asyncio.Transport) -> None:
         """Say 503 before the client has asked, and give it a moment to read that."""
@@ -387,7 +374,6 @@ class _Connection(LaneConnection):
             self._late.cancel()
         if self._is_one_too_many:
             self._server.places.refused -= 1
-        self._stream = None
         super().connection_lost(exc)
 
     def is_busy(self) -> bool:

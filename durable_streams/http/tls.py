@@ -100,8 +100,7 @@ class TlsListener:
             if self._places.are_taken and self._places.are_overrun:
                 accepted.close()
                 if self._throttle.allows("connections"):
-                    limit = self._places.limit
-                    logger.warning("closed a connection: %d are open, and others are being refused", limit)
+                    logger.warning("closed connections at once: too many others are being refused")
                 continue
             accepted.setblocking(False)
             handshake = self._loop.create_task(self._shake_hands(accepted))

@@ -113,8 +113,8 @@ def _loaded(certificate: Path, key: Path) -> Pair:
         leaf = ssl.PEM_cert_to_DER_cert(text[begin:end])
     except _EncryptedError:
         raise FileProblem(
-            f"{key} is encrypted: nobody is there to give its password at a start; write it without "
-            f"(openssl pkey -in {key} -out new.pem) to a file that only the server may read"
+            f"{key} is encrypted, and nobody is asked for its password: give a file that is not "
+            f"(openssl pkey -in {key} -out FILE) and that only the server may read"
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or ""

@@ -1,10 +1,10 @@
 """SIGHUP: read the settings again, and go on with those that can change while a server runs.
 
-Flags, environment and file are read as at the start, in a thread, and have to do as a whole: else
-all stays as it is, and one line of the log says why.  Which settings can change is said where they
-are (``reloadable``), and what the files of TLS have (``certificates``) can.  All of them change at once, in one turn of the event loop, so that no request
-meets half of them; what is under way ends as it began.  The others are named, and counted as
-different until a restart.
+Flags, environment and file are read as at the start, in a thread, and have to do as a whole, the
+files of TLS with them: else all stays as it is, and one line of the log says why.  Which settings
+can change is said where they are (``reloadable``); the certificate of TLS can, not where it is.
+All change at once, in one turn of the event loop, so that no request meets half of them; what is
+under way ends as it began.  The others are named, and counted as different until a restart.
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ class Reloading:
             watching.cancel()
             await asyncio.wait([watching])
 
-    async def _watch(
-        self, use: Callable[[Given], None], certificates: Certificates | None
-    ) -> None:
+    async def _watch(self, use: Callable[[Given], None], certificates: Certificates | None) -> None:
         while True:
             await self._asked.wait()
             self._asked.clear()

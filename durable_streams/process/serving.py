@@ -110,6 +110,8 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
             raise StartError(_refusal(sockets))
         guard = entrance.guard(given, is_on_loopback=is_on_loopback)
         certificates = Certificates.of(process)
+        if certificates is not None and all(one.family == socket.AF_UNIX for one in sockets):
+            logger.warning("tls_cert is of no use: there are unix sockets only, which stay plain")
         stop = signals.attach()
         http_settings = _with_descriptors_for_all(given.http, settings)
         engine = await _open(Path(process.data_dir), settings)
@@ -117,7 +119,12 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
             if not stop.is_set():
                 async with guard.door.running():
                     await _serve_engine(
-                        engine, http_settings, guard, sockets, stop, reloading=reloading,
+                        engine,
+                        http_settings,
+                        guard,
+                        sockets,
+                        stop,
+                        reloading=reloading,
                         certificates=certificates,
                     )
         finally:
@@ -191,9 +198,7 @@ async def _serve_engine(
     await server.stop()
 
 
-def _announce(
-    engine: FileStore, scheme: str, prefix: str, sockets: list[socket.socket]
-) -> None:
+def _announce(engine: FileStore, scheme: str, prefix: str, sockets: list[socket.socket]) -> None:
     """Say in one line on stdout where the server is, what it found and what it promises."""
     urls = " and ".join(_url(bound, scheme, prefix) for bound in sockets)
     sys.stdout.write(
