@@ -18,6 +18,7 @@ import logging
 from typing import TYPE_CHECKING, Final, cast
 
 from durable_streams.http.logs import Throttle
+from durable_streams.http.tls_transport import TlsTransport
 
 if TYPE_CHECKING:
     import socket
@@ -165,8 +166,9 @@ class _Arrival(asyncio.Protocol):
         """The handshake has ended."""
         self.end()
         connection = self._make()
-        cast("asyncio.Transport", transport).set_protocol(connection)
-        connection.connection_made(transport)
+        stream = TlsTransport(cast("asyncio.Transport", transport))
+        stream.set_protocol(connection)
+        connection.connection_made(stream)
 
     def end(self) -> None:
         """The connection is no longer on its way."""
