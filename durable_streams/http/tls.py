@@ -13,9 +13,8 @@ who come back all at once, after a restart, hold up nobody else for long.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.http.logs import Throttle
 from durable_streams.http.tls_transport import TlsTransport
@@ -38,11 +37,9 @@ LEAST_SHUTDOWN_S: Final = 1.0
 ACCEPTED_PER_TURN: Final = 8
 
 ACCEPT_AGAIN_S: Final = 1.0
-"""When to try again after the system had no descriptor or memory for a connection."""
+"""When to try again where the system has no descriptor or memory for a connection."""
 
 _NONE_TO_ACCEPT: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
-
-_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 logger = logging.getLogger("durable_streams")
 
@@ -83,6 +80,7 @@ class TlsListener:
         for bound in self._sockets:
             self._loop.remove_reader(bound)
         self._sockets.clear()
+        await asyncio.sleep(0)  # each has begun then, and gives back what it has
         handshakes = tuple(self._handshakes)
         for handshake in handshakes:
             handshake.cancel()
@@ -96,7 +94,7 @@ class TlsListener:
             except _NONE_TO_ACCEPT:
                 return
             except OSError as error:
-                self._wait_for_room(bound, error)
+                self._pause(bound, error)
                 return
             if self._places.are_taken and self._places.are_overrun:
                 accepted.close()
@@ -104,14 +102,13 @@ class TlsListener:
                     logger.warning("closed connections at once: too many others are being refused")
                 continue
             accepted.setblocking(False)
-            handshake = self._loop.create_task(self._shake_hands(accepted))
+            arrival = _Arrival(self._places, self._make)
+            handshake = self._loop.create_task(self._shake_hands(accepted, arrival))
             self._handshakes.add(handshake)
             handshake.add_done_callback(self._handshakes.discard)
 
-    def _wait_for_room(self, bound: socket.socket, error: OSError) -> None:
-        if error.errno not in _NO_ROOM:
-            raise error
-        if self._throttle.allows("room"):
+    def _pause(self, bound: socket.socket, error: OSError) -> None:
+        if self._throttle.allows("accept"):
             logger.error("accepting no connections for a moment: %s", error.strerror)
         self._loop.remove_reader(bound)
         self._loop.call_later(ACCEPT_AGAIN_S, self._go_on, bound)
@@ -120,8 +117,7 @@ class TlsListener:
         if bound in self._sockets:
             self._loop.add_reader(bound, self._accept, bound)
 
-    async def _shake_hands(self, accepted: socket.socket) -> None:
-        arrival = _Arrival(self._places, self._make)
+    async def _shake_hands(self, accepted: socket.socket, arrival: _Arrival) -> None:
         try:
             await self._loop.connect_accepted_socket(
                 lambda: arrival,
@@ -133,6 +129,8 @@ class TlsListener:
         except OSError as error:
             error.__traceback__ = None  # it would hold the buffers of the connection
             self._tell(error)
+        except Exception:
+            logger.exception("bug: a TLS handshake failed")
         finally:
             arrival.end()
 
@@ -166,7 +164,7 @@ class _Arrival(asyncio.Protocol):
         """The handshake has ended."""
         self.end()
         connection = self._make()
-        stream = TlsTransport(cast("asyncio.Transport", transport))
+        stream = TlsTransport(transport)
         stream.set_protocol(connection)
         connection.connection_made(stream)
 

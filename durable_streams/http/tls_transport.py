@@ -7,19 +7,25 @@ cut off a client that takes no more.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+MAX_UNREAD_BYTES: Final = 64 * KIB
+"""Of what came and is not taken; then no more is read from the socket."""
 
 
 class TlsTransport(asyncio.Transport):
     """The event loop's own, ``inner``, which is closed once."""
 
-    def __init__(self, inner: asyncio.Transport) -> None:
+    def __init__(self, inner: asyncio.BaseTransport) -> None:
         super().__init__()
-        self._inner = inner
-        self.write = inner.write  # type: ignore[method-assign] # what every answer calls
+        cast("Any", inner).set_read_buffer_limits(high=MAX_UNREAD_BYTES)
+        self._inner = cast("asyncio.Transport", inner)  # uvloop's derive from nothing of asyncio
+        self.write = self._inner.write  # type: ignore[method-assign] # what every answer calls
         self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
 
     def close(self) -> None:
