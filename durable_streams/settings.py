@@ -434,6 +434,22 @@ class ProcessSettings:
         path=True,
         flag=True,
     )
+    tls_cert: str = setting(
+        "",
+        help="file with the certificate for TLS, in PEM, and those between it and its authority "
+        "behind it; the addresses then speak https",
+        more="It needs ``tls_key``; unix sockets stay plain.  What both files have is read again "
+        "on ``SIGHUP``, where they are is not.",
+        flag=True,
+        path=True,
+    )
+    tls_key: str = setting(
+        "",
+        help="file with the private key of ``tls_cert``, in PEM and not encrypted",
+        more="It may be the same file.",
+        flag=True,
+        path=True,
+    )
     insecure: bool = setting(
         False,
         help="listen on addresses that others reach, without authentication: they may read, write "
@@ -464,3 +480,5 @@ class ProcessSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot work, with an error that says what can."""
         check(self)
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key need each other: a certificate and its key")

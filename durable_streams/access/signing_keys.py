@@ -23,7 +23,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from durable_streams.access import tables_in_toml as toml
-from durable_streams.access.small_files import FileProblem, edit_small, read_small
+from durable_streams.access.small_files import (
+    FileProblem,
+    edit_small,
+    is_open_to_others,
+    read_small,
+)
 from durable_streams.access.token_file import is_id
 
 if TYPE_CHECKING:
@@ -40,7 +45,6 @@ MIN_SECRET_BYTES: Final = 32
 
 MAX_SECRET_BYTES: Final = 1024
 
-_MAY_BE_READ_OR_CHANGED: Final = 0o026
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]{0,1400}={0,2}", re.ASCII)
 _KEY_KEYS: Final = frozenset({"id", "secret"})
 
@@ -138,11 +142,7 @@ def refuse_inside(path: Path, data_dir: Path) -> None:
 
 def warning(path: Path) -> str | None:
     """What is wrong with the mode of the file, if anything; None if it cannot be looked at."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return None
-    if not mode & _MAY_BE_READ_OR_CHANGED:
+    if not is_open_to_others(path):
         return None
     return f"{path} may be read or changed by others, who can sign then: chmod go-w,o-r {path}"
 

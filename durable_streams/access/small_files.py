@@ -29,6 +29,9 @@ NEW_MODE: Final = 0o600
 PATIENCE_S: Final = 30.0
 """How long an editor waits for others, each of which takes a second or two at the most."""
 
+_MAY_BE_READ_OR_CHANGED: Final = 0o026
+"""By others, or changed by the group; a group that reads is how several users share a file."""
+
 _LOOK_AGAIN_S: Final = 0.02
 
 _HOW_TO_CHANGE: Final = (
@@ -58,6 +61,14 @@ def read_small(path: Path, max_bytes: int) -> bytes:
         return _content(path, fd, max_bytes)
     finally:
         os.close(fd)
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether others may read or change a file; False if it cannot be looked at."""
+    try:
+        return bool(path.stat().st_mode & _MAY_BE_READ_OR_CHANGED)
+    except OSError:
+        return False
 
 
 def edit_small(

@@ -5,6 +5,7 @@ A client may end its side of the connection and wait for answers all the same (`
 waiting for news, and the connection ends.  Whoever waits for news, by long-poll or event stream,
 keeps its side open: for those a FIN means that the client has gone, whatever it has sent behind.
 So it does for a write while all writes wait for the disk: nobody works for clients that gave up.
+With TLS it always does: neither event loop can send on a connection that one side has ended.
 
 A connection that is closed stays until its client has taken what it was sent, however little that
 is; a transport waits for ever.  Here it has ``stall_timeout_s`` from then on, whoever closes it.
@@ -114,7 +115,8 @@ class PresenceConnection(Internals):
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's says None, asyncio's may
         """No more will come: whether the connection stays, as the client may wait for answers."""
         self.sends_no_more = True
-        if self.transport is None or self.is_closing or self.has_to_wait() or self.is_at_rest():
+        is_over = self.is_closing or self.has_to_wait() or self.is_at_rest()
+        if self.transport is None or is_over or self.ssl_context is not None:
             self._limit_end()
             return False
         self.end_input()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -20,7 +21,7 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import LineTooLong
 
-from durable_streams.descriptors import MAX_ARRIVING, MAX_REFUSED, spare_for
+from durable_streams.descriptors import MAX_ARRIVING, spare_for
 from durable_streams.http import probes
 from durable_streams.http.aiohttp_private import is_of_too_many_headers
 from durable_streams.http.bounded_parser import (
@@ -34,7 +35,9 @@ from durable_streams.http.flow_control import bound_buffers
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.heads import ParserLimits
 from durable_streams.http.logs import Exchanged, Throttle
+from durable_streams.http.places import Places
 from durable_streams.http.sending import send_unasked
+from durable_streams.http.tls import TlsListener
 from durable_streams.model.errors import (
     HeadersTooLarge,
     InvalidRequest,
@@ -49,7 +52,7 @@ from durable_streams.wire.pages import Pages
 from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
-    import socket
+    import ssl
     from collections.abc import Awaitable, Callable, Iterable
 
     from durable_streams.http.exchange import Exchange
@@ -99,13 +102,29 @@ class HttpServer:
         self._handler = handler or StreamsHandler(store, settings, pages_of(settings, is_open=True))
         self._server = _Server(self._handler, self._dispatch, settings)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=LINGER_S)
+        self._tls: TlsListener | None = None
 
-    async def start(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept connections on bound sockets; :class:`OSError` if one cannot listen."""
+    async def start(
+        self,
+        sockets: Iterable[socket.socket],
+        context: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        """Accept connections on bound sockets; :class:`OSError` if one cannot listen.
+
+        ``context`` has them speak TLS, but for unix sockets; each asks for its own.
+        """
         await self._runner.setup()
+        if context is not None:
+            patience_s = self._settings.stall_timeout_s
+            self._tls = TlsListener(
+                context, self._server.places, self._server, shutdown_timeout_s=patience_s
+            )
         # So many are accepted in a turn of the loop; asyncio has one number for two things.
         arriving = spare_for(self._settings.max_connections, MAX_ARRIVING)
         for bound in sockets:
+            if self._tls is not None and bound.family != socket.AF_UNIX:
+                self._tls.listen(bound, BACKLOG)
+                continue
             await web.SockSite(self._runner, bound, backlog=arriving).start()
             bound.listen(BACKLOG)
 
@@ -126,7 +145,10 @@ class HttpServer:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.shutdown_grace_s):
                 await self._finish()
+        if self._tls is not None:
+            await self._tls.close()
         await self._runner.cleanup()
+        await self._server.places.end(LINGER_S)
 
     async def _finish(self) -> None:
         """Return when no request is under way."""
@@ -207,16 +229,14 @@ class _Server(web.Server):
         self.handler = handler
         prefix = settings.prefix.rstrip("/")
         self.lane = FastLane(handler, prefix, _PARSER_LIMITS) if settings.fast_lane else None
-        self._served: set[web.RequestHandler] = set()
-        self.refused = 0
+        self.places = Places(settings.max_connections)
         self.throttle = Throttle()
         self.use(settings)
 
     def use(self, settings: HttpSettings) -> None:
         """Take so many connections from now on."""
         self._settings = settings
-        self.max_connections = settings.max_connections
-        self.max_refused = spare_for(settings.max_connections, MAX_REFUSED)
+        self.places.use(settings.max_connections)
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
@@ -237,18 +257,14 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """A connection is served from now on."""
         super().connection_made(handler, transport)
-        self._served.add(handler)
+        self.places.served[handler] = transport
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
         """A connection has ended."""
         super().connection_lost(handler, exc)
-        self._served.discard(handler)
-
-    @property
-    def is_full(self) -> bool:
-        return len(self._served) >= self.max_connections
+        self.places.leave(handler)
 
 
 class _Connection(LaneConnection):
@@ -285,7 +301,7 @@ class _Connection(LaneConnection):
         """Serve the connection, or refuse it when there are too many."""
         stream = cast("asyncio.Transport", transport)  # uvloop's derive from nothing of asyncio
         bound_buffers(stream)
-        if self._server.is_full:
+        if self._server.places.are_taken:
             self._refuse(stream)
         else:
             super().connection_made(transport)
@@ -293,7 +309,7 @@ class _Connection(LaneConnection):
     def _refuse(self, transport: asyncio.Transport) -> None:
         """Say 503 before the client has asked, and give it a moment to read that."""
         server = self._server
-        limit = server.max_connections
+        limit = server.places.limit
         if server.throttle.allows("connections"):
             logger.warning("refused a connection: %d are open", limit, extra={"limit": limit})
         self.close()  # from now on aiohttp drops what the client sends
@@ -301,10 +317,10 @@ class _Connection(LaneConnection):
         handler = server.handler
         common = handler.exchange.pages.default
         send_unasked(transport, handler.sender, replies.errors(error), common)
-        if server.refused >= server.max_refused:
+        if server.places.are_overrun:
             transport.close()
             return
-        server.refused += 1
+        server.places.refused += 1
         self._is_one_too_many = True
         self.loop.call_later(LINGER_S, transport.close)
 
@@ -341,7 +357,7 @@ class _Connection(LaneConnection):
             self.close()
             if transport.can_write_eof():
                 transport.write_eof()
-                await asyncio.sleep(LINGER_S)
+            await asyncio.sleep(LINGER_S)
         return sent
 
     def has_to_wait(self) -> bool:
@@ -357,7 +373,7 @@ class _Connection(LaneConnection):
         if self._late is not None:
             self._late.cancel()
         if self._is_one_too_many:
-            self._server.refused -= 1
+            self._server.places.refused -= 1
         super().connection_lost(exc)
 
     def is_busy(self) -> bool:

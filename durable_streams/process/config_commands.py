@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.tables_in_toml import quoted, quoted_list
 from durable_streams.process import entrance, options, serving
+from durable_streams.process.certificates import Certificates
 from durable_streams.process.options import Origin, Source, StartError
 from durable_streams.process.program import PROGRAM
 
@@ -48,7 +49,7 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def _check(flags: argparse.Namespace) -> int:
     said, given, problems = _read(flags)
     if given is not None and not said.problems:
-        for refuses in (_refuses_loop, _refuses_access):
+        for refuses in (_refuses_loop, _refuses_access, _refuses_tls):
             try:
                 refuses(given)
             except StartError as error:
@@ -69,6 +70,10 @@ def _refuses_loop(given: Given) -> None:
 
 def _refuses_access(given: Given) -> None:
     entrance.guard(given, is_on_loopback=True)
+
+
+def _refuses_tls(given: Given) -> None:
+    Certificates.of(given.process)
 
 
 def _show(flags: argparse.Namespace) -> int:

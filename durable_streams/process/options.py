@@ -131,6 +131,8 @@ _METAVARS: Final = {
     "host": "HOST",
     "port": "PORT",
     "unix_socket": "PATH",
+    "tls_cert": "FILE",
+    "tls_key": "FILE",
     "data_dir": "PATH",
     "prefix": "PATH",
     "cors_origin": "ORIGIN",

@@ -1,10 +1,10 @@
 """SIGHUP: read the settings again, and go on with those that can change while a server runs.
 
-Flags, environment and file are read as at the start, in a thread, and have to do as a whole: else
-all stays as it is, and one line of the log says why.  Which settings can change is said where they
-are (``reloadable``).  All of them change at once, in one turn of the event loop, so that no request
-meets half of them; what is under way ends as it began.  The others are named, and counted as
-different until a restart.
+Flags, environment and file are read as at the start, in a thread, and have to do as a whole, the
+files of TLS with them: else all stays as it is, and one line of the log says why.  Which settings
+can change is said where they are (``reloadable``); the certificate of TLS can, not where it is.
+All change at once, in one turn of the event loop, so that no request meets half of them; what is
+under way ends as it began.  The others are named, and counted as different until a restart.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from durable_streams.process.options import Given, StartError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from durable_streams.process.certificates import Certificates
     from durable_streams.process.notifying import ServiceManager
 
 logger = logging.getLogger("durable_streams")
@@ -83,25 +84,27 @@ class Reloading:
         self._manager = manager
 
     @asynccontextmanager
-    async def watched(self, use: Callable[[Given], None]) -> AsyncIterator[None]:
+    async def watched(
+        self, use: Callable[[Given], None], certificates: Certificates | None = None
+    ) -> AsyncIterator[None]:
         """Heed whoever asks while the block runs; ``use`` goes on with what has changed.
 
         It changes all or nothing, and may raise :class:`StartError`.
         """
-        watching = asyncio.create_task(self._watch(use))
+        watching = asyncio.create_task(self._watch(use, certificates))
         try:
             yield
         finally:
             watching.cancel()
             await asyncio.wait([watching])
 
-    async def _watch(self, use: Callable[[Given], None]) -> None:
+    async def _watch(self, use: Callable[[Given], None], certificates: Certificates | None) -> None:
         while True:
             await self._asked.wait()
             self._asked.clear()
             self._manager.reloading()
             try:
-                await self._once(use)
+                await self._once(use, certificates)
             except StartError as error:
                 logger.error("the settings stay as they are: %s", error)
             except Exception:
@@ -109,12 +112,15 @@ class Reloading:
             finally:
                 self._manager.ready()
 
-    async def _once(self, use: Callable[[Given], None]) -> None:
+    async def _once(self, use: Callable[[Given], None], certificates: Certificates | None) -> None:
         given, changed, waiting = changes(self._running, await asyncio.to_thread(self._read))
+        pair = None if certificates is None else await asyncio.to_thread(certificates.fresh)
         if changed:
             use(given)
             logs.set_format(self._log, given.process.log_format)
             self._running = given
+        if certificates is not None and pair is not None:
+            changed += (certificates.use(pair),)
         told = [f"changed: {', '.join(changed)}"] if changed else []
         if waiting:
             told.append(f"takes a restart: {', '.join(waiting)}")

@@ -29,6 +29,7 @@ from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
 from durable_streams.namesake import namesake_problem
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
+from durable_streams.process.certificates import Certificates
 from durable_streams.process.notifying import ServiceManager
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
@@ -114,6 +115,9 @@ async def _serve(
         if not (given.access.is_on or is_on_loopback or process.insecure):
             raise StartError(_refusal(sockets))
         guard = entrance.guard(given, is_on_loopback=is_on_loopback)
+        certificates = Certificates.of(process)
+        if certificates is not None and all(one.family == socket.AF_UNIX for one in sockets):
+            logger.warning("tls_cert is of no use: there are unix sockets only, which stay plain")
         stop = signals.attach()
         http_settings = _with_descriptors_for_all(given.http, settings)
         engine = await _open(Path(process.data_dir), settings)
@@ -128,6 +132,7 @@ async def _serve(
                         stop,
                         reloading=reloading,
                         manager=manager,
+                        certificates=certificates,
                     )
         finally:
             await engine.close()
@@ -176,39 +181,41 @@ async def _serve_engine(
     *,
     reloading: Reloading,
     manager: ServiceManager,
+    certificates: Certificates | None,
 ) -> None:
     handler = StreamsHandler(engine, settings, guard.pages, guard.door, control=guard.control)
     server = HttpServer(engine, settings, handler)
     try:
-        await server.start(sockets)
+        await server.start(sockets, None if certificates is None else certificates.context)
     except OSError as error:  # somebody else began to listen there while we opened the directory
         where = ", ".join(map(addresses.name_of, sockets))
         raise StartError(
             f"cannot listen on {where}: {error.strerror}: stop what listens there, "
             "or give another --port"
         ) from error
-    manager.ready(_announce(engine, settings, sockets))
+    scheme = "http" if certificates is None else "https"
+    manager.ready(_announce(engine, scheme, settings.prefix, sockets))
     gc.collect()
     gc.freeze()
 
     def use(given: Given) -> None:
         server.use(_with_descriptors_for_all(given.http, given.store))
 
-    async with reloading.watched(use):
+    async with reloading.watched(use, certificates):
         await stop.wait()
     manager.stopping()
     await server.stop()
 
 
-def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> str:
+def _announce(engine: FileStore, scheme: str, prefix: str, sockets: list[socket.socket]) -> str:
     """Say in one line on stdout where the server is, what it found and what it promises."""
-    urls = " and ".join(_url(bound, settings.prefix) for bound in sockets)
+    urls = " and ".join(_url(bound, scheme, prefix) for bound in sockets)
     told = f"listening on {urls}, {engine.recovery}, durability {engine.settings.durability.value}"
     sys.stdout.write(f"{PROGRAM} {version()}: {told}\n")
     return told
 
 
-def _url(bound: socket.socket, prefix: str) -> str:
+def _url(bound: socket.socket, scheme: str, prefix: str) -> str:
     """Where a socket's streams are; no URL has the path of a unix socket, so that stands alone."""
     name = addresses.name_of(bound)
-    return name if bound.family == socket.AF_UNIX else f"http://{name}{prefix}"
+    return name if bound.family == socket.AF_UNIX else f"{scheme}://{name}{prefix}"

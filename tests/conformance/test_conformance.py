@@ -18,6 +18,7 @@ import uvloop
 
 from durable_streams.http.server import HttpServer
 from durable_streams.settings import HttpSettings
+from tests.certificates import made_in
 from tests.memory_store import MemoryStore, NeverNow
 from tests.programs import run_verb
 from tools.node import CONFORMANCE
@@ -36,10 +37,17 @@ SUBSCRIPTIONS: Final = "Reserved subscription APIs"
 """The one group that the suite itself leaves out unless a server announces subscriptions."""
 
 
-def run_suite(base_url: str, report: Path, token: str = "") -> list[dict[str, Any]]:
-    """Run the suite, with a token if there is one; what its runner reports of each test."""
+def run_suite(
+    base_url: str, report: Path, token: str = "", certificate: Path | None = None
+) -> list[dict[str, Any]]:
+    """Run the suite, with a token if there is one; what its runner reports of each test.
+
+    ``certificate``: one that its clients trust.
+    """
     command = ["node_modules/.bin/vitest", "run", "--reporter=json", f"--outputFile={report}"]
     told = {"CONFORMANCE_TEST_URL": base_url, "CONFORMANCE_TEST_TOKEN": token}
+    if certificate is not None:
+        told["NODE_EXTRA_CA_CERTS"] = str(certificate)
     environment = os.environ | told
     run = subprocess.run(
         command, cwd=CONFORMANCE, env=environment, capture_output=True, text=True, check=False
@@ -124,6 +132,18 @@ def test_all_of_them_pass_over_a_unix_socket(
     start_server("--unix-socket", str(path), "--loop", loop, *polls)
 
     assert_all_pass(asyncio.run(run_suite_through_a_proxy(path, tmp_path / "report.json")))
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_all_of_them_pass_over_tls(loop: str, start_server: StartServer, tmp_path: Path) -> None:
+    files = made_in(tmp_path)
+    polls = ("--long-poll-timeout", str(LONG_POLL_TIMEOUT_S))
+    server = start_server(*files.flags, "--loop", loop, *polls)
+
+    assert server.base_url.startswith("https://")
+    report = tmp_path / "report.json"
+    assert_all_pass(run_suite(server.base_url, report, certificate=files.certificate))
 
 
 async def run_suite_on(store: MemoryStore, report: Path) -> list[dict[str, Any]]:

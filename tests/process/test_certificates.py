@@ -1,0 +1,143 @@
+"""The files of TLS: a pair that is good, and all that is refused in one line."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from durable_streams.process.certificates import MAX_PEM_BYTES, Certificates
+from durable_streams.process.options import StartError
+from tests.certificates import Files, in_pem, made_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartServer
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return made_in(tmp_path)
+
+
+def opened(files: Files) -> Certificates:
+    return Certificates(files.certificate, files.key)
+
+
+def refusal(files: Files) -> str:
+    with pytest.raises(StartError) as refused:
+        opened(files)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_old_versions_are_not_spoken(files: Files) -> None:
+    context = opened(files).context()
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_NONE
+
+
+def test_one_file_may_have_both(files: Files) -> None:
+    both = files.certificate.read_bytes() + files.key.read_bytes()
+    files.key.write_bytes(both)
+    Certificates(files.key, files.key)
+
+
+def test_a_key_of_another_certificate_is_refused(files: Files, tmp_path: Path) -> None:
+    other = made_in(tmp_path, "other")
+    told = refusal(Files(files.certificate, other.key))
+    assert f"{files.certificate} with {other.key}: the key is not that of the first" in told
+
+
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_a_password(files: Files) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    files.key.write_bytes(in_pem(key, serialization.BestAvailableEncryption(b"secret")))
+    assert f"{files.key} is encrypted, and nobody is asked for its password" in refusal(files)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be opened: No such file or directory"),
+        (b"", "has no certificate in PEM"),
+        (b"\x30\x82\x01\x0a", "has no certificate in PEM"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n", "has no certificate in PEM"),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "they cannot be used (",
+        ),
+        (b"x" * (MAX_PEM_BYTES + 1), f"larger than {MAX_PEM_BYTES} bytes"),
+    ],
+)
+def test_what_is_no_certificate_is_refused(files: Files, content: bytes | None, told: str) -> None:
+    if content is None:
+        files.certificate.unlink()
+    else:
+        files.certificate.write_bytes(content)
+    refused = refusal(files)
+    assert told in refused
+    assert str(files.certificate) in refused
+
+
+def test_what_is_no_key_is_refused_and_not_shown(files: Files) -> None:
+    files.key.write_bytes(b"hunter2")
+    assert refusal(files) == f"{files.key} has no private key in PEM: give a file that has one"
+    head, tail = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+    files.key.write_text(f"{head}\nhunter2\n{tail}\n")
+    refused = refusal(files)
+    assert "they cannot be used (" in refused
+    assert "hunter2" not in refused
+
+
+def test_a_directory_is_refused(files: Files) -> None:
+    files.key.unlink()
+    files.key.mkdir()
+    assert f"{files.key} is no regular file" in refusal(files)
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_key_that_others_may_read_is_warned_about(
+    files: Files, caplog: pytest.LogCaptureFixture, mode: int, is_told: bool
+) -> None:
+    files.key.chmod(mode)
+    with caplog.at_level(logging.WARNING):
+        opened(files)
+    assert [f"chmod go-w,o-r {files.key}" in line for line in caplog.messages] == [True] * is_told
+
+
+def test_what_is_new_is_taken_and_told_by_its_fingerprint(files: Files) -> None:
+    certificates = opened(files)
+    before = certificates.context()
+    assert certificates.fresh() is None
+    files.renew()
+    pair = certificates.fresh()
+    assert pair is not None
+    assert certificates.context() is before
+    assert certificates.use(pair).endswith(f"(SHA-256 {files.fingerprint})")
+    assert certificates.context() is pair.context
+    assert certificates.fresh() is None
+
+
+def test_what_is_no_good_meanwhile_leaves_what_there_was(files: Files) -> None:
+    certificates = opened(files)
+    before, good = certificates.context(), files.key.read_bytes()
+    files.key.write_bytes(b"")
+    with pytest.raises(StartError):
+        certificates.fresh()
+    assert certificates.context() is before
+    files.key.write_bytes(good)
+    assert certificates.fresh() is None
+
+
+def test_a_server_does_not_start_without_a_good_pair(
+    start_server: StartServer, files: Files, data_dir: Path
+) -> None:
+    files.key.write_bytes(b"")
+    with pytest.raises(AssertionError, match=f"error: {files.key} has no private key in PEM"):
+        start_server(*files.flags)
+    assert not data_dir.exists()
