@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractContextManager
 
-    from durable_streams.model.commands import Append, Create
+    from durable_streams.model.commands import Append, Create, Place
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
+    from durable_streams.model.records import RecordsPage
     from durable_streams.model.results import (
         Appended,
         Chunk,
@@ -158,6 +159,19 @@ class Store(Protocol):
 
     async def sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""
+
+    async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
+        """Up to ``limit`` records from a place on, one for each append or JSON message.
+
+        No use of the stream.  All that is durable when this is called is among its records.  A
+        page may have fewer than there are; it has one at least, unless there is none.  From an
+        offset on: with what holds the byte there, so that none is met twice by whoever goes on
+        from the ``next`` of a page; a close without data is at the tail.  ``Since`` goes by the
+        times of the records, which grow, unless the clock of the server was put back meanwhile.
+        What a fork has from its source has the times it had there, and may lack its producers.
+        ``OffsetGone`` as for reads; ``InvalidOffset`` for an offset that is none of the stream's,
+        where that shows.
+        """
 
     # -- live reads ------------------------------------------------------------------------
 

@@ -51,10 +51,11 @@ if TYPE_CHECKING:
     from durable_streams.filestore.pipeline.operations import AppendOperation
     from durable_streams.filestore.runtime.closing import Step
     from durable_streams.filestore.verbs.tickets import Decided
-    from durable_streams.model.commands import Append, Create
+    from durable_streams.model.commands import Append, Create, Place
     from durable_streams.model.errors import StorageFailed, StreamError
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
+    from durable_streams.model.records import RecordsPage
     from durable_streams.model.results import (
         Appended,
         Chunk,
@@ -203,6 +204,16 @@ class FileStore:
         stream = await self._find(path)
         self._access.check(stream)
         return stream.info()
+
+    async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
+        """Some of what was appended, once the stream's files have it; renews nothing."""
+        stream = await self._find(path)
+        self._access.check(stream)
+        durable = stream.durable
+        await self._core.pipeline.files_have(stream, durable.offset, durable.index_position)
+        self._access.check(stream)
+        with self._missing_files(stream):
+            return await self._core.records.page(stream, place, limit)
 
     def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open` if nothing has to be waited for, else None."""

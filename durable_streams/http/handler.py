@@ -22,6 +22,7 @@ from durable_streams.access.principals import Principal
 from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
 from durable_streams.http.exchange import EVERYBODY, Exchange, FromFiles
+from durable_streams.http.inspection import inspect
 from durable_streams.http.live import BATCH_BYTES, LiveReads
 from durable_streams.http.logs import CLIENT_LEFT, log_access
 from durable_streams.http.peers import Peers
@@ -31,6 +32,7 @@ from durable_streams.model.commands import Append, Create, Live, Preflight, Read
 from durable_streams.model.errors import Forbidden, ForeignHost, StreamError, Unauthenticated
 from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
+from durable_streams.wire.inspections import parse_inspection
 from durable_streams.wire.pages import OPEN_TO_ALL
 from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.requests import claims_producer, parse_command
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from durable_streams.access.door import Door
     from durable_streams.http.control import Control
     from durable_streams.http.exchange import Admitted, Begun
-    from durable_streams.model.commands import Command
+    from durable_streams.model.commands import Command, Inspection
     from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
@@ -143,6 +145,11 @@ class StreamsHandler:
                 common = FOR_NO_PAGE
             host = authority(request.raw_path)
             common = exchange.pages.admit(host, request.headers, for_all=not is_control)
+            if is_control:
+                inspection = parse_inspection(request.method, raw_path, raw_query)
+                if inspection is not None:
+                    reply = await self._inspected(request, raw_query, inspection)
+                    return self.sender.answer(reply, common)
             if is_control and self._control is not None:
                 reply = await self._controlled(self._control, request, prefix, raw_path)
                 return self.sender.answer(reply, common)
@@ -187,7 +194,9 @@ class StreamsHandler:
             answer.force_close()  # nothing on this connection is meant for us
         return answer
 
-    async def _admit(self, request: web.BaseRequest, raw_query: str, command: Command) -> Admitted:
+    async def _admit(
+        self, request: web.BaseRequest, raw_query: str, command: Command | Inspection
+    ) -> Admitted:
         """Who asks for a command, if they may."""
         address = self._address(request)
         if self._authorize is None:
@@ -268,6 +277,17 @@ class StreamsHandler:
         return await control.answer(
             request, raw_path, self.bodies, timeout_s, identify=identify, url_of=url_of
         )
+
+    async def _inspected(
+        self, request: web.BaseRequest, raw_query: str, inspection: Inspection
+    ) -> Reply:
+        """Answer what is asked of one stream below ``__ds``."""
+        _, payer = await self._admit(request, raw_query, inspection)
+        with cancelled_when_gone(request):
+            reply = await inspect(self.store, inspection)
+        if payer:
+            self.exchange.limits.charge(payer, len(reply.body))
+        return reply
 
     def location(
         self,

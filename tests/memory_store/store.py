@@ -34,9 +34,10 @@ from tests.memory_store.stream import MemoryStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from durable_streams.model.commands import Append, Create, ForkRequest
+    from durable_streams.model.commands import Append, Create, ForkRequest, Place
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
+    from durable_streams.model.records import RecordsPage
     from durable_streams.model.results import Chunk, StreamInfo, StreamRef, Subscriber
 
 _T = TypeVar("_T")
@@ -153,7 +154,7 @@ class MemoryStore:
         self._counts.take(command.path)
         if source is not None:
             stream.begin_with(source, cut)
-        stream.put(data)
+        stream.put(data, now_ms, closes=command.closed)
         stream.closed = command.closed
         return stream
 
@@ -230,6 +231,9 @@ class MemoryStore:
 
     async def head(self, path: StreamPath) -> StreamInfo:
         return self._find(path).info()
+
+    async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
+        return self._find(path).records(place, limit)
 
     async def open(self, path: StreamPath) -> MemoryStream:
         return self._open(path)
