@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from durable_streams.access.grants import Grant, Scope
     from durable_streams.access.principals import Principal
     from durable_streams.access.signed_urls import sign_url
+    from durable_streams.history import Record, RecordsResult
     from durable_streams.http.mounting import mount
     from durable_streams.library import (
         BEGINNING,
@@ -117,6 +118,8 @@ __all__ = [
     "ProducerClaim",
     "ProducerGap",
     "ReadResult",
+    "Record",
+    "RecordsResult",
     "RequestTimeout",
     "Scope",
     "SequenceConflict",
@@ -159,6 +162,8 @@ _LATER: Final = {
     "Metadata": "library",
     "Principal": "access.principals",
     "ReadResult": "library",
+    "Record": "history",
+    "RecordsResult": "history",
     "Scope": "access.grants",
     "Streams": "library",
     "Tail": "tail",

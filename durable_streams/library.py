@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
 from durable_streams.filestore.runtime.forgotten import OpenStore
 from durable_streams.filestore.store import FileStore
+from durable_streams.history import told
 from durable_streams.home import Home
 from durable_streams.messages import bytes_of, messages_of
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
+    from durable_streams.history import RecordsResult
     from durable_streams.messages import Message
     from durable_streams.model.results import Chunk, StreamInfo
     from durable_streams.store import Store
@@ -323,6 +325,27 @@ class Streams:
         Raises ``StreamNotFound``, ``StreamGone``.
         """
         return _metadata(await self.engine.head(arguments.path("path", path)))
+
+    async def records(
+        self,
+        path: str,
+        offset: str | None = None,
+        *,
+        since: datetime | str | None = None,
+        last: int | None = None,
+        limit: int | None = None,
+    ) -> RecordsResult:
+        """What was appended, and when: one record for each append, or message of a JSON stream.
+
+        From the beginning on, or from one of: ``offset``, with what holds the byte there; ``since``
+        (aware datetime or RFC 3339), the first at that time or later; ``last``, so many before the
+        tail.  At most ``limit`` (100, or what ``last`` says; up to 1000).  Not a use of the stream.
+
+        Raises ``StreamNotFound``, ``StreamGone``; ``InvalidOffset`` and ``OffsetGone`` as
+        :meth:`read` does; ``InvalidRequest`` for more than one place, or numbers out of range.
+        """
+        place, most = arguments.records(offset, since, last, limit)
+        return told(await self.engine.records(arguments.path("path", path), place, most))
 
     async def read(
         self,

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
     from durable_streams.model.commands import ProducerClaim
     from durable_streams.model.offsets import Offset
-
-DEFAULT_RECORDS: Final = 100
-"""In one page, if nobody says how many."""
-
-MAX_RECORDS: Final = 1000
-"""In one page: some 200 KB of JSON."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -12,34 +12,32 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote_plus
 
 import msgspec
 
-from durable_streams.model.commands import Last, Records, Since
-from durable_streams.model.errors import InvalidRequest, MethodNotAllowed
-from durable_streams.model.offsets import Start
+from durable_streams.model.commands import Records
+from durable_streams.model.errors import MethodNotAllowed
 from durable_streams.model.paths import parse_stream_path, path_text
-from durable_streams.model.records import DEFAULT_RECORDS, MAX_RECORDS
 from durable_streams.model.tokens import parse_start
 from durable_streams.rules.lifetime import parse_count, parse_instant
+from durable_streams.rules.record_pages import parse_page
 from durable_streams.wire.replies import Reply
-from durable_streams.wire.signed_query import PARAMETER
+from durable_streams.wire.requests import parse_query
 
 if TYPE_CHECKING:
-    from durable_streams.model.commands import Inspection, Place
+    from durable_streams.model.commands import Inspection
     from durable_streams.model.records import Record, RecordsPage
 
 JSON_HEADERS: Final = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_PLACES: Final = frozenset({"offset", "since", "last"})
+_OF_RECORDS: Final = frozenset({"offset", "since", "last", "limit"})
 
 
 def parse_inspection(method: str, raw_path: str, raw_query: str) -> Inspection | None:
     """Read a request whose first segment is the reserved one; None if it is for something else.
 
-    Raises :class:`InvalidRequest`, :class:`InvalidOffset` or :class:`MethodNotAllowed`.
+    Raises ``InvalidRequest``, ``InvalidOffset`` or ``MethodNotAllowed``.
     """
     _, _, what = raw_path.partition("/")
     name, slash, path = what.partition("/")
@@ -52,45 +50,23 @@ def parse_inspection(method: str, raw_path: str, raw_query: str) -> Inspection |
 
 def _parse_records(raw_path: str, raw_query: str) -> Records:
     path = parse_stream_path(raw_path)
-    query = _parse_query(raw_query, {*_PLACES, "limit"})
-    places = sorted(_PLACES & query.keys())
-    if len(places) > 1:
-        raise InvalidRequest(f"give one of offset, since and last, not {' and '.join(places)}")
-    place: Place = Start.BEGINNING
-    most = DEFAULT_RECORDS
-    if "offset" in query:
-        place = parse_start(query["offset"])
-    elif "since" in query:
-        since = query["since"].replace(" ", "+")  # as is written before a time zone, unescaped
-        place = Since(parse_instant("since", since))
-    elif "last" in query:
-        most = _parse_number("last", query["last"])
-        place = Last(most)
-    limit = _parse_number("limit", query["limit"]) if "limit" in query else most
-    return Records(path, place, limit)
-
-
-def _parse_query(raw_query: str, known: set[str]) -> dict[str, str]:
-    """The parameters, each decoded once; one that is unknown is an error, not ignored."""
-    query: dict[str, str] = {}
-    for pair in raw_query.split("&") if raw_query else ():
-        name, _, value = pair.partition("=")
-        name, value = unquote_plus(name), unquote_plus(value)
-        if name in query:
-            raise InvalidRequest(f"the parameter {name[:32]!r} is given more than once")
-        if name not in known and name != PARAMETER:
-            raise InvalidRequest(
-                f"no parameter {name[:32]!r} is known here: use {', '.join(sorted(known))}"
-            )
-        query[name] = value
-    return query
-
-
-def _parse_number(name: str, text: str) -> int:
-    number = parse_count(name, text)
-    if not 1 <= number <= MAX_RECORDS:
-        raise InvalidRequest(f"{name} must be from 1 to {MAX_RECORDS}, not {number}")
-    return number
+    query = parse_query(raw_query, _OF_RECORDS)
+    offset, since = query.get("offset"), query.get("since")
+    last, limit = (
+        None if (text := query.get(name)) is None else parse_count(name, text)
+        for name in ("last", "limit")
+    )
+    if since is not None:
+        since = since.replace(" ", "+")  # as is written before a time zone, and not escaped
+    return Records(
+        path,
+        *parse_page(
+            None if offset is None else parse_start(offset),
+            None if since is None else parse_instant("since", since),
+            last,
+            limit,
+        ),
+    )
 
 
 def records(command: Records, page: RecordsPage) -> Reply:

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, get_args
 
 import pytest
 
@@ -74,6 +74,7 @@ CASES: Final = {
     ),
     Asked.DELETE: Case("DELETE", _ROOM, (204, 404)),
     Asked.PREFLIGHT: Case("OPTIONS", _ROOM, (204, 204)),
+    Asked.RECORDS: Case("GET", f"{PREFIX}/__ds/records/{ROOM}/NAME", (200, 404)),
     Asked.LIST_TOKENS: Case("GET", f"{PREFIX}/__ds/tokens", (200, 200), elsewhere=200),
     Asked.NEW_TOKEN: Case("POST", f"{PREFIX}/__ds/tokens", (201, 201), _GRANT.encode()),
     Asked.REVOKE_TOKEN: Case("DELETE", f"{PREFIX}/__ds/tokens/of-NAME", (204, 404), elsewhere=404),
@@ -82,6 +83,9 @@ CASES: Final = {
 """One for each row: a row without one fails below."""
 
 CONTROL: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN})
+FOR_NO_PAGE: Final = CONTROL | {Asked.RECORDS}
+"""What pages are told only that are welcome everywhere."""
+
 IN_LANE: Final = frozenset({Asked.READ, Asked.APPEND, Asked.CREATE})
 """What is plain enough for the fast lane."""
 
@@ -231,13 +235,16 @@ async def populate(server: Guarded) -> None:
         await server.create(f"{place}/there")
 
 
-COMMANDS: Final[dict[type[commands.Command], commands.Command]] = {
+Asking: TypeAlias = commands.Command | commands.Inspection
+
+COMMANDS: Final[dict[type[Asking], Asking]] = {
     commands.Read: commands.Read(("a",), Start.BEGINNING),
     commands.Head: commands.Head(("a",)),
     commands.Append: commands.Append(("a",)),
     commands.Create: commands.Create(("a",)),
     commands.Delete: commands.Delete(("a",)),
     commands.Preflight: commands.Preflight(),
+    commands.Records: commands.Records(("a",), Start.BEGINNING, 1),
 }
 FORK: Final = commands.Create(("a",), fork=commands.ForkRequest(("b",)))
 
@@ -254,6 +261,7 @@ SPECIFIED: Final = {
     Asked.FORK: {("create", On.STREAM), ("fork", On.SOURCE), ("read", On.SOURCE)},
     Asked.DELETE: {("delete", On.STREAM)},
     Asked.PREFLIGHT: set(),
+    Asked.RECORDS: {("read", On.STREAM)},
     Asked.LIST_TOKENS: {("admin", On.ANY)},
     Asked.NEW_TOKEN: {("admin", On.ANY)},
     Asked.REVOKE_TOKEN: {("admin", On.ANY)},
@@ -277,7 +285,7 @@ def test_the_table_says_what_is_specified() -> None:
 
 
 def test_each_command_is_in_a_row_of_its_own() -> None:
-    assert set(COMMANDS) == set(get_args(commands.Command))
+    assert set(COMMANDS) == set(get_args(Asking))
     rows = [asked_by(command) for command in (*COMMANDS.values(), FORK)]
     assert sorted(row.name for row in rows) == sorted(row.name for row in set(Asked) - CONTROL)
 
@@ -483,6 +491,7 @@ async def test_a_signed_url_is_for_reading_and_nothing_else(
         request = Asker(server)
         for asked, exists in itertools.product(Asked, NAMES):
             path = CASES[asked].target.removeprefix(f"{PREFIX}/").replace("NAME", NAMES[exists])
+            path = path.removeprefix("__ds/records/")
             if asked in CONTROL:
                 path = f"{ROOM}/there"
             signed = server.sign(READER, kind, path if kind is Kind.PATH else ROOM)
@@ -580,7 +589,7 @@ async def test_pages_of_any_origin_are_told_why_but_for_control(way: str, tmp_pa
             lines = [*said, *case.lines]
             ask(client, case.method, case.target.replace("NAME", "there"), lines, body)
             answer = await client.answer(case.method)
-            if asked in CONTROL:
+            if asked in FOR_NO_PAGE:
                 assert answer.status == 403
                 assert "access-control-allow-origin" not in answer.headers
             else:
