@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Chunk,
         Created,
         StreamInfo,
+        StreamPage,
         StreamRef,
         Subscriber,
     )
@@ -117,6 +118,32 @@ class Store(Protocol):
 
     async def head(self, path: StreamPath) -> StreamInfo:
         """What is known of a stream; no use of it."""
+
+    async def list_streams(
+        self,
+        prefix: StreamPath = (),
+        after: StreamPath = (),
+        *,
+        limit: int = 100,
+        most: int = 10_000,
+        may: Callable[[StreamPath], bool] | None = None,
+    ) -> StreamPage:
+        """Streams at and below a prefix whose paths come behind ``after``; no use of them.
+
+        ``()`` is the prefix of all, and comes before all.  In the order of paths, which
+        ``model/paths`` says.  A stream is listed from when its birth is durable until its end is,
+        or its time is over, and not while it is kept for forks.  What was acknowledged before the
+        call counts; going on behind ``next`` until that is None shows each stream that is there all
+        the while once.
+
+        At most ``limit`` streams are looked at, so there may be fewer rows, or none, and yet more
+        streams behind ``next``.  ``may``: called with paths in order, which are left out if it says
+        no, before anything is read of their streams; at most ``most`` times.  A ``next`` may then
+        be the path of a stream that was left out.
+
+        One that is there, and is out of service or damaged, is an ``UnusableRow`` among the others.
+        ``Unavailable`` if nothing can be listed now.
+        """
 
     def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open`, now."""

@@ -28,6 +28,8 @@ from durable_streams.filestore.verbs.access import Access
 from durable_streams.filestore.verbs.appends import Appends
 from durable_streams.filestore.verbs.births import Births
 from durable_streams.filestore.verbs.endings import Endings
+from durable_streams.filestore.verbs.listed_paths import ListedPaths
+from durable_streams.filestore.verbs.listing import Listing
 from durable_streams.filestore.verbs.lifetimes import Reclaimer
 from durable_streams.filestore.verbs.quotas import Quotas
 from durable_streams.filestore.verbs.tickets import Errand
@@ -36,6 +38,7 @@ from durable_streams.filestore.verbs.verification import Verifier
 from durable_streams.live import NOBODY
 from durable_streams.model.errors import (
     Draining,
+    NotOpen,
     PayloadTooLarge,
     StreamDamaged,
     StreamNotFound,
@@ -44,7 +47,7 @@ from durable_streams.model.paths import path_text
 from durable_streams.rules.appends import check_syntax
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
         Chunk,
         Created,
         StreamInfo,
+        StreamPage,
         StreamRef,
         Subscriber,
     )
@@ -81,16 +85,20 @@ class FileStore:
         self._access = Access(core)
         self._appends = Appends(core, self._access)
         self._errands = Errands()
-        self._quotas = Quotas(core, self._errands)
+        self._listed = ListedPaths(core, self._errands)
+        self._listing = Listing(core, self._listed)
+        self._quotas = Quotas(core, self._errands, self._listed)
         self._endings = Endings(core, self._quotas)
         self._births = Births(core, self._errands, self._quotas, self._endings.end)
         self._uses = Uses(core, self._endings)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
+        core.catalog.opened = self._listed.came
         watch = core.supervisor.watch
         self._tasks = [
             watch("uses", self._uses.run()),
             watch("reclaimer", self._reclaimer().run()),
+            watch("listed paths", self._listed.run()),
         ]
         if core.catalog.verifying:
             self._tasks.append(watch("verifier", Verifier(core).run(), ends=True))
@@ -214,6 +222,20 @@ class FileStore:
         self._access.check(stream)
         with self._missing_files(stream):
             return await self._core.records.page(stream, place, limit)
+
+    async def list_streams(
+        self,
+        prefix: StreamPath = (),
+        after: StreamPath = (),
+        *,
+        limit: int = 100,
+        most: int = 10_000,
+        may: Callable[[StreamPath], bool] | None = None,
+    ) -> StreamPage:
+        """Some streams in the order of their paths; renews nothing."""
+        if self._access.closed:
+            raise NotOpen
+        return await self._listing.page(prefix, after, limit, most, may)
 
     def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open` if nothing has to be waited for, else None."""

@@ -22,7 +22,7 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.offsets import ZERO
 from durable_streams.model.paths import path_text
-from durable_streams.model.results import Appended, Created
+from durable_streams.model.results import Appended, Created, StreamPage
 from durable_streams.model.stream_limits import parse_limits
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import Repeat, check_syntax
@@ -38,7 +38,14 @@ if TYPE_CHECKING:
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.records import RecordsPage
-    from durable_streams.model.results import Chunk, StreamInfo, StreamRef, Subscriber
+    from durable_streams.model.results import (
+        Chunk,
+        StreamInfo,
+        StreamRef,
+        StreamRow,
+        Subscriber,
+        UnusableRow,
+    )
 
 _T = TypeVar("_T")
 
@@ -156,6 +163,8 @@ class MemoryStore:
             stream.begin_with(source, cut)
         stream.put(data, now_ms, closes=command.closed)
         stream.closed = command.closed
+        if data or command.closed:
+            stream.last_write_ms = now_ms
         return stream
 
     def _source(self, command: Create, request: ForkRequest) -> MemoryStream:
@@ -234,6 +243,33 @@ class MemoryStore:
 
     async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
         return self._find(path).records(place, limit)
+
+    async def list_streams(
+        self,
+        prefix: StreamPath = (),
+        after: StreamPath = (),
+        *,
+        limit: int = 100,
+        most: int = 10_000,
+        may: Callable[[StreamPath], bool] | None = None,
+    ) -> StreamPage:
+        if self.closed:
+            raise NotOpen
+        inside = [path for path in sorted(self._streams) if path[: len(prefix)] == prefix]
+        behind = [path for path in inside if path > after]
+        rows: list[StreamRow | UnusableRow] = []
+        shown = 0
+        for number, path in enumerate(behind):
+            if may is not None and number == most:
+                return StreamPage(rows, behind[number - 1])
+            if may is None or may(path):
+                shown += 1
+                stream, now_ms = self._streams[path], self._now_ms()
+                if stream.ended is None and not stream.is_expired(now_ms):
+                    rows.append(stream.row(now_ms))
+                if shown == limit:
+                    return StreamPage(rows, path)
+        return StreamPage(rows, None)
 
     async def open(self, path: StreamPath) -> MemoryStream:
         return self._open(path)

@@ -13,7 +13,7 @@ from durable_streams.model.errors import InvalidOffset, InvalidRequest, OffsetGo
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.paths import path_text
 from durable_streams.model.records import Record, RecordsPage
-from durable_streams.model.results import Chunk, Publication, StreamInfo
+from durable_streams.model.results import Chunk, ForkedFrom, Publication, StreamInfo, StreamRow
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.appends import Repeat, Write, WriterState, decide_append
 from durable_streams.rules.creates import Identity
@@ -71,6 +71,8 @@ class MemoryStream:
         self._asked_for = command
         self._lifetime = lifetime
         self._created_ms = self._last_use_ms = now_ms
+        self.last_write_ms: int | None = None
+        self._fork: ForkedFrom | None = None
         self._data = bytearray()
         self._ends: list[int] = []
         self._chains: list[bytes] = []
@@ -97,6 +99,22 @@ class MemoryStream:
             self.closed,
             self._lifetime,
             self._created_ms,
+        )
+
+    def row(self, now_ms: int) -> StreamRow:
+        """What lists say of it."""
+        return StreamRow(
+            self.path,
+            self.id,
+            self.content_type,
+            self.offset,
+            len(self._data),
+            self._created_ms,
+            self.last_write_ms,
+            self.closed,
+            self._lifetime,
+            self.ends_at_ms(now_ms),
+            self._fork,
         )
 
     def identity(self) -> Identity:
@@ -155,6 +173,7 @@ class MemoryStream:
             self._stream_seq = command.stream_seq
         if command.close:
             self.closed, self._closed_by = True, command.producer
+        self.last_write_ms = now_ms
         self.use(now_ms)
         self.audience.wake()
         self.audience.publish(Publication(start, self.offset, data, self.closed))
@@ -195,6 +214,7 @@ class MemoryStream:
         source.forks += 1
         for begin, end, time_ms, *_ in source._log:
             self.put(bytes(source._data[begin : min(end, cut)]), time_ms)
+        self._fork = ForkedFrom(source.path, self.offset)
 
     # -- reads -----------------------------------------------------------------------------
 
