@@ -37,6 +37,7 @@ class Asked(Enum):
     NEW_TOKEN = "POST __ds/tokens"  # noqa: S105 - it is a request
     REVOKE_TOKEN = "DELETE __ds/tokens/<id>"  # noqa: S105
     SIGN = "POST __ds/signed-urls"
+    LIST = "GET __ds/streams"
 
     __hash__ = object.__hash__  # as that of scopes
 
@@ -48,6 +49,7 @@ class On(Enum):
     SOURCE = "the fork's source"
     ANY = "any stream; all that the request grants, lists or revokes has to be granted to who asks"
     SIGNED = "all that the URL is for"
+    LISTED = "any stream; those on which who asks has not got it are not in the answer"
 
 
 class Need(NamedTuple):
@@ -75,6 +77,7 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
     Asked.NEW_TOKEN: (Need(Scope.ADMIN, On.ANY),),
     Asked.REVOKE_TOKEN: (Need(Scope.ADMIN, On.ANY),),
     Asked.SIGN: (Need(Scope.READ, On.SIGNED),),
+    Asked.LIST: (Need(Scope.LIST, On.LISTED),),
 }
 
 
