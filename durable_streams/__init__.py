@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         Streams,
         open_streams,
     )
+    from durable_streams.listing import ListedStream, ListPage
     from durable_streams.messages import Message
     from durable_streams.tail import Tail
 
@@ -104,6 +105,8 @@ __all__ = [
     "InvalidJson",
     "InvalidOffset",
     "InvalidRequest",
+    "ListPage",
+    "ListedStream",
     "Message",
     "MessagesResult",
     "Metadata",
@@ -157,6 +160,8 @@ _LATER: Final = {
     "NOW": "library",
     "AppendResult": "library",
     "Grant": "access.grants",
+    "ListPage": "listing",
+    "ListedStream": "listing",
     "Message": "messages",
     "MessagesResult": "library",
     "Metadata": "library",

@@ -23,6 +23,7 @@ from durable_streams.model.tokens import parse_point, parse_start
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import check_producer, check_stream_seq
 from durable_streams.rules.lifetime import MAX_INTEGER, parse_expires_at, parse_instant
+from durable_streams.rules.list_pages import check_limit
 from durable_streams.rules.record_pages import parse_page
 from durable_streams.store import Store
 
@@ -116,6 +117,16 @@ def path(name: str, value: object) -> StreamPath:
             f"{name} must be valid Unicode: a lone surrogate, as in a file's name, is not"
         ) from None
     return _by(parse_path_text, name, given)
+
+
+def prefix(name: str, value: object) -> StreamPath:
+    """The same, or ``()`` for an empty text."""
+    return () if value == "" else path(name, value)
+
+
+def page_size(name: str, value: object) -> int:
+    """How many streams a page of a list has at most."""
+    return _by(check_limit, name, count(name, value))
 
 
 def start(name: str, value: object) -> Offset | Start:

@@ -22,20 +22,24 @@ from durable_streams.filestore.runtime.forgotten import OpenStore
 from durable_streams.filestore.store import FileStore
 from durable_streams.history import told
 from durable_streams.home import Home
+from durable_streams.listing import listed
 from durable_streams.messages import bytes_of, messages_of
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import InvalidRequest, NotOpen
 from durable_streams.model.paths import path_text
+from durable_streams.rules.list_pages import DEFAULT_LISTED
 from durable_streams.settings import Settings
 from durable_streams.tail import Tail
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from types import TracebackType
 
     from durable_streams.history import RecordsResult
+    from durable_streams.listing import ListedStream, ListPage
     from durable_streams.messages import Message
     from durable_streams.model.results import Chunk, StreamInfo
     from durable_streams.store import Store
@@ -325,6 +329,38 @@ class Streams:
         Raises ``StreamNotFound``, ``StreamGone``.
         """
         return _metadata(await self.engine.head(arguments.path("path", path)))
+
+    async def list(
+        self, prefix: str = "", *, after: str = "", page_size: int = DEFAULT_LISTED
+    ) -> AsyncIterator[ListedStream]:
+        """All streams at and below a prefix, in the order of their paths.
+
+        ``async for stream in streams.list("chat")``.  ``prefix`` is whole segments: ``"chat"`` has
+        ``chat`` and ``chat/1``, not ``chats``; ``""`` has all.  ``after``: begin behind this path.
+        They are looked up ``page_size`` at a time (up to 1000).  A stream that is there all the
+        while comes once, and one that comes or goes meanwhile may; none is used by it.
+
+        The first time it takes a while to find all streams: about half a minute for a million.
+        Raises ``Unavailable`` if they cannot be listed now.
+        """
+        page = await self.list_page(prefix, after=after, limit=page_size)
+        while True:
+            for stream in page.streams:
+                yield stream
+            if page.next is None:
+                return
+            page = await self.list_page(prefix, after=page.next, limit=page_size)
+
+    async def list_page(
+        self, prefix: str = "", *, after: str = "", limit: int = DEFAULT_LISTED
+    ) -> ListPage:
+        """One page of :meth:`list`, with what the next one begins behind."""
+        page = await self.engine.list_streams(
+            arguments.prefix("prefix", prefix),
+            arguments.prefix("after", after),
+            arguments.page_size("limit", limit),
+        )
+        return listed(page)
 
     async def records(
         self,

@@ -121,12 +121,12 @@ class Store(Protocol):
 
     async def list_streams(
         self,
-        prefix: StreamPath = (),
-        after: StreamPath = (),
+        prefix: StreamPath,
+        after: StreamPath,
+        limit: int,
         *,
-        limit: int = 100,
-        most: int = 10_000,
         may: Callable[[StreamPath], bool] | None = None,
+        most: int = 0,
     ) -> StreamPage:
         """Streams at and below a prefix whose paths come behind ``after``; no use of them.
 
@@ -138,8 +138,8 @@ class Store(Protocol):
 
         At most ``limit`` streams are looked at, so there may be fewer rows, or none, and yet more
         streams behind ``next``.  ``may``: called with paths in order, which are left out if it says
-        no, before anything is read of their streams; at most ``most`` times.  A ``next`` may then
-        be the path of a stream that was left out.
+        no, before anything is read of their streams; at most ``most`` times, if that is not 0.  A
+        ``next`` may then be the path of a stream that was left out.
 
         One that is there, and is out of service or damaged, is an ``UnusableRow`` among the others.
         ``Unavailable`` if nothing can be listed now.

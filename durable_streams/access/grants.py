@@ -118,7 +118,7 @@ class Pattern(msgspec.Struct, frozen=True):
             return base if not any(_ANY in segment for segment in base) else None
         return None
 
-    def _literal(self) -> StreamPath:
+    def literal(self) -> StreamPath:
         """The segments that every path in it begins with."""
         if self.kind is not Kind.GLOB:
             return self.segments

@@ -28,9 +28,9 @@ from durable_streams.filestore.verbs.access import Access
 from durable_streams.filestore.verbs.appends import Appends
 from durable_streams.filestore.verbs.births import Births
 from durable_streams.filestore.verbs.endings import Endings
+from durable_streams.filestore.verbs.lifetimes import Reclaimer
 from durable_streams.filestore.verbs.listed_paths import ListedPaths
 from durable_streams.filestore.verbs.listing import Listing
-from durable_streams.filestore.verbs.lifetimes import Reclaimer
 from durable_streams.filestore.verbs.quotas import Quotas
 from durable_streams.filestore.verbs.tickets import Errand
 from durable_streams.filestore.verbs.uses import Uses
@@ -225,17 +225,17 @@ class FileStore:
 
     async def list_streams(
         self,
-        prefix: StreamPath = (),
-        after: StreamPath = (),
+        prefix: StreamPath,
+        after: StreamPath,
+        limit: int,
         *,
-        limit: int = 100,
-        most: int = 10_000,
         may: Callable[[StreamPath], bool] | None = None,
+        most: int = 0,
     ) -> StreamPage:
         """Some streams in the order of their paths; renews nothing."""
         if self._access.closed:
             raise NotOpen
-        return await self._listing.page(prefix, after, limit, most, may)
+        return await self._listing.page(prefix, after, limit, may, most)
 
     def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open` if nothing has to be waited for, else None."""

@@ -187,6 +187,10 @@ class Exchange:
             raise
         return self._paying(principal, address)
 
+    def identified(self, principal: Principal, address: str = "") -> Admitted:
+        """The same of whom somebody else has identified."""
+        return self._paying(principal, address)
+
     def refuses(self, address: str) -> None:
         """Somebody is refused whom nobody knows: their address pays for that."""
         if self.limits.is_on:

@@ -86,14 +86,14 @@ def _record(record: Record) -> dict[str, Any]:
     return {
         "start": record.start.token,
         "end": record.end.token,
-        "time": _instant(record.time_ms),
+        "time": instant_text(record.time_ms),
         "size": record.size_bytes,
         "producer": producer and {"id": producer.id, "epoch": producer.epoch, "seq": producer.seq},
         "closed": record.closed,
     }
 
 
-def _instant(time_ms: int) -> str:
+def instant_text(time_ms: int) -> str:
     """A time as RFC 3339 has it, in UTC and milliseconds."""
     at = _EPOCH + timedelta(milliseconds=time_ms)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import unquote_plus
 
-from durable_streams.model.errors import InvalidRequest
+from durable_streams.model.errors import InvalidRequest, MethodNotAllowed
 from durable_streams.model.paths import parse_path_text, path_text
 from durable_streams.model.results import StreamRow
+from durable_streams.rules.lifetime import parse_count
+from durable_streams.rules.list_pages import DEFAULT_LISTED, check_limit
+from durable_streams.wire.inspections import instant_text
+from durable_streams.wire.requests import parse_query
 
 if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import UnusableRow
 
-DEFAULT_LIMIT: Final = 100
-MAX_LIMIT: Final = 1000
-"""Rows of a page: each may take a look at the disk, and all are in memory at once."""
-
 _PARAMETERS: Final = frozenset({"prefix", "after", "limit"})
 
 
-class Asked(NamedTuple):
-    """What a query asks for.  ``after``: as it was given, as it need not be a path."""
+class ListRequest(NamedTuple):
+    """What is asked for.  ``after``: as it was given, as it need not be a path."""
 
     prefix: StreamPath
     after: str
     limit: int
 
 
-def parse_list(raw_query: str) -> Asked:
-    """Read the query of a list; :class:`InvalidRequest` says which value cannot be."""
-    given: dict[str, str] = {}
-    for pair in raw_query.split("&"):
-        name, _, value = pair.partition("=")
-        try:
-            name, value = unquote_plus(name), unquote_plus(value, errors="strict")
-        except UnicodeDecodeError:
-            raise InvalidRequest(f"{name[:32]} in the query is not UTF-8") from None
-        if name in _PARAMETERS and given.setdefault(name, value) is not value:
-            raise InvalidRequest(f"give {name} in the query once")
-    prefix = given.get("prefix", "")
-    return Asked(_parse(prefix, "prefix"), given.get("after", ""), _limit(given.get("limit")))
+def parse_list(method: str, raw_path: str, raw_query: str) -> ListRequest | None:
+    """Read a request whose first segment is the reserved one; None if it is for something else.
+
+    :class:`InvalidRequest` says which value cannot be; or :class:`MethodNotAllowed`.
+    """
+    if raw_path.partition("/")[2] != "streams" or method == "OPTIONS":
+        return None
+    if method not in {"GET", "HEAD"}:
+        raise MethodNotAllowed(f"this takes GET and HEAD, not {method[:32]!r}")
+    query = parse_query(raw_query, _PARAMETERS)
+    for name, value in query.items():
+        if "\ufffd" in value:
+            raise InvalidRequest(f"{name} is not UTF-8")
+    given = query.get("limit")
+    limit = DEFAULT_LISTED if given is None else check_limit(parse_count("limit", given))
+    return ListRequest(_parse(query.get("prefix", ""), "prefix"), query.get("after", ""), limit)
 
 
 def parse_after(text: str) -> StreamPath:
@@ -59,14 +60,6 @@ def _parse(text: str, name: str) -> StreamPath:
         raise InvalidRequest(f"{name}: {error}{hint}") from None
 
 
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MAX_LIMIT:
-        return int(text)
-    raise InvalidRequest(f"limit must be an integer from 1 to {MAX_LIMIT}, not {text[:32]!r}")
-
-
 def row_as_json(row: StreamRow | UnusableRow) -> dict[str, object]:
     """A row of a list, for programs."""
     if not isinstance(row, StreamRow):
@@ -77,22 +70,19 @@ def row_as_json(row: StreamRow | UnusableRow) -> dict[str, object]:
         "content_type": row.content_type,
         "tail": row.tail.token,
         "size_bytes": row.size_bytes,
-        "created": instant(row.created_ms),
-        "last_write": instant(row.last_write_ms),
+        "created": _instant(row.created_ms),
+        "last_write": _instant(row.last_write_ms),
         "closed": row.closed,
         "ttl_s": row.lifetime.ttl_s,
         "expires_at": row.lifetime.expires_at,
-        "ends_at": instant(row.ends_at_ms),
+        "ends_at": _instant(row.ends_at_ms),
         "fork": fork and {"source": path_text(fork.source), "offset": fork.offset.token},
     }
 
 
-def instant(time_ms: int | None) -> str | None:
-    """A time as RFC 3339 has it, to the millisecond; None for one beyond the year 9999."""
-    if time_ms is None:
-        return None
+def _instant(time_ms: int | None) -> str | None:
+    """A time as RFC 3339 has it; None too for one that it has no way to say."""
     try:
-        time = datetime.fromtimestamp(time_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
+        return None if time_ms is None else instant_text(time_ms)
+    except OverflowError:
         return None
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

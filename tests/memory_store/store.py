@@ -246,12 +246,12 @@ class MemoryStore:
 
     async def list_streams(
         self,
-        prefix: StreamPath = (),
-        after: StreamPath = (),
+        prefix: StreamPath,
+        after: StreamPath,
+        limit: int,
         *,
-        limit: int = 100,
-        most: int = 10_000,
         may: Callable[[StreamPath], bool] | None = None,
+        most: int = 0,
     ) -> StreamPage:
         if self.closed:
             raise NotOpen
@@ -260,7 +260,7 @@ class MemoryStore:
         rows: list[StreamRow | UnusableRow] = []
         shown = 0
         for number, path in enumerate(behind):
-            if may is not None and number == most:
+            if most and number == most:
                 return StreamPage(rows, behind[number - 1])
             if may is None or may(path):
                 shown += 1

@@ -56,7 +56,7 @@ async def listed(
     found: list[StreamPath] = []
     position: StreamPath | None = after
     while position is not None:
-        page = await store.list_streams(prefix, position, limit=limit)
+        page = await store.list_streams(prefix, position, limit)
         found += [row.path for row in page.rows]
         assert page.next is None or page.next > position
         position = page.next
@@ -64,7 +64,7 @@ async def listed(
 
 
 async def row_of(store: Store, path: StreamPath) -> StreamRow:
-    page = await store.list_streams(path, limit=1)
+    page = await store.list_streams(path, (), 1)
     row = page.rows[0]
     assert isinstance(row, StreamRow)
     assert row.path == path
@@ -101,7 +101,7 @@ async def test_a_page_begins_behind_any_path_be_it_a_streams_or_not(
 
 
 async def test_a_store_without_streams_has_an_empty_page(store: Store) -> None:
-    page = await store.list_streams()
+    page = await store.list_streams((), (), 100)
     assert (list(page.rows), page.next) == ([], None)
 
 
@@ -192,7 +192,7 @@ async def test_a_page_looks_at_no_more_streams_than_its_limit(store: Store, cloc
         lifetime = Lifetime(ttl_s=1 if number < 4 else 100)
         await store.create(Create((str(number),), lifetime=lifetime), b"")
     clock.passes(2)
-    page = await store.list_streams(limit=3)
+    page = await store.list_streams((), (), 3)
     assert (list(page.rows), page.next) == ([], ("2",))
     assert await listed(store, limit=3) == [("4",), ("5",)]
 
@@ -207,21 +207,21 @@ async def test_a_filter_is_asked_before_a_stream_is_looked_at_and_not_without_en
         asked.append(path)
         return int(path[0]) % 2 == 0
 
-    page = await store.list_streams(limit=3, most=100, may=is_even)
+    page = await store.list_streams((), (), 3, may=is_even, most=100)
     assert [row.path for row in page.rows] == [("00",), ("02",), ("04",)]
     assert (page.next, len(asked)) == (("04",), 5)
     asked.clear()
-    page = await store.list_streams((), ("04",), limit=100, most=4, may=is_even)
+    page = await store.list_streams((), ("04",), 100, may=is_even, most=4)
     assert [row.path for row in page.rows] == [("06",), ("08",)]
     assert (page.next, len(asked)) == (("08",), 4)
-    page = await store.list_streams((), ("08",), limit=100, most=100, may=lambda _: False)
+    page = await store.list_streams((), ("08",), 100, may=lambda _: False, most=100)
     assert (list(page.rows), page.next) == ([], None)
 
 
 async def test_a_closed_store_lists_nothing(store: Store) -> None:
     await store.close()
     with pytest.raises(NotOpen):
-        await store.list_streams()
+        await store.list_streams((), (), 100)
 
 
 async def test_a_stream_remade_at_its_path_is_listed_with_what_it_is_now(store: Store) -> None:

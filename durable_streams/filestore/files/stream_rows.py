@@ -1,8 +1,8 @@
 """What a list says of a stream that is not open: read from a few of its files' bytes.
 
-The sidecar, and the last line of the last index, if that is whole and its bytes are there: lines are
-not followed, and checksums not compared, which opening the stream does.  Where files are not as a
-server leaves them, all that an opening reads is read, and says where the stream ends.
+The sidecar, and the last line of the last index, if that is whole and its bytes are there: lines
+are not followed, and checksums not compared, which opening the stream does.  Where files are not as
+a server leaves them, all that an opening reads is read, and says where the stream ends.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from durable_streams.rules.lifetime import deadline_ms
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import Disk
-    from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.filestore.files.stream_files import LoadedStream
+    from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.model.paths import StreamPath
 
 
@@ -59,8 +59,8 @@ def row_on_disk(disk: Disk, directory: str, path: StreamPath, now_ms: int) -> St
 def row_of(path: StreamPath, sidecar: Sidecar, end: End, ends_at_ms: int | None) -> StreamRow:
     """The row of a stream that ends somewhere."""
     fork, last_ms = sidecar.fork, end.last_append_ms
-    if not last_ms or (fork is not None and last_ms < sidecar.created_ms):
-        last_ms = None  # what a fork has from its source was not written to it
+    # What a fork has from its source was not written to it.
+    is_written = last_ms > 0 and (fork is None or last_ms >= sidecar.created_ms)
     return StreamRow(
         path,
         sidecar.id,
@@ -68,11 +68,11 @@ def row_of(path: StreamPath, sidecar: Sidecar, end: End, ends_at_ms: int | None)
         end.offset,
         end.size_bytes,
         sidecar.created_ms,
-        last_ms,
+        last_ms if is_written else None,
         end.closed,
         sidecar.lifetime(),
         ends_at_ms,
-        fork and ForkedFrom(unpack_path(fork.source), parse_offset(fork.point)),
+        ForkedFrom(unpack_path(fork.source), parse_offset(fork.point)) if fork else None,
     )
 
 

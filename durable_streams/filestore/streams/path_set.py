@@ -1,9 +1,9 @@
 """A set of stream paths in their order, in little memory: some 20 bytes beside the text of a path.
 
 A path is kept as a *key*, its segments in UTF-8 with a NUL between: no segment has a NUL, so that
-keys compare as paths do (``model/paths``).  Keys lie in blocks, each one ``bytes`` object of keys in
-order, with a byte behind each that UTF-8 does not have.  What adds or removes a key makes one block
-anew, and takes a few microseconds, whatever the number of paths.
+keys compare as paths do (``model/paths``).  Keys lie in blocks, each one ``bytes`` object of keys
+in order, with a byte behind each that UTF-8 does not have.  What adds or removes a key makes one
+block anew, and takes a few microseconds, whatever the number of paths.
 
 Whoever has it is alone with it: there are no locks.
 """
@@ -88,10 +88,7 @@ class PathSet:
             del self._blocks[number], self._firsts[number]
             return
         half = block.find(_END, len(block) // 2) + 1 if len(block) > self.block_bytes else 0
-        if 0 < half < len(block):
-            parts = [block[:half], block[half:]]
-        else:
-            parts = [block]
+        parts = [block[:half], block[half:]] if 0 < half < len(block) else [block]
         self._blocks[number : number + 1] = parts
         self._firsts[number : number + 1] = [part[: part.index(_END)] for part in parts]
 

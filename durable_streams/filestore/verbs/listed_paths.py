@@ -1,14 +1,14 @@
 """Which streams there are, in the order of their paths: an index that is made when it is needed.
 
 The file system is the catalogue, and has names encoded, in no order.  So whoever first asks for a
-list has all of them looked through, once, off the loop and in small steps (``files.path_walk``), and
-whoever asks meanwhile waits for that.  From then on every path that a stream comes to or leaves is
-known here at once.  The index is in memory (``streams.path_set``), never on disk; it is thrown away
-when nobody has asked for a while, and with the process.
+list has all of them looked through, once, off the loop and in small steps (``files.path_walk``),
+and whoever asks meanwhile waits for that.  From then on every path that a stream comes to or leaves
+is known here at once.  The index is in memory (``streams.path_set``), never on disk; it is thrown
+away when nobody has asked for a while, and with the process.
 
-It says where streams may be: whether one is there that is to be listed, ``listing`` asks of each.  So
-a path may be in it with no stream to see: a birth on its way, a stream kept for forks, an expired
-one.  While it is made, what is told of a path counts more than what the walk finds there.
+It says where streams may be: whether one is there that is to be listed, ``listing`` asks of each.
+So a path may be in it with no stream to see: a birth on its way, a stream kept for forks, an
+expired one.  While it is made, what is told of a path counts more than what the walk finds there.
 
 What somebody else puts into the data directory is known once it was used, or when the index is
 made anew.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from durable_streams.filestore.core import Core
+    from durable_streams.filestore.streams.stream import Stream
     from durable_streams.filestore.verbs.listed_paths import ListedPaths
     from durable_streams.model.paths import StreamPath
 
@@ -47,11 +48,11 @@ class Listing:
         prefix: StreamPath,
         after: StreamPath,
         limit: int,
-        most: int,
         may: Callable[[StreamPath], bool] | None,
+        most: int,
     ) -> StreamPage:
         """See ``store``."""
-        paths, end = await self._chosen(prefix, after, limit, most, may)
+        paths, end = await self._chosen(prefix, after, limit, may, most)
         rows: list[Row] = []
         step = self._core.tuning.rows_at_once
         for begin in range(0, len(paths), step):
@@ -63,14 +64,16 @@ class Listing:
         prefix: StreamPath,
         after: StreamPath,
         limit: int,
-        most: int,
         may: Callable[[StreamPath], bool] | None,
+        most: int,
     ) -> tuple[list[StreamPath], StreamPath | None]:
         """The next paths that may be listed, and up to where was looked; None: to the end."""
         chosen: list[StreamPath] = []
-        while most > 0:
+        looked_at = 0
+        while not most or looked_at < most:
             index = await self._listed.paths()  # again, as it may have been thrown away
-            asked = min(most, limit - len(chosen) if may is None else _LOOKED_AT_ONCE)
+            asked = limit - len(chosen) if may is None else _LOOKED_AT_ONCE
+            asked = min(asked, most - looked_at) if most else asked
             found = index.behind(after, prefix, asked)
             for path in found:
                 if may is None or may(path):
@@ -80,7 +83,7 @@ class Listing:
             if len(found) < asked:
                 return chosen, None
             after = found[-1]
-            most -= asked
+            looked_at += asked
             await asyncio.sleep(0)
         return chosen, after
 
@@ -97,17 +100,11 @@ class Listing:
 
     def _look(self, path: StreamPath, known: dict[StreamPath, Row | None]) -> None:
         """What memory tells of the stream at a path, if it does; None: it is not listed."""
-        core = self._core
+        core, now_ms = self._core, self._core.now_ms()
         stream = core.catalog.known(path)
-        if stream is not None:
-            now_ms = core.now_ms()
-            if (
-                stream.state is Life.COMING
-                or RULES[stream.state].reads is not None
-                or (stream.is_mortal and stream.is_expired(now_ms))
-            ):
-                known[path] = None
-                return
+        if stream is not None and not _is_listed(stream, now_ms):
+            known[path] = None
+            return
         error = core.catalog.outages.error(path, stream.id if stream else None)
         if error is not None:
             known[path] = UnusableRow(path, str(error))
@@ -135,3 +132,9 @@ class Listing:
             if error.errno in NO_DESCRIPTORS:  # which is no matter of the stream
                 raise
             return UnusableRow(path, f"its files cannot be read: {error.strerror or error}")
+
+
+def _is_listed(stream: Stream, now_ms: int) -> bool:
+    if stream.state is Life.COMING or RULES[stream.state].reads is not None:
+        return False
+    return not (stream.is_mortal and stream.is_expired(now_ms))
