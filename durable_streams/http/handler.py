@@ -218,9 +218,7 @@ class StreamsHandler:
         principal = await self._known_to_the_application(request, address)
         return self.exchange.admit_as(principal, command, address)
 
-    async def _known_to_the_application(
-        self, request: web.BaseRequest, address: str
-    ) -> Principal:
+    async def _known_to_the_application(self, request: web.BaseRequest, address: str) -> Principal:
         try:
             return await self._identified(request)
         except Unauthenticated:

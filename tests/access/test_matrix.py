@@ -79,10 +79,14 @@ CASES: Final = {
     Asked.NEW_TOKEN: Case("POST", f"{PREFIX}/__ds/tokens", (201, 201), _GRANT.encode()),
     Asked.REVOKE_TOKEN: Case("DELETE", f"{PREFIX}/__ds/tokens/of-NAME", (204, 404), elsewhere=404),
     Asked.SIGN: Case("POST", f"{PREFIX}/__ds/signed-urls", (201, 201), _SIGNING.encode()),
+    Asked.LIST: Case("GET", f"{PREFIX}/__ds/streams", (200, 200), elsewhere=200),
 }
 """One for each row: a row without one fails below."""
 
-CONTROL: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN})
+TOKENS: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN})
+CONTROL: Final = TOKENS | {Asked.LIST}
+"""What is of no one stream."""
+
 FOR_NO_PAGE: Final = CONTROL | {Asked.RECORDS}
 """What pages are told only that are welcome everywhere."""
 
@@ -95,7 +99,7 @@ BY_TOKEN_ONLY: Final = frozenset({Asked.SIGN})
 OWN_PAGE: Final = "Origin: http://example.test"
 """A page of the server's own, which is welcome everywhere."""
 
-PLACES: Final = {On.STREAM: ROOM, On.SOURCE: ORIGIN, On.ANY: ROOM, On.SIGNED: ROOM}
+PLACES: Final = {On.STREAM: ROOM, On.SOURCE: ORIGIN, On.ANY: ROOM, On.SIGNED: ROOM, On.LISTED: ROOM}
 
 
 class State(NamedTuple):
@@ -128,7 +132,8 @@ def grants(asked: Asked, state: State) -> tuple[Grant, ...]:
         case "elsewhere":
             return (all_others, on(FAR), on(f"{place}s"), on(f"{place}/{NAMES[True]}s"), *others)
         case _:
-            lesser = on(FAR) if state.need.on is not On.ANY else on(FAR, Scope.READ)
+            is_anywhere = state.need.on in {On.ANY, On.LISTED}
+            lesser = on(FAR, Scope.READ) if is_anywhere else on(FAR)
             return (lesser, *others)
 
 
@@ -266,6 +271,7 @@ SPECIFIED: Final = {
     Asked.NEW_TOKEN: {("admin", On.ANY)},
     Asked.REVOKE_TOKEN: {("admin", On.ANY)},
     Asked.SIGN: {("read", On.SIGNED)},
+    Asked.LIST: {("list", On.LISTED)},
 }
 """What the table has to say: the tests below ask for what it says, whatever that is."""
 
@@ -357,7 +363,7 @@ def nobodies(server: Guarded) -> dict[str, tuple[tuple[str, ...], str, Outcome]]
 async def test_who_is_nobody_is_told_so_whatever_exists(
     asked: Asked, way: str, conceal: bool, tmp_path: Path
 ) -> None:
-    if way == "mount" and (asked in CONTROL or conceal):
+    if way == "mount" and (asked in TOKENS or conceal):
         return
     async with guarded(tmp_path, all_tokens(), way, conceal=conceal) as server:
         await populate(server)
@@ -386,7 +392,7 @@ async def test_who_is_nobody_is_told_so_whatever_exists(
 async def test_who_lacks_a_scope_is_refused_whatever_exists(
     asked: Asked, way: str, conceal: bool, tmp_path: Path
 ) -> None:
-    if way == "mount" and (asked in CONTROL or conceal):
+    if way == "mount" and (asked in TOKENS or conceal):
         return
     async with guarded(tmp_path, all_tokens(), way, conceal=conceal) as server:
         await populate(server)
@@ -460,7 +466,7 @@ async def test_a_producer_is_not_told_of_what_is_concealed(tmp_path: Path) -> No
 async def test_who_has_the_scopes_and_no_others_may(
     asked: Asked, way: str, by: str, tmp_path: Path
 ) -> None:
-    if way == "mount" and asked in CONTROL:
+    if way == "mount" and asked in TOKENS:
         return
     who = held(asked, State("held"))
     said = f"Authorization: {who.bearer if by == 'token' else f'Bearer {who.jwt()}'}"
@@ -597,9 +603,9 @@ async def test_pages_of_any_origin_are_told_why_but_for_control(way: str, tmp_pa
                 assert answer.status < 300 or asked is Asked.FORK
 
 
-async def test_nothing_is_below_control_in_an_application(tmp_path: Path) -> None:
+async def test_no_tokens_are_below_control_in_an_application(tmp_path: Path) -> None:
     async with guarded(tmp_path, all_tokens(), "mount") as server:
         request = Asker(server)
-        for asked in CONTROL:
+        for asked in TOKENS:
             answer = await request(asked, f"Authorization: {ADMIN.bearer}")
             assert answer.status == 400

@@ -291,9 +291,7 @@ class Stream:
         states = self.producers.states
         known = tuple([(name, states[name]) for name in forgot]) if forgot else ()
         known_as = states.get(claim.id)
-        return Before(
-            self.decided, claim.id, known_as, known, self.segments, self.last_append_ms
-        )
+        return Before(self.decided, claim.id, known_as, known, self.segments, self.last_append_ms)
 
     def _make_room(self, forgot: tuple[str, ...]) -> None:
         """A producer is new; others may have to be forgotten for it."""
