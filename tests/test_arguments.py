@@ -71,6 +71,9 @@ WRONG_TYPES: Final[dict[str, list[Any]]] = {
     "closed": NO_FLAG,
     "close": NO_FLAG,
     "live": NO_FLAG,
+    "since": [0, 1.5, True, b"2100-01-01T00:00:00Z", date(2100, 1, 1), timedelta(1)],
+    "last": NO_INTEGER,
+    "limit": NO_INTEGER,
     "ttl_s": [*NO_INTEGER, timedelta(1)],
     "sub_offset": NO_INTEGER,
     "timeout_s": [None, "1", b"1", True, 1j, Decimal(1), timedelta(1)],
@@ -99,6 +102,9 @@ WRONG_VALUES: Final[dict[str, list[Any]]] = {
     "content_type": [SURROGATE, "no type", "é/é", "a/b\r\nX: y", f"a/{'b' * 300}"],
     "stream_seq": [SURROGATE, "", "a\nb", "x" * 257],
     "prefix": ["", "a", "/{a}", "/a?b", "/a#b", "/\ud800", "/a\n"],
+    "since": [SURROGATE, "", "yesterday", "2100-01-01T00:00:00", datetime(2100, 1, 1)],  # noqa: DTZ001
+    "last": [-1, 0, 1001, 2**53, HUGE],
+    "limit": [-1, 0, 1001, 2**53, HUGE],
     "ttl_s": [-1, 2**53, HUGE, -HUGE],
     "sub_offset": [-1, 1, 2**53, HUGE],  # 1: without an offset
     "timeout_s": [-1, -0.1, math.nan, -math.inf, -HUGE],
@@ -126,6 +132,8 @@ GIVEN_OUT: Final = {
     durable_streams.Metadata,
     durable_streams.Principal,  # refused when it is used
     durable_streams.ReadResult,
+    durable_streams.Record,
+    durable_streams.RecordsResult,
     durable_streams.Scope,
     durable_streams.Tail,
 }

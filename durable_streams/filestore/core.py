@@ -18,7 +18,6 @@ from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.pipeline.removed import RemovedPaths
 from durable_streams.filestore.pipeline.ticks import Ticks
 from durable_streams.filestore.reading.reads import Reader
-from durable_streams.filestore.reading.records import RecordReader
 from durable_streams.filestore.runtime import loop_copies
 from durable_streams.filestore.runtime.clock import Clock
 from durable_streams.filestore.runtime.closing import in_thread, in_turn
@@ -102,7 +101,6 @@ class Core:
             tuning=tuning,
         )
         self.reader = Reader(directory, self.executor, settings.max_read_bytes, available, tuning)
-        self.records = RecordReader(directory, self.reader, self.run)
         self._held = ExitStack()  # each is let go once, whatever became of the one before
         self._held.callback(directory.close)
         self._held.callback(self.reader.close)

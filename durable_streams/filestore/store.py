@@ -9,10 +9,8 @@ only its wait: what was sent on its way goes on, what was not never will.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.catalog import unreadable
 from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.opening import close_unused, open_files
@@ -28,6 +26,7 @@ from durable_streams.filestore.verbs.access import Access
 from durable_streams.filestore.verbs.appends import Appends
 from durable_streams.filestore.verbs.births import Births
 from durable_streams.filestore.verbs.endings import Endings
+from durable_streams.filestore.verbs.inspections import Inspections
 from durable_streams.filestore.verbs.lifetimes import Reclaimer
 from durable_streams.filestore.verbs.listed_paths import ListedPaths
 from durable_streams.filestore.verbs.listing import Listing
@@ -40,14 +39,13 @@ from durable_streams.model.errors import (
     Draining,
     NotOpen,
     PayloadTooLarge,
-    StreamDamaged,
     StreamNotFound,
 )
 from durable_streams.model.paths import path_text
 from durable_streams.rules.appends import check_syntax
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -91,6 +89,7 @@ class FileStore:
         self._endings = Endings(core, self._quotas)
         self._births = Births(core, self._errands, self._quotas, self._endings.end)
         self._uses = Uses(core, self._endings)
+        self._inspections = Inspections(core, self._access)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
         core.catalog.opened = self._listed.came
@@ -214,14 +213,8 @@ class FileStore:
         return stream.info()
 
     async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
-        """Some of what was appended, once the stream's files have it; renews nothing."""
-        stream = await self._find(path)
-        self._access.check(stream)
-        durable = stream.durable
-        await self._core.pipeline.files_have(stream, durable.offset, durable.index_position)
-        self._access.check(stream)
-        with self._missing_files(stream):
-            return await self._core.records.page(stream, place, limit)
+        """Some of what was appended; renews nothing."""
+        return await self._inspections.records(await self._find(path), place, limit)
 
     async def list_streams(
         self,
@@ -288,7 +281,7 @@ class FileStore:
         """
         opened = own(stream)
         self._access.check(opened)
-        with self._missing_files(opened):
+        with self._access.reading(opened):
             return await self._core.reader.read(opened, start, is_end=is_end, max_bytes=max_bytes)
 
     async def bytes_of(self, chunk: Chunk) -> bytes:
@@ -309,21 +302,9 @@ class FileStore:
         segment, end = chunk.end
         for begin in range(end - chunk.size_bytes, end, size):
             stop = min(begin + size, end)
-            with self._missing_files(stream):
+            with self._access.reading(stream):
                 piece = await self._core.reader.bytes_of(stream, segment, begin, stop)
             yield piece
-
-    @contextmanager
-    def _missing_files(self, stream: Stream) -> Iterator[None]:
-        """Tell why a file is missing or cannot be read: the stream has ended, or it is damaged."""
-        try:
-            yield
-        except FileNotFoundError as error:
-            self._access.check_there(stream)
-            raise StreamDamaged(path_text(stream.path), f"{error.filename} is missing") from error
-        except OSError as error:
-            self._access.check_there(stream)
-            raise unreadable(self._core.directory, stream.path, error) from error
 
     async def sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""

@@ -35,6 +35,9 @@ class Tuning:
     ends_bytes: int = 16 * MIB
     """Memory for the ends of appends in segments that are read."""
 
+    looked_into_bytes: int = 16 * MIB
+    """Bytes of appends that a page of records looks into for their messages; one in any case."""
+
     counted_at_once: int = 1000
     """Streams that a count finds in one go: a millisecond of the loop's time."""
 

@@ -8,7 +8,7 @@ All of it is read from files, in other threads: whoever asks waits until those h
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable_streams.filestore.files.append_lines import AppendLines
 from durable_streams.filestore.format.index import BadLine
@@ -20,7 +20,6 @@ from durable_streams.model.offsets import Offset, Start
 from durable_streams.model.paths import path_text
 from durable_streams.model.records import Record, RecordsPage
 from durable_streams.rules.json_borders import Borders
-from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -32,20 +31,25 @@ if TYPE_CHECKING:
     from durable_streams.filestore.streams.stream import Stream
     from durable_streams.model.commands import Place
 
-MOST_LOOKED_INTO: Final = 16 * MIB
-"""Bytes of appends that one page looks into for their messages; one append in any case."""
-
 
 class RecordReader:
     """Reads pages of records; owned by the event loop."""
 
     def __init__(
-        self, directory: DataDirectory, reader: Reader, run: Callable[..., Awaitable[Any]]
+        self,
+        directory: DataDirectory,
+        reader: Reader,
+        run: Callable[..., Awaitable[Any]],
+        most_bytes: int,
     ) -> None:
-        """``run`` does something that may wait for the disk, off the loop."""
+        """``run`` does something that may wait for the disk, off the loop.
+
+        ``most_bytes``: of appends that one page looks into for their messages.
+        """
         self._directory = directory
         self._reader = reader
         self._run = run
+        self._most_bytes = most_bytes
 
     async def page(self, stream: Stream, place: Place, limit: int) -> RecordsPage:
         """Up to ``limit`` records from a place on, of a stream whose files have all of it.
@@ -66,7 +70,7 @@ class RecordReader:
             size = append.line.end - append.begin
             has_several = stream.is_json and append.line.messages > 1
             if len(records) == limit or (
-                has_several and looked_into and looked_into + size > MOST_LOOKED_INTO
+                has_several and looked_into and looked_into + size > self._most_bytes
             ):
                 break
             spans = [Span(append.begin, append.line.end)]
