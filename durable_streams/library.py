@@ -14,10 +14,10 @@ which.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
+from durable_streams.details import described
 from durable_streams.filestore.runtime.forgotten import OpenStore
 from durable_streams.filestore.store import FileStore
 from durable_streams.history import told
@@ -26,7 +26,7 @@ from durable_streams.listing import listed
 from durable_streams.messages import bytes_of, messages_of
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import InvalidRequest, NotOpen
-from durable_streams.model.paths import path_text
+from durable_streams.outcomes import AppendResult, MessagesResult, ReadResult, metadata_of
 from durable_streams.rules.list_pages import DEFAULT_LISTED
 from durable_streams.settings import Settings
 from durable_streams.tail import Tail
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
+    from durable_streams.details import Details
     from durable_streams.history import RecordsResult
     from durable_streams.listing import ListedStream, ListPage
-    from durable_streams.messages import Message
-    from durable_streams.model.results import Chunk, StreamInfo
+    from durable_streams.model.results import Chunk
+    from durable_streams.outcomes import Metadata
     from durable_streams.store import Store
 
 Data = bytes | bytearray | memoryview
@@ -49,67 +50,6 @@ Data = bytes | bytearray | memoryview
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What :meth:`Streams.get_metadata` and :meth:`Streams.create` tell of a stream.
-
-    ``next_offset``: the tail.  ``ttl_s`` in seconds; ``expires_at`` as RFC 3339 text;
-    ``created_ms`` in milliseconds since 1970.  ``created``: whether this call created the stream.
-    """
-
-    path: str
-    content_type: str
-    next_offset: str
-    closed: bool
-    ttl_s: int | None
-    expires_at: str | None
-    created_ms: int
-    created: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AppendResult:
-    """``next_offset``: the tail after it.  ``duplicate``: a producer's retry, not stored again."""
-
-    next_offset: str
-    closed: bool
-    duplicate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """A piece of a stream.
-
-    ``data`` is what GET would send: a JSON array for JSON streams.  Read on from ``next_offset``;
-    ``has_more``: there was more to read right away.  ``closed``: this was the end for good.
-    """
-
-    data: bytes
-    next_offset: str
-    up_to_date: bool
-    closed: bool
-
-    @property
-    def has_more(self) -> bool:
-        """Whether the tail was not reached."""
-        return not self.up_to_date
-
-
-@dataclass(frozen=True, slots=True)
-class MessagesResult:
-    """Like :class:`ReadResult`, taken apart into messages."""
-
-    messages: list[Message]
-    next_offset: str
-    up_to_date: bool
-    closed: bool
-
-    @property
-    def has_more(self) -> bool:
-        """Whether the tail was not reached."""
-        return not self.up_to_date
 
 
 def open_streams(
@@ -264,7 +204,7 @@ class Streams:
 
     async def _create(self, command: Create, data: bytes) -> Metadata:
         outcome = await self.engine.create(command, data)
-        return _metadata(outcome.info, created=outcome.created)
+        return metadata_of(outcome.info, created=outcome.created)
 
     async def append(
         self,
@@ -328,7 +268,7 @@ class Streams:
 
         Raises ``StreamNotFound``, ``StreamGone``.
         """
-        return _metadata(await self.engine.head(arguments.path("path", path)))
+        return metadata_of(await self.engine.head(arguments.path("path", path)))
 
     async def list(
         self, prefix: str = "", *, after: str = "", page_size: int = DEFAULT_LISTED
@@ -361,6 +301,14 @@ class Streams:
             arguments.page_size("limit", limit),
         )
         return listed(page)
+
+    async def details(self, path: str) -> Details:
+        """All that is known of a stream: what lists say, and how it is kept, written and read.
+
+        Not a use of the stream.  Raises ``StreamNotFound``, ``StreamGone``; of one that is damaged
+        or out of service the result tells why.
+        """
+        return described(await self.engine.details(arguments.path("path", path)))
 
     async def records(
         self,
@@ -449,16 +397,3 @@ class Streams:
                 await self.engine.wait(stream, chunk.end, timeout_s)
                 chunk = await self.engine.read(stream, chunk.end, is_end=True)
         return chunk
-
-
-def _metadata(info: StreamInfo, *, created: bool = False) -> Metadata:
-    return Metadata(
-        path_text(info.path),
-        info.content_type,
-        info.tail.token,
-        info.closed,
-        info.lifetime.ttl_s,
-        info.lifetime.expires_at,
-        info.created_ms,
-        created,
-    )

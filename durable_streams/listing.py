@@ -54,11 +54,12 @@ class ListPage:
 
 def listed(page: StreamPage) -> ListPage:
     """A page of a store, in the words of the library."""
-    streams = [_listed(row) for row in page.rows]
+    streams = [listed_stream(row) for row in page.rows]
     return ListPage(streams, None if page.next is None else path_text(page.next))
 
 
-def _listed(row: StreamRow | UnusableRow) -> ListedStream:
+def listed_stream(row: StreamRow | UnusableRow) -> ListedStream:
+    """A row of a store, in the words of the library."""
     if not isinstance(row, StreamRow):
         return ListedStream(path_text(row.path), error=row.reason)
     fork = row.fork

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from durable_streams.model.commands import Append, Create, Place
+    from durable_streams.model.details import StreamDetails
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         StreamPage,
         StreamRef,
         Subscriber,
+        UnusableRow,
     )
 
 T_co = TypeVar("T_co", covariant=True)
@@ -198,6 +200,12 @@ class Store(Protocol):
         What a fork has from its source has the times it had there, and may lack its producers.
         ``OffsetGone`` as for reads; ``InvalidOffset`` for an offset that is none of the stream's,
         where that shows.
+        """
+
+    async def details(self, path: StreamPath) -> StreamDetails | UnusableRow:
+        """All that is known of a stream, durable; no use of it.
+
+        ``UnusableRow`` of one that is there, and is out of service or damaged.
         """
 
     # -- live reads ------------------------------------------------------------------------

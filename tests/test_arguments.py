@@ -126,11 +126,13 @@ Arguments = dict[str, Any]
 
 GIVEN_OUT: Final = {
     durable_streams.AppendResult,
+    durable_streams.Details,
     durable_streams.Grant,  # made by its class methods; tests/access/test_grants
     durable_streams.Message,
     durable_streams.MessagesResult,
     durable_streams.Metadata,
     durable_streams.Principal,  # refused when it is used
+    durable_streams.ProducerSeen,
     durable_streams.ReadResult,
     durable_streams.Record,
     durable_streams.RecordsResult,

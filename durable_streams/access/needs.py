@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.access.grants import Scope
 from durable_streams.access.principals import ANYBODY
-from durable_streams.model.commands import Append, Create, Delete, Head, Preflight, Read, Records
+from durable_streams.model.commands import (
+    Append,
+    Create,
+    Delete,
+    Details,
+    Head,
+    Preflight,
+    Read,
+    Records,
+)
 from durable_streams.model.errors import Forbidden, StreamNotFound
 from durable_streams.model.paths import path_text
 
@@ -33,6 +42,7 @@ class Asked(Enum):
     DELETE = "DELETE"
     PREFLIGHT = "OPTIONS"
     RECORDS = "GET __ds/records/<path>"
+    DETAILS = "GET __ds/streams/<path>"
     LIST_TOKENS = "GET __ds/tokens"
     NEW_TOKEN = "POST __ds/tokens"  # noqa: S105 - it is a request
     REVOKE_TOKEN = "DELETE __ds/tokens/<id>"  # noqa: S105
@@ -73,6 +83,8 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
     Asked.DELETE: (Need(Scope.DELETE, On.STREAM),),
     Asked.PREFLIGHT: (),
     Asked.RECORDS: (Need(Scope.READ, On.STREAM),),
+    # What its row in a list says, and its producers, as its records do.
+    Asked.DETAILS: (Need(Scope.LIST, On.STREAM), Need(Scope.READ, On.STREAM)),
     Asked.LIST_TOKENS: (Need(Scope.ADMIN, On.ANY),),
     Asked.NEW_TOKEN: (Need(Scope.ADMIN, On.ANY),),
     Asked.REVOKE_TOKEN: (Need(Scope.ADMIN, On.ANY),),
@@ -108,6 +120,7 @@ _ASKED: Final[dict[type[Command | Inspection], Asked]] = {
     Delete: Asked.DELETE,
     Preflight: Asked.PREFLIGHT,
     Records: Asked.RECORDS,
+    Details: Asked.DETAILS,
 }
 
 

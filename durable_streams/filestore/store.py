@@ -40,8 +40,10 @@ from durable_streams.model.errors import (
     NotOpen,
     PayloadTooLarge,
     StreamNotFound,
+    StreamUnusable,
 )
 from durable_streams.model.paths import path_text
+from durable_streams.model.results import UnusableRow
 from durable_streams.rules.appends import check_syntax
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.runtime.closing import Step
     from durable_streams.filestore.verbs.tickets import Decided
     from durable_streams.model.commands import Append, Create, Place
+    from durable_streams.model.details import StreamDetails
     from durable_streams.model.errors import StorageFailed, StreamError
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
@@ -215,6 +218,13 @@ class FileStore:
     async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
         """Some of what was appended; renews nothing."""
         return await self._inspections.records(await self._find(path), place, limit)
+
+    async def details(self, path: StreamPath) -> StreamDetails | UnusableRow:
+        """All that is known of a stream; renews nothing."""
+        try:
+            return await self._inspections.details(await self._find(path))
+        except StreamUnusable as error:
+            return UnusableRow(path, str(error))
 
     async def list_streams(
         self,

@@ -296,9 +296,9 @@ class StreamsHandler:
         self, request: web.BaseRequest, raw_query: str, inspection: Inspection
     ) -> Reply:
         """Answer what is asked of one stream below ``__ds``."""
-        _, payer = await self._admit(request, raw_query, inspection)
+        principal, payer = await self._admit(request, raw_query, inspection)
         with cancelled_when_gone(request):
-            reply = await inspect(self.store, inspection)
+            reply = await inspect(self.store, inspection, principal)
         if payer:
             self.exchange.limits.charge(payer, len(reply.body))
         return reply

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
 
+from durable_streams.access.grants import Scope
+from durable_streams.model.commands import Details, Records
 from durable_streams.wire import inspections
 
 if TYPE_CHECKING:
+    from durable_streams.access.principals import Principal
     from durable_streams.model.commands import Inspection
     from durable_streams.store import Store
     from durable_streams.wire.replies import Reply
 
 
-async def inspect(store: Store, command: Inspection) -> Reply:
-    """Answer what was admitted; raises what the exchange describes."""
-    page = await store.records(command.path, command.place, command.limit)
-    return inspections.records(command, page)
+async def inspect(store: Store, command: Inspection, principal: Principal) -> Reply:
+    """Answer what was admitted; raises what the exchange describes.
+
+    ``principal``: who asks, and is told of forks that they may see in a list.
+    """
+    match command:
+        case Records():
+            page = await store.records(command.path, command.place, command.limit)
+            return inspections.records(command, page)
+        case Details():
+            found = await store.details(command.path)
+            return inspections.details(found, partial(principal.may, Scope.LIST))
+        case _:
+            assert_never(command)

@@ -136,5 +136,11 @@ class Records(msgspec.Struct, frozen=True, gc=False):
     limit: int
 
 
-Inspection = Records
+class Details(msgspec.Struct, frozen=True, gc=False):
+    """All that is known of a stream."""
+
+    path: StreamPath
+
+
+Inspection = Records | Details
 """What is asked for below ``__ds`` of one stream; no use of it."""

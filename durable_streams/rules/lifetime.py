@@ -7,7 +7,7 @@ start; HEAD and refused writes do not.  An expiry time is an instant and nothing
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from durable_streams.model.commands import FOREVER, Lifetime
@@ -19,6 +19,7 @@ MAX_INTEGER: Final = 2**53 - 1
 _MAX_DIGITS: Final = len(str(MAX_INTEGER))
 _MAX_TIMESTAMP_LENGTH: Final = 64
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_S: Final = 86_400
 _TIMESTAMP: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]"
@@ -72,6 +73,15 @@ def parse_instant(name: str, text: str) -> int:
             raise _not_a_timestamp(name, text)
         fraction = None
     return total_s * 1000 + int(f"{fraction or ''}000"[:3])
+
+
+def instant_text(time_ms: int) -> str:
+    """A time in milliseconds since 1970 as RFC 3339 has it, in UTC; its last is in the year 9999.
+
+    ``OverflowError`` for one that it has no way to say.
+    """
+    at = _EPOCH + timedelta(milliseconds=time_ms)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:

@@ -3,6 +3,7 @@
 =============================  =====================================================================
 ``GET __ds/records/<path>``    what was appended, and when: ``offset``, ``since`` or ``last`` says
                                where to begin, ``limit`` how many; :func:`records` is the answer
+``GET __ds/streams/<path>``    all that is known of it; :func:`details` is the answer
 =============================  =====================================================================
 
 No use of a stream: asking renews no TTL.
@@ -10,27 +11,31 @@ No use of a stream: asking renews no TTL.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from durable_streams.model.commands import Records
+from durable_streams.model.commands import Details, Records
 from durable_streams.model.errors import MethodNotAllowed
 from durable_streams.model.paths import parse_stream_path, path_text
+from durable_streams.model.results import UnusableRow
 from durable_streams.model.tokens import parse_start
 from durable_streams.rules.lifetime import parse_count, parse_instant
 from durable_streams.rules.record_pages import parse_page
+from durable_streams.wire.lists import instant, row_as_json
 from durable_streams.wire.replies import Reply
 from durable_streams.wire.requests import parse_query
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from durable_streams.model.commands import Inspection
+    from durable_streams.model.details import StreamDetails
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.records import Record, RecordsPage
 
 JSON_HEADERS: Final = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OF_RECORDS: Final = frozenset({"offset", "since", "last", "limit"})
 
 
@@ -41,10 +46,12 @@ def parse_inspection(method: str, raw_path: str, raw_query: str) -> Inspection |
     """
     _, _, what = raw_path.partition("/")
     name, slash, path = what.partition("/")
-    if name != "records" or not slash or method == "OPTIONS":
+    if name not in {"records", "streams"} or not slash or method == "OPTIONS":
         return None
     if method not in {"GET", "HEAD"}:
         raise MethodNotAllowed(f"this takes GET and HEAD, not {method[:32]!r}")
+    if name == "streams":
+        return Details(parse_stream_path(path))
     return _parse_records(path, raw_query)
 
 
@@ -86,14 +93,50 @@ def _record(record: Record) -> dict[str, Any]:
     return {
         "start": record.start.token,
         "end": record.end.token,
-        "time": instant_text(record.time_ms),
+        "time": instant(record.time_ms),
         "size": record.size_bytes,
         "producer": producer and {"id": producer.id, "epoch": producer.epoch, "seq": producer.seq},
         "closed": record.closed,
     }
 
 
-def instant_text(time_ms: int) -> str:
-    """A time as RFC 3339 has it, in UTC and milliseconds."""
-    at = _EPOCH + timedelta(milliseconds=time_ms)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def details(found: StreamDetails | UnusableRow, may_see: Callable[[StreamPath], bool]) -> Reply:
+    """The answer with all that is known of a stream; ``may_see``: which forks are named in it."""
+    if isinstance(found, UnusableRow):
+        said = row_as_json(found)
+    else:
+        said = row_as_json(found.row) | _details(found, may_see)
+    return Reply(200, JSON_HEADERS, msgspec.json.encode(said) + b"\n")
+
+
+def _details(found: StreamDetails, may_see: Callable[[StreamPath], bool]) -> dict[str, object]:
+    return {
+        "begin": found.begin.token,
+        "left_s": found.left_s,
+        "segments": {
+            "first": found.begin.segment,
+            "count": found.segments,
+            "last_sizes": found.segment_bytes,
+        },
+        "producers": {
+            "count": found.producers,
+            "last": [
+                {
+                    "id": producer.id,
+                    "epoch": producer.epoch,
+                    "seq": producer.seq,
+                    "last_seen": instant(producer.last_ms),
+                }
+                for producer in found.last_producers
+            ],
+        },
+        "forks": {
+            "paths": [path_text(path) for path in found.forks if may_see(path)],
+            "more": found.more_forks,
+        },
+        "readers": {
+            "following": found.followers,
+            "long_polls": found.long_polls,
+            "event_streams": found.subscribers,
+        },
+    }

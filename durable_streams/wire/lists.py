@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from durable_streams.model.errors import InvalidRequest, MethodNotAllowed
 from durable_streams.model.paths import parse_path_text, path_text
 from durable_streams.model.results import StreamRow
-from durable_streams.rules.lifetime import parse_count
+from durable_streams.rules.lifetime import instant_text, parse_count
 from durable_streams.rules.list_pages import DEFAULT_LISTED, check_limit
-from durable_streams.wire.inspections import instant_text
 from durable_streams.wire.requests import parse_query
 
 if TYPE_CHECKING:
@@ -70,17 +69,17 @@ def row_as_json(row: StreamRow | UnusableRow) -> dict[str, object]:
         "content_type": row.content_type,
         "tail": row.tail.token,
         "size_bytes": row.size_bytes,
-        "created": _instant(row.created_ms),
-        "last_write": _instant(row.last_write_ms),
+        "created": instant(row.created_ms),
+        "last_write": instant(row.last_write_ms),
         "closed": row.closed,
         "ttl_s": row.lifetime.ttl_s,
         "expires_at": row.lifetime.expires_at,
-        "ends_at": _instant(row.ends_at_ms),
+        "ends_at": instant(row.ends_at_ms),
         "fork": fork and {"source": path_text(fork.source), "offset": fork.offset.token},
     }
 
 
-def _instant(time_ms: int | None) -> str | None:
+def instant(time_ms: int | None) -> str | None:
     """A time as RFC 3339 has it; None too for one that it has no way to say."""
     try:
         return None if time_ms is None else instant_text(time_ms)

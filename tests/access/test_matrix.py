@@ -75,6 +75,7 @@ CASES: Final = {
     Asked.DELETE: Case("DELETE", _ROOM, (204, 404)),
     Asked.PREFLIGHT: Case("OPTIONS", _ROOM, (204, 204)),
     Asked.RECORDS: Case("GET", f"{PREFIX}/__ds/records/{ROOM}/NAME", (200, 404)),
+    Asked.DETAILS: Case("GET", f"{PREFIX}/__ds/streams/{ROOM}/NAME", (200, 404)),
     Asked.LIST_TOKENS: Case("GET", f"{PREFIX}/__ds/tokens", (200, 200), elsewhere=200),
     Asked.NEW_TOKEN: Case("POST", f"{PREFIX}/__ds/tokens", (201, 201), _GRANT.encode()),
     Asked.REVOKE_TOKEN: Case("DELETE", f"{PREFIX}/__ds/tokens/of-NAME", (204, 404), elsewhere=404),
@@ -87,7 +88,7 @@ TOKENS: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKE
 CONTROL: Final = TOKENS | {Asked.LIST}
 """What is of no one stream."""
 
-FOR_NO_PAGE: Final = CONTROL | {Asked.RECORDS}
+FOR_NO_PAGE: Final = CONTROL | {Asked.RECORDS, Asked.DETAILS}
 """What pages are told only that are welcome everywhere."""
 
 IN_LANE: Final = frozenset({Asked.READ, Asked.APPEND, Asked.CREATE})
@@ -250,6 +251,7 @@ COMMANDS: Final[dict[type[Asking], Asking]] = {
     commands.Delete: commands.Delete(("a",)),
     commands.Preflight: commands.Preflight(),
     commands.Records: commands.Records(("a",), Start.BEGINNING, 1),
+    commands.Details: commands.Details(("a",)),
 }
 FORK: Final = commands.Create(("a",), fork=commands.ForkRequest(("b",)))
 
@@ -267,6 +269,7 @@ SPECIFIED: Final = {
     Asked.DELETE: {("delete", On.STREAM)},
     Asked.PREFLIGHT: set(),
     Asked.RECORDS: {("read", On.STREAM)},
+    Asked.DETAILS: {("list", On.STREAM), ("read", On.STREAM)},
     Asked.LIST_TOKENS: {("admin", On.ANY)},
     Asked.NEW_TOKEN: {("admin", On.ANY)},
     Asked.REVOKE_TOKEN: {("admin", On.ANY)},
@@ -497,7 +500,7 @@ async def test_a_signed_url_is_for_reading_and_nothing_else(
         request = Asker(server)
         for asked, exists in itertools.product(Asked, NAMES):
             path = CASES[asked].target.removeprefix(f"{PREFIX}/").replace("NAME", NAMES[exists])
-            path = path.removeprefix("__ds/records/")
+            path = re.sub("^__ds/[a-z]+/", "", path)
             if asked in CONTROL:
                 path = f"{ROOM}/there"
             signed = server.sign(READER, kind, path if kind is Kind.PATH else ROOM)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from durable_streams.model.commands import Append, Create, ForkRequest, Place
+    from durable_streams.model.details import StreamDetails
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.records import RecordsPage
@@ -243,6 +244,12 @@ class MemoryStore:
 
     async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
         return self._find(path).records(place, limit)
+
+    async def details(self, path: StreamPath) -> StreamDetails | UnusableRow:
+        stream, now_ms = self._find(path), self._now_ms()
+        forks = sorted(at for at, other in self._streams.items() if other.source is stream)
+        left_s = self.left_s(stream)
+        return stream.details(stream.row(now_ms), left_s, forks)
 
     async def list_streams(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Audience, Deliveries
 from durable_streams.model.commands import Last, Since
+from durable_streams.model.details import MOST_DETAILS, StreamDetails
 from durable_streams.model.errors import InvalidOffset, InvalidRequest, OffsetGone, StreamGone
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.paths import path_text
@@ -18,6 +19,7 @@ from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.appends import Repeat, Write, WriterState, decide_append
 from durable_streams.rules.creates import Identity
 from durable_streams.rules.json_borders import ends_message, positions
+from durable_streams.rules.last_producers import last_producers
 from durable_streams.rules.lifetime import deadline_ms
 from durable_streams.rules.media_type import Unit
 from durable_streams.rules.producer_table import ProducerTable
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         ProducerClaim,
     )
     from durable_streams.model.errors import StreamError
+    from durable_streams.model.paths import StreamPath
 
 _CHAIN_BYTES: Final = 16
 
@@ -284,6 +287,24 @@ class MemoryStream:
         """The last end of an append within so many bytes, or else the first one behind."""
         at = bisect_right(self._ends, begin)
         return self._ends[max(at, bisect_right(self._ends, begin + most) - 1)]
+
+    def details(self, row: StreamRow, left_s: int | None, forks: list[StreamPath]) -> StreamDetails:
+        """All that is known of it."""
+        states = self._producers.states
+        return StreamDetails(
+            row,
+            Offset(self.segment, 0),
+            left_s,
+            1,
+            (len(self._data),),
+            len(states),
+            last_producers(states.items()),
+            forks[:MOST_DETAILS],
+            len(forks) > MOST_DETAILS,
+            self.followers,
+            len(self.audience.waiters),
+            len(self.audience.subscribers),
+        )
 
     # -- records ---------------------------------------------------------------------------
 
