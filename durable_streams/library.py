@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from durable_streams.details import Details
     from durable_streams.history import RecordsResult
     from durable_streams.listing import ListedStream, ListPage
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Chunk
     from durable_streams.outcomes import Metadata
     from durable_streams.store import Store
@@ -270,7 +271,7 @@ class Streams:
         """
         return metadata_of(await self.engine.head(arguments.path("path", path)))
 
-    async def list(
+    def list(
         self, prefix: str = "", *, after: str = "", page_size: int = DEFAULT_LISTED
     ) -> AsyncIterator[ListedStream]:
         """All streams at and below a prefix, in the order of their paths.
@@ -278,23 +279,31 @@ class Streams:
         ``async for stream in streams.list("chat")``.  ``prefix`` is whole segments: ``"chat"`` has
         ``chat`` and ``chat/1``, not ``chats``; ``""`` has all.  ``after``: begin behind this path.
         They are looked up ``page_size`` at a time (up to 1000).  A stream that is there all the
-        while comes once, and one that comes or goes meanwhile may; none is used by it.
+        while comes once, and one that comes or goes meanwhile may.  Not a use of them.
 
-        The first time it takes a while to find all streams: about half a minute for a million.
-        Raises ``Unavailable`` if they cannot be listed now.
+        The first time all streams have to be found, which takes some seconds for a million.
+        A step raises ``Unavailable`` if they cannot be listed now.
         """
-        page = await self.list_page(prefix, after=after, limit=page_size)
-        while True:
-            for stream in page.streams:
+        return self._each_listed(
+            arguments.prefix("prefix", prefix),
+            arguments.prefix("after", after),
+            arguments.page_size("page_size", page_size),
+        )
+
+    async def _each_listed(
+        self, prefix: StreamPath, after: StreamPath, limit: int
+    ) -> AsyncIterator[ListedStream]:
+        following: StreamPath | None = after
+        while following is not None:
+            page = await self.engine.list_streams(prefix, following, limit)
+            for stream in listed(page).streams:
                 yield stream
-            if page.next is None:
-                return
-            page = await self.list_page(prefix, after=page.next, limit=page_size)
+            following = page.next
 
     async def list_page(
         self, prefix: str = "", *, after: str = "", limit: int = DEFAULT_LISTED
     ) -> ListPage:
-        """One page of :meth:`list`, with what the next one begins behind."""
+        """One page of :meth:`list`, and what the next one begins behind."""
         page = await self.engine.list_streams(
             arguments.prefix("prefix", prefix),
             arguments.prefix("after", after),

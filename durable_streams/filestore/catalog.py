@@ -337,9 +337,12 @@ class Catalog:
         """Paths of streams that are no more, and whose directories are still there."""
         return [path for path, stream in self._leaving.items() if stream.state is Life.GONE]
 
-    def is_anew(self, path: StreamPath) -> bool:
-        """Whether another stream is in memory at the path of one that is no more."""
-        return path in self._cached or path in self._dropped
+    def where_some_leave(self) -> dict[StreamPath, bool]:
+        """Paths of streams that leave, and whether a stream is there still, or again."""
+        return {
+            path: stream.state is not Life.GONE or path in self._cached or path in self._dropped
+            for path, stream in self._leaving.items()
+        }
 
     def restore(self, stream: Stream) -> None:
         """A deletion failed."""

@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -22,7 +23,7 @@ from tools.proofs.prove_start import forget_cached_files
 from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
 PAGE_BOUND_MS: Final = 50.0
 WRITERS_BOUND: Final = 1.2
@@ -34,25 +35,37 @@ _BODY: Final = b"x" * 100
 class Client:
     """One connection that sends requests as text and reads answers of a stated length."""
 
-    def __init__(self, server: ServerProcess) -> None:
-        self._server = server
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    def __init__(
+        self, server: ServerProcess, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._prefix = server.prefix
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, server: ServerProcess) -> AsyncIterator[Client]:
+        """Be connected while the block runs."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        try:
+            yield cls(server, reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def request(self, method: str, target: str, body: bytes = b"") -> bytes:
         """The body of an answer of success."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._server.port)
-        reader, writer = self._streams
         head = (
-            f"{method} {self._server.prefix}/{target} HTTP/1.1\r\nHost: localhost\r\n"
+            f"{method} {self._prefix}/{target} HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        writer.write(head.encode() + body)
-        answer = await reader.readuntil(b"\r\n\r\n")
+        self._writer.write(head.encode() + body)
+        answer = await self._reader.readuntil(b"\r\n\r\n")
         assert answer[9:10] == b"2", answer
         lines = answer.lower().split(b"\r\n")
         sizes = [line[16:] for line in lines if line.startswith(b"content-length: ")]
-        return await reader.readexactly(int(sizes[0])) if sizes else b""
+        return await self._reader.readexactly(int(sizes[0])) if sizes else b""
 
     async def page(self, after: str = "") -> tuple[list[str], str | None, float]:
         """Paths, what comes next, and how long it took, in milliseconds."""
@@ -91,11 +104,11 @@ async def write_for(server: ServerProcess, seconds: float) -> Times:
     times_ms: list[float] = []
 
     async def write(number: int) -> None:
-        client = Client(server)
-        await client.request("PUT", f"writers/{number}")
-        while (begin := time.perf_counter()) < end:
-            await client.request("POST", f"writers/{number}", _BODY)
-            times_ms.append((time.perf_counter() - begin) * 1000)
+        async with Client.connected(server) as client:
+            await client.request("PUT", f"writers/{number}")
+            while (begin := time.perf_counter()) < end:
+                await client.request("POST", f"writers/{number}", _BODY)
+                times_ms.append((time.perf_counter() - begin) * 1000)
 
     await asyncio.gather(*map(write, range(_WRITERS)))
     return Times.of(times_ms)
@@ -103,34 +116,34 @@ async def write_for(server: ServerProcess, seconds: float) -> Times:
 
 async def list_all(server: ServerProcess, pause_s: float) -> None:
     """Ask for one page after the other, for ever."""
-    client, after = Client(server), ""
-    while True:
-        _, following, _ = await client.page(after)
-        after = following or ""
-        await asyncio.sleep(pause_s)
+    after = ""
+    async with Client.connected(server) as client:
+        while True:
+            _, following, _ = await client.page(after)
+            after = following or ""
+            await asyncio.sleep(pause_s)
 
 
 async def pages_anywhere(server: ServerProcess, count: int, together: int, pages: int) -> Times:
     """Pages that begin anywhere, as nobody has asked for them before."""
-    client, random = Client(server), Random(1)
-    times_ms = []
-    for _ in range(pages):
-        path = path_of(random.randrange(count), together)
-        times_ms.append((await client.page(quote_stream_path(path)))[2])
+    random, times_ms = Random(1), []
+    async with Client.connected(server) as client:
+        for _ in range(pages):
+            path = path_of(random.randrange(count), together)
+            times_ms.append((await client.page(quote_stream_path(path)))[2])
     return Times.of(times_ms)
 
 
 async def check(server: ServerProcess, count: int, together: int) -> None:
     """Each stream comes once, in order, page by page."""
-    client, after = Client(server), ""
     expected = iter(range(count))
     following: str | None = ""
-    while following is not None:
-        found, following, _ = await client.page(after)
-        for path in found:
-            if path.startswith("rooms/"):
-                assert path == path_text(path_of(next(expected), together))
-        after = following or ""
+    async with Client.connected(server) as client:
+        while following is not None:
+            found, following, _ = await client.page(following)
+            for path in found:
+                if path.startswith("rooms/"):
+                    assert path == path_text(path_of(next(expected), together))
     assert next(expected, None) is None
 
 
@@ -157,6 +170,8 @@ async def compare(server: ServerProcess, pause_s: float, rounds: int, seconds: f
         listing = asyncio.create_task(list_all(server, pause_s))
         found.beside.append(await write_for(server, seconds))
         listing.cancel()
+        with suppress(asyncio.CancelledError):
+            await listing
     return found
 
 
@@ -164,14 +179,13 @@ async def prove(server: ServerProcess, options: argparse.Namespace) -> bool:
     """Print what was measured; whether it is within the bounds."""
     count, together = options.streams, options.together
     await write_for(server, options.seconds / 2)  # and what it takes from the beginning is there
-    before = server.rss_bytes()
-    begin = time.perf_counter()
-    first = asyncio.create_task(Client(server).page())
+    before = await asyncio.to_thread(server.rss_bytes)
     writing = asyncio.create_task(write_for(server, options.seconds))
-    await first
-    print(f"first page, for which all streams are found: {time.perf_counter() - begin:.2f} s")
+    async with Client.connected(server) as client:
+        _, _, first_ms = await client.page()
+    print(f"first page, for which all streams are found: {first_ms / 1000:.2f} s")
     print(f"appends in the first {options.seconds:.0f} s of that: {await writing}")
-    grown = (server.rss_bytes() - before) / MIB
+    grown = (await asyncio.to_thread(server.rss_bytes) - before) / MIB
     print(f"resident memory grew by {grown:.1f} MiB, {grown * MIB / count:.0f} bytes a stream")
     cold = await pages_anywhere(server, count, together, options.pages)
     print(f"pages of 100 from anywhere, the first time: {cold}")
@@ -206,7 +220,9 @@ def main() -> int:
         make_streams(data_dir, options.streams, options.together)
         print(f"{options.streams} streams are there after {time.perf_counter() - begin:.1f} s")
         if options.cold:
-            print("with cold caches" if forget_cached_files() else "caches are emptied by root only")
+            print(
+                "with cold caches" if forget_cached_files() else "caches are emptied by root only"
+            )
         server = ServerProcess(data_dir)
         server.start()
         is_good = asyncio.run(prove(server, options))

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.filestore.files.path_walk import paths_on_disk
 from durable_streams.filestore.format.journal import AdoptRecord, CreateRecord, DeleteRecord
 from durable_streams.filestore.format.stored_path import unpack_path
-from durable_streams.filestore.streams.life import RULES
 from durable_streams.filestore.streams.path_set import PathSet
 from durable_streams.model.errors import Draining, StreamError, Unavailable
 
@@ -100,13 +99,20 @@ class ListedPaths:
 
     async def _make(self) -> None:
         core, paths = self._core, PathSet()
-        changes = self._changes = self._not_in_files()
+        changes: dict[StreamPath, bool] = {}
+        self._changes = changes
+        # Open streams are there, even if they have to come to the files yet.
+        known, streams = self._not_in_files(), core.catalog.streams()
         try:
-            await self._note_open(changes)
+            for begin in range(0, len(streams), _OPEN_AT_ONCE):
+                known.update((stream.path, True) for stream in streams[begin:][:_OPEN_AT_ONCE])
+                await asyncio.sleep(0)
+            streams.clear()
             walk = paths_on_disk(core.directory)
             while not await core.run(self._step, walk, paths):
                 if core.admission.draining:
                     raise Draining
+            await self._take_over(known, paths)
             await self._take_over(changes, paths)
             self._paths = paths
         except OSError as error:
@@ -118,15 +124,6 @@ class ListedPaths:
         finally:
             self._changes = None
         log.info("%d streams were found, to be listed", len(paths))
-
-    async def _note_open(self, changes: dict[StreamPath, bool]) -> None:
-        """Open streams are there, even if they have to come to the files yet."""
-        streams = self._core.catalog.streams()
-        for begin in range(0, len(streams), _OPEN_AT_ONCE):
-            for stream in streams[begin : begin + _OPEN_AT_ONCE]:
-                if not RULES[stream.state].has_ended:
-                    changes.setdefault(stream.path, True)
-            await asyncio.sleep(0)
 
     def _step(self, walk: Iterator[StreamPath | None], paths: PathSet) -> bool:
         """Take the next paths; whether those were the last; blocks."""
@@ -153,14 +150,13 @@ class ListedPaths:
                 await asyncio.sleep(0)
 
     def _not_in_files(self) -> dict[StreamPath, bool]:
-        """Whether there is a stream, where the files say something else for long."""
+        """Whether there is a stream, where the files may say something else."""
         catalog = self._core.catalog
-        gone = catalog.gone_and_not_unlinked()
-        found = {path: catalog.is_anew(path) for path in gone}
+        found: dict[StreamPath, bool] = {}
         for (stored, _), records in catalog.outages.kept():
             path, kinds = unpack_path(stored), {type(record) for record in records}
             if DeleteRecord in kinds:
                 found.setdefault(path, False)
             elif not kinds.isdisjoint((CreateRecord, AdoptRecord)):
                 found[path] = True
-        return found
+        return found | catalog.where_some_leave()

@@ -127,7 +127,8 @@ class Listing:
         except FileNotFoundError:  # it was deleted meanwhile, or an opening says what is missing
             return None
         except DamagedFiles as error:
-            return UnusableRow(path, f"damaged: {error}")
+            text = str(error).replace(f"{directory.root}/", "")  # which is nobody's business
+            return UnusableRow(path, f"damaged: {text}")
         except OSError as error:
             if error.errno in NO_DESCRIPTORS:  # which is no matter of the stream
                 raise

@@ -107,8 +107,8 @@ async def test_where_files_are_torn_a_row_ends_where_the_stream_does(data: Path)
         file.write_bytes(file.read_bytes()[:-cut])
     engine = await FileStore.at(data, Settings())
     rows = {row.path: row for row in (await page(engine)).rows}
-    for path in rows:
-        row, info = rows[path], await engine.head(path)
+    for path, row in rows.items():
+        info = await engine.head(path)
         assert isinstance(row, StreamRow)
         assert row.tail == info.tail
     assert [row.size_bytes for row in rows.values() if isinstance(row, StreamRow)] == [0, 0, 4]
