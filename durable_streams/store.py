@@ -198,7 +198,8 @@ class Store(Protocol):
         from the ``next`` of a page; a close without data is at the tail.  ``Since`` goes by the
         times of the records, which grow, unless the clock of the server was put back meanwhile.
         What a fork has from its source has the times it had there, and may lack its producers.
-        ``OffsetGone`` as for reads; ``InvalidOffset`` for an offset that is none of the stream's,
+        ``OffsetGone`` as for reads; ``Overloaded`` if the disk has yet to take for long what was
+        acknowledged; ``InvalidOffset`` for an offset that is none of the stream's,
         where that shows.
         """
 

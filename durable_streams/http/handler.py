@@ -297,8 +297,7 @@ class StreamsHandler:
     ) -> Reply:
         """Answer what is asked of one stream below ``__ds``."""
         principal, payer = await self._admit(request, raw_query, inspection)
-        with cancelled_when_gone(request):
-            reply = await inspect(self.store, inspection, principal)
+        reply = await inspect(self.store, inspection, principal)
         if payer:
             self.exchange.limits.charge(payer, len(reply.body))
         return reply

@@ -11,7 +11,7 @@ No use of a stream: asking renews no TTL.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -27,7 +27,7 @@ from durable_streams.wire.replies import Reply
 from durable_streams.wire.requests import parse_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from durable_streams.model.commands import Inspection
     from durable_streams.model.details import StreamDetails
@@ -76,11 +76,11 @@ def _parse_records(raw_path: str, raw_query: str) -> Records:
     )
 
 
-def records(command: Records, page: RecordsPage) -> Reply:
-    """The answer with a page of records."""
+def records(command: Records, page: RecordsPage, told: Sequence[object]) -> Reply:
+    """The answer with a page of records; ``told``: each as :func:`record_as_json` has it."""
     said = {
         "path": path_text(command.path),
-        "records": [_record(record) for record in page.records],
+        "records": told,
         "next": page.next.token,
         "up_to_date": page.at_tail,
         "closed": page.closed,
@@ -88,7 +88,8 @@ def records(command: Records, page: RecordsPage) -> Reply:
     return Reply(200, JSON_HEADERS, msgspec.json.encode(said) + b"\n")
 
 
-def _record(record: Record) -> dict[str, Any]:
+def record_as_json(record: Record) -> dict[str, object]:
+    """A record, for programs."""
     producer = record.producer
     return {
         "start": record.start.token,

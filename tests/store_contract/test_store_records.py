@@ -211,6 +211,24 @@ async def test_a_fork_has_the_records_of_its_source_up_to_the_cut(
     assert found[0].start == begin
 
 
+async def test_a_fork_at_the_end_of_an_append_has_that_as_its_last_record(
+    store: Store, clock: Clock
+) -> None:
+    begin, middle, *_ = await ends(store, b"first", b"second", b"third")
+    await fork(store, offset=middle)
+    places: list[Place] = [Start.BEGINNING, Last(1), Since(0)]
+    for place in places:
+        found = await store.records(FORK, place, 10)
+        assert [(record.start, record.end) for record in found.records] == [(begin, middle)]
+        assert (found.next, found.at_tail) == (middle, True)
+    clock.passes(1)
+    assert (await store.records(FORK, Since(NOW_MS + 1), 10)).records == []
+    await append(store, b"own", FORK)
+    for place in (middle, Last(1), Since(NOW_MS + 1)):
+        found = await store.records(FORK, place, 10)
+        assert [record.size_bytes for record in found.records] == [3]
+
+
 async def test_it_is_no_use_of_a_stream(store: Store, clock: Clock) -> None:
     await create(store, lifetime=Lifetime(ttl_s=10))
     clock.passes(6)

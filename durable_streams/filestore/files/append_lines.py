@@ -156,8 +156,10 @@ class _Index:
 
     def last_time(self) -> int:
         """That of its last append."""
-        _, line = next(self.backwards())
-        return line.time
+        last = next(self.backwards(), None)
+        if last is None:
+            raise BadLine("a sealed index without an append")
+        return last[1].time
 
     def first_not(self, is_before: Callable[[Line], bool]) -> tuple[int, int]:
         """Where the line of the first append is that is not before, and where its bytes begin."""

@@ -38,8 +38,8 @@ def living_forks(
 def _is_there(directory: DataDirectory, path: StreamPath, fork_id: str, source_id: str) -> bool:
     try:
         found = load_sidecar(directory.disk, directory.stream_directory(path))
-    except (DamagedFiles, NewerFiles):
-        return False
+    except (DamagedFiles, NewerFiles, OSError):
+        return True  # as for an ending: who cannot be looked at may be it
     if found is None or found.fork is None:
         return False
     return found.id == fork_id and found.fork.source_id == source_id

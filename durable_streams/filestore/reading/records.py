@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.append_lines import Found
     from durable_streams.filestore.files.directory import DataDirectory
+    from durable_streams.filestore.files.segments import Segments
     from durable_streams.filestore.format.index import Tail
     from durable_streams.filestore.reading.reads import Reader
     from durable_streams.filestore.streams.stream import Stream
@@ -64,24 +65,26 @@ class RecordReader:
             skip, appends = await self._run(_find, lines, behind or place, limit)
         except BadLine as error:
             raise StreamDamaged(path_text(stream.path), str(error)) from error
-        records: list[Record] = []
-        looked_into = 0
+        found: list[tuple[Found, list[Span]]] = []
+        left, looked_into = limit, 0
         for append in appends:
-            size = append.line.end - append.begin
+            span = Span(append.begin, append.line.end)
             has_several = stream.is_json and append.line.messages > 1
-            if len(records) == limit or (
-                has_several and looked_into and looked_into + size > self._most_bytes
-            ):
+            size = span.end - span.begin if has_several else 0
+            if not left or (size and looked_into and looked_into + size > self._most_bytes):
                 break
-            spans = [Span(append.begin, append.line.end)]
+            spans = [span]
             if has_several:
                 looked_into += size
-                position = behind.position if behind and not records else 0
-                wanted = _Messages(spans[0], position, skip, limit - len(records))
-                spans = await self._reader.look_into(stream, append.segment, spans[0], wanted.look)
-            records += [_record(stream, append, span) for span in spans]
+                position = behind.position if behind and not found else 0
+                wanted = _Messages(span, position, skip, left)
+                spans = await self._reader.look_into(stream, append.segment, span, wanted.look)
+            found.append((append, spans))
+            left -= len(spans)
             skip = 0
-        return _page(records, end)
+        records = _Records(stream.segments, end, stream.is_json)
+        page: RecordsPage = await self._run(records.page, found)
+        return page
 
 
 def _offset(stream: Stream, place: Offset | Start, end: Tail) -> Offset:
@@ -142,24 +145,32 @@ class _Messages(NamedTuple):
         return spans
 
 
-def _record(stream: Stream, append: Found, span: Span) -> Record:
-    segment, _, line = append
-    start = Offset(segment, span.begin)
-    if not span.begin and start > stream.segments.begin:  # one position, one offset
-        start = Offset(segment - 1, stream.segments.size_of(segment - 1, stream.durable))
-    size = span.end - span.begin
-    return Record(
-        start,
-        Offset(segment, span.end),
-        line.time,
-        size - 1 if size and stream.is_json else size,
-        line.claim(),
-        line.closed and span.end == line.end,
-    )
+class _Records(NamedTuple):
+    """Makes the records of a stream that ends somewhere; very many would hold up the loop."""
 
+    segments: Segments
+    end: Tail
+    is_json: bool
 
-def _page(records: list[Record], end: Tail) -> RecordsPage:
-    """A page of a stream that ends there; without records it is at the tail."""
-    following = records[-1].end if records else end.offset
-    at_tail = following == end.offset and (not records or records[-1].closed or not end.closed)
-    return RecordsPage(records, following, at_tail, at_tail and end.closed)
+    def page(self, found: list[tuple[Found, list[Span]]]) -> RecordsPage:
+        """Those of some appends; without any, the page is at the tail."""
+        records = [self._record(append, span) for append, spans in found for span in spans]
+        end = self.end
+        following = records[-1].end if records else end.offset
+        at_tail = following == end.offset and (not records or records[-1].closed or not end.closed)
+        return RecordsPage(records, following, at_tail, at_tail and end.closed)
+
+    def _record(self, append: Found, span: Span) -> Record:
+        segment, _, line = append
+        start = Offset(segment, span.begin)
+        if not span.begin and start > self.segments.begin:  # one position, one offset
+            start = Offset(segment - 1, self.segments.size_of(segment - 1, self.end))
+        size = span.end - span.begin
+        return Record(
+            start,
+            Offset(segment, span.end),
+            line.time,
+            size - 1 if size and self.is_json else size,
+            line.claim(),
+            line.closed and span.end == line.end,
+        )

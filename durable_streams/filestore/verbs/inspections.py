@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from durable_streams.filestore.files.living_forks import living_forks
+from durable_streams.filestore.pipeline.admission import COME_BACK_S
 from durable_streams.filestore.reading.records import RecordReader
 from durable_streams.filestore.streams.life import RULES
 from durable_streams.model.details import MOST_DETAILS, StreamDetails
-from durable_streams.model.errors import StreamError
+from durable_streams.model.errors import Overloaded, StreamError
 from durable_streams.rules.last_producers import last_producers
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.streams.stream import Stream
     from durable_streams.filestore.verbs.access import Access
@@ -34,14 +40,16 @@ class Inspections:
         """Some of what was appended, once the stream's files have it."""
         self._access.check(stream)
         durable = stream.durable
-        await self._core.pipeline.files_have(stream, durable.offset, durable.index_position)
+        async with self._patience():
+            await self._core.pipeline.files_have(stream, durable.offset, durable.index_position)
         with self._access.reading(stream):
             return await self._records.page(stream, place, limit)
 
     async def details(self, stream: Stream) -> StreamDetails:
         """All that is known of a stream."""
         self._access.check(stream)
-        states = await _durable_producers(stream)
+        async with self._patience():
+            states = await _durable_producers(stream)
         known = await self._core.run(last_producers, states.items())
         forks, more_forks = await self._forks(stream)
         self._access.check(stream)
@@ -63,6 +71,20 @@ class Inspections:
             len(stream.audience.waiters),
             len(stream.audience.subscribers),
         )
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """Wait for the disk, and no longer than a write that is held up."""
+        patience_s = self._core.settings.held_up_s
+        try:
+            async with asyncio.timeout(None if patience_s == math.inf else patience_s):
+                yield
+        except TimeoutError:
+            raise Overloaded(
+                "the disk is behind, and has yet to take what this tells: "
+                f"try again in {COME_BACK_S} s",
+                COME_BACK_S,
+            ) from None
 
     async def _forks(self, stream: Stream) -> tuple[list[StreamPath], bool]:
         """Where forks of it are, as far as that is looked at, and whether there may be more."""

@@ -13,12 +13,20 @@ import pytest
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.tuning import Tuning
 from durable_streams.model.commands import Append, Create, ForkRequest, Last, Place, ProducerClaim
-from durable_streams.model.errors import NotOpen, StreamDamaged, StreamError, StreamOutOfService
+from durable_streams.model.details import StreamDetails
+from durable_streams.model.errors import (
+    NotOpen,
+    Overloaded,
+    StreamDamaged,
+    StreamError,
+    StreamOutOfService,
+)
 from durable_streams.model.offsets import Start
 from durable_streams.model.paths import parse_path_text
+from durable_streams.model.results import UnusableRow
 from tests.copying import copy_live
 from tests.driving import append, directory, fork, put
-from tests.filestore.engine.faulty import SMALL_JOURNAL
+from tests.filestore.engine.faulty import IMPATIENT, SMALL_JOURNAL
 from tools.inside import back_in_service, checkpoint, in_files, out_of_service
 
 if TYPE_CHECKING:
@@ -113,6 +121,62 @@ async def test_whoever_asks_waits_for_the_files_and_gets_what_is_durable(
     page = await asked
     assert [record.size_bytes for record in page.records] == [5, 6, 0]
     assert (page.at_tail, page.closed) == (True, True)
+    await engine.close()
+
+
+async def test_nobody_waits_for_ever_for_files_that_stay_behind(
+    data: Path, disk: StagedDisk
+) -> None:
+    engine = await FileStore.at(data, IMPATIENT, disk)
+    await put(engine, "s", b"first")
+    await in_files(engine, "s")
+    gate = disk.hold("pwrite", "data/streams/s@")
+    await append(engine, "s", b"second")
+    with pytest.raises(Overloaded):
+        await engine.records(S, Start.BEGINNING, 10)
+    found = await engine.details(S)
+    assert isinstance(found, StreamDetails)
+    assert found.row.size_bytes == 11
+    gate.open()
+    assert len(await all_records(engine)) == 2
+    await engine.close()
+
+
+async def test_details_wait_for_what_is_on_its_way_to_the_journal(
+    data: Path, disk: StagedDisk
+) -> None:
+    engine = await FileStore.at(data, SMALL_JOURNAL, disk)
+    await put(engine, "s", b"first")
+    gate = disk.hold("sync", "journal")
+    claim = ProducerClaim("p", 0, 0)
+    command = Append(S, "application/octet-stream", producer=claim)
+    writing = asyncio.ensure_future(engine.append(command, b"second"))
+    await asyncio.sleep(0)
+    asked = asyncio.ensure_future(engine.details(S))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not asked.done()
+    gate.open()
+    await writing
+    found = await asked
+    assert isinstance(found, StreamDetails)
+    assert (found.producers, found.row.size_bytes) == (1, 11)
+    await engine.close()
+
+
+async def test_details_of_a_stream_out_of_service_say_why(data: Path, disk: StagedDisk) -> None:
+    engine = await FileStore.at(data, SMALL_JOURNAL, disk)
+    await put(engine, "s", b"first")
+    await in_files(engine, "s")
+    disk.fail("pwrite", errno.EIO, "data/streams/s@")
+    await append(engine, "s", b"second")
+    await out_of_service(engine, "s")
+    found = await engine.details(S)
+    assert isinstance(found, UnusableRow)
+    assert "out of service" in found.reason
+    disk.heal()
+    await back_in_service(engine, "s")
+    assert isinstance(await engine.details(S), StreamDetails)
     await engine.close()
 
 
