@@ -86,6 +86,16 @@ async def test_of_a_damaged_stream_the_reason_is_told(either: RunningServer) -> 
     assert "damaged" in found["error"]
 
 
+async def test_who_has_ended_their_side_is_answered(either: RunningServer) -> None:
+    await either.create("a", "text/plain", b"one")
+    for what in ("records", "streams"):
+        client = await either.connect()
+        client.ask("GET", f"__ds/{what}/a")
+        client.writer.write_eof()
+        answer = await client.answer()
+        assert (answer.status, json.loads(answer.body)["path"]) == (200, "a")
+
+
 async def test_what_is_not_there(either: RunningServer) -> None:
     client = await either.connect()
     for method, path, status in (
