@@ -47,15 +47,17 @@ _JSON: Final = (("Content-Type", "application/json"), ("Cache-Control", "no-stor
 class Lists:
     """Answers lists of one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, most_looked_at: int = MOST_LOOKED_AT) -> None:
+        """``most_looked_at``: paths that a request compares with grants."""
         self._store = store
+        self._most = most_looked_at
         self._cursors: OrderedDict[str, StreamPath] = OrderedDict()
 
     async def answer(self, principal: Principal, asked: ListRequest) -> Reply:
         """A page, for somebody; raises what the exchange describes."""
         authorize_somewhere(principal, Asked.LIST)
         after = self._behind(asked.after)
-        page = _Page(self._store, principal, asked.limit)
+        page = _Page(self._store, principal, asked.limit, self._most)
         end = await page.fill(asked.prefix, after)
         streams: list[object] = []
         for begin in range(0, len(page.rows), _ROWS_AT_ONCE):
@@ -86,42 +88,39 @@ class Lists:
 class _Page:
     """A page on its way: what was found in one range of paths after the other."""
 
-    def __init__(self, store: Store, principal: Principal, limit: int) -> None:
+    def __init__(self, store: Store, principal: Principal, limit: int, most: int) -> None:
         self.rows: list[StreamRow | UnusableRow] = []
         self._store = store
         self._principal = principal
         self._limit = limit
-        self._looked_at = 0
+        self._most = most  # paths that may be looked at yet
 
     async def fill(self, prefix: StreamPath, after: StreamPath) -> StreamPath | None:
         """Take the first streams below a prefix and behind a path; where to go on, if anywhere."""
         last: StreamPath = after
         for part in ranges(self._principal, prefix, after):
             left = self._limit - len(self.rows)
-            most = MOST_LOOKED_AT - self._looked_at
-            if not left or not most:
+            if not left or not self._most:
                 return last
-            end = await self._take(part, after, left, most)
+            end = await self._take(part, after, left)
             if end is not None:
                 return end
             last = part.prefix if part.is_one else self.rows[-1].path if self.rows else last
         return None
 
-    async def _take(
-        self, part: Range, after: StreamPath, limit: int, most: int
-    ) -> StreamPath | None:
+    async def _take(self, part: Range, after: StreamPath, limit: int) -> StreamPath | None:
         """Take the first streams of a range; where to go on, if there are more in it."""
         asked = self._store.list_streams
         if part.is_one:
-            self._looked_at += 1
+            self._most -= 1
             page = await asked(part.prefix, after, 1, may=part.prefix.__eq__, most=1)
         elif self._principal is ANYBODY:
             page = await asked(part.prefix, after, limit)
         else:
-            page = await asked(part.prefix, after, limit, may=self._may, most=most)
+            page = await asked(part.prefix, after, limit, may=self._may, most=self._most)
         self.rows += page.rows
         return None if part.is_one else page.next
 
     def _may(self, path: StreamPath) -> bool:
-        self._looked_at += 1
+        self._most -= 1
         return self._principal.may(Scope.LIST, path)

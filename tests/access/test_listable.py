@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from durable_streams.access.grants import Grant, Kind, Pattern, Scope
 from durable_streams.access.listable import Range, ranges
 from durable_streams.access.principals import Principal
-from durable_streams.http import listing
+from durable_streams.http.listing import Lists
 from tests.access.guarded import PREFIX, Held, ask, guarded
 
 if TYPE_CHECKING:
@@ -144,11 +144,10 @@ async def test_each_sees_what_they_may_whatever_the_pages(
         assert (await walked(server, holder, limit=limit, prefix="room/11"))[0] == below
 
 
-async def test_a_cursor_does_not_tell_what_may_not_be_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 3)
+async def test_a_cursor_does_not_tell_what_may_not_be_seen(tmp_path: Path) -> None:
     async with guarded(tmp_path, HOLDERS) as server:
+        assert server.handler is not None
+        server.handler._lists = Lists(server.store, most_looked_at=3)
         for path in ROOMS:
             await server.create(path)
         for holder in ("of-logs", "of-one"):

@@ -21,7 +21,15 @@ from tests.copying import copy_live
 from tests.driving import append, directory, fork, put
 from tests.filestore.engine.faulty import SMALL_JOURNAL
 from tests.filestore.files.staged_disk import StagedDisk
-from tools.inside import all_in_files, back_in_service, in_files, of
+from tools.inside import (
+    all_in_files,
+    back_in_service,
+    forget_paths,
+    in_files,
+    knows_all_paths,
+    of,
+    paths_loaded,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,9 +97,9 @@ async def test_a_row_is_the_same_whether_the_stream_is_open_or_not(
     await engine.close()
 
     engine = await FileStore.at(data, settings)
-    assert not engine._core.catalog.streams()
+    assert not paths_loaded(engine)
     assert (await page(engine)).rows == rows
-    assert not engine._core.catalog.streams()
+    assert not paths_loaded(engine)
     for row in rows:
         assert isinstance(row, StreamRow)
         info = await engine.head(row.path)
@@ -107,8 +115,8 @@ async def test_where_files_are_torn_a_row_ends_where_the_stream_does(data: Path)
         file.write_bytes(file.read_bytes()[:-cut])
     engine = await FileStore.at(data, Settings())
     rows = {row.path: row for row in (await page(engine)).rows}
-    for path, row in rows.items():
-        info = await engine.head(path)
+    for at, row in rows.items():
+        info = await engine.head(at)
         assert isinstance(row, StreamRow)
         assert row.tail == info.tail
     assert [row.size_bytes for row in rows.values() if isinstance(row, StreamRow)] == [0, 0, 4]
@@ -185,7 +193,7 @@ async def test_what_comes_and_goes_while_all_are_found_is_what_is_listed(
         assert f"{letter}/1" not in found
         assert f"new/{letter}/1" in found
         assert found == sorted(found)
-        engine._listed._paths = None  # and once more
+        forget_paths(engine)  # and once more
     await engine.close()
 
 
@@ -202,7 +210,7 @@ async def test_random_changes_beside_many_first_lists(data: Path) -> None:
 
     working = [asyncio.create_task(turn_over(lane)) for lane in range(6)]
     while not all(task.done() for task in working):
-        engine._listed._paths = None
+        forget_paths(engine)
         assert await listed(engine, "stays") == [f"stays/{number:02}" for number in range(30)]
     left = [f"{lane}/{number}" for lane in range(6) for number in range(0, 15, 3)]
     assert sorted(set(await listed(engine)) - set(await listed(engine, "stays"))) == sorted(left)
@@ -387,8 +395,8 @@ async def test_what_somebody_else_puts_there_is_known_once_it_was_used_or_all_ar
             assert await listed(engine) == before
             assert (await engine.head(of(name))).path == of(name)
         else:
-            while engine._listed._paths is not None:
-                await asyncio.sleep(0.01)
+            while knows_all_paths(engine):
+                await asyncio.sleep(0)
         assert await listed(engine) == [*before, name]
         await engine.close()
 

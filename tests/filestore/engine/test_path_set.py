@@ -49,7 +49,7 @@ def test_it_is_a_sorted_set(
 
 @pytest.mark.parametrize("block_bytes", [16, 200, 8192])
 def test_many_paths_in_any_order(block_bytes: int) -> None:
-    paths = [(f"{number % 7}", f"{number}") for number in range(3000)]
+    paths: list[StreamPath] = [(f"{number % 7}", f"{number}") for number in range(3000)]
     Random(1).shuffle(paths)
     found = made(paths, block_bytes)
     assert found.behind((), (), 5000) == sorted(paths)
