@@ -44,11 +44,11 @@ class Tuning:
     listed_at_once: int = 2000
     """Paths that a walk for listing finds before it looks whether it is to go on."""
 
-    listed_unpaused: int = 20
+    listed_unpaused: int = 50
     """Of them, those between two pauses: what threads do, the event loop waits for."""
 
     list_pause_s: float = 0.0002
-    """How long a pause is: the walk takes about half of a thread's time."""
+    """How long a pause is: so the walk takes half of a core."""
 
     list_idle_s: float = 900.0
     """How long the order of all paths is kept for the next who asks for a list."""
