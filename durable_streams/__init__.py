@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import durable_streams.errors  # noqa: F401 - programs have used it as an attribute since 0.1
 from durable_streams.model.commands import ProducerClaim
+from durable_streams.model.details import ProducerSeen
 from durable_streams.model.errors import (
     Conflict,
     ContentTypeMismatch,
@@ -67,18 +68,18 @@ if TYPE_CHECKING:
     from durable_streams.access.grants import Grant, Scope
     from durable_streams.access.principals import Principal
     from durable_streams.access.signed_urls import sign_url
+    from durable_streams.details import Details
+    from durable_streams.history import Record, RecordsResult
     from durable_streams.http.mounting import mount
     from durable_streams.library import (
         BEGINNING,
         NOW,
-        AppendResult,
-        MessagesResult,
-        Metadata,
-        ReadResult,
         Streams,
         open_streams,
     )
+    from durable_streams.listing import ListedStream, ListPage
     from durable_streams.messages import Message
+    from durable_streams.outcomes import AppendResult, MessagesResult, Metadata, ReadResult
     from durable_streams.tail import Tail
 
     open = open_streams  # noqa: A001 - read as durable_streams.open, like os.open
@@ -92,6 +93,7 @@ __all__ = [
     "ContentTypeMismatch",
     "DataDirectoryError",
     "DataDirectoryInUse",
+    "Details",
     "DiskFull",
     "Draining",
     "Durability",
@@ -105,6 +107,8 @@ __all__ = [
     "InvalidJson",
     "InvalidOffset",
     "InvalidRequest",
+    "ListPage",
+    "ListedStream",
     "Message",
     "MessagesResult",
     "Metadata",
@@ -118,7 +122,10 @@ __all__ = [
     "Principal",
     "ProducerClaim",
     "ProducerGap",
+    "ProducerSeen",
     "ReadResult",
+    "Record",
+    "RecordsResult",
     "RequestTimeout",
     "Scope",
     "SequenceConflict",
@@ -155,13 +162,18 @@ __all__ = [
 _LATER: Final = {
     "BEGINNING": "library",
     "NOW": "library",
-    "AppendResult": "library",
+    "AppendResult": "outcomes",
+    "Details": "details",
     "Grant": "access.grants",
+    "ListPage": "listing",
+    "ListedStream": "listing",
     "Message": "messages",
-    "MessagesResult": "library",
-    "Metadata": "library",
+    "MessagesResult": "outcomes",
+    "Metadata": "outcomes",
     "Principal": "access.principals",
-    "ReadResult": "library",
+    "ReadResult": "outcomes",
+    "Record": "history",
+    "RecordsResult": "history",
     "Scope": "access.grants",
     "Streams": "library",
     "Tail": "tail",

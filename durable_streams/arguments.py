@@ -22,12 +22,15 @@ from durable_streams.model.paths import parse_path_text
 from durable_streams.model.tokens import parse_point, parse_start
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import check_producer, check_stream_seq
-from durable_streams.rules.lifetime import MAX_INTEGER, parse_expires_at
+from durable_streams.rules.lifetime import MAX_INTEGER, parse_expires_at, parse_instant
+from durable_streams.rules.list_pages import check_limit
+from durable_streams.rules.record_pages import parse_page
 from durable_streams.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from durable_streams.model.commands import Place
     from durable_streams.model.paths import StreamPath
 
 MAX_WAIT_S: Final = 10 * 365 * 86_400
@@ -116,6 +119,16 @@ def path(name: str, value: object) -> StreamPath:
     return _by(parse_path_text, name, given)
 
 
+def prefix(name: str, value: object) -> StreamPath:
+    """The same, or ``()`` for an empty text."""
+    return () if value == "" else path(name, value)
+
+
+def page_size(name: str, value: object) -> int:
+    """How many streams a page of a list has at most."""
+    return _by(check_limit, name, count(name, value))
+
+
 def start(name: str, value: object) -> Offset | Start:
     """Where a read begins."""
     return _by(parse_start, name, _token(name, value))
@@ -142,21 +155,31 @@ def lifetime(ttl_s: object, expires_at: object) -> Lifetime:
     idle_s = None if ttl_s is None else count("ttl_s", ttl_s)
     if expires_at is None:
         return FOREVER if idle_s is None else Lifetime(ttl_s=idle_s)
-    instant = _instant(expires_at)
+    instant = _instant("expires_at", expires_at)
     instant_ms = _by(parse_expires_at, "expires_at", instant)
     if idle_s is not None:
         raise InvalidRequest("give ttl_s or expires_at, not both")
     return Lifetime(expires_at=instant, expires_at_ms=instant_ms)
 
 
-def _instant(value: object) -> str:
+def records(offset: object, since: object, last: object, limit: object) -> tuple[Place, int]:
+    """Which records are asked for."""
+    return parse_page(
+        None if offset is None else start("offset", offset),
+        None if since is None else parse_instant("since", _instant("since", since)),
+        None if last is None else count("last", last),
+        None if limit is None else count("limit", limit),
+    )
+
+
+def _instant(name: str, value: object) -> str:
     if not isinstance(value, datetime):
         hint = "" if value is None else "say the time of day and the zone"
         if not isinstance(value, str):
-            raise _wrong_type("expires_at", "an aware datetime or RFC 3339 text", value, hint)
-        return text("expires_at", value)
+            raise _wrong_type(name, "an aware datetime or RFC 3339 text", value, hint)
+        return text(name, value)
     if value.utcoffset() is None:
-        raise InvalidRequest("expires_at needs a time zone, as in datetime.now(UTC)")
+        raise InvalidRequest(f"{name} needs a time zone, as in datetime.now(UTC)")
     return value.isoformat()
 
 

@@ -14,28 +14,36 @@ which.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
+from durable_streams.details import described
 from durable_streams.filestore.runtime.forgotten import OpenStore
 from durable_streams.filestore.store import FileStore
+from durable_streams.history import told
 from durable_streams.home import Home
+from durable_streams.listing import listed
 from durable_streams.messages import bytes_of, messages_of
 from durable_streams.model.commands import Append, Create, ForkRequest, ProducerClaim
 from durable_streams.model.errors import InvalidRequest, NotOpen
-from durable_streams.model.paths import path_text
+from durable_streams.outcomes import AppendResult, MessagesResult, ReadResult, metadata_of
+from durable_streams.rules.list_pages import DEFAULT_LISTED
 from durable_streams.settings import Settings
 from durable_streams.tail import Tail
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from types import TracebackType
 
-    from durable_streams.messages import Message
-    from durable_streams.model.results import Chunk, StreamInfo
+    from durable_streams.details import Details
+    from durable_streams.history import RecordsResult
+    from durable_streams.listing import ListedStream, ListPage
+    from durable_streams.model.paths import StreamPath
+    from durable_streams.model.results import Chunk
+    from durable_streams.outcomes import Metadata
     from durable_streams.store import Store
 
 Data = bytes | bytearray | memoryview
@@ -43,67 +51,6 @@ Data = bytes | bytearray | memoryview
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What :meth:`Streams.get_metadata` and :meth:`Streams.create` tell of a stream.
-
-    ``next_offset``: the tail.  ``ttl_s`` in seconds; ``expires_at`` as RFC 3339 text;
-    ``created_ms`` in milliseconds since 1970.  ``created``: whether this call created the stream.
-    """
-
-    path: str
-    content_type: str
-    next_offset: str
-    closed: bool
-    ttl_s: int | None
-    expires_at: str | None
-    created_ms: int
-    created: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AppendResult:
-    """``next_offset``: the tail after it.  ``duplicate``: a producer's retry, not stored again."""
-
-    next_offset: str
-    closed: bool
-    duplicate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """A piece of a stream.
-
-    ``data`` is what GET would send: a JSON array for JSON streams.  Read on from ``next_offset``;
-    ``has_more``: there was more to read right away.  ``closed``: this was the end for good.
-    """
-
-    data: bytes
-    next_offset: str
-    up_to_date: bool
-    closed: bool
-
-    @property
-    def has_more(self) -> bool:
-        """Whether the tail was not reached."""
-        return not self.up_to_date
-
-
-@dataclass(frozen=True, slots=True)
-class MessagesResult:
-    """Like :class:`ReadResult`, taken apart into messages."""
-
-    messages: list[Message]
-    next_offset: str
-    up_to_date: bool
-    closed: bool
-
-    @property
-    def has_more(self) -> bool:
-        """Whether the tail was not reached."""
-        return not self.up_to_date
 
 
 def open_streams(
@@ -258,7 +205,7 @@ class Streams:
 
     async def _create(self, command: Create, data: bytes) -> Metadata:
         outcome = await self.engine.create(command, data)
-        return _metadata(outcome.info, created=outcome.created)
+        return metadata_of(outcome.info, created=outcome.created)
 
     async def append(
         self,
@@ -322,7 +269,76 @@ class Streams:
 
         Raises ``StreamNotFound``, ``StreamGone``.
         """
-        return _metadata(await self.engine.head(arguments.path("path", path)))
+        return metadata_of(await self.engine.head(arguments.path("path", path)))
+
+    def list(
+        self, prefix: str = "", *, after: str = "", page_size: int = DEFAULT_LISTED
+    ) -> AsyncIterator[ListedStream]:
+        """All streams at and below a prefix, in the order of their paths.
+
+        ``async for stream in streams.list("chat")``.  ``prefix`` is whole segments: ``"chat"`` has
+        ``chat`` and ``chat/1``, not ``chats``; ``""`` has all.  ``after``: begin behind this path.
+        They are looked up ``page_size`` at a time (up to 1000).  A stream that is there all the
+        while comes once, and one that comes or goes meanwhile may.  Not a use of them.
+
+        The first time all streams have to be found, which takes some seconds for a million.
+        A step raises ``Unavailable`` if they cannot be listed now.
+        """
+        return self._each_listed(
+            arguments.prefix("prefix", prefix),
+            arguments.prefix("after", after),
+            arguments.page_size("page_size", page_size),
+        )
+
+    async def _each_listed(
+        self, prefix: StreamPath, after: StreamPath, limit: int
+    ) -> AsyncIterator[ListedStream]:
+        following: StreamPath | None = after
+        while following is not None:
+            page = await self.engine.list_streams(prefix, following, limit)
+            for stream in listed(page).streams:
+                yield stream
+            following = page.next
+
+    async def list_page(
+        self, prefix: str = "", *, after: str = "", limit: int = DEFAULT_LISTED
+    ) -> ListPage:
+        """One page of :meth:`list`, and what the next one begins behind."""
+        page = await self.engine.list_streams(
+            arguments.prefix("prefix", prefix),
+            arguments.prefix("after", after),
+            arguments.page_size("limit", limit),
+        )
+        return listed(page)
+
+    async def details(self, path: str) -> Details:
+        """All that is known of a stream: what lists say, and how it is kept, written and read.
+
+        Not a use of the stream.  Raises ``StreamNotFound``, ``StreamGone``; of one that is damaged
+        or out of service the result tells why.
+        """
+        return described(await self.engine.details(arguments.path("path", path)))
+
+    async def records(
+        self,
+        path: str,
+        offset: str | None = None,
+        *,
+        since: datetime | str | None = None,
+        last: int | None = None,
+        limit: int | None = None,
+    ) -> RecordsResult:
+        """What was appended, and when: one record for each append, or message of a JSON stream.
+
+        From the beginning on, or from one of: ``offset``, with what holds the byte there; ``since``
+        (aware datetime or RFC 3339), the first at that time or later; ``last``, so many before the
+        tail.  At most ``limit`` (100, or what ``last`` says; up to 1000).  Not a use of the stream.
+
+        Raises ``StreamNotFound``, ``StreamGone``; ``InvalidOffset`` and ``OffsetGone`` as
+        :meth:`read` does; ``InvalidRequest`` for more than one place, or numbers out of range.
+        """
+        place, most = arguments.records(offset, since, last, limit)
+        return told(await self.engine.records(arguments.path("path", path), place, most))
 
     async def read(
         self,
@@ -390,16 +406,3 @@ class Streams:
                 await self.engine.wait(stream, chunk.end, timeout_s)
                 chunk = await self.engine.read(stream, chunk.end, is_end=True)
         return chunk
-
-
-def _metadata(info: StreamInfo, *, created: bool = False) -> Metadata:
-    return Metadata(
-        path_text(info.path),
-        info.content_type,
-        info.tail.token,
-        info.closed,
-        info.lifetime.ttl_s,
-        info.lifetime.expires_at,
-        info.created_ms,
-        created,
-    )

@@ -33,17 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractContextManager
 
-    from durable_streams.model.commands import Append, Create
+    from durable_streams.model.commands import Append, Create, Place
+    from durable_streams.model.details import StreamDetails
     from durable_streams.model.errors import StreamError
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
+    from durable_streams.model.records import RecordsPage
     from durable_streams.model.results import (
         Appended,
         Chunk,
         Created,
         StreamInfo,
+        StreamPage,
         StreamRef,
         Subscriber,
+        UnusableRow,
     )
 
 T_co = TypeVar("T_co", covariant=True)
@@ -117,6 +121,32 @@ class Store(Protocol):
     async def head(self, path: StreamPath) -> StreamInfo:
         """What is known of a stream; no use of it."""
 
+    async def list_streams(
+        self,
+        prefix: StreamPath,
+        after: StreamPath,
+        limit: int,
+        *,
+        may: Callable[[StreamPath], bool] | None = None,
+        most: int = 0,
+    ) -> StreamPage:
+        """Streams at and below a prefix whose paths come behind ``after``; no use of them.
+
+        ``()`` is the prefix of all, and comes before all.  In the order of paths, which
+        ``model/paths`` says.  A stream is listed from when its birth is durable until its end is,
+        or its time is over, and not while it is kept for forks.  What was acknowledged before the
+        call counts; going on behind ``next`` until that is None shows each stream that is there all
+        the while once.
+
+        At most ``limit`` streams are looked at, so there may be fewer rows, or none, and yet more
+        streams behind ``next``.  ``may``: called with paths in order, which are left out if it says
+        no, before anything is read of their streams; at most ``most`` times, if that is not 0.  A
+        ``next`` may then be the path of a stream that was left out.
+
+        One that is there, and is out of service or damaged, is an ``UnusableRow`` among the others.
+        ``Unavailable`` if nothing can be listed now.
+        """
+
     def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open`, now."""
 
@@ -158,6 +188,26 @@ class Store(Protocol):
 
     async def sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""
+
+    async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
+        """Up to ``limit`` records from a place on, one for each append or JSON message.
+
+        No use of the stream.  All that is durable when this is called is among its records.  A
+        page may have fewer than there are; it has one at least, unless there is none.  From an
+        offset on: with what holds the byte there, so that none is met twice by whoever goes on
+        from the ``next`` of a page; a close without data is at the tail.  ``Since`` goes by the
+        times of the records, which grow, unless the clock of the server was put back meanwhile.
+        What a fork has from its source has the times it had there, and may lack its producers.
+        ``OffsetGone`` as for reads; ``Overloaded`` if the disk has yet to take for long what was
+        acknowledged; ``InvalidOffset`` for an offset that is none of the stream's,
+        where that shows.
+        """
+
+    async def details(self, path: StreamPath) -> StreamDetails | UnusableRow:
+        """All that is known of a stream, durable; no use of it.
+
+        ``UnusableRow`` of one that is there, and is out of service or damaged.
+        """
 
     # -- live reads ------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,6 @@ from durable_streams import (
     ProducerClaim,
     Settings,
     Streams,
-    Tail,
     mount,
     open_streams,
 )
@@ -37,7 +37,7 @@ from tools.engines import file_store
 from tools.inside import paths_loaded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
 HUGE: Final = 10**5000  # too long to be printed
@@ -71,6 +71,11 @@ WRONG_TYPES: Final[dict[str, list[Any]]] = {
     "closed": NO_FLAG,
     "close": NO_FLAG,
     "live": NO_FLAG,
+    "since": [0, 1.5, True, b"2100-01-01T00:00:00Z", date(2100, 1, 1), timedelta(1)],
+    "last": NO_INTEGER,
+    "limit": NO_INTEGER,
+    "page_size": NO_INTEGER,
+    "after": NO_TEXT,
     "ttl_s": [*NO_INTEGER, timedelta(1)],
     "sub_offset": NO_INTEGER,
     "timeout_s": [None, "1", b"1", True, 1j, Decimal(1), timedelta(1)],
@@ -99,6 +104,11 @@ WRONG_VALUES: Final[dict[str, list[Any]]] = {
     "content_type": [SURROGATE, "no type", "é/é", "a/b\r\nX: y", f"a/{'b' * 300}"],
     "stream_seq": [SURROGATE, "", "a\nb", "x" * 257],
     "prefix": ["", "a", "/{a}", "/a?b", "/a#b", "/\ud800", "/a\n"],
+    "since": [SURROGATE, "", "yesterday", "2100-01-01T00:00:00", datetime(2100, 1, 1)],  # noqa: DTZ001
+    "last": [-1, 0, 1001, 2**53, HUGE],
+    "limit": [-1, 0, 1001, 2**53, HUGE],
+    "page_size": [-1, 0, 1001, 2**53, HUGE],
+    "after": [SURROGATE, "\ud800", "/", "a//b", "../a", "a\0b", "x" * 256, "__ds/a"],
     "ttl_s": [-1, 2**53, HUGE, -HUGE],
     "sub_offset": [-1, 1, 2**53, HUGE],  # 1: without an offset
     "timeout_s": [-1, -0.1, math.nan, -math.inf, -HUGE],
@@ -120,12 +130,18 @@ Arguments = dict[str, Any]
 
 GIVEN_OUT: Final = {
     durable_streams.AppendResult,
+    durable_streams.Details,
+    durable_streams.ListPage,
+    durable_streams.ListedStream,
     durable_streams.Grant,  # made by its class methods; tests/access/test_grants
     durable_streams.Message,
     durable_streams.MessagesResult,
     durable_streams.Metadata,
     durable_streams.Principal,  # refused when it is used
+    durable_streams.ProducerSeen,
     durable_streams.ReadResult,
+    durable_streams.Record,
+    durable_streams.RecordsResult,
     durable_streams.Scope,
     durable_streams.Tail,
 }
@@ -151,12 +167,15 @@ OF_METHODS: Final = [
 
 def wrong_for(parameter: inspect.Parameter) -> list[tuple[Any, type[Exception]]]:
     """What an argument cannot be, and how that is refused in a request."""
+    name = parameter.name
+    if name == "prefix" and parameter.default == "":  # of paths, not of URLs
+        name = "after"
     types = [
         (value, TypeError)
-        for value in WRONG_TYPES[parameter.name]
+        for value in WRONG_TYPES[name]
         if not (value is None and parameter.default is None)
     ]
-    return [*types, *((value, InvalidRequest) for value in WRONG_VALUES[parameter.name])]
+    return [*types, *((value, InvalidRequest) for value in WRONG_VALUES[name])]
 
 
 def naming(parameter: inspect.Parameter) -> str:
@@ -175,7 +194,7 @@ async def is_waited_for(streams: Streams, path: str) -> bool:
 
 async def call(streams: Streams, method: str, arguments: Arguments) -> Any:
     called = getattr(streams, method)(**arguments)
-    return await (anext(called) if isinstance(called, Tail) else called)
+    return await (anext(called) if isinstance(called, AsyncIterator) else called)
 
 
 def test_the_arguments_of_all_that_is_called_are_known() -> None:

@@ -270,3 +270,16 @@ def set_clock(engine: FileStore, clock: Callable[[], int], patch: Patch = setatt
     """Give the engine another wall clock."""
     for owner, name in ((engine._core, "now_ms"), (engine._core.clock, "_now_ms")):
         patch(owner, name, clock)
+
+
+# -- lists ---------------------------------------------------------------------------------
+
+
+def knows_all_paths(engine: FileStore) -> bool:
+    """Whether all streams were found, to be listed."""
+    return engine._listed._paths is not None
+
+
+def forget_paths(engine: FileStore) -> None:
+    """As if nobody had asked for a list for long."""
+    engine._listed._paths = None

@@ -107,7 +107,7 @@ class Pattern(msgspec.Struct, frozen=True):
         if other.kind is Kind.PATH:
             return self.matches(other.segments)
         base = self._base()
-        return base is not None and other._literal()[: len(base)] == base
+        return base is not None and other.literal()[: len(base)] == base
 
     def _base(self) -> StreamPath | None:
         """The segments that are all it asks for; None if it asks for more."""
@@ -118,7 +118,7 @@ class Pattern(msgspec.Struct, frozen=True):
             return base if not any(_ANY in segment for segment in base) else None
         return None
 
-    def _literal(self) -> StreamPath:
+    def literal(self) -> StreamPath:
         """The segments that every path in it begins with."""
         if self.kind is not Kind.GLOB:
             return self.segments

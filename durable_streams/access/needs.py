@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.access.grants import Scope
 from durable_streams.access.principals import ANYBODY
-from durable_streams.model.commands import Append, Create, Delete, Head, Preflight, Read
+from durable_streams.model.commands import (
+    Append,
+    Create,
+    Delete,
+    Details,
+    Head,
+    Preflight,
+    Read,
+    Records,
+)
 from durable_streams.model.errors import Forbidden, StreamNotFound
 from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
     from durable_streams.access.principals import Principal
-    from durable_streams.model.commands import Command
+    from durable_streams.model.commands import Command, Inspection
     from durable_streams.model.paths import StreamPath
 
 
@@ -32,10 +41,13 @@ class Asked(Enum):
     FORK = "PUT with Stream-Forked-From"
     DELETE = "DELETE"
     PREFLIGHT = "OPTIONS"
+    RECORDS = "GET __ds/records/<path>"
+    DETAILS = "GET __ds/streams/<path>"
     LIST_TOKENS = "GET __ds/tokens"
     NEW_TOKEN = "POST __ds/tokens"  # noqa: S105 - it is a request
     REVOKE_TOKEN = "DELETE __ds/tokens/<id>"  # noqa: S105
     SIGN = "POST __ds/signed-urls"
+    LIST = "GET __ds/streams"
 
     __hash__ = object.__hash__  # as that of scopes
 
@@ -47,6 +59,7 @@ class On(Enum):
     SOURCE = "the fork's source"
     ANY = "any stream; all that the request grants, lists or revokes has to be granted to who asks"
     SIGNED = "all that the URL is for"
+    LISTED = "any stream; those on which who asks has not got it are not in the answer"
 
 
 class Need(NamedTuple):
@@ -69,10 +82,14 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
     ),
     Asked.DELETE: (Need(Scope.DELETE, On.STREAM),),
     Asked.PREFLIGHT: (),
+    Asked.RECORDS: (Need(Scope.READ, On.STREAM),),
+    # What its row in a list says, and its producers, as its records do.
+    Asked.DETAILS: (Need(Scope.LIST, On.STREAM), Need(Scope.READ, On.STREAM)),
     Asked.LIST_TOKENS: (Need(Scope.ADMIN, On.ANY),),
     Asked.NEW_TOKEN: (Need(Scope.ADMIN, On.ANY),),
     Asked.REVOKE_TOKEN: (Need(Scope.ADMIN, On.ANY),),
     Asked.SIGN: (Need(Scope.READ, On.SIGNED),),
+    Asked.LIST: (Need(Scope.LIST, On.LISTED),),
 }
 
 
@@ -95,24 +112,28 @@ class Outcome(Enum):
     MAY = ("all scopes are there", None)
 
 
-_ASKED: Final[dict[type[Command], Asked]] = {
+_ASKED: Final[dict[type[Command | Inspection], Asked]] = {
     Read: Asked.READ,
     Head: Asked.HEAD,
     Append: Asked.APPEND,
     Create: Asked.CREATE,
     Delete: Asked.DELETE,
     Preflight: Asked.PREFLIGHT,
+    Records: Asked.RECORDS,
+    Details: Asked.DETAILS,
 }
 
 
-def asked_by(command: Command) -> Asked:
+def asked_by(command: Command | Inspection) -> Asked:
     """The row of the table that a command is in."""
     if isinstance(command, Create) and command.fork is not None:
         return Asked.FORK
     return _ASKED[type(command)]
 
 
-def authorize(principal: Principal, command: Command, *, conceal: bool = False) -> None:
+def authorize(
+    principal: Principal, command: Command | Inspection, *, conceal: bool = False
+) -> None:
     """Return if ``principal`` may have ``command``; else raise why not.
 
     :class:`Forbidden`; with ``conceal`` :class:`StreamNotFound` if they have no scope on the stream
@@ -133,7 +154,7 @@ def authorize_somewhere(principal: Principal, asked: Asked) -> None:
             raise Forbidden(f"that takes the scope {scope.value}", scope.value)
 
 
-def _path(command: Command, on: On) -> StreamPath:
+def _path(command: Command | Inspection, on: On) -> StreamPath:
     assert not isinstance(command, Preflight)
     if on is On.STREAM:
         return command.path

@@ -56,7 +56,7 @@ class Catalog:
     ``outages``: streams whose files cannot be read or written now.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
     ``leaving`` is told of a stream that the cache drops, ``mortal_came`` of one that may expire,
-    when it is opened.
+    when it is opened, and ``opened`` of the path of any whose files were read.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Catalog:
         """``max_open``: streams without much beside their bytes, see :attr:`Stream.cost_bytes`."""
         self.leaving: Callable[[Stream], None] = lambda _: None
         self.mortal_came: Callable[[Stream], None] = lambda _: None
+        self.opened: Callable[[StreamPath], None] = lambda _: None
         self.outages = outages
         self.verifying = verify
         self._most_verified = tuning.most_verified
@@ -117,6 +118,10 @@ class Catalog:
             self.add(stream)
             return stream
         return None
+
+    def known(self, path: StreamPath) -> Stream | None:
+        """The stream in memory at a path, be it on its way to come or to go; no use of it."""
+        return self._cached.get(path) or self._dropped.get(path) or self._leaving.get(path)
 
     def holds(self, stream: Stream) -> bool:
         """Whether the cache keeps a stream, whoever uses it."""
@@ -237,6 +242,7 @@ class Catalog:
             log.warning("stream %s: %s", path_text(path), note)
         stream = Stream(path, loaded, self._now_ms())
         self.add(stream)
+        self.opened(path)
         name, end = path_text(path), loaded.tail.offset.token
         if loaded.cut:
             log.warning("stream %s: lost unsynced bytes, it ends at %s", name, end)
@@ -330,6 +336,13 @@ class Catalog:
     def gone_and_not_unlinked(self) -> list[StreamPath]:
         """Paths of streams that are no more, and whose directories are still there."""
         return [path for path, stream in self._leaving.items() if stream.state is Life.GONE]
+
+    def where_some_leave(self) -> dict[StreamPath, bool]:
+        """Paths of streams that leave, and whether a stream is there still, or again."""
+        return {
+            path: stream.state is not Life.GONE or path in self._cached or path in self._dropped
+            for path, stream in self._leaving.items()
+        }
 
     def restore(self, stream: Stream) -> None:
         """A deletion failed."""

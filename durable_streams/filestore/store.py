@@ -9,10 +9,8 @@ only its wait: what was sent on its way goes on, what was not never will.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.catalog import unreadable
 from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.opening import close_unused, open_files
@@ -28,7 +26,10 @@ from durable_streams.filestore.verbs.access import Access
 from durable_streams.filestore.verbs.appends import Appends
 from durable_streams.filestore.verbs.births import Births
 from durable_streams.filestore.verbs.endings import Endings
+from durable_streams.filestore.verbs.inspections import Inspections
 from durable_streams.filestore.verbs.lifetimes import Reclaimer
+from durable_streams.filestore.verbs.listed_paths import ListedPaths
+from durable_streams.filestore.verbs.listing import Listing
 from durable_streams.filestore.verbs.quotas import Quotas
 from durable_streams.filestore.verbs.tickets import Errand
 from durable_streams.filestore.verbs.uses import Uses
@@ -36,30 +37,35 @@ from durable_streams.filestore.verbs.verification import Verifier
 from durable_streams.live import NOBODY
 from durable_streams.model.errors import (
     Draining,
+    NotOpen,
     PayloadTooLarge,
-    StreamDamaged,
     StreamNotFound,
+    StreamUnusable,
 )
 from durable_streams.model.paths import path_text
+from durable_streams.model.results import UnusableRow
 from durable_streams.rules.appends import check_syntax
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from durable_streams.filestore.pipeline.operations import AppendOperation
     from durable_streams.filestore.runtime.closing import Step
     from durable_streams.filestore.verbs.tickets import Decided
-    from durable_streams.model.commands import Append, Create
+    from durable_streams.model.commands import Append, Create, Place
+    from durable_streams.model.details import StreamDetails
     from durable_streams.model.errors import StorageFailed, StreamError
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
+    from durable_streams.model.records import RecordsPage
     from durable_streams.model.results import (
         Appended,
         Chunk,
         Created,
         StreamInfo,
+        StreamPage,
         StreamRef,
         Subscriber,
     )
@@ -80,16 +86,21 @@ class FileStore:
         self._access = Access(core)
         self._appends = Appends(core, self._access)
         self._errands = Errands()
-        self._quotas = Quotas(core, self._errands)
+        self._listed = ListedPaths(core, self._errands)
+        self._listing = Listing(core, self._listed)
+        self._quotas = Quotas(core, self._errands, self._listed)
         self._endings = Endings(core, self._quotas)
         self._births = Births(core, self._errands, self._quotas, self._endings.end)
         self._uses = Uses(core, self._endings)
+        self._inspections = Inspections(core, self._access)
         core.catalog.leaving = self._uses.write
         core.catalog.mortal_came = self._uses.watch
+        core.catalog.opened = self._listed.came
         watch = core.supervisor.watch
         self._tasks = [
             watch("uses", self._uses.run()),
             watch("reclaimer", self._reclaimer().run()),
+            watch("listed paths", self._listed.run()),
         ]
         if core.catalog.verifying:
             self._tasks.append(watch("verifier", Verifier(core).run(), ends=True))
@@ -204,6 +215,31 @@ class FileStore:
         self._access.check(stream)
         return stream.info()
 
+    async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
+        """Some of what was appended; renews nothing."""
+        return await self._inspections.records(await self._find(path), place, limit)
+
+    async def details(self, path: StreamPath) -> StreamDetails | UnusableRow:
+        """All that is known of a stream; renews nothing."""
+        try:
+            return await self._inspections.details(await self._find(path))
+        except StreamUnusable as error:
+            return UnusableRow(path, str(error))
+
+    async def list_streams(
+        self,
+        prefix: StreamPath,
+        after: StreamPath,
+        limit: int,
+        *,
+        may: Callable[[StreamPath], bool] | None = None,
+        most: int = 0,
+    ) -> StreamPage:
+        """Some streams in the order of their paths; renews nothing."""
+        if self._access.closed:
+            raise NotOpen
+        return await self._listing.page(prefix, after, limit, may, most)
+
     def open_now(self, path: StreamPath) -> StreamRef | None:
         """:meth:`open` if nothing has to be waited for, else None."""
         stream = self._core.catalog.ready(path)
@@ -255,7 +291,7 @@ class FileStore:
         """
         opened = own(stream)
         self._access.check(opened)
-        with self._missing_files(opened):
+        with self._access.reading(opened):
             return await self._core.reader.read(opened, start, is_end=is_end, max_bytes=max_bytes)
 
     async def bytes_of(self, chunk: Chunk) -> bytes:
@@ -276,21 +312,9 @@ class FileStore:
         segment, end = chunk.end
         for begin in range(end - chunk.size_bytes, end, size):
             stop = min(begin + size, end)
-            with self._missing_files(stream):
+            with self._access.reading(stream):
                 piece = await self._core.reader.bytes_of(stream, segment, begin, stop)
             yield piece
-
-    @contextmanager
-    def _missing_files(self, stream: Stream) -> Iterator[None]:
-        """Tell why a file is missing or cannot be read: the stream has ended, or it is damaged."""
-        try:
-            yield
-        except FileNotFoundError as error:
-            self._access.check_there(stream)
-            raise StreamDamaged(path_text(stream.path), f"{error.filename} is missing") from error
-        except OSError as error:
-            self._access.check_there(stream)
-            raise unreadable(self._core.directory, stream.path, error) from error
 
     async def sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""

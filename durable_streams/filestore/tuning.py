@@ -35,8 +35,26 @@ class Tuning:
     ends_bytes: int = 16 * MIB
     """Memory for the ends of appends in segments that are read."""
 
+    looked_into_bytes: int = 16 * MIB
+    """Bytes of appends that a page of records looks into for their messages; one in any case."""
+
     counted_at_once: int = 1000
     """Streams that a count finds in one go: a millisecond of the loop's time."""
+
+    listed_at_once: int = 2000
+    """Paths that a walk for listing finds before it looks whether it is to go on."""
+
+    listed_unpaused: int = 50
+    """Of them, those between two pauses: what threads do, the event loop waits for."""
+
+    list_pause_s: float = 0.0002
+    """How long a pause is: so the walk takes half of a core."""
+
+    list_idle_s: float = 900.0
+    """How long the order of all paths is kept for the next who asks for a list."""
+
+    rows_at_once: int = 16
+    """Streams that are looked at on the disk in one go for a list."""
 
     most_in_trash: int = 10_000
     """Deleted streams remembered until their files are removed, and of those that could not be."""

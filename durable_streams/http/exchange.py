@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from durable_streams.access.principals import Principal
     from durable_streams.http.live import LiveReads
     from durable_streams.http.logs import Exchanged
-    from durable_streams.model.commands import Command
+    from durable_streams.model.commands import Command, Inspection
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Chunk, StreamRef
     from durable_streams.settings import HttpSettings
@@ -140,7 +140,7 @@ class Exchange:
 
     def admit(
         self,
-        command: Command,
+        command: Command | Inspection,
         credentials: Credentials,
         address: str = "",
         seen: Seen | None = None,
@@ -170,7 +170,9 @@ class Exchange:
         admitted: Admitted = seen.admitted
         return admitted
 
-    def admit_as(self, principal: Principal, command: Command, address: str = "") -> Admitted:
+    def admit_as(
+        self, principal: Principal, command: Command | Inspection, address: str = ""
+    ) -> Admitted:
         """The same for whom somebody else has identified, as an application does."""
         return self._allowed(self._paying(principal, address), command)
 
@@ -185,6 +187,10 @@ class Exchange:
             raise
         return self._paying(principal, address)
 
+    def identified(self, principal: Principal, address: str = "") -> Admitted:
+        """The same of whom somebody else has identified."""
+        return self._paying(principal, address)
+
     def refuses(self, address: str) -> None:
         """Somebody is refused whom nobody knows: their address pays for that."""
         if self.limits.is_on:
@@ -197,7 +203,7 @@ class Exchange:
         self.limits.take(payer)
         return Admitted(principal, payer)
 
-    def _allowed(self, admitted: Admitted, command: Command) -> Admitted:
+    def _allowed(self, admitted: Admitted, command: Command | Inspection) -> Admitted:
         authorize(admitted.principal, command, conceal=self.door.conceal)
         return admitted
 

@@ -22,6 +22,8 @@ from durable_streams.access.principals import Principal
 from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
 from durable_streams.http.exchange import EVERYBODY, Exchange, FromFiles
+from durable_streams.http.inspection import inspect
+from durable_streams.http.listing import Lists
 from durable_streams.http.live import BATCH_BYTES, LiveReads
 from durable_streams.http.logs import CLIENT_LEFT, log_access
 from durable_streams.http.peers import Peers
@@ -31,6 +33,8 @@ from durable_streams.model.commands import Append, Create, Live, Preflight, Read
 from durable_streams.model.errors import Forbidden, ForeignHost, StreamError, Unauthenticated
 from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
+from durable_streams.wire.inspections import parse_inspection
+from durable_streams.wire.lists import parse_list
 from durable_streams.wire.pages import OPEN_TO_ALL
 from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.requests import claims_producer, parse_command
@@ -43,10 +47,11 @@ if TYPE_CHECKING:
     from durable_streams.access.door import Door
     from durable_streams.http.control import Control
     from durable_streams.http.exchange import Admitted, Begun
-    from durable_streams.model.commands import Command
+    from durable_streams.model.commands import Command, Inspection
     from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
+    from durable_streams.wire.lists import ListRequest
     from durable_streams.wire.pages import Pages
     from durable_streams.wire.replies import Common, Reply
 
@@ -68,14 +73,16 @@ class StreamsHandler:
         *,
         authorize: Authorize | None = None,
         control: Control | None = None,
+        lists: bool = True,
         clock: Callable[[], float] = time.time,
         random: random_module.Random | None = None,
     ) -> None:
         """``clock`` is in seconds since 1970; ``random`` spreads cursors and lifetimes.
 
         ``pages``: which web pages are welcome.  ``door``: knows who asks, unless ``authorize``
-        does.  ``control``: answers what is below ``__ds``.  ``ValueError`` if caches might mix up
-        streams that were at one path after each other.
+        does.  ``control``: answers what is below ``__ds``.  ``lists``: whether streams are listed
+        there.  ``ValueError`` if caches might mix up streams that were at one path after each
+        other.
         """
         least_s = caching.kept_s(settings.immutable_max_age_s)
         if store.remember_removed_s < least_s:
@@ -103,6 +110,7 @@ class StreamsHandler:
         self.peers = Peers(settings.trusted_proxy)
         self._authorize = authorize
         self._control = control
+        self._lists = Lists(store) if lists else None
         self.active: set[asyncio.Task[object]] = set()
         self.max_body_bytes = store.max_append_bytes
         self.bodies = BodyBudget(max(settings.max_bodies_bytes, self.max_body_bytes))
@@ -143,6 +151,16 @@ class StreamsHandler:
                 common = FOR_NO_PAGE
             host = authority(request.raw_path)
             common = exchange.pages.admit(host, request.headers, for_all=not is_control)
+            if is_control and self._lists is not None:
+                asked = parse_list(request.method, raw_path, raw_query)
+                if asked is not None:
+                    reply = await self._listed(self._lists, request, raw_query, asked)
+                    return self.sender.answer(reply, common)
+            if is_control:
+                inspection = parse_inspection(request.method, raw_path, raw_query)
+                if inspection is not None:
+                    reply = await self._inspected(request, raw_query, inspection)
+                    return self.sender.answer(reply, common)
             if is_control and self._control is not None:
                 reply = await self._controlled(self._control, request, prefix, raw_path)
                 return self.sender.answer(reply, common)
@@ -188,7 +206,9 @@ class StreamsHandler:
             answer.force_close()  # nothing on this connection is meant for us
         return answer
 
-    async def _admit(self, request: web.BaseRequest, raw_query: str, command: Command) -> Admitted:
+    async def _admit(
+        self, request: web.BaseRequest, raw_query: str, command: Command | Inspection
+    ) -> Admitted:
         """Who asks for a command, if they may."""
         address = self._address(request)
         if self._authorize is None:
@@ -196,12 +216,15 @@ class StreamsHandler:
             return self.exchange.admit(command, credentials, address)
         if isinstance(command, Preflight):
             return EVERYBODY
+        principal = await self._known_to_the_application(request, address)
+        return self.exchange.admit_as(principal, command, address)
+
+    async def _known_to_the_application(self, request: web.BaseRequest, address: str) -> Principal:
         try:
-            principal = await self._identified(request)
+            return await self._identified(request)
         except Unauthenticated:
             self.exchange.refuses(address)
             raise
-        return self.exchange.admit_as(principal, command, address)
 
     def _address(self, request: web.BaseRequest) -> str:
         """Where a request comes from; "" if it makes no difference."""
@@ -275,6 +298,32 @@ class StreamsHandler:
         if is_stripped(request.headers) and self.peers.is_trusted(request.protocol.peername):
             return public_prefix(request.headers, prefix)
         return prefix
+
+    async def _inspected(
+        self, request: web.BaseRequest, raw_query: str, inspection: Inspection
+    ) -> Reply:
+        """Answer what is asked of one stream below ``__ds``."""
+        principal, payer = await self._admit(request, raw_query, inspection)
+        reply = await inspect(self.store, inspection, principal)
+        if payer:
+            self.exchange.limits.charge(payer, len(reply.body))
+        return reply
+
+    async def _listed(
+        self, lists: Lists, request: web.BaseRequest, raw_query: str, asked: ListRequest
+    ) -> Reply:
+        """Answer with a page of the list of streams."""
+        address = self._address(request)
+        if self._authorize is None:
+            credentials = Credentials.of(request.headers, raw_query)
+            principal, payer = self.exchange.identify(credentials, None, address)
+        else:
+            found = await self._known_to_the_application(request, address)
+            principal, payer = self.exchange.identified(found, address)
+        reply = await lists.answer(principal, asked)
+        if payer:
+            self.exchange.limits.charge(payer, len(reply.body))
+        return reply
 
     def location(
         self,

@@ -106,7 +106,9 @@ def _pages(settings: HttpSettings, authorize: Authorize | None) -> Pages:
 def _handler(
     settings: HttpSettings, pages: Pages, authorize: Authorize | None, store: Store
 ) -> StreamsHandler:
-    return StreamsHandler(store, settings, pages, authorize=authorize)
+    # Where nobody says who may know that, an application need not tell which streams there are.
+    lists = authorize is not None
+    return StreamsHandler(store, settings, pages, authorize=authorize, lists=lists)
 
 
 class Mount:

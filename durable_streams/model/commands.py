@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from durable_streams.model.offsets import Offset, Start
+
 if TYPE_CHECKING:
-    from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
 
 
@@ -109,3 +110,37 @@ class Preflight(msgspec.Struct, frozen=True, gc=False):
 
 
 Command = Create | Append | Delete | Head | Read | Preflight
+
+
+class Since(msgspec.Struct, frozen=True, gc=False):
+    """Where records begin: at the first append at a time, in milliseconds since 1970, or later."""
+
+    time_ms: int
+
+
+class Last(msgspec.Struct, frozen=True, gc=False):
+    """Where records begin: so many before the tail."""
+
+    count: int
+
+
+Place = Offset | Start | Since | Last
+"""Where records begin.  An offset: with what holds the byte there; ``NOW``: at the tail."""
+
+
+class Records(msgspec.Struct, frozen=True, gc=False):
+    """What was appended to a stream, one append or JSON message each; up to ``limit`` of them."""
+
+    path: StreamPath
+    place: Place
+    limit: int
+
+
+class Details(msgspec.Struct, frozen=True, gc=False):
+    """All that is known of a stream."""
+
+    path: StreamPath
+
+
+Inspection = Records | Details
+"""What is asked for below ``__ds`` of one stream; no use of it."""

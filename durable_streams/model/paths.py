@@ -5,6 +5,9 @@ slash never makes two segments of one: ``runs%2F1`` names another stream than ``
 §3, §6; §1 refuses it, but clients name streams so).  Every stream has exactly one path, whatever
 its URL escapes needlessly.  Requests and ``Stream-Forked-From`` go through the same function.
 
+Streams are listed in the order of their paths: segment by segment, each by the bytes of its UTF-8
+form.  Comparing the tuples does that, as UTF-8 keeps the order of code points.
+
 The text form is for people and for programs: the library, the command line, errors and logs.  It is
 the segments joined by ``/``, as they are, but that a slash inside a segment is ``%2F``; and so that
 this can be undone, the ``%`` of a literal ``%2F`` or ``%25`` is ``%25`` there.

@@ -30,6 +30,51 @@ class StreamInfo(msgspec.Struct, frozen=True):
     created_ms: int
 
 
+class ForkedFrom(msgspec.Struct, frozen=True, gc=False):
+    """What a fork was made of: ``offset`` is its own, up to which it has its source's content."""
+
+    source: StreamPath
+    offset: Offset
+
+
+class StreamRow(msgspec.Struct, frozen=True):
+    """A stream as lists and details have it; times are milliseconds since 1970.
+
+    ``size_bytes``: of its content as it is stored, a fork's with what it has from its source.
+    ``last_write_ms``: of the last append or close; None: there was none since it was made.
+    ``ends_at_ms``: when it ends by itself if nobody uses it any more; None: it does not.
+    """
+
+    path: StreamPath
+    id: str
+    content_type: str
+    tail: Offset
+    size_bytes: int
+    created_ms: int
+    last_write_ms: int | None
+    closed: bool
+    lifetime: Lifetime
+    ends_at_ms: int | None
+    fork: ForkedFrom | None
+
+
+class UnusableRow(msgspec.Struct, frozen=True):
+    """A stream that is there and cannot be used or looked at now; ``reason`` is for people."""
+
+    path: StreamPath
+    reason: str
+
+
+class StreamPage(msgspec.Struct, frozen=True):
+    """Some streams, in the order of their paths.
+
+    ``next``: the path up to which was looked, to go on behind; None: there are no more.
+    """
+
+    rows: Sequence[StreamRow | UnusableRow]
+    next: StreamPath | None
+
+
 class Created(msgspec.Struct, frozen=True):
     """Outcome of a create; ``created`` is False if the same stream existed already."""
 

@@ -7,7 +7,7 @@ start; HEAD and refused writes do not.  An expiry time is an instant and nothing
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from durable_streams.model.commands import FOREVER, Lifetime
@@ -19,6 +19,7 @@ MAX_INTEGER: Final = 2**53 - 1
 _MAX_DIGITS: Final = len(str(MAX_INTEGER))
 _MAX_TIMESTAMP_LENGTH: Final = 64
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_S: Final = 86_400
 _TIMESTAMP: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]"
@@ -45,28 +46,42 @@ def parse_ttl(text: str) -> int:
 
 
 def parse_expires_at(text: str) -> int:
-    """Read ``Stream-Expires-At``, an RFC 3339 timestamp; return milliseconds since 1970.
+    """Read ``Stream-Expires-At``: see :func:`parse_instant`."""
+    return parse_instant("Stream-Expires-At", text)
+
+
+def parse_instant(name: str, text: str) -> int:
+    """Read an RFC 3339 timestamp; return milliseconds since 1970.
 
     Digits beyond milliseconds are cut off.  A leap second is the first instant after it, and is
     accepted only where one can be: at the end of a month in UTC.
     """
     match = _TIMESTAMP.fullmatch(text) if len(text) <= _MAX_TIMESTAMP_LENGTH else None
     if match is None:
-        raise _not_a_timestamp(text)
+        raise _not_a_timestamp(name, text)
     year, month, day, hours, minutes, seconds, fraction, sign, zone_h, zone_min = match.groups()
     try:
         days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
     except ValueError:
-        raise _not_a_timestamp(text) from None
+        raise _not_a_timestamp(name, text) from None
     total_s = days * _DAY_S + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     if sign:
         zone_s = int(zone_h) * 3600 + int(zone_min) * 60
         total_s += zone_s if sign == "-" else -zone_s
     if seconds == "60":
         if not _begins_a_month(total_s):
-            raise _not_a_timestamp(text)
+            raise _not_a_timestamp(name, text)
         fraction = None
     return total_s * 1000 + int(f"{fraction or ''}000"[:3])
+
+
+def instant_text(time_ms: int) -> str:
+    """A time in milliseconds since 1970 as RFC 3339 has it, in UTC; its last is in the year 9999.
+
+    ``OverflowError`` for one that it has no way to say.
+    """
+    at = _EPOCH + timedelta(milliseconds=time_ms)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:
@@ -102,5 +117,5 @@ def _begins_a_month(total_s: int) -> bool:
         return False
 
 
-def _not_a_timestamp(text: str) -> InvalidRequest:
-    return InvalidRequest(f"Stream-Expires-At must be an RFC 3339 timestamp, not {text[:64]!r}")
+def _not_a_timestamp(name: str, text: str) -> InvalidRequest:
+    return InvalidRequest(f"{name} must be an RFC 3339 timestamp, not {text[:64]!r}")

@@ -112,7 +112,7 @@ def _parse_create(raw_path: str, headers: Headers, prefix: str) -> Create:
 
 def _parse_read(raw_path: str, raw_query: str, headers: Headers) -> Read:
     path = parse_stream_path(raw_path)
-    query = _parse_query(raw_query) if raw_query else {}
+    query = parse_query(raw_query, _READ_PARAMETERS) if raw_query else {}
     offset = query.get("offset")
     start = Start.BEGINNING if offset is None else parse_start(offset)
     live = Live.NO
@@ -144,15 +144,15 @@ def _parse_last_event_id(text: str) -> Offset | Start:
     return start
 
 
-def _parse_query(raw_query: str) -> dict[str, str]:
-    """Return the parameters of a read, each decoded once."""
+def parse_query(raw_query: str, known: frozenset[str]) -> dict[str, str]:
+    """Return those parameters that are known, each decoded once; others mean nothing to us."""
     query: dict[str, str] = {}
     is_plain = "%" not in raw_query and "+" not in raw_query
     for pair in raw_query.split("&"):
         name, _, value = pair.partition("=")
         if not is_plain:
             name, value = unquote_plus(name), unquote_plus(value)
-        if name in _READ_PARAMETERS:
+        if name in known:
             if name in query:
                 raise InvalidRequest(f"the parameter {name} is given more than once")
             query[name] = value

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, get_args
 
 import pytest
 
@@ -74,14 +74,23 @@ CASES: Final = {
     ),
     Asked.DELETE: Case("DELETE", _ROOM, (204, 404)),
     Asked.PREFLIGHT: Case("OPTIONS", _ROOM, (204, 204)),
+    Asked.RECORDS: Case("GET", f"{PREFIX}/__ds/records/{ROOM}/NAME", (200, 404)),
+    Asked.DETAILS: Case("GET", f"{PREFIX}/__ds/streams/{ROOM}/NAME", (200, 404)),
     Asked.LIST_TOKENS: Case("GET", f"{PREFIX}/__ds/tokens", (200, 200), elsewhere=200),
     Asked.NEW_TOKEN: Case("POST", f"{PREFIX}/__ds/tokens", (201, 201), _GRANT.encode()),
     Asked.REVOKE_TOKEN: Case("DELETE", f"{PREFIX}/__ds/tokens/of-NAME", (204, 404), elsewhere=404),
     Asked.SIGN: Case("POST", f"{PREFIX}/__ds/signed-urls", (201, 201), _SIGNING.encode()),
+    Asked.LIST: Case("GET", f"{PREFIX}/__ds/streams", (200, 200), elsewhere=200),
 }
 """One for each row: a row without one fails below."""
 
-CONTROL: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN})
+TOKENS: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN})
+CONTROL: Final = TOKENS | {Asked.LIST}
+"""What is of no one stream."""
+
+FOR_NO_PAGE: Final = CONTROL | {Asked.RECORDS, Asked.DETAILS}
+"""What pages are told only that are welcome everywhere."""
+
 IN_LANE: Final = frozenset({Asked.READ, Asked.APPEND, Asked.CREATE})
 """What is plain enough for the fast lane."""
 
@@ -91,7 +100,7 @@ BY_TOKEN_ONLY: Final = frozenset({Asked.SIGN})
 OWN_PAGE: Final = "Origin: http://example.test"
 """A page of the server's own, which is welcome everywhere."""
 
-PLACES: Final = {On.STREAM: ROOM, On.SOURCE: ORIGIN, On.ANY: ROOM, On.SIGNED: ROOM}
+PLACES: Final = {On.STREAM: ROOM, On.SOURCE: ORIGIN, On.ANY: ROOM, On.SIGNED: ROOM, On.LISTED: ROOM}
 
 
 class State(NamedTuple):
@@ -124,7 +133,8 @@ def grants(asked: Asked, state: State) -> tuple[Grant, ...]:
         case "elsewhere":
             return (all_others, on(FAR), on(f"{place}s"), on(f"{place}/{NAMES[True]}s"), *others)
         case _:
-            lesser = on(FAR) if state.need.on is not On.ANY else on(FAR, Scope.READ)
+            is_anywhere = state.need.on in {On.ANY, On.LISTED}
+            lesser = on(FAR, Scope.READ) if is_anywhere else on(FAR)
             return (lesser, *others)
 
 
@@ -231,13 +241,17 @@ async def populate(server: Guarded) -> None:
         await server.create(f"{place}/there")
 
 
-COMMANDS: Final[dict[type[commands.Command], commands.Command]] = {
+Asking: TypeAlias = commands.Command | commands.Inspection
+
+COMMANDS: Final[dict[type[Asking], Asking]] = {
     commands.Read: commands.Read(("a",), Start.BEGINNING),
     commands.Head: commands.Head(("a",)),
     commands.Append: commands.Append(("a",)),
     commands.Create: commands.Create(("a",)),
     commands.Delete: commands.Delete(("a",)),
     commands.Preflight: commands.Preflight(),
+    commands.Records: commands.Records(("a",), Start.BEGINNING, 1),
+    commands.Details: commands.Details(("a",)),
 }
 FORK: Final = commands.Create(("a",), fork=commands.ForkRequest(("b",)))
 
@@ -254,10 +268,13 @@ SPECIFIED: Final = {
     Asked.FORK: {("create", On.STREAM), ("fork", On.SOURCE), ("read", On.SOURCE)},
     Asked.DELETE: {("delete", On.STREAM)},
     Asked.PREFLIGHT: set(),
+    Asked.RECORDS: {("read", On.STREAM)},
+    Asked.DETAILS: {("list", On.STREAM), ("read", On.STREAM)},
     Asked.LIST_TOKENS: {("admin", On.ANY)},
     Asked.NEW_TOKEN: {("admin", On.ANY)},
     Asked.REVOKE_TOKEN: {("admin", On.ANY)},
     Asked.SIGN: {("read", On.SIGNED)},
+    Asked.LIST: {("list", On.LISTED)},
 }
 """What the table has to say: the tests below ask for what it says, whatever that is."""
 
@@ -277,7 +294,7 @@ def test_the_table_says_what_is_specified() -> None:
 
 
 def test_each_command_is_in_a_row_of_its_own() -> None:
-    assert set(COMMANDS) == set(get_args(commands.Command))
+    assert set(COMMANDS) == set(get_args(Asking))
     rows = [asked_by(command) for command in (*COMMANDS.values(), FORK)]
     assert sorted(row.name for row in rows) == sorted(row.name for row in set(Asked) - CONTROL)
 
@@ -349,7 +366,7 @@ def nobodies(server: Guarded) -> dict[str, tuple[tuple[str, ...], str, Outcome]]
 async def test_who_is_nobody_is_told_so_whatever_exists(
     asked: Asked, way: str, conceal: bool, tmp_path: Path
 ) -> None:
-    if way == "mount" and (asked in CONTROL or conceal):
+    if way == "mount" and (asked in TOKENS or conceal):
         return
     async with guarded(tmp_path, all_tokens(), way, conceal=conceal) as server:
         await populate(server)
@@ -378,7 +395,7 @@ async def test_who_is_nobody_is_told_so_whatever_exists(
 async def test_who_lacks_a_scope_is_refused_whatever_exists(
     asked: Asked, way: str, conceal: bool, tmp_path: Path
 ) -> None:
-    if way == "mount" and (asked in CONTROL or conceal):
+    if way == "mount" and (asked in TOKENS or conceal):
         return
     async with guarded(tmp_path, all_tokens(), way, conceal=conceal) as server:
         await populate(server)
@@ -452,7 +469,7 @@ async def test_a_producer_is_not_told_of_what_is_concealed(tmp_path: Path) -> No
 async def test_who_has_the_scopes_and_no_others_may(
     asked: Asked, way: str, by: str, tmp_path: Path
 ) -> None:
-    if way == "mount" and asked in CONTROL:
+    if way == "mount" and asked in TOKENS:
         return
     who = held(asked, State("held"))
     said = f"Authorization: {who.bearer if by == 'token' else f'Bearer {who.jwt()}'}"
@@ -483,6 +500,7 @@ async def test_a_signed_url_is_for_reading_and_nothing_else(
         request = Asker(server)
         for asked, exists in itertools.product(Asked, NAMES):
             path = CASES[asked].target.removeprefix(f"{PREFIX}/").replace("NAME", NAMES[exists])
+            path = re.sub("^__ds/[a-z]+/", "", path)
             if asked in CONTROL:
                 path = f"{ROOM}/there"
             signed = server.sign(READER, kind, path if kind is Kind.PATH else ROOM)
@@ -580,7 +598,7 @@ async def test_pages_of_any_origin_are_told_why_but_for_control(way: str, tmp_pa
             lines = [*said, *case.lines]
             ask(client, case.method, case.target.replace("NAME", "there"), lines, body)
             answer = await client.answer(case.method)
-            if asked in CONTROL:
+            if asked in FOR_NO_PAGE:
                 assert answer.status == 403
                 assert "access-control-allow-origin" not in answer.headers
             else:
@@ -588,9 +606,9 @@ async def test_pages_of_any_origin_are_told_why_but_for_control(way: str, tmp_pa
                 assert answer.status < 300 or asked is Asked.FORK
 
 
-async def test_nothing_is_below_control_in_an_application(tmp_path: Path) -> None:
+async def test_no_tokens_are_below_control_in_an_application(tmp_path: Path) -> None:
     async with guarded(tmp_path, all_tokens(), "mount") as server:
         request = Asker(server)
-        for asked in CONTROL:
+        for asked in TOKENS:
             answer = await request(asked, f"Authorization: {ADMIN.bearer}")
             assert answer.status == 400

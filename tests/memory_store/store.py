@@ -22,7 +22,7 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.offsets import ZERO
 from durable_streams.model.paths import path_text
-from durable_streams.model.results import Appended, Created
+from durable_streams.model.results import Appended, Created, StreamPage
 from durable_streams.model.stream_limits import parse_limits
 from durable_streams.rules import media_type
 from durable_streams.rules.appends import Repeat, check_syntax
@@ -34,10 +34,19 @@ from tests.memory_store.stream import MemoryStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from durable_streams.model.commands import Append, Create, ForkRequest
+    from durable_streams.model.commands import Append, Create, ForkRequest, Place
+    from durable_streams.model.details import StreamDetails
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
-    from durable_streams.model.results import Chunk, StreamInfo, StreamRef, Subscriber
+    from durable_streams.model.records import RecordsPage
+    from durable_streams.model.results import (
+        Chunk,
+        StreamInfo,
+        StreamRef,
+        StreamRow,
+        Subscriber,
+        UnusableRow,
+    )
 
 _T = TypeVar("_T")
 
@@ -153,8 +162,10 @@ class MemoryStore:
         self._counts.take(command.path)
         if source is not None:
             stream.begin_with(source, cut)
-        stream.put(data)
+        stream.put(data, now_ms, closes=command.closed)
         stream.closed = command.closed
+        if data or command.closed:
+            stream.last_write_ms = now_ms
         return stream
 
     def _source(self, command: Create, request: ForkRequest) -> MemoryStream:
@@ -230,6 +241,42 @@ class MemoryStore:
 
     async def head(self, path: StreamPath) -> StreamInfo:
         return self._find(path).info()
+
+    async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
+        return self._find(path).records(place, limit)
+
+    async def details(self, path: StreamPath) -> StreamDetails | UnusableRow:
+        stream, now_ms = self._find(path), self._now_ms()
+        forks = sorted(at for at, other in self._streams.items() if other.source is stream)
+        left_s = self.left_s(stream)
+        return stream.details(stream.row(now_ms), left_s, forks)
+
+    async def list_streams(
+        self,
+        prefix: StreamPath,
+        after: StreamPath,
+        limit: int,
+        *,
+        may: Callable[[StreamPath], bool] | None = None,
+        most: int = 0,
+    ) -> StreamPage:
+        if self.closed:
+            raise NotOpen
+        inside = [path for path in sorted(self._streams) if path[: len(prefix)] == prefix]
+        behind = [path for path in inside if path > after]
+        rows: list[StreamRow | UnusableRow] = []
+        shown = 0
+        for number, path in enumerate(behind):
+            if most and number == most:
+                return StreamPage(rows, behind[number - 1])
+            if may is None or may(path):
+                shown += 1
+                stream, now_ms = self._streams[path], self._now_ms()
+                if stream.ended is None and not stream.is_expired(now_ms):
+                    rows.append(stream.row(now_ms))
+                if shown == limit:
+                    return StreamPage(rows, path)
+        return StreamPage(rows, None)
 
     async def open(self, path: StreamPath) -> MemoryStream:
         return self._open(path)

@@ -8,24 +8,36 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Audience, Deliveries
+from durable_streams.model.commands import Last, Since
+from durable_streams.model.details import MOST_DETAILS, StreamDetails
 from durable_streams.model.errors import InvalidOffset, InvalidRequest, OffsetGone, StreamGone
 from durable_streams.model.offsets import ZERO, Offset, Start
 from durable_streams.model.paths import path_text
-from durable_streams.model.results import Chunk, Publication, StreamInfo
+from durable_streams.model.records import Record, RecordsPage
+from durable_streams.model.results import Chunk, ForkedFrom, Publication, StreamInfo, StreamRow
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.appends import Repeat, Write, WriterState, decide_append
 from durable_streams.rules.creates import Identity
 from durable_streams.rules.json_borders import ends_message, positions
+from durable_streams.rules.last_producers import last_producers
 from durable_streams.rules.lifetime import deadline_ms
 from durable_streams.rules.media_type import Unit
 from durable_streams.rules.producer_table import ProducerTable
 from durable_streams.rules.producers import ProducerState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from durable_streams.model.commands import Append, Create, ForkRequest, Lifetime, ProducerClaim
+    from durable_streams.model.commands import (
+        Append,
+        Create,
+        ForkRequest,
+        Lifetime,
+        Place,
+        ProducerClaim,
+    )
     from durable_streams.model.errors import StreamError
+    from durable_streams.model.paths import StreamPath
 
 _CHAIN_BYTES: Final = 16
 
@@ -62,9 +74,12 @@ class MemoryStream:
         self._asked_for = command
         self._lifetime = lifetime
         self._created_ms = self._last_use_ms = now_ms
+        self.last_write_ms: int | None = None
+        self._fork: ForkedFrom | None = None
         self._data = bytearray()
         self._ends: list[int] = []
         self._chains: list[bytes] = []
+        self._log: list[tuple[int, int, int, ProducerClaim | None, bool]] = []
         self.closed = False
         self._closed_by: ProducerClaim | None = None
         self._stream_seq: str | None = None
@@ -87,6 +102,22 @@ class MemoryStream:
             self.closed,
             self._lifetime,
             self._created_ms,
+        )
+
+    def row(self, now_ms: int) -> StreamRow:
+        """What lists say of it."""
+        return StreamRow(
+            self.path,
+            self.id,
+            self.content_type,
+            self.offset,
+            len(self._data),
+            self._created_ms,
+            self.last_write_ms,
+            self.closed,
+            self._lifetime,
+            self.ends_at_ms(now_ms),
+            self._fork,
         )
 
     def identity(self) -> Identity:
@@ -140,11 +171,12 @@ class MemoryStream:
         if command.producer is not None:
             self._know(command.producer, now_ms)
         start = self.offset
-        self.put(data)
+        self.put(data, now_ms, command.producer, closes=command.close)
         if command.stream_seq is not None:
             self._stream_seq = command.stream_seq
         if command.close:
             self.closed, self._closed_by = True, command.producer
+        self.last_write_ms = now_ms
         self.use(now_ms)
         self.audience.wake()
         self.audience.publish(Publication(start, self.offset, data, self.closed))
@@ -160,8 +192,18 @@ class MemoryStream:
                 known.remove(name)
         known.put(claim.id, ProducerState(claim.epoch, claim.seq, now_ms))
 
-    def put(self, data: bytes) -> None:
-        """Bytes that were appended at once."""
+    def put(
+        self,
+        data: bytes,
+        time_ms: int,
+        producer: ProducerClaim | None = None,
+        *,
+        closes: bool = False,
+    ) -> None:
+        """Bytes that were appended at once, or a close, or both."""
+        begin = len(self._data)
+        if data or closes:
+            self._log.append((begin, begin + len(data), time_ms, producer, closes))
         if data:
             before = self._chain_at(len(self._data))
             self._data += data
@@ -173,11 +215,9 @@ class MemoryStream:
         self.source = source
         self.segment = max(self.segment, source.segment)
         source.forks += 1
-        begin = 0
-        for end in source._ends[: bisect_left(source._ends, cut)]:
-            self.put(bytes(source._data[begin:end]))
-            begin = end
-        self.put(bytes(source._data[begin:cut]))
+        for begin, end, time_ms, *_ in source._log:
+            self.put(bytes(source._data[begin : min(end, cut)]), time_ms)
+        self._fork = ForkedFrom(source.path, self.offset)
 
     # -- reads -----------------------------------------------------------------------------
 
@@ -247,6 +287,67 @@ class MemoryStream:
         """The last end of an append within so many bytes, or else the first one behind."""
         at = bisect_right(self._ends, begin)
         return self._ends[max(at, bisect_right(self._ends, begin + most) - 1)]
+
+    def details(self, row: StreamRow, left_s: int | None, forks: list[StreamPath]) -> StreamDetails:
+        """All that is known of it."""
+        states = self._producers.states
+        return StreamDetails(
+            row,
+            Offset(self.segment, 0),
+            left_s,
+            1,
+            (len(self._data),),
+            len(states),
+            last_producers(states.items()),
+            forks[:MOST_DETAILS],
+            len(forks) > MOST_DETAILS,
+            self.followers,
+            len(self.audience.waiters),
+            len(self.audience.subscribers),
+        )
+
+    # -- records ---------------------------------------------------------------------------
+
+    def records(self, place: Place, limit: int) -> RecordsPage:
+        """Some of what was appended."""
+        all_of_them = [record for entry in self._log for record in self._records_of(*entry)]
+        match place:
+            case Since(time_ms):
+                found = [record for record in all_of_them if record.time_ms >= time_ms]
+            case Last(count):
+                found = all_of_them[-count:]
+            case _:
+                offset = self._placed(ZERO if place is Start.BEGINNING else place)
+                if isinstance(offset, Start):
+                    offset = self.offset
+                found = [
+                    record
+                    for record in all_of_them
+                    if record.end > offset or record.start >= min(offset, self.offset)
+                ]
+        page = found[:limit]
+        at_tail = len(page) == len(found)
+        following = page[-1].end if page else self.offset
+        return RecordsPage(page, following, at_tail, at_tail and self.closed)
+
+    def _records_of(
+        self, begin: int, end: int, time_ms: int, producer: ProducerClaim | None, closes: bool
+    ) -> Iterator[Record]:
+        """Those of one append: its messages, or itself."""
+        ends = [end]
+        if self.is_json and end > begin:
+            ends = [begin + at for at in positions([self.bytes_in(begin, end)])]
+        for stop in ends:
+            size = stop - begin
+            yield Record(
+                Offset(self.segment, begin),
+                Offset(self.segment, stop),
+                time_ms,
+                size - 1 if size and self.is_json else size,
+                producer,
+                closes and stop == end,
+            )
+            begin = stop
 
     # -- forks -----------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ import msgspec
 from durable_streams.filestore.files import child_processes, file_systems, system_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 StrPath = Union["Path", str]
@@ -240,6 +240,23 @@ class Disk:
     def names(self, path: StrPath) -> list[str]:
         """The names in a directory, in no order; empty if there is none."""
         return self._listed(lambda: os.listdir(path))
+
+    def each_name(self, path: StrPath) -> Iterator[str]:
+        """The same, one after the other: the directory is open until the last one is taken.
+
+        Whoever takes no more of them closes the iterator.
+        """
+        try:
+            entries = os.scandir(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTORS or not self.give_back():
+                raise
+            entries = os.scandir(path)
+        with entries:
+            for entry in entries:
+                yield entry.name
 
     def some_names(self, path: StrPath, most: int) -> list[str]:
         """So many names of a directory, at most, in no order; costs nothing for those beyond."""

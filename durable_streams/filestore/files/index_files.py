@@ -24,7 +24,7 @@ from durable_streams.filestore.format.index_lines import (
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.disk import Disk, StrPath
-    from durable_streams.filestore.format.index import Opening
+    from durable_streams.filestore.format.index import Line, Opening
     from durable_streams.filestore.format.index_lines import FurtherLine
 
 _READ_BYTES: Final = 4096
@@ -94,6 +94,19 @@ def time_before(
     finally:
         disk.close(fd)
     return index_format.time_of(text[:-1].rpartition(b"\n")[2])
+
+
+def last_line(disk: Disk, path: StrPath) -> Line | None:
+    """What the last line of an index says, unchecked; None if it ends in none."""
+    fd = disk.open_read(path)
+    try:
+        begin = max(0, disk.size_of(fd) - index_format.LONGEST_LINE)
+        text = disk.pread(fd, index_format.LONGEST_LINE, begin)
+    finally:
+        disk.close(fd)
+    if not text.endswith(b"\n"):
+        return None
+    return index_format.said_by(text[:-1].rpartition(b"\n")[2])
 
 
 def continuation(disk: Disk, directory: StrPath, stream_id: str, end: Tail) -> bytes | None:

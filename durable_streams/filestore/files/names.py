@@ -103,6 +103,11 @@ def _decode(name: str) -> str | None:
         return None
 
 
+def is_as_it_is(name: str) -> bool:
+    """Whether the name of a directory, without its suffix, is that of a segment as it is."""
+    return _AS_IT_IS.fullmatch(name) is not None
+
+
 def is_stream_directory(name: str) -> bool:
     """Whether a directory name is a stream's (and not a namespace's)."""
     return name.endswith(_STREAM)

@@ -278,12 +278,18 @@ def unpack_line(line: bytes, chain: bytes) -> tuple[Line, bytes]:
     return decoded, _check(line, chain)
 
 
-def time_of(line: bytes) -> int | None:
-    """The time that a line states, unchecked; None if it is no line."""
+def said_by(line: bytes) -> Line | None:
+    """What a line states, unchecked; None if it is no line."""
     try:
-        return _line_decoder.decode(line).time
+        return _line_decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def time_of(line: bytes) -> int | None:
+    """The time that a line states, unchecked; None if it is no line."""
+    said = said_by(line)
+    return None if said is None else said.time
 
 
 def chain_at_end(text: bytes) -> bytes | None:

@@ -188,13 +188,15 @@ class Pipeline:
         refusal = self.admission.refusal()
         return refusal is None or (isinstance(refusal, DiskFull) and not self.is_held_up())
 
-    async def files_have(self, stream: Stream, offset: Offset) -> None:
+    async def files_have(self, stream: Stream, offset: Offset, index_position: int = 0) -> None:
         """Return when a stream's files have everything up to an offset; raises if they never will.
 
+        ``index_position``: and so much of the index there, to which a close without data adds.
         What a stream out of service has missed counts as applied, so that is looked at first.
         """
         while (fault := self.outages.error(stream.path, stream.id)) is None:
-            if stream.applied.offset >= offset:
+            applied = stream.applied
+            if (applied.offset, applied.index_position) >= (offset, index_position):
                 return
             if self.health.bug is not None:
                 raise self.health.bug.again()

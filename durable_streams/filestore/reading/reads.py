@@ -77,7 +77,7 @@ class Reader:
             return _empty(stream, tail.offset)
         offset = segments.begin if isinstance(start, Start) else start
         if offset < segments.begin:
-            offset = _not_before(stream, offset)
+            offset = not_before(stream, offset)
         segment, begin = offset
         if segment > tail.segment or (segment == tail.segment and begin >= tail.position):
             return _empty(stream, tail.offset)
@@ -117,13 +117,13 @@ class Reader:
         if chunk is not None:
             return chunk
         offset = stream.segments.begin if isinstance(start, Start) else start
-        offset = _not_before(stream, offset)
+        offset = not_before(stream, offset)
         segment, begin = await self._begin(stream, offset, is_end)
         end = await self.boundaries.end_of_read(stream, segment, begin, self._most(max_bytes))
         # One position, one offset: the beginning of a segment is the end of the one before.
         at = Offset(segment, begin)
         if segment > offset.segment:
-            at = Offset(offset.segment, _size_of(stream, offset.segment))
+            at = Offset(offset.segment, size_of(stream, offset.segment))
         chain = await self.boundaries.chain_at(stream, segment, end)
         chunk = _chunk(stream, at, Offset(segment, end), chain, size=end - begin)
         await self._describe(stream, chunk, segment, begin, end)
@@ -139,7 +139,7 @@ class Reader:
     async def _begin(self, stream: Stream, offset: Offset, is_end: bool) -> Offset:
         """Where the bytes begin that answer an offset below the tail."""
         segment, position = offset
-        size = _size_of(stream, segment)
+        size = size_of(stream, segment)
         if position > size:
             if stream.unit is Unit.APPEND:  # behind the last one there, before the next
                 return Offset(segment + 1, 0)
@@ -191,11 +191,11 @@ class Reader:
 
         Unlike a read, a fork is cut exactly there, also inside an append of bytes.
         """
-        offset = _not_before(stream, offset)
+        offset = not_before(stream, offset)
         segment, position = offset
         if offset == stream.durable.offset:
             return offset
-        if position > _size_of(stream, segment):
+        if position > size_of(stream, segment):
             raise InvalidOffset(f"{offset.token} is past the end of its segment")
         return await self._begin(stream, offset, is_end=not stream.is_json)
 
@@ -267,7 +267,7 @@ class Reader:
         self._files.close()
 
 
-def _not_before(stream: Stream, offset: Offset) -> Offset:
+def not_before(stream: Stream, offset: Offset) -> Offset:
     """An offset at or behind the beginning of a stream, which is what the zero token means.
 
     :class:`OffsetGone` for any other one before it.
@@ -280,7 +280,7 @@ def _not_before(stream: Stream, offset: Offset) -> Offset:
     return begin
 
 
-def _size_of(stream: Stream, segment: int) -> int:
+def size_of(stream: Stream, segment: int) -> int:
     """Durable bytes of a segment."""
     return stream.segments.size_of(segment, stream.durable)
 

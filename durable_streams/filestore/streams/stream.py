@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from durable_streams.filestore.files.stream_rows import End, row_of
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format.index import Tail
 from durable_streams.filestore.format.journal import AppendRecord
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from durable_streams.live import Deliveries
     from durable_streams.model.commands import Append, ProducerClaim
     from durable_streams.model.paths import StreamPath
-    from durable_streams.model.results import StreamRef
+    from durable_streams.model.results import StreamRef, StreamRow
     from durable_streams.settings import Settings
 
 
@@ -88,6 +89,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     producer: ProducerState | None
     forgot: tuple[tuple[str, ProducerState], ...]
     segments: Segments
+    last_append_ms: int
 
 
 class Stream:
@@ -109,6 +111,7 @@ class Stream:
         "id",
         "is_json",
         "is_mortal",
+        "last_append_ms",
         "last_operation",
         "last_use_ms",
         "memory",
@@ -141,6 +144,7 @@ class Stream:
         self.memory: Sequence[MemoryChunk] = ()
         self.audience = NOBODY
         self.followers = 0
+        self.last_append_ms = loaded.last_append_ms  # as decided; 0: there was none
         self.last_use_ms = min(max(sidecar.last_use_ms, loaded.last_append_ms), now_ms)
         self.use_written_ms = self.last_use_ms
         self.on_use: Callable[[Stream], None] | None = None  # told of the next use, once
@@ -213,6 +217,14 @@ class Stream:
             self.sidecar.created_ms,
         )
 
+    def row(self, now_ms: int) -> StreamRow:
+        """What lists say of it: durable, but for the time of an append on its way."""
+        tail, segments = self.durable, self.segments
+        sealed = segments.sizes[: tail.segment - segments.first]
+        size_bytes = sum(sealed) + tail.position
+        end = End(tail.offset, tail.closed, size_bytes, self.last_append_ms)
+        return row_of(self.path, self.sidecar, end, self.ends_at_ms(now_ms))
+
     def reserve(
         self,
         command: Append,
@@ -224,7 +236,7 @@ class Stream:
         """Take the next place for an append that the rules allow, in the room of ``forgot``."""
         tail, claim = self.decided, command.producer
         if claim is None:
-            before = Before(tail, None, None, (), self.segments)
+            before = Before(tail, None, None, (), self.segments, self.last_append_ms)
         else:
             before = self._before(claim, forgot)
         segment, position, index_position = tail.segment, tail.position, tail.index_position
@@ -254,6 +266,7 @@ class Stream:
             self.stored, self.id, segment, position, index_position, tail.chain, line, payload.data
         )
         self.segments = segments
+        self.last_append_ms = now_ms
         self.decided = Tail(
             segment,
             end,
@@ -277,7 +290,8 @@ class Stream:
         """What is now, for an append of a producer, in the room of ``forgot``."""
         states = self.producers.states
         known = tuple([(name, states[name]) for name in forgot]) if forgot else ()
-        return Before(self.decided, claim.id, states.get(claim.id), known, self.segments)
+        known_as = states.get(claim.id)
+        return Before(self.decided, claim.id, known_as, known, self.segments, self.last_append_ms)
 
     def _make_room(self, forgot: tuple[str, ...]) -> None:
         """A producer is new; others may have to be forgotten for it."""
@@ -303,6 +317,7 @@ class Stream:
         """Undo the latest reservation."""
         self.decided = before.tail
         self.segments = before.segments
+        self.last_append_ms = before.last_append_ms
         if before.producer_id is not None:
             if before.producer is None:
                 self.producers.remove(before.producer_id)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from durable_streams.filestore.catalog import unreadable
 from durable_streams.filestore.streams.life import LIVE, RULES
-from durable_streams.model.errors import NotOpen, StreamGone, StreamNotFound
+from durable_streams.model.errors import NotOpen, StreamDamaged, StreamGone, StreamNotFound
 from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.streams.stream import Stream
 
@@ -34,6 +38,18 @@ class Access:
         refused = RULES[stream.state].reads
         if refused is not None:
             raise refused(path_text(stream.path))
+
+    @contextmanager
+    def reading(self, stream: Stream) -> Iterator[None]:
+        """Tell why a file is missing or cannot be read: the stream has ended, or it is damaged."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            self.check_there(stream)
+            raise StreamDamaged(path_text(stream.path), f"{error.filename} is missing") from error
+        except OSError as error:
+            self.check_there(stream)
+            raise unreadable(self._core.directory, stream.path, error) from error
 
     def use(self, stream: Stream) -> None:
         """:meth:`check`, and renew a sliding TTL."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.files.ordered_walk import Place
     from durable_streams.filestore.runtime.errands import Errands
+    from durable_streams.filestore.verbs.listed_paths import ListedPaths
     from durable_streams.model.paths import StreamPath
     from durable_streams.rules.stream_counts import StreamCount
 
@@ -47,9 +48,11 @@ log = logging.getLogger("durable_streams.filestore")
 class Quotas:
     """Asked before a stream is created, and told when one has ended."""
 
-    def __init__(self, core: Core, errands: Errands) -> None:
+    def __init__(self, core: Core, errands: Errands, listed: ListedPaths) -> None:
+        """``listed``: told of every path that a stream comes to or leaves."""
         self._core = core
         self._errands = errands
+        self._listed = listed
         self._counts = StreamCounts(parse_limits(core.settings.max_streams))
         self._walks: dict[StreamCount, _Walk] = {}
         self._counting: dict[StreamCount, asyncio.Task[None]] = {}
@@ -74,14 +77,17 @@ class Quotas:
     def take(self, path: StreamPath) -> None:
         """One more stream at a path where :meth:`is_known`; ``TooManyRequests``."""
         self._counts.take(path)
+        self._listed.came(path)
 
     def give_back(self, path: StreamPath) -> None:
         """It came to nothing."""
         self._counts.give_back(path)
+        self._listed.went(path)
 
     def gone(self, path: StreamPath) -> None:
         """The end of a stream is durable; its directory may still be there."""
         self._counts.give_back(path)
+        self._listed.went(path)
         for count in self._counts.at(path):
             if count in self._walks:
                 self._walks[count].gone(place_of(path))

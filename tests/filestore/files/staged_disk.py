@@ -8,8 +8,12 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from durable_streams.filestore.files.disk import Disk, StrPath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass
@@ -124,6 +128,10 @@ class StagedDisk(Disk):
     def names(self, path: StrPath) -> list[str]:
         self._stage("names", path)
         return super().names(path)
+
+    def each_name(self, path: StrPath) -> Iterator[str]:
+        self._stage("each_name", path)
+        return super().each_name(path)
 
     def some_names(self, path: StrPath, most: int) -> list[str]:
         self._stage("some_names", path)

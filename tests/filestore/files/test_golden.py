@@ -72,6 +72,23 @@ async def test_the_directory_of_format_1_is_read(data: Path) -> None:
             assert await whole(streams, path) == content
 
 
+async def test_its_records_are_told(data: Path) -> None:
+    async with open_streams(data) as streams:
+        for path, content in (("bytes", BYTES), ("fork", BYTES + b"own.")):
+            found = await streams.records(path)
+            assert found.up_to_date
+            assert sum(record.size_bytes for record in found.records) == len(content)
+            assert all(record.time_ms > 1_700_000_000_000 for record in found.records)
+        named = [record.producer for record in (await streams.records("bytes")).records]
+        assert ProducerClaim("p", 0, 1) in named
+        messages = await streams.records("Json/room 1")
+        assert [record.size_bytes for record in messages.records] == [8, 1, 6]
+        assert [record.closed for record in messages.records] == [False, False, True]
+        details = await streams.details("bytes")
+        assert details.segments == 2
+        assert "p" in [producer.id for producer in details.last_producers]
+
+
 async def test_its_producers_are_known(data: Path) -> None:
     async with open_streams(data) as streams:
         again = await streams.append("bytes", b"a retry", producer=ProducerClaim("p", 0, 1))
