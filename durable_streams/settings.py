@@ -410,6 +410,18 @@ class AccessSettings:
         return bool(self.tokens or self.jwt_secret or self.jwt_public_key or self.jwt_jwks)
 
 
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of ``metrics_listen``; ``ValueError`` if it is no such text."""
+    host, _, port = text.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))
+    if not host or not is_port or int(port) > MAX_PORT:
+        raise ValueError(
+            f"metrics_listen is no HOST:PORT: {text!r}: give one such as 127.0.0.1:9464 or "
+            "[::1]:9464"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
     """Settings of ``serve`` alone: what the server is as a process."""
@@ -432,6 +444,12 @@ class ProcessSettings:
         help="path of a unix socket to listen on, beside the hosts that are given",
         more="The server makes it, with mode 0660, and removes it at the end.",
         path=True,
+        flag=True,
+    )
+    metrics_listen: str = setting(
+        "",
+        help="``HOST:PORT`` to have metrics on as well, without authentication and nothing else",
+        more="For an address that only those reach who watch.  Port 0: any free one.",
         flag=True,
     )
     insecure: bool = setting(
@@ -464,3 +482,5 @@ class ProcessSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot work, with an error that says what can."""
         check(self)
+        if self.metrics_listen:
+            parse_address(self.metrics_listen)

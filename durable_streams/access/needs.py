@@ -36,6 +36,7 @@ class Asked(Enum):
     NEW_TOKEN = "POST __ds/tokens"  # noqa: S105 - it is a request
     REVOKE_TOKEN = "DELETE __ds/tokens/<id>"  # noqa: S105
     SIGN = "POST __ds/signed-urls"
+    METRICS = "GET __ds/metrics"
 
     __hash__ = object.__hash__  # as that of scopes
 
@@ -73,6 +74,7 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
     Asked.NEW_TOKEN: (Need(Scope.ADMIN, On.ANY),),
     Asked.REVOKE_TOKEN: (Need(Scope.ADMIN, On.ANY),),
     Asked.SIGN: (Need(Scope.READ, On.SIGNED),),
+    Asked.METRICS: (Need(Scope.ADMIN, On.ANY),),
 }
 
 

@@ -13,18 +13,21 @@ import time
 from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
+from time import perf_counter
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from aiohttp import web
 
 from durable_streams.access.door import INVALID, OPEN, Credentials
-from durable_streams.access.principals import Principal
+from durable_streams.access.needs import Asked, authorize_somewhere
+from durable_streams.access.principals import ANYBODY, Principal
 from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
 from durable_streams.http.exchange import EVERYBODY, Exchange, FromFiles
 from durable_streams.http.live import BATCH_BYTES, LiveReads
 from durable_streams.http.logs import CLIENT_LEFT, log_access
-from durable_streams.http.peers import Peers
+from durable_streams.http.metrics import PATH, Metrics
+from durable_streams.http.peers import Peers, is_of_this_machine
 from durable_streams.http.presence import PresenceConnection, cancelled_when_gone
 from durable_streams.http.sending import Sender
 from durable_streams.model.commands import Append, Create, Live, Preflight, Read
@@ -99,6 +102,8 @@ class StreamsHandler:
         if not door.is_open:
             door.on_change.append(self.live.recheck)
         self.exchange = Exchange(store, settings, self.live, pages, door=door)
+        self.counters = self.exchange.counters
+        self.metrics = Metrics(store, self.counters, self.live)
         self.use(settings)
         self.peers = Peers(settings.trusted_proxy)
         self._authorize = authorize
@@ -143,6 +148,8 @@ class StreamsHandler:
                 common = FOR_NO_PAGE
             host = authority(request.raw_path)
             common = exchange.pages.admit(host, request.headers, for_all=not is_control)
+            if raw_path == PATH:
+                return await self._metrics(request, raw_query, common)
             if is_control and self._control is not None:
                 reply = await self._controlled(self._control, request, prefix, raw_path)
                 return self.sender.answer(reply, common)
@@ -165,7 +172,9 @@ class StreamsHandler:
         if found is not None:
             return await self._send(request, found, common)
         waiting = partial(cancelled_when_gone, request)
+        begin_s = perf_counter()
         answer = await self.exchange.later(command, admitted, b"", "", waiting)
+        self.counters.done(command, begin_s)
         return await self._send(request, answer, common)
 
     async def _send(
@@ -247,9 +256,11 @@ class StreamsHandler:
             try:
                 body = await read_body(request, self.max_body_bytes, timeout_s, share)
             except (StreamError, web.RequestPayloadError):  # what came of it came all the same
+                self.counters.received_bytes += request.content.total_bytes
                 if admitted.payer:
                     self.exchange.limits.charge(admitted.payer, request.content.total_bytes)
                 raise
+            self.counters.received_bytes += len(body)
             return await self.exchange.carry_out(command, admitted, body, location, waiting)
 
     async def _controlled(
@@ -268,6 +279,48 @@ class StreamsHandler:
         return await control.answer(
             request, raw_path, self.bodies, timeout_s, identify=identify, url_of=url_of
         )
+
+    async def metrics_for(self, request: web.BaseRequest, raw_query: str) -> web.StreamResponse:
+        """Answer with the metrics, wherever they are asked for, as pages of this host may."""
+        common = FOR_NO_PAGE
+        try:
+            host = authority(request.raw_path)
+            common = self.exchange.pages.admit(host, request.headers, for_all=False)
+            return await self._metrics(request, raw_query, common)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            return self._failed(request, error, common)
+
+    async def _metrics(
+        self, request: web.BaseRequest, raw_query: str, common: Common
+    ) -> web.StreamResponse:
+        if request.method != "OPTIONS":
+            await self._check_watcher(request, raw_query)
+        return self.sender.answer(await self.metrics.answer(request.method), common)
+
+    async def may_watch(self, request: web.BaseRequest, raw_query: str) -> bool:
+        """Whether who asks may see how the server is."""
+        try:
+            await self._check_watcher(request, raw_query)
+        except StreamError:
+            return False
+        return True
+
+    async def _check_watcher(self, request: web.BaseRequest, raw_query: str) -> None:
+        """Return if who asks may see how the server is: this machine, or who has the scope."""
+        if is_of_this_machine(request.protocol.peername, request.headers):
+            return
+        if self._authorize is not None:
+            principal = await self._identified(request)
+        else:
+            credentials = Credentials.of(request.headers, raw_query)
+            address = self._address(request)
+            principal = self.exchange.identify(credentials, None, address).principal
+        if principal is ANYBODY:
+            raise Forbidden(
+                "metrics are for those on this machine: ask from there, and through no proxy, or "
+                "have them on an address of their own (--metrics-listen)"
+            )
+        authorize_somewhere(principal, Asked.METRICS)
 
     def location(
         self,
@@ -295,7 +348,7 @@ class StreamsHandler:
             reply = self.exchange.first_events(command, stream, chunk)
             if reply.status != 200:
                 return self.sender.answer(reply, common)
-            events = await EventStream.open(self.sender, request, reply, common)
+            events = await EventStream.open(self.sender, request, reply, common, self.counters)
             cursor = live.cursor(command.cursor)
             limits, payer = self.exchange.limits, admitted.payer
             charge = partial(limits.charge, payer) if payer else None

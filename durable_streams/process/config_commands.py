@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from durable_streams.access.tables_in_toml import quoted, quoted_list
 from durable_streams.process import entrance, options, serving
 from durable_streams.process.options import Origin, Source, StartError
-from durable_streams.process.program import PROGRAM
+from durable_streams.program import PROGRAM
 
 if TYPE_CHECKING:
     import argparse

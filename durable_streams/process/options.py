@@ -131,6 +131,7 @@ _METAVARS: Final = {
     "host": "HOST",
     "port": "PORT",
     "unix_socket": "PATH",
+    "metrics_listen": "HOST:PORT",
     "data_dir": "PATH",
     "prefix": "PATH",
     "cors_origin": "ORIGIN",

@@ -78,10 +78,11 @@ CASES: Final = {
     Asked.NEW_TOKEN: Case("POST", f"{PREFIX}/__ds/tokens", (201, 201), _GRANT.encode()),
     Asked.REVOKE_TOKEN: Case("DELETE", f"{PREFIX}/__ds/tokens/of-NAME", (204, 404), elsewhere=404),
     Asked.SIGN: Case("POST", f"{PREFIX}/__ds/signed-urls", (201, 201), _SIGNING.encode()),
+    Asked.METRICS: Case("GET", f"{PREFIX}/__ds/metrics", (200, 200), elsewhere=200),
 }
 """One for each row: a row without one fails below."""
 
-CONTROL: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN})
+CONTROL: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN, Asked.METRICS})
 IN_LANE: Final = frozenset({Asked.READ, Asked.APPEND, Asked.CREATE})
 """What is plain enough for the fast lane."""
 
@@ -258,6 +259,7 @@ SPECIFIED: Final = {
     Asked.NEW_TOKEN: {("admin", On.ANY)},
     Asked.REVOKE_TOKEN: {("admin", On.ANY)},
     Asked.SIGN: {("read", On.SIGNED)},
+    Asked.METRICS: {("admin", On.ANY)},
 }
 """What the table has to say: the tests below ask for what it says, whatever that is."""
 
@@ -588,9 +590,9 @@ async def test_pages_of_any_origin_are_told_why_but_for_control(way: str, tmp_pa
                 assert answer.status < 300 or asked is Asked.FORK
 
 
-async def test_nothing_is_below_control_in_an_application(tmp_path: Path) -> None:
+async def test_only_metrics_are_below_control_in_an_application(tmp_path: Path) -> None:
     async with guarded(tmp_path, all_tokens(), "mount") as server:
         request = Asker(server)
-        for asked in CONTROL:
+        for asked in CONTROL - {Asked.METRICS}:
             answer = await request(asked, f"Authorization: {ADMIN.bearer}")
             assert answer.status == 400
