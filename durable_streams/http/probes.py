@@ -36,7 +36,7 @@ _TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control",
 def answer(method: str, path: str, store: Store, door: Door, *, may_know: bool) -> Reply:
     """Answer a request for ``path``, which is not below the prefix of the streams.
 
-    ``may_know``: who asks may see how the server is.
+    ``may_know``: who asks may see how the server is.  :class:`StreamNotFound` if it is nothing.
     """
     if method == "OPTIONS" and path in {"/", "*"}:  # HAProxy's check, unless told otherwise
         return replies.preflight()
@@ -47,7 +47,7 @@ def answer(method: str, path: str, store: Store, door: Door, *, may_know: bool) 
             paths, kinds = store.out_of_service(), door.out_of_date()
             return _probe(method, store.refusal(), paths, kinds, may_know=may_know)
         case _:
-            return replies.errors(StreamNotFound(path))
+            raise StreamNotFound(path)
 
 
 def _probe(

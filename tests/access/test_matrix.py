@@ -82,7 +82,9 @@ CASES: Final = {
 }
 """One for each row: a row without one fails below."""
 
-CONTROL: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN, Asked.METRICS})
+CONTROL: Final = frozenset(
+    {Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN, Asked.METRICS}
+)
 IN_LANE: Final = frozenset({Asked.READ, Asked.APPEND, Asked.CREATE})
 """What is plain enough for the fast lane."""
 
