@@ -46,6 +46,11 @@ class Tally:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def add_all(self, other: Tally) -> None:
+        """Count all values that another tally has, which has the same bounds."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
     def copy(self) -> Self:
         """What it is now."""
         copy = type(self)(self.bounds)

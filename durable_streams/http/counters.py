@@ -38,6 +38,9 @@ _TIMED: Final[dict[type[Command], str]] = {
     Delete: "delete",
 }
 
+_IN_LANE: Final[dict[type[Command], str]] = {Append: "POST", Create: "PUT", Read: "GET"}
+"""What the fast lane answers, and its methods."""
+
 BUG: Final = "bug"
 SYSTEM: Final = "system_error"
 """Reasons of refusals beside those of errors: a bug of ours, and an error of the system."""
@@ -46,18 +49,14 @@ SYSTEM: Final = "system_error"
 class Counters:
     """``received_bytes`` and ``sent_bytes``: of bodies; events are sent bytes as well.
 
-    ``took``: how long commands took that were carried out, by their class.
+    ``in_lane``: how long those took that the fast lane has answered with 2xx, by the class of the
+    command; these are in no other number, but for their bytes.
     """
 
     def __init__(self) -> None:
         self._rows = {method: [0] * len(_CLASSES) for method in _METHODS}
-        # What the fast lane answers, by command: the rows of their methods.
-        self.answers = {
-            Append: self._rows["POST"],
-            Create: self._rows["PUT"],
-            Read: self._rows["GET"],
-        }
-        self.took: dict[type[Command], Tally] = {kind: Tally(SECONDS) for kind in _TIMED}
+        self._took: dict[type[Command], Tally] = {kind: Tally(SECONDS) for kind in _TIMED}
+        self.in_lane: dict[type[Command], Tally] = {kind: Tally(SECONDS) for kind in _IN_LANE}
         self.received_bytes = 0
         self.sent_bytes = 0
         self._refusals = dict.fromkeys((*REASONS.values(), BUG, SYSTEM), 0)
@@ -74,7 +73,7 @@ class Counters:
         A live read is as long as nothing happens, so its time says nothing.
         """
         if not isinstance(command, Read) or command.live is Live.NO:
-            tally = self.took.get(type(command))
+            tally = self._took.get(type(command))
             if tally is not None:
                 tally.add(perf_counter() - begin_s)
 
@@ -88,13 +87,16 @@ class Counters:
 
     def families(self) -> list[Family]:
         """All of it, as it is now."""
-        requests: Values = {
+        requests: dict[tuple[str, ...], float] = {
             (method, name): count
             for method, row in self._rows.items()
             for name, count in zip(_CLASSES, row, strict=True)
             if name != "1xx"
         }
-        took: Values = {(_TIMED[kind],): tally.copy() for kind, tally in self.took.items()}
+        took = {kind: tally.copy() for kind, tally in self._took.items()}
+        for kind, tally in self.in_lane.items():
+            requests[_IN_LANE[kind], "2xx"] += sum(tally.counts)
+            took[kind].add_all(tally)
         refusals: Values = {(name,): count for name, count in self._refusals.items()}
         return [
             Family(
@@ -109,7 +111,7 @@ class Counters:
                 "http_operation_duration_seconds",
                 "From when all of a request was there until its answer was ready; not of live "
                 "reads, nor of what was refused.",
-                took,
+                {(_TIMED[kind],): tally for kind, tally in took.items()},
                 ("operation",),
             ),
             counter(

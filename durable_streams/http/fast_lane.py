@@ -18,6 +18,7 @@ Whether aiohttp waits for a request, with nothing of one under way, is told by `
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ from durable_streams.http.exchange import Begun, FromFiles, Pending
 from durable_streams.http.heads import Heads
 from durable_streams.http.logs import CLIENT_LEFT, Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
+from durable_streams.measuring import SECONDS
 from durable_streams.model.commands import Append, Create, Live, Read
 from durable_streams.model.paths import path_text
 from durable_streams.wire.replies import FOR_NO_PAGE, Reply
@@ -373,12 +375,18 @@ class LaneConnection(PresenceConnection):
             return
         self.stay()
         transport.write(sender.whole(reply, common))
-        counters, kind, body = lane.counters, type(command), reply.body
-        counters.answers[kind][reply.status // 100] += 1
-        if self._begin_s:
-            counters.took[kind].add(perf_counter() - self._begin_s)
-        if body:
-            counters.sent_bytes += len(body)
+        begin_s, body = self._begin_s, reply.body
+        if begin_s and reply.status < 300:  # all of it here, as nearly every request comes by
+            took_s = perf_counter() - begin_s
+            tally = lane.counters.in_lane[type(command)]
+            tally.counts[bisect_left(SECONDS, took_s)] += 1
+            tally.total += took_s
+            if body:
+                lane.counters.sent_bytes += len(body)
+        else:
+            lane.counters.answered(_METHODS[type(command)], reply.status, len(body))
+            if begin_s:
+                lane.counters.done(command, begin_s)
         if lane.exchange.told is not None:
             self._tell(lane.exchange.told, reply.status, len(reply.body))
         if sender.closing:

@@ -301,7 +301,9 @@ class StreamsHandler:
         return self.sender.answer(await self.metrics.answer(request.method), common)
 
     async def may_watch(self, request: web.BaseRequest, raw_query: str) -> bool:
-        """Whether who asks may see how the server is."""
+        """Whether who asks may see how the server is; who shows nothing pays nothing."""
+        if "Authorization" not in request.headers:
+            return is_of_this_machine(request.protocol.peername, request.headers)
         try:
             await self._check_watcher(request, raw_query)
         except StreamError:

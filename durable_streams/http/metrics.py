@@ -199,10 +199,7 @@ class _Everything(Collector):
         """Ours, and those of the process."""
         for family in self._families:
             yield _metric(family)
-        yield from _PROCESS.collect()
-
-
-_PROCESS: Final = ProcessCollector(registry=None)
+        yield from ProcessCollector(registry=None).collect()
 
 
 def write(families: list[Family]) -> bytes:

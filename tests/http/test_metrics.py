@@ -351,7 +351,8 @@ async def crashed(directory: Path) -> None:
     client = await server.connect()
     assert (await client.request("POST", "a", b"more", TEXT)).status == 204
     await inside.all_in_files(engine)
-    await client.close()
+    for client in server._clients:
+        await client.close()
     await server.stop()
     await asyncio.to_thread(engine.abandon)
     engine.cancel_tasks()
