@@ -26,8 +26,8 @@ from durable_streams.platforms import CannotRunHere, check
 from durable_streams.process import options, standard_streams
 from durable_streams.process.addresses import CannotListen
 from durable_streams.process.options import StartError
-from durable_streams.process.program import PROGRAM, version
 from durable_streams.process.standard_streams import OutputFailed
+from durable_streams.program import PROGRAM, version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

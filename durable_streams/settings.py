@@ -410,6 +410,18 @@ class AccessSettings:
         return bool(self.tokens or self.jwt_secret or self.jwt_public_key or self.jwt_jwks)
 
 
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of ``metrics_listen``; ``ValueError`` if it is no such text."""
+    host, _, port = text.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))
+    if not host or not is_port or int(port) > MAX_PORT:
+        raise ValueError(
+            f"metrics_listen is no HOST:PORT: {text!r}: give one such as 127.0.0.1:9464 or "
+            "[::1]:9464"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
     """Settings of ``serve`` alone: what the server is as a process."""
@@ -450,6 +462,12 @@ class ProcessSettings:
         flag=True,
         path=True,
     )
+    metrics_listen: str = setting(
+        "",
+        help="``HOST:PORT`` to have metrics on as well, without authentication and nothing else",
+        more="For an address that only those reach who watch.  Port 0: any free one.",
+        flag=True,
+    )
     insecure: bool = setting(
         False,
         help="listen on addresses that others reach, without authentication: they may read, write "
@@ -482,3 +500,5 @@ class ProcessSettings:
         check(self)
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("tls_cert and tls_key need each other: a certificate and its key")
+        if self.metrics_listen:
+            parse_address(self.metrics_listen)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractContextManager
 
+    from durable_streams.measuring import StoreNumbers
     from durable_streams.model.commands import Append, Create, Place
     from durable_streams.model.details import StreamDetails
     from durable_streams.model.errors import StreamError
@@ -231,6 +232,10 @@ class Store(Protocol):
 
     def refusal(self) -> StreamError | None:
         """Why no write is taken now; None if writes are."""
+
+    @property
+    def numbers(self) -> StoreNumbers:
+        """What was counted since the store was opened, as it is now."""
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now has to wait for its turn."""

@@ -48,6 +48,7 @@ class Asked(Enum):
     REVOKE_TOKEN = "DELETE __ds/tokens/<id>"  # noqa: S105
     SIGN = "POST __ds/signed-urls"
     LIST = "GET __ds/streams"
+    METRICS = "GET __ds/metrics"
 
     __hash__ = object.__hash__  # as that of scopes
 
@@ -90,6 +91,7 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
     Asked.REVOKE_TOKEN: (Need(Scope.ADMIN, On.ANY),),
     Asked.SIGN: (Need(Scope.READ, On.SIGNED),),
     Asked.LIST: (Need(Scope.LIST, On.LISTED),),
+    Asked.METRICS: (Need(Scope.ADMIN, On.ANY),),
 }
 
 

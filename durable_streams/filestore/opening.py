@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def open_files(disk: Disk, data_dir: Path, settings: Settings, tuning: Tuning) -
 
 
 def _open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
+    begin_s = time.monotonic()
     directory = DataDirectory.open(disk, data_dir)
     try:
         in_sync = settings.durability is Durability.FSYNC
@@ -59,6 +61,8 @@ def _open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
     except BaseException:
         directory.close()
         raise
+    recovery.duration_s = time.monotonic() - begin_s
+    recovery.torn_bytes = directory.torn_bytes
     return directory, journal, recovery
 
 

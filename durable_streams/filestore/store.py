@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.numbers import numbers_of
 from durable_streams.filestore.opening import close_unused, open_files
 from durable_streams.filestore.runtime.closing import Closing, in_turn
 from durable_streams.filestore.runtime.errands import Errands
@@ -51,9 +52,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from durable_streams.filestore.files.recovery import Recovery
     from durable_streams.filestore.pipeline.operations import AppendOperation
     from durable_streams.filestore.runtime.closing import Step
     from durable_streams.filestore.verbs.tickets import Decided
+    from durable_streams.measuring import StoreNumbers
     from durable_streams.model.commands import Append, Create, Place
     from durable_streams.model.details import StreamDetails
     from durable_streams.model.errors import StorageFailed, StreamError
@@ -76,12 +79,13 @@ if TYPE_CHECKING:
 class FileStore:
     """An open data directory and its streams; use :meth:`at` and :meth:`close`."""
 
-    def __init__(self, core: Core, recovery: str) -> None:
+    def __init__(self, core: Core, recovery: Recovery) -> None:
         self.settings = core.settings
         self._most_bytes = core.settings.max_append_bytes
         self.remember_removed_s = core.settings.remember_removed_s
         self.root = core.directory.root
-        self.recovery = recovery
+        self.recovery = str(recovery)
+        self._recovery = recovery
         self._core = core
         self._access = Access(core)
         self._appends = Appends(core, self._access)
@@ -132,7 +136,7 @@ class FileStore:
                 outages=recovery.kept,
                 removed=recovery.removed,
             )
-            return cls(core, str(recovery))
+            return cls(core, recovery)
         except BaseException:
             supervisor.abandon()
             close_unused(opening)  # of a cancelled caller it may still go on
@@ -374,6 +378,11 @@ class FileStore:
     def out_of_service(self) -> list[StreamPath]:
         """Paths of streams whose files cannot be read or written now."""
         return sorted(self._core.catalog.outages.errors)
+
+    @property
+    def numbers(self) -> StoreNumbers:
+        """What was counted since the data directory was opened, as it is now."""
+        return numbers_of(self._core, self._recovery, self._appends.duplicates)
 
     @property
     def fault(self) -> StorageFailed | None:

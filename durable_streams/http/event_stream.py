@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from durable_streams.http.counters import Counters
     from durable_streams.http.flow_control import Connection
     from durable_streams.http.sending import Sender
     from durable_streams.wire.replies import Common, Reply
@@ -29,17 +30,23 @@ class EventStream:
     The connection is closed after it, as the protocol asks of event streams (§5.8).
     """
 
-    __slots__ = ("_connection", "_protocol", "answer", "chunked")
+    __slots__ = ("_connection", "_counters", "_protocol", "answer", "chunked")
 
-    def __init__(self, answer: Answer, request: web.BaseRequest) -> None:
+    def __init__(self, answer: Answer, request: web.BaseRequest, counters: Counters) -> None:
         self.answer = answer
+        self._counters = counters
         self.chunked = answer.headers.get("Transfer-Encoding") == "chunked"
         self._protocol = request.protocol
         self._connection: Connection | None = None
 
     @classmethod
     async def open(
-        cls, sender: Sender, request: web.BaseRequest, reply: Reply, common: Common
+        cls,
+        sender: Sender,
+        request: web.BaseRequest,
+        reply: Reply,
+        common: Common,
+        counters: Counters,
     ) -> EventStream:
         """Prepare the answer to ``request``; nothing is sent before the first write."""
         answer = Answer(sender, reply, common)
@@ -48,7 +55,7 @@ class EventStream:
         if request.version >= (1, 1):
             answer.headers["Transfer-Encoding"] = "chunked"
         await answer.prepare(request)
-        return cls(answer, request)
+        return cls(answer, request, counters)
 
     def frame(self, data: bytes) -> bytes:
         """Return ``data`` as this stream sends it; streams with equal ``chunked`` may share it."""
@@ -60,6 +67,7 @@ class EventStream:
         if transport is None or self._protocol.writing_paused:
             return False
         transport.write(framed)
+        self._counters.sent_bytes += len(framed)
         return True
 
     async def write(self, framed: bytes) -> None:
@@ -68,6 +76,7 @@ class EventStream:
             self._connection = self.answer.begin(framed)
         else:
             self._connection.write(framed)
+        self._counters.sent_bytes += len(framed)
         await self.drain()
 
     async def drain(self) -> None:

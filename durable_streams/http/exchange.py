@@ -9,7 +9,8 @@ answers.  Between the two it does the same as any other, in this order::
     Exchange.decide  the answer, or a write on its way, or "not now"
     Exchange.later   … the answer then, after a wait
     Exchange.failure the answer to what was raised meanwhile
-    Exchange.told    what counts and logs the exchange that is over
+    Exchange.told    what logs the exchange that is over
+    Exchange.counters  what counts it
 
 Everything is decided synchronously, by the verbs of the store that end in ``_now``; only what they
 leave is waited for.  Nothing here knows a transport, or aiohttp: another front needs a sender.
@@ -22,6 +23,7 @@ import errno
 import logging
 import time
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, assert_never
 
 import msgspec
@@ -29,6 +31,7 @@ import msgspec
 from durable_streams.access.door import OPEN
 from durable_streams.access.needs import authorize
 from durable_streams.access.principals import ANYBODY
+from durable_streams.http.counters import BUG, SYSTEM, Counters
 from durable_streams.http.limits import Limits, network, payer_of
 from durable_streams.http.logs import Throttle
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
@@ -131,6 +134,7 @@ class Exchange:
         self.pages = pages
         self.door = door
         self.told = told
+        self.counters = Counters()
         self._store = store
         self._live = live
         self._max_age_s = settings.immutable_max_age_s
@@ -300,12 +304,14 @@ class Exchange:
         waiting: Callable[[], AbstractContextManager[None]],
     ) -> Reply | FromFiles:
         """Decide, and wait for whatever that takes; see :meth:`decide` and :meth:`later`."""
+        begin_s = perf_counter()
         decided = self.decide(command, admitted, body, location)
         if decided is None:
-            return await self.later(command, admitted, body, location, waiting)
+            decided = await self.later(command, admitted, body, location, waiting)
         if isinstance(decided, Pending):
             await _settled(decided.ticket)
-            return decided.reply()
+            decided = decided.reply()
+        self.counters.done(command, begin_s)
         return decided
 
     async def poll(
@@ -391,12 +397,15 @@ class Exchange:
         fields = {"method": method, "path": target}
         match error:
             case ForeignPage() if method == "OPTIONS":
+                self.counters.refused(error)
                 # Without an origin that is allowed a browser asks for nothing more.
                 return replies.preflight()
             case Unauthenticated() | Forbidden():
+                self.counters.refused(error)
                 self._log(type(error).__name__, f"refused: {error}", fields, logging.INFO)
                 return replies.errors(error, of_producer=of_producer)
             case StreamError():
+                self.counters.refused(error)
                 reply = replies.errors(error)
                 if reply.status >= 500 and not isinstance(error, Draining):
                     self._log(type(error).__name__, f"{error}", fields)
@@ -406,8 +415,10 @@ class Exchange:
                     Overloaded("the server is out of file descriptors"), method, target
                 )
             case OSError():  # the system failed, which is no bug of ours
+                self.counters.failed(SYSTEM)
                 self._log("OSError", f"a request failed: {error}", fields)
             case _:
+                self.counters.failed(BUG)
                 logger.error("bug: a request failed", exc_info=error, extra=fields)
         return replies.internal_error()
 

@@ -18,6 +18,8 @@ Whether aiohttp waits for a request, with nothing of one under way, is told by `
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.door import NOTHING_SHOWN, Credentials
@@ -26,6 +28,7 @@ from durable_streams.http.exchange import Begun, FromFiles, Pending
 from durable_streams.http.heads import Heads
 from durable_streams.http.logs import CLIENT_LEFT, Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
+from durable_streams.measuring import SECONDS
 from durable_streams.model.commands import Append, Create, Live, Read
 from durable_streams.model.paths import path_text
 from durable_streams.wire.replies import FOR_NO_PAGE, Reply
@@ -59,6 +62,7 @@ class FastLane:
     ) -> None:
         """``patience_s``: see ``PATIENCE_S``."""
         self.exchange = handler.exchange
+        self.counters = handler.exchange.counters
         self.sender = handler.sender
         self.patience_s = patience_s
         self.location = handler.location
@@ -90,13 +94,14 @@ class LaneConnection(PresenceConnection):
     ``_command``: what that is, and ``_common`` the headers that its answer begins with.
     ``_poll``: the bytes of the long-poll that is under way; ``_begun``: what it has begun with.
     ``_asked``: the method and target of what is under way, and when that came, if somebody was told
-    of exchanges then.
+    of exchanges then.  ``_begin_s``: when it was there, if its time counts, else 0.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
     answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
     """
 
     __slots__ = (
         "_asked",
+        "_begin_s",
         "_begun",
         "_command",
         "_common",
@@ -125,6 +130,7 @@ class LaneConnection(PresenceConnection):
         self._common = FOR_NO_PAGE
         self._poll = b""
         self._begun: Begun | None = None
+        self._begin_s = 0.0
         self._patience: asyncio.Handle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._asked: tuple[bytes, bytes, float] | None = None
@@ -237,6 +243,9 @@ class LaneConnection(PresenceConnection):
         """Answer a plain request, now or when its answer is there; False if aiohttp has to."""
         command, exchange = head.command, lane.exchange
         assert command is not None
+        self._begin_s = perf_counter()
+        if body:
+            lane.counters.received_bytes += len(body)
         self._asked = None
         if exchange.told is not None:
             method, target, _ = data.split(None, 2)
@@ -255,7 +264,8 @@ class LaneConnection(PresenceConnection):
                 location = lane.location(self, head.target, headers, prefix, command.path)
             decided = exchange.decide(command, admitted, body, location)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            self._send(lane, _failure(exchange, error, command), head.common)
+            self._begin_s = 0.0
+            self._send(lane, command, _failure(exchange, error, command), head.common)
             return True
         if isinstance(decided, Pending):
             self._outcome, self._command, self._common = decided.reply, command, head.common
@@ -265,9 +275,10 @@ class LaneConnection(PresenceConnection):
             return self._wait_for(lane, head, admitted, data, location)
         elif isinstance(decided, FromFiles):
             self.handed = Begun(command, admitted, head.common, decided)
+            lane.counters.done(command, self._begin_s)
             return False
         else:
-            self._send(lane, decided, head.common)
+            self._send(lane, command, decided, head.common)
         return True
 
     def _wait_for(
@@ -289,6 +300,7 @@ class LaneConnection(PresenceConnection):
             self.handed = Begun(command, admitted, head.common, None)
             return False
         else:
+            self._begin_s = 0.0
             self._poll, self._begun = data, Begun(command, admitted, head.common, None)
             task = self.loop.create_task(lane.poll(command, admitted, self))
         self._turn, self._outcome = task, task.result
@@ -312,18 +324,21 @@ class LaneConnection(PresenceConnection):
         try:
             reply = outcome()
         except asyncio.CancelledError:  # the client left
+            lane.counters.answered(_METHODS[type(command)], CLIENT_LEFT, 0)
             self.force_close()
             return
         except ConnectionError:  # it sends no more, and waits for nothing
+            lane.counters.answered(_METHODS[type(command)], CLIENT_LEFT, 0)
             if lane.exchange.told is not None:
                 self._tell(lane.exchange.told, CLIENT_LEFT, 0)
             self.force_close()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            self._begin_s = 0.0
             reply = _failure(lane.exchange, error, command)
         is_answered = isinstance(reply, Reply)
         if isinstance(reply, Reply):
-            self._send(lane, reply, self._common)
+            self._send(lane, command, reply, self._common)
         else:
             self._hand(begun, reply, poll)
         if self.transport is not None and (self._pieces or self._dropped or self.sends_no_more):
@@ -354,12 +369,24 @@ class LaneConnection(PresenceConnection):
         if self.sends_no_more:
             self.end_input()
 
-    def _send(self, lane: FastLane, reply: Reply, common: Common) -> None:
+    def _send(self, lane: FastLane, command: PlainCommand, reply: Reply, common: Common) -> None:
         transport, sender = self.transport, lane.sender
         if transport is None or transport.is_closing():
             return
         self.stay()
         transport.write(sender.whole(reply, common))
+        begin_s, body = self._begin_s, reply.body
+        if begin_s and reply.status < 300:  # all of it here, as nearly every request comes by
+            took_s = perf_counter() - begin_s
+            tally = lane.counters.in_lane[type(command)]
+            tally.counts[bisect_left(SECONDS, took_s)] += 1
+            tally.total += took_s
+            if body:
+                lane.counters.sent_bytes += len(body)
+        else:
+            lane.counters.answered(_METHODS[type(command)], reply.status, len(body))
+            if begin_s:
+                lane.counters.done(command, begin_s)
         if lane.exchange.told is not None:
             self._tell(lane.exchange.told, reply.status, len(reply.body))
         if sender.closing:

@@ -12,29 +12,28 @@ import random as random_module
 import time
 from contextlib import suppress
 from functools import partial
-from inspect import isawaitable
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from time import perf_counter
+from typing import TYPE_CHECKING, NoReturn
 
 from aiohttp import web
 
-from durable_streams.access.door import INVALID, OPEN, Credentials
-from durable_streams.access.principals import Principal
+from durable_streams.access.door import OPEN
+from durable_streams.http.askers import Askers
+from durable_streams.http.below_control import BelowControl
 from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
-from durable_streams.http.exchange import EVERYBODY, Exchange, FromFiles
-from durable_streams.http.inspection import inspect
+from durable_streams.http.exchange import Exchange, FromFiles
 from durable_streams.http.listing import Lists
 from durable_streams.http.live import BATCH_BYTES, LiveReads
 from durable_streams.http.logs import CLIENT_LEFT, log_access
+from durable_streams.http.metrics import Metrics
 from durable_streams.http.peers import Peers
 from durable_streams.http.presence import PresenceConnection, cancelled_when_gone
 from durable_streams.http.sending import Sender
-from durable_streams.model.commands import Append, Create, Live, Preflight, Read
-from durable_streams.model.errors import Forbidden, ForeignHost, StreamError, Unauthenticated
+from durable_streams.model.commands import Append, Create, Live, Read
+from durable_streams.model.errors import ForeignHost, StreamError
 from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
-from durable_streams.wire.inspections import parse_inspection
-from durable_streams.wire.lists import parse_list
 from durable_streams.wire.pages import OPEN_TO_ALL
 from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.requests import claims_producer, parse_command
@@ -42,23 +41,18 @@ from durable_streams.wire.signed_query import redacted
 from durable_streams.wire.urls import Address, authority, is_stripped, public_prefix, stream_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from durable_streams.access.door import Door
+    from durable_streams.http.askers import Authorize
     from durable_streams.http.control import Control
     from durable_streams.http.exchange import Admitted, Begun
-    from durable_streams.model.commands import Command, Inspection
+    from durable_streams.model.commands import Command
     from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
-    from durable_streams.wire.lists import ListRequest
     from durable_streams.wire.pages import Pages
     from durable_streams.wire.replies import Common, Reply
-
-    Authorize: TypeAlias = Callable[
-        [web.BaseRequest], Principal | Awaitable[Principal | None] | None
-    ]
-    """An application's answer to who asks; None: nobody it knows."""
 
 
 class StreamsHandler:
@@ -106,14 +100,23 @@ class StreamsHandler:
         if not door.is_open:
             door.on_change.append(self.live.recheck)
         self.exchange = Exchange(store, settings, self.live, pages, door=door)
+        self.counters = self.exchange.counters
+        self.metrics = Metrics(store, self.counters, self.live)
         self.use(settings)
         self.peers = Peers(settings.trusted_proxy)
-        self._authorize = authorize
-        self._control = control
-        self._lists = Lists(store) if lists else None
+        self._askers = Askers(self.exchange, self.peers, authorize)
         self.active: set[asyncio.Task[object]] = set()
         self.max_body_bytes = store.max_append_bytes
         self.bodies = BodyBudget(max(settings.max_bodies_bytes, self.max_body_bytes))
+        self.below_control = BelowControl(
+            store,
+            self.exchange,
+            self._askers,
+            self.bodies,
+            self.metrics,
+            control=control,
+            lists=Lists(store) if lists else None,
+        )
 
     def use(self, settings: HttpSettings) -> None:
         """Go on with other settings, which differ in *reloadable* ones only (``model/setting``).
@@ -151,28 +154,26 @@ class StreamsHandler:
                 common = FOR_NO_PAGE
             host = authority(request.raw_path)
             common = exchange.pages.admit(host, request.headers, for_all=not is_control)
-            if is_control and self._lists is not None:
-                asked = parse_list(request.method, raw_path, raw_query)
-                if asked is not None:
-                    reply = await self._listed(self._lists, request, raw_query, asked)
-                    return self.sender.answer(reply, common)
             if is_control:
-                inspection = parse_inspection(request.method, raw_path, raw_query)
-                if inspection is not None:
-                    reply = await self._inspected(request, raw_query, inspection)
+                url_of = partial(self._url_of, request, prefix)
+                timeout_s = self.settings.body_timeout_s
+                reply = await self.below_control.answer(
+                    request, raw_path, raw_query, timeout_s, url_of
+                )
+                if reply is not None:
                     return self.sender.answer(reply, common)
-            if is_control and self._control is not None:
-                reply = await self._controlled(self._control, request, prefix, raw_path)
-                return self.sender.answer(reply, common)
             seen = self._seen_below(request, prefix)
             command = parse_command(request.method, raw_path, raw_query, request.headers, seen)
-            admitted = await self._admit(request, raw_query, command)
+            admitted = await self._askers.admit(request, raw_query, command)
             if isinstance(command, Read) and command.live is Live.SSE:
                 return await self._send_events(request, command, admitted, common)
             found = await self._carry_out(request, prefix, command, admitted)
             return await self._send(request, found, common)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
+        except asyncio.CancelledError:  # the client has gone, and nobody hears of it otherwise
+            self.counters.answered(request.method, CLIENT_LEFT, 0)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             return self._failed(request, error, common)
         finally:
@@ -184,7 +185,9 @@ class StreamsHandler:
         if found is not None:
             return await self._send(request, found, common)
         waiting = partial(cancelled_when_gone, request)
+        begin_s = perf_counter()
         answer = await self.exchange.later(command, admitted, b"", "", waiting)
+        self.counters.done(command, begin_s)
         return await self._send(request, answer, common)
 
     async def _send(
@@ -206,53 +209,6 @@ class StreamsHandler:
             answer.force_close()  # nothing on this connection is meant for us
         return answer
 
-    async def _admit(
-        self, request: web.BaseRequest, raw_query: str, command: Command | Inspection
-    ) -> Admitted:
-        """Who asks for a command, if they may."""
-        address = self._address(request)
-        if self._authorize is None:
-            credentials = Credentials.of(request.headers, raw_query)
-            return self.exchange.admit(command, credentials, address)
-        if isinstance(command, Preflight):
-            return EVERYBODY
-        principal = await self._known_to_the_application(request, address)
-        return self.exchange.admit_as(principal, command, address)
-
-    async def _known_to_the_application(self, request: web.BaseRequest, address: str) -> Principal:
-        try:
-            return await self._identified(request)
-        except Unauthenticated:
-            self.exchange.refuses(address)
-            raise
-
-    def _address(self, request: web.BaseRequest) -> str:
-        """Where a request comes from; "" if it makes no difference."""
-        if not self.exchange.limits.is_on:
-            return ""
-        said = request.headers.getall("X-Forwarded-For", ())
-        return self.peers.client(request.protocol.peername, ",".join(said))
-
-    async def _identified(self, request: web.BaseRequest) -> Principal:
-        """Whom the application knows to ask."""
-        assert self._authorize is not None
-        try:
-            found = self._authorize(request)
-            principal = await found if isawaitable(found) else found
-        except web.HTTPUnauthorized as error:
-            raise Unauthenticated(error.text or error.reason) from None
-        except web.HTTPForbidden as error:
-            raise Forbidden(error.text or error.reason) from None
-        if principal is None:
-            raise Unauthenticated("the application does not know who asks")
-        if not isinstance(principal, Principal):  # whatever it is, it may hold secrets
-            raise TypeError(
-                f"authorize has to return a Principal or None, not a {type(principal).__name__}"
-            )
-        if not self.exchange.door.left_s(principal) > 0:
-            raise Unauthenticated("the credentials have expired", INVALID)
-        return principal
-
     async def _carry_out(
         self, request: web.BaseRequest, prefix: str, command: Command, admitted: Admitted
     ) -> Reply | FromFiles:
@@ -262,36 +218,19 @@ class StreamsHandler:
             return await self.exchange.carry_out(command, admitted, b"", "", waiting)
         location = ""
         if isinstance(command, Create):
-            location = self.location(
-                request.protocol, request.raw_path, request.headers, prefix, command.path
-            )
+            location = self._url_of(request, prefix, command.path)
         with self.bodies.share() as share:
             self.exchange.refuse_writes()
             timeout_s = self.settings.body_timeout_s
             try:
                 body = await read_body(request, self.max_body_bytes, timeout_s, share)
             except (StreamError, web.RequestPayloadError):  # what came of it came all the same
+                self.counters.received_bytes += request.content.total_bytes
                 if admitted.payer:
                     self.exchange.limits.charge(admitted.payer, request.content.total_bytes)
                 raise
+            self.counters.received_bytes += len(body)
             return await self.exchange.carry_out(command, admitted, body, location, waiting)
-
-    async def _controlled(
-        self, control: Control, request: web.BaseRequest, prefix: str, raw_path: str
-    ) -> Reply:
-        """Answer a request for what is below ``__ds``."""
-
-        def url_of(path: StreamPath) -> str:
-            target, headers = request.raw_path, request.headers
-            return self.location(request.protocol, target, headers, prefix, path)
-
-        def identify(credentials: Credentials) -> Principal:
-            return self.exchange.identify(credentials, None, self._address(request)).principal
-
-        timeout_s = self.settings.body_timeout_s
-        return await control.answer(
-            request, raw_path, self.bodies, timeout_s, identify=identify, url_of=url_of
-        )
 
     def _seen_below(self, request: web.BaseRequest, prefix: str) -> str:
         """The path below which whoever asks sees the streams, as it names the source of a fork."""
@@ -299,31 +238,20 @@ class StreamsHandler:
             return public_prefix(request.headers, prefix)
         return prefix
 
-    async def _inspected(
-        self, request: web.BaseRequest, raw_query: str, inspection: Inspection
-    ) -> Reply:
-        """Answer what is asked of one stream below ``__ds``."""
-        principal, payer = await self._admit(request, raw_query, inspection)
-        reply = await inspect(self.store, inspection, principal)
-        if payer:
-            self.exchange.limits.charge(payer, len(reply.body))
-        return reply
+    async def metrics_for(self, request: web.BaseRequest, raw_query: str) -> web.StreamResponse:
+        """Answer with the metrics, wherever they are asked for, as pages of this host may."""
+        common = FOR_NO_PAGE
+        try:
+            host = authority(request.raw_path)
+            common = self.exchange.pages.admit(host, request.headers, for_all=False)
+            reply = await self.below_control.metrics(request, raw_query)
+            return self.sender.answer(reply, common)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            return self._failed(request, error, common)
 
-    async def _listed(
-        self, lists: Lists, request: web.BaseRequest, raw_query: str, asked: ListRequest
-    ) -> Reply:
-        """Answer with a page of the list of streams."""
-        address = self._address(request)
-        if self._authorize is None:
-            credentials = Credentials.of(request.headers, raw_query)
-            principal, payer = self.exchange.identify(credentials, None, address)
-        else:
-            found = await self._known_to_the_application(request, address)
-            principal, payer = self.exchange.identified(found, address)
-        reply = await lists.answer(principal, asked)
-        if payer:
-            self.exchange.limits.charge(payer, len(reply.body))
-        return reply
+    def _url_of(self, request: web.BaseRequest, prefix: str, path: StreamPath) -> str:
+        """The URL of a stream, as who asks sees it."""
+        return self.location(request.protocol, request.raw_path, request.headers, prefix, path)
 
     def location(
         self,
@@ -351,7 +279,7 @@ class StreamsHandler:
             reply = self.exchange.first_events(command, stream, chunk)
             if reply.status != 200:
                 return self.sender.answer(reply, common)
-            events = await EventStream.open(self.sender, request, reply, common)
+            events = await EventStream.open(self.sender, request, reply, common, self.counters)
             cursor = live.cursor(command.cursor)
             limits, payer = self.exchange.limits, admitted.payer
             charge = partial(limits.charge, payer) if payer else None

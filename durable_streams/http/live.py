@@ -95,7 +95,7 @@ class Events(Protocol):
 
 
 class LiveReads:
-    """The live readers of one server.
+    """The live readers of one server: ``polls`` that wait, and ``readers`` of events.
 
     ``turns``: those of all who read from files, event streams included.  ``door``: knows who may
     go on reading; a live read ends with the rights of its reader.
@@ -118,8 +118,8 @@ class LiveReads:
         self.random = random
         self.draining = False
         self.turns = turns
-        self._polls: dict[asyncio.Timeout, _Holder] = {}
-        self._readers: dict[EventReader, _Holder] = {}
+        self.polls: dict[asyncio.Timeout, _Holder] = {}
+        self.readers: dict[EventReader, _Holder] = {}
 
     def cursor(self, client: int | None) -> int:
         """Return the cursor of an answer to a client that sent ``client``."""
@@ -136,17 +136,17 @@ class LiveReads:
         """End some live reads, and the others in the next turns of the loop."""
         loop = asyncio.get_running_loop()
         for _ in range(ENDINGS_PER_TURN):
-            if self._polls:
-                self._polls.popitem()[0].reschedule(loop.time())
-            elif self._readers:
-                self._readers.popitem()[0].ended(Draining())
+            if self.polls:
+                self.polls.popitem()[0].reschedule(loop.time())
+            elif self.readers:
+                self.readers.popitem()[0].ended(Draining())
             else:
                 return
         loop.call_soon(self._end_some)
 
     def recheck(self) -> None:
         """End the live reads of those who may not read any more: what is known of them changed."""
-        self._recheck_some([*self._polls.items(), *self._readers.items()])
+        self._recheck_some([*self.polls.items(), *self.readers.items()])
 
     def _recheck_some(self, reads: list[tuple[asyncio.Timeout | EventReader, _Holder]]) -> None:
         """Look at some of them, and at the others in the next turns of the loop."""
@@ -157,8 +157,8 @@ class LiveReads:
                     read.ends_within(self.door.left_s(holder.principal))
             elif isinstance(read, EventReader):
                 read.ended(_revoked())
-            elif read in self._polls:  # else it is over, and must not be touched
-                del self._polls[read]
+            elif read in self.polls:  # else it is over, and must not be touched
+                del self.polls[read]
                 read.reschedule(loop.time())
         del reads[-RECHECKS_PER_TURN:]
         if reads:
@@ -194,12 +194,12 @@ class LiveReads:
         poll = asyncio.timeout(None)  # no timeout of its own: drain() sets one
         try:
             async with poll:
-                self._polls[poll] = holder
+                self.polls[poll] = holder
                 return await self.store.wait(stream, at, timeout_s)
         except TimeoutError:
             return False
         finally:
-            self._polls.pop(poll, None)
+            self.polls.pop(poll, None)
 
     @contextmanager
     def reader(
@@ -221,11 +221,11 @@ class LiveReads:
         self._check(holder)
         most_s = self.door.left_s(principal)
         reader = EventReader(self, stream, events, chunk, cursor, most_s=most_s, charge=charge)
-        self._readers[reader] = holder
+        self.readers[reader] = holder
         try:
             yield reader
         finally:
-            self._readers.pop(reader, None)
+            self.readers.pop(reader, None)
             reader.close()
 
 

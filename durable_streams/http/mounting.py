@@ -12,6 +12,7 @@ the prefixes of both then count.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from aiohttp import web
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.peers import Peers
+from durable_streams.http.sending import sent_bytes
 from durable_streams.library import Streams, open_streams
 from durable_streams.model.errors import StreamNotFound
 from durable_streams.settings import HttpSettings, Settings
@@ -29,10 +31,10 @@ from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from durable_streams.http.handler import Authorize
+    from durable_streams.http.askers import Authorize
     from durable_streams.store import Store
 
 _NO_PREFIX: Final = re.compile("[{}?#]")  # what the router or a URL takes for something else
@@ -140,17 +142,23 @@ class Mount:
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Be open while the application runs."""
         if self._streams is not None:
-            self._handler = self._make_handler(self._streams.engine)
-            yield
-            self._handler = None
+            with self._serving(self._streams.engine):
+                yield
             return
         assert self._data_dir is not None
         async with open_streams(self._data_dir, self._settings) as streams:
-            self._handler = self._make_handler(streams.engine)
-            try:
+            with self._serving(streams.engine):
                 yield
-            finally:
-                self._handler = None
+
+    @contextmanager
+    def _serving(self, store: Store) -> Iterator[None]:
+        handler = self._handler = self._make_handler(store)
+        handler.metrics.begin()
+        try:
+            yield
+        finally:
+            handler.metrics.end()
+            self._handler = None
 
     async def drain(self, _app: web.Application) -> None:
         """End live reads, so that the application need not wait for them."""
@@ -170,7 +178,9 @@ class Mount:
             # The router matches decoded paths; a needlessly escaped prefix is not ours.
             common = handler.exchange.pages.default
             return handler.sender.answer(replies.errors(StreamNotFound(path)), common)
-        return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
+        answer = await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
+        handler.counters.answered(request.method, answer.status, sent_bytes(request, answer))
+        return answer
 
     def _running(self) -> StreamsHandler:
         if self._handler is None:

@@ -10,8 +10,10 @@ import ipaddress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from durable_streams.wire.hosts import is_loopback, parse_host
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -63,6 +65,44 @@ class Peers:
 
     def _trusts(self, address: Address) -> bool:
         return address.is_loopback or any(address in network for network in self._networks)
+
+
+_FORWARDING: Final = frozenset(
+    {
+        "cf-connecting-ip",
+        "client-ip",
+        "fastly-client-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-real-ip",
+    }
+)
+"""By which proxies tell that they ask for somebody else; all that begin with ``x-forwarded`` as
+well."""
+
+
+def is_of_this_machine(peername: Any, headers: Mapping[str, str]) -> bool:  # noqa: ANN401 - whatever a transport says
+    """Whether a request is of somebody on this machine, and no proxy here says that it is not.
+
+    One that says nothing of whom it asks for still tells by which name it was reached, mostly:
+    addresses of loopback are asked for by a name of loopback.
+    """
+    if any(name.lower() in _FORWARDING or _is_x_forwarded(name) for name in headers):
+        return False
+    if not isinstance(peername, tuple):
+        return peername is not None  # a unix socket; its mode says who may
+    address = _address(str(peername[0]))
+    host = parse_host(headers.get("Host", ""))
+    return (
+        address is not None and address.is_loopback and host is not None and is_loopback(host.name)
+    )
+
+
+def _is_x_forwarded(name: str) -> bool:
+    return name.lower().startswith("x-forwarded")
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

@@ -198,6 +198,13 @@ class Answer(web.StreamResponse):
         )
 
 
+def sent_bytes(request: web.BaseRequest, answer: web.StreamResponse) -> int:
+    """How many bytes the body of an answer to a request has, sent or still to be."""
+    if not isinstance(answer, Answer) or request.method == "HEAD" or answer.status in _BODILESS:
+        return 0
+    return answer.length_bytes or 0
+
+
 def send_continue(request: web.BaseRequest) -> None:
     """Tell a client that waits for it to send its body (RFC 9110 §10.1.1)."""
     connection = Connection(request, 0)

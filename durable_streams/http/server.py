@@ -19,32 +19,30 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http import HttpRequestParser
-from aiohttp.http_exceptions import LineTooLong
 
 from durable_streams.descriptors import MAX_ARRIVING, spare_for
-from durable_streams.http import probes
-from durable_streams.http.aiohttp_private import is_of_too_many_headers
-from durable_streams.http.bounded_parser import (
-    MAX_AHEAD,
-    MAX_HEAD_BYTES,
-    BoundedParser,
-    HeadTooLong,
-)
+from durable_streams.http import metrics, probes
+from durable_streams.http.bounded_parser import MAX_AHEAD, BoundedParser
+from durable_streams.http.counters import BUG
 from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.heads import ParserLimits
 from durable_streams.http.logs import Exchanged, Throttle
+from durable_streams.http.malformed import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_TARGET_BYTES,
+    parse_error,
+)
 from durable_streams.http.places import Places
 from durable_streams.http.sending import send_unasked
 from durable_streams.http.tls import TlsListener
+from durable_streams.measuring import counter, gauge
 from durable_streams.model.errors import (
-    HeadersTooLarge,
-    InvalidRequest,
     Overloaded,
     RequestTimeout,
     StreamError,
-    TargetTooLong,
 )
 from durable_streams.settings import KIB
 from durable_streams.wire import replies
@@ -56,17 +54,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from durable_streams.http.exchange import Exchange
+    from durable_streams.measuring import Family
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
-
-MAX_TARGET_BYTES: Final = 8 * KIB
-"""Of the request target: a path of 1024 bytes, every one of them escaped, and a query."""
-
-MAX_HEADER_BYTES: Final = 16 * KIB
-"""Of one header; no header of the protocol comes near, but tokens and cookies may.  The parser
-tells a target that is too long from such a header only by the limit that it names."""
-
-MAX_HEADERS: Final = 100
 
 READ_BUFFER_BYTES: Final = 64 * KIB
 """Of a body, until whoever reads it takes some."""
@@ -100,7 +90,7 @@ class HttpServer:
         self._settings = settings
         self._prefix = settings.prefix.rstrip("/")
         self._handler = handler or StreamsHandler(store, settings, pages_of(settings, is_open=True))
-        self._server = _Server(self._handler, self._dispatch, settings)
+        self._server = BoundedServer(self._handler, self._answer, settings)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=LINGER_S)
         self._tls: TlsListener | None = None
 
@@ -119,6 +109,8 @@ class HttpServer:
             self._tls = TlsListener(
                 context, self._server.places, self._server, shutdown_timeout_s=patience_s
             )
+        self._handler.metrics.sources.append(self._server.families)
+        self._handler.metrics.begin()
         # So many are accepted in a turn of the loop; asyncio has one number for two things.
         arriving = spare_for(self._settings.max_connections, MAX_ARRIVING)
         for bound in sockets:
@@ -149,6 +141,7 @@ class HttpServer:
             await self._tls.close()
         await self._runner.cleanup()
         await self._server.places.end(LINGER_S)
+        self._handler.metrics.end()
 
     async def _finish(self) -> None:
         """Return when no request is under way."""
@@ -161,26 +154,22 @@ class HttpServer:
                 return
             await asyncio.wait(self._handler.active)
 
-    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = cast("_Connection", request.protocol)
-        connection.request = request
-        connection.is_answering = True
-        try:
-            return await self._answer(request)
-        finally:
-            connection.request = None
-
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path, query = split_target(request.raw_path)
         prefix, handler = self._prefix, self._handler
         if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] == "/":
             return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
+        if path == metrics.PATH_AT_ROOT:
+            return await handler.metrics_for(request, query)
         pages = handler.exchange.pages
         common = pages.default
         try:
             common = pages.admit_probe(request.headers)
-            reply = probes.answer(request.method, path, self._store, handler.exchange.door)
+            below, door = handler.below_control, handler.exchange.door
+            may_know = path in probes.PATHS and await below.may_watch(request, query)
+            reply = probes.answer(request.method, path, self._store, door, may_know=may_know)
         except StreamError as error:
+            handler.counters.refused(error)
             reply = replies.errors(error)
         return handler.sender.answer(reply, common)
 
@@ -207,29 +196,33 @@ class _Told(AbstractAccessLogger):
     """
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Tell of a request that was answered after ``time`` seconds."""
-        told = cast("Exchange", self.logger).told
+        """Count a request that was answered after ``time`` seconds, and tell of it."""
+        exchange = cast("Exchange", self.logger)
+        size_bytes = response.body_length
+        exchange.counters.answered(request.method, response.status, size_bytes)
+        told = exchange.told
         if told is None:
             return
-        size_bytes = response.body_length
         exchanged = (request.remote, request.method, request.raw_path, response.status, size_bytes)
         told(Exchanged(*exchanged, time))
 
 
-class _Server(web.Server):
-    """aiohttp's server, with our connections and our limits."""
+class BoundedServer(web.Server):
+    """aiohttp's server, with our connections and our limits; ``answer`` answers requests."""
 
     def __init__(
         self,
         handler: StreamsHandler,
-        dispatch: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         settings: HttpSettings,
     ) -> None:
-        super().__init__(dispatch, handler_cancellation=True)
+        super().__init__(self._dispatch, handler_cancellation=True)
+        self._answer = answer
         self.handler = handler
         prefix = settings.prefix.rstrip("/")
         self.lane = FastLane(handler, prefix, _PARSER_LIMITS) if settings.fast_lane else None
         self.places = Places(settings.max_connections)
+        self.accepted = 0
         self.throttle = Throttle()
         self.use(settings)
 
@@ -254,10 +247,20 @@ class _Server(web.Server):
             **_PARSER_LIMITS,
         )
 
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast("_Connection", request.protocol)
+        connection.request = request
+        connection.is_answering = True
+        try:
+            return await self._answer(request)
+        finally:
+            connection.request = None
+
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """A connection is served from now on."""
         super().connection_made(handler, transport)
         self.places.served[handler] = transport
+        self.accepted += 1
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
@@ -265,6 +268,15 @@ class _Server(web.Server):
         """A connection has ended."""
         super().connection_lost(handler, exc)
         self.places.leave(handler)
+
+    def families(self) -> list[Family]:
+        """What there is to know of connections."""
+        places = self.places
+        return [
+            gauge("http_connections", "Connections that are served.", len(places.served)),
+            gauge("http_connections_limit", "The most there may be.", places.limit),
+            counter("http_connections_opened_total", "Connections served.", self.accepted),
+        ]
 
 
 class _Connection(LaneConnection):
@@ -278,7 +290,7 @@ class _Connection(LaneConnection):
 
     def __init__(
         self,
-        server: _Server,
+        server: BoundedServer,
         **settings: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         stall_timeout_s = server.handler.settings.stall_timeout_s
@@ -315,6 +327,7 @@ class _Connection(LaneConnection):
         self.close()  # from now on aiohttp drops what the client sends
         error = Overloaded(f"too many connections: the limit is {limit}")
         handler = server.handler
+        handler.counters.refused(error)
         common = handler.exchange.pages.default
         send_unasked(transport, handler.sender, replies.errors(error), common)
         if server.places.are_overrun:
@@ -399,6 +412,7 @@ class _Connection(LaneConnection):
             return
         error = RequestTimeout(f"the head of the request did not arrive within {timeout_s:g} s")
         handler = self._server.handler
+        handler.counters.refused(error)
         common = handler.exchange.pages.default
         send_unasked(self.transport, handler.sender, replies.errors(error), common)
         self.force_close()
@@ -411,9 +425,13 @@ class _Connection(LaneConnection):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what could not be parsed (400), or a bug outside of the handler (500)."""
+        counters = self._server.handler.counters
         if status == 400:
-            reply = replies.errors(_parse_error(exc, message or ""))
+            error = parse_error(exc, message or "")
+            counters.refused(error)
+            reply = replies.errors(error)
         else:
+            counters.failed(BUG)
             logger.error("bug: a request failed", exc_info=exc)
             reply = replies.internal_error()
         if request.writer.output_size:
@@ -422,17 +440,3 @@ class _Connection(LaneConnection):
         answer = handler.sender.answer(reply, handler.exchange.pages.default)
         answer.force_close()
         return answer
-
-
-def _parse_error(error: BaseException | None, message: str) -> StreamError:
-    """Return what is wrong with a head that aiohttp's parser refused."""
-    if isinstance(error, HeadTooLong):
-        return HeadersTooLarge(f"the head of the request is longer than {MAX_HEAD_BYTES} bytes")
-    if isinstance(error, LineTooLong):
-        if error.args[1] == MAX_TARGET_BYTES:
-            return TargetTooLong(f"the URL is longer than {MAX_TARGET_BYTES} bytes")
-        return HeadersTooLarge(f"a header is longer than {MAX_HEADER_BYTES} bytes")
-    if is_of_too_many_headers(error):
-        return HeadersTooLarge(f"there are more than {MAX_HEADERS} headers")
-    reason = message.strip().partition("\n")[0].rstrip(":")
-    return InvalidRequest(f"not a valid HTTP request: {reason}")

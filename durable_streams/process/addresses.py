@@ -26,11 +26,11 @@ _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPR
 """Errors of an address that this machine has not."""
 
 _ADVICE: Final = {
-    errno.EADDRINUSE: "stop what listens there, or give another --port",
+    errno.EADDRINUSE: "stop what listens there, or give another {port}",
     errno.EADDRNOTAVAIL: "give an address that this machine has, or 0.0.0.0 or :: for all it has",
     errno.EAFNOSUPPORT: "this system has no such addresses, give one of another kind",
-    errno.EACCES: "ports below 1024 take a privilege, give another --port",
-    errno.EPERM: "ports below 1024 take a privilege, give another --port",
+    errno.EACCES: "ports below 1024 take a privilege, give another {port}",
+    errno.EPERM: "ports below 1024 take a privilege, give another {port}",
     errno.EINVAL: "a link-local address takes its interface as well, such as fe80::1%eth0",
 }
 """What to do about errors."""
@@ -49,8 +49,10 @@ class CannotListen(Exception):
     """No socket was bound; the text says for a user what was tried, what failed, what to do."""
 
 
-def bind(hosts: Iterable[str], port: int) -> list[socket.socket]:
+def bind(hosts: Iterable[str], port: int, flag: str = "--port") -> list[socket.socket]:
     """Bind a socket for every address of ``hosts`` that is here; they do not listen yet.
+
+    ``flag``: what the port was given by.
 
     Each is bound once, and not at all beside a wildcard, which has it already.  ``port`` 0: one
     that the system picks, the same for all of them.  Raises :class:`CannotListen`.
@@ -71,7 +73,7 @@ def bind(hosts: Iterable[str], port: int) -> list[socket.socket]:
             bound.close()
         if not tries or errno.EADDRINUSE not in wrong:
             names = dict.fromkeys(authority(wanted.host, port) for wanted in found)
-            raise CannotListen(f"cannot listen on {' and '.join(names)}: {_why(failures)}")
+            raise CannotListen(f"cannot listen on {' and '.join(names)}: {_why(failures, flag)}")
 
 
 class _Wanted(NamedTuple):
@@ -84,12 +86,12 @@ class _Wanted(NamedTuple):
     rest: tuple[Any, ...] = ()
 
 
-def _why(failures: list[tuple[_Wanted, OSError]]) -> str:
+def _why(failures: list[tuple[_Wanted, OSError]], flag: str) -> str:
     """What failed at which address, and what to do about the worst of it."""
     told = "; ".join(f"{wanted.address}: {_reason(error)}" for wanted, error in failures)
     errors = [error.errno or 0 for _, error in failures]
     worst = next((number for number in errors if number not in _NOT_HERE), errors[0])
-    return f"{told}: {_ADVICE.get(worst, 'give another --host or --port')}"
+    return f"{told}: {_ADVICE.get(worst, 'give another address').format(port=flag)}"
 
 
 def _wanted(hosts: Iterable[str], port: int) -> list[_Wanted]:

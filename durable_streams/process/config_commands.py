@@ -19,7 +19,7 @@ from durable_streams.access.tables_in_toml import quoted, quoted_list
 from durable_streams.process import entrance, options, serving
 from durable_streams.process.certificates import Certificates
 from durable_streams.process.options import Origin, Source, StartError
-from durable_streams.process.program import PROGRAM
+from durable_streams.program import PROGRAM
 
 if TYPE_CHECKING:
     import argparse

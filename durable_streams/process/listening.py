@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.process import addresses, passed_sockets
 from durable_streams.process.unix_socket import UnixSocket
+from durable_streams.settings import parse_address
 
 if TYPE_CHECKING:
     import socket
@@ -45,5 +46,20 @@ def bound_sockets(
     finally:
         if unix is not None:
             unix.remove()
+        for bound in sockets:
+            bound.close()
+
+
+@contextmanager
+def metrics_sockets(process: ProcessSettings) -> Iterator[list[socket.socket]]:
+    """The sockets that only metrics are on, none if none were asked for; as above."""
+    if not process.metrics_listen:
+        yield []
+        return
+    host, port = parse_address(process.metrics_listen)
+    sockets = addresses.bind((host,), port, "--metrics-listen")
+    try:
+        yield sockets
+    finally:
         for bound in sockets:
             bound.close()

@@ -133,6 +133,7 @@ _METAVARS: Final = {
     "unix_socket": "PATH",
     "tls_cert": "FILE",
     "tls_key": "FILE",
+    "metrics_listen": "HOST:PORT",
     "data_dir": "PATH",
     "prefix": "PATH",
     "cors_origin": "ORIGIN",

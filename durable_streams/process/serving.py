@@ -26,15 +26,17 @@ from durable_streams.descriptors import LEAST, divide, soft_limit
 from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
 from durable_streams.http.handler import StreamsHandler
+from durable_streams.http.metrics import PATH_AT_ROOT
+from durable_streams.http.metrics_server import MetricsServer
 from durable_streams.http.server import HttpServer
 from durable_streams.namesake import namesake_problem
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
 from durable_streams.process.certificates import Certificates
 from durable_streams.process.notifying import ServiceManager
 from durable_streams.process.options import StartError
-from durable_streams.process.program import PROGRAM, version
 from durable_streams.process.reloading import Reloading
 from durable_streams.process.signals import StopSignals
+from durable_streams.program import PROGRAM, version
 
 if TYPE_CHECKING:
     import argparse
@@ -110,7 +112,10 @@ async def _serve(
     given: Given, signals: StopSignals, reloading: Reloading, manager: ServiceManager
 ) -> int:
     process, settings = given.process, given.store
-    with listening.bound_sockets(process, os.environ) as sockets:
+    with (
+        listening.bound_sockets(process, os.environ) as sockets,
+        listening.metrics_sockets(process) as for_metrics,
+    ):
         is_on_loopback = addresses.are_on_loopback(sockets)
         if not (given.access.is_on or is_on_loopback or process.insecure):
             raise StartError(_refusal(sockets))
@@ -130,6 +135,7 @@ async def _serve(
                         guard,
                         sockets,
                         stop,
+                        for_metrics=for_metrics,
                         reloading=reloading,
                         manager=manager,
                         certificates=certificates,
@@ -179,20 +185,25 @@ async def _serve_engine(
     sockets: list[socket.socket],
     stop: asyncio.Event,
     *,
+    for_metrics: list[socket.socket],
     reloading: Reloading,
     manager: ServiceManager,
     certificates: Certificates | None,
 ) -> None:
     handler = StreamsHandler(engine, settings, guard.pages, guard.door, control=guard.control)
     server = HttpServer(engine, settings, handler)
+    watched = MetricsServer(handler, is_on_loopback=addresses.are_on_loopback(for_metrics))
     try:
         await server.start(sockets, None if certificates is None else certificates.context)
+        await watched.start(for_metrics)
     except OSError as error:  # somebody else began to listen there while we opened the directory
-        where = ", ".join(map(addresses.name_of, sockets))
+        where = ", ".join(map(addresses.name_of, [*sockets, *for_metrics]))
         raise StartError(
             f"cannot listen on {where}: {error.strerror}: stop what listens there, "
             "or give another --port"
         ) from error
+    for bound in for_metrics:
+        logger.info("metrics are at http://%s%s", addresses.name_of(bound), PATH_AT_ROOT)
     scheme = "http" if certificates is None else "https"
     manager.ready(_announce(engine, scheme, settings.prefix, sockets))
     gc.collect()
@@ -205,6 +216,7 @@ async def _serve_engine(
         await stop.wait()
     manager.stopping()
     await server.stop()
+    await watched.stop()
 
 
 def _announce(engine: FileStore, scheme: str, prefix: str, sockets: list[socket.socket]) -> str:

@@ -7,6 +7,7 @@ Content-Length and Connection, and leaves the body out for HEAD, 204 and 304.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -107,6 +108,11 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.StreamDamaged: 500,
     e.OpenedElsewhere: 500,
 }
+
+REASONS: Final[dict[type[e.StreamError], str]] = {
+    kind: re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in STATUS
+}
+"""What each is called where it is counted: ``stream_not_found``.  There are no others."""
 
 
 class Common(msgspec.Struct, frozen=True):
@@ -305,10 +311,20 @@ def errors(error: e.StreamError, *, of_producer: bool = False) -> Reply:
     ``of_producer``: it had Producer headers.  Official clients take any 403 to such a request for a
     stale epoch, and raise it for ever: they get 401 for whatever else forbids it.
     """
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status = STATUS[_known(error)]
     if of_producer and isinstance(error, e.Forbidden):
         status = 401
     return _error_reply(status, str(error), _error_headers(error))
+
+
+def reason(error: e.StreamError) -> str:
+    """What an error is called where errors are counted, and where nobody is told more."""
+    return REASONS[_known(error)]
+
+
+def _known(error: e.StreamError) -> type[e.StreamError]:
+    """The nearest class of an error that is in the tables."""
+    return next(kind for kind in type(error).__mro__ if kind in STATUS)
 
 
 def internal_error() -> Reply:

@@ -147,7 +147,7 @@ async def test_each_sees_what_they_may_whatever_the_pages(
 async def test_a_cursor_does_not_tell_what_may_not_be_seen(tmp_path: Path) -> None:
     async with guarded(tmp_path, HOLDERS) as server:
         assert server.handler is not None
-        server.handler._lists = Lists(server.store, most_looked_at=3)
+        server.handler.below_control.lists = Lists(server.store, most_looked_at=3)
         for path in ROOMS:
             await server.create(path)
         for holder in ("of-logs", "of-one"):

@@ -42,7 +42,7 @@ async def waiting(server: Guarded, target: str, by: str) -> Client:
     """A client whose live read has begun to wait."""
     assert server.handler is not None
     live = server.handler.live
-    before = len(live._polls) + len(live._readers)
+    before = len(live.polls) + len(live.readers)
     client = await server.client()
     lines = []
     match by:
@@ -54,7 +54,7 @@ async def waiting(server: Guarded, target: str, by: str) -> Client:
             target += f"&signed={server.sign(READER, Kind.PATH, 'room/there')}"
     ask(client, "GET", target, lines)
     async with asyncio.timeout(PATIENCE_S):
-        while len(live._polls) + len(live._readers) == before:
+        while len(live.polls) + len(live.readers) == before:
             await asyncio.sleep(0)
     return client
 
@@ -101,7 +101,7 @@ async def test_an_event_stream_of_a_token_that_is_revoked_ends(
         assert await client.chunk() == b""
         await Streams(server.store).append("room/there", b"secret", content_type="text/plain")
         assert server.handler is not None
-        assert not server.handler.live._readers
+        assert not server.handler.live.readers
 
 
 @pytest.mark.parametrize("by", CREDENTIALS)
@@ -116,7 +116,7 @@ async def test_live_reads_end_when_the_credentials_do(way: str, by: str, tmp_pat
         server.clock.now_s += 629  # of a JWT there is a leeway of 30 s
         server.handler.live.recheck()
         if by == "jwt":
-            assert len(server.handler.live._readers) == 1
+            assert len(server.handler.live.readers) == 1
         server.clock.now_s += 1
         server.handler.live.recheck()
         assert (await poll.answer()).status == 401
@@ -191,7 +191,7 @@ async def test_what_is_read_while_the_rights_end_is_not_told(
         admin, read = server.tokens.principal(ADMIN.text), server.store.read
         assert admin is not None
         assert server.handler is not None
-        (reader,) = server.handler.live._readers
+        (reader,) = server.handler.live.readers
 
         async def read_late(*arguments: Any, **named: Any) -> Chunk:
             assert await server.tokens.remove(admin, READER.id)

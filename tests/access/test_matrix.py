@@ -81,11 +81,12 @@ CASES: Final = {
     Asked.REVOKE_TOKEN: Case("DELETE", f"{PREFIX}/__ds/tokens/of-NAME", (204, 404), elsewhere=404),
     Asked.SIGN: Case("POST", f"{PREFIX}/__ds/signed-urls", (201, 201), _SIGNING.encode()),
     Asked.LIST: Case("GET", f"{PREFIX}/__ds/streams", (200, 200), elsewhere=200),
+    Asked.METRICS: Case("GET", f"{PREFIX}/__ds/metrics", (200, 200), elsewhere=200),
 }
 """One for each row: a row without one fails below."""
 
 TOKENS: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN})
-CONTROL: Final = TOKENS | {Asked.LIST}
+CONTROL: Final = TOKENS | {Asked.LIST, Asked.METRICS}
 """What is of no one stream."""
 
 FOR_NO_PAGE: Final = CONTROL | {Asked.RECORDS, Asked.DETAILS}
@@ -275,6 +276,7 @@ SPECIFIED: Final = {
     Asked.REVOKE_TOKEN: {("admin", On.ANY)},
     Asked.SIGN: {("read", On.SIGNED)},
     Asked.LIST: {("list", On.LISTED)},
+    Asked.METRICS: {("admin", On.ANY)},
 }
 """What the table has to say: the tests below ask for what it says, whatever that is."""
 

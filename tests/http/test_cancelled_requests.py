@@ -99,8 +99,8 @@ async def test_a_request_that_is_cancelled_holds_nothing(
             await asyncio.sleep(0)
         assert not server.handler.active
         assert not server.handler.bodies.used_bytes
-        assert not server.handler.live._polls
-        assert not server.handler.live._readers
+        assert not server.handler.live.polls
+        assert not server.handler.live.readers
         await server.create(f"{path}/after", "text/plain", b"works")
         if cutting.suspensions < at:
             break

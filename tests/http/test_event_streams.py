@@ -109,7 +109,7 @@ async def test_the_end_of_an_event_stream_waits_for_the_end_of_an_event(serve: S
     await server.create("a", BYTES, large)
     reader = await server.connect(receive_buffer_bytes=4096)
     await open_events(reader, "a?offset=-1&live=sse")
-    (event_reader,) = server.handler.live._readers
+    (event_reader,) = server.handler.live.readers
     while not event_reader._over:
         await asyncio.sleep(0)
     wire = await reader.events_until(b"event: control")

@@ -39,7 +39,7 @@ async def test_a_long_poll_whose_answer_is_in_a_file_goes_on_to_aiohttp(
     seen.clear()
     tail = answer.headers["stream-next-offset"]
     reader.ask("GET", f"a?offset={tail}&live=long-poll")
-    while not server.handler.live._polls:
+    while not server.handler.live.polls:
         await asyncio.sleep(0)
     assert (await writer.request("POST", "a", b"y", TEXT)).status == 204
     assert (await reader.answer()).body == b"y"
@@ -120,7 +120,7 @@ async def polling(server: RunningServer) -> tuple[Client, LaneConnection]:
     await idle(client)
     (connection,) = connections(server)
     client.ask("GET", f"a?offset={BEGIN}&live=long-poll")
-    while not server.handler.live._polls:
+    while not server.handler.live.polls:
         await asyncio.sleep(0)
     return client, connection
 
@@ -132,7 +132,7 @@ async def test_a_client_that_leaves_is_noticed_though_it_sent_more(serve: Serve)
     while not connection._behind:
         await asyncio.sleep(0)
     await reader.close()
-    while server.handler.live._polls or connections(server):  # or else for an hour
+    while server.handler.live.polls or connections(server):  # or else for an hour
         await asyncio.sleep(0)
 
 

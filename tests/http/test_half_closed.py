@@ -213,8 +213,8 @@ def test_who_waits_for_news_and_sends_no_more_has_gone_whatever_came_behind(play
                 assert statuses(await client.reader.read(-1)) == ([200] if wait == EVENTS else [])
                 await at_rest(server)
         assert await stored(server) == b""
-        assert not server.handler.live._polls
-        assert not server.handler.live._readers
+        assert not server.handler.live.polls
+        assert not server.handler.live.readers
 
     play(scenario)
 

@@ -37,7 +37,7 @@ async def no_reader_left(server: RunningServer) -> None:
     """Wait until every live read has been freed."""
     live = server.handler.live
     lane = server._server._server.lane
-    while server.handler.active or live._readers or live._polls or (lane and lane.answering):
+    while server.handler.active or live.readers or live.polls or (lane and lane.answering):
         await asyncio.sleep(0)
 
 
@@ -301,7 +301,7 @@ async def test_thousands_of_quiet_readers_are_not_all_kept_alive_at_once(
     await server.create("a", "text/plain")
     for _ in range(5):
         await open_events(await server.connect(), "a?offset=-1&live=sse")
-    silences = {reader._keepalive_s for reader in server.handler.live._readers}
+    silences = {reader._keepalive_s for reader in server.handler.live.readers}
     assert len(silences) == 5
     longest = server.handler.settings.sse_keepalive_s
     assert all(live.SHORTEST_LIFETIME * longest <= silence <= longest for silence in silences)
@@ -316,8 +316,8 @@ async def test_live_reads_end_in_slices_when_the_server_goes_down(server: Runnin
         await reader.events_until(b"upToDate")
     lives = server.handler.live
     lives.drain()
-    assert sum(reader._over for reader in lives._readers) == 0
-    assert len(lives._readers) == number - live.ENDINGS_PER_TURN
+    assert sum(reader._over for reader in lives.readers) == 0
+    assert len(lives.readers) == number - live.ENDINGS_PER_TURN
     for reader in readers:
         assert await reader.chunk() == b""
         assert await reader.ended()
@@ -332,7 +332,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_freed(
     stuck = await server.connect(receive_buffer_bytes=4096)
     writer = await server.connect()
     await open_events(stuck, "a?offset=-1&live=sse")
-    while server.handler.live._readers:
+    while server.handler.live.readers:
         await append(writer, "a", b"x" * 60_000)
     await no_reader_left(server)
     assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -23,7 +23,7 @@ async def no_reader_left(server: RunningServer) -> None:
     """Wait until every live read has been freed."""
     live = server.handler.live
     lane = server._server._server.lane
-    while server.handler.active or live._readers or live._polls or (lane and lane.answering):
+    while server.handler.active or live.readers or live.polls or (lane and lane.answering):
         await asyncio.sleep(0)
 
 
@@ -40,7 +40,7 @@ async def test_a_long_poll_waits_for_data(either: RunningServer) -> None:
     await either.create("a", "text/plain", b"hello")
     reader, writer = await either.connect(), await either.connect()
     reader.ask("GET", "a?offset=now&live=true")
-    while not either.handler.live._polls:
+    while not either.handler.live.polls:
         await asyncio.sleep(0)
     await append(writer, "a", b" world")
     answer = await reader.answer()
@@ -64,7 +64,7 @@ async def test_a_closed_stream_ends_a_long_poll_at_once(either: RunningServer) -
     await either.create("a", "text/plain")
     reader, writer = await either.connect(), await either.connect()
     reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not either.handler.live._polls:
+    while not either.handler.live.polls:
         await asyncio.sleep(0)
     await append(writer, "a", b"", CLOSE)
     for _ in range(2):
@@ -78,7 +78,7 @@ async def test_a_last_append_reaches_a_long_poll_with_the_close(either: RunningS
     await either.create("a", "text/plain")
     reader, writer = await either.connect(), await either.connect()
     reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not either.handler.live._polls:
+    while not either.handler.live.polls:
         await asyncio.sleep(0)
     await append(writer, "a", b"last", CLOSE | TEXT)
     answer = await reader.answer()
@@ -90,7 +90,7 @@ async def test_a_deleted_stream_ends_a_long_poll_with_404(either: RunningServer)
     await either.create("a", "text/plain")
     reader, writer = await either.connect(), await either.connect()
     reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not either.handler.live._polls:
+    while not either.handler.live.polls:
         await asyncio.sleep(0)
     assert (await writer.request("DELETE", "a")).status == 204
     assert (await reader.answer()).status == 404
@@ -110,7 +110,7 @@ async def test_a_long_poll_whose_client_leaves_is_freed_at_once(
     await either.create("a", "text/plain")
     reader = await either.connect()
     reader.ask("GET", "a?offset=-1&live=long-poll")
-    while not either.handler.live._polls:
+    while not either.handler.live.polls:
         await asyncio.sleep(0)
     reader.writer.transport.abort()
     await no_reader_left(either)

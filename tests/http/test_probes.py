@@ -27,7 +27,7 @@ async def test_a_part_that_ended_by_a_bug_is_told_by_the_health_check_and_reads_
         raise KeyError("a bug")
 
     monkeypatch.setattr(Room, "look", buggy)
-    while (health := await client.request("GET", "/healthz")).status == 200:
+    while (health := await client.request_from_here("/healthz")).status == 200:
         """The next tick meets it."""
     assert health.status == 503
     assert b"(ticks)" in health.body
@@ -43,6 +43,8 @@ async def test_readiness_tells_why_writes_are_refused(server: RunningServer) -> 
     assert (await client.request("GET", "/readyz")).status == 200
     server.engine.drain()
     not_ready = await client.request("GET", "/readyz")
+    assert (not_ready.status, not_ready.body) == (503, b"not ready: draining\n")
+    not_ready = await client.request_from_here("/readyz")
     assert not_ready.status == 503
     assert b"shutting down" in not_ready.body
     assert (await client.request("GET", "/healthz")).body == b"ok\n"
@@ -59,7 +61,9 @@ async def test_credentials_that_are_out_of_date_are_told_and_the_server_is_ready
         tells = False
 
     door: Any = Door((OutOfDate(),))  # type: ignore[arg-type] # it is asked for its problem only
-    reply = probes.answer("GET", "/readyz", server.engine, door)
+    reply = probes.answer("GET", "/readyz", server.engine, door, may_know=True)
     assert reply.status == 200
     assert b"credentials of the kind token is out of date" in reply.body
     assert b"tokens.toml" not in reply.body
+    reply = probes.answer("GET", "/readyz", server.engine, door, may_know=False)
+    assert (reply.status, reply.body) == (200, b"ok\ncredentials_out_of_date\n")

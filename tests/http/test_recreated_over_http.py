@@ -92,7 +92,7 @@ async def test_a_long_poll_at_the_beginning_of_an_empty_one_waits(
     reader = await either.connect()
     await idle(reader)
     reader.ask("GET", f"s?offset={query}&live=long-poll")
-    while not either.handler.live._polls:
+    while not either.handler.live.polls:
         await idle(client)
     await append(client, b"new")
     assert (await reader.answer()).body == b"new"

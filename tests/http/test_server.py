@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.http import server as http_server
-from durable_streams.http.server import MAX_HEADERS
+from durable_streams.http.malformed import MAX_HEADERS
 from durable_streams.model.commands import Append, ProducerClaim
 from durable_streams.rules.producer_table import producer_bytes
 from durable_streams.settings import MIB, HttpSettings, Settings

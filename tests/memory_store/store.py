@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from durable_streams.live import Deliveries
+from durable_streams.measuring import COUNTS, SECONDS, StoreNumbers, Tally
 from durable_streams.model.errors import (
     ContentTypeMismatch,
     Draining,
@@ -111,6 +112,8 @@ class MemoryStore:
         self._streams: dict[StreamPath, MemoryStream] = {}
         self._next_segments: dict[StreamPath, int] = {}
         self._draining = False
+        self._took, self._shared = Tally(SECONDS), Tally(COUNTS)
+        self._bytes = self._duplicates = 0
         self._loop = asyncio.get_running_loop()
         self._deliveries = Deliveries(self._loop)
         self._looking = self._loop.call_later(LOOK_S, self._look)
@@ -190,12 +193,16 @@ class MemoryStore:
         stream, now_ms = self._find(command.path), self._now_ms()
         decision = stream.decide(command, body)
         if isinstance(decision, Repeat):
+            self._duplicates += command.producer is not None
             stream.use(now_ms)
             return Appended(
                 stream.offset, stream.closed, False, duplicate=True, producer=decision.producer
             )
         data = stream.wire(body, allow_empty=False)
         stream.append(command, data, now_ms)
+        self._took.add(0.0)
+        self._shared.add(1)
+        self._bytes += len(data)
         claim = command.producer
         return Appended(
             stream.offset,
@@ -385,6 +392,16 @@ class MemoryStore:
         if self.closed:
             return NotOpen()
         return Draining() if self._draining else None
+
+    @property
+    def numbers(self) -> StoreNumbers:
+        return StoreNumbers(
+            self._took.copy(),
+            self._shared.copy(),
+            self._bytes,
+            self._duplicates,
+            open_streams=len(self._streams),
+        )
 
     def writes_wait(self) -> bool:
         return False

@@ -50,6 +50,8 @@ def other_than_default(setting: Setting) -> tuple[str, Any]:
     """A text that will do, and its value, which is not the default."""
     if setting.name == "prefix":
         return "/other/", "/other"
+    if setting.name == "metrics_listen":
+        return "127.0.0.1:9464", "127.0.0.1:9464"
     if setting.name == "max_streams":
         return "one=1, =2", ("one=1", "=2")
     if setting.kind is tuple:

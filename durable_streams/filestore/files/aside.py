@@ -41,6 +41,7 @@ def move_bytes_aside(
     _sync_aside(directory, Path(target).parent)
     disk.truncate(fd, begin)
     disk.sync(fd)  # or else a power cut brings it back, behind what is written next
+    directory.torn_bytes += end - begin
     log.warning("moved %d torn bytes of %s to %s", end - begin, file, target)
 
 

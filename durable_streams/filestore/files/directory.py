@@ -117,6 +117,7 @@ class DataDirectory(Layout):
     """An opened, locked data directory.
 
     ``replacing``: held while a sealed file is replaced by a copy of it that may have more names.
+    ``torn_bytes``: how many were moved to ``aside/`` since it was opened.
     """
 
     def __init__(self, disk: Disk, root: Path, lock_fd: int) -> None:
@@ -126,6 +127,7 @@ class DataDirectory(Layout):
         self.root_fd = disk.open_read(root)
         self._streams_identity: Identity | None = None
         self.replacing = threading.Lock()
+        self.torn_bytes = 0
 
     def is_there(self) -> bool:
         """Whether what was opened still is at its name.

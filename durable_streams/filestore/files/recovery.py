@@ -103,6 +103,8 @@ class Recovery:
     so streams' files may have less than their indexes say: they are to be verified.
 
     ``removed``: which paths the journal says were removed.
+
+    ``torn_bytes``: how many were moved to ``aside/``; ``duration_s``: of all that opening took.
     """
 
     records: int = 0
@@ -112,6 +114,8 @@ class Recovery:
     checkpointed: int = 0
     generation: int = 0
     unsynced: bool = False
+    torn_bytes: int = 0
+    duration_s: float = 0.0
     kept: dict[StreamKey, Kept] = field(default_factory=dict)
     removed: Removed = field(default_factory=Removed)
 

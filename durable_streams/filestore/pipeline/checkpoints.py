@@ -35,7 +35,8 @@ class Checkpointer:
     """Makes the streams' files durable, so that the journal need not keep what they have.
 
     ``is_put_off``: the last one was not made, as something has to change first (room on the disk);
-    to be tried again after a moment, not at once.
+    to be tried again after a moment, not at once.  ``finished_count``: of those that were made, and
+    ``syncing_s`` how long files were synced for any, in all.
 
     Goes from the loop to the applier (what is dirty), to a worker of its own (sync), and back; then
     what the journal alone remembers of removed paths goes to its file, in that worker.
@@ -65,6 +66,8 @@ class Checkpointer:
         self._busy = False
         self.is_put_off = False
         self._syncing_since: float | None = None
+        self.finished_count = 0
+        self.syncing_s = 0.0
 
     def request(self) -> None:
         """Begin a checkpoint, unless one is under way."""
@@ -83,7 +86,7 @@ class Checkpointer:
 
     def _sync(self, dirty: Dirty, number: int) -> None:
         """In the worker."""
-        self._syncing_since = self._loop.time()
+        begin_s = self._syncing_since = self._loop.time()
         failure: Exception | None = None
         try:
             sync_dirty(self._directory, dirty)
@@ -91,6 +94,7 @@ class Checkpointer:
             failure = error
         finally:
             self._syncing_since = None
+            self.syncing_s += self._loop.time() - begin_s
             self._applier.synced(dirty)  # a failure is known by now: closing hides nothing
         self._tell(self._finish, number, failure)
 
@@ -124,6 +128,7 @@ class Checkpointer:
             self._failed(error)
         else:
             self.is_put_off = False
+            self.finished_count += 1
             self._done(number)
 
     def abandon(self) -> None:

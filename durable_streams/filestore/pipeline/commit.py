@@ -16,10 +16,12 @@ from __future__ import annotations
 import errno
 import logging
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files.journal import SyncFailed, Unpackable, can_pack
 from durable_streams.filestore.runtime.machine import call_after_reading
+from durable_streams.measuring import COUNTS, SECONDS, Tally
 from durable_streams.model.errors import DiskFull, StorageFailed, WriteFailed
 from durable_streams.waiters import Waiters
 
@@ -39,7 +41,11 @@ _BATCH_BYTES: Final = 8 * 1024 * 1024  # a larger operation is a batch of its ow
 
 
 class Committer:
-    """Makes operations durable, in the order given; ``writing``: those being written."""
+    """Makes operations durable, in the order given; ``writing``: those being written.
+
+    ``took``: seconds that batches took to become durable, ``shared`` how many operations they had,
+    and ``bytes`` the size of all of them.
+    """
 
     def __init__(
         self,
@@ -70,7 +76,8 @@ class Committer:
         self.writing: list[Operation] = []
         self._changes = Waiters(loop)
         self._is_starting = self._is_syncing = False
-        self.waiting_bytes = 0
+        self.waiting_bytes = self.bytes = 0
+        self.took, self.shared = Tally(SECONDS), Tally(COUNTS)
         self.stalled = False
         self._ended: StreamError | None = None
 
@@ -117,6 +124,7 @@ class Committer:
 
     def _write(self, records: list[Record]) -> None:
         """In the worker."""
+        begin_s = perf_counter()
         try:
             number = self._journal.write(records)
         except Unpackable as error:
@@ -124,12 +132,15 @@ class Committer:
         except (OSError, SyncFailed) as error:
             self._tell(self._fail, error)
         else:
-            self._tell(self._complete, number)
+            self._tell(self._complete, number, perf_counter() - begin_s)
 
-    def _complete(self, number: int) -> None:
+    def _complete(self, number: int, took_s: float) -> None:
         batch, self.writing = self.writing, []
-        for operation in batch:
-            self.waiting_bytes -= operation.size_bytes
+        size = sum([operation.size_bytes for operation in batch])
+        self.waiting_bytes -= size
+        self.bytes += size
+        self.took.add(took_s)
+        self.shared.add(len(batch))
         self._durable(number, batch)
         self._start_soon()
         self._changes.wake()

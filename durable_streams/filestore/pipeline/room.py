@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.directory import RESERVE_BYTES
@@ -30,8 +30,19 @@ _ROOM_INODES: Final = 1024
 log = logging.getLogger("durable_streams.filestore")
 
 
+class Seen(NamedTuple):
+    """How much room there was."""
+
+    free_bytes: int
+    inodes: int
+    reserve_bytes: int
+
+
 class Room:
-    """Tells admission whether there is room; called on the loop."""
+    """Tells admission whether there is room; called on the loop.
+
+    ``seen``: what there was the last time; None before, and while the directory is not there.
+    """
 
     def __init__(
         self,
@@ -51,13 +62,15 @@ class Room:
         self._admission = admission
         self._coming = coming
         self._was_refused = False
+        self.seen: Seen | None = None
 
     async def look(self) -> None:
         """Look whether there is room, in a data directory that is whole and ours."""
         admission = self._admission
         try:
-            free, inodes, reserve = await self._run(self._room)
+            free, inodes, reserve = self.seen = await self._run(self._room)
         except OSError as error:
+            self.seen = None
             if not isinstance(admission.full, Unavailable):
                 log.critical("the data directory cannot be reached; writes refused: %s", error)
             full = Unavailable(f"the data directory cannot be reached: {error.strerror}")
@@ -70,7 +83,7 @@ class Room:
             log.warning("there is room on the disk again; writes are accepted")
         admission.set_full(DiskFull("the disk is full; nothing was stored") if is_full else None)
 
-    def _room(self) -> tuple[int, int, int]:
+    def _room(self) -> Seen:
         """Free bytes and inodes, and the reserve; blocks."""
         directory = self._directory
         directory.check_place()
@@ -85,7 +98,7 @@ class Room:
             self._was_refused = not self._can_write(min(_PROOF_BYTES, reserve))
         elif free > reserve + RESERVE_BYTES:
             directory.fill_reserve()
-        return (0 if self._was_refused else free), inodes, reserve
+        return Seen(0 if self._was_refused else free, inodes, reserve)
 
     def _can_write(self, size: int) -> bool:
         """Whether a file of some size can be written: a quota is not told of otherwise; blocks."""

@@ -30,12 +30,16 @@ _PRODUCERS_SHARE: Final = 4  # their table is at most one part in so many of a j
 
 
 class Appends:
-    """The verb ``append``; ``turns``: of those that cannot be decided at once."""
+    """The verb ``append``; ``turns``: of those that cannot be decided at once.
+
+    ``duplicates``: how many there were of producers that were stored already.
+    """
 
     def __init__(self, core: Core, access: Access) -> None:
         self._core = core
         self._access = access
         self.turns = Turns()
+        self.duplicates = 0
 
     async def in_line(self, command: Append, body: bytes) -> AppendOperation | Decided:
         """Decide when it is admitted, after those who came before at the same path.
@@ -85,6 +89,7 @@ class Appends:
                 bool(body),
             )
             if isinstance(decision, Repeat):
+                self.duplicates += claim is not None
                 stream.use(now_ms)
                 done = Appended(tail.offset, tail.closed, False, True, decision.producer)
                 return Decided(stream.last_operation, done)

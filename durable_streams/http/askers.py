@@ -1,0 +1,92 @@
+"""Who asks, of requests that aiohttp has read: told by their credentials, or by an application."""
+
+from __future__ import annotations
+
+from inspect import isawaitable
+from typing import TYPE_CHECKING, TypeAlias
+
+from aiohttp import web
+
+from durable_streams.access.door import INVALID, Credentials
+from durable_streams.access.principals import Principal
+from durable_streams.http.exchange import EVERYBODY
+from durable_streams.model.commands import Preflight
+from durable_streams.model.errors import Forbidden, Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from durable_streams.http.exchange import Admitted, Exchange
+    from durable_streams.http.peers import Peers
+    from durable_streams.model.commands import Command, Inspection
+
+    Authorize: TypeAlias = Callable[
+        [web.BaseRequest], Principal | Awaitable[Principal | None] | None
+    ]
+    """An application's answer to who asks; None: nobody it knows."""
+
+
+class Askers:
+    """Knows who asks, as ``authorize`` says, or else the door of the exchange."""
+
+    def __init__(self, exchange: Exchange, peers: Peers, authorize: Authorize | None) -> None:
+        self._exchange = exchange
+        self._peers = peers
+        self._authorize = authorize
+
+    async def admit(
+        self, request: web.BaseRequest, raw_query: str, command: Command | Inspection
+    ) -> Admitted:
+        """Who asks for a command, if they may; see :meth:`Exchange.admit`."""
+        address = self.address(request)
+        if self._authorize is None:
+            credentials = Credentials.of(request.headers, raw_query)
+            return self._exchange.admit(command, credentials, address)
+        if isinstance(command, Preflight):
+            return EVERYBODY
+        principal = await self._known_to_the_application(self._authorize, request, address)
+        return self._exchange.admit_as(principal, command, address)
+
+    async def identify(self, request: web.BaseRequest, raw_query: str) -> Admitted:
+        """Who asks for what is no stream; see :meth:`Exchange.identify`."""
+        address = self.address(request)
+        if self._authorize is None:
+            credentials = Credentials.of(request.headers, raw_query)
+            return self._exchange.identify(credentials, None, address)
+        principal = await self._known_to_the_application(self._authorize, request, address)
+        return self._exchange.identified(principal, address)
+
+    def address(self, request: web.BaseRequest) -> str:
+        """Where a request comes from; "" if it makes no difference."""
+        if not self._exchange.limits.is_on:
+            return ""
+        said = request.headers.getall("X-Forwarded-For", ())
+        return self._peers.client(request.protocol.peername, ",".join(said))
+
+    async def _known_to_the_application(
+        self, authorize: Authorize, request: web.BaseRequest, address: str
+    ) -> Principal:
+        try:
+            return await self._identified(authorize, request)
+        except Unauthenticated:
+            self._exchange.refuses(address)
+            raise
+
+    async def _identified(self, authorize: Authorize, request: web.BaseRequest) -> Principal:
+        """Whom the application knows to ask."""
+        try:
+            found = authorize(request)
+            principal = await found if isawaitable(found) else found
+        except web.HTTPUnauthorized as error:
+            raise Unauthenticated(error.text or error.reason) from None
+        except web.HTTPForbidden as error:
+            raise Forbidden(error.text or error.reason) from None
+        if principal is None:
+            raise Unauthenticated("the application does not know who asks")
+        if not isinstance(principal, Principal):  # whatever it is, it may hold secrets
+            raise TypeError(
+                f"authorize has to return a Principal or None, not a {type(principal).__name__}"
+            )
+        if not self._exchange.door.left_s(principal) > 0:
+            raise Unauthenticated("the credentials have expired", INVALID)
+        return principal
