@@ -157,11 +157,8 @@ class FileStore:
         are counted, as callers may be many that come and leave meanwhile.
         """
         self._check_body(body)
-        if (
-            len(body) > LARGE_BODY
-            or not self._core.admission.is_open()
-            or not self._quotas.is_known(command.path)
-        ):
+        is_open = self._core.admission.is_open() and self._quotas.is_known(command.path)
+        if len(body) > LARGE_BODY or not is_open:
             return None
         return Errand(self._errands.begin(self._births.create(command, body)))
 
@@ -364,10 +361,8 @@ class FileStore:
         return stream
 
     def _reclaimer(self) -> Reclaimer:
-        core = self._core
-        return Reclaimer(
-            core.directory, core.executor, core.settings, core.runtime, self._uses.reclaim
-        )
+        core, reclaim = self._core, self._uses.reclaim
+        return Reclaimer(core.directory, core.executor, core.settings, core.runtime, reclaim)
 
     # -- going down ------------------------------------------------------------------------
 
