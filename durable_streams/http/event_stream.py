@@ -29,12 +29,13 @@ class EventStream:
     The connection is closed after it, as the protocol asks of event streams (§5.8).
     """
 
-    __slots__ = ("_connection", "_protocol", "answer", "chunked")
+    __slots__ = ("_connection", "_protocol", "_writer", "answer", "chunked")
 
     def __init__(self, answer: Answer, request: web.BaseRequest) -> None:
         self.answer = answer
         self.chunked = answer.headers.get("Transfer-Encoding") == "chunked"
         self._protocol = request.protocol
+        self._writer = request.writer
         self._connection: Connection | None = None
 
     @classmethod
@@ -60,6 +61,7 @@ class EventStream:
         if transport is None or self._protocol.writing_paused:
             return False
         transport.write(framed)
+        self._writer.output_size += len(framed)
         return True
 
     async def write(self, framed: bytes) -> None:

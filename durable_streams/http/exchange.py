@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
     from durable_streams.access.door import Credentials, Door, Seen
     from durable_streams.access.principals import Principal
+    from durable_streams.http.access_log import Exchanged
     from durable_streams.http.live import LiveReads
-    from durable_streams.http.logs import Exchanged
     from durable_streams.model.commands import Command
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Chunk, StreamRef
@@ -103,12 +103,16 @@ class FromFiles(msgspec.Struct, frozen=True):
 
 
 class Begun(NamedTuple):
-    """An exchange that one front hands over to another, which has what it takes to end it."""
+    """An exchange that one front hands over to another, which has what it takes to end it.
+
+    ``asked``: what is told of it at its end, if somebody wanted to be told when it began.
+    """
 
     command: Command
     admitted: Admitted
     common: Common
     found: FromFiles | None
+    asked: Exchanged | None
 
 
 class Exchange:
@@ -144,17 +148,19 @@ class Exchange:
         credentials: Credentials,
         address: str = "",
         seen: Seen | None = None,
+        asked: Exchanged | None = None,
     ) -> Admitted:
         """Who asks for that, if they may: asked here and nowhere else, by every front.
 
         It is asked when the head was read: before the body is, and before anybody looks at what
         exists, which a refusal must not tell.  ``address``: the client's, if there are limits.
         ``seen``: what is kept with requests that ask for the same with the same credentials.
-        Raises what :meth:`failure` answers.
+        ``asked``: is told who asks, also if they may not.  Raises what :meth:`failure` answers.
         """
         if isinstance(command, Preflight) or (self.door.is_open and not self.limits.is_on):
             return EVERYBODY
-        admitted = self._allowed(self.identify(credentials, command.path, address), command)
+        admitted = self.identify(credentials, command.path, address, asked)
+        self._allow(admitted, command)
         if seen is not None:
             self.door.keep(seen, admitted.principal, admitted)
         return admitted
@@ -170,12 +176,24 @@ class Exchange:
         admitted: Admitted = seen.admitted
         return admitted
 
-    def admit_as(self, principal: Principal, command: Command, address: str = "") -> Admitted:
+    def admit_as(
+        self,
+        principal: Principal,
+        command: Command,
+        address: str = "",
+        asked: Exchanged | None = None,
+    ) -> Admitted:
         """The same for whom somebody else has identified, as an application does."""
-        return self._allowed(self._paying(principal, address), command)
+        admitted = self._paying(principal, address, asked)
+        self._allow(admitted, command)
+        return admitted
 
     def identify(
-        self, credentials: Credentials, path: StreamPath | None, address: str = ""
+        self,
+        credentials: Credentials,
+        path: StreamPath | None,
+        address: str = "",
+        asked: Exchanged | None = None,
     ) -> Admitted:
         """Who asks, whatever for, and has paid for one request: see :meth:`Door.identify`."""
         try:
@@ -183,23 +201,24 @@ class Exchange:
         except Unauthenticated:
             self.refuses(address)
             raise
-        return self._paying(principal, address)
+        return self._paying(principal, address, asked)
 
     def refuses(self, address: str) -> None:
         """Somebody is refused whom nobody knows: their address pays for that."""
         if self.limits.is_on:
             self.limits.take(network(address))
 
-    def _paying(self, principal: Principal, address: str) -> Admitted:
+    def _paying(self, principal: Principal, address: str, asked: Exchanged | None) -> Admitted:
+        if asked is not None:
+            asked.principal = principal.name
         if not self.limits.is_on:
             return Admitted(principal)
         payer = payer_of(principal, address)
         self.limits.take(payer)
         return Admitted(principal, payer)
 
-    def _allowed(self, admitted: Admitted, command: Command) -> Admitted:
+    def _allow(self, admitted: Admitted, command: Command) -> None:
         authorize(admitted.principal, command, conceal=self.door.conceal)
-        return admitted
 
     def decide(
         self,
@@ -402,15 +421,26 @@ class Exchange:
             case OSError():  # the system failed, which is no bug of ours
                 self._log("OSError", f"a request failed: {error}", fields)
             case _:
-                logger.error("bug: a request failed", exc_info=error, extra=fields)
+                self._log(type(error).__name__, "bug: a request failed", fields, bug=error)
         return replies.internal_error()
 
     def _log(
-        self, kind: str, message: str, fields: dict[str, str], level: int = logging.ERROR
+        self,
+        kind: str,
+        message: str,
+        fields: dict[str, str],
+        level: int = logging.ERROR,
+        *,
+        bug: Exception | None = None,
     ) -> None:
         """Log what happens again and again, but not without end."""
-        if self._throttle.allows(kind):
-            logger.log(level, "%s", message, extra={"error": kind, **fields})
+        left_out = self._throttle.passes(kind)
+        if left_out is None:
+            return
+        extra: dict[str, object] = {"error": kind, **fields}
+        if left_out:
+            extra["left_out"] = left_out
+        logger.log(level, "%s", message, extra=extra, exc_info=bug)
 
 
 async def _settled(ticket: Ticket[object]) -> None:

@@ -19,23 +19,25 @@ from aiohttp import web
 
 from durable_streams.access.door import INVALID, OPEN, Credentials
 from durable_streams.access.principals import Principal
+from durable_streams.http.access_log import CLIENT_LEFT, AccessLog, Exchanged
 from durable_streams.http.body import BodyBudget, read_body
 from durable_streams.http.event_stream import EventStream
 from durable_streams.http.exchange import EVERYBODY, Exchange, FromFiles
 from durable_streams.http.live import BATCH_BYTES, LiveReads
-from durable_streams.http.logs import CLIENT_LEFT, log_access
+from durable_streams.http.logs import made_id
 from durable_streams.http.peers import Peers
 from durable_streams.http.presence import PresenceConnection, cancelled_when_gone
-from durable_streams.http.sending import Sender
+from durable_streams.http.sending import Answer, Sender
 from durable_streams.model.commands import Append, Create, Live, Preflight, Read
 from durable_streams.model.errors import Forbidden, ForeignHost, StreamError, Unauthenticated
 from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
 from durable_streams.wire.pages import OPEN_TO_ALL
 from durable_streams.wire.replies import FOR_NO_PAGE
+from durable_streams.wire.request_ids import request_id
 from durable_streams.wire.requests import claims_producer, parse_command
 from durable_streams.wire.signed_query import redacted
-from durable_streams.wire.urls import Address, authority, stream_url
+from durable_streams.wire.urls import Address, authority, forwarded_for, stream_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -99,8 +101,8 @@ class StreamsHandler:
         if not door.is_open:
             door.on_change.append(self.live.recheck)
         self.exchange = Exchange(store, settings, self.live, pages, door=door)
-        self.use(settings)
         self.peers = Peers(settings.trusted_proxy)
+        self.use(settings)
         self._authorize = authorize
         self._control = control
         self.active: set[asyncio.Task[object]] = set()
@@ -114,7 +116,8 @@ class StreamsHandler:
         """
         self.settings = self.live.settings = settings
         self.exchange.limits.use(settings)
-        self.exchange.told = log_access if settings.access_log else None
+        log = AccessLog(self.peers, settings.access_log_sample) if settings.access_log else None
+        self.exchange.told = log
 
     def drain(self) -> None:
         """End live reads cleanly, and every connection with its next answer."""
@@ -131,54 +134,136 @@ class StreamsHandler:
         task = asyncio.current_task()
         assert task is not None
         self.active.add(task)
-        exchange = self.exchange
-        common = exchange.pages.default
+        begun = _begun_on(request)
+        asked = self.begin(request) if begun is None else begun.asked
         try:
-            begun = _begun_on(request)
+            answer = await self._answer(
+                request, begun, asked, prefix=prefix, raw_path=raw_path, raw_query=raw_query
+            )
+        except BaseException:  # a cancellation: the client has gone
+            self.tell(request, asked, None)
+            raise
+        finally:
+            self.active.discard(task)
+        self.tell(request, asked, answer)
+        return answer
+
+    def begin(
+        self, request: web.BaseRequest, kind: str = "", *, is_read: bool = True
+    ) -> Exchanged | None:
+        """What is told of a request at its end; None if nobody wants to be told.
+
+        ``is_read``: else its head could not be, and what it says is not known.
+        """
+        if self.exchange.told is None:
+            return None
+        return Exchanged(
+            request.method,
+            request.raw_path,
+            request.protocol.peername,
+            forwarded_for(request.headers) if is_read else "",
+            request_id(request.headers, made_id) if is_read else "",
+            asyncio.get_running_loop().time(),
+            kind,
+        )
+
+    def called(self, request: web.BaseRequest, asked: Exchanged | None) -> str:
+        """What a request says that it is called, for its answer; "" if it does not."""
+        return request_id(request.headers, made_id) if asked is None else asked.request_id
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        begun: Begun | None,
+        asked: Exchanged | None,
+        *,
+        prefix: str,
+        raw_path: str,
+        raw_query: str,
+    ) -> web.StreamResponse:
+        exchange = self.exchange
+        called = self.called(request, asked)
+        common = exchange.pages.default.with_id(called)
+        try:
             if begun is not None:
                 common = begun.common
                 return await self._end(request, begun)
             is_control = is_reserved(raw_path)
             if is_control:
-                common = FOR_NO_PAGE
+                common = FOR_NO_PAGE.with_id(called)
             host = authority(request.raw_path)
-            common = exchange.pages.admit(host, request.headers, for_all=not is_control)
+            page = exchange.pages.admit(host, request.headers, for_all=not is_control)
+            common = page.with_id(called)
             if is_control and self._control is not None:
-                reply = await self._controlled(self._control, request, prefix, raw_path)
+                reply = await self._controlled(self._control, request, asked, prefix, raw_path)
                 return self.sender.answer(reply, common)
             command = parse_command(request.method, raw_path, raw_query, request.headers, prefix)
-            admitted = await self._admit(request, raw_query, command)
+            if asked is not None:
+                asked.command = command
+            admitted = await self._admit(request, asked, raw_query, command)
+            if asked is not None:
+                asked.principal = admitted.principal.name
             if isinstance(command, Read) and command.live is Live.SSE:
-                return await self._send_events(request, command, admitted, common)
+                return await self._send_events(request, asked, command, admitted, common)
             found = await self._carry_out(request, prefix, command, admitted)
-            return await self._send(request, found, common)
+            return await self._send(request, asked, found, common)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            return self._failed(request, error, common)
-        finally:
-            self.active.discard(task)
+            return self._failed(request, asked, error, common)
 
     async def _end(self, request: web.BaseRequest, begun: Begun) -> web.StreamResponse:
         """End what another front has begun: a read whose answer is not in memory."""
-        command, admitted, common, found = begun
-        if found is not None:
-            return await self._send(request, found, common)
-        waiting = partial(cancelled_when_gone, request)
-        answer = await self.exchange.later(command, admitted, b"", "", waiting)
-        return await self._send(request, answer, common)
+        found: Reply | FromFiles | None = begun.found
+        if found is None:
+            waiting = partial(cancelled_when_gone, request)
+            found = await self.exchange.later(begun.command, begun.admitted, b"", "", waiting)
+        return await self._send(request, begun.asked, found, begun.common)
+
+    def tell(
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        answer: web.StreamResponse | None,
+    ) -> None:
+        """Tell whoever wanted to know that an exchange is over; None: its client has gone."""
+        told = self.exchange.told
+        if asked is None or told is None:
+            return
+        asked.received_bytes = request.content.total_bytes
+        sent = answer if isinstance(answer, Answer) else asked.answer
+        now_s = asyncio.get_running_loop().time()
+        if isinstance(answer, Answer) or (sent is not None and sent.is_out):
+            asked.over(sent.status, sent.sent_bytes(request), now_s)
+        else:
+            asked.over(CLIENT_LEFT, 0, now_s)
+        told(asked)
 
     async def _send(
-        self, request: web.BaseRequest, found: Reply | FromFiles, common: Common
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        found: Reply | FromFiles,
+        common: Common,
     ) -> web.StreamResponse:
-        if isinstance(found, FromFiles):
-            with found:
-                return await self.sender.send_plan(request, found.reply, found.plan, common)
-        return self.sender.answer(found, common)
+        if not isinstance(found, FromFiles):
+            return self.sender.answer(found, common)
+        answer = self.sender.answer(found.reply, common)
+        if asked is not None:
+            asked.answer = answer
+        with found:
+            await self.sender.send_plan(request, answer, found.plan)
+        return answer
 
     def _failed(
-        self, request: web.BaseRequest, error: Exception, common: Common
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        error: Exception,
+        common: Common,
     ) -> web.StreamResponse:
+        if asked is not None:
+            asked.error = type(error).__name__
         method, target = request.method, redacted(request.raw_path)
         of_producer = claims_producer(method, request.headers)
         reply = self.exchange.failure(error, method, target, of_producer=of_producer)
@@ -187,12 +272,18 @@ class StreamsHandler:
             answer.force_close()  # nothing on this connection is meant for us
         return answer
 
-    async def _admit(self, request: web.BaseRequest, raw_query: str, command: Command) -> Admitted:
+    async def _admit(
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        raw_query: str,
+        command: Command,
+    ) -> Admitted:
         """Who asks for a command, if they may."""
         address = self._address(request)
         if self._authorize is None:
             credentials = Credentials.of(request.headers, raw_query)
-            return self.exchange.admit(command, credentials, address)
+            return self.exchange.admit(command, credentials, address, asked=asked)
         if isinstance(command, Preflight):
             return EVERYBODY
         try:
@@ -200,14 +291,13 @@ class StreamsHandler:
         except Unauthenticated:
             self.exchange.refuses(address)
             raise
-        return self.exchange.admit_as(principal, command, address)
+        return self.exchange.admit_as(principal, command, address, asked)
 
     def _address(self, request: web.BaseRequest) -> str:
         """Where a request comes from; "" if it makes no difference."""
         if not self.exchange.limits.is_on:
             return ""
-        said = request.headers.getall("X-Forwarded-For", ())
-        return self.peers.client(request.protocol.peername, ",".join(said))
+        return self.peers.client(request.protocol.peername, forwarded_for(request.headers))
 
     async def _identified(self, request: web.BaseRequest) -> Principal:
         """Whom the application knows to ask."""
@@ -253,16 +343,24 @@ class StreamsHandler:
             return await self.exchange.carry_out(command, admitted, body, location, waiting)
 
     async def _controlled(
-        self, control: Control, request: web.BaseRequest, prefix: str, raw_path: str
+        self,
+        control: Control,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        prefix: str,
+        raw_path: str,
     ) -> Reply:
         """Answer a request for what is below ``__ds``."""
+        if asked is not None:
+            asked.kind = "control"
 
         def url_of(path: StreamPath) -> str:
             target, headers = request.raw_path, request.headers
             return self.location(request.protocol, target, headers, prefix, path)
 
         def identify(credentials: Credentials) -> Principal:
-            return self.exchange.identify(credentials, None, self._address(request)).principal
+            address = self._address(request)
+            return self.exchange.identify(credentials, None, address, asked).principal
 
         timeout_s = self.settings.body_timeout_s
         return await control.answer(
@@ -283,7 +381,12 @@ class StreamsHandler:
         return stream_url(target, headers, own, prefix, path, is_forwarded=is_forwarded)
 
     async def _send_events(
-        self, request: web.BaseRequest, command: Read, admitted: Admitted, common: Common
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        command: Read,
+        admitted: Admitted,
+        common: Common,
     ) -> web.StreamResponse:
         """Answer with a stream's events until it, the client or the lifetime ends."""
         store, live = self.store, self.live
@@ -296,6 +399,8 @@ class StreamsHandler:
             if reply.status != 200:
                 return self.sender.answer(reply, common)
             events = await EventStream.open(self.sender, request, reply, common)
+            if asked is not None:
+                asked.answer = events.answer
             cursor = live.cursor(command.cursor)
             limits, payer = self.exchange.limits, admitted.payer
             charge = partial(limits.charge, payer) if payer else None

@@ -167,7 +167,9 @@ class Mount:
         if not path.startswith(f"{prefix}/"):
             # The router matches decoded paths; a needlessly escaped prefix is not ours.
             common = handler.exchange.pages.default
-            return handler.sender.answer(replies.errors(StreamNotFound(path)), common)
+            answer = handler.sender.answer(replies.errors(StreamNotFound(path)), common)
+            handler.tell(request, handler.begin(request, "other"), answer)
+            return answer
         return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
 
     def _running(self) -> StreamsHandler:

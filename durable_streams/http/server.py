@@ -16,7 +16,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import LineTooLong
 
@@ -33,7 +32,7 @@ from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.heads import ParserLimits
-from durable_streams.http.logs import Exchanged, Throttle
+from durable_streams.http.logs import Throttle
 from durable_streams.http.sending import send_unasked
 from durable_streams.model.errors import (
     HeadersTooLarge,
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable
 
-    from durable_streams.http.exchange import Exchange
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
 
@@ -153,6 +151,11 @@ class HttpServer:
         prefix, handler = self._prefix, self._handler
         if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] == "/":
             return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
+        return self._answer_other(request, path)
+
+    def _answer_other(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        handler = self._handler
+        asked = handler.begin(request, "other")
         pages = handler.exchange.pages
         common = pages.default
         try:
@@ -160,7 +163,10 @@ class HttpServer:
             reply = probes.answer(request.method, path, self._store, handler.exchange.door)
         except StreamError as error:
             reply = replies.errors(error)
-        return handler.sender.answer(reply, common)
+        called = handler.called(request, asked)
+        answer = handler.sender.answer(reply, common.with_id(called))
+        handler.tell(request, asked, answer)
+        return answer
 
 
 def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = False) -> Pages:
@@ -176,22 +182,6 @@ def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = Fa
         of_this_machine=is_open,
         loopback_hosts=is_open and is_on_loopback,
     )
-
-
-class _Told(AbstractAccessLogger):
-    """What aiohttp takes for its access log; its ``logger`` is the exchange, which tells somebody.
-
-    Whether it does may change while a connection is open.
-    """
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Tell of a request that was answered after ``time`` seconds."""
-        told = cast("Exchange", self.logger).told
-        if told is None:
-            return
-        size_bytes = response.body_length
-        exchanged = (request.remote, request.method, request.raw_path, response.status, size_bytes)
-        told(Exchanged(*exchanged, time))
 
 
 class _Server(web.Server):
@@ -225,8 +215,7 @@ class _Server(web.Server):
             self,
             loop=asyncio.get_running_loop(),
             logger=logger,
-            access_log=cast("Any", self.handler.exchange),
-            access_log_class=_Told,
+            access_log=None,
             keepalive_timeout=settings.keepalive_timeout_s,
             lingering_time=LINGER_S,
             read_bufsize=READ_BUFFER_BYTES,
@@ -294,8 +283,10 @@ class _Connection(LaneConnection):
         """Say 503 before the client has asked, and give it a moment to read that."""
         server = self._server
         limit = server.max_connections
-        if server.throttle.allows("connections"):
-            logger.warning("refused a connection: %d are open", limit, extra={"limit": limit})
+        left_out = server.throttle.passes("connections")
+        if left_out is not None:
+            extra = {"limit": limit} | ({"left_out": left_out} if left_out else {})
+            logger.warning("refused a connection: %d are open", limit, extra=extra)
         self.close()  # from now on aiohttp drops what the client sends
         error = Overloaded(f"too many connections: the limit is {limit}")
         handler = server.handler
@@ -405,6 +396,7 @@ class _Connection(LaneConnection):
         handler = self._server.handler
         answer = handler.sender.answer(reply, handler.exchange.pages.default)
         answer.force_close()
+        handler.tell(request, handler.begin(request, is_read=False), answer)
         return answer
 
 

@@ -123,7 +123,7 @@ def _metavar(setting: Setting) -> str:
     if setting.texts:
         return "{" + ",".join(setting.texts) + "}"
     if setting.kind is float:
-        return "N" if setting.is_rate else "SECONDS"
+        return "SECONDS" if setting.is_time else "N"
     return "BYTES" if setting.name.endswith("_bytes") else "N"
 
 
@@ -202,9 +202,10 @@ def _seconds(setting: Setting, text: str) -> float:
     except ValueError:
         value = -1.0
     if not setting.is_within(value):
-        what, wanted = ("rate", "a number") if setting.is_rate else ("time", "seconds")
+        what, wanted = ("time", "seconds") if setting.is_time else ("rate", "a number")
+        such = "30 or 0.5" if setting.most is None else "0.5"
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a {what}: give {wanted} {setting.bounds}, such as 30 or 0.5"
+            f"{text!r} is not a {what}: give {wanted} {setting.bounds}, such as {such}"
         )
     return value
 

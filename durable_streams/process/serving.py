@@ -63,7 +63,8 @@ def run(flags: argparse.Namespace) -> int:
             f"cannot start the threads that write the log: {error}; allow the user or container "
             "more of them (ulimit -u, TasksMax, pids.max), or stop others"
         ) from error
-    log = logs.configure(given.process.log_format)
+    throttle = logs.Throttle(logs.AT_ONCE)
+    log = logs.configure(given.process.log_format, throttle=throttle)
     for problem in options.unknown_in(os.environ):
         logger.warning("%s", problem)
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -71,7 +72,7 @@ def run(flags: argparse.Namespace) -> int:
     with asyncio.Runner(loop_factory=loop_factory(given.process.loop)) as runner:
         read = partial(options.settings, vars(flags), os.environ)
         reloading = Reloading(read, given, signals.hung_up, log)
-        return runner.run(_serve(given, signals, reloading))
+        return runner.run(logs.with_rest_told(throttle, _serve(given, signals, reloading)))
 
 
 def raise_descriptor_limit() -> None:

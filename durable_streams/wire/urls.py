@@ -17,14 +17,15 @@ from durable_streams.model.paths import quote_stream_path
 from durable_streams.wire.hosts import is_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from durable_streams.model.paths import StreamPath
+    from durable_streams.wire.requests import Headers
 
 _SCHEMES: Final = frozenset({"http", "https"})
 _FORWARDING: Final = ("X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
 _FORWARDED_PAIR: Final = re.compile(
-    r"""[ \t]*(?:([a-z-]+)=(?:"([^"\\]*)"|([^\s;,"]*))[ \t]*)?(?:(;)|,|\Z)""",
+    r"""[ \t]*(?:([a-z-]+)=(?:"([^"\\]*)"|([^\s;,"]*))[ \t]*)?(?:(;)|(,)|\Z)""",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -98,7 +99,34 @@ def _first(values: str) -> str:
 
 
 def _forwarded(values: str) -> dict[str, str]:
-    """Return the pairs of the first element of ``Forwarded``; none if it is malformed.
+    """Return the pairs of the first element of ``Forwarded``; none if it is malformed."""
+    try:
+        return next(_elements(values))
+    except ValueError:
+        return {}
+
+
+def forwarded_for(headers: Headers) -> str:
+    """For whom proxies say that they ask, the last of them last, with commas between.
+
+    ``X-Forwarded-For`` as it is, or else what ``Forwarded`` has for each proxy.  Nobody for a line
+    that is malformed: a client may have begun it so that the part of the last proxy is not seen.
+    """
+    lines = headers.getall("X-Forwarded-For", ())
+    if not lines:
+        lines = [_hops(line) for line in headers.getall("Forwarded", ())]
+    return ",".join(lines)
+
+
+def _hops(line: str) -> str:
+    try:
+        return ",".join(pairs.get("for", "") for pairs in _elements(line))
+    except ValueError:
+        return ""
+
+
+def _elements(values: str) -> Iterator[dict[str, str]]:
+    """The pairs of each element of ``Forwarded``; ``ValueError`` where it is malformed.
 
     Pair by pair, each where the last one ended: one that does not match ends the search.
     """
@@ -107,9 +135,12 @@ def _forwarded(values: str) -> dict[str, str]:
     while True:
         pair = _FORWARDED_PAIR.match(values, position)
         if pair is None:
-            return {}
+            raise ValueError("malformed")
         if pair[1]:
             pairs[pair[1].lower()] = pair[2] or pair[3] or ""
-        if pair[4] is None:
-            return pairs
+        if not pair[4]:
+            yield pairs
+            if not pair[5]:
+                return
+            pairs = {}
         position = pair.end()
