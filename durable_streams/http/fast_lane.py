@@ -332,7 +332,8 @@ class LaneConnection(PresenceConnection):
         assert begun is not None
         if self.transport is not None:
             self.stay()
-            self.handed = begun._replace(found=found)
+            command, admitted, common, _, asked = begun
+            self.handed = Begun(command, admitted, common, found, asked)
             self.pass_on(poll)
             return
         self._tell(lane, CLIENT_LEFT, 0)

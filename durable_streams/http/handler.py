@@ -283,7 +283,7 @@ class StreamsHandler:
         address = self._address(request)
         if self._authorize is None:
             credentials = Credentials.of(request.headers, raw_query)
-            return self.exchange.admit(command, credentials, address, asked=asked)
+            return self.exchange.admit(command, credentials, address, None, asked)
         if isinstance(command, Preflight):
             return EVERYBODY
         try:
