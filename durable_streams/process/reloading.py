@@ -5,6 +5,9 @@ all stays as it is, and one line of the log says why.  Which settings can change
 are (``reloadable``).  All of them change at once, in one turn of the event loop, so that no request
 meets half of them; what is under way ends as it began.  The others are named, and counted as
 different until a restart.
+
+The files of tokens and signing keys are looked at as well, at once: they count by themselves a
+moment later anyway, but whoever asks wants to know now.  One line says what became of all of it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from durable_streams.process.options import Given, StartError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from durable_streams.access.followed_file import FollowedFile
 
 logger = logging.getLogger("durable_streams")
 
@@ -63,6 +68,7 @@ class Reloading:
 
     ``read`` blocks, and raises :class:`StartError` if they will not do.  ``running``: those that
     the server began with.  ``asked`` is set by whoever wants it.  ``log``: what writes the log.
+    ``files``: others that the server reads again by itself, looked at when it is asked.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Reloading:
         self._running = running
         self._asked = asked
         self._log = log
+        self.files: tuple[FollowedFile[Any], ...] = ()
 
     @asynccontextmanager
     async def watched(self, use: Callable[[Given], None]) -> AsyncIterator[None]:
@@ -95,13 +102,18 @@ class Reloading:
             await self._asked.wait()
             self._asked.clear()
             try:
-                await self._once(use)
-            except StartError as error:
-                logger.error("the settings stay as they are: %s", error)
+                of_files = "".join([await _told(file) for file in self.files])
+                try:
+                    told = await self._once(use)
+                except StartError as error:
+                    logger.error("the settings stay as they are: %s%s", error, of_files)
+                else:
+                    logger.info("the settings were read again; %s%s", told, of_files)
             except Exception:
                 logger.exception("bug: the settings stay as they are")
 
-    async def _once(self, use: Callable[[Given], None]) -> None:
+    async def _once(self, use: Callable[[Given], None]) -> str:
+        """Go on with the settings as they are now; what became of them."""
         given, changed, waiting = changes(self._running, await asyncio.to_thread(self._read))
         if changed:
             use(given)
@@ -110,4 +122,8 @@ class Reloading:
         told = [f"changed: {', '.join(changed)}"] if changed else []
         if waiting:
             told.append(f"takes a restart: {', '.join(waiting)}")
-        logger.info("the settings were read again; %s", "; ".join(told) or "none has changed")
+        return "; ".join(told) or "none has changed"
+
+
+async def _told(file: FollowedFile[Any]) -> str:
+    return f"; the {file.name}: {await file.look_now()}"

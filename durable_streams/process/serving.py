@@ -35,7 +35,7 @@ from durable_streams.process.signals import StopSignals
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from durable_streams.process.entrance import Guard
     from durable_streams.process.options import Given
@@ -107,8 +107,9 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
     with listening.bound_sockets(process, os.environ) as sockets:
         is_on_loopback = addresses.are_on_loopback(sockets)
         if not (given.access.is_on or is_on_loopback or process.insecure):
-            raise StartError(_refusal(sockets))
+            raise StartError(refusal(map(addresses.name_of, sockets)))
         guard = entrance.guard(given, is_on_loopback=is_on_loopback)
+        reloading.files = guard.files
         stop = signals.attach()
         http_settings = _with_descriptors_for_all(given.http, settings)
         engine = await _open(Path(process.data_dir), settings)
@@ -123,12 +124,12 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
     return 0 if engine.fault is None else EXIT_FAULT
 
 
-def _refusal(sockets: list[socket.socket]) -> str:
+def refusal(names: Iterable[str]) -> str:
     """Why the server does not start where anybody could do everything."""
-    where = ", ".join(map(addresses.name_of, sockets))
     return (
-        f"whoever reaches {where} could read, write and delete everything: give --tokens FILE "
-        f"({PROGRAM} token new makes one), or listen on 127.0.0.1, or say --insecure"
+        f"whoever reaches {', '.join(names)} could read, write and delete everything: "
+        f"give --tokens FILE ({PROGRAM} token new makes one), or listen on 127.0.0.1, or say "
+        "--insecure"
     )
 
 
