@@ -194,7 +194,7 @@ SAID: Final[list[tuple[str, str, tuple[str, ...], bytes | None]]] = [
 
 def fields(line: dict[str, Any]) -> dict[str, Any]:
     """What a line says, but for the time; an id that was made stands for all of them."""
-    told = {name: line[name] for name in NAMES if name in line}
+    told: dict[str, Any] = {name: line[name] for name in NAMES if name in line}
     if re.fullmatch("[0-9a-f]{16}", told["request_id"]):
         told["request_id"] = "made"
     if told["status"] == 401:  # an application has a text of its own
@@ -283,16 +283,16 @@ async def test_readers_that_leave_have_a_line_with_what_they_were_sent(
         client = await server.client()
         ask(client, "GET", f"{PREFIX}/room/a?offset=-1&live=sse", (MAY, "X-Request-Id: seen"))
         assert (await client.head()).headers["x-request-id"] == "seen"
-        sent_bytes = 0
-        for _ in range(2):
-            chunk = await client.chunk()
-            sent_bytes += len(f"{len(chunk):x}") + len(chunk) + 4
-            if b"first" in chunk:
-                writer = await server.client()
-                ask(writer, "POST", f"{PREFIX}/room/a", (MAY, TYPE), b"second")
-                await writer.answer()
-                assert (await next_line(caplog))["kind"] == "append"
-        assert b"second" in chunk
+        first = await client.chunk()
+        writer = await server.client()
+        ask(writer, "POST", f"{PREFIX}/room/a", (MAY, TYPE), b"second")
+        await writer.answer()
+        assert (await next_line(caplog))["kind"] == "append"
+        second = await client.chunk()
+        assert (b"first" in first, b"second" in second) == (True, True)
+        sent_bytes = sum(
+            len(f"{len(chunk):x}\r\n{chunk}\r\n") for chunk in map(bytes.decode, (first, second))
+        )
         line = await ends_by_leaving(client, caplog)
         assert (line["kind"], line["status"], line["request_id"]) == ("sse", 200, "seen")
         assert line["sent_bytes"] == sent_bytes

@@ -270,7 +270,7 @@ async def test_heads_that_differ_in_what_they_are_called_are_known_as_one() -> N
         assert read.common == FOR_ALL.with_id(called)
         assert read.seen is plain.seen
         assert structs.replace(read, request_id="", common=plain.common) == plain
-    assert len(server._known) + len(server._known_whole) == 2
+    assert len(server._known) == 2
 
 
 @pytest.mark.parametrize(
