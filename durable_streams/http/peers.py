@@ -48,7 +48,7 @@ class Peers:
         ``forwarded_for``: whom the proxies name, with commas between (:mod:`wire.urls`).
         """
         address = _address(str(peername[0])) if isinstance(peername, tuple) else None
-        name = str(address) if address is not None else _GONE if peername is None else _UNIX
+        name = _text(address) if address is not None else _GONE if peername is None else _UNIX
         if not self.is_trusted(peername):
             return name
         hops = forwarded_for.rsplit(",", _MAX_HOPS)
@@ -56,7 +56,7 @@ class Peers:
             address = _address(hop.strip())
             if address is None:
                 break
-            name = str(address)
+            name = _text(address)
             if not self._trusts(address):
                 break
         return name
@@ -90,3 +90,8 @@ def _address(text: str) -> Address | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address
+
+
+@lru_cache(1024)
+def _text(address: Address) -> str:
+    return str(address)
