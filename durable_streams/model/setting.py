@@ -2,8 +2,8 @@
 
 From what :func:`setting` keeps beside a field's default are made the check of values
 (:func:`check`), the flags, the names in the environment and the keys of a file that ``serve`` knows
-(``process/options``, ``process/config_file``), the tables in docs/operations.rst and the reference
-in docs/library.rst.
+(``process/options``, ``process/config_file``), the tables in docs/configuration.rst and the
+reference in docs/library.rst.
 
 A name ends in the unit, ``_bytes``, or ``_s`` for seconds; a ``float`` is seconds, or a rate,
 ``_per_s``, or a share of something, which has none.

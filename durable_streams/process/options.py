@@ -41,7 +41,7 @@ _ABOUT_THE_ENVIRONMENT: Final = (
     f"All of this can be said in the environment as well: {ENVIRONMENT} and the flag's name in "
     f"capitals, with _S behind a time, as in {ENVIRONMENT}PORT=8080 and "
     f"{ENVIRONMENT}SSE_LIFETIME_S=60, and in a file (--config).  A flag wins over the "
-    "environment, and that over the file.  docs/operations.rst has all settings, "
+    "environment, and that over the file.  docs/configuration.rst has all settings, "
     "also those without a flag."
 )
 

@@ -247,11 +247,11 @@ def test_a_path_that_is_no_text_is_shown_all_the_same(monkeypatch: pytest.Monkey
 
 def documented(file: Path) -> list[Block]:
     """Write the file of the documentation, and a file of tokens beside it; what is run with it."""
-    file.write_text(named_blocks_of("docs/operations.rst")[file.name].code)
+    file.write_text(named_blocks_of("docs/configuration.rst")[file.name].code)
     tokens = ["--tokens", str(file.with_name("tokens.toml"))]
     made = run("token", "new", *tokens, "--scope", "read", "--prefix", "")
     assert made.returncode == 0, made.stderr
-    return [block for block in blocks_of("docs/operations.rst") if "config check" in block.code]
+    return [block for block in blocks_of("docs/configuration.rst") if "config check" in block.code]
 
 
 def test_the_file_of_the_documentation_will_do_as_the_commands_there_say(file: Path) -> None:
