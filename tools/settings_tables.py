@@ -1,4 +1,4 @@
-"""The tables of settings in docs/configuration.rst; ``python -m tools.settings_tables`` renews them.
+"""The tables of settings in docs/configuration.rst, renewed by ``python -m tools.settings_tables``.
 
 They are made from what the package knows of each setting, so they cannot say anything else.
 """
