@@ -47,7 +47,13 @@ MAX_REFUSED: Final = 256
 _SPARE_SHARE: Final = 6
 _LEAST_SPARE: Final = 16
 _PLENTY: Final = 1 << 30
-_PATIENCE_S: Final = 1.0
+_PATIENCE_S: Final = 5.0
+"""How long a thread waits for the loop to give back what it keeps open.
+
+On a machine that is busy it may take a second until the loop has its turn, and a stream must not be
+out of service for that.  Less than ``Tuning.let_go_s``: where the loop has stopped without closing
+us, the next opening waits for the thread.
+"""
 
 
 class Descriptors(NamedTuple):

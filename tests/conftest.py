@@ -37,7 +37,11 @@ _NONBLOCKING_BY_DESIGN: Final = (
     "os.path.abspath",  # computes a string
 )
 
-_MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = ()
+_MAY_BLOCK: Final = (
+    # It looks at the process while it is imported, which reads files as every import does.
+    ("io.BufferedReader.read", "prometheus_client/process_collector.py", "<module>"),
+    ("os.listdir", "prometheus_client/process_collector.py", "<module>"),
+)
 """(watched call, file, function): the listed few that may block; say why beside each."""
 
 

@@ -7,6 +7,7 @@ import inspect
 import multiprocessing
 import os
 import threading
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -14,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 import durable_streams
-from durable_streams import Draining, NotOpen, OpenedElsewhere, Streams, Tail
+from durable_streams import Draining, NotOpen, OpenedElsewhere, Streams
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create
 from durable_streams.model.offsets import Start
@@ -24,6 +25,7 @@ from tools.inside import catalog, threads_had_a_turn
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
     from pathlib import Path
 
 ARGUMENTS: Final[dict[str, Any]] = {"path": "s", "source": "s", "data": b"data"}
@@ -45,7 +47,7 @@ def use(streams: Streams, verb: str) -> Awaitable[Any]:
             if parameter.default is parameter.empty
         }
     )
-    return anext(called) if isinstance(called, Tail) else called
+    return anext(called) if isinstance(called, AsyncIterator) else called
 
 
 async def refusal(streams: Streams, verb: str) -> Exception:
@@ -183,13 +185,22 @@ def test_an_end_in_another_loop_is_refused_and_ends_nothing(tmp_path: Path) -> N
 
 
 def test_a_loop_that_has_ended_without_closing_is_told(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_forget, args=(tmp_path, theirs))
-    process.start()
-    assert ours.recv() == "right"
+    process, told = _started(_forget, tmp_path)
+    assert told.recv() == "right"
     process.kill()
     process.join()
+
+
+def _started(
+    function: Callable[[Path, Connection], None], data_dir: Path
+) -> tuple[SpawnProcess, Connection]:
+    """Run something in a process without threads, which tells a word, or EOF if it died."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=function, args=(data_dir, theirs))
+    process.start()
+    theirs.close()
+    return process, ours
 
 
 def _forget(data_dir: Path, told: Connection) -> None:
@@ -203,11 +214,8 @@ def _forget(data_dir: Path, told: Connection) -> None:
 
 def test_a_forked_process_is_told(tmp_path: Path) -> None:
     """In a process that has no other threads, as forking with some is not safe."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_fork, args=(tmp_path, theirs))
-    process.start()
-    assert ours.recv() == "right"
+    process, told = _started(_fork, tmp_path)
+    assert told.recv() == "right"
     process.join()
 
 
