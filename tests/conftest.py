@@ -45,7 +45,7 @@ _QUICK: Final = frozenset(
 )
 """Folders whose tests drive modules of this process."""
 
-_PATIENT: Final = frozenset({"browser", "caches", "conformance", "yjs"})
+_PATIENT: Final = frozenset({"browser", "caches", "conformance", "postgres", "yjs"})
 """Folders whose tests mostly wait for others' programs, and may run beside others."""
 
 _LONG: Final = frozenset(
@@ -88,7 +88,7 @@ def _is_quick(item: pytest.Item) -> bool:
     return (
         (not others or folder in _QUICK)
         and not {file, test} & (_LONG | _ON_DISK)
-        and "start_server" not in getattr(item, "fixturenames", ())
+        and not {"start_server", "postgres_cluster"} & set(getattr(item, "fixturenames", ()))
         and not any(item.get_closest_marker(name) for name in ("slow", "node", "needs"))
     )
 
