@@ -43,7 +43,11 @@ class Database:
         return self.cluster.primary.url(self.name)
 
     async def connect(
-        self, node: PostgresNode | None = None, *, port: int | None = None, **settings: str
+        self,
+        node: PostgresNode | None = None,
+        *,
+        port: int | None = None,
+        settings: dict[str, str] | None = None,
     ) -> asyncpg.Connection[asyncpg.Record]:
         """A session of the superuser, on the primary, another node or through a proxy's port."""
         at = node or self.cluster.primary
@@ -52,7 +56,7 @@ class Database:
             port=port or at.port,
             user="postgres",
             database=self.name,
-            server_settings=settings,
+            server_settings=settings or {},
         )
 
 

@@ -57,10 +57,12 @@ class Scene:
         """One that nothing has yet."""
         return next(self._numbers)
 
-    async def session(self, *, proxied: bool = False, **settings: str) -> Session:
+    async def session(
+        self, settings: dict[str, str] | None = None, *, proxied: bool = False
+    ) -> Session:
         """A session of the primary."""
         port = self.proxy.port if proxied else None
-        session = await self.database.connect(port=port, **settings)
+        session = await self.database.connect(port=port, settings=settings)
         self._opened.append(session)
         return session
 

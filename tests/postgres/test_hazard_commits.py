@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -79,7 +80,7 @@ async def test_hazard_a_timeout_of_the_driver_is_such_an_end(scene: Scene) -> No
 async def test_a_commit_that_was_released_is_a_success_with_a_notice_if_notices_are_sent(
     scene: Scene, level: str
 ) -> None:
-    session = await scene.session(client_min_messages=level)
+    session = await scene.session({"client_min_messages": level})
     heard: list[object] = []
     session.add_log_listener(lambda _, message: heard.append(message.server_source_function))
     commit = await scene.waiting(session, INSERT, scene.number)
@@ -91,7 +92,7 @@ async def test_a_commit_that_was_released_is_a_success_with_a_notice_if_notices_
 @pytest.mark.parametrize("interval", ["0", "1ms"])
 async def test_a_socket_that_is_closed_ends_no_wait(scene: Scene, interval: str) -> None:
     """``terminate()``, whether the server looks after its clients or not."""
-    session = await scene.session(client_connection_check_interval=interval)
+    session = await scene.session({"client_connection_check_interval": interval})
     pid, number = session.get_server_pid(), scene.number
     await scene.waiting(session, INSERT, number)
     session.terminate()
@@ -105,7 +106,7 @@ async def test_a_socket_that_is_closed_ends_no_wait(scene: Scene, interval: str)
 async def test_timeouts_of_the_server_end_no_wait(scene: Scene, begin: str) -> None:
     """Neither that of a statement nor that of a ``commit``; longer than the rest of it takes."""
     limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-    session = await scene.session(**dict.fromkeys(limits, "500ms"))
+    session = await scene.session(dict.fromkeys(limits, "500ms"))
     number = scene.number
     await session.execute(begin)
     if begin == "begin":
@@ -139,30 +140,7 @@ async def test_a_shielded_commit_outlives_the_request_that_began_it(scene: Scene
     assert await commit == "INSERT 0 1"
 
 
-NODE: Final = """
-import asyncio, asyncpg, json, sys
-port, database, number, how = json.loads(sys.argv[1])
-
-async def main():
-    session = await asyncpg.connect(host="127.0.0.1", port=port, user="postgres", database=database)
-    print(session.get_server_pid(), flush=True)
-    commit = asyncio.ensure_future(session.execute("insert into things (id) values ($1)", number))
-
-    async def another():
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0.1)  # as any task may that has something to end
-
-    beside = asyncio.ensure_future(another())
-    try:
-        await asyncio.shield(commit)
-    finally:
-        if how == "terminates":
-            session.terminate()
-
-asyncio.run(main())
-"""
+NODE: Final = Path(__file__).parent / "waiting_node.py"
 
 
 async def ended(scene: Scene, how: str, by: signal.Signals) -> tuple[int, int]:
@@ -171,7 +149,7 @@ async def ended(scene: Scene, how: str, by: signal.Signals) -> tuple[int, int]:
     scene.pause_standbys()
     told = [scene.cluster.primary.port, scene.database.name, number, how]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", NODE, json.dumps(told)),
+        *(sys.executable, NODE, json.dumps(told)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -236,7 +214,7 @@ async def test_hazard_what_writes_nothing_waits_for_nobody(scene: Scene, stateme
 async def test_a_message_needs_no_privileges(scene: Scene) -> None:
     await scene.onlooker.execute("create role plain login")
     try:
-        session = await scene.session(role="plain")
+        session = await scene.session({"role": "plain"})
         barrier = await scene.waiting(session, BARRIERS["a message"])
         scene.resume_standbys()
         await barrier
