@@ -116,8 +116,9 @@ def _url(given: str | None) -> DatabaseUrl:
 
 
 async def _init(_: argparse.Namespace, url: DatabaseUrl) -> int:
-    from durable_streams.postgres import versions  # noqa: PLC0415 - see above
+    from durable_streams.postgres import facts, versions  # noqa: PLC0415 - see above
 
+    await facts.need_acknowledgements(url)
     if await versions.initialise(url):
         sys.stdout.write(f"{url} has its tables now\n")
     else:
@@ -138,7 +139,9 @@ async def _check(options: argparse.Namespace, url: DatabaseUrl) -> int:
 
 
 async def _migrate(_: argparse.Namespace, url: DatabaseUrl) -> int:
-    from durable_streams.postgres import versions  # noqa: PLC0415 - see above
+    from durable_streams.postgres import facts, versions  # noqa: PLC0415 - see above
+
+    await facts.need_acknowledgements(url)
 
     def tell(number: int) -> None:
         sys.stdout.write(f"{url} is at version {number} now\n")

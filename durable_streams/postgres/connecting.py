@@ -57,9 +57,7 @@ async def connect_to(host: DatabaseUrl) -> Connection:
     """A session on a host, whatever its part; :class:`NoDatabase`."""
     try:
         # No cache of statements: a pooler may be in between that keeps none.
-        return await asyncpg.connect(
-            host.text, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0
-        )
+        return await asyncpg.connect(host.text, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
     except (*FAILURES, ValueError) as error:
         raise NoDatabase(explained(error, host)) from None
 

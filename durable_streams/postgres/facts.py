@@ -120,6 +120,22 @@ async def _ask(
     )
 
 
+async def need_acknowledgements(url: DatabaseUrl) -> None:
+    """:class:`NoDatabase` if commits of a database are not acknowledged now, and would wait."""
+    connection = await connect(url)
+    try:
+        acknowledged_ms = await _acknowledged_ms(connection)
+    except FAILURES as error:
+        raise NoDatabase(explained(error, url)) from None
+    finally:
+        connection.terminate()
+    if acknowledged_ms is None:
+        raise NoDatabase(
+            f"{url}: no commit is acknowledged now, so nothing was changed: see to it that the "
+            "standbys run and are connected"
+        )
+
+
 async def _ask_hosts(url: DatabaseUrl) -> tuple[list[str], int]:
     """What is wrong with hosts of a list, and how many of them take writes."""
     problems, primaries = [], 0

@@ -33,7 +33,7 @@ create table if not exists ds.versions (
 );
 """
 
-_ALONE: Final = "select pg_advisory_xact_lock(7310579661349056101)"
+ALONE: Final = "select pg_advisory_xact_lock(7310579661349056101)"
 """Until its end a transaction is the only one that changes versions; the number is any."""
 
 _LOCK_TIMEOUT: Final = "2s"
@@ -52,7 +52,7 @@ class Step:
     sql: str
 
 
-STEPS: Final = (Step(1, 1, schema.CREATE),)
+STEPS: Final[tuple[Step, ...]] = (Step(1, 1, schema.CREATE),)
 """All there ever were, in order; a database may be at any of them."""
 
 VERSION: Final = STEPS[-1].version
@@ -105,7 +105,7 @@ async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:
                 "--template template0"
             )
         async with connection.transaction():
-            await connection.execute(_ALONE)
+            await connection.execute(ALONE)
             if (await read(connection)).number:
                 return False
             await connection.execute(_TABLE)
@@ -149,7 +149,7 @@ async def _next(connection: Connection, steps: Sequence[Step]) -> int | None:
         try:
             async with connection.transaction():
                 await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
-                await connection.execute(_ALONE)
+                await connection.execute(ALONE)
                 at = (await read(connection)).number
                 for step in steps:
                     if step.version > at:
