@@ -65,7 +65,7 @@ def found(url: str, *arguments: str, **variables: str) -> tuple[int, list[str]]:
     done = run("check", url, *arguments, **variables)
     assert done.stderr == ""
     lines = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
-    return done.returncode, [line for line in lines if "data_checksums" not in line]
+    return done.returncode, lines
 
 
 @contextmanager
