@@ -106,7 +106,7 @@ async def _ask(
     return Facts(
         shown=f"{url}",
         settings={name: await connection.fetchval(f"show {name}") for name in _SETTINGS},
-        version=None if "versions" in row["denied"] else await versions.read(connection),
+        version=None if "versions" in row["denied"] else await versions.read(connection.fetch),
         problems_of_hosts=tuple(problems),
         primaries=primaries,
         shares_sessions=shares,

@@ -19,10 +19,12 @@ from durable_streams.postgres import schema
 from durable_streams.postgres.connecting import FAILURES, NoDatabase, connect, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from durable_streams.postgres.connecting import Connection
     from durable_streams.postgres.urls import DatabaseUrl
+
+    Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
 _TABLE: Final = """
 create schema if not exists ds;
@@ -84,14 +86,13 @@ class Version:
         return Fit.OLD if self.number < known else Fit.FITS
 
 
-async def read(connection: Connection) -> Version:
-    """What a database has; ``asyncpg.PostgresError``."""
-    if await connection.fetchval("select to_regclass('ds.versions')") is None:
+async def read(fetch: Fetch) -> Version:
+    """What a database has, by its ``fetch``, which raises what it does."""
+    ((is_there,),) = await fetch("select to_regclass('ds.versions') is not null")
+    if not is_there:
         return Version()
-    row = await connection.fetchrow(
-        "select version, needs from ds.versions order by version desc limit 1"
-    )
-    return Version() if row is None else Version(*row)
+    rows = await fetch("select version, needs from ds.versions order by version desc limit 1")
+    return Version(*rows[0]) if rows else Version()
 
 
 async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:
@@ -106,7 +107,7 @@ async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:
             )
         async with connection.transaction():
             await connection.execute(ALONE)
-            if (await read(connection)).number:
+            if (await read(connection.fetch)).number:
                 return False
             await connection.execute(_TABLE)
             for step in steps:
@@ -128,7 +129,7 @@ async def migrate(
     connection = await connect(url)
     try:
         while True:
-            version = await read(connection)
+            version = await read(connection.fetch)
             fit = version.fit(steps[-1].version)
             if fit is Fit.FITS:
                 return version
@@ -150,7 +151,7 @@ async def _next(connection: Connection, steps: Sequence[Step]) -> int | None:
             async with connection.transaction():
                 await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
                 await connection.execute(ALONE)
-                at = (await read(connection)).number
+                at = (await read(connection.fetch)).number
                 for step in steps:
                     if step.version > at:
                         await _take(connection, step)

@@ -57,7 +57,7 @@ def test_every_step_can_be_borne_by_programs_of_the_version_before() -> None:
 async def version_of(database: Database) -> Version:
     session = await database.connect()
     try:
-        return await read(session)
+        return await read(session.fetch)
     finally:
         session.terminate()
 
