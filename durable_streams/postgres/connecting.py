@@ -31,12 +31,15 @@ select not pg_is_in_recovery() and not current_setting('default_transaction_read
 """
 
 
-async def connect(url: DatabaseUrl) -> Connection:
-    """A session on the host that takes writes; :class:`NoDatabase` says why on none."""
+async def connect(url: DatabaseUrl, statements: int = 0) -> Connection:
+    """A session on the host that takes writes; :class:`NoDatabase` says why on none.
+
+    ``statements``: how many it keeps prepared; a pooler in between that shares sessions keeps none.
+    """
     problems = []
     for host in url.each_host():
         try:
-            connection = await connect_to(host)
+            connection = await connect_to(host, statements)
         except NoDatabase as error:
             problems.append(f"{error}")
             continue
@@ -49,15 +52,19 @@ async def connect(url: DatabaseUrl) -> Connection:
             )
         except FAILURES as error:
             problems.append(explained(error, host))
+        except BaseException:  # cancelled, say
+            connection.terminate()
+            raise
         connection.terminate()
     raise NoDatabase("; ".join(dict.fromkeys(problems)))
 
 
-async def connect_to(host: DatabaseUrl) -> Connection:
+async def connect_to(host: DatabaseUrl, statements: int = 0) -> Connection:
     """A session on a host, whatever its part; :class:`NoDatabase`."""
     try:
-        # No cache of statements: a pooler may be in between that keeps none.
-        return await asyncpg.connect(host.text, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
+        return await asyncpg.connect(
+            host.text, timeout=CONNECT_TIMEOUT_S, statement_cache_size=statements
+        )
     except (*FAILURES, ValueError) as error:
         raise NoDatabase(explained(error, host)) from None
 

@@ -99,7 +99,7 @@ async def gather(url: DatabaseUrl) -> Facts:
 async def _ask(
     url: DatabaseUrl, connection: Connection, problems: list[str], primaries: int
 ) -> Facts:
-    shares = await _shares_sessions(url, connection)
+    shares = await shares_sessions(url, connection)
     ahead_s, asked_for_s = await _clock(connection)
     row = await connection.fetchrow(_ASK)
     assert row is not None
@@ -157,7 +157,7 @@ async def _ask_hosts(url: DatabaseUrl) -> tuple[list[str], int]:
     return problems, primaries
 
 
-async def _shares_sessions(url: DatabaseUrl, connection: Connection) -> bool:
+async def shares_sessions(url: DatabaseUrl, connection: Connection) -> bool:
     """Whether something in between gives a session of the server to several clients in turn.
 
     Then another client, in a transaction, is in ours while we are in none, or we are in another
