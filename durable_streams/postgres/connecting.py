@@ -31,36 +31,58 @@ select not pg_is_in_recovery() and not current_setting('default_transaction_read
 """
 
 
-async def connect(url: DatabaseUrl, statements: int = 0) -> Connection:
-    """A session on the host that takes writes; :class:`NoDatabase` says why on none.
+class Hosts:
+    """Those of a URL: whichever took writes the last time is tried first.
 
-    ``statements``: how many it keeps prepared; a pooler in between that shares sessions keeps none.
+    So one of which nothing is heard costs its time once, not with each session.
     """
-    problems = []
-    for host in url.each_host():
-        try:
-            connection = await connect_to(host, statements)
-        except NoDatabase as error:
-            problems.append(f"{error}")
-            continue
-        try:
-            if await connection.fetchval(_TAKES_WRITES, timeout=CONNECT_TIMEOUT_S):
+
+    def __init__(self, url: DatabaseUrl) -> None:
+        self.url = url
+        self._in_order = url.each_host()
+
+    async def connect(self, statements: int = 0) -> Connection:
+        """A session on the one that takes writes; :class:`NoDatabase` says why there is none.
+
+        ``statements``: how many it keeps prepared; 0 where a pooler in between may share sessions.
+        """
+        problems = []
+        for host in list(self._in_order):
+            try:
+                connection = await _connect_to_primary(host, statements)
+            except NoDatabase as error:
+                problems.append(f"{error}")
+            else:
+                self._in_order.sort(key=lambda one: one is not host)
                 return connection
-            problems.append(
-                f"{host} takes no writes: it is a standby, or default_transaction_read_only is on; "
-                "name the primary, or all hosts"
-            )
-        except FAILURES as error:
-            problems.append(explained(error, host))
-        except BaseException:  # cancelled, say
-            connection.terminate()
-            raise
+        raise NoDatabase("; ".join(dict.fromkeys(problems)))
+
+
+async def connect(url: DatabaseUrl) -> Connection:
+    """A session on the host that takes writes; :class:`NoDatabase` says why there is none."""
+    return await Hosts(url).connect()
+
+
+async def _connect_to_primary(host: DatabaseUrl, statements: int) -> Connection:
+    connection = await connect_to(host, statements)
+    try:
+        if await connection.fetchval(_TAKES_WRITES, timeout=CONNECT_TIMEOUT_S):
+            return connection
+    except FAILURES as error:
         connection.terminate()
-    raise NoDatabase("; ".join(dict.fromkeys(problems)))
+        raise NoDatabase(explained(error, host)) from None
+    except BaseException:  # cancelled, say
+        connection.terminate()
+        raise
+    connection.terminate()
+    raise NoDatabase(
+        f"{host} takes no writes: it is a standby, or default_transaction_read_only is on; "
+        "name the primary, or all hosts"
+    )
 
 
 async def connect_to(host: DatabaseUrl, statements: int = 0) -> Connection:
-    """A session on a host, whatever its part; :class:`NoDatabase`."""
+    """A session on a host, primary or standby; :class:`NoDatabase`."""
     try:
         return await asyncpg.connect(
             host.text, timeout=CONNECT_TIMEOUT_S, statement_cache_size=statements
