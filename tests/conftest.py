@@ -41,17 +41,33 @@ _MAY_BLOCK: Final = (
     # It looks at the process while it is imported, which reads files as every import does.
     ("io.BufferedReader.read", "prometheus_client/process_collector.py", "<module>"),
     ("os.listdir", "prometheus_client/process_collector.py", "<module>"),
+    # The driver looks for a password file and certificates whenever it connects: a few small files.
+    ("os.stat", "asyncpg/connect_utils.py", "_parse_connect_dsn_and_args"),
+    ("os.readlink", "asyncpg/connect_utils.py", "_parse_connect_dsn_and_args"),
 )
 """(watched call, file, function): the listed few that may block; say why beside each."""
 
 
 _QUICK: Final = frozenset(
-    {"access", "filestore", "http", "maintenance", "model", "rules", "store_contract", "wire"}
+    {
+        "access",
+        "filestore",
+        "http",
+        "maintenance",
+        "model",
+        "postgres",
+        "rules",
+        "store_contract",
+        "wire",
+    }
 )
 """Folders whose tests drive modules of this process."""
 
-_PATIENT: Final = frozenset({"browser", "caches", "conformance", "yjs"})
+_PATIENT: Final = frozenset({"browser", "caches", "conformance", "postgres", "yjs"})
 """Folders whose tests mostly wait for others' programs, and may run beside others."""
+
+_PROCESSES: Final = frozenset({"start_server", "postgres_cluster", "own_cluster"})
+"""Fixtures that start servers, ours and others'."""
 
 _LONG: Final = frozenset(
     {
@@ -93,7 +109,7 @@ def _is_quick(item: pytest.Item) -> bool:
     return (
         (not others or folder in _QUICK)
         and not {file, test} & (_LONG | _ON_DISK)
-        and "start_server" not in getattr(item, "fixturenames", ())
+        and not _PROCESSES & set(getattr(item, "fixturenames", ()))
         and not any(item.get_closest_marker(name) for name in ("slow", "node", "needs"))
     )
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+
+from tools.postgres_cluster import installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +20,15 @@ TESTED_WITH: Final = {
     "chromium": "browsers were",
     "nginx": "browsers behind it, and it as a cache, were",
     "varnishd": "it as a cache was",
+    "postgres": "the store on PostgreSQL was",
+    "pgbouncer": "PostgreSQL behind it was",
 }
 """What is left out without each of them."""
 
 
 def find_program(name: str) -> str | None:
-    """Where a program is, also one that only root's ``PATH`` has."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    """Where a program is, also one that is in nobody's ``PATH``."""
+    return installed.find(name)
 
 
 def free_port() -> int:
