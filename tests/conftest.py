@@ -36,7 +36,11 @@ _NONBLOCKING_BY_DESIGN: Final = (
     "os.path.abspath",  # computes a string
 )
 
-_MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = ()
+_MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = (
+    # The driver looks for a password file and certificates whenever it connects: a few small files.
+    ("os.stat", "asyncpg/connect_utils.py", "_parse_connect_dsn_and_args"),
+    ("os.readlink", "asyncpg/connect_utils.py", "_parse_connect_dsn_and_args"),
+)
 """(watched call, file, function): the listed few that may block; say why beside each."""
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import asyncpg
 import pytest
 
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.tuning import Tuning
+from durable_streams.model.stream_limits import parse_limits
+from durable_streams.postgres import decisions, setting_up
+from durable_streams.postgres.store import PostgresStore
 from durable_streams.settings import KIB, MIB, Settings
 from tests.memory_store import MemoryStore, NeverNow
+from tools.postgres_cluster import PostgresCluster
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from durable_streams.store import Store
 
@@ -95,6 +101,27 @@ def _in_memory(kind: type[MemoryStore], clock: Clock, limits: Limits) -> Store:
     )
 
 
+async def in_postgres(url: str, clock: Clock, limits: Limits) -> Store:
+    """In a database that is empty: its tables are made once, and emptied for each test."""
+    await setting_up.initialise(url)
+    await emptied(url)
+    return await PostgresStore.at(
+        url,
+        now_ms=clock,
+        max_append_bytes=MAX_APPEND_BYTES,
+        remember_removed_s=math.inf,
+        limits=decisions.Limits(PRODUCERS_BYTES, limits.max_producers),
+        stream_limits=parse_limits(limits.max_streams),
+    )
+
+
+async def emptied(url: str) -> None:
+    """Have a database without streams."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("truncate ds.streams, ds.runs, ds.producers, ds.lanes, ds.graves")
+    await connection.close()
+
+
 STORES: Final[dict[str, Callable[[Path, Clock, Limits], Awaitable[Store]]]] = {
     "files": in_files,
     "short files": in_short_files,
@@ -114,11 +141,25 @@ def limits() -> Limits:
     return NO_LIMITS
 
 
-@pytest.fixture(params=STORES)
+POSTGRES: Final = pytest.param("postgres", marks=[pytest.mark.needs("postgres")])
+
+
+@pytest.fixture(scope="session")
+def lone_postgres() -> Iterator[PostgresCluster]:
+    """A primary alone, as what is promised of standbys is tried elsewhere."""
+    with PostgresCluster(0, Path("/dev/shm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=[*STORES, POSTGRES])
 async def store(
     request: pytest.FixtureRequest, tmp_path: Path, clock: Clock, limits: Limits
 ) -> AsyncIterator[Store]:
     """A store without streams; closed at the end, whatever the test left in it."""
-    store = await STORES[request.param](tmp_path / "data", clock, limits)
+    if request.param == "postgres":
+        cluster: PostgresCluster = request.getfixturevalue("lone_postgres")
+        store = await in_postgres(cluster.primary.url(), clock, limits)
+    else:
+        store = await STORES[request.param](tmp_path / "data", clock, limits)
     yield store
     await store.close()

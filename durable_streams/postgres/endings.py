@@ -1,0 +1,77 @@
+"""Streams end: for good, with the ancestors that only waited for them, or only for their forks.
+
+A stream and all its ancestors are locked in one statement, in the order in which all locks are
+taken; their forks are counted in another one, which so sees what was committed meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.transactions import Transaction
+
+_FAMILY: Final = """
+with recursive up as (
+ select id, fork_of from ds.streams where id = $1
+ union all select s.id, s.fork_of from ds.streams s join up on s.id = up.fork_of)
+select s.id, s.path, s.fork_of, s.version, s.segment, s.position, s.soft_deleted, s.deadline_ms
+ from ds.streams s where s.id in (select id from up) order by s.id for update of s
+"""
+
+_FORKS: Final = """
+select fork_of, count(*) as number from ds.streams where fork_of = any($1::bigint[]) group by 1
+"""
+
+_GRAVE: Final = """
+insert into ds.graves (stream, path, next_segment, removed_ms) values ($1, $2, $3, $4)
+"""
+
+_REMOVE: Final = "delete from ds.streams where id = $1 and version = $2 returning id"
+
+_KEEP: Final = """
+update ds.streams set soft_deleted = true, version = version + 1
+ where id = $1 and version = $2 returning id
+"""
+
+
+class Buried(msgspec.Struct):
+    """The numbers of streams that are no more, and of one that is kept for its forks."""
+
+    removed: list[int] = msgspec.field(default_factory=list)
+    kept: int | None = None
+
+
+async def bury(
+    transaction: Transaction, number: int, now_ms: int, *, only_expired: bool = False
+) -> Buried | None:
+    """End a stream; None if there is none, or, if so asked, it has not expired after all."""
+    fetch = transaction.fetch
+    family = {record["id"]: record for record in await fetch(_FAMILY, number)}
+    stream = family.get(number)
+    if stream is None or stream["soft_deleted"]:
+        return None
+    deadline_ms = stream["deadline_ms"]
+    if only_expired and (deadline_ms is None or deadline_ms > now_ms):
+        return None
+    counted = await fetch(_FORKS, list(family))
+    forks = {record["fork_of"]: record["number"] for record in counted}
+    buried = Buried()
+    while not forks.get(stream["id"]):
+        await fetch(_REMOVE, stream["id"], stream["version"])
+        next_segment = stream["segment"] + (stream["position"] > 0)
+        await fetch(_GRAVE, stream["id"], stream["path"], next_segment, now_ms)
+        buried.removed.append(stream["id"])
+        source = family.get(stream["fork_of"])
+        if source is None:
+            return buried
+        forks[source["id"]] -= 1
+        if not source["soft_deleted"]:
+            return buried
+        stream = source
+    if not stream["soft_deleted"]:
+        await fetch(_KEEP, stream["id"], stream["version"])
+        buried.kept = stream["id"]
+    return buried

@@ -1,0 +1,95 @@
+"""A row that a node writes every second: as long as that works, it talks to the primary.
+
+A primary that was deposed does not know it, and answers reads.  It cannot commit what no standby
+confirms.  So what was read is shown only if a heartbeat was committed that was sent at most so many
+seconds before: by a clock that goes on while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.postgres.database import unavailable
+from durable_streams.postgres.sessions import NotASession, Refused, Unknown
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.database import Database
+    from durable_streams.postgres.sessions import Session
+
+EVERY_S: Final = 1.0
+"""Between two of them."""
+
+MOST_S: Final = 3.0
+"""How long ago the last good one was sent, at most, when something that was read is shown."""
+
+_ASLEEP: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+_BEAT: Final = "update ds.nodes set beats = beats + 1, seen = clock_timestamp() where node = $1 returning 1"
+_BORN: Final = "insert into ds.nodes (node, name) values ($1, $2) on conflict (node) do nothing"
+_GONE: Final = "delete from ds.nodes where node = $1"
+
+log = logging.getLogger("durable_streams.postgres")
+
+
+def now_s() -> float:
+    """Seconds, also those in which the machine slept."""
+    return time.clock_gettime(_ASLEEP)
+
+
+class Heartbeat:
+    """A node's; ``sent_s``: when the last good one was."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._node = uuid.uuid4()
+        self._session: Session | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.sent_s = -MOST_S
+
+    def check(self) -> None:
+        """Raise ``Unavailable`` if what was just read may be of a primary that was deposed."""
+        if now_s() - self.sent_s > MOST_S:
+            raise unavailable("the database has confirmed nothing for some seconds")
+
+    async def start(self) -> None:
+        """The first one; :class:`NotASession` if that fails."""
+        try:
+            await self._beat()
+        except (Refused, Unknown) as error:
+            raise NotASession(f"the database takes no heartbeat: {error}") from None
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self._beat()
+            except (NotASession, Refused, Unknown) as error:
+                log.warning("no heartbeat: %s", error)
+                self._lose()
+
+    async def _beat(self) -> None:
+        sent_s = now_s()
+        if self._session is None:
+            self._session = await self._database.connect()
+            await self._session.fetch(_BORN, self._node, socket.gethostname())
+        if not await self._session.fetch(_BEAT, self._node):
+            await self._session.fetch(_BORN, self._node, socket.gethostname())
+        self.sent_s = sent_s
+
+    def _lose(self) -> None:
+        if self._session is not None:
+            self._session.terminate()
+            self._session = None
+
+    async def stop(self) -> None:
+        """The last one: the node goes."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._lose()

@@ -1,0 +1,93 @@
+"""The tables, and how a database comes to have them.
+
+``streams``   one row an incarnation: its tail, and all that decides about the next write.  ``id`` is
+              random, as a sequence repeats itself after a restore.  ``version`` moves with every
+              change but a renewed TTL.  ``layers``: of a fork, whose runs it begins with.
+``runs``      what one commit appended to one stream: where each append ends, what it was, when.
+              ``before`` and ``chain``: the running checksum where it begins and ends.
+``producers`` the newest claim of each, and when it was seen.
+``lanes``     how far each session that writes has come, see :mod:`.fencing`.
+``graves``    streams that ended: their runs are to be removed, and until when another one at the
+              path has to begin above them.
+``nodes``     who is there; a row is written every second.
+``meta``      the version of all this.
+
+Times are milliseconds since 1970, by the database's clock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+VERSION: Final = 1
+"""Of the tables."""
+
+CREATE: Final = """
+create schema if not exists ds;
+create table ds.meta (version integer not null, created_ms bigint not null);
+create table ds.streams (
+    id bigint primary key,
+    path text collate "C" not null unique,
+    version bigint not null default 0,
+    content_type text not null,
+    first_segment bigint not null,
+    segment bigint not null,
+    position bigint not null,
+    chain bytea not null,
+    closed boolean not null default false,
+    closed_by text,
+    stream_seq text,
+    ttl_s bigint,
+    expires_at text,
+    expires_at_ms bigint,
+    deadline_ms bigint,
+    created_ms bigint not null,
+    requested text not null,
+    soft_deleted boolean not null default false,
+    fork_of bigint references ds.streams,
+    layers text
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+create index streams_forks on ds.streams (fork_of) where fork_of is not null;
+create table ds.runs (
+    stream bigint not null,
+    segment bigint not null,
+    start bigint not null,
+    ends bigint[] not null,
+    times bigint[] not null,
+    claims text,
+    before bytea not null,
+    chain bytea not null,
+    data bytea not null,
+    primary key (stream, segment, start)
+);
+alter table ds.runs alter column data set storage external;
+create table ds.producers (
+    stream bigint not null,
+    producer text collate "C" not null,
+    epoch bigint not null,
+    seq bigint not null,
+    seen_ms bigint not null,
+    primary key (stream, producer)
+) with (fillfactor = 50);
+create table ds.lanes (
+    lane uuid primary key,
+    batch bigint not null default 0,
+    won bigint[] not null default '{}',
+    opened timestamptz not null default clock_timestamp()
+) with (fillfactor = 50);
+create table ds.graves (
+    stream bigint primary key,
+    path text collate "C" not null,
+    next_segment bigint not null,
+    removed_ms bigint not null,
+    swept boolean not null default false
+);
+create index graves_path on ds.graves (path);
+create table ds.nodes (
+    node uuid primary key,
+    name text not null,
+    beats bigint not null default 0,
+    seen timestamptz not null default clock_timestamp()
+) with (fillfactor = 50);
+"""
+"""An empty database becomes one of streams, in one transaction."""

@@ -1,0 +1,173 @@
+"""Connections to the database, whose statements nothing cancels.
+
+A statement ends in one of three ways: it is done; it was refused (``Refused``: nothing of it was
+done); or nobody knows (``Unknown``), as the connection was lost, or a commit did not wait for the
+standbys.  What an unknown one wrote is found out by :mod:`.fencing`.
+
+No session has a timeout of statements and none is closed in good order, as both make the driver send
+a cancel request (:mod:`.steady`); :meth:`Session.terminate` closes the socket.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import asyncpg
+
+from durable_streams.postgres.steady import steadily
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_T = TypeVar("_T")
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""For a connection to be there; the next one in the list of hosts is tried then."""
+
+SILENCE_MS: Final = 10_000
+"""After which a connection counts as lost whose other side acknowledges nothing."""
+
+LOCK_TIMEOUT: Final = "2s"
+"""Of transactions of several statements, so that a node that is cut off holds no stream for long."""
+
+_NOT_REPLICATED: Final = "SyncRepWaitForLSN"
+"""The function of the server whose notices say that a commit did not wait for the standbys."""
+
+_SETTINGS: Final = {
+    "application_name": "durable-streams",
+    "client_min_messages": "notice",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "statement_timeout": "0",
+    "synchronous_commit": "on",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+
+
+class Refused(Exception):
+    """The database refused a statement, and nothing of it was done; ``code`` is its SQLSTATE."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+
+
+class Unknown(Exception):
+    """Nobody knows whether a statement was done, and by whom that is known to have been done."""
+
+
+class NotASession(Exception):
+    """The database cannot be used as it is; ``str()`` says why, without its password."""
+
+
+class Session:
+    """A connection for one statement after the other; use :meth:`open`."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._not_replicated = False
+        connection.add_log_listener(self._noticed)
+
+    @classmethod
+    async def open(cls, url: str, *, lock_timeout: str = "0") -> Session:
+        """Connect to the primary, and see to it that the session is as it has to be.
+
+        ``lock_timeout``: of transactions with several statements, also for their idle time.
+        Raises ``OSError``, :class:`NotASession` or what the driver does.
+        """
+        settings = _SETTINGS | {
+            "lock_timeout": lock_timeout,
+            "idle_in_transaction_session_timeout": lock_timeout,
+        }
+        try:
+            connection = await asyncpg.connect(
+                url,
+                timeout=CONNECT_TIMEOUT_S,
+                target_session_attrs="read-write",
+                server_settings=settings,
+            )
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise NotASession(f"cannot connect to the database: {error or 'timeout'}") from None
+        session = cls(connection)
+        try:
+            await session._verify(settings)
+        except BaseException:
+            session.terminate()
+            raise
+        session._watch_silence()
+        return session
+
+    async def _verify(self, settings: dict[str, str]) -> None:
+        """That the settings are what was asked for: what is in between may have dropped them."""
+        try:
+            (row,) = await self.fetch(
+                "select array(select setting from pg_settings where name = any($1::text[])"
+                " order by name) as settings, current_setting('server_encoding') as encoding,"
+                " pg_is_in_recovery() as is_standby",
+                ["client_min_messages", "default_transaction_isolation", "synchronous_commit"],
+            )
+        except (Refused, Unknown) as error:
+            raise NotASession(f"the database does not answer: {error}") from None
+        if row["settings"] != ["notice", "read committed", "on"]:
+            raise NotASession(
+                "the database, or a pooler before it, does not keep a session's settings: "
+                f"{row['settings']}; connect to it directly, or have the pooler keep sessions"
+            )
+        if row["encoding"] != "UTF8":
+            raise NotASession(f"the database's encoding is {row['encoding']}: make one with UTF8")
+        if row["is_standby"]:
+            raise NotASession("the database is a standby: name the primary, or all of them")
+
+    def _watch_silence(self) -> None:
+        """End waits for a peer that is gone without a word."""
+        transport = self._connection._transport  # noqa: SLF001 - the driver does not give its socket
+        end = transport.get_extra_info("socket")
+        if end is not None and end.family != getattr(socket, "AF_UNIX", None):
+            option = getattr(socket, "TCP_USER_TIMEOUT", None)
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                if option is not None:
+                    end.setsockopt(socket.IPPROTO_TCP, option, SILENCE_MS)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no connection any more."""
+        return self._connection.is_closed()
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a statement; goes on if its caller is cancelled, and then the session is not his."""
+        return await self._steadily(self._connection.fetch(sql, *arguments))
+
+    async def run(self, script: str) -> None:
+        """Run several statements without arguments."""
+        await self._steadily(self._connection.execute(script))
+
+    async def _steadily(self, work: Coroutine[Any, Any, _T]) -> _T:
+        self._not_replicated = False
+        try:
+            result = await steadily(work)
+        except asyncpg.PostgresError as error:
+            if getattr(error, "severity_en", None) == "ERROR":
+                raise Refused(error.sqlstate or "", str(error)) from None
+            raise Unknown(str(error)) from None
+        except (asyncpg.InterfaceError, OSError) as error:
+            raise Unknown(str(error)) from None
+        if self._not_replicated:
+            raise Unknown("a commit did not wait for the standbys")
+        return result
+
+    def _noticed(self, _: object, message: Any) -> None:
+        if message.server_source_function == _NOT_REPLICATED:
+            self._not_replicated = True
+
+    async def listen(self, channel: str, heard: Callable[[str], None]) -> None:
+        """Be told of what is said on a channel."""
+        await self._connection.add_listener(channel, lambda *about: heard(about[-1]))
+
+    def terminate(self) -> None:
+        """Close the socket; what is under way there goes on."""
+        self._connection.terminate()

@@ -1,0 +1,433 @@
+"""The store of streams in PostgreSQL: its verbs, and its life from opening to closing.
+
+Nothing here is answered from what the node remembers: a write is confirmed by the statement that
+compares and sets, everything else by a row that was read after the request came.  Cancelling a caller
+cancels only its wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from durable_streams.live import Deliveries
+from durable_streams.model.errors import (
+    Draining,
+    InvalidJson,
+    NotOpen,
+    Overloaded,
+    PayloadTooLarge,
+    StreamError,
+    StreamGone,
+    StreamNotFound,
+)
+from durable_streams.model.paths import path_text
+from durable_streams.model.results import Chunk, Created
+from durable_streams.postgres.appends import Appends
+from durable_streams.postgres.births import Births
+from durable_streams.postgres.database import Clock, Database
+from durable_streams.postgres.decisions import Limits, why_unusable
+from durable_streams.postgres.endings import Buried, bury
+from durable_streams.postgres.following import Following
+from durable_streams.postgres.heartbeat import Heartbeat
+from durable_streams.postgres.notices import Notices
+from durable_streams.postgres.readers import Readers, Rows
+from durable_streams.postgres.reading import Reading
+from durable_streams.postgres.statements import ROWS
+from durable_streams.postgres.streams import Stream, Streams
+from durable_streams.postgres.tickets import Writing
+from durable_streams.postgres.transactions import Transactions
+from durable_streams.postgres.rows import row_of
+from durable_streams.rules import json_mode, media_type
+from durable_streams.rules.appends import check_syntax
+from durable_streams.settings import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from durable_streams.model.commands import Append, Create
+    from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
+    from durable_streams.model.results import Appended, StreamInfo, StreamRef, Subscriber
+    from durable_streams.model.stream_limits import StreamLimit
+    from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.transactions import Transaction
+
+_T = TypeVar("_T")
+
+LARGE_BODY: Final = 64 * 1024
+"""Bytes; parsing more than this leaves the loop."""
+
+MOST_WAITING_BYTES: Final = 64 * MIB
+"""Of bodies that wait for their commit; what comes then is refused."""
+
+
+class PostgresStore:
+    """Streams in a database; use :meth:`at` and :meth:`close`."""
+
+    def __init__(
+        self,
+        database: Database,
+        heartbeat: Heartbeat,
+        *,
+        max_append_bytes: int,
+        max_read_bytes: int,
+        remember_removed_s: float,
+        limits: Limits,
+        stream_limits: tuple[StreamLimit, ...],
+    ) -> None:
+        self.max_append_bytes = max_append_bytes
+        self.remember_removed_s = remember_removed_s
+        self.closed = False
+        self.bug: StreamError | None = None
+        self._max_read_bytes = max_read_bytes
+        self._database = database
+        self._clock = database.clock
+        self._heartbeat = heartbeat
+        self._loop = asyncio.get_running_loop()
+        self._deliveries = Deliveries(self._loop)
+        self._streams = Streams(self._deliveries)
+        self._readers = Readers(database, heartbeat)
+        self._rows = Rows(self._readers, heartbeat, self._streams, database)
+        self._transactions = Transactions(database)
+        self._births = Births(self._clock, stream_limits, remember_removed_s)
+        self._notices = Notices(database, lambda numbers: self._following.heard(numbers))
+        self._following = Following(
+            self._streams, self._rows, self._readers, self._clock, self._notices.say
+        )
+        self._appends = Appends(
+            database, self._streams, self._transactions, limits, self._following.written
+        )
+        self._draining = False
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def at(
+        cls,
+        url: str,
+        *,
+        now_ms: Callable[[], int] | None = None,
+        max_append_bytes: int = 16 * MIB,
+        max_read_bytes: int = 4 * MIB,
+        remember_removed_s: float = 3600,
+        limits: Limits = Limits(),
+        stream_limits: tuple[StreamLimit, ...] = (),
+    ) -> PostgresStore:
+        """Connect to a database that has the tables; ``NotASession`` says why that cannot be."""
+        database = Database(url, Clock(now_ms))
+        heartbeat = Heartbeat(database)
+        await heartbeat.start()
+        return cls(
+            database,
+            heartbeat,
+            max_append_bytes=max_append_bytes,
+            max_read_bytes=max_read_bytes,
+            remember_removed_s=remember_removed_s,
+            limits=limits,
+            stream_limits=stream_limits,
+        )
+
+    # -- writes ----------------------------------------------------------------------------
+
+    def create_now(self, command: Create, body: bytes) -> None:
+        """Not now: it takes several statements."""
+        self._check_body(body)
+
+    async def create(self, command: Create, body: bytes) -> Created:
+        """PUT; on a quorum when this returns."""
+        self._check_write(body)
+
+        async def work(transaction: Transaction) -> tuple[bool, Row]:
+            return await self._births.create(transaction, command, body)
+
+        def made(result: tuple[bool, Row]) -> None:
+            self._streams.learn(command.path, result[1])
+
+        created, row = await self._transactions.run(command.path, work, made)
+        stream = self._streams.learn(command.path, row)
+        return Created(created=created, info=stream.info(row))
+
+    def append_now(self, command: Append, body: bytes) -> Writing | None:
+        """Begin :meth:`append`; None for a large body of JSON, which is looked through first."""
+        check_syntax(command, bool(body))
+        self._check_write(body)
+        if len(body) > LARGE_BODY and media_type.is_json(command.content_type or ""):
+            return None
+        return self._put(Writing(command, body))
+
+    async def append(self, command: Append, body: bytes) -> Appended:
+        """POST; on a quorum when this returns."""
+        writing = self.append_now(command, body)
+        if writing is None:
+            parsed = await asyncio.to_thread(_try_parse, body)
+            self._check_write(body)
+            writing = self._put(Writing(command, body, parsed))
+        await writing.wait()
+        return writing.outcome()
+
+    def _put(self, writing: Writing) -> Writing:
+        if self._appends.waiting_bytes > MOST_WAITING_BYTES:
+            raise Overloaded("too much waits for the database: try again")
+        self._appends.put(writing)
+        return writing
+
+    async def delete(self, path: StreamPath) -> None:
+        """DELETE; on a quorum when this returns."""
+        self._check_write(b"")
+
+        async def work(transaction: Transaction) -> Buried:
+            found = await transaction.fetch(ROWS, [path_text(path)], [], self._clock.parameter)
+            row = row_of(found[0]) if found else None
+            problem = why_unusable(path, row, row.now_ms if row else 0)
+            if row is None or problem is not None:
+                assert problem is not None
+                raise problem
+            buried = await bury(transaction, row.id, row.now_ms)
+            if buried is None:
+                raise StreamNotFound(path_text(path))
+            return buried
+
+        await self._transactions.run(path, work, self._ended)
+
+    def _ended(self, buried: Buried) -> None:
+        for number in buried.removed:
+            self._end(number, StreamNotFound)
+        if buried.kept is not None:
+            self._end(buried.kept, StreamGone)
+
+    def _end(self, number: int, reason: type[StreamNotFound | StreamGone]) -> None:
+        stream = self._streams.numbered(number)
+        path = "" if stream is None else path_text(stream.path)
+        self._following.ended(number, reason(path))
+
+    def _check_body(self, body: bytes) -> None:
+        if type(body) is not bytes:
+            raise TypeError(f"a body must be bytes, not {type(body).__name__}")
+        if len(body) > self.max_append_bytes:
+            raise PayloadTooLarge(self.max_append_bytes)
+
+    def _check_write(self, body: bytes) -> None:
+        self._check_body(body)
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+
+    # -- reads -----------------------------------------------------------------------------
+
+    async def head(self, path: StreamPath) -> StreamInfo:
+        """HEAD; renews nothing."""
+        stream, row = await self._find(path)
+        return stream.info(row)
+
+    def open_now(self, path: StreamPath) -> None:
+        """Not now: the database is asked."""
+
+    async def open(self, path: StreamPath) -> Stream:
+        """The stream at a path, for reading; renews a TTL."""
+        stream, _ = await self._find(path, uses=True)
+        return stream
+
+    async def _find(self, path: StreamPath, *, uses: bool = False) -> tuple[Stream, Row]:
+        if self.closed:
+            raise NotOpen
+        row = await self._rows.at(path, uses=uses)
+        known = self._streams.at(path)
+        if known is not None and (row is None or known.number != row.id):
+            self._streams.end(known.number, StreamNotFound(path_text(path)))
+        problem = why_unusable(path, row, row.now_ms if row else 0)
+        if row is None or problem is not None:
+            assert problem is not None
+            raise problem
+        stream = self._streams.learn(path, row)
+        self._following.noticed(stream)
+        return stream, row
+
+    async def _row(self, stream: StreamRef) -> tuple[Stream, Row]:
+        """A stream's row as it is now; raises why it cannot be used."""
+        opened = _own(stream)
+        self._check_there(opened)
+        row = await self._rows.of(opened)
+        if self.closed:
+            raise NotOpen
+        problem = why_unusable(opened.path, row, row.now_ms if row else 0)
+        if row is None or (problem is not None and row.soft_deleted):
+            assert problem is not None
+            self._streams.end(opened.number, problem)
+        if row is None or problem is not None:
+            assert problem is not None
+            raise problem.again()
+        opened.learn(row)
+        self._following.noticed(opened)
+        return opened, row
+
+    def _check_there(self, stream: Stream) -> None:
+        if self.closed:
+            raise NotOpen
+        if stream.ended is not None:
+            raise stream.ended.again()
+
+    def read_now(self, stream: StreamRef, start: Offset | Start) -> None:
+        """Not now: the database is asked."""
+
+    async def read(
+        self,
+        stream: StreamRef,
+        start: Offset | Start,
+        *,
+        is_end: bool = False,
+        max_bytes: int | None = None,
+    ) -> Chunk:
+        """A bounded chunk from an offset, empty at the tail."""
+        opened, row = await self._row(stream)
+        most = self._max_read_bytes if max_bytes is None else min(max_bytes, self._max_read_bytes)
+        reading = self._reading(opened, row)
+        found = await reading.from_(start, most, is_end=is_end)
+        at_tail = found.end == row.tail
+        return Chunk(
+            opened,
+            found.start,
+            found.end,
+            found.chain,
+            (found.data,) if found.data else (),
+            len(found.data),
+            at_tail,
+            row.closed and at_tail,
+        )
+
+    def _reading(self, stream: Stream, row: Row) -> Reading:
+        return Reading(stream.path, row, self._readers.fetch)
+
+    async def bytes_of(self, chunk: Chunk) -> bytes:
+        """All bytes of a chunk."""
+        return b"".join([part for part in chunk.parts if isinstance(part, bytes)])
+
+    async def pieces(self, chunk: Chunk, size: int) -> AsyncIterator[bytes]:
+        """The bytes of a chunk, so many at a time, each read when it is asked for."""
+        chunk.parts = ()
+        stream = _own(chunk.stream)
+        self._check_there(stream)
+        segment, end = chunk.end
+        begin = end - chunk.size_bytes
+        async for piece in self._reading(stream, stream.row).pieces(segment, begin, end, size):
+            yield piece
+
+    async def sizes(self, chunk: Chunk) -> list[int]:
+        """How many bytes of a chunk each append in it has, in order."""
+        stream = _own(chunk.stream)
+        segment, end = chunk.end
+        reading = self._reading(stream, stream.row)
+        return await reading.sizes(segment, end - chunk.size_bytes, end)
+
+    # -- live reads ------------------------------------------------------------------------
+
+    @contextmanager
+    def following(self, stream: StreamRef) -> Iterator[None]:
+        """A context that a live reader is in: no TTL ends the stream meanwhile."""
+        opened = _own(stream)
+        opened.followers += 1
+        try:
+            yield
+        finally:
+            opened.followers -= 1
+
+    def left_s(self, stream: StreamRef) -> int | None:
+        """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""
+        opened = _own(stream)
+        row, now_ms = opened.row, self._clock.now_ms()
+        if row.lifetime.ttl_s is not None and opened.followers:
+            return row.lifetime.ttl_s
+        return None if row.deadline_ms is None else max(0, row.deadline_ms - now_ms) // 1000
+
+    async def wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
+        """Wait until there is data past ``at`` or the stream is closed."""
+        opened = self._usable(stream)
+        if opened.row.tail > at or opened.row.closed:
+            return True
+        if self._draining:
+            return False
+        self._following.came(opened)
+        return await opened.audience.wait(timeout_s) or opened.row.tail > at
+
+    def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
+        """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
+        opened = self._usable(stream)
+        if self._draining:
+            raise Draining
+        if opened.row.tail != at or opened.row.closed:
+            return False
+        if not opened.audience.subscribers and not self._following.is_looking(opened):
+            opened.published, opened.published_closed = at, False
+        if opened.published != at or self._following.is_looking(opened):
+            return False
+        opened.audience.join(subscriber)
+        self._following.came(opened)
+        return True
+
+    def _usable(self, stream: StreamRef) -> Stream:
+        """A stream that has not ended as far as is known; raises why it has."""
+        opened = _own(stream)
+        self._check_there(opened)
+        is_held = opened.followers and opened.row.lifetime.ttl_s is not None
+        if not is_held and opened.row.is_expired(self._clock.now_ms()):
+            raise (StreamGone if opened.row.forked else StreamNotFound)(path_text(opened.path))
+        return opened
+
+    def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
+        """Stop that; no error if it had stopped."""
+        _own(stream).audience.leave(subscriber)
+
+    # -- health, and the end ---------------------------------------------------------------
+
+    def refusal(self) -> StreamError | None:
+        """Why no write is taken now; None if writes are."""
+        if self.closed:
+            return NotOpen()
+        return Draining() if self._draining else self._database.refusal()
+
+    def writes_wait(self) -> bool:
+        """Whether a write that comes now waits for the database, which is not there."""
+        return bool(self._database.problem)
+
+    def out_of_service(self) -> list[StreamPath]:
+        """None: streams share what can fail."""
+        return []
+
+    def drain(self) -> None:
+        """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
+        if not self._draining:
+            self._draining = True
+            for stream in self._streams.all():
+                stream.audience.drain(Draining())
+
+    async def close(self) -> None:
+        """Drain, finish what was accepted, and let go of everything."""
+        self.drain()
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._deliveries.finished()
+        await self._appends.finished()
+        await self._transactions.finished()
+        self.closed = True
+        await self._heartbeat.stop()
+        self._following.stop()
+        self._notices.stop()
+        self._appends.terminate()
+        self._transactions.terminate()
+        self._readers.terminate()
+
+
+def _own(stream: StreamRef) -> Stream:
+    if not isinstance(stream, Stream):
+        raise TypeError("not a stream of this store")
+    return stream
+
+
+def _try_parse(body: bytes) -> bytes | StreamError:
+    try:
+        return json_mode.to_wire(body, allow_empty=False)[0]
+    except InvalidJson as error:
+        return error

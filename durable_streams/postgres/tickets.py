@@ -1,0 +1,64 @@
+"""Appends on their way, as their callers see them: tickets of :mod:`durable_streams.store`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from durable_streams.model.errors import StreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durable_streams.model.commands import Append
+    from durable_streams.model.results import Appended
+
+
+class Writing:
+    """An append that waits for its commit.
+
+    ``parsed``: what is stored of a large JSON body, or why it is none.
+    """
+
+    __slots__ = ("_answer", "_callbacks", "body", "command", "parsed")
+
+    def __init__(
+        self, command: Append, body: bytes, parsed: bytes | StreamError | None = None
+    ) -> None:
+        self.command = command
+        self.body = body
+        self.parsed = parsed
+        self._answer: Appended | StreamError | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether the answer is not known yet."""
+        return self._answer is None
+
+    def when_settled(self, callback: Callable[[], None]) -> None:
+        """Call back once, when it is."""
+        self._callbacks.append(callback)
+
+    def settle(self, answer: Appended | StreamError) -> None:
+        """The answer, which holds whatever crashes."""
+        if self._answer is not None:
+            return
+        self._answer = answer
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    async def wait(self) -> None:
+        """Return when the answer is known; whoever is cancelled meanwhile disturbs nobody."""
+        if self._answer is None:
+            done = asyncio.get_running_loop().create_future()
+            self.when_settled(lambda: done.done() or done.set_result(None))
+            await done
+
+    def outcome(self) -> Appended:
+        """The answer; raises what it was refused with."""
+        assert self._answer is not None
+        if isinstance(self._answer, StreamError):
+            raise self._answer.again()
+        return self._answer

@@ -1,0 +1,178 @@
+"""What takes several statements: creates, deletes, and appends that lost a race.
+
+Each transaction is fenced as every write is (:mod:`.fencing`), holds locks for a bounded time, and
+is done again from its beginning where others were in its way.  Its commit is a barrier: what it read
+is on a quorum when it is answered, also where it wrote nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from durable_streams.model.errors import StreamError
+from durable_streams.postgres.database import AGAIN, failure, unavailable
+from durable_streams.postgres.fencing import Lane, settle
+from durable_streams.postgres.sessions import NotASession, Refused, Unknown
+from durable_streams.postgres.statements import ADVANCE, BARRIER
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import asyncpg
+
+    from durable_streams.postgres.database import Database
+
+_T = TypeVar("_T")
+
+WORKERS: Final = 4
+"""Transactions at a time; those about one path follow each other."""
+
+_TRIES: Final = 20
+"""Of a transaction that is always in others' way; each may take the time of a lock."""
+
+
+class Transaction:
+    """What a transaction may do; ``lane``: the one it is fenced by."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.fetch: Callable[..., Awaitable[list[asyncpg.Record]]] = lane.session.fetch
+
+
+class _Job(Generic[_T]):
+    def __init__(
+        self, work: Callable[[Transaction], Awaitable[_T]], then: Callable[[_T], None] | None
+    ) -> None:
+        self.work = work
+        self.then = then
+        self.done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(_looked_at)
+
+
+def _looked_at(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        done.exception()
+
+
+class Transactions:
+    """Workers that do them, each with a session of its own; :meth:`finished` before the end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queues: list[asyncio.Queue[_Job[Any]]] = [asyncio.Queue() for _ in range(WORKERS)]
+        self._lanes: list[Lane | None] = [None] * WORKERS
+        self._tasks = [asyncio.create_task(self._work(at)) for at in range(WORKERS)]
+
+    async def run(
+        self,
+        path: object,
+        work: Callable[[Transaction], Awaitable[_T]],
+        then: Callable[[_T], None] | None = None,
+    ) -> _T:
+        """Do it, and ``then`` what is to be done at once when it is; goes on if cancelled."""
+        job = _Job(work, then)
+        self._queues[hash(path) % WORKERS].put_nowait(job)
+        return await asyncio.shield(job.done)
+
+    async def finished(self) -> None:
+        """Return when none is under way."""
+        for queue in self._queues:
+            await queue.join()
+
+    def terminate(self) -> None:
+        """Close the sessions."""
+        for lane in self._lanes:
+            if lane is not None:
+                lane.session.terminate()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _work(self, at: int) -> None:
+        queue = self._queues[at]
+        while True:
+            job = await queue.get()
+            try:
+                result = await self._do(at, job)
+            except Exception as error:  # noqa: BLE001 - it is raised where it belongs
+                if not job.done.done():
+                    job.done.set_exception(error)
+            else:
+                if job.then is not None:
+                    job.then(result)
+                if not job.done.done():
+                    job.done.set_result(result)
+            finally:
+                queue.task_done()
+
+    async def _do(self, at: int, job: _Job[_T]) -> _T:
+        for _ in range(_TRIES):
+            lane = self._lanes[at] or await self._begin_lane(at)
+            number, result = lane.number, None
+            try:
+                is_done, result = await self._once(lane, job)
+                if is_done:
+                    return result  # type: ignore[return-value]
+                self._lanes[at] = None
+                lane.session.terminate()
+            except _Committing as unknown:
+                self._lanes[at] = None
+                found = await settle(self._database.connect, lane)
+                if found is not None and found[0] >= number:
+                    return unknown.result  # type: ignore[no-any-return]
+            except Unknown:  # before the commit was sent: what is not committed is nothing
+                self._lanes[at] = None
+                lane.session.terminate()
+            except Refused as error:
+                await self._roll_back(at, lane, number)
+                if error.code not in AGAIN:
+                    raise failure(error) from None
+            except StreamError:
+                await self._roll_back(at, lane, number, barrier=True)
+                raise
+        raise unavailable("the database is busy with the stream")
+
+    async def _begin_lane(self, at: int) -> Lane:
+        try:
+            session = await self._database.connect_for_transactions()
+            lane = self._lanes[at] = await Lane.begin(session)
+        except (NotASession, Refused, Unknown) as error:
+            raise unavailable(str(error)) from None
+        return lane
+
+    @staticmethod
+    async def _once(lane: Lane, job: _Job[_T]) -> tuple[bool, _T | None]:
+        """Whether it is done, and its result; it is not where the lane was ended."""
+        await lane.session.fetch("begin")
+        if not await lane.session.fetch(ADVANCE, lane.id, lane.number):
+            return False, None
+        lane.number += 1
+        result = await job.work(Transaction(lane))
+        try:
+            await lane.session.fetch("commit")
+        except Unknown:
+            raise _Committing(result) from None
+        return True, result
+
+    async def _roll_back(
+        self, at: int, lane: Lane, number: int, *, barrier: bool = False
+    ) -> None:
+        """Undo it; with a barrier, if what was read is going to be told."""
+        try:
+            await lane.session.fetch("rollback")
+            lane.number = number
+            if barrier:
+                await lane.session.fetch(BARRIER)
+        except (Refused, Unknown) as error:
+            self._lanes[at] = None
+            lane.session.terminate()
+            if barrier:
+                raise unavailable(str(error)) from None
+
+
+class _Committing(Exception):
+    """A commit was sent, and nobody knows what became of it."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
