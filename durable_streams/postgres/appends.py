@@ -1,8 +1,8 @@
 """Appends: lines of them, one a stream, which lanes write many at a time.
 
 What is decided from what the node knows is confirmed by the statement that compares and sets: each
-stream of a batch moved from the version it was decided on, or was found to have it still.  Who loses
-is decided again under a lock, by a transaction.  Its commit is a barrier for all that was answered.
+stream of a batch moved from the version it was decided on, or was found to have it still.  Who
+loses is decided again under a lock, by a transaction.  The commit is a barrier for all answers.
 """
 
 from __future__ import annotations
@@ -325,10 +325,13 @@ class Batch:
         cold: dict[str, StreamPath] = {}
         for line in self.lines:
             stream = self._appends.streams.at(line.path)
-            if stream is not None and stream.producers is not None:
-                if not stream.row.is_expired(now_ms):
-                    found[line.path] = stream.row, stream.producers
-                    continue
+            if (
+                stream is not None
+                and stream.producers is not None
+                and not stream.has_expired(now_ms)
+            ):
+                found[line.path] = stream.row, stream.producers
+                continue
             cold[path_text(line.path)] = line.path
         if cold:
             parameter = self._appends.database.clock.parameter
@@ -429,7 +432,7 @@ class Statement:
         )
 
 
-def _put(columns: list[list[Any]], *values: Any) -> None:
+def _put(columns: list[list[Any]], *values: object) -> None:
     for column, value in zip(columns, values, strict=True):
         column.append(value)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from durable_streams.model.errors import (
     ContentTypeMismatch,
     SourceGone,
-    StreamError,
     StreamExists,
     StreamGone,
     Unavailable,
@@ -21,7 +20,6 @@ from durable_streams.postgres.endings import bury
 from durable_streams.postgres.reading import Reading
 from durable_streams.postgres.rows import (
     FIRST_CHAIN,
-    Layer,
     layers_text,
     requested_text,
     row_of,
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.stream_limits import StreamLimit
     from durable_streams.postgres.database import Clock
-    from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.rows import Layer, Row
     from durable_streams.postgres.transactions import Transaction
 
 _NEW: Final = """
@@ -51,7 +49,7 @@ insert into ds.runs (stream, segment, start, ends, times, before, chain, data)
  values ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
-_NOW: Final = f"select {statements.now('$1')} as now_ms"  # noqa: S608 - of a constant
+_NOW: Final = f"select {statements.now('$1')} as now_ms"
 
 _SOURCE: Final = statements.LOCKED_ROWS.replace("for no key update of s", "for key share of s")
 
@@ -109,7 +107,8 @@ class Births:
         """The new row; None if somebody else has just made one."""
         fetch = transaction.fetch
         content_type = command.content_type or media_type.DEFAULT
-        lifetime, layers, fork_of = command.lifetime, (), None
+        lifetime, fork_of = command.lifetime, None
+        layers: tuple[Layer, ...] = ()
         (above,) = await fetch(_ABOVE, path_text(command.path), now_ms - self._remember_ms)
         first = above["first"]
         tail, chain = Offset(first, 0), FIRST_CHAIN
@@ -152,9 +151,7 @@ class Births:
         if not await fetch(_NEW, *arguments):
             return None
         if data:
-            await fetch(
-                _FIRST_RUN, number, *start, [tail.position], [now_ms], before, chain, data
-            )
+            await fetch(_FIRST_RUN, number, *start, [tail.position], [now_ms], before, chain, data)
         (record,) = await fetch(statements.ROWS, [], [number], self._clock.parameter)
         return row_of(record)
 
@@ -162,9 +159,7 @@ class Births:
         self, transaction: Transaction, command: Create, request: ForkRequest, now_ms: int
     ) -> Row:
         """The row of a fork's source, which stays until the transaction ends."""
-        found = await transaction.fetch(
-            _SOURCE, [path_text(request.source)], self._clock.parameter
-        )
+        found = await transaction.fetch(_SOURCE, [path_text(request.source)], self._clock.parameter)
         row = row_of(found[0]) if found else None
         problem = why_unusable(request.source, row, now_ms)
         if isinstance(problem, StreamGone):
@@ -195,5 +190,3 @@ def _wire(content_type: str, body: bytes) -> bytes:
     if not body or not media_type.is_json(content_type):
         return body
     return json_mode.to_wire(body, allow_empty=True)[0]
-
-

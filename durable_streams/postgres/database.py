@@ -1,4 +1,4 @@
-"""The database as a node has it: how to connect, what time it is there, whether it is there at all."""
+"""The database as a node has it: how to connect, what time it is there, whether it is there."""
 
 from __future__ import annotations
 

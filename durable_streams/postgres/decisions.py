@@ -36,6 +36,9 @@ class Limits(msgspec.Struct, frozen=True):
     producers: int = 0
 
 
+ANY_NUMBER: Final = Limits()
+
+
 class Run(msgspec.Struct):
     """What is appended to one stream in one commit."""
 
@@ -174,9 +177,7 @@ def _remember(
 ) -> None:
     """Note a producer's claim, and who is forgotten for it where there is no more room."""
     if claim.id not in producers.states:
-        for name in producers.room_for(
-            claim.id, now_ms, limits.producers_bytes, limits.producers
-        ):
+        for name in producers.room_for(claim.id, now_ms, limits.producers_bytes, limits.producers):
             producers.remove(name)
             plan.known.pop(name, None)
             plan.forgotten.add(name)

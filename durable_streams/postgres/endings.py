@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from durable_streams.postgres.statements import HELD
+
 if TYPE_CHECKING:
     from durable_streams.postgres.transactions import Transaction
 
-_FAMILY: Final = """
+_FAMILY: Final = f"""
 with recursive up as (
  select id, fork_of from ds.streams where id = $1
  union all select s.id, s.fork_of from ds.streams s join up on s.id = up.fork_of)
-select s.id, s.path, s.fork_of, s.version, s.segment, s.position, s.soft_deleted, s.deadline_ms
+select s.id, s.path, s.fork_of, s.version, s.segment, s.position, s.soft_deleted, s.deadline_ms,
+  s.ttl_s is not null and {HELD} as held
  from ds.streams s where s.id in (select id from up) order by s.id for update of s
-"""
+"""  # noqa: S608 - of a constant
 
 _FORKS: Final = """
 select fork_of, count(*) as number from ds.streams where fork_of = any($1::bigint[]) group by 1
@@ -54,7 +57,7 @@ async def bury(
     if stream is None or stream["soft_deleted"]:
         return None
     deadline_ms = stream["deadline_ms"]
-    if only_expired and (deadline_ms is None or deadline_ms > now_ms):
+    if only_expired and (deadline_ms is None or deadline_ms > now_ms or stream["held"]):
         return None
     counted = await fetch(_FORKS, list(family))
     forks = {record["fork_of"]: record["number"] for record in counted}

@@ -1,10 +1,10 @@
 """Who wrote what: sessions that write, and what becomes of writes whose outcome nobody knows.
 
-Each session that writes has a row in ``lanes``, made by a commit before its first write, and used by
-nobody else.  Each of its writes first locks that row where its number is the one before, writes only
-if it got it, and leaves the new number, and which streams moved.  So whoever locks the row knows how
-far the session came, and whoever deletes it knows that it comes no further, however late its
-statements arrive: one that finds no row writes nothing.
+Each session that writes has a row in ``lanes``, made by a commit before its first write, and used
+by nobody else.  Each of its writes first locks that row where its number is the one before, writes
+only if it got it, and leaves the new number, and which streams moved.  So whoever locks the row
+knows how far the session came, and whoever deletes it knows that it comes no further, however late
+its statements arrive: one that finds no row writes nothing.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from durable_streams.postgres.database import Clock
     from durable_streams.postgres.decisions import Plan
+    from durable_streams.postgres.holds import Holds
     from durable_streams.postgres.readers import Readers, Rows
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.streams import Stream, Streams
@@ -49,12 +50,15 @@ class Following:
         rows: Rows,
         readers: Readers,
         clock: Clock,
+        *,
+        holds: Holds,
         said: Callable[[int], None],
     ) -> None:
         self._streams = streams
         self._rows = rows
         self._readers = readers
         self._clock = clock
+        self._holds = holds
         self._said = said
         self._looking: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
@@ -179,11 +183,22 @@ class Following:
             for stream in list(live.values()):
                 if not stream.is_live:
                     del live[stream.number]
-                elif stream.audience and stream.row.is_expired(self._clock.now_ms()):
+                elif stream.audience and stream.has_expired(self._clock.now_ms()):
                     self.look(stream)
+            await self._write_holds()
             if live and loop.time() >= next_poll:
                 next_poll = loop.time() + POLL_S
                 await self._poll()
+
+    async def _write_holds(self) -> None:
+        """Have what is followed not end, if nobody has read anything meanwhile."""
+        try:
+            if self._holds.is_due:
+                await self._readers.do(self._holds.write)
+            if self._holds.is_renewal_due:
+                await self._readers.do(self._holds.renew)
+        except StreamError as error:
+            log.warning("streams that are followed may end: %s", error)
 
     async def _poll(self) -> None:
         live = dict(self._streams.live)

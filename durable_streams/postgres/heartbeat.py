@@ -29,7 +29,9 @@ MOST_S: Final = 3.0
 
 _ASLEEP: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-_BEAT: Final = "update ds.nodes set beats = beats + 1, seen = clock_timestamp() where node = $1 returning 1"
+_BEAT: Final = (
+    "update ds.nodes set beats = beats + 1, seen = clock_timestamp() where node = $1 returning 1"
+)
 _BORN: Final = "insert into ds.nodes (node, name) values ($1, $2) on conflict (node) do nothing"
 _GONE: Final = "delete from ds.nodes where node = $1"
 
@@ -42,11 +44,11 @@ def now_s() -> float:
 
 
 class Heartbeat:
-    """A node's; ``sent_s``: when the last good one was."""
+    """A node's, whose name among others is ``node``; ``sent_s``: when the last good one was."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._node = uuid.uuid4()
+        self.node = uuid.uuid4()
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self.sent_s = -MOST_S
@@ -77,9 +79,9 @@ class Heartbeat:
         sent_s = now_s()
         if self._session is None:
             self._session = await self._database.connect()
-            await self._session.fetch(_BORN, self._node, socket.gethostname())
-        if not await self._session.fetch(_BEAT, self._node):
-            await self._session.fetch(_BORN, self._node, socket.gethostname())
+            await self._session.fetch(_BORN, self.node, socket.gethostname())
+        if not await self._session.fetch(_BEAT, self.node):
+            await self._session.fetch(_BORN, self.node, socket.gethostname())
         self.sent_s = sent_s
 
     def _lose(self) -> None:

@@ -1,7 +1,7 @@
 """Nodes tell each other which streams to look at: many streams in one notification.
 
-A notification that is part of a durable commit would make all of them wait for one another.  So they
-are sent afterwards, on a session of their own that waits for no standby.  They may be lost.
+A notification that is part of a durable commit would make all of them wait for one another.  So
+they are sent afterwards, on a session of their own that waits for no standby.  They may be lost.
 """
 
 from __future__ import annotations
@@ -32,16 +32,21 @@ log = logging.getLogger("durable_streams.postgres")
 
 
 class Notices:
-    """Sends what is said here, and gives what others said to ``heard``."""
+    """Sends what is said here, and listens to what others say."""
 
-    def __init__(self, database: Database, heard: Callable[[list[int]], None]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._heard = heard
+        self._heard: Callable[[list[int]], None] = lambda _: None
         self._name = secrets.token_hex(4)
         self._said: dict[int, None] = {}
         self._news = asyncio.Event()
         self._sending: Session | None = None
         self._listening: Session | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, heard: Callable[[list[int]], None]) -> None:
+        """Begin to send and to listen; ``heard``: told which streams to look at."""
+        self._heard = heard
         self._tasks = [
             asyncio.create_task(self._send_all()),
             asyncio.create_task(self._listen_always()),
@@ -83,17 +88,14 @@ class Notices:
             for number in numbers:
                 del self._said[number]
             text = ",".join([f"{number:x}" for number in numbers])
-            await self._sending.fetch(
-                "select pg_notify($1, $2)", _CHANNEL, f"{self._name}:{text}"
-            )
+            await self._sending.fetch("select pg_notify($1, $2)", _CHANNEL, f"{self._name}:{text}")
 
     async def _listen_always(self) -> None:
         while True:
             try:
                 self._listening = await self._database.connect()
                 await self._listening.listen(_CHANNEL, self._hear)
-                while not self._listening.is_lost:
-                    await asyncio.sleep(_AGAIN_S)
+                await self._listening.is_lost()
             except (NotASession, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 log.info("not told what other nodes write: %s", error)
                 await asyncio.sleep(_AGAIN_S)

@@ -1,18 +1,20 @@
 """Sessions that read, and rows of streams that may be shown.
 
-What is read need not be on a quorum: a restart of the primary shows commits that no standby has.  So
-a row is shown when its version is known to be there, or behind a barrier: a commit on the same
+What is read need not be on a quorum: a restart of the primary shows commits that no standby has.
+So a row is shown when its version is known to be there, or behind a barrier: a commit on the same
 session, begun when the row had been read.  Rows are read for all who ask at once, who all asked
-before.  Nothing is shown if the last good heartbeat is too old when it was read (:mod:`.heartbeat`).
+before.  Nothing is shown if the last good heartbeat is too old by then (:mod:`.heartbeat`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from durable_streams.model.errors import NotOpen
 from durable_streams.model.paths import path_text
 from durable_streams.postgres.database import failure, unavailable
 from durable_streams.postgres.rows import row_of
@@ -27,11 +29,14 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.heartbeat import Heartbeat
+    from durable_streams.postgres.holds import Holds
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.streams import Stream, Streams
 
     Work = Callable[[Session], Awaitable[Any]]
+
+_T = TypeVar("_T")
 
 SESSIONS: Final = 4
 """That read; each has one statement under way."""
@@ -49,20 +54,25 @@ class Readers:
     def __init__(self, database: Database, heartbeat: Heartbeat) -> None:
         self._database = database
         self._heartbeat = heartbeat
+        self._is_closed = False
+        self._waiting: set[asyncio.Future[Any]] = set()
         self._work: asyncio.Queue[tuple[Work, asyncio.Future[Any]]] = asyncio.Queue()
         self._sessions: list[Session | None] = [None] * SESSIONS
         self._tasks = [asyncio.create_task(self._run(at)) for at in range(SESSIONS)]
 
-    async def do(self, work: Work) -> Any:
+    async def do(self, work: Callable[[Session], Awaitable[_T]]) -> _T:
         """Have something read, on one session; ``Unavailable`` if that cannot be."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._is_closed:
+            raise NotOpen
+        done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._waiting.add(done)
+        done.add_done_callback(self._waiting.discard)
         self._work.put_nowait((work, done))
         return await done
 
-    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """What one statement reads."""
-        rows: list[asyncpg.Record] = await self.do(lambda session: session.fetch(sql, *arguments))
-        return rows
+        return await self.do(lambda session: session.fetch(sql, *arguments))
 
     async def _run(self, at: int) -> None:
         while True:
@@ -78,7 +88,7 @@ class Readers:
                 if not done.done():
                     done.set_result(result)
 
-    async def _once(self, at: int, work: Work) -> Any:
+    async def _once(self, at: int, work: Callable[[Session], Awaitable[_T]]) -> _T:
         for _ in range(2):  # a session that was lost while nobody used it is noticed by its use
             session = self._sessions[at]
             is_new = session is None
@@ -102,7 +112,11 @@ class Readers:
         raise unavailable("the database does not answer")
 
     def terminate(self) -> None:
-        """Close the sessions."""
+        """Close the sessions; who waits for one is told."""
+        self._is_closed = True
+        for done in [*self._waiting]:
+            if not done.done():
+                done.set_exception(NotOpen())
         for task in self._tasks:
             task.cancel()
         for session in self._sessions:
@@ -126,9 +140,15 @@ class Rows:
     """Rows of streams as they are after somebody asked, on a quorum."""
 
     def __init__(
-        self, readers: Readers, heartbeat: Heartbeat, streams: Streams, database: Database
+        self,
+        readers: Readers,
+        heartbeat: Heartbeat,
+        streams: Streams,
+        holds: Holds,
+        database: Database,
     ) -> None:
         self._readers = readers
+        self._holds = holds
         self._heartbeat = heartbeat
         self._streams = streams
         self._clock = database.clock
@@ -156,26 +176,30 @@ class Rows:
         while self._asked:
             taken, self._asked = self._asked[:_MOST], self._asked[_MOST:]
             try:
-                await self._readers.do(lambda session, taken=taken: self._read(session, taken))
+                await self._readers.do(partial(self._read, taken))
             except Exception as error:  # noqa: BLE001 - all of them are told
                 for asked in taken:
                     if not asked.done.done():
                         asked.done.set_exception(error)
                         asked.done.exception()
 
-    async def _read(self, session: Session, taken: list[_Asked]) -> None:
+    async def _read(self, taken: list[_Asked], session: Session) -> None:
         paths = {path_text(asked.path): asked.path for asked in taken if asked.path is not None}
         numbers = {asked.number for asked in taken if asked.number is not None}
+        if self._holds.is_due:
+            await self._holds.write(session)
         records = await session.fetch(ROWS, list(paths), list(numbers), self._clock.parameter)
         at: dict[str, Row] = {record["path"]: row_of(record) for record in records}
         by_number = {row.id: row for row in at.values()}
         found = [
-            by_number.get(asked.number) if asked.path is None else at.get(path_text(asked.path))
+            at.get(path_text(asked.path))
+            if asked.path is not None
+            else by_number.get(asked.number or 0)
             for asked in taken
         ]
-        used = {
-            row.id for asked, row in zip(taken, found, strict=True) if row and asked.uses
-        } & {row.id for row in at.values() if self._is_due(row)}
+        used = {row.id for asked, row in zip(taken, found, strict=True) if row and asked.uses} & {
+            row.id for row in at.values() if self._is_due(row)
+        }
         renewed: dict[int, int] = {}
         if used:
             records = await session.fetch(RENEW, list(used), self._clock.parameter)
@@ -186,10 +210,8 @@ class Rows:
         for asked, row in zip(taken, found, strict=True):
             if row is not None:
                 self._clock.learn(row.now_ms)
-                if row.id in renewed:
-                    row = msgspec.structs.replace(row, deadline_ms=renewed[row.id])
             if not asked.done.done():
-                asked.done.set_result(row)
+                asked.done.set_result(_renewed(row, renewed))
 
     def _is_known(self, row: Row | None) -> bool:
         """Whether a quorum has it: else what it says may be undone."""
@@ -206,3 +228,8 @@ class Rows:
         gained_ms = row.now_ms + ttl_s * 1000 - row.deadline_ms
         return gained_ms > min(RENEW_EVERY_MS, ttl_s * 100)
 
+
+def _renewed(row: Row | None, deadlines: dict[int, int]) -> Row | None:
+    if row is None or row.id not in deadlines:
+        return row
+    return msgspec.structs.replace(row, deadline_ms=deadlines[row.id])

@@ -173,7 +173,9 @@ class Reading:
                 at = Offset(at.segment + 1, 0)
         return None
 
-    def _joined(self, segment: int, records: Sequence[asyncpg.Record], cut: int | None) -> Piece | None:
+    def _joined(
+        self, segment: int, records: Sequence[asyncpg.Record], cut: int | None
+    ) -> Piece | None:
         """Runs as one piece; ``StreamDamaged`` if one of them does not follow the one before."""
         if not records:
             return None
@@ -268,9 +270,7 @@ class Reading:
         for layer in self._layers:
             end = min(layer.end, cut)
             if not layers or end > layers[-1].end:
-                layers.append(
-                    Layer(layer.stream, layer.shift, end.segment, end.position)
-                )
+                layers.append(Layer(layer.stream, layer.shift, end.segment, end.position))
         return tuple(
             [
                 Layer(each.stream, each.shift + shift, each.end_segment + shift, each.end_position)

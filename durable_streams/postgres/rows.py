@@ -51,7 +51,10 @@ class Layer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A row of ``streams`` at a version; ``forked``: whether there are forks of it."""
+    """A row of ``streams`` at a version; ``forked``: whether there are forks of it.
+
+    ``held``: somebody follows it, on any node, and it has a TTL, which does not end it then.
+    """
 
     id: int
     version: int
@@ -70,6 +73,7 @@ class Row(msgspec.Struct, frozen=True):
     fork_of: int | None
     layers: tuple[Layer, ...]
     forked: bool
+    held: bool
     now_ms: int
 
     @property
@@ -79,7 +83,7 @@ class Row(msgspec.Struct, frozen=True):
 
     def is_expired(self, now_ms: int) -> bool:
         """Whether it has ended by itself."""
-        return self.deadline_ms is not None and now_ms >= self.deadline_ms
+        return self.deadline_ms is not None and now_ms >= self.deadline_ms and not self.held
 
     def identity(self) -> Identity:
         """What a create of the same stream is compared with."""
@@ -119,6 +123,7 @@ def row_of(record: asyncpg.Record) -> Row:
         record["fork_of"],
         () if layers is None else _layers.decode(layers),
         record["forked"],
+        record["held"],
         record["now_ms"],
     )
 

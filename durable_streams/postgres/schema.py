@@ -1,7 +1,7 @@
 """The tables, and how a database comes to have them.
 
-``streams``   one row an incarnation: its tail, and all that decides about the next write.  ``id`` is
-              random, as a sequence repeats itself after a restore.  ``version`` moves with every
+``streams``   one row an incarnation: its tail, and all that decides about the next write.  ``id``
+              is random, as a sequence repeats itself after a restore.  ``version`` moves with every
               change but a renewed TTL.  ``layers``: of a fork, whose runs it begins with.
 ``runs``      what one commit appended to one stream: where each append ends, what it was, when.
               ``before`` and ``chain``: the running checksum where it begins and ends.
@@ -9,6 +9,7 @@
 ``lanes``     how far each session that writes has come, see :mod:`.fencing`.
 ``graves``    streams that ended: their runs are to be removed, and until when another one at the
               path has to begin above them.
+``holds``     streams that somebody follows, on which node, and until when that counts.
 ``nodes``     who is there; a row is written every second.
 ``meta``      the version of all this.
 
@@ -22,9 +23,13 @@ from typing import Final
 VERSION: Final = 1
 """Of the tables."""
 
-CREATE: Final = """
+CREATE: Final = f"""
 create schema if not exists ds;
-create table ds.meta (version integer not null, created_ms bigint not null);
+create table ds.meta (
+    version integer not null,
+    created timestamptz not null default clock_timestamp()
+);
+insert into ds.meta values ({VERSION});
 create table ds.streams (
     id bigint primary key,
     path text collate "C" not null unique,
@@ -72,7 +77,7 @@ create table ds.producers (
 create table ds.lanes (
     lane uuid primary key,
     batch bigint not null default 0,
-    won bigint[] not null default '{}',
+    won bigint[] not null default '{{}}',
     opened timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
 create table ds.graves (
@@ -83,11 +88,17 @@ create table ds.graves (
     swept boolean not null default false
 );
 create index graves_path on ds.graves (path);
+create table ds.holds (
+    stream bigint not null,
+    node uuid not null,
+    until timestamptz not null,
+    primary key (stream, node)
+) with (fillfactor = 50);
 create table ds.nodes (
     node uuid primary key,
     name text not null,
     beats bigint not null default 0,
     seen timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
-"""
+"""  # noqa: S608 - of a constant
 """An empty database becomes one of streams, in one transaction."""

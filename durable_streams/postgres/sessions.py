@@ -4,17 +4,19 @@ A statement ends in one of three ways: it is done; it was refused (``Refused``: 
 done); or nobody knows (``Unknown``), as the connection was lost, or a commit did not wait for the
 standbys.  What an unknown one wrote is found out by :mod:`.fencing`.
 
-No session has a timeout of statements and none is closed in good order, as both make the driver send
-a cancel request (:mod:`.steady`); :meth:`Session.terminate` closes the socket.
+No session has a timeout of statements and none is closed in good order, as both make the driver
+send a cancel request (:mod:`.steady`); :meth:`Session.terminate` closes the socket.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from durable_streams.postgres.steady import steadily
 
@@ -30,7 +32,7 @@ SILENCE_MS: Final = 10_000
 """After which a connection counts as lost whose other side acknowledges nothing."""
 
 LOCK_TIMEOUT: Final = "2s"
-"""Of transactions of several statements, so that a node that is cut off holds no stream for long."""
+"""Of transactions with several statements: a node that is cut off holds no stream for long."""
 
 _NOT_REPLICATED: Final = "SyncRepWaitForLSN"
 """The function of the server whose notices say that a commit did not wait for the standbys."""
@@ -87,21 +89,22 @@ class Session:
             connection = await asyncpg.connect(
                 url,
                 timeout=CONNECT_TIMEOUT_S,
-                target_session_attrs="read-write",
+                target_session_attrs=SessionAttribute.read_write,
                 server_settings=settings,
             )
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise NotASession(f"cannot connect to the database: {error or 'timeout'}") from None
+            problem = str(error) or type(error).__name__
+            raise NotASession(f"cannot connect to the database: {problem}") from None
         session = cls(connection)
         try:
-            await session._verify(settings)
+            await session._verify()
         except BaseException:
             session.terminate()
             raise
         session._watch_silence()
         return session
 
-    async def _verify(self, settings: dict[str, str]) -> None:
+    async def _verify(self) -> None:
         """That the settings are what was asked for: what is in between may have dropped them."""
         try:
             (row,) = await self.fetch(
@@ -124,7 +127,7 @@ class Session:
 
     def _watch_silence(self) -> None:
         """End waits for a peer that is gone without a word."""
-        transport = self._connection._transport  # noqa: SLF001 - the driver does not give its socket
+        transport = getattr(self._connection, "_transport")  # noqa: B009 - the driver's own
         end = transport.get_extra_info("socket")
         if end is not None and end.family != getattr(socket, "AF_UNIX", None):
             option = getattr(socket, "TCP_USER_TIMEOUT", None)
@@ -133,12 +136,14 @@ class Session:
                 if option is not None:
                     end.setsockopt(socket.IPPROTO_TCP, option, SILENCE_MS)
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether there is no connection any more."""
-        return self._connection.is_closed()
+    async def is_lost(self) -> None:
+        """Return when there is no connection any more."""
+        lost = asyncio.Event()
+        self._connection.add_termination_listener(lambda _: lost.set())
+        if not self._connection.is_closed():
+            await lost.wait()
 
-    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Run a statement; goes on if its caller is cancelled, and then the session is not his."""
         return await self._steadily(self._connection.fetch(sql, *arguments))
 
@@ -160,8 +165,8 @@ class Session:
             raise Unknown("a commit did not wait for the standbys")
         return result
 
-    def _noticed(self, _: object, message: Any) -> None:
-        if message.server_source_function == _NOT_REPLICATED:
+    def _noticed(self, _: object, message: object) -> None:
+        if getattr(message, "server_source_function", None) == _NOT_REPLICATED:
             self._not_replicated = True
 
     async def listen(self, channel: str, heard: Callable[[str], None]) -> None:

@@ -12,10 +12,7 @@ async def initialise(url: str) -> bool:
     try:
         if await version(session) is not None:
             return False
-        await session.run(
-            f"begin; {schema.CREATE} insert into ds.meta values ({schema.VERSION},"
-            " (extract(epoch from clock_timestamp()) * 1000)::bigint); commit"
-        )
+        await session.run(f"begin; {schema.CREATE} commit")
     except (Refused, Unknown) as error:
         raise NotASession(f"the tables cannot be made: {error}") from None
     finally:

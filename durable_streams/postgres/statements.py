@@ -9,10 +9,15 @@ from typing import Final
 
 _CLOCK: Final = "coalesce({}::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint)"
 
-_ROW: Final = """id, path, version, content_type, first_segment, segment, position, chain, closed,
+HELD: Final = """exists(
+   select from ds.holds h where h.stream = s.id and h.until > clock_timestamp())"""
+"""Whether somebody follows a stream, on any node: no TTL ends it then."""
+
+_ROW: Final = f"""id, path, version, content_type, first_segment, segment, position, chain, closed,
  closed_by, stream_seq, ttl_s, expires_at, expires_at_ms, deadline_ms, created_ms, requested,
  soft_deleted, fork_of, layers,
- exists(select from ds.streams f where f.fork_of = s.id) as forked"""
+ exists(select from ds.streams f where f.fork_of = s.id) as forked,
+ s.ttl_s is not null and {HELD} as held"""
 
 
 def now(parameter: str) -> str:
@@ -39,9 +44,9 @@ select {_ROW}, {now("$2")} as now_ms from ds.streams s
 
 RENEW: Final = f"""
 with live as (
- select id from ds.streams
+ select id from ds.streams s
   where id = any($1::bigint[]) and ttl_s is not null and not soft_deleted
-    and deadline_ms > {now("$2")}
+    and (deadline_ms > {now("$2")} or {HELD})
   order by id for no key update skip locked)
 update ds.streams s set deadline_ms = {now("$2")} + s.ttl_s * 1000
  from live where s.id = live.id returning s.id, s.deadline_ms
@@ -50,6 +55,9 @@ update ds.streams s set deadline_ms = {now("$2")} + s.ttl_s * 1000
 
 BARRIER: Final = "select pg_logical_emit_message(true, '', '')"
 """Its commit waits for the quorum to have all that was committed before."""
+
+_ALIVE: Final = f"""s.deadline_ms is null or s.deadline_ms > (select now_ms from clock)
+   or s.ttl_s is not null and {HELD}"""  # noqa: S608 - of constants
 
 WRITE: Final = f"""
 with clock as materialized (select {now("$3")} as now_ms),
@@ -64,7 +72,7 @@ input as (
 locked as (
  select s.id from ds.streams s join input i on s.id = i.id
   where exists(select from mine) and s.version = i.version and not s.soft_deleted
-    and (s.deadline_ms is null or s.deadline_ms > (select now_ms from clock))
+    and ({_ALIVE})
   order by s.id for no key update of s skip locked),
 moved as (
  update ds.streams s set version = s.version + 1, segment = i.segment, position = i.position,
@@ -93,7 +101,7 @@ confirmed as (
    join unnest($24::bigint[], $25::bigint[]) as k(id, version)
     on s.id = k.id and s.version = k.version
   where exists(select from mine)
-    and (s.deadline_ms is null or s.deadline_ms > (select now_ms from clock))),
+    and ({_ALIVE})),
 used as (
  select s.id from ds.streams s join confirmed c on c.id = s.id
   where s.id = any($26::bigint[]) and s.ttl_s is not null

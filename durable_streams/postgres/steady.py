@@ -33,8 +33,8 @@ class _Steps(Generic[_T]):
         self.done: asyncio.Future[_T] = self._loop.create_future()
         self._step()
 
-    def _step(self, awaited: asyncio.Future[Any] | None = None) -> None:
-        """Go on; ``awaited`` is done, and the coroutine asks it for its outcome."""
+    def _step(self, *_: asyncio.Future[Any]) -> None:
+        """Go on; what was awaited is done, and the coroutine asks it for its outcome."""
         try:
             waits_for = self._work.send(None)
         except StopIteration as end:
@@ -48,5 +48,5 @@ class _Steps(Generic[_T]):
             if waits_for is None:
                 self._loop.call_soon(self._step)
             else:
-                waits_for._asyncio_future_blocking = False  # what a task says to its future
+                waits_for._asyncio_future_blocking = False  # noqa: SLF001 - as tasks do
                 waits_for.add_done_callback(self._step)

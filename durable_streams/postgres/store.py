@@ -1,15 +1,15 @@
 """The store of streams in PostgreSQL: its verbs, and its life from opening to closing.
 
 Nothing here is answered from what the node remembers: a write is confirmed by the statement that
-compares and sets, everything else by a row that was read after the request came.  Cancelling a caller
-cancels only its wait.
+compares and sets, everything else by a row that was read after the request came.  Cancelling a
+caller cancels only its wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Deliveries
 from durable_streams.model.errors import (
@@ -27,18 +27,19 @@ from durable_streams.model.results import Chunk, Created
 from durable_streams.postgres.appends import Appends
 from durable_streams.postgres.births import Births
 from durable_streams.postgres.database import Clock, Database
-from durable_streams.postgres.decisions import Limits, why_unusable
+from durable_streams.postgres.decisions import ANY_NUMBER, Limits, why_unusable
 from durable_streams.postgres.endings import Buried, bury
 from durable_streams.postgres.following import Following
 from durable_streams.postgres.heartbeat import Heartbeat
+from durable_streams.postgres.holds import Holds
 from durable_streams.postgres.notices import Notices
 from durable_streams.postgres.readers import Readers, Rows
 from durable_streams.postgres.reading import Reading
+from durable_streams.postgres.rows import row_of
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.streams import Stream, Streams
 from durable_streams.postgres.tickets import Writing
 from durable_streams.postgres.transactions import Transactions
-from durable_streams.postgres.rows import row_of
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.appends import check_syntax
 from durable_streams.settings import MIB
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
     from durable_streams.model.stream_limits import StreamLimit
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.transactions import Transaction
-
-_T = TypeVar("_T")
 
 LARGE_BODY: Final = 64 * 1024
 """Bytes; parsing more than this leaves the loop."""
@@ -89,13 +88,20 @@ class PostgresStore:
         self._deliveries = Deliveries(self._loop)
         self._streams = Streams(self._deliveries)
         self._readers = Readers(database, heartbeat)
-        self._rows = Rows(self._readers, heartbeat, self._streams, database)
+        self._holds = Holds(heartbeat.node, self._clock)
+        self._rows = Rows(self._readers, heartbeat, self._streams, self._holds, database)
         self._transactions = Transactions(database)
         self._births = Births(self._clock, stream_limits, remember_removed_s)
-        self._notices = Notices(database, lambda numbers: self._following.heard(numbers))
+        self._notices = Notices(database)
         self._following = Following(
-            self._streams, self._rows, self._readers, self._clock, self._notices.say
+            self._streams,
+            self._rows,
+            self._readers,
+            self._clock,
+            holds=self._holds,
+            said=self._notices.say,
         )
+        self._notices.start(self._following.heard)
         self._appends = Appends(
             database, self._streams, self._transactions, limits, self._following.written
         )
@@ -111,7 +117,7 @@ class PostgresStore:
         max_append_bytes: int = 16 * MIB,
         max_read_bytes: int = 4 * MIB,
         remember_removed_s: float = 3600,
-        limits: Limits = Limits(),
+        limits: Limits = ANY_NUMBER,
         stream_limits: tuple[StreamLimit, ...] = (),
     ) -> PostgresStore:
         """Connect to a database that has the tables; ``NotASession`` says why that cannot be."""
@@ -130,7 +136,7 @@ class PostgresStore:
 
     # -- writes ----------------------------------------------------------------------------
 
-    def create_now(self, command: Create, body: bytes) -> None:
+    def create_now(self, command: Create, body: bytes) -> None:  # noqa: ARG002
         """Not now: it takes several statements."""
         self._check_body(body)
 
@@ -325,11 +331,11 @@ class PostgresStore:
     def following(self, stream: StreamRef) -> Iterator[None]:
         """A context that a live reader is in: no TTL ends the stream meanwhile."""
         opened = _own(stream)
-        opened.followers += 1
+        self._holds.come(opened)
         try:
             yield
         finally:
-            opened.followers -= 1
+            self._holds.leave(opened)
 
     def left_s(self, stream: StreamRef) -> int | None:
         """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""
@@ -368,8 +374,7 @@ class PostgresStore:
         """A stream that has not ended as far as is known; raises why it has."""
         opened = _own(stream)
         self._check_there(opened)
-        is_held = opened.followers and opened.row.lifetime.ttl_s is not None
-        if not is_held and opened.row.is_expired(self._clock.now_ms()):
+        if opened.has_expired(self._clock.now_ms()):
             raise (StreamGone if opened.row.forked else StreamNotFound)(path_text(opened.path))
         return opened
 

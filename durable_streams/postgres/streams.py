@@ -1,7 +1,7 @@
 """What a node knows of streams: caches, which nothing relies on but what is compared and set.
 
-A known row is one that a quorum of the database's nodes has.  So where a read finds the same version
-there is nothing to wait for, and a known row never goes back.
+A known row is one that a quorum of the database's nodes has.  So where a read finds the same
+version there is nothing to wait for, and a known row never goes back.
 """
 
 from __future__ import annotations
@@ -71,6 +71,13 @@ class Stream:
     def is_live(self) -> bool:
         """Whether anybody waits for what comes."""
         return bool(self.audience) or self.followers > 0
+
+    def has_expired(self, now_ms: int) -> bool:
+        """Whether it has ended by itself, as far as is known here."""
+        deadline_ms, is_held = self.row.deadline_ms, self.row.lifetime.ttl_s is not None
+        if deadline_ms is None or now_ms < deadline_ms:
+            return False
+        return not (is_held and self.followers)
 
     def learn(self, row: Row) -> None:
         """A row that a quorum has; whoever wrote it has to say what became of the producers."""

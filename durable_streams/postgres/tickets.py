@@ -52,9 +52,9 @@ class Writing:
     async def wait(self) -> None:
         """Return when the answer is known; whoever is cancelled meanwhile disturbs nobody."""
         if self._answer is None:
-            done = asyncio.get_running_loop().create_future()
-            self.when_settled(lambda: done.done() or done.set_result(None))
-            await done
+            done = asyncio.Event()
+            self.when_settled(done.set)
+            await done.wait()
 
     def outcome(self) -> Appended:
         """The answer; raises what it was refused with."""

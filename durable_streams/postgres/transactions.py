@@ -1,8 +1,8 @@
 """What takes several statements: creates, deletes, and appends that lost a race.
 
 Each transaction is fenced as every write is (:mod:`.fencing`), holds locks for a bounded time, and
-is done again from its beginning where others were in its way.  Its commit is a barrier: what it read
-is on a quorum when it is answered, also where it wrote nothing.
+is done again from its beginning where others were in its way.  Its commit is a barrier: what it
+read is on a quorum when it is answered, also where it wrote nothing.
 """
 
 from __future__ import annotations
@@ -105,21 +105,21 @@ class Transactions:
             finally:
                 queue.task_done()
 
-    async def _do(self, at: int, job: _Job[_T]) -> _T:
+    async def _do(self, at: int, job: _Job[Any]) -> Any:  # noqa: ANN401 - of any job
         for _ in range(_TRIES):
             lane = self._lanes[at] or await self._begin_lane(at)
             number, result = lane.number, None
             try:
                 is_done, result = await self._once(lane, job)
                 if is_done:
-                    return result  # type: ignore[return-value]
+                    return result
                 self._lanes[at] = None
                 lane.session.terminate()
             except _Committing as unknown:
                 self._lanes[at] = None
                 found = await settle(self._database.connect, lane)
                 if found is not None and found[0] >= number:
-                    return unknown.result  # type: ignore[no-any-return]
+                    return unknown.result
             except Unknown:  # before the commit was sent: what is not committed is nothing
                 self._lanes[at] = None
                 lane.session.terminate()
@@ -141,7 +141,7 @@ class Transactions:
         return lane
 
     @staticmethod
-    async def _once(lane: Lane, job: _Job[_T]) -> tuple[bool, _T | None]:
+    async def _once(lane: Lane, job: _Job[Any]) -> tuple[bool, Any]:
         """Whether it is done, and its result; it is not where the lane was ended."""
         await lane.session.fetch("begin")
         if not await lane.session.fetch(ADVANCE, lane.id, lane.number):
@@ -154,9 +154,7 @@ class Transactions:
             raise _Committing(result) from None
         return True, result
 
-    async def _roll_back(
-        self, at: int, lane: Lane, number: int, *, barrier: bool = False
-    ) -> None:
+    async def _roll_back(self, at: int, lane: Lane, number: int, *, barrier: bool = False) -> None:
         """Undo it; with a barrier, if what was read is going to be told."""
         try:
             await lane.session.fetch("rollback")
@@ -173,6 +171,6 @@ class Transactions:
 class _Committing(Exception):
     """A commit was sent, and nobody knows what became of it."""
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: object) -> None:
         super().__init__()
         self.result = result

@@ -118,7 +118,9 @@ async def in_postgres(url: str, clock: Clock, limits: Limits) -> Store:
 async def emptied(url: str) -> None:
     """Have a database without streams."""
     connection = await asyncpg.connect(url)
-    await connection.execute("truncate ds.streams, ds.runs, ds.producers, ds.lanes, ds.graves")
+    await connection.execute(
+        "truncate ds.streams, ds.runs, ds.producers, ds.lanes, ds.graves, ds.holds"
+    )
     await connection.close()
 
 
