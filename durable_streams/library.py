@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from durable_streams.messages import Message
     from durable_streams.model.results import Chunk, StreamInfo
+    from durable_streams.postgres.store import PostgresStore
     from durable_streams.store import Store
 
 Data = bytes | bytearray | memoryview
@@ -43,6 +44,9 @@ Data = bytes | bytearray | memoryview
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"
+
+DATABASES: Final = ("postgresql://", "postgres://")
+"""What the name of a database begins with, where else that of a data directory is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,9 @@ def open_streams(
 ) -> AbstractAsyncContextManager[Streams]:
     """Open a data directory, made if missing; closed, with everything in its files, at the end.
 
-    ``async with durable_streams.open(data_dir) as streams``.
+    ``async with durable_streams.open(data_dir) as streams``.  Or the URL of a PostgreSQL database,
+    ``postgresql://…``, that ``durable-streams store init`` has made one of streams; any number of
+    programs may have it open.
 
     Raises ``TypeError`` or ``ValueError`` if an argument cannot be; then
     :class:`~durable_streams.model.errors.DataDirectoryError` if the directory is in use (as
@@ -127,7 +133,56 @@ def open_streams(
     What was opened and is dropped without that end gives a ``ResourceWarning``, and is let go as in
     a crash, so that the same process can open it again.
     """
+    if isinstance(data_dir, str) and data_dir.startswith(DATABASES):
+        return _OpenDatabase(data_dir, settings)
     return _Open(data_dir, settings)
+
+
+class _OpenDatabase:
+    """The ``async with`` of a database."""
+
+    def __init__(self, url: str, settings: Settings | None) -> None:
+        self._url = url
+        self._settings = settings
+        self._opened: tuple[Store, Home] | None = None
+
+    async def __aenter__(self) -> Streams:
+        """Open it."""
+        if self._opened is not None:
+            raise RuntimeError("it is open already: call durable_streams.open() for each opening")
+        settings = arguments.settings("settings", self._settings, Settings)
+        home = Home()
+        store = await open_database(self._url, settings)
+        self._opened = store, home
+        return Streams(store)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        assert self._opened is not None
+        store, home = self._opened
+        if home.is_left_by_a_child(error):
+            return
+        home.check()
+        try:
+            await store.close()
+        finally:
+            self._opened = None
+
+
+async def open_database(url: str, settings: Settings) -> PostgresStore:
+    """The store in a database; ``ImportError`` without its driver, else ``DataDirectoryError``."""
+    try:
+        from durable_streams.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "a database as the store takes pip install 'durable-streams-server[postgres]'"
+        ) from error
+    return await PostgresStore.at(url, settings)
 
 
 class _Open:

@@ -48,6 +48,8 @@ MAY_BEGIN: Final = {
     ("followed_file.py", "running"): "looks at a file, whose faults are logged and tried again",
     ("reloading.py", "watched"): "reading settings again, whose faults are logged",
     ("reloading.py", "_once"): "one look at a file, which is awaited",
+    ("tasks.py", "_begin"): "all of a node on PostgreSQL, watched",
+    ("store.py", "append"): "one large body, looked through for whoever sent it",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from durable_streams.postgres.decisions import Limits
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.streams import Stream, Streams
+    from durable_streams.postgres.tasks import Tasks
     from durable_streams.postgres.tickets import Writing
     from durable_streams.postgres.transactions import Transaction, Transactions
 
@@ -83,10 +84,12 @@ class Appends:
     def __init__(
         self,
         database: Database,
+        *,
         streams: Streams,
         transactions: Transactions,
         limits: Limits,
         written: Callable[[Stream, Row, Plan], None],
+        tasks: Tasks,
     ) -> None:
         """``written``: told of each stream that moved, before those who wrote are."""
         self.database = database
@@ -96,7 +99,7 @@ class Appends:
         self.written = written
         self.waiting_bytes = 0
         self._lines: dict[StreamPath, Line] = {}
-        self._lanes = [_BatchLane(self) for _ in range(LANES)]
+        self._lanes = [_BatchLane(self, tasks) for _ in range(LANES)]
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -202,20 +205,19 @@ class Appends:
 class _BatchLane:
     """A session that writes one batch after the other, of the lines that are ready."""
 
-    def __init__(self, appends: Appends) -> None:
+    def __init__(self, appends: Appends, tasks: Tasks) -> None:
         self._appends = appends
         self._ready: deque[Line] = deque()
         self._wake = asyncio.Event()
         self._lane: Lane | None = None
-        self._losing: set[asyncio.Task[None]] = set()
-        self._task = asyncio.create_task(self._run())
+        self._tasks = tasks
+        tasks.lasting("appends", self._run())
 
     def put(self, line: Line) -> None:
         self._ready.append(line)
         self._wake.set()
 
     def terminate(self) -> None:
-        self._task.cancel()
         if self._lane is not None:
             self._lane.session.terminate()
 
@@ -248,9 +250,7 @@ class _BatchLane:
             lost = []
         for line in lines:
             if line in lost:
-                task = asyncio.create_task(self._appends.lost(line))
-                self._losing.add(task)
-                task.add_done_callback(self._losing.discard)
+                self._tasks.once("lost appends", self._appends.lost(line))
             else:
                 self._appends.go_on(line)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from durable_streams.postgres.readers import Readers, Rows
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.streams import Stream, Streams
+    from durable_streams.postgres.tasks import Tasks
 
 POLL_S: Final = 1.0
 """Between two looks at streams that somebody waits for."""
@@ -53,6 +54,7 @@ class Following:
         *,
         holds: Holds,
         said: Callable[[int], None],
+        tasks: Tasks,
     ) -> None:
         self._streams = streams
         self._rows = rows
@@ -60,15 +62,10 @@ class Following:
         self._clock = clock
         self._holds = holds
         self._said = said
-        self._looking: dict[int, asyncio.Task[None]] = {}
+        self._tasks = tasks
+        self._looking: set[int] = set()
         self._again: set[int] = set()
-        self._task = asyncio.create_task(self._run())
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._task.cancel()
-        for task in self._looking.values():
-            task.cancel()
+        tasks.lasting("live readers", self._run())
 
     # -- what is told ----------------------------------------------------------------------
 
@@ -131,7 +128,8 @@ class Following:
         """Read what there is, and tell those who wait."""
         self._again.add(stream.number)
         if stream.number not in self._looking:
-            self._looking[stream.number] = asyncio.create_task(self._look(stream))
+            self._looking.add(stream.number)
+            self._tasks.once("news", self._look(stream))
 
     async def _look(self, stream: Stream) -> None:
         number = stream.number
@@ -144,7 +142,7 @@ class Following:
             stream.is_stale = True
         finally:
             self._again.discard(number)
-            self._looking.pop(number, None)
+            self._looking.discard(number)
 
     async def _read_on(self, stream: Stream) -> None:
         stream.is_stale = False

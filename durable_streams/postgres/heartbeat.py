@@ -20,6 +20,7 @@ from durable_streams.postgres.sessions import NotASession, Refused, Unknown
 if TYPE_CHECKING:
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.sessions import Session
+    from durable_streams.postgres.tasks import Tasks
 
 EVERY_S: Final = 1.0
 """Between two of them."""
@@ -50,7 +51,6 @@ class Heartbeat:
         self._database = database
         self.node = uuid.uuid4()
         self._session: Session | None = None
-        self._task: asyncio.Task[None] | None = None
         self.sent_s = -MOST_S
 
     def check(self) -> None:
@@ -58,13 +58,13 @@ class Heartbeat:
         if now_s() - self.sent_s > MOST_S:
             raise unavailable("the database has confirmed nothing for some seconds")
 
-    async def start(self) -> None:
-        """The first one; :class:`NotASession` if that fails."""
+    async def start(self, tasks: Tasks) -> None:
+        """The first one, and all others; :class:`NotASession` if the first one fails."""
         try:
             await self._beat()
         except (Refused, Unknown) as error:
             raise NotASession(f"the database takes no heartbeat: {error}") from None
-        self._task = asyncio.create_task(self._run())
+        tasks.lasting("heartbeat", self._run())
 
     async def _run(self) -> None:
         while True:
@@ -73,7 +73,7 @@ class Heartbeat:
                 await self._beat()
             except (NotASession, Refused, Unknown) as error:
                 log.warning("no heartbeat: %s", error)
-                self._lose()
+                self.terminate()
 
     async def _beat(self) -> None:
         sent_s = now_s()
@@ -84,14 +84,8 @@ class Heartbeat:
             await self._session.fetch(_BORN, self.node, socket.gethostname())
         self.sent_s = sent_s
 
-    def _lose(self) -> None:
+    def terminate(self) -> None:
+        """Close the session."""
         if self._session is not None:
             self._session.terminate()
             self._session = None
-
-    async def stop(self) -> None:
-        """The last one: the node goes."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._lose()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.sessions import Session
+    from durable_streams.postgres.tasks import Tasks
 
 _CHANNEL: Final = "durable_streams"
 _MOST: Final = 400
@@ -42,25 +43,20 @@ class Notices:
         self._news = asyncio.Event()
         self._sending: Session | None = None
         self._listening: Session | None = None
-        self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, heard: Callable[[list[int]], None]) -> None:
+    def start(self, heard: Callable[[list[int]], None], tasks: Tasks) -> None:
         """Begin to send and to listen; ``heard``: told which streams to look at."""
         self._heard = heard
-        self._tasks = [
-            asyncio.create_task(self._send_all()),
-            asyncio.create_task(self._listen_always()),
-        ]
+        tasks.lasting("sent notices", self._send_all())
+        tasks.lasting("notices", self._listen_always())
 
     def say(self, number: int) -> None:
         """Tell all nodes to look at a stream."""
         self._said[number] = None
         self._news.set()
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         """Close the sessions."""
-        for task in self._tasks:
-            task.cancel()
         for session in (self._sending, self._listening):
             if session is not None:
                 session.terminate()

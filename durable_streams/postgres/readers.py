@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.streams import Stream, Streams
+    from durable_streams.postgres.tasks import Tasks
 
     Work = Callable[[Session], Awaitable[Any]]
 
@@ -51,14 +52,15 @@ RENEW_EVERY_MS: Final = 1000
 class Readers:
     """Sessions that read, and whatever waits for one."""
 
-    def __init__(self, database: Database, heartbeat: Heartbeat) -> None:
+    def __init__(self, database: Database, heartbeat: Heartbeat, tasks: Tasks) -> None:
         self._database = database
         self._heartbeat = heartbeat
         self._is_closed = False
         self._waiting: set[asyncio.Future[Any]] = set()
         self._work: asyncio.Queue[tuple[Work, asyncio.Future[Any]]] = asyncio.Queue()
         self._sessions: list[Session | None] = [None] * SESSIONS
-        self._tasks = [asyncio.create_task(self._run(at)) for at in range(SESSIONS)]
+        for at in range(SESSIONS):
+            tasks.lasting("reads", self._run(at))
 
     async def do(self, work: Callable[[Session], Awaitable[_T]]) -> _T:
         """Have something read, on one session; ``Unavailable`` if that cannot be."""
@@ -117,8 +119,6 @@ class Readers:
         for done in [*self._waiting]:
             if not done.done():
                 done.set_exception(NotOpen())
-        for task in self._tasks:
-            task.cancel()
         for session in self._sessions:
             if session is not None:
                 session.terminate()
@@ -142,10 +142,12 @@ class Rows:
     def __init__(
         self,
         readers: Readers,
+        *,
         heartbeat: Heartbeat,
         streams: Streams,
         holds: Holds,
         database: Database,
+        tasks: Tasks,
     ) -> None:
         self._readers = readers
         self._holds = holds
@@ -153,7 +155,8 @@ class Rows:
         self._streams = streams
         self._clock = database.clock
         self._asked: list[_Asked] = []
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._tasks = tasks
+        self._under_way = 0
 
     async def at(self, path: StreamPath, *, uses: bool = False) -> Row | None:
         """The row at a path; ``uses``: that renews a TTL."""
@@ -165,14 +168,19 @@ class Rows:
 
     async def _ask(self, asked: _Asked) -> Row | None:
         self._asked.append(asked)
-        if len(self._under_way) < SESSIONS:
-            task = asyncio.create_task(self._answer())
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+        if self._under_way < SESSIONS:
+            self._under_way += 1
+            self._tasks.once("rows", self._answer())
         return await asked.done
 
     async def _answer(self) -> None:
         """Answer those who have asked by now, and those who come meanwhile."""
+        try:
+            await self._answer_all()
+        finally:
+            self._under_way -= 1
+
+    async def _answer_all(self) -> None:
         while self._asked:
             taken, self._asked = self._asked[:_MOST], self._asked[_MOST:]
             try:

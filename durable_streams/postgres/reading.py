@@ -67,6 +67,14 @@ class Piece(msgspec.Struct):
     data: bytes
     chains: dict[int, bytes]
 
+    def cut(self, end: int) -> None:
+        """Have nothing behind a position."""
+        del self.ends[bisect_right(self.ends, end) :]
+        if not self.ends or self.ends[-1] < end:
+            self.ends.append(end)
+        self.chains = {at: chain for at, chain in self.chains.items() if at <= end}
+        self.data = self.data[: end - self.start]
+
     def between(self, begin: int, end: int) -> bytes:
         """The bytes of positions."""
         return self.data[begin - self.start : end - self.start]
@@ -149,84 +157,93 @@ class Reading:
 
     # -- pieces ----------------------------------------------------------------------------
 
+    def _spans(self, segment: int, begin: int, end: int) -> list[tuple[Layer, int, int | None]]:
+        """Which layers have positions of a segment, from where, and where they are cut if so."""
+        spans: list[tuple[Layer, int, int | None]] = []
+        start = ZERO
+        for layer in self._layers:
+            first = start.position if start.segment == segment else 0
+            cut = layer.end.position if layer.end.segment == segment else None
+            if start.segment <= segment <= layer.end.segment and max(first, begin) < (
+                end if cut is None else min(cut, end)
+            ):
+                spans.append((layer, max(first, begin), cut))
+            start = layer.end
+        return spans
+
     async def _piece(self, offset: Offset, most_bytes: int) -> Piece | None:
         """Runs from the one on that has an offset, or the first one behind it; None: no more."""
         at = offset
-        for layer in self._layers:
-            while at < layer.end:
-                cut = layer.end.position if at.segment == layer.end.segment else None
-                most = at.position + max(1, most_bytes)
+        while at < self._row.tail:
+            end = at.position + max(1, most_bytes)
+            piece: Piece | None = None
+            for layer, begin, cut in self._spans(at.segment, at.position, end):
+                most = end if cut is None else min(end, cut)
                 records = await self._fetch(
-                    _RUNS,
-                    layer.stream,
-                    at.segment - layer.shift,
-                    at.position,
-                    most if cut is None else min(most, cut),
+                    _RUNS, layer.stream, at.segment - layer.shift, begin, most
                 )
-                piece = self._joined(at.segment, records, cut)
-                if piece is not None and piece.ends[-1] > at.position:
-                    if piece.start > at.position:
-                        raise self._gap(at)
-                    return piece
-                if cut is not None:
+                piece = self._joined(at.segment, piece, records, cut)
+                if cut is not None and (piece is None or piece.ends[-1] < most):
+                    raise self._gap(Offset(at.segment, begin))
+            if piece is not None and piece.ends[-1] > at.position:
+                if piece.start > at.position:
                     raise self._gap(at)
-                at = Offset(at.segment + 1, 0)
+                return piece
+            at = Offset(at.segment + 1, 0)
         return None
 
     def _joined(
-        self, segment: int, records: Sequence[asyncpg.Record], cut: int | None
+        self, segment: int, piece: Piece | None, records: Sequence[asyncpg.Record], cut: int | None
     ) -> Piece | None:
-        """Runs as one piece; ``StreamDamaged`` if one of them does not follow the one before."""
+        """A piece and runs behind it; ``StreamDamaged`` if one does not follow the one before."""
         if not records:
-            return None
-        first = records[0]
-        ends: list[int] = []
-        chains: dict[int, bytes] = {}
-        at, chain = first["start"], first["before"]
+            return piece
+        if piece is None:
+            first = records[0]
+            piece = Piece(segment, first["start"], first["before"], [], b"", {})
+            at, chain = piece.start, piece.before
+        else:
+            at, chain = piece.ends[-1], piece.chain_at(piece.ends[-1])
         for record in records:
             if record["start"] != at or record["before"] != chain:
                 raise self._gap(Offset(segment, at))
-            ends += record["ends"]
-            at, chain = ends[-1], record["chain"]
-            chains[at] = chain
-        data = b"".join([record["data"] for record in records])
-        if cut is not None and ends[-1] > cut:
-            del ends[bisect_right(ends, cut) :]
-            if not ends or ends[-1] < cut:
-                ends.append(cut)
-            chains = {end: chain for end, chain in chains.items() if end <= cut}
-        return Piece(segment, first["start"], first["before"], ends, data, chains)
+            piece.ends += record["ends"]
+            at, chain = piece.ends[-1], record["chain"]
+            piece.chains[at] = chain
+        piece.data = b"".join([piece.data, *[record["data"] for record in records]])
+        if cut is not None and piece.ends[-1] > cut:
+            piece.cut(cut)
+        return piece
 
     def _gap(self, at: Offset) -> StreamDamaged:
         return StreamDamaged(path_text(self._path), f"the database has no bytes for {at.token}")
 
     # -- of what was read ------------------------------------------------------------------
 
-    def _layer_of(self, at: Offset) -> Layer:
-        for layer in self._layers:
-            if at < layer.end:
-                return layer
-        return self._layers[-1]
-
     async def sizes(self, segment: int, begin: int, end: int) -> list[int]:
         """How many bytes each append has between two positions that a read gave."""
         sizes: list[int] = []
-        layer = self._layer_of(Offset(segment, begin))
-        records = await self._fetch(_ENDS, layer.stream, segment - layer.shift, begin, end)
         at = begin
-        for stop in [stop for record in records for stop in record["ends"]]:
-            if stop > at and at < end:
-                sizes.append(min(stop, end) - at)
-                at = min(stop, end)
+        for layer, first, cut in self._spans(segment, begin, end):
+            most = end if cut is None else min(cut, end)
+            records = await self._fetch(_ENDS, layer.stream, segment - layer.shift, first, most)
+            for stop in [stop for record in records for stop in record["ends"]]:
+                if stop > at and at < most:
+                    sizes.append(min(stop, most) - at)
+                    at = min(stop, most)
         return sizes
 
     async def pieces(self, segment: int, begin: int, end: int, size: int) -> AsyncIterator[bytes]:
         """The bytes between two positions that a read gave, so many at a time."""
-        layer = self._layer_of(Offset(segment, begin))
         for start in range(begin, end, size):
             stop = min(start + size, end)
-            records = await self._fetch(_BYTES, layer.stream, segment - layer.shift, start, stop)
-            data = b"".join([record["data"] for record in records])
+            data = b""
+            for layer, first, cut in self._spans(segment, start, stop):
+                most = stop if cut is None else min(cut, stop)
+                records = await self._fetch(
+                    _BYTES, layer.stream, segment - layer.shift, first, most
+                )
+                data += b"".join([record["data"] for record in records])
             if len(data) != stop - start:
                 raise self._gap(Offset(segment, start))
             yield data

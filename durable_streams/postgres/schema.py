@@ -11,8 +11,8 @@
               path has to begin above them.
 ``holds``     streams that somebody follows, on which node, and until when that counts.
 ``nodes``     who is there; a row is written every second.
-``meta``      the version of all this.
 
+Which version of all this a database has is a table of :mod:`.versions`.
 Times are milliseconds since 1970, by the database's clock.
 """
 
@@ -20,16 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
-"""Of the tables."""
-
-CREATE: Final = f"""
-create schema if not exists ds;
-create table ds.meta (
-    version integer not null,
-    created timestamptz not null default clock_timestamp()
-);
-insert into ds.meta values ({VERSION});
+CREATE: Final = """
 create table ds.streams (
     id bigint primary key,
     path text collate "C" not null unique,
@@ -77,7 +68,7 @@ create table ds.producers (
 create table ds.lanes (
     lane uuid primary key,
     batch bigint not null default 0,
-    won bigint[] not null default '{{}}',
+    won bigint[] not null default '{}',
     opened timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
 create table ds.graves (
@@ -100,5 +91,5 @@ create table ds.nodes (
     beats bigint not null default 0,
     seen timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
-"""  # noqa: S608 - of a constant
-"""An empty database becomes one of streams, in one transaction."""
+"""
+"""In a schema that is there, and empty."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Deliveries
 from durable_streams.model.errors import (
+    DataDirectoryError,
     Draining,
     InvalidJson,
     NotOpen,
@@ -24,10 +25,11 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.paths import path_text
 from durable_streams.model.results import Chunk, Created
+from durable_streams.model.stream_limits import parse_limits
 from durable_streams.postgres.appends import Appends
 from durable_streams.postgres.births import Births
 from durable_streams.postgres.database import Clock, Database
-from durable_streams.postgres.decisions import ANY_NUMBER, Limits, why_unusable
+from durable_streams.postgres.decisions import Limits, why_unusable
 from durable_streams.postgres.endings import Buried, bury
 from durable_streams.postgres.following import Following
 from durable_streams.postgres.heartbeat import Heartbeat
@@ -36,13 +38,16 @@ from durable_streams.postgres.notices import Notices
 from durable_streams.postgres.readers import Readers, Rows
 from durable_streams.postgres.reading import Reading
 from durable_streams.postgres.rows import row_of
+from durable_streams.postgres.sessions import NotASession
+from durable_streams.postgres.setting_up import check
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.streams import Stream, Streams
+from durable_streams.postgres.tasks import Tasks
 from durable_streams.postgres.tickets import Writing
 from durable_streams.postgres.transactions import Transactions
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.appends import check_syntax
-from durable_streams.settings import MIB
+from durable_streams.settings import MIB, Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -51,7 +56,6 @@ if TYPE_CHECKING:
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Appended, StreamInfo, StreamRef, Subscriber
-    from durable_streams.model.stream_limits import StreamLimit
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.transactions import Transaction
 
@@ -69,29 +73,36 @@ class PostgresStore:
         self,
         database: Database,
         heartbeat: Heartbeat,
-        *,
-        max_append_bytes: int,
-        max_read_bytes: int,
-        remember_removed_s: float,
-        limits: Limits,
-        stream_limits: tuple[StreamLimit, ...],
+        tasks: Tasks,
+        settings: Settings,
+        producers_bytes: int,
     ) -> None:
-        self.max_append_bytes = max_append_bytes
-        self.remember_removed_s = remember_removed_s
+        self.settings = settings
+        self.max_append_bytes = settings.max_append_bytes
+        self.remember_removed_s = settings.remember_removed_s
         self.closed = False
-        self.bug: StreamError | None = None
-        self._max_read_bytes = max_read_bytes
+        self._max_read_bytes = settings.max_read_bytes
         self._database = database
         self._clock = database.clock
         self._heartbeat = heartbeat
+        self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._deliveries = Deliveries(self._loop)
         self._streams = Streams(self._deliveries)
-        self._readers = Readers(database, heartbeat)
+        self._readers = Readers(database, heartbeat, tasks)
         self._holds = Holds(heartbeat.node, self._clock)
-        self._rows = Rows(self._readers, heartbeat, self._streams, self._holds, database)
-        self._transactions = Transactions(database)
-        self._births = Births(self._clock, stream_limits, remember_removed_s)
+        self._rows = Rows(
+            self._readers,
+            heartbeat=heartbeat,
+            streams=self._streams,
+            holds=self._holds,
+            database=database,
+            tasks=tasks,
+        )
+        self._transactions = Transactions(database, tasks)
+        self._births = Births(
+            self._clock, parse_limits(settings.max_streams), settings.remember_removed_s
+        )
         self._notices = Notices(database)
         self._following = Following(
             self._streams,
@@ -100,10 +111,16 @@ class PostgresStore:
             self._clock,
             holds=self._holds,
             said=self._notices.say,
+            tasks=tasks,
         )
-        self._notices.start(self._following.heard)
+        self._notices.start(self._following.heard, tasks)
         self._appends = Appends(
-            database, self._streams, self._transactions, limits, self._following.written
+            database,
+            streams=self._streams,
+            transactions=self._transactions,
+            limits=Limits(producers_bytes, settings.max_producers),
+            written=self._following.written,
+            tasks=tasks,
         )
         self._draining = False
         self._closing: asyncio.Task[None] | None = None
@@ -112,27 +129,35 @@ class PostgresStore:
     async def at(
         cls,
         url: str,
+        settings: Settings | None = None,
         *,
         now_ms: Callable[[], int] | None = None,
-        max_append_bytes: int = 16 * MIB,
-        max_read_bytes: int = 4 * MIB,
-        remember_removed_s: float = 3600,
-        limits: Limits = ANY_NUMBER,
-        stream_limits: tuple[StreamLimit, ...] = (),
+        producers_bytes: int = MIB,
     ) -> PostgresStore:
-        """Connect to a database that has the tables; ``NotASession`` says why that cannot be."""
+        """Connect to a database that has the tables; :class:`DataDirectoryError` says why not.
+
+        ``now_ms``, ``producers_bytes``: what time it is, and what the producers of a stream may
+        take, which only tests have otherwise.
+        """
+        settings = settings or Settings()
         database = Database(url, Clock(now_ms))
-        heartbeat = Heartbeat(database)
-        await heartbeat.start()
-        return cls(
-            database,
-            heartbeat,
-            max_append_bytes=max_append_bytes,
-            max_read_bytes=max_read_bytes,
-            remember_removed_s=remember_removed_s,
-            limits=limits,
-            stream_limits=stream_limits,
-        )
+        heartbeat, tasks = Heartbeat(database), Tasks()
+        try:
+            await check(database, allow_unreplicated=settings.store_allow_unreplicated)
+            await heartbeat.start(tasks)
+        except NotASession as error:
+            raise DataDirectoryError(str(error)) from None
+        return cls(database, heartbeat, tasks, settings, producers_bytes)
+
+    @property
+    def recovery(self) -> str:
+        """What is told of the opening."""
+        return "streams in a database"
+
+    @property
+    def fault(self) -> StreamError | None:
+        """Why the node has to be started again, if it has."""
+        return self.bug
 
     # -- writes ----------------------------------------------------------------------------
 
@@ -384,11 +409,18 @@ class PostgresStore:
 
     # -- health, and the end ---------------------------------------------------------------
 
+    @property
+    def bug(self) -> StreamError | None:
+        """Why a part of the node has ended, if one did: only a restart helps."""
+        return self._tasks.bug
+
     def refusal(self) -> StreamError | None:
         """Why no write is taken now; None if writes are."""
         if self.closed:
             return NotOpen()
-        return Draining() if self._draining else self._database.refusal()
+        if self._draining:
+            return Draining()
+        return self._tasks.bug or self._database.refusal()
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the database, which is not there."""
@@ -409,7 +441,7 @@ class PostgresStore:
         """Drain, finish what was accepted, and let go of everything."""
         self.drain()
         if self._closing is None:
-            self._closing = self._loop.create_task(self._close())
+            self._closing = self._tasks.once("closing", self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
@@ -417,12 +449,15 @@ class PostgresStore:
         await self._appends.finished()
         await self._transactions.finished()
         self.closed = True
-        await self._heartbeat.stop()
-        self._following.stop()
-        self._notices.stop()
-        self._appends.terminate()
-        self._transactions.terminate()
-        self._readers.terminate()
+        for part in (
+            self._heartbeat,
+            self._notices,
+            self._appends,
+            self._transactions,
+            self._readers,
+        ):
+            part.terminate()
+        await self._tasks.stop()
 
 
 def _own(stream: StreamRef) -> Stream:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from durable_streams.postgres.database import Database
+    from durable_streams.postgres.tasks import Tasks
 
 _T = TypeVar("_T")
 
@@ -58,11 +59,12 @@ def _looked_at(done: asyncio.Future[Any]) -> None:
 class Transactions:
     """Workers that do them, each with a session of its own; :meth:`finished` before the end."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, tasks: Tasks) -> None:
         self._database = database
         self._queues: list[asyncio.Queue[_Job[Any]]] = [asyncio.Queue() for _ in range(WORKERS)]
         self._lanes: list[Lane | None] = [None] * WORKERS
-        self._tasks = [asyncio.create_task(self._work(at)) for at in range(WORKERS)]
+        for at in range(WORKERS):
+            tasks.lasting("transactions", self._work(at))
 
     async def run(
         self,
@@ -85,8 +87,6 @@ class Transactions:
         for lane in self._lanes:
             if lane is not None:
                 lane.session.terminate()
-        for task in self._tasks:
-            task.cancel()
 
     async def _work(self, at: int) -> None:
         queue = self._queues[at]

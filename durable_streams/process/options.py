@@ -132,6 +132,7 @@ _METAVARS: Final = {
     "port": "PORT",
     "unix_socket": "PATH",
     "data_dir": "PATH",
+    "store": "URL",
     "prefix": "PATH",
     "cors_origin": "ORIGIN",
     "allowed_host": "HOST",

@@ -27,6 +27,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
+from durable_streams.library import DATABASES, open_database
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+    from durable_streams.postgres.store import PostgresStore
     from durable_streams.process.entrance import Guard
     from durable_streams.process.options import Given
-    from durable_streams.settings import HttpSettings, Settings
+    from durable_streams.settings import HttpSettings, ProcessSettings, Settings
+
+    Engine = FileStore | PostgresStore
 
 EXIT_FAULT: Final = 1
 
@@ -110,7 +114,7 @@ async def _serve(given: Given, signals: StopSignals, reloading: Reloading) -> in
         guard = entrance.guard(given, is_on_loopback=is_on_loopback)
         stop = signals.attach()
         http_settings = _with_descriptors_for_all(given.http, settings)
-        engine = await _open(Path(process.data_dir), settings)
+        engine = await _open(process, settings)
         try:
             if not stop.is_set():
                 async with guard.door.running():
@@ -148,15 +152,22 @@ def _with_descriptors_for_all(http_settings: HttpSettings, settings: Settings) -
     return replace(http_settings, max_connections=connections)
 
 
-async def _open(data_dir: Path, settings: Settings) -> FileStore:
+async def _open(process: ProcessSettings, settings: Settings) -> Engine:
+    if process.store:
+        if not process.store.startswith(DATABASES):
+            raise StartError(f"--store takes a URL that begins with {DATABASES[0]}")
+        try:
+            return await open_database(process.store, settings)
+        except ImportError as error:
+            raise StartError(str(error)) from error
     try:
-        return await FileStore.at(data_dir, settings)
+        return await FileStore.at(Path(process.data_dir), settings)
     except OSError as error:  # such as: the current directory, which the path begins at, is gone
         raise StartError(f"cannot open the data directory: {error}") from error
 
 
 async def _serve_engine(
-    engine: FileStore,
+    engine: Engine,
     settings: HttpSettings,
     guard: Guard,
     sockets: list[socket.socket],
@@ -186,7 +197,7 @@ async def _serve_engine(
     await server.stop()
 
 
-def _announce(engine: FileStore, settings: HttpSettings, sockets: list[socket.socket]) -> None:
+def _announce(engine: Engine, settings: HttpSettings, sockets: list[socket.socket]) -> None:
     """Say in one line on stdout where the server is, what it found and what it promises."""
     urls = " and ".join(_url(bound, settings.prefix) for bound in sockets)
     sys.stdout.write(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -12,8 +11,7 @@ import pytest
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.tuning import Tuning
-from durable_streams.model.stream_limits import parse_limits
-from durable_streams.postgres import decisions, setting_up
+from durable_streams.postgres import setting_up
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.settings import KIB, MIB, Settings
 from tests.memory_store import MemoryStore, NeverNow
@@ -107,11 +105,13 @@ async def in_postgres(url: str, clock: Clock, limits: Limits) -> Store:
     await emptied(url)
     return await PostgresStore.at(
         url,
+        Settings(
+            max_append_bytes=MAX_APPEND_BYTES,
+            store_allow_unreplicated=True,
+            **limits._asdict(),
+        ),
         now_ms=clock,
-        max_append_bytes=MAX_APPEND_BYTES,
-        remember_removed_s=math.inf,
-        limits=decisions.Limits(PRODUCERS_BYTES, limits.max_producers),
-        stream_limits=parse_limits(limits.max_streams),
+        producers_bytes=PRODUCERS_BYTES,
     )
 
 
