@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
+from durable_streams.databases import is_database, open_database
 from durable_streams.filestore.runtime.forgotten import OpenStore
 from durable_streams.filestore.store import FileStore
 from durable_streams.home import Home
@@ -44,9 +45,6 @@ Data = bytes | bytearray | memoryview
 
 BEGINNING: Final = "-1"
 NOW: Final = "now"
-
-DATABASES: Final = ("postgresql://", "postgres://")
-"""What the name of a database begins with, where else that of a data directory is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,56 +131,7 @@ def open_streams(
     What was opened and is dropped without that end gives a ``ResourceWarning``, and is let go as in
     a crash, so that the same process can open it again.
     """
-    if isinstance(data_dir, str) and data_dir.startswith(DATABASES):
-        return _OpenDatabase(data_dir, settings)
     return _Open(data_dir, settings)
-
-
-class _OpenDatabase:
-    """The ``async with`` of a database."""
-
-    def __init__(self, url: str, settings: Settings | None) -> None:
-        self._url = url
-        self._settings = settings
-        self._opened: tuple[Store, Home] | None = None
-
-    async def __aenter__(self) -> Streams:
-        """Open it."""
-        if self._opened is not None:
-            raise RuntimeError("it is open already: call durable_streams.open() for each opening")
-        settings = arguments.settings("settings", self._settings, Settings)
-        home = Home()
-        store = await open_database(self._url, settings)
-        self._opened = store, home
-        return Streams(store)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        assert self._opened is not None
-        store, home = self._opened
-        if home.is_left_by_a_child(error):
-            return
-        home.check()
-        try:
-            await store.close()
-        finally:
-            self._opened = None
-
-
-async def open_database(url: str, settings: Settings) -> PostgresStore:
-    """The store in a database; ``ImportError`` without its driver, else ``DataDirectoryError``."""
-    try:
-        from durable_streams.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "a database as the store takes pip install 'durable-streams-server[postgres]'"
-        ) from error
-    return await PostgresStore.at(url, settings)
 
 
 class _Open:
@@ -191,7 +140,7 @@ class _Open:
     def __init__(self, data_dir: str | os.PathLike[str], settings: Settings | None) -> None:
         self._data_dir = data_dir
         self._settings = settings
-        self._opened: tuple[Streams, OpenStore, Home] | None = None
+        self._opened: tuple[Streams, OpenStore | PostgresStore, Home] | None = None
 
     async def __aenter__(self) -> Streams:
         """Open it."""
@@ -200,10 +149,14 @@ class _Open:
         directory = arguments.directory("data_dir", self._data_dir)
         settings = arguments.settings("settings", self._settings, Settings)
         home = Home()
-        engine = await FileStore.at(directory, settings)
-        streams = Streams(engine)
-        self._opened = streams, OpenStore(engine, streams, self), home
-        return streams
+        if is_database(self._data_dir):
+            store = await open_database(str(self._data_dir), settings)
+            self._opened = Streams(store), store, home
+        else:
+            engine = await FileStore.at(directory, settings)
+            streams = Streams(engine)
+            self._opened = streams, OpenStore(engine, streams, self), home
+        return self._opened[0]
 
     async def __aexit__(
         self,

@@ -116,9 +116,7 @@ class Readers:
     def terminate(self) -> None:
         """Close the sessions; who waits for one is told."""
         self._is_closed = True
-        for done in [*self._waiting]:
-            if not done.done():
-                done.set_exception(NotOpen())
+        _refuse(self._waiting)
         for session in self._sessions:
             if session is not None:
                 session.terminate()
@@ -155,6 +153,7 @@ class Rows:
         self._streams = streams
         self._clock = database.clock
         self._asked: list[_Asked] = []
+        self._waiting: set[asyncio.Future[Row | None]] = set()
         self._tasks = tasks
         self._under_way = 0
 
@@ -168,10 +167,16 @@ class Rows:
 
     async def _ask(self, asked: _Asked) -> Row | None:
         self._asked.append(asked)
+        self._waiting.add(asked.done)
+        asked.done.add_done_callback(self._waiting.discard)
         if self._under_way < SESSIONS:
             self._under_way += 1
             self._tasks.once("rows", self._answer())
         return await asked.done
+
+    def terminate(self) -> None:
+        """Tell all who wait that nothing is read any more."""
+        _refuse(self._waiting)
 
     async def _answer(self) -> None:
         """Answer those who have asked by now, and those who come meanwhile."""
@@ -235,6 +240,13 @@ class Rows:
             return False
         gained_ms = row.now_ms + ttl_s * 1000 - row.deadline_ms
         return gained_ms > min(RENEW_EVERY_MS, ttl_s * 100)
+
+
+def _refuse(waiting: set[asyncio.Future[_T]]) -> None:
+    for done in [*waiting]:
+        if not done.done():
+            done.set_exception(NotOpen())
+            done.exception()  # whoever has left need not hear of it
 
 
 def _renewed(row: Row | None, deadlines: dict[int, int]) -> Row | None:

@@ -26,6 +26,7 @@ from durable_streams.model.errors import (
 from durable_streams.model.paths import path_text
 from durable_streams.model.results import Chunk, Created
 from durable_streams.model.stream_limits import parse_limits
+from durable_streams.postgres.access import Access, own
 from durable_streams.postgres.appends import Appends
 from durable_streams.postgres.births import Births
 from durable_streams.postgres.database import Clock, Database
@@ -80,7 +81,6 @@ class PostgresStore:
         self.settings = settings
         self.max_append_bytes = settings.max_append_bytes
         self.remember_removed_s = settings.remember_removed_s
-        self.closed = False
         self._max_read_bytes = settings.max_read_bytes
         self._database = database
         self._clock = database.clock
@@ -113,6 +113,7 @@ class PostgresStore:
             said=self._notices.say,
             tasks=tasks,
         )
+        self._access = Access(self._streams, self._rows, self._following, self._clock)
         self._notices.start(self._following.heard, tasks)
         self._appends = Appends(
             database,
@@ -248,7 +249,7 @@ class PostgresStore:
 
     async def head(self, path: StreamPath) -> StreamInfo:
         """HEAD; renews nothing."""
-        stream, row = await self._find(path)
+        stream, row = await self._access.at(path)
         return stream.info(row)
 
     def open_now(self, path: StreamPath) -> None:
@@ -256,47 +257,8 @@ class PostgresStore:
 
     async def open(self, path: StreamPath) -> Stream:
         """The stream at a path, for reading; renews a TTL."""
-        stream, _ = await self._find(path, uses=True)
+        stream, _ = await self._access.at(path, uses=True)
         return stream
-
-    async def _find(self, path: StreamPath, *, uses: bool = False) -> tuple[Stream, Row]:
-        if self.closed:
-            raise NotOpen
-        row = await self._rows.at(path, uses=uses)
-        known = self._streams.at(path)
-        if known is not None and (row is None or known.number != row.id):
-            self._streams.end(known.number, StreamNotFound(path_text(path)))
-        problem = why_unusable(path, row, row.now_ms if row else 0)
-        if row is None or problem is not None:
-            assert problem is not None
-            raise problem
-        stream = self._streams.learn(path, row)
-        self._following.noticed(stream)
-        return stream, row
-
-    async def _row(self, stream: StreamRef) -> tuple[Stream, Row]:
-        """A stream's row as it is now; raises why it cannot be used."""
-        opened = _own(stream)
-        self._check_there(opened)
-        row = await self._rows.of(opened)
-        if self.closed:
-            raise NotOpen
-        problem = why_unusable(opened.path, row, row.now_ms if row else 0)
-        if row is None or (problem is not None and row.soft_deleted):
-            assert problem is not None
-            self._streams.end(opened.number, problem)
-        if row is None or problem is not None:
-            assert problem is not None
-            raise problem.again()
-        opened.learn(row)
-        self._following.noticed(opened)
-        return opened, row
-
-    def _check_there(self, stream: Stream) -> None:
-        if self.closed:
-            raise NotOpen
-        if stream.ended is not None:
-            raise stream.ended.again()
 
     def read_now(self, stream: StreamRef, start: Offset | Start) -> None:
         """Not now: the database is asked."""
@@ -310,7 +272,7 @@ class PostgresStore:
         max_bytes: int | None = None,
     ) -> Chunk:
         """A bounded chunk from an offset, empty at the tail."""
-        opened, row = await self._row(stream)
+        opened, row = await self._access.of(stream)
         most = self._max_read_bytes if max_bytes is None else min(max_bytes, self._max_read_bytes)
         reading = self._reading(opened, row)
         found = await reading.from_(start, most, is_end=is_end)
@@ -336,8 +298,8 @@ class PostgresStore:
     async def pieces(self, chunk: Chunk, size: int) -> AsyncIterator[bytes]:
         """The bytes of a chunk, so many at a time, each read when it is asked for."""
         chunk.parts = ()
-        stream = _own(chunk.stream)
-        self._check_there(stream)
+        stream = own(chunk.stream)
+        self._access.check_there(stream)
         segment, end = chunk.end
         begin = end - chunk.size_bytes
         async for piece in self._reading(stream, stream.row).pieces(segment, begin, end, size):
@@ -345,7 +307,7 @@ class PostgresStore:
 
     async def sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""
-        stream = _own(chunk.stream)
+        stream = own(chunk.stream)
         segment, end = chunk.end
         reading = self._reading(stream, stream.row)
         return await reading.sizes(segment, end - chunk.size_bytes, end)
@@ -355,7 +317,7 @@ class PostgresStore:
     @contextmanager
     def following(self, stream: StreamRef) -> Iterator[None]:
         """A context that a live reader is in: no TTL ends the stream meanwhile."""
-        opened = _own(stream)
+        opened = own(stream)
         self._holds.come(opened)
         try:
             yield
@@ -364,7 +326,7 @@ class PostgresStore:
 
     def left_s(self, stream: StreamRef) -> int | None:
         """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""
-        opened = _own(stream)
+        opened = own(stream)
         row, now_ms = opened.row, self._clock.now_ms()
         if row.lifetime.ttl_s is not None and opened.followers:
             return row.lifetime.ttl_s
@@ -372,7 +334,7 @@ class PostgresStore:
 
     async def wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
         """Wait until there is data past ``at`` or the stream is closed."""
-        opened = self._usable(stream)
+        opened = self._access.known(stream)
         if opened.row.tail > at or opened.row.closed:
             return True
         if self._draining:
@@ -382,7 +344,7 @@ class PostgresStore:
 
     def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
         """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
-        opened = self._usable(stream)
+        opened = self._access.known(stream)
         if self._draining:
             raise Draining
         if opened.row.tail != at or opened.row.closed:
@@ -395,17 +357,9 @@ class PostgresStore:
         self._following.came(opened)
         return True
 
-    def _usable(self, stream: StreamRef) -> Stream:
-        """A stream that has not ended as far as is known; raises why it has."""
-        opened = _own(stream)
-        self._check_there(opened)
-        if opened.has_expired(self._clock.now_ms()):
-            raise (StreamGone if opened.row.forked else StreamNotFound)(path_text(opened.path))
-        return opened
-
     def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
         """Stop that; no error if it had stopped."""
-        _own(stream).audience.leave(subscriber)
+        own(stream).audience.leave(subscriber)
 
     # -- health, and the end ---------------------------------------------------------------
 
@@ -413,6 +367,11 @@ class PostgresStore:
     def bug(self) -> StreamError | None:
         """Why a part of the node has ended, if one did: only a restart helps."""
         return self._tasks.bug
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` is done."""
+        return self._access.closed
 
     def refusal(self) -> StreamError | None:
         """Why no write is taken now; None if writes are."""
@@ -448,22 +407,17 @@ class PostgresStore:
         await self._deliveries.finished()
         await self._appends.finished()
         await self._transactions.finished()
-        self.closed = True
+        self._access.closed = True
         for part in (
             self._heartbeat,
             self._notices,
             self._appends,
             self._transactions,
             self._readers,
+            self._rows,
         ):
             part.terminate()
         await self._tasks.stop()
-
-
-def _own(stream: StreamRef) -> Stream:
-    if not isinstance(stream, Stream):
-        raise TypeError("not a stream of this store")
-    return stream
 
 
 def _try_parse(body: bytes) -> bytes | StreamError:

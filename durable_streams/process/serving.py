@@ -22,12 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.databases import is_database, open_database
 from durable_streams.descriptors import LEAST, divide, soft_limit
 from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
-from durable_streams.library import DATABASES, open_database
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
@@ -154,8 +154,8 @@ def _with_descriptors_for_all(http_settings: HttpSettings, settings: Settings) -
 
 async def _open(process: ProcessSettings, settings: Settings) -> Engine:
     if process.store:
-        if not process.store.startswith(DATABASES):
-            raise StartError(f"--store takes a URL that begins with {DATABASES[0]}")
+        if not is_database(process.store):
+            raise StartError("--store takes a URL such as postgresql://ds@db1,db2/streams")
         try:
             return await open_database(process.store, settings)
         except ImportError as error:
