@@ -11,7 +11,7 @@ import pytest
 
 from tests.programs import find_program
 from tools.node import running_in_ci
-from tools.postgres_cluster import PostgresCluster
+from tools.postgres_cluster import PostgresCluster, in_memory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -43,7 +43,11 @@ class Database:
         return self.cluster.primary.url(self.name)
 
     async def connect(
-        self, node: PostgresNode | None = None, *, port: int | None = None, **settings: str
+        self,
+        node: PostgresNode | None = None,
+        *,
+        port: int | None = None,
+        settings: dict[str, str] | None = None,
     ) -> asyncpg.Connection[asyncpg.Record]:
         """A session of the superuser, on the primary, another node or through a proxy's port."""
         at = node or self.cluster.primary
@@ -52,7 +56,7 @@ class Database:
             port=port or at.port,
             user="postgres",
             database=self.name,
-            server_settings=settings,
+            server_settings=settings or {},
         )
 
 
@@ -60,7 +64,7 @@ class Database:
 def postgres_cluster() -> Iterator[PostgresCluster]:
     """A primary and two standbys, ANY 1, for all tests: ``cluster`` is what a test has of it."""
     _need_postgres()
-    with PostgresCluster(standbys=2) as running:
+    with PostgresCluster(standbys=2, directory=in_memory()) as running:
         yield running
 
 
@@ -75,7 +79,7 @@ def cluster(postgres_cluster: PostgresCluster) -> Iterator[PostgresCluster]:
 def own_cluster() -> Iterator[PostgresCluster]:
     """A primary and two standbys for one test, which may do anything to them."""
     _need_postgres()
-    with PostgresCluster(standbys=2) as running:
+    with PostgresCluster(standbys=2, directory=in_memory()) as running:
         yield running
 
 

@@ -18,9 +18,14 @@ WAITS_FOR_STANDBY = "SyncRep"
 """The wait event of a commit that no standby has acknowledged."""
 
 
-async def until_it_waits(node: PostgresNode, pid: int, event: str = WAITS_FOR_STANDBY) -> None:
-    """Return when a session of the server waits for this."""
-    look = f"select wait_event = '{event}' from pg_stat_activity where pid = {pid}"
+async def until_it_waits(
+    node: PostgresNode, pid: int, event: str = WAITS_FOR_STANDBY, longer_than: str = "0"
+) -> None:
+    """Return when a session of the server waits for this, and its statement took so long."""
+    look = (
+        f"select wait_event = '{event}' and clock_timestamp() - query_start > '{longer_than}'"
+        f" from pg_stat_activity where pid = {pid}"
+    )
     await asyncio.to_thread(wait_until, lambda: node.query(look) == "t", f"a session in {event}")
 
 

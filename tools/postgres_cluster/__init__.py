@@ -17,8 +17,8 @@ All of it blocks: calls wait for processes, a few milliseconds to some seconds.
 
 from __future__ import annotations
 
-from tools.postgres_cluster.cluster import PostgresCluster
+from tools.postgres_cluster.cluster import PostgresCluster, in_memory
 from tools.postgres_cluster.node import PostgresNode
 from tools.postgres_cluster.proxy import Proxy, Way
 
-__all__ = ["PostgresCluster", "PostgresNode", "Proxy", "Way"]
+__all__ = ["PostgresCluster", "PostgresNode", "Proxy", "Way", "in_memory"]
