@@ -14,20 +14,18 @@ from zlib import crc32
 
 from durable_streams.model.errors import StreamError, Unavailable
 from durable_streams.model.paths import path_text
+from durable_streams.postgres.batches import Batch, Statement, tables
 from durable_streams.postgres.database import AGAIN, failure, unavailable
 from durable_streams.postgres.decisions import Plan, decide, row_after, why_unusable
 from durable_streams.postgres.fencing import Lane, settle
-from durable_streams.postgres.rows import claim_text, claims_text, row_of
+from durable_streams.postgres.rows import row_of
 from durable_streams.postgres.sessions import NotASession, Refused, Unknown
-from durable_streams.postgres.statements import LOCKED_ROWS, PRODUCERS, ROWS, WRITE
-from durable_streams.rules.producer_table import ProducerTable
-from durable_streams.rules.producers import ProducerState
+from durable_streams.postgres.statements import LOCKED_ROWS, WRITE
+from durable_streams.postgres.tickets import Line
 from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    import asyncpg
+    from collections.abc import Callable
 
     from durable_streams.model.paths import StreamPath
     from durable_streams.postgres.database import Database
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from durable_streams.postgres.tasks import Tasks
     from durable_streams.postgres.tickets import Writing
     from durable_streams.postgres.transactions import Transaction, Transactions
+    from durable_streams.rules.producer_table import ProducerTable
 
 LANES: Final = 2
 """Of a node; a stream is always in the same one."""
@@ -46,36 +45,6 @@ MOST_STREAMS: Final = 256
 
 MOST_BYTES: Final = 4 * MIB
 """Of the bodies in a batch, beyond which no other line is taken; of a line one body comes in."""
-
-MOST_RUN_BYTES: Final = 256 * 1024
-"""Of a run, beyond which no other append is taken: what a read has to fetch at least."""
-
-
-class Line:
-    """Appends to one path, in the order in which they came; ``taken``: those being written."""
-
-    __slots__ = ("is_busy", "path", "taken", "waiting")
-
-    def __init__(self, path: StreamPath) -> None:
-        self.path = path
-        self.waiting: deque[Writing] = deque()
-        self.taken: list[Writing] = []
-        self.is_busy = False
-
-    def take(self) -> int:
-        """Take as many as make a run; their bytes."""
-        size = 0
-        while self.waiting and (not self.taken or size < MOST_RUN_BYTES):
-            writing = self.waiting.popleft()
-            self.taken.append(writing)
-            size += len(writing.body)
-        return size
-
-    def fail(self, error: StreamError) -> None:
-        """Tell those that were taken that nothing was stored."""
-        for writing in self.taken:
-            writing.settle(error)
-        self.taken = []
 
 
 class Appends:
@@ -239,7 +208,10 @@ class _BatchLane:
 
     async def _write(self, lines: list[Line]) -> None:
         """Write a batch, and answer for it or have it decided again."""
-        batch = Batch(self._appends, lines)
+        appends = self._appends
+        batch = Batch(
+            lines, appends.streams, appends.database.clock, appends.limits, appends.settle
+        )
         try:
             lost = await self._try(batch)
         except StreamError as error:
@@ -289,162 +261,3 @@ class _BatchLane:
             except (NotASession, Refused, Unknown) as error:
                 raise unavailable(str(error)) from None
         return self._lane
-
-
-class Batch:
-    """Lines that are written at once; ``statement``: what was decided, for the database."""
-
-    def __init__(self, appends: Appends, lines: list[Line]) -> None:
-        self._appends = appends
-        self.lines = lines
-        self.statement = Statement()
-        self._plans: dict[Line, tuple[Row, Plan, ProducerTable] | StreamError] = {}
-
-    async def decide(self, fetch: Callable[..., Awaitable[list[asyncpg.Record]]]) -> None:
-        """Decide about all, from what is known or is looked up now."""
-        self.statement = Statement()
-        self._plans = {}
-        now_ms = self._appends.database.clock.now_ms()
-        looked_up = await self._look_up(fetch, now_ms)
-        for line in self.lines:
-            row, producers = looked_up[line.path]
-            problem = why_unusable(line.path, row, now_ms if row is None else row.now_ms)
-            if row is None or producers is None or problem is not None:
-                assert problem is not None
-                self._plans[line] = problem
-                continue
-            plan = decide(row, producers, line.taken, now_ms, self._appends.limits)
-            self.statement.add(plan, row)
-            self._plans[line] = (row, plan, producers)
-
-    async def _look_up(
-        self, fetch: Callable[..., Awaitable[list[asyncpg.Record]]], now_ms: int
-    ) -> dict[StreamPath, tuple[Row | None, ProducerTable | None]]:
-        """The rows of all, with their producers; of those that are not known, as they are now."""
-        found: dict[StreamPath, tuple[Row | None, ProducerTable | None]] = {}
-        cold: dict[str, StreamPath] = {}
-        for line in self.lines:
-            stream = self._appends.streams.at(line.path)
-            if (
-                stream is not None
-                and stream.producers is not None
-                and not stream.has_expired(now_ms)
-            ):
-                found[line.path] = stream.row, stream.producers
-                continue
-            cold[path_text(line.path)] = line.path
-        if cold:
-            parameter = self._appends.database.clock.parameter
-            records = await fetch(ROWS, list(cold), [], parameter)
-            producers = await tables(fetch, [record["id"] for record in records])
-            found |= dict.fromkeys(cold.values(), (None, None))
-            for record in records:
-                row = row_of(record)
-                found[cold[record["path"]]] = row, producers[row.id]
-        return found
-
-    def settle(
-        self, moved: list[int], confirmed: list[int], *, found_none: bool = False
-    ) -> list[Line]:
-        """Answer those whose streams moved, or were confirmed; return the others.
-
-        ``found_none``: those that found no stream to write to are told so.
-        """
-        done, lost = {*moved, *confirmed}, []
-        now_ms = self._appends.database.clock.now_ms()
-        for line, decided in self._plans.items():
-            if isinstance(decided, StreamError):
-                if found_none:
-                    line_error = decided
-                    for writing in line.taken:
-                        writing.settle(line_error)
-                else:
-                    lost.append(line)
-                continue
-            row, plan, producers = decided
-            if row.id not in done:
-                lost.append(line)
-                continue
-            plan.row = row_after(plan, row, now_ms)
-            self._appends.settle(line, plan, row)
-            stream = self._appends.streams.numbered(row.id)
-            if stream is not None and stream.row is plan.row:
-                stream.producers = producers
-        return lost
-
-
-class Statement:
-    """The arguments of ``WRITE`` for many plans."""
-
-    def __init__(self) -> None:
-        self._input: list[list[Any]] = [[] for _ in range(13)]
-        self._known: list[list[Any]] = [[] for _ in range(5)]
-        self._forgotten: list[list[Any]] = [[] for _ in range(2)]
-        self._checked: list[list[Any]] = [[] for _ in range(2)]
-        self._used: list[int] = []
-
-    def add(self, plan: Plan, row: Row) -> None:
-        """Write what was decided on a row; or see to it that this is the row, if that is all."""
-        if not plan.writes:
-            _put(self._checked, row.id, row.version)
-            if plan.used:
-                self._used.append(row.id)
-            return
-        after, run = plan.row, plan.run
-        ends = claims = data = start = None
-        if run is not None:
-            start = run.start.position
-            ends = "{" + ",".join(map(str, run.ends)) + "}"
-            claims = claims_text(run.claims)
-            data = b"".join(run.data)
-        _put(
-            self._input,
-            row.id,
-            row.version,
-            after.tail.segment,
-            after.tail.position,
-            after.closed,
-            claim_text(after.closed_by),
-            after.stream_seq,
-            after.chain,
-            start,
-            ends,
-            claims,
-            row.chain,
-            data,
-        )
-        for name, state in plan.known.items():
-            _put(self._known, row.id, name, state.epoch, state.seq, state.time_ms)
-        for name in plan.forgotten:
-            _put(self._forgotten, row.id, name)
-
-    def arguments(self, lane: Lane, now_ms: int | None) -> Iterable[Any]:
-        """All of them, for the next write of a lane."""
-        return (
-            lane.id,
-            lane.number,
-            now_ms,
-            *self._input,
-            *self._known,
-            *self._forgotten,
-            *self._checked,
-            self._used,
-        )
-
-
-def _put(columns: list[list[Any]], *values: object) -> None:
-    for column, value in zip(columns, values, strict=True):
-        column.append(value)
-
-
-async def tables(
-    fetch: Callable[..., Awaitable[list[asyncpg.Record]]], numbers: list[int]
-) -> dict[int, ProducerTable]:
-    """The producers of streams."""
-    states: dict[int, dict[str, ProducerState]] = {number: {} for number in numbers}
-    if numbers:
-        for record in await fetch(PRODUCERS, numbers):
-            states[record["stream"]][record["producer"]] = ProducerState(
-                record["epoch"], record["seq"], record["seen_ms"]
-            )
-    return {number: ProducerTable(known) for number, known in states.items()}

@@ -1,16 +1,19 @@
-"""Appends on their way, as their callers see them: tickets of :mod:`durable_streams.store`."""
+"""Appends on their way, as their callers see them, and lines of them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from durable_streams.model.errors import StreamError
+from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.model.commands import Append
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Appended
 
 
@@ -62,3 +65,34 @@ class Writing:
         if isinstance(self._answer, StreamError):
             raise self._answer.again()
         return self._answer
+
+
+MOST_RUN_BYTES: Final = 256 * KIB
+"""Of a run, beyond which no other append is taken: what a read has to fetch at least."""
+
+
+class Line:
+    """Appends to one path, in the order in which they came; ``taken``: those being written."""
+
+    __slots__ = ("is_busy", "path", "taken", "waiting")
+
+    def __init__(self, path: StreamPath) -> None:
+        self.path = path
+        self.waiting: deque[Writing] = deque()
+        self.taken: list[Writing] = []
+        self.is_busy = False
+
+    def take(self) -> int:
+        """Take as many as make a run; their bytes."""
+        size = 0
+        while self.waiting and (not self.taken or size < MOST_RUN_BYTES):
+            writing = self.waiting.popleft()
+            self.taken.append(writing)
+            size += len(writing.body)
+        return size
+
+    def fail(self, error: StreamError) -> None:
+        """Tell those that were taken that nothing was stored."""
+        for writing in self.taken:
+            writing.settle(error)
+        self.taken = []
