@@ -15,7 +15,6 @@ from tools.postgres_cluster.processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
-    from durable_streams.postgres.fencing import Lane
     from tests.postgres.conftest import Database
     from tools.postgres_cluster import PostgresCluster
 
@@ -34,7 +33,9 @@ class Nodes:
         """What it runs on."""
         return self.database.cluster
 
-    async def node(self, *, proxied: bool = False, settings: Settings | None = None) -> PostgresStore:
+    async def node(
+        self, *, proxied: bool = False, settings: Settings | None = None
+    ) -> PostgresStore:
         """One more."""
         url = self.database.url
         if proxied:
@@ -43,9 +44,15 @@ class Nodes:
         self._stores.append(store)
         return store
 
-    def go_straight(self, store: PostgresStore) -> None:
-        """Have a node's next sessions go past the proxy."""
+    def lose_sessions(self, store: PostgresStore) -> None:
+        """Have a node lose all its sessions at once, and go past the proxy from now on."""
         store._database.url = self.database.url
+        lanes = [lane._lane for lane in store._appends._lanes] + store._transactions._lanes
+        sessions = [lane.session for lane in lanes if lane is not None]
+        others = [*store._readers._sessions, store._heartbeat._session]
+        others += [store._notices._sending, store._notices._listening]
+        for session in (*sessions, *[other for other in others if other is not None]):
+            session.terminate()
 
     def begin(self, work: Awaitable[Any]) -> asyncio.Future[Any]:
         """Let it go on beside."""
@@ -98,15 +105,3 @@ async def nodes_of(database: Database) -> AsyncIterator[Nodes]:
         yield nodes
     finally:
         await nodes.end()
-
-
-def batch_lane(store: PostgresStore) -> Lane:
-    """The lane of the node that has written something, if only one has."""
-    (lane,) = [each._lane for each in store._appends._lanes if each._lane is not None]
-    return lane
-
-
-def transaction_lane(store: PostgresStore) -> Lane:
-    """The same of those of several statements."""
-    (lane,) = [lane for lane in store._transactions._lanes if lane is not None]
-    return lane

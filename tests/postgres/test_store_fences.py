@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.model.errors import StreamError, StreamNotFound
-from tests.postgres.stores import Nodes, batch_lane, nodes_of, transaction_lane
+from tests.postgres.stores import Nodes, nodes_of
 from tests.store_contract.words import OTHER, ROOM, append, by, close, content, create
 from tools.postgres_cluster import Way
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from durable_streams.postgres.fencing import Lane
     from durable_streams.postgres.store import PostgresStore
     from tests.postgres.conftest import Database
 
@@ -26,11 +25,10 @@ async def nodes(database: Database) -> AsyncIterator[Nodes]:
         yield made
 
 
-async def lost(nodes: Nodes, store: PostgresStore, lane: Lane) -> None:
-    """A node loses a session whose statement is still on its way, and opens others elsewhere."""
+async def lost(nodes: Nodes, store: PostgresStore) -> None:
+    """A node loses the session whose statement is still on its way, and opens others elsewhere."""
     await nodes.proxy.held()
-    nodes.go_straight(store)
-    lane.session.terminate()
+    nodes.lose_sessions(store)
 
 
 async def arrives(nodes: Nodes) -> None:
@@ -50,7 +48,7 @@ async def test_an_append_that_arrives_late_is_stored_once(nodes: Nodes) -> None:
     await append(store, b"one")
     nodes.proxy.hold(Way.THERE)
     writing = nodes.begin(append(store, b"two"))
-    await lost(nodes, store, batch_lane(store))
+    await lost(nodes, store)
     await writing
     await arrives(nodes)
     other = await nodes.node()
@@ -61,12 +59,10 @@ async def test_an_append_whose_answer_is_lost_is_stored_once(nodes: Nodes) -> No
     store = await nodes.node(proxied=True)
     await create(store)
     await append(store, b"one")
-    lane = batch_lane(store)
     nodes.proxy.hold(Way.BACK)
     writing = nodes.begin(append(store, b"two"))
     await nodes.until("select count(*) from ds.runs", "2", "it is stored")
-    nodes.go_straight(store)
-    lane.session.terminate()
+    nodes.lose_sessions(store)
     await writing
     other = await nodes.node()
     assert await content(other) == b"onetwo"
@@ -80,7 +76,7 @@ async def test_a_producer_that_repeats_what_arrives_late_is_stored_once(nodes: N
     writing = nodes.begin(append(store, b"1", producer=by(1)))
     await nodes.proxy.held()
     assert (await append(other, b"1", producer=by(1))).wrote_data
-    await lost(nodes, store, batch_lane(store))
+    await lost(nodes, store)
     assert (await writing).duplicate
     await arrives(nodes)
     assert await content(other) == b"01"
@@ -92,7 +88,7 @@ async def test_a_close_that_arrives_late_closes_nothing_twice(nodes: Nodes) -> N
     await append(store, b"one")
     nodes.proxy.hold(Way.THERE)
     closing = nodes.begin(close(store))
-    await lost(nodes, store, batch_lane(store))
+    await lost(nodes, store)
     assert (await closing).closed
     await other.delete(ROOM)
     await create(other)
@@ -111,9 +107,8 @@ async def test_a_create_that_arrives_late_brings_nothing_back(nodes: Nodes, step
         if creating.done():
             break
         await one_passes(nodes)
-    lane = transaction_lane(store)
     if not creating.done():
-        await lost(nodes, store, lane)
+        await lost(nodes, store)
     assert (await creating).created
     await other.delete(ROOM)
     await arrives(nodes)
@@ -139,9 +134,8 @@ async def test_a_delete_that_arrives_late_takes_nothing_along(nodes: Nodes, step
         if deleting.done():
             break
         await one_passes(nodes)
-    lane = transaction_lane(store)
     if not deleting.done():
-        await lost(nodes, store, lane)
+        await lost(nodes, store)
     await deleting
     await create(other, body=b"new")
     await arrives(nodes)
