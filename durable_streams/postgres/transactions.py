@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from zlib import crc32
 
 from durable_streams.model.errors import StreamError
+from durable_streams.model.paths import path_text
 from durable_streams.postgres.database import AGAIN, failure, unavailable
 from durable_streams.postgres.fencing import Lane, settle
 from durable_streams.postgres.sessions import NotASession, Refused, Unknown
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from durable_streams.model.paths import StreamPath
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.tasks import Tasks
 
@@ -68,13 +71,13 @@ class Transactions:
 
     async def run(
         self,
-        path: object,
+        path: StreamPath,
         work: Callable[[Transaction], Awaitable[_T]],
         then: Callable[[_T], None] | None = None,
     ) -> _T:
         """Do it, and ``then`` what is to be done at once when it is; goes on if cancelled."""
         job = _Job(work, then)
-        self._queues[hash(path) % WORKERS].put_nowait(job)
+        self._queues[crc32(path_text(path).encode()) % WORKERS].put_nowait(job)
         return await asyncio.shield(job.done)
 
     async def finished(self) -> None:

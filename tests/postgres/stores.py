@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from durable_streams.postgres import setting_up
 from durable_streams.postgres.store import PostgresStore
-from durable_streams.settings import Settings
 from tools.postgres_cluster import Proxy
 from tools.postgres_cluster.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
+    from durable_streams.settings import Settings
     from tests.postgres.conftest import Database
     from tools.postgres_cluster import PostgresCluster
 
@@ -82,6 +82,13 @@ class Nodes:
             " and datname = current_database() and query not like 'update ds.nodes%'",
             "t",
             "writes wait for the standbys",
+        )
+
+    async def end_waits(self) -> None:
+        """Have commits be done, and seen by all, that no standby has."""
+        self.cluster.primary.query(
+            "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'"
+            " and query not like 'update ds.nodes%'"
         )
 
     async def end(self) -> None:
