@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from durable_streams.model.errors import NotOpen, StreamGone, StreamNotFound
@@ -43,12 +44,21 @@ class Access:
             raise problem
         stream = self._streams.learn(path, row)
         self._following.noticed(stream)
+        if uses:
+            stream.fresh = row, asyncio.current_task()
+            asyncio.get_running_loop().call_soon(_forget_fresh, stream)
         return stream, row
 
     async def of(self, stream: StreamRef) -> tuple[Stream, Row]:
-        """A stream that was opened, and its row as it is now."""
+        """A stream that was opened, and its row as it is now.
+
+        In the turn in which it was opened that is the row which was read for it then.
+        """
         opened = own(stream)
         self.check_there(opened)
+        fresh, opened.fresh = opened.fresh, None
+        if fresh is not None and fresh[1] is asyncio.current_task():
+            return opened, fresh[0]
         row = await self._rows.of(opened)
         if self.closed:
             raise NotOpen
@@ -76,6 +86,10 @@ class Access:
             raise NotOpen
         if stream.ended is not None:
             raise stream.ended.again()
+
+
+def _forget_fresh(stream: Stream) -> None:
+    stream.fresh = None
 
 
 def own(stream: StreamRef) -> Stream:

@@ -15,7 +15,7 @@ from zlib import crc32
 from durable_streams.model.errors import StreamError, Unavailable
 from durable_streams.model.paths import path_text
 from durable_streams.postgres.batches import Batch, Statement, tables
-from durable_streams.postgres.database import AGAIN, failure, unavailable
+from durable_streams.postgres.database import AGAIN, failure, nobody_knows, unavailable
 from durable_streams.postgres.decisions import Plan, decide, row_after, why_unusable
 from durable_streams.postgres.fencing import Lane, settle
 from durable_streams.postgres.rows import row_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.decisions import Limits
     from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.standbys import Standbys
     from durable_streams.postgres.streams import Stream, Streams
     from durable_streams.postgres.tasks import Tasks
     from durable_streams.postgres.tickets import Writing
@@ -53,6 +54,7 @@ class Appends:
     def __init__(
         self,
         database: Database,
+        standbys: Standbys,
         *,
         streams: Streams,
         transactions: Transactions,
@@ -62,6 +64,7 @@ class Appends:
     ) -> None:
         """``written``: told of each stream that moved, before those who wrote are."""
         self.database = database
+        self.standbys = standbys
         self.streams = streams
         self.transactions = transactions
         self.limits = limits
@@ -104,6 +107,12 @@ class Appends:
     async def finished(self) -> None:
         """Return when nothing waits."""
         await self._idle.wait()
+
+    def give_up(self, error: StreamError) -> None:
+        """Tell all that wait that nobody knows."""
+        for line in self._lines.values():
+            for writing in (*line.taken, *line.waiting):
+                writing.settle(error)
 
     def terminate(self) -> None:
         """Close the sessions."""
@@ -228,23 +237,27 @@ class _BatchLane:
 
     async def _try(self, batch: Batch) -> list[Line]:
         """The lines that have to be decided again."""
-        database = self._appends.database
+        database, standbys = self._appends.database, self._appends.standbys
         while True:
             lane = await self._begun()
+            mark = standbys.mark
             try:
                 await batch.decide(lane.session.fetch)
                 (result,) = await lane.session.fetch(
                     WRITE, *batch.statement.arguments(lane, database.clock.parameter)
                 )
+                if not await standbys.still_wait(mark):
+                    raise Unknown("commits may not have waited for standbys")
             except Refused as error:
                 if error.code in AGAIN:
                     return batch.lines
                 raise failure(error) from None
             except Unknown:
                 self._lane = None
-                found = await settle(database.connect, lane)
-                moved = found[1] if found is not None and found[0] >= lane.number else []
-                return batch.settle(moved, [])
+                found = await settle(database, standbys, lane)
+                if found is None:
+                    raise nobody_knows() from None
+                return batch.settle(found[1] if found[0] >= lane.number else [], [])
             if result["is_mine"]:
                 break
             self._lane = None  # somebody ended it; nothing was written
@@ -257,7 +270,7 @@ class _BatchLane:
         if self._lane is None:
             try:
                 session = await self._appends.database.connect()
-                self._lane = await Lane.begin(session)
+                self._lane = await Lane.begin(session, self._appends.database.node)
             except (NotASession, Refused, Unknown) as error:
                 raise unavailable(str(error)) from None
         return self._lane

@@ -17,7 +17,7 @@ from durable_streams.model.paths import path_text
 from durable_streams.postgres import statements
 from durable_streams.postgres.decisions import chained, why_unusable
 from durable_streams.postgres.endings import bury
-from durable_streams.postgres.reading import Reading
+from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import (
     FIRST_CHAIN,
     layers_text,
@@ -119,7 +119,7 @@ class Births:
             lifetime = fork_lifetime(source.lifetime, lifetime)
         data = _wire(content_type, body)
         if source is not None and command.fork is not None:
-            reading = Reading(command.fork.source, source, fetch)
+            reading = Reading(command.fork.source, source, RunCache(fetch))
             cut, chain = await reading.cut(command.fork)
             first = max(first, source.first_segment)
             shift = first - source.first_segment

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.model.errors import DiskFull, StreamError, Unavailable
+from durable_streams.model.errors import DiskFull, StorageFailed, StreamError, Unavailable
 from durable_streams.postgres.sessions import LOCK_TIMEOUT, NotASession, Refused, Session
 
 if TYPE_CHECKING:
@@ -47,11 +48,15 @@ class Clock:
 
 
 class Database:
-    """Where sessions are opened.  ``problem``: why none could be the last time; empty: it could."""
+    """Where sessions are opened.
+
+    ``problem``: why none could be the last time; empty: it could.  ``node``: who opens them.
+    """
 
     def __init__(self, url: str, clock: Clock) -> None:
         self.url = url
         self.clock = clock
+        self.node = uuid.uuid4()
         self.problem = ""
 
     async def connect(self) -> Session:
@@ -75,14 +80,15 @@ class Database:
             self.problem = ""
         return session
 
-    def refusal(self) -> StreamError | None:
-        """Why nothing is written now."""
-        return unavailable(self.problem) if self.problem else None
-
 
 def unavailable(problem: str) -> Unavailable:
     """The database cannot do it now."""
     return Unavailable(f"{problem}; nothing was stored: try again")
+
+
+def nobody_knows() -> StorageFailed:
+    """The row that says what a write came to was removed: by hand, or after a day's absence."""
+    return StorageFailed("the database has forgotten this node, and what its last write came to")
 
 
 def failure(error: Refused) -> StreamError:

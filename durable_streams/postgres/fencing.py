@@ -18,7 +18,8 @@ from durable_streams.postgres.sessions import NotASession, Refused, Session, Unk
 from durable_streams.postgres.statements import BARRIER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from durable_streams.postgres.database import Database
+    from durable_streams.postgres.standbys import Standbys
 
 _AGAIN_S: Final = 0.1
 """Before another try where the database is not there."""
@@ -35,15 +36,15 @@ class Lane:
         self.number = 1
 
     @classmethod
-    async def begin(cls, session: Session) -> Lane:
-        """Make the row of a session that was just opened; ``Unknown`` if that failed."""
+    async def begin(cls, session: Session, node: uuid.UUID) -> Lane:
+        """Make the row of a session of a node that was just opened; ``Unknown`` if that failed."""
         lane = cls(session)
-        await session.fetch("insert into ds.lanes (lane) values ($1)", lane.id)
+        await session.fetch("insert into ds.lanes (lane, node) values ($1, $2)", lane.id, node)
         return lane
 
 
 async def settle(
-    connect: Callable[[], Awaitable[Session]], lane: Lane
+    database: Database, standbys: Standbys, lane: Lane
 ) -> tuple[int, list[int]] | None:
     """End a lane, and say what its last write was: its number, and the streams that moved.
 
@@ -55,7 +56,8 @@ async def settle(
     while True:
         session: Session | None = None
         try:
-            session = await connect()
+            mark = standbys.mark
+            session = await database.connect()
             await session.fetch("begin")
             rows = await session.fetch(
                 "select batch, won from ds.lanes where lane = $1 for update", lane.id
@@ -66,11 +68,13 @@ async def settle(
             else:  # an earlier try of ours has deleted it; its commit is waited for
                 await session.fetch(BARRIER)
             await session.fetch("commit")
+            if await standbys.still_wait(mark):
+                return found
+            log.warning("what became of a write is not known yet: commits do not wait")
+            await asyncio.sleep(_AGAIN_S)
         except (NotASession, Refused, Unknown) as error:
             log.warning("what became of a write is not known yet: %s", error)
             await asyncio.sleep(_AGAIN_S)
-        else:
-            return found
         finally:
             if session is not None:
                 session.terminate()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.model.errors import StreamError
 from durable_streams.model.results import Publication
 from durable_streams.postgres.decisions import why_unusable
-from durable_streams.postgres.reading import Reading
+from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Following:
         streams: Streams,
         rows: Rows,
         readers: Readers,
+        runs: RunCache,
         clock: Clock,
         *,
         holds: Holds,
@@ -59,6 +60,7 @@ class Following:
         self._streams = streams
         self._rows = rows
         self._readers = readers
+        self._runs = runs
         self._clock = clock
         self._holds = holds
         self._said = said
@@ -159,7 +161,7 @@ class Following:
             stream.learn(row)
             stream.audience.wake()
         stream.learn(row)
-        reading = Reading(stream.path, row, self._readers.fetch)
+        reading = Reading(stream.path, row, self._runs)
         while stream.audience.subscribers and (
             stream.published < row.tail or row.closed != stream.published_closed
         ):

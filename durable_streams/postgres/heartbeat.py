@@ -11,7 +11,6 @@ import asyncio
 import logging
 import socket
 import time
-import uuid
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.postgres.database import unavailable
@@ -30,11 +29,18 @@ MOST_S: Final = 3.0
 
 _ASLEEP: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-_BEAT: Final = (
-    "update ds.nodes set beats = beats + 1, seen = clock_timestamp() where node = $1 returning 1"
-)
+_BEAT: Final = """
+update ds.nodes set beats = beats + 1, seen = clock_timestamp() where node = $1
+ returning exists(select from ds.nodes
+  where node <> $1 and seen > clock_timestamp() - interval '10 s') as has_others
+"""
 _BORN: Final = "insert into ds.nodes (node, name) values ($1, $2) on conflict (node) do nothing"
-_GONE: Final = "delete from ds.nodes where node = $1"
+GONE: Final = """
+with gone as (delete from ds.nodes where node = $1),
+unheld as (delete from ds.holds where node = $1)
+delete from ds.lanes where node = $1
+"""
+"""Nothing is left of a node that has no write under way."""
 
 log = logging.getLogger("durable_streams.postgres")
 
@@ -45,13 +51,17 @@ def now_s() -> float:
 
 
 class Heartbeat:
-    """A node's, whose name among others is ``node``; ``sent_s``: when the last good one was."""
+    """A node's, whose name among others is ``node``; ``sent_s``: when the last good one was.
+
+    ``has_others``: whether there were other nodes then, in the last seconds.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.node = uuid.uuid4()
+        self.node = database.node
         self._session: Session | None = None
         self.sent_s = -MOST_S
+        self.has_others = True
 
     def check(self) -> None:
         """Raise ``Unavailable`` if what was just read may be of a primary that was deposed."""
@@ -80,7 +90,10 @@ class Heartbeat:
         if self._session is None:
             self._session = await self._database.connect()
             await self._session.fetch(_BORN, self.node, socket.gethostname())
-        if not await self._session.fetch(_BEAT, self.node):
+        beat = await self._session.fetch(_BEAT, self.node)
+        if beat:
+            self.has_others = beat[0]["has_others"]
+        else:
             await self._session.fetch(_BORN, self.node, socket.gethostname())
         self.sent_s = sent_s
 

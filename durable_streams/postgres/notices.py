@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.postgres.database import Database
+    from durable_streams.postgres.heartbeat import Heartbeat
     from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.tasks import Tasks
 
 _CHANNEL: Final = "durable_streams"
 _MOST: Final = 400
 """Streams in one notification, which has room for 8000 bytes."""
+
+_GATHERED_S: Final = 0.001
+"""For which what is said is gathered, as each notification takes a commit."""
 
 _AGAIN_S: Final = 1.0
 
@@ -35,8 +39,9 @@ log = logging.getLogger("durable_streams.postgres")
 class Notices:
     """Sends what is said here, and listens to what others say."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, heartbeat: Heartbeat) -> None:
         self._database = database
+        self._heartbeat = heartbeat
         self._heard: Callable[[list[int]], None] = lambda _: None
         self._name = secrets.token_hex(4)
         self._said: dict[int, None] = {}
@@ -51,9 +56,10 @@ class Notices:
         tasks.lasting("notices", self._listen_always())
 
     def say(self, number: int) -> None:
-        """Tell all nodes to look at a stream."""
-        self._said[number] = None
-        self._news.set()
+        """Tell all nodes to look at a stream, if there are others."""
+        if self._heartbeat.has_others:
+            self._said[number] = None
+            self._news.set()
 
     def terminate(self) -> None:
         """Close the sessions."""
@@ -64,6 +70,7 @@ class Notices:
     async def _send_all(self) -> None:
         while True:
             await self._news.wait()
+            await asyncio.sleep(_GATHERED_S)
             self._news.clear()
             try:
                 await self._send()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from durable_streams.postgres.holds import Holds
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.sessions import Session
+    from durable_streams.postgres.standbys import Standbys
     from durable_streams.postgres.streams import Stream, Streams
     from durable_streams.postgres.tasks import Tasks
 
@@ -142,6 +143,7 @@ class Rows:
         readers: Readers,
         *,
         heartbeat: Heartbeat,
+        standbys: Standbys,
         streams: Streams,
         holds: Holds,
         database: Database,
@@ -149,6 +151,7 @@ class Rows:
     ) -> None:
         self._readers = readers
         self._holds = holds
+        self._standbys = standbys
         self._heartbeat = heartbeat
         self._streams = streams
         self._clock = database.clock
@@ -217,8 +220,11 @@ class Rows:
         if used:
             records = await session.fetch(RENEW, list(used), self._clock.parameter)
             renewed = {record["id"]: record["deadline_ms"] for record in records}
-        if not renewed and not all(self._is_known(row) for row in found):
+        if not all(self._is_known(row) for row in found):
+            mark = self._standbys.mark
             await session.fetch(BARRIER)
+            if not await self._standbys.still_wait(mark):
+                raise Unknown("commits may not have waited for standbys")
         self._heartbeat.check()
         for asked, row in zip(taken, found, strict=True):
             if row is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from durable_streams.postgres.rows import FIRST_CHAIN, Layer
 from durable_streams.rules import media_type
 from durable_streams.rules.json_borders import ends_message, positions
 from durable_streams.rules.media_type import Unit
+from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -41,6 +43,9 @@ select start, ends, before, chain, data from ds.runs
 """
 """The runs from the one on that has position $3, up to position $4."""
 
+_RUN_BYTES: Final = 512
+"""What a run takes in memory beside its data."""
+
 _ENDS: Final = _RUNS.replace(", before, chain, data", "")
 
 _BYTES: Final = """
@@ -52,6 +57,40 @@ select substring(data from (greatest($3 - start, 0) + 1)::int
  order by start
 """
 """The bytes of positions from $3 up to $4, in pieces."""
+
+
+CACHE_BYTES: Final = 32 * MIB
+"""Of runs that are kept in memory, as many readers read the same ones."""
+
+
+class RunCache:
+    """What was read of runs, which nobody changes: asked for again in the same way, it is the same.
+
+    A question for runs is one for bytes below a tail, so later runs are no answer to it.
+    """
+
+    def __init__(self, fetch: Fetch) -> None:
+        self.fetch = fetch
+        self._found: OrderedDict[tuple[object, ...], list[asyncpg.Record]] = OrderedDict()
+        self._size_bytes = 0
+
+    async def runs(self, *question: int) -> list[asyncpg.Record]:
+        """Runs, as ``_RUNS`` asks for them."""
+        found = self._found.get(question)
+        if found is not None:
+            self._found.move_to_end(question)
+            return found
+        found = await self.fetch(_RUNS, *question)
+        if found and question not in self._found:
+            self._found[question] = found
+            self._size_bytes += _size_of(found)
+            while self._size_bytes > CACHE_BYTES:
+                self._size_bytes -= _size_of(self._found.popitem(last=False)[1])
+        return found
+
+
+def _size_of(records: list[asyncpg.Record]) -> int:
+    return sum([len(record["data"]) + _RUN_BYTES for record in records])
 
 
 class Piece(msgspec.Struct):
@@ -107,10 +146,11 @@ class Found(msgspec.Struct):
 class Reading:
     """Reads of one stream as its row says it is."""
 
-    def __init__(self, path: StreamPath, row: Row, fetch: Fetch) -> None:
+    def __init__(self, path: StreamPath, row: Row, runs: RunCache) -> None:
         self._path = path
         self._row = row
-        self._fetch = fetch
+        self._runs = runs.runs
+        self._fetch = runs.fetch
         own = Layer(row.id, 0, row.tail.segment, row.tail.position)
         self._layers = (*row.layers, own)
 
@@ -179,9 +219,7 @@ class Reading:
             piece: Piece | None = None
             for layer, begin, cut in self._spans(at.segment, at.position, end):
                 most = end if cut is None else min(end, cut)
-                records = await self._fetch(
-                    _RUNS, layer.stream, at.segment - layer.shift, begin, most
-                )
+                records = await self._runs(layer.stream, at.segment - layer.shift, begin, most)
                 piece = self._joined(at.segment, piece, records, cut)
                 if cut is not None and (piece is None or piece.ends[-1] < most):
                     raise self._gap(Offset(at.segment, begin))

@@ -8,7 +8,7 @@ caller cancels only its wait.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Deliveries
@@ -19,6 +19,7 @@ from durable_streams.model.errors import (
     NotOpen,
     Overloaded,
     PayloadTooLarge,
+    StorageFailed,
     StreamError,
     StreamGone,
     StreamNotFound,
@@ -29,20 +30,22 @@ from durable_streams.model.stream_limits import parse_limits
 from durable_streams.postgres.access import Access, own
 from durable_streams.postgres.appends import Appends
 from durable_streams.postgres.births import Births
-from durable_streams.postgres.database import Clock, Database
+from durable_streams.postgres.database import Clock, Database, unavailable
 from durable_streams.postgres.decisions import Limits, why_unusable
 from durable_streams.postgres.endings import Buried, bury
 from durable_streams.postgres.following import Following
-from durable_streams.postgres.heartbeat import Heartbeat
+from durable_streams.postgres.heartbeat import GONE, Heartbeat
 from durable_streams.postgres.holds import Holds
 from durable_streams.postgres.notices import Notices
 from durable_streams.postgres.readers import Readers, Rows
-from durable_streams.postgres.reading import Reading
+from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import row_of
 from durable_streams.postgres.sessions import NotASession
 from durable_streams.postgres.setting_up import check
+from durable_streams.postgres.standbys import Standbys
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.streams import Stream, Streams
+from durable_streams.postgres.sweeping import Sweeper
 from durable_streams.postgres.tasks import Tasks
 from durable_streams.postgres.tickets import Writing
 from durable_streams.postgres.transactions import Transactions
@@ -63,6 +66,12 @@ if TYPE_CHECKING:
 LARGE_BODY: Final = 64 * 1024
 """Bytes; parsing more than this leaves the loop."""
 
+_FINISHED_S: Final = 10.0
+"""For what is under way when the store is closed; what is not known by then is said to be so."""
+
+_LEAVING_S: Final = 2.0
+"""For a node that leaves to be deleted from the database, which has no need of it."""
+
 MOST_WAITING_BYTES: Final = 64 * MIB
 """Of bodies that wait for their commit; what comes then is refused."""
 
@@ -74,7 +83,9 @@ class PostgresStore:
         self,
         database: Database,
         heartbeat: Heartbeat,
+        standbys: Standbys,
         tasks: Tasks,
+        *,
         settings: Settings,
         producers_bytes: int,
     ) -> None:
@@ -85,38 +96,51 @@ class PostgresStore:
         self._database = database
         self._clock = database.clock
         self._heartbeat = heartbeat
+        self._standbys = standbys
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._deliveries = Deliveries(self._loop)
         self._streams = Streams(self._deliveries)
         self._readers = Readers(database, heartbeat, tasks)
-        self._holds = Holds(heartbeat.node, self._clock)
+        self._runs = RunCache(self._readers.fetch)
+        self._holds = Holds(database.node, self._clock)
         self._rows = Rows(
             self._readers,
             heartbeat=heartbeat,
+            standbys=standbys,
             streams=self._streams,
             holds=self._holds,
             database=database,
             tasks=tasks,
         )
-        self._transactions = Transactions(database, tasks)
+        self._transactions = Transactions(database, standbys, tasks)
         self._births = Births(
             self._clock, parse_limits(settings.max_streams), settings.remember_removed_s
         )
-        self._notices = Notices(database)
+        self._notices = Notices(database, heartbeat)
         self._following = Following(
             self._streams,
             self._rows,
             self._readers,
+            self._runs,
             self._clock,
             holds=self._holds,
             said=self._notices.say,
+            tasks=tasks,
+        )
+        self._sweeper = Sweeper(
+            self._readers,
+            self._transactions,
+            self._clock,
+            settings,
+            ended=self._ended,
             tasks=tasks,
         )
         self._access = Access(self._streams, self._rows, self._following, self._clock)
         self._notices.start(self._following.heard, tasks)
         self._appends = Appends(
             database,
+            standbys,
             streams=self._streams,
             transactions=self._transactions,
             limits=Limits(producers_bytes, settings.max_producers),
@@ -143,12 +167,21 @@ class PostgresStore:
         settings = settings or Settings()
         database = Database(url, Clock(now_ms))
         heartbeat, tasks = Heartbeat(database), Tasks()
+        standbys = Standbys(database, tasks, allow_unreplicated=settings.store_allow_unreplicated)
         try:
             await check(database, allow_unreplicated=settings.store_allow_unreplicated)
             await heartbeat.start(tasks)
+            await standbys.look()
         except NotASession as error:
             raise DataDirectoryError(str(error)) from None
-        return cls(database, heartbeat, tasks, settings, producers_bytes)
+        return cls(
+            database,
+            heartbeat,
+            standbys,
+            tasks,
+            settings=settings,
+            producers_bytes=producers_bytes,
+        )
 
     @property
     def recovery(self) -> str:
@@ -222,7 +255,8 @@ class PostgresStore:
 
         await self._transactions.run(path, work, self._ended)
 
-    def _ended(self, buried: Buried) -> None:
+    def _ended(self, buried: Buried | None) -> None:
+        buried = buried or Buried()
         for number in buried.removed:
             self._end(number, StreamNotFound)
         if buried.kept is not None:
@@ -289,7 +323,7 @@ class PostgresStore:
         )
 
     def _reading(self, stream: Stream, row: Row) -> Reading:
-        return Reading(stream.path, row, self._readers.fetch)
+        return Reading(stream.path, row, self._runs)
 
     async def bytes_of(self, chunk: Chunk) -> bytes:
         """All bytes of a chunk."""
@@ -379,7 +413,8 @@ class PostgresStore:
             return NotOpen()
         if self._draining:
             return Draining()
-        return self._tasks.bug or self._database.refusal()
+        problem = self._database.problem or self._standbys.problem
+        return self._tasks.bug or (unavailable(problem) if problem else None)
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the database, which is not there."""
@@ -403,13 +438,25 @@ class PostgresStore:
             self._closing = self._tasks.once("closing", self._close())
         await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
-        await self._deliveries.finished()
+    async def _finished(self) -> None:
         await self._appends.finished()
         await self._transactions.finished()
+
+    async def _close(self) -> None:
+        await self._deliveries.finished()
+        try:
+            await asyncio.wait_for(self._finished(), _FINISHED_S)
+        except TimeoutError:
+            unknown = StorageFailed("the database has not said what became of a write")
+            self._appends.give_up(unknown)
+            self._transactions.give_up(unknown)
         self._access.closed = True
+        with suppress(StreamError, TimeoutError):
+            leaving = self._readers.do(lambda each: each.fetch(GONE, self._database.node))
+            await asyncio.wait_for(leaving, _LEAVING_S)
         for part in (
             self._heartbeat,
+            self._standbys,
             self._notices,
             self._appends,
             self._transactions,

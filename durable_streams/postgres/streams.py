@@ -32,7 +32,8 @@ class Stream:
 
     ``producers``: as of ``row``; None: not looked up.  ``ended``: why it is no more.
     ``published``: up to where those who subscribed were told.  ``is_stale``: another node has said
-    that there is more than is known.
+    that there is more than is known.  ``fresh``: a row that was read for the task beside it, which
+    may use it in the turn of the event loop in which it has it.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Stream:
         "content_type",
         "ended",
         "followers",
+        "fresh",
         "id",
         "is_json",
         "is_stale",
@@ -65,6 +67,7 @@ class Stream:
         self.published: Offset = row.tail
         self.published_closed = row.closed
         self.is_stale = False
+        self.fresh: tuple[Row, object] | None = None
         self.ended: StreamError | None = None
 
     @property

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from durable_streams.model.errors import StreamError
 from durable_streams.model.paths import path_text
-from durable_streams.postgres.database import AGAIN, failure, unavailable
+from durable_streams.postgres.database import AGAIN, failure, nobody_knows, unavailable
 from durable_streams.postgres.fencing import Lane, settle
 from durable_streams.postgres.sessions import NotASession, Refused, Unknown
 from durable_streams.postgres.statements import ADVANCE, BARRIER
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from durable_streams.model.paths import StreamPath
     from durable_streams.postgres.database import Database
+    from durable_streams.postgres.standbys import Standbys
     from durable_streams.postgres.tasks import Tasks
 
 _T = TypeVar("_T")
@@ -62,10 +63,12 @@ def _looked_at(done: asyncio.Future[Any]) -> None:
 class Transactions:
     """Workers that do them, each with a session of its own; :meth:`finished` before the end."""
 
-    def __init__(self, database: Database, tasks: Tasks) -> None:
+    def __init__(self, database: Database, standbys: Standbys, tasks: Tasks) -> None:
         self._database = database
+        self._standbys = standbys
         self._queues: list[asyncio.Queue[_Job[Any]]] = [asyncio.Queue() for _ in range(WORKERS)]
         self._lanes: list[Lane | None] = [None] * WORKERS
+        self._waiting: set[asyncio.Future[Any]] = set()
         for at in range(WORKERS):
             tasks.lasting("transactions", self._work(at))
 
@@ -77,6 +80,8 @@ class Transactions:
     ) -> _T:
         """Do it, and ``then`` what is to be done at once when it is; goes on if cancelled."""
         job = _Job(work, then)
+        self._waiting.add(job.done)
+        job.done.add_done_callback(self._waiting.discard)
         self._queues[crc32(path_text(path).encode()) % WORKERS].put_nowait(job)
         return await asyncio.shield(job.done)
 
@@ -84,6 +89,12 @@ class Transactions:
         """Return when none is under way."""
         for queue in self._queues:
             await queue.join()
+
+    def give_up(self, error: StreamError) -> None:
+        """Tell all that wait that nobody knows."""
+        for done in [*self._waiting]:
+            if not done.done():
+                done.set_exception(error.again())
 
     def terminate(self) -> None:
         """Close the sessions."""
@@ -120,8 +131,10 @@ class Transactions:
                 lane.session.terminate()
             except _Committing as unknown:
                 self._lanes[at] = None
-                found = await settle(self._database.connect, lane)
-                if found is not None and found[0] >= number:
+                found = await settle(self._database, self._standbys, lane)
+                if found is None:
+                    raise nobody_knows() from None
+                if found[0] >= number:
                     return unknown.result
             except Unknown:  # before the commit was sent: what is not committed is nothing
                 self._lanes[at] = None
@@ -138,14 +151,14 @@ class Transactions:
     async def _begin_lane(self, at: int) -> Lane:
         try:
             session = await self._database.connect_for_transactions()
-            lane = self._lanes[at] = await Lane.begin(session)
+            lane = self._lanes[at] = await Lane.begin(session, self._database.node)
         except (NotASession, Refused, Unknown) as error:
             raise unavailable(str(error)) from None
         return lane
 
-    @staticmethod
-    async def _once(lane: Lane, job: _Job[Any]) -> tuple[bool, Any]:
+    async def _once(self, lane: Lane, job: _Job[Any]) -> tuple[bool, Any]:
         """Whether it is done, and its result; it is not where the lane was ended."""
+        mark = self._standbys.mark
         await lane.session.fetch("begin")
         if not await lane.session.fetch(ADVANCE, lane.id, lane.number):
             return False, None
@@ -155,6 +168,8 @@ class Transactions:
             await lane.session.fetch("commit")
         except Unknown:
             raise _Committing(result) from None
+        if not await self._standbys.still_wait(mark):
+            raise _Committing(result)
         return True, result
 
     async def _roll_back(self, at: int, lane: Lane, number: int, *, barrier: bool = False) -> None:
@@ -163,7 +178,10 @@ class Transactions:
             await lane.session.fetch("rollback")
             lane.number = number
             if barrier:
+                mark = self._standbys.mark
                 await lane.session.fetch(BARRIER)
+                if not await self._standbys.still_wait(mark):
+                    raise Unknown("commits may not have waited for standbys")
         except (Refused, Unknown) as error:
             self._lanes[at] = None
             lane.session.terminate()

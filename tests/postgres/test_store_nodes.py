@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from durable_streams.postgres.store import PostgresStore
     from tests.postgres.conftest import Database
 
+    Pair = tuple[PostgresStore, PostgresStore]
+
 
 @pytest.fixture
 async def nodes(database: Database) -> AsyncIterator[Nodes]:
@@ -46,9 +48,6 @@ async def nodes(database: Database) -> AsyncIterator[Nodes]:
 @pytest.fixture
 async def pair(nodes: Nodes) -> tuple[PostgresStore, PostgresStore]:
     return await nodes.node(), await nodes.node()
-
-
-Pair = "tuple[PostgresStore, PostgresStore]"
 
 
 # -- what a node remembers -----------------------------------------------------------------
@@ -225,8 +224,7 @@ async def test_what_no_notice_tells_is_found_all_the_same(pair: Pair) -> None:
     stream = await one.open(ROOM)
     await append(two, b"first")
     assert one._notices._listening is not None
-    two._notices.say = lambda _: None  # type: ignore[method-assign]
-    two._following._said = two._notices.say
+    two._following._said = lambda _: None
     tail = (await one.head(ROOM)).tail
     waiting = asyncio.create_task(one.wait(stream, tail, 600))
     await append(two, b"second")
@@ -248,6 +246,11 @@ async def test_who_follows_on_one_node_holds_the_stream_on_the_other(
 # -- a primary that confirms nothing -------------------------------------------------------
 
 
+async def looked_at_again_and_again(store: PostgresStore) -> None:
+    while True:
+        await store.head(ROOM)
+
+
 async def test_a_node_that_has_no_good_heartbeat_shows_nothing(nodes: Nodes) -> None:
     store = await nodes.node()
     await create(store)
@@ -255,8 +258,7 @@ async def test_a_node_that_has_no_good_heartbeat_shows_nothing(nodes: Nodes) -> 
     await content(store)
     nodes.pause_standbys()
     with pytest.raises(Unavailable):
-        while True:
-            await store.head(ROOM)
+        await looked_at_again_and_again(store)
     nodes.resume_standbys()
     while True:
         try:
