@@ -57,7 +57,11 @@ class Access:
         opened = own(stream)
         self.check_there(opened)
         fresh, opened.fresh = opened.fresh, None
-        if fresh is not None and fresh[1] is asyncio.current_task():
+        if (
+            fresh is not None
+            and fresh[1] is asyncio.current_task()
+            and not opened.has_expired(self._clock.now_ms())
+        ):
             return opened, fresh[0]
         row = await self._rows.of(opened)
         if self.closed:

@@ -21,7 +21,7 @@ from durable_streams.postgres.rows import FIRST_CHAIN, Layer
 from durable_streams.rules import media_type
 from durable_streams.rules.json_borders import ends_message, positions
 from durable_streams.rules.media_type import Unit
-from durable_streams.settings import MIB
+from durable_streams.settings import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -58,6 +58,9 @@ select substring(data from (greatest($3 - start, 0) + 1)::int
 """
 """The bytes of positions from $3 up to $4, in pieces."""
 
+
+_BLOCK_BYTES: Final = 64 * KIB
+"""Of a large append, that are read at a time for a reader that takes less."""
 
 CACHE_BYTES: Final = 32 * MIB
 """Of runs that are kept in memory, as many readers read the same ones."""
@@ -273,18 +276,22 @@ class Reading:
 
     async def pieces(self, segment: int, begin: int, end: int, size: int) -> AsyncIterator[bytes]:
         """The bytes between two positions that a read gave, so many at a time."""
-        for start in range(begin, end, size):
-            stop = min(start + size, end)
-            data = b""
-            for layer, first, cut in self._spans(segment, start, stop):
-                most = stop if cut is None else min(cut, stop)
-                records = await self._fetch(
-                    _BYTES, layer.stream, segment - layer.shift, first, most
-                )
-                data += b"".join([record["data"] for record in records])
-            if len(data) != stop - start:
-                raise self._gap(Offset(segment, start))
-            yield data
+        block = max(_BLOCK_BYTES // size, 1) * size
+        for start in range(begin, end, block):
+            data = await self._bytes(segment, start, min(start + block, end))
+            for at in range(0, len(data), size):
+                yield data[at : at + size]
+
+    async def _bytes(self, segment: int, begin: int, end: int) -> bytes:
+        found: list[bytes] = []
+        for layer, first, cut in self._spans(segment, begin, end):
+            most = end if cut is None else min(cut, end)
+            records = await self._fetch(_BYTES, layer.stream, segment - layer.shift, first, most)
+            found += [record["data"] for record in records]
+        data = b"".join(found)
+        if len(data) != end - begin:
+            raise self._gap(Offset(segment, begin))
+        return data
 
     # -- forks -----------------------------------------------------------------------------
 
