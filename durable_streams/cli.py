@@ -4,11 +4,11 @@ Exit status of ``serve``: 0 after a clean stop; 1 if the disk failed while servi
 could not start (bad flag, taken port, data directory in use or unreadable), with one line on stderr
 that says why; 128 + n when a second signal n cuts a stop short.  The other verbs are in
 :mod:`durable_streams.maintenance.commands` (``verify``, ``repair``, ``dump``), in
-:mod:`durable_streams.access.commands` (``token``, ``signing-key``, ``sign-url``) and in
-:mod:`durable_streams.process.config_commands` (``config``).  Of all but a
-server that runs, which waits for no stdout: 74 if it cannot be written, 141 if nobody reads it any
-more.  Of all: 2 where it cannot run at all; 70 after a bug, with its traceback: what else a status
-says was found out.
+:mod:`durable_streams.access.commands` (``token``, ``signing-key``, ``sign-url``), in
+:mod:`durable_streams.postgres.commands` (``store``) and in
+:mod:`durable_streams.process.config_commands` (``config``).  Of all but a server that runs, which
+waits for no stdout: 74 if it cannot be written, 141 if nobody reads it any more.  Of all: 2 where
+it cannot run at all; 70 after a bug, with its traceback: what else a status says was found out.
 
 The verbs are imported when it is known that they can be: see ``platforms``.
 """
@@ -87,6 +87,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     from durable_streams.access import commands as access  # noqa: PLC0415 - see above
     from durable_streams.maintenance import commands as maintenance  # noqa: PLC0415
+    from durable_streams.postgres import commands as postgres  # noqa: PLC0415
     from durable_streams.process import config_commands, serving  # noqa: PLC0415
 
     parser = _Parser(prog=PROGRAM, description="A Durable Streams server.")
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     maintenance.add_to(commands.add_parser)
     access.add_to(commands.add_parser)
+    postgres.add_to(commands.add_parser)
     config_commands.add_to(commands.add_parser)
     serve = commands.add_parser("serve", help="serve the streams of a data directory over HTTP")
     serve.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")

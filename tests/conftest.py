@@ -45,12 +45,25 @@ _MAY_BLOCK: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 _QUICK: Final = frozenset(
-    {"access", "filestore", "http", "maintenance", "model", "rules", "store_contract", "wire"}
+    {
+        "access",
+        "filestore",
+        "http",
+        "maintenance",
+        "model",
+        "postgres",
+        "rules",
+        "store_contract",
+        "wire",
+    }
 )
 """Folders whose tests drive modules of this process."""
 
 _PATIENT: Final = frozenset({"browser", "caches", "conformance", "postgres", "yjs"})
 """Folders whose tests mostly wait for others' programs, and may run beside others."""
+
+_PROCESSES: Final = frozenset({"start_server", "postgres_cluster", "own_cluster"})
+"""Fixtures that start servers, ours and others'."""
 
 _LONG: Final = frozenset(
     {
@@ -92,7 +105,7 @@ def _is_quick(item: pytest.Item) -> bool:
     return (
         (not others or folder in _QUICK)
         and not {file, test} & (_LONG | _ON_DISK)
-        and not {"start_server", "postgres_cluster"} & set(getattr(item, "fixturenames", ()))
+        and not _PROCESSES & set(getattr(item, "fixturenames", ()))
         and not any(item.get_closest_marker(name) for name in ("slow", "node", "needs"))
     )
 

@@ -15,11 +15,12 @@ from zlib import crc32
 from durable_streams.model.errors import StreamError, Unavailable
 from durable_streams.model.paths import path_text
 from durable_streams.postgres.batches import Batch, Statement, tables
+from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import AGAIN, failure, nobody_knows, unavailable
 from durable_streams.postgres.decisions import Plan, decide, row_after, why_unusable
 from durable_streams.postgres.fencing import Lane, settle
 from durable_streams.postgres.rows import row_of
-from durable_streams.postgres.sessions import NotASession, Refused, Unknown
+from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.postgres.statements import LOCKED_ROWS, WRITE
 from durable_streams.postgres.tickets import Line
 from durable_streams.settings import MIB
@@ -271,6 +272,6 @@ class _BatchLane:
             try:
                 session = await self._appends.database.connect()
                 self._lane = await Lane.begin(session, self._appends.database.node)
-            except (NotASession, Refused, Unknown) as error:
+            except (NoDatabase, Refused, Unknown) as error:
                 raise unavailable(str(error)) from None
         return self._lane

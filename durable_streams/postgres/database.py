@@ -8,10 +8,13 @@ import uuid
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.model.errors import DiskFull, StorageFailed, StreamError, Unavailable
-from durable_streams.postgres.sessions import LOCK_TIMEOUT, NotASession, Refused, Session
+from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.sessions import LOCK_TIMEOUT, Refused, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from durable_streams.postgres.urls import DatabaseUrl
 
 AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 """Of statements that were in each other's way: serialization, deadlock, a lock not had in time."""
@@ -53,14 +56,14 @@ class Database:
     ``problem``: why none could be the last time; empty: it could.  ``node``: who opens them.
     """
 
-    def __init__(self, url: str, clock: Clock) -> None:
-        self.url = url
+    def __init__(self, url: DatabaseUrl, clock: Clock) -> None:
+        self.hosts = Hosts(url)
         self.clock = clock
         self.node = uuid.uuid4()
         self.problem = ""
 
     async def connect(self) -> Session:
-        """A session for single statements; :class:`NotASession`."""
+        """A session for single statements; :class:`NoDatabase`."""
         return await self._open("0")
 
     async def connect_for_transactions(self) -> Session:
@@ -69,8 +72,8 @@ class Database:
 
     async def _open(self, lock_timeout: str) -> Session:
         try:
-            session = await Session.open(self.url, lock_timeout=lock_timeout)
-        except NotASession as error:
+            session = await Session.open(self.hosts, lock_timeout=lock_timeout)
+        except NoDatabase as error:
             if str(error) != self.problem:
                 log.error("%s", error)
             self.problem = str(error)

@@ -14,7 +14,8 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.postgres.sessions import NotASession, Refused, Session, Unknown
+from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.sessions import Refused, Session, Unknown
 from durable_streams.postgres.statements import BARRIER
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def settle(
                 return found
             log.warning("what became of a write is not known yet: commits do not wait")
             await asyncio.sleep(_AGAIN_S)
-        except (NotASession, Refused, Unknown) as error:
+        except (NoDatabase, Refused, Unknown) as error:
             log.warning("what became of a write is not known yet: %s", error)
             await asyncio.sleep(_AGAIN_S)
         finally:

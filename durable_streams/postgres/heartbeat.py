@@ -13,8 +13,9 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import unavailable
-from durable_streams.postgres.sessions import NotASession, Refused, Unknown
+from durable_streams.postgres.sessions import Refused, Unknown
 
 if TYPE_CHECKING:
     from durable_streams.postgres.database import Database
@@ -69,11 +70,11 @@ class Heartbeat:
             raise unavailable("the database has confirmed nothing for some seconds")
 
     async def start(self, tasks: Tasks) -> None:
-        """The first one, and all others; :class:`NotASession` if the first one fails."""
+        """The first one, and all others; :class:`NoDatabase` if the first one fails."""
         try:
             await self._beat()
         except (Refused, Unknown) as error:
-            raise NotASession(f"the database takes no heartbeat: {error}") from None
+            raise NoDatabase(f"the database takes no heartbeat: {error}") from None
         tasks.lasting("heartbeat", self._run())
 
     async def _run(self) -> None:
@@ -81,7 +82,7 @@ class Heartbeat:
             await asyncio.sleep(EVERY_S)
             try:
                 await self._beat()
-            except (NotASession, Refused, Unknown) as error:
+            except (NoDatabase, Refused, Unknown) as error:
                 log.warning("no heartbeat: %s", error)
                 self.terminate()
 

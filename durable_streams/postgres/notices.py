@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from durable_streams.postgres.sessions import NotASession, Refused, Unknown
+from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.sessions import Refused, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +75,7 @@ class Notices:
             self._news.clear()
             try:
                 await self._send()
-            except (NotASession, Refused, Unknown) as error:
+            except (NoDatabase, Refused, Unknown) as error:
                 log.info("other nodes were not told what to look at: %s", error)
                 if self._sending is not None:
                     self._sending.terminate()
@@ -99,7 +100,7 @@ class Notices:
                 self._listening = await self._database.connect()
                 await self._listening.listen(_CHANNEL, self._hear)
                 await self._listening.is_lost()
-            except (NotASession, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (NoDatabase, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 log.info("not told what other nodes write: %s", error)
                 await asyncio.sleep(_AGAIN_S)
 

@@ -16,9 +16,10 @@ import msgspec
 
 from durable_streams.model.errors import NotOpen
 from durable_streams.model.paths import path_text
+from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import failure, unavailable
 from durable_streams.postgres.rows import row_of
-from durable_streams.postgres.sessions import NotASession, Refused, Unknown
+from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.postgres.statements import BARRIER, RENEW, ROWS
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Readers:
                 if session is None:
                     session = self._sessions[at] = await self._database.connect()
                 result = await work(session)
-            except NotASession as error:
+            except NoDatabase as error:
                 raise unavailable(str(error)) from None
             except Refused as error:
                 raise failure(error) from None

@@ -16,17 +16,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 
+from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.steady import steadily
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-_T = TypeVar("_T")
+    from durable_streams.postgres.connecting import Hosts
 
-CONNECT_TIMEOUT_S: Final = 5.0
-"""For a connection to be there; the next one in the list of hosts is tried then."""
+_T = TypeVar("_T")
 
 SILENCE_MS: Final = 10_000
 """After which a connection counts as lost whose other side acknowledges nothing."""
@@ -50,6 +49,19 @@ _SETTINGS: Final = {
 }
 
 
+_SET: Final = """
+select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s(name, value)
+"""
+_IS_SET: Final = """
+select array(select name from unnest($1::text[], $2::text[]) as s(name, value)
+ where current_setting(name) <> value and name not like 'tcp%') as lost
+"""
+"""Which are not kept; those of TCP have no meaning on a unix socket."""
+
+_MOST_PREPARED: Final = 100
+"""Statements; there are some forty."""
+
+
 class Refused(Exception):
     """The database refused a statement, and nothing of it was done; ``code`` is its SQLSTATE."""
 
@@ -62,10 +74,6 @@ class Unknown(Exception):
     """Nobody knows whether a statement was done, and by whom that is known to have been done."""
 
 
-class NotASession(Exception):
-    """The database cannot be used as it is; ``str()`` says why, without its password."""
-
-
 class Session:
     """A connection for one statement after the other; use :meth:`open`."""
 
@@ -75,55 +83,32 @@ class Session:
         connection.add_log_listener(self._noticed)
 
     @classmethod
-    async def open(cls, url: str, *, lock_timeout: str = "0") -> Session:
+    async def open(cls, hosts: Hosts, *, lock_timeout: str = "0") -> Session:
         """Connect to the primary, and see to it that the session is as it has to be.
 
         ``lock_timeout``: of transactions with several statements, also for their idle time.
-        Raises ``OSError``, :class:`NotASession` or what the driver does.
+        Raises :class:`NoDatabase`.
         """
+        session = cls(await hosts.connect(_MOST_PREPARED))
         settings = _SETTINGS | {
             "lock_timeout": lock_timeout,
             "idle_in_transaction_session_timeout": lock_timeout,
         }
         try:
-            connection = await asyncpg.connect(
-                url,
-                timeout=CONNECT_TIMEOUT_S,
-                target_session_attrs=SessionAttribute.read_write,
-                server_settings=settings,
-            )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            problem = str(error) or type(error).__name__
-            raise NotASession(f"cannot connect to the database: {problem}") from None
-        session = cls(connection)
-        try:
-            await session._verify()
+            await session.fetch(_SET, list(settings), list(settings.values()))
+            (row,) = await session.fetch(_IS_SET, list(settings), list(settings.values()))
+        except (Refused, Unknown) as error:
+            session.terminate()
+            raise NoDatabase(f"{hosts.url}: a session cannot be set up: {error}") from None
         except BaseException:
             session.terminate()
             raise
+        if row["lost"]:
+            session.terminate()
+            lost = ", ".join(row["lost"])
+            raise NoDatabase(f"{hosts.url}: what is set for a session is not kept: {lost}")
         session._watch_silence()
         return session
-
-    async def _verify(self) -> None:
-        """That the settings are what was asked for: what is in between may have dropped them."""
-        try:
-            (row,) = await self.fetch(
-                "select array(select setting from pg_settings where name = any($1::text[])"
-                " order by name) as settings, current_setting('server_encoding') as encoding,"
-                " pg_is_in_recovery() as is_standby",
-                ["client_min_messages", "default_transaction_isolation", "synchronous_commit"],
-            )
-        except (Refused, Unknown) as error:
-            raise NotASession(f"the database does not answer: {error}") from None
-        if row["settings"] != ["notice", "read committed", "on"]:
-            raise NotASession(
-                "the database, or a pooler before it, does not keep a session's settings: "
-                f"{row['settings']}; connect to it directly, or have the pooler keep sessions"
-            )
-        if row["encoding"] != "UTF8":
-            raise NotASession(f"the database's encoding is {row['encoding']}: make one with UTF8")
-        if row["is_standby"]:
-            raise NotASession("the database is a standby: name the primary, or all of them")
 
     def _watch_silence(self) -> None:
         """End waits for a peer that is gone without a word."""

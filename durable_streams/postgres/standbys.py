@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durable_streams.postgres.sessions import NotASession, Refused, Unknown
+from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.sessions import Refused, Unknown
 
 if TYPE_CHECKING:
     from durable_streams.postgres.database import Database
@@ -85,7 +86,7 @@ class Standbys:
             if self._session is None:
                 self._session = await self._database.connect()
             (row,) = await self._session.fetch(_ASK)
-        except (NotASession, Refused, Unknown):
+        except (NoDatabase, Refused, Unknown):
             self.terminate()
             self._session = self._said = None
             self.mark += 1

@@ -30,6 +30,7 @@ from durable_streams.model.stream_limits import parse_limits
 from durable_streams.postgres.access import Access, own
 from durable_streams.postgres.appends import Appends
 from durable_streams.postgres.births import Births
+from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import Clock, Database, unavailable
 from durable_streams.postgres.decisions import Limits, why_unusable
 from durable_streams.postgres.endings import Buried, bury
@@ -37,11 +38,10 @@ from durable_streams.postgres.following import Following
 from durable_streams.postgres.heartbeat import GONE, Heartbeat
 from durable_streams.postgres.holds import Holds
 from durable_streams.postgres.notices import Notices
+from durable_streams.postgres.opening import need_fit
 from durable_streams.postgres.readers import Readers, Rows
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import row_of
-from durable_streams.postgres.sessions import NotASession
-from durable_streams.postgres.setting_up import check
 from durable_streams.postgres.standbys import Standbys
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.streams import Stream, Streams
@@ -49,6 +49,7 @@ from durable_streams.postgres.sweeping import Sweeper
 from durable_streams.postgres.tasks import Tasks
 from durable_streams.postgres.tickets import Writing
 from durable_streams.postgres.transactions import Transactions
+from durable_streams.postgres.urls import NoDatabaseUrl, parse
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.appends import check_syntax
 from durable_streams.settings import MIB, Settings
@@ -165,14 +166,18 @@ class PostgresStore:
         take, which only tests have otherwise.
         """
         settings = settings or Settings()
-        database = Database(url, Clock(now_ms))
+        try:
+            where = parse(url)
+        except NoDatabaseUrl as error:
+            raise DataDirectoryError(str(error)) from None
+        database = Database(where, Clock(now_ms))
         heartbeat, tasks = Heartbeat(database), Tasks()
         standbys = Standbys(database, tasks, allow_unreplicated=settings.store_allow_unreplicated)
         try:
-            await check(database, allow_unreplicated=settings.store_allow_unreplicated)
+            await need_fit(where, allow_unreplicated=settings.store_allow_unreplicated)
             await heartbeat.start(tasks)
             await standbys.look()
-        except NotASession as error:
+        except NoDatabase as error:
             raise DataDirectoryError(str(error)) from None
         return cls(
             database,

@@ -13,9 +13,10 @@ from zlib import crc32
 
 from durable_streams.model.errors import StreamError
 from durable_streams.model.paths import path_text
+from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import AGAIN, failure, nobody_knows, unavailable
 from durable_streams.postgres.fencing import Lane, settle
-from durable_streams.postgres.sessions import NotASession, Refused, Unknown
+from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.postgres.statements import ADVANCE, BARRIER
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Transactions:
         try:
             session = await self._database.connect_for_transactions()
             lane = self._lanes[at] = await Lane.begin(session, self._database.node)
-        except (NotASession, Refused, Unknown) as error:
+        except (NoDatabase, Refused, Unknown) as error:
             raise unavailable(str(error)) from None
         return lane
 

@@ -6,8 +6,10 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from durable_streams.postgres import setting_up
+from durable_streams.postgres import versions
+from durable_streams.postgres.connecting import Hosts
 from durable_streams.postgres.store import PostgresStore
+from durable_streams.postgres.urls import parse
 from tools.postgres_cluster import Proxy
 from tools.postgres_cluster.processes import wait_until
 
@@ -46,11 +48,11 @@ class Nodes:
 
     def lose_sessions(self, store: PostgresStore) -> None:
         """Have a node lose all its sessions at once, and go past the proxy from now on."""
-        store._database.url = self.database.url
+        store._database.hosts = Hosts(parse(self.database.url))
         lanes = [lane._lane for lane in store._appends._lanes] + store._transactions._lanes
         sessions = [lane.session for lane in lanes if lane is not None]
         others = [*store._readers._sessions, store._heartbeat._session]
-        others += [store._notices._sending, store._notices._listening]
+        others += [store._notices._sending, store._notices._listening, store._standbys._session]
         for session in (*sessions, *[other for other in others if other is not None]):
             session.terminate()
 
@@ -106,7 +108,7 @@ class Nodes:
 @asynccontextmanager
 async def nodes_of(database: Database) -> AsyncIterator[Nodes]:
     """The tables, and no node yet."""
-    await setting_up.initialise(database.url)
+    await versions.initialise(parse(database.url))
     nodes = Nodes(database)
     try:
         yield nodes

@@ -11,8 +11,9 @@ import pytest
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.tuning import Tuning
-from durable_streams.postgres import setting_up
+from durable_streams.postgres import versions
 from durable_streams.postgres.store import PostgresStore
+from durable_streams.postgres.urls import parse
 from durable_streams.settings import KIB, MIB, Settings
 from tests.memory_store import MemoryStore, NeverNow
 from tools.postgres_cluster import PostgresCluster
@@ -101,7 +102,7 @@ def _in_memory(kind: type[MemoryStore], clock: Clock, limits: Limits) -> Store:
 
 async def in_postgres(url: str, clock: Clock, limits: Limits) -> Store:
     """In a database that is empty: its tables are made once, and emptied for each test."""
-    await setting_up.initialise(url)
+    await versions.initialise(parse(url))
     await emptied(url)
     return await PostgresStore.at(
         url,

@@ -48,13 +48,20 @@ class PostgresCluster:
     loopback interface may do anything in it meanwhile.
     """
 
-    def __init__(self, standbys: int = 2, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        standbys: int = 2,
+        directory: Path | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> None:
         """Commits wait for any one of the standbys; without any, for the primary's disk alone.
 
         ``directory``: where to make one for it; None: where temporary files are.
+        ``settings``: of all nodes, beside what they have.
         """
         self._parent = directory
         self._standbys = standbys
+        self._settings = settings or {}
         self._stack = ExitStack()
         self.nodes: list[PostgresNode] = []
         self.links: list[Proxy] = []
@@ -108,7 +115,8 @@ class PostgresCluster:
         for link in self.links:
             stack.callback(link.close)
         for node in self.nodes:
-            node.prepare(synchronous_standby_names=self.quorum if node is self.primary else "")
+            names = self.quorum if node is self.primary else ""
+            node.prepare({"synchronous_standby_names": names} | self._settings)
         for node, link in zip(self.standbys, self.links, strict=True):
             node.follow(link.port)
         for node in self.nodes:
@@ -122,7 +130,7 @@ class PostgresCluster:
         primary, *others = (str(node.data) for node in self.nodes)
         command = [beside_postgres("initdb"), "--pgdata", primary, "--username", SUPERUSER]
         command += ["--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
-        run([*command, "--wal-segsize", "1"], directory)
+        run([*command, "--wal-segsize", "1", "--data-checksums"], directory)
         for other in others:
             run(["cp", "-a", primary, other], directory)
 

@@ -85,7 +85,7 @@ class PostgresNode:
 
     # -- from start to stop --------------------------------------------------------------------
 
-    def prepare(self, **settings: str) -> None:
+    def prepare(self, settings: dict[str, str]) -> None:
         """Write its configuration into a new data directory."""
         own = _SETTINGS.format(port=self.port, sockets=self.sockets, name=self.name)
         lines = [f"{name} = '{value}'" for name, value in settings.items()]

@@ -43,6 +43,8 @@ class Proxy:
         self._is_cut = False
         self._is_over = False
         self._sockets: set[socket.socket] = set()
+        self.connections = 0
+        """How many there ever were."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name=f"proxy {self.port}", daemon=True).start()
@@ -113,6 +115,7 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             try:
                 far = socket.create_connection(("127.0.0.1", self._to_port))
             except OSError:

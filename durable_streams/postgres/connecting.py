@@ -1,0 +1,136 @@
+"""Connections for whoever sets a database up, and what to tell when there is none.
+
+For nodes that serve streams there is more to a session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.urls import DatabaseUrl
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""For each host: one of which nothing is heard does not take the time of the others."""
+
+
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What statements and connections fail with."""
+
+
+class NoDatabase(Exception):
+    """A database cannot be used; the text is one line for the user, without any secret."""
+
+
+_TAKES_WRITES: Final = """
+select not pg_is_in_recovery() and not current_setting('default_transaction_read_only')::boolean
+"""
+
+
+class Hosts:
+    """Those of a URL: whichever took writes the last time is tried first.
+
+    So one of which nothing is heard costs its time once, not with each session.
+    """
+
+    def __init__(self, url: DatabaseUrl) -> None:
+        self.url = url
+        self._in_order = url.each_host()
+
+    async def connect(self, statements: int = 0) -> Connection:
+        """A session on the one that takes writes; :class:`NoDatabase` says why there is none.
+
+        ``statements``: how many it keeps prepared; 0 where a pooler in between may share sessions.
+        """
+        problems = []
+        for host in list(self._in_order):
+            try:
+                connection = await _connect_to_primary(host, statements)
+            except NoDatabase as error:
+                problems.append(f"{error}")
+            else:
+                self._in_order.sort(key=lambda one: one is not host)
+                return connection
+        raise NoDatabase("; ".join(dict.fromkeys(problems)))
+
+
+async def connect(url: DatabaseUrl) -> Connection:
+    """A session on the host that takes writes; :class:`NoDatabase` says why there is none."""
+    return await Hosts(url).connect()
+
+
+async def _connect_to_primary(host: DatabaseUrl, statements: int) -> Connection:
+    connection = await connect_to(host, statements)
+    try:
+        if await connection.fetchval(_TAKES_WRITES, timeout=CONNECT_TIMEOUT_S):
+            return connection
+    except FAILURES as error:
+        connection.terminate()
+        raise NoDatabase(explained(error, host)) from None
+    except BaseException:  # cancelled, say
+        connection.terminate()
+        raise
+    connection.terminate()
+    raise NoDatabase(
+        f"{host} takes no writes: it is a standby, or default_transaction_read_only is on; "
+        "name the primary, or all hosts"
+    )
+
+
+async def connect_to(host: DatabaseUrl, statements: int = 0) -> Connection:
+    """A session on a host, primary or standby; :class:`NoDatabase`."""
+    try:
+        return await asyncpg.connect(
+            host.text, timeout=CONNECT_TIMEOUT_S, statement_cache_size=statements
+        )
+    except (*FAILURES, ValueError) as error:
+        raise NoDatabase(explained(error, host)) from None
+
+
+_NO_ANSWER: Final = (
+    f"no answer within {CONNECT_TIMEOUT_S:g} s: look at hosts and networks, and at a pooler in "
+    "between, which may have no session left"
+)
+_EXPLAINED: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (asyncpg.InvalidCatalogNameError, "there is no such database: make it with createdb"),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "the user is not let in: give the password by PGPASSWORD or in a file, PGPASSFILE",
+    ),
+    (asyncpg.CannotConnectNowError, "it is starting or stopping: try again in a moment"),
+    (asyncpg.TooManyConnectionsError, "it has no connection left: raise max_connections"),
+    (asyncpg.DiskFullError, "its disk is full: make room there"),
+    (
+        asyncpg.ReadOnlySQLTransactionError,
+        "it takes no writes: name the primary in the URL, or all hosts",
+    ),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "the user may not do that: let who owns the database do it, or grant it",
+    ),
+    (asyncpg.PostgresConnectionError, "the connection was lost: look at the database's log"),
+    (TimeoutError, _NO_ANSWER),
+    (OSError, "it is not reached: look at host and port, and whether it runs"),
+    (asyncpg.ClientConfigurationError, "the URL, or a PG... variable, is not understood"),
+    (ValueError, "the URL, or a PG... variable, is not understood"),
+)
+"""The first that fits: what it means and what to do."""
+
+
+def explained(error: Exception, url: DatabaseUrl) -> str:
+    """What is wrong with a database, in a line, without any secret."""
+    for kind, text in _EXPLAINED:
+        if isinstance(error, kind):
+            return f"{url}: {text}{_said(error)}"
+    return f"{url}: {' '.join(str(error).split()) or type(error).__name__}"
+
+
+def _said(error: Exception) -> str:
+    """In brackets, what the server or the system says itself; not the driver, who quotes URLs."""
+    is_theirs = isinstance(error, asyncpg.PostgresError | OSError)
+    text = " ".join(str(error).split()) if is_theirs else ""
+    return f" ({text})" if text else ""

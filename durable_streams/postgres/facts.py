@@ -1,0 +1,206 @@
+"""What a database says of itself, asked once: for :mod:`.checks`, which judge it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.postgres import versions
+from durable_streams.postgres.connecting import (
+    CONNECT_TIMEOUT_S,
+    FAILURES,
+    NoDatabase,
+    connect,
+    connect_to,
+    explained,
+)
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.connecting import Connection
+    from durable_streams.postgres.urls import DatabaseUrl
+    from durable_streams.postgres.versions import Version
+
+BARRIER: Final = """
+begin; set local synchronous_commit = on; select pg_logical_emit_message(true, '', ''); commit
+"""
+"""A commit that changes nothing, and waits for the standbys as any other."""
+
+ACKNOWLEDGED_WITHIN_S: Final = 5.0
+"""Longer than any commit takes while enough standbys are there."""
+
+_SETTINGS: Final = (
+    "autovacuum",
+    "data_checksums",
+    "fsync",
+    "full_page_writes",
+    "server_encoding",
+    "server_version",
+    "server_version_num",
+    "synchronous_standby_names",
+)
+
+_ASK: Final = """
+select
+    (select count(*) from pg_stat_replication
+     where state = 'streaming' and sync_state in ('sync', 'quorum', 'potential')) as standbys,
+    pg_has_role('pg_read_all_stats', 'usage') as sees_standbys,
+    has_database_privilege(current_database(), 'create') as may_create,
+    array(
+        select relname::text from pg_class
+        where relnamespace = to_regnamespace('ds') and relkind = 'r' and not (
+            has_schema_privilege(relnamespace, 'usage')
+            and has_table_privilege(oid, 'select') and has_table_privilege(oid, 'insert')
+            and has_table_privilege(oid, 'update') and has_table_privilege(oid, 'delete'))
+        order by 1
+    ) as denied
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found.
+
+    ``version``: None if the user may not see it.  ``problems_of_hosts``, ``primaries``: where the
+    URL names several hosts.  ``shares_sessions``: something in between does, see below.
+    ``ahead_s``: how far the database's clock is ahead of ours, give or take ``asked_for_s``.
+    ``acknowledged_ms``: how long a commit took; None: it was not done in time.
+    ``standbys``: how many can acknowledge; None: the user may not see that.
+    ``denied``: tables that the user may not use.
+    """
+
+    shown: str
+    settings: dict[str, str]
+    version: Version | None
+    problems_of_hosts: tuple[str, ...]
+    primaries: int
+    shares_sessions: bool
+    ahead_s: float
+    asked_for_s: float
+    acknowledged_ms: float | None
+    standbys: int | None
+    user: str
+    may_create: bool
+    denied: tuple[str, ...]
+
+
+async def gather(url: DatabaseUrl) -> Facts:
+    """Ask a database, and each host of the URL; :class:`NoDatabase`."""
+    problems, primaries = await _ask_hosts(url)
+    connection = await connect(url)
+    try:
+        return await _ask(url, connection, problems, primaries)
+    except FAILURES as error:
+        raise NoDatabase(explained(error, url)) from None
+    finally:
+        connection.terminate()
+
+
+async def _ask(
+    url: DatabaseUrl, connection: Connection, problems: list[str], primaries: int
+) -> Facts:
+    shares = await shares_sessions(url, connection)
+    ahead_s, asked_for_s = await _clock(connection)
+    row = await connection.fetchrow(_ASK)
+    assert row is not None
+    return Facts(
+        shown=f"{url}",
+        settings={name: await connection.fetchval(f"show {name}") for name in _SETTINGS},
+        version=None if "versions" in row["denied"] else await versions.read(connection.fetch),
+        problems_of_hosts=tuple(problems),
+        primaries=primaries,
+        shares_sessions=shares,
+        ahead_s=ahead_s,
+        asked_for_s=asked_for_s,
+        acknowledged_ms=await _acknowledged_ms(connection),
+        standbys=row["standbys"] if row["sees_standbys"] else None,
+        user=await connection.fetchval("select current_user"),
+        may_create=row["may_create"],
+        denied=tuple(row["denied"]),
+    )
+
+
+async def need_acknowledgements(url: DatabaseUrl) -> None:
+    """:class:`NoDatabase` if commits of a database are not acknowledged now, and would wait."""
+    connection = await connect(url)
+    try:
+        acknowledged_ms = await _acknowledged_ms(connection)
+    except FAILURES as error:
+        raise NoDatabase(explained(error, url)) from None
+    finally:
+        connection.terminate()
+    if acknowledged_ms is None:
+        raise NoDatabase(
+            f"{url}: no commit is acknowledged now, so nothing was changed: see to it that the "
+            "standbys run and are connected"
+        )
+
+
+async def _ask_hosts(url: DatabaseUrl) -> tuple[list[str], int]:
+    """What is wrong with hosts of a list, and how many of them take writes."""
+    problems, primaries = [], 0
+    hosts = url.each_host()
+    for host in hosts if len(hosts) > 1 else ():
+        try:
+            connection = await connect_to(host)
+        except NoDatabase as error:
+            problems.append(f"{error}")
+            continue
+        try:
+            primaries += not await connection.fetchval(
+                "select pg_is_in_recovery()", timeout=CONNECT_TIMEOUT_S
+            )
+        except FAILURES as error:
+            problems.append(explained(error, host))
+        finally:
+            connection.terminate()
+    return problems, primaries
+
+
+async def shares_sessions(url: DatabaseUrl, connection: Connection) -> bool:
+    """Whether something in between gives a session of the server to several clients in turn.
+
+    Then another client, in a transaction, is in ours while we are in none, or we are in another
+    one afterwards.  A pooler refuses transactions altogether if it shares single statements.
+    """
+    for _ in range(3):
+        other = await connect(url)
+        try:
+            before = await _server_process(connection)
+            async with other.transaction():
+                theirs: int = await other.fetchval("select pg_backend_pid()")
+            if theirs == before or await _server_process(connection) != before:
+                return True
+        finally:
+            other.terminate()
+    return False
+
+
+async def _server_process(connection: Connection) -> int:
+    async with connection.transaction():  # its statements at least are of one session
+        found: int = await connection.fetchval("select pg_backend_pid()")
+    return found
+
+
+async def _clock(connection: Connection) -> tuple[float, float]:
+    """How far the database's clock is ahead, and how long it took to ask."""
+    before_s = time.time()
+    theirs: float = await connection.fetchval(
+        "select extract(epoch from clock_timestamp())::float8"
+    )
+    after_s = time.time()
+    return theirs - (before_s + after_s) / 2, after_s - before_s
+
+
+async def _acknowledged_ms(connection: Connection) -> float | None:
+    """How long a commit waits for the standbys, which is what all of this is about.
+
+    One that is not acknowledged in time is cancelled, which matters of this one alone: it is
+    empty.  Its success is none then, and the session is not used again.
+    """
+    begun_s = time.monotonic()
+    try:
+        await connection.execute(BARRIER, timeout=ACKNOWLEDGED_WITHIN_S)
+    except TimeoutError:
+        return None
+    return (time.monotonic() - begun_s) * 1000

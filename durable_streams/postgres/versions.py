@@ -1,0 +1,171 @@
+"""Versions of the tables: the steps from one to the next, and who can work with which.
+
+``ds.versions`` has a row for each step that was taken: its number, and ``needs``, the oldest
+program that can work with the tables since, by the newest step that it knows.  So a database is
+migrated first, while nodes of the version before go on, and nodes are replaced afterwards, one by
+one.  A step that those cannot bear is parted in two: one that they can, and one a version later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from durable_streams.postgres import schema
+from durable_streams.postgres.connecting import FAILURES, NoDatabase, connect, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from durable_streams.postgres.connecting import Connection
+    from durable_streams.postgres.urls import DatabaseUrl
+
+    Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
+
+_TABLE: Final = """
+create schema if not exists ds;
+create table if not exists ds.versions (
+    version integer primary key,
+    needs integer not null,
+    taken timestamptz not null default clock_timestamp()
+);
+"""
+
+ALONE: Final = "select pg_advisory_xact_lock(7310579661349056101)"
+"""Until its end a transaction is the only one that changes versions; the number is any."""
+
+_LOCK_TIMEOUT: Final = "2s"
+"""A step that has to wait longer for a table lets nodes, who queue behind it, go first."""
+
+_TRIES: Final = 30
+_PAUSE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What leads to a version from the one before, in one transaction."""
+
+    version: int
+    needs: int
+    sql: str
+
+
+STEPS: Final[tuple[Step, ...]] = (Step(1, 1, schema.CREATE),)
+"""All there ever were, in order; a database may be at any of them."""
+
+VERSION: Final = STEPS[-1].version
+"""What this program knows."""
+
+
+class Fit(Enum):
+    """How the tables of a database and a program go together."""
+
+    EMPTY = "it has no tables: run durable-streams store init"
+    OLD = "its tables are of an older version: run durable-streams store migrate"
+    FITS = "its tables fit"
+    NEW = "its tables are of a version that is too new: install a newer durable-streams-server"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a database has; ``number`` 0: nothing."""
+
+    number: int = 0
+    needs: int = 0
+
+    def fit(self, known: int = VERSION) -> Fit:
+        """Whether a program that knows all steps up to ``known`` can work with it."""
+        if not self.number:
+            return Fit.EMPTY
+        if self.needs > known:
+            return Fit.NEW
+        return Fit.OLD if self.number < known else Fit.FITS
+
+
+async def read(fetch: Fetch) -> Version:
+    """What a database has, by its ``fetch``, which raises what it does."""
+    ((is_there,),) = await fetch("select to_regclass('ds.versions') is not null")
+    if not is_there:
+        return Version()
+    rows = await fetch("select version, needs from ds.versions order by version desc limit 1")
+    return Version(*rows[0]) if rows else Version()
+
+
+async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:
+    """Make the tables; False if they are there already.  :class:`NoDatabase`."""
+    connection = await connect(url)
+    try:
+        encoding = await connection.fetchval("show server_encoding")
+        if encoding != "UTF8":
+            raise NoDatabase(
+                f"{url}: its encoding is {encoding}: make one with createdb --encoding UTF8 "
+                "--template template0"
+            )
+        async with connection.transaction():
+            await connection.execute(ALONE)
+            if (await read(connection.fetch)).number:
+                return False
+            await connection.execute(_TABLE)
+            for step in steps:
+                await _take(connection, step)
+    except FAILURES as error:
+        raise NoDatabase(explained(error, url)) from None
+    finally:
+        connection.terminate()
+    return True
+
+
+async def migrate(
+    url: DatabaseUrl, tell: Callable[[int], None], steps: Sequence[Step] = STEPS
+) -> Version:
+    """Take the steps that a database has not; tells each, returns what it has then.
+
+    :class:`NoDatabase`: there are no tables, or those of a newer program, or it is not to be had.
+    """
+    connection = await connect(url)
+    try:
+        while True:
+            version = await read(connection.fetch)
+            fit = version.fit(steps[-1].version)
+            if fit is Fit.FITS:
+                return version
+            if fit is not Fit.OLD:
+                raise NoDatabase(f"{url}: {fit.value}")
+            taken = await _next(connection, steps)
+            if taken is not None:
+                tell(taken)
+    except FAILURES as error:
+        raise NoDatabase(explained(error, url)) from None
+    finally:
+        connection.terminate()
+
+
+async def _next(connection: Connection, steps: Sequence[Step]) -> int | None:
+    """Take one step; None if others have meanwhile."""
+    for left in reversed(range(_TRIES)):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
+                await connection.execute(ALONE)
+                at = (await read(connection.fetch)).number
+                for step in steps:
+                    if step.version > at:
+                        await _take(connection, step)
+                        return step.version
+                return None
+        except asyncpg.LockNotAvailableError:
+            if not left:
+                raise
+            await asyncio.sleep(_PAUSE_S)
+    return None
+
+
+async def _take(connection: Connection, step: Step) -> None:
+    await connection.execute(step.sql)
+    await connection.execute(
+        "insert into ds.versions (version, needs) values ($1, $2)", step.version, step.needs
+    )

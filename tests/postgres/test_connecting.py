@@ -1,0 +1,56 @@
+"""Finding the host that takes writes among those of a URL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.urls import parse
+from tools.postgres_cluster import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.postgres.conftest import Database
+
+
+@pytest.fixture
+def ways(database: Database) -> Iterator[list[Proxy]]:
+    """To the standby and to the primary, in this order."""
+    nodes = (database.cluster.standbys[0], database.cluster.primary)
+    proxies = [Proxy(node.port) for node in nodes]
+    yield proxies
+    for proxy in proxies:
+        proxy.close()
+
+
+def hosts_of(ways: list[Proxy], database: Database) -> Hosts:
+    named = ",".join(f"127.0.0.1:{way.port}" for way in ways)
+    return Hosts(parse(f"postgresql://postgres@{named}/{database.name}"))
+
+
+async def test_whoever_took_writes_is_asked_first_the_next_time(
+    database: Database, ways: list[Proxy]
+) -> None:
+    hosts = hosts_of(ways, database)
+    (await hosts.connect()).terminate()
+    (await hosts.connect()).terminate()
+    assert ways[0].connections == 1
+
+
+async def test_all_are_asked_again_when_that_one_is_gone(
+    database: Database, ways: list[Proxy]
+) -> None:
+    hosts = hosts_of(ways, database)
+    (await hosts.connect()).terminate()
+    ways[1].cut()
+    with pytest.raises(NoDatabase) as caught:
+        await hosts.connect()
+    assert f"127.0.0.1:{ways[0].port}/{database.name} takes no writes" in str(caught.value)
+    assert f"127.0.0.1:{ways[1].port}/{database.name}: " in str(caught.value)
+    ways[0].lead_to(database.cluster.primary.port)  # as after a fail-over
+    session = await hosts.connect()
+    assert await session.fetchval("select not pg_is_in_recovery()")
+    session.terminate()
