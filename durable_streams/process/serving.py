@@ -28,6 +28,7 @@ from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.server import HttpServer
+from durable_streams.postgres.urls import NoDatabaseUrl, parse
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
 from durable_streams.process.options import StartError
 from durable_streams.process.program import PROGRAM, version
@@ -59,6 +60,8 @@ logger = logging.getLogger("durable_streams")
 def run(flags: argparse.Namespace) -> int:
     """Serve until a signal asks for a stop; the exit status."""
     given = options.settings(vars(flags), os.environ)
+    if getattr(flags, "store", None):
+        _check_no_password(flags.store)
     signals = StopSignals()
     try:
         standard_streams.queue_output(logs.tell_dropped)
@@ -76,6 +79,17 @@ def run(flags: argparse.Namespace) -> int:
         read = partial(options.settings, vars(flags), os.environ)
         reloading = Reloading(read, given, signals.hung_up, log)
         return runner.run(_serve(given, signals, reloading))
+
+
+def _check_no_password(url: str) -> None:
+    """Refuse a flag that every user of the machine could read a password in."""
+    with suppress(NoDatabaseUrl):  # which says so when it is opened
+        if parse(url).has_password:
+            raise StartError(
+                "--store has a password, which all users of this machine can see in the list of "
+                "processes: change it, and give it by PGPASSWORD, or in the file that PGPASSFILE "
+                "names"
+            )
 
 
 def raise_descriptor_limit() -> None:
