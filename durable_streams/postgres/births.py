@@ -20,7 +20,9 @@ from durable_streams.postgres.endings import bury
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import (
     FIRST_CHAIN,
+    Row,
     layers_text,
+    requested,
     requested_text,
     row_of,
 )
@@ -34,29 +36,32 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.stream_limits import StreamLimit
     from durable_streams.postgres.database import Clock
-    from durable_streams.postgres.rows import Layer, Row
+    from durable_streams.postgres.rows import Layer
     from durable_streams.postgres.transactions import Transaction
 
 _NEW: Final = """
-insert into ds.streams (id, path, content_type, first_segment, segment, position, chain, closed,
-  ttl_s, expires_at, expires_at_ms, deadline_ms, created_ms, requested, fork_of, layers)
- values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
- on conflict (path) do nothing returning id
+with made as (
+ insert into ds.streams (id, path, content_type, first_segment, segment, position, chain, closed,
+   ttl_s, expires_at, expires_at_ms, deadline_ms, created_ms, requested, fork_of, layers)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+  on conflict (path) do nothing returning id),
+stored as (
+ insert into ds.runs (stream, segment, start, ends, times, before, chain, data)
+  select id, $5, $17::bigint, array[$6::bigint], array[$13::bigint], $18::bytea, $7, $19::bytea
+   from made where $19 is not null)
+select id from made
 """
+"""A stream, and the run that it begins with, if it has any."""
 
-_FIRST_RUN: Final = """
-insert into ds.runs (stream, segment, start, ends, times, before, chain, data)
- values ($1, $2, $3, $4, $5, $6, $7, $8)
-"""
-
-_NOW: Final = f"select {statements.now('$1')} as now_ms"
+_LOOK: Final = f"""
+select {statements.now("$3")} as now_ms,
+  (select coalesce(max(next_segment), 0) from ds.graves
+    where path = $1 and removed_ms > {statements.now("$3")} - $2) as above,
+  (select id from ds.streams where path = $1) as there
+"""  # noqa: S608 - of constants
+"""What time it is, where another stream may begin at a path, and whether one is there."""
 
 _SOURCE: Final = statements.LOCKED_ROWS.replace("for no key update of s", "for key share of s")
-
-_ABOVE: Final = """
-select coalesce(max(next_segment), 0) as first from ds.graves
- where path = $1 and removed_ms > $2
-"""
 
 _COUNT: Final = """
 select count(*) as number from (select from ds.streams
@@ -84,8 +89,12 @@ class Births:
         """Whether the stream was made, and its row; raises what the create is refused with."""
         path = path_text(command.path)
         for _ in range(_TRIES):
-            now_ms = (await transaction.fetch(_NOW, self._clock.parameter))[0]["now_ms"]
-            found = await transaction.fetch(statements.ROWS, [path], [], self._clock.parameter)
+            (look,) = await transaction.fetch(_LOOK, path, self._remember_ms, self._clock.parameter)
+            now_ms, found = look["now_ms"], []
+            if look["there"] is not None:
+                found = await transaction.fetch(statements.ROWS, [path], [], self._clock.parameter)
+                if not found:
+                    continue
             if found:
                 row = row_of(found[0])
                 problem = why_unusable(command.path, row, now_ms)
@@ -96,21 +105,19 @@ class Births:
                     return False, row
                 await bury(transaction, row.id, now_ms, only_expired=True)
                 continue
-            made = await self._make(transaction, command, body, now_ms)
+            made = await self._make(transaction, command, body, now_ms, look["above"])
             if made is not None:
                 return True, made
         raise Unavailable("others make and remove the stream all the time: try again")
 
     async def _make(
-        self, transaction: Transaction, command: Create, body: bytes, now_ms: int
+        self, transaction: Transaction, command: Create, body: bytes, now_ms: int, first: int
     ) -> Row | None:
-        """The new row; None if somebody else has just made one."""
+        """The new row; None if somebody else has just made one.  ``first``: its first segment."""
         fetch = transaction.fetch
         content_type = command.content_type or media_type.DEFAULT
         lifetime, fork_of = command.lifetime, None
         layers: tuple[Layer, ...] = ()
-        (above,) = await fetch(_ABOVE, path_text(command.path), now_ms - self._remember_ms)
-        first = above["first"]
         tail, chain = Offset(first, 0), FIRST_CHAIN
         source = None
         if command.fork is not None:
@@ -130,30 +137,31 @@ class Births:
         if data:
             chain = chained(chain, data)
             tail = Offset(tail.segment, tail.position + len(data))
-        number = secrets.randbits(63)
-        arguments: list[Any] = [
-            number,
-            path_text(command.path),
+        row = Row(
+            secrets.randbits(63),
+            0,
             content_type,
             first,
-            *tail,
+            tail,
             chain,
             command.closed,
-            lifetime.ttl_s,
-            lifetime.expires_at,
-            lifetime.expires_at_ms,
+            None,
+            None,
+            lifetime,
             deadline_ms(lifetime, now_ms),
             now_ms,
-            requested_text(command),
+            requested(command),
+            False,
             fork_of,
-            layers_text(layers),
-        ]
-        if not await fetch(_NEW, *arguments):
-            return None
-        if data:
-            await fetch(_FIRST_RUN, number, *start, [tail.position], [now_ms], before, chain, data)
-        (record,) = await fetch(statements.ROWS, [], [number], self._clock.parameter)
-        return row_of(record)
+            layers,
+            False,
+            False,
+            now_ms,
+        )
+        is_new = await fetch(
+            _NEW, *_columns(command.path, row), start.position, before, data or None
+        )
+        return row if is_new else None
 
     async def _source(
         self, transaction: Transaction, command: Create, request: ForkRequest, now_ms: int
@@ -184,6 +192,27 @@ class Births:
             (record,) = await transaction.fetch(_COUNT, prefix, count.limit.most)
             count.number = record["number"]
         counts.take(path)
+
+
+def _columns(path: StreamPath, row: Row) -> list[Any]:
+    """A new row, as ``_NEW`` takes it."""
+    return [
+        row.id,
+        path_text(path),
+        row.content_type,
+        row.first_segment,
+        *row.tail,
+        row.chain,
+        row.closed,
+        row.lifetime.ttl_s,
+        row.lifetime.expires_at,
+        row.lifetime.expires_at_ms,
+        row.deadline_ms,
+        row.created_ms,
+        requested_text(row.requested),
+        row.fork_of,
+        layers_text(row.layers),
+    ]
 
 
 def _wire(content_type: str, body: bytes) -> bytes:

@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from durable_streams.postgres.statements import HELD
+from durable_streams.model.errors import StreamNotFound
+from durable_streams.model.paths import path_text
+from durable_streams.postgres.decisions import why_unusable
+from durable_streams.postgres.rows import row_of
+from durable_streams.postgres.statements import HELD, ROWS
 
 if TYPE_CHECKING:
+    from durable_streams.model.paths import StreamPath
     from durable_streams.postgres.transactions import Transaction
 
 _FAMILY: Final = f"""
@@ -45,6 +50,20 @@ class Buried(msgspec.Struct):
 
     removed: list[int] = msgspec.field(default_factory=list)
     kept: int | None = None
+
+
+async def delete(path: StreamPath, told_ms: int | None, transaction: Transaction) -> Buried:
+    """End the stream at a path; raises why there is none."""
+    found = await transaction.fetch(ROWS, [path_text(path)], [], told_ms)
+    row = row_of(found[0]) if found else None
+    problem = why_unusable(path, row, row.now_ms if row else 0)
+    if row is None or problem is not None:
+        assert problem is not None
+        raise problem
+    buried = await bury(transaction, row.id, row.now_ms)
+    if buried is None:
+        raise StreamNotFound(path_text(path))
+    return buried
 
 
 async def bury(

@@ -11,7 +11,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.model.errors import StreamError
+from durable_streams.model.errors import StreamError, StreamGone, StreamNotFound
+from durable_streams.model.paths import path_text
 from durable_streams.model.results import Publication
 from durable_streams.postgres.decisions import why_unusable
 from durable_streams.postgres.reading import Reading, RunCache
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from durable_streams.postgres.database import Clock
     from durable_streams.postgres.decisions import Plan
+    from durable_streams.postgres.endings import Buried
     from durable_streams.postgres.holds import Holds
     from durable_streams.postgres.readers import Readers, Rows
     from durable_streams.postgres.rows import Row
@@ -86,10 +88,20 @@ class Following:
         data = b"" if run is None else b"".join(run.data)
         self._publish(stream, Publication(before.tail, after.tail, data, after.closed))
 
-    def ended(self, number: int, reason: StreamError) -> None:
-        """This node has ended a stream."""
+    def buried(self, buried: Buried | None) -> None:
+        """This node has ended streams, or one only for its forks."""
+        if buried is None:
+            return
+        for number in buried.removed:
+            self._ended(number, StreamNotFound)
+        if buried.kept is not None:
+            self._ended(buried.kept, StreamGone)
+
+    def _ended(self, number: int, reason: type[StreamNotFound | StreamGone]) -> None:
         self._said(number)
-        self._streams.end(number, reason)
+        stream = self._streams.numbered(number)
+        if stream is not None:
+            self._streams.end(number, reason(path_text(stream.path)))
 
     def noticed(self, stream: Stream) -> None:
         """A row was read: if readers were told less, they are told now."""

@@ -128,8 +128,8 @@ def row_of(record: asyncpg.Record) -> Row:
     )
 
 
-def requested_text(command: Create) -> str:
-    """What a create asked for, as it is stored."""
+def requested(command: Create) -> Requested:
+    """What a create asked for."""
     life, fork = command.lifetime, command.fork
     asked = Requested(life.ttl_s, life.expires_at, life.expires_at_ms)
     if fork is not None:
@@ -137,6 +137,11 @@ def requested_text(command: Create) -> str:
         asked = msgspec.structs.replace(
             asked, source=fork.source, offset=offset, sub_offset=fork.sub_offset
         )
+    return asked
+
+
+def requested_text(asked: Requested) -> str:
+    """The same, as it is stored."""
     return _encode(asked).decode()
 
 

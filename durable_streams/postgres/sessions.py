@@ -132,9 +132,9 @@ class Session:
         """Run a statement; goes on if its caller is cancelled, and then the session is not his."""
         return await self._steadily(self._connection.fetch(sql, *arguments))
 
-    async def run(self, script: str) -> None:
-        """Run several statements without arguments."""
-        await self._steadily(self._connection.execute(script))
+    async def run(self, script: str) -> str:
+        """Run several statements without arguments; what the server says of the last one."""
+        return await self._steadily(self._connection.execute(script))
 
     async def _steadily(self, work: Coroutine[Any, Any, _T]) -> _T:
         self._not_replicated = False

@@ -123,6 +123,6 @@ only looked at the ids that have the version that was looked at.
 """
 
 ADVANCE: Final = """
-update ds.lanes set batch = $2::bigint where lane = $1::uuid and batch = $2::bigint - 1 returning 1
+begin; update ds.lanes set batch = {number} where lane = '{lane}' and batch = {number} - 1
 """
-"""The same fence, for a transaction of several statements; the first of them."""
+"""The same fence, for a transaction of several statements: a script that begins it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Deliveries
@@ -21,10 +22,7 @@ from durable_streams.model.errors import (
     PayloadTooLarge,
     StorageFailed,
     StreamError,
-    StreamGone,
-    StreamNotFound,
 )
-from durable_streams.model.paths import path_text
 from durable_streams.model.results import Chunk, Created
 from durable_streams.model.stream_limits import parse_limits
 from durable_streams.postgres.access import Access, own
@@ -32,8 +30,8 @@ from durable_streams.postgres.appends import Appends
 from durable_streams.postgres.births import Births
 from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import Clock, Database, unavailable
-from durable_streams.postgres.decisions import Limits, why_unusable
-from durable_streams.postgres.endings import Buried, bury
+from durable_streams.postgres.decisions import Limits
+from durable_streams.postgres.endings import delete
 from durable_streams.postgres.following import Following
 from durable_streams.postgres.heartbeat import GONE, Heartbeat
 from durable_streams.postgres.holds import Holds
@@ -41,9 +39,7 @@ from durable_streams.postgres.notices import Notices
 from durable_streams.postgres.opening import need_fit
 from durable_streams.postgres.readers import Readers, Rows
 from durable_streams.postgres.reading import Reading, RunCache
-from durable_streams.postgres.rows import row_of
 from durable_streams.postgres.standbys import Standbys
-from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.streams import Stream, Streams
 from durable_streams.postgres.sweeping import Sweeper
 from durable_streams.postgres.tasks import Tasks
@@ -114,10 +110,6 @@ class PostgresStore:
             database=database,
             tasks=tasks,
         )
-        self._transactions = Transactions(database, standbys, tasks)
-        self._births = Births(
-            self._clock, parse_limits(settings.max_streams), settings.remember_removed_s
-        )
         self._notices = Notices(database, heartbeat)
         self._following = Following(
             self._streams,
@@ -129,27 +121,35 @@ class PostgresStore:
             said=self._notices.say,
             tasks=tasks,
         )
+        self._access = Access(self._streams, self._rows, self._following, self._clock)
+        self._begin_writes(Limits(producers_bytes, settings.max_producers))
+        self._notices.start(self._following.heard, tasks)
+        self._draining = False
+        self._closing: asyncio.Task[None] | None = None
+
+    def _begin_writes(self, limits: Limits) -> None:
+        database, standbys, tasks = self._database, self._standbys, self._tasks
+        self._transactions = Transactions(database, standbys, tasks)
+        self._births = Births(
+            self._clock, parse_limits(self.settings.max_streams), self.remember_removed_s
+        )
         self._sweeper = Sweeper(
             self._readers,
             self._transactions,
             self._clock,
-            settings,
-            ended=self._ended,
+            self.settings,
+            ended=self._following.buried,
             tasks=tasks,
         )
-        self._access = Access(self._streams, self._rows, self._following, self._clock)
-        self._notices.start(self._following.heard, tasks)
         self._appends = Appends(
             database,
             standbys,
             streams=self._streams,
             transactions=self._transactions,
-            limits=Limits(producers_bytes, settings.max_producers),
+            limits=limits,
             written=self._following.written,
             tasks=tasks,
         )
-        self._draining = False
-        self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def at(
@@ -188,10 +188,7 @@ class PostgresStore:
             producers_bytes=producers_bytes,
         )
 
-    @property
-    def recovery(self) -> str:
-        """What is told of the opening."""
-        return "streams in a database"
+    recovery = "streams in a database"
 
     @property
     def fault(self) -> StreamError | None:
@@ -245,32 +242,8 @@ class PostgresStore:
     async def delete(self, path: StreamPath) -> None:
         """DELETE; on a quorum when this returns."""
         self._check_write(b"")
-
-        async def work(transaction: Transaction) -> Buried:
-            found = await transaction.fetch(ROWS, [path_text(path)], [], self._clock.parameter)
-            row = row_of(found[0]) if found else None
-            problem = why_unusable(path, row, row.now_ms if row else 0)
-            if row is None or problem is not None:
-                assert problem is not None
-                raise problem
-            buried = await bury(transaction, row.id, row.now_ms)
-            if buried is None:
-                raise StreamNotFound(path_text(path))
-            return buried
-
-        await self._transactions.run(path, work, self._ended)
-
-    def _ended(self, buried: Buried | None) -> None:
-        buried = buried or Buried()
-        for number in buried.removed:
-            self._end(number, StreamNotFound)
-        if buried.kept is not None:
-            self._end(buried.kept, StreamGone)
-
-    def _end(self, number: int, reason: type[StreamNotFound | StreamGone]) -> None:
-        stream = self._streams.numbered(number)
-        path = "" if stream is None else path_text(stream.path)
-        self._following.ended(number, reason(path))
+        work = partial(delete, path, self._clock.parameter)
+        await self._transactions.run(path, work, self._following.buried)
 
     def _check_body(self, body: bytes) -> None:
         if type(body) is not bytes:
@@ -404,7 +377,7 @@ class PostgresStore:
 
     @property
     def bug(self) -> StreamError | None:
-        """Why a part of the node has ended, if one did: only a restart helps."""
+        """Why a part of the node has ended, if one did."""
         return self._tasks.bug
 
     @property
@@ -419,7 +392,7 @@ class PostgresStore:
         if self._draining:
             return Draining()
         problem = self._database.problem or self._standbys.problem
-        return self._tasks.bug or (unavailable(problem) if problem else None)
+        return self.bug or (unavailable(problem) if problem else None)
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the database, which is not there."""
@@ -443,14 +416,12 @@ class PostgresStore:
             self._closing = self._tasks.once("closing", self._close())
         await asyncio.shield(self._closing)
 
-    async def _finished(self) -> None:
-        await self._appends.finished()
-        await self._transactions.finished()
-
     async def _close(self) -> None:
         await self._deliveries.finished()
         try:
-            await asyncio.wait_for(self._finished(), _FINISHED_S)
+            async with asyncio.timeout(_FINISHED_S):
+                await self._appends.finished()
+                await self._transactions.finished()
         except TimeoutError:
             unknown = StorageFailed("the database has not said what became of a write")
             self._appends.give_up(unknown)

@@ -8,6 +8,7 @@ read is on a quorum when it is answered, also where it wrote nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from zlib import crc32
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from durable_streams.postgres.tasks import Tasks
 
 _T = TypeVar("_T")
+
+log = logging.getLogger("durable_streams.postgres")
 
 WORKERS: Final = 4
 """Transactions at a time; those about one path follow each other."""
@@ -144,6 +147,7 @@ class Transactions:
                 await self._roll_back(at, lane, number)
                 if error.code not in AGAIN:
                     raise failure(error) from None
+                log.info("a transaction is tried again: %s", error)
             except StreamError:
                 await self._roll_back(at, lane, number, barrier=True)
                 raise
@@ -160,8 +164,8 @@ class Transactions:
     async def _once(self, lane: Lane, job: _Job[Any]) -> tuple[bool, Any]:
         """Whether it is done, and its result; it is not where the lane was ended."""
         mark = self._standbys.mark
-        await lane.session.fetch("begin")
-        if not await lane.session.fetch(ADVANCE, lane.id, lane.number):
+        begun = ADVANCE.format(lane=lane.id, number=lane.number)
+        if await lane.session.run(begun) != "UPDATE 1":
             return False, None
         lane.number += 1
         result = await job.work(Transaction(lane))

@@ -62,6 +62,12 @@ class Nodes:
         self._tasks.append(task)
         return task
 
+    async def let_through(self) -> None:
+        """Deliver what is held by the proxy; it holds nothing more when this returns."""
+        self.proxy.release()
+        waiting = self.proxy._waiting
+        await asyncio.to_thread(wait_until, lambda: not any(waiting.values()), "all is delivered")
+
     def pause_standbys(self) -> None:
         """No commit is acknowledged from now on."""
         for node in self.cluster.standbys:

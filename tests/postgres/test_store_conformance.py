@@ -69,7 +69,9 @@ async def run_suite_in_turns(servers: list[ServerProcess], report: Path) -> list
     app = web.Application(client_max_size=2**30)
     app.router.add_route("*", "/{path:.*}", carry)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    async with aiohttp.ClientSession(auto_decompress=False) as session:
+    async with aiohttp.ClientSession(
+        auto_decompress=False, connector=aiohttp.TCPConnector(force_close=True)
+    ) as session:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

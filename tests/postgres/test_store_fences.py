@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,9 +118,8 @@ async def test_a_create_that_arrives_late_brings_nothing_back(nodes: Nodes, step
 
 async def one_passes(nodes: Nodes) -> None:
     """Let what is held through, and hold what comes then."""
-    nodes.proxy.release()
+    await nodes.let_through()
     nodes.proxy.hold(Way.THERE)
-    await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("step", range(1, 11))
