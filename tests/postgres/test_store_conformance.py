@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,7 +54,7 @@ async def run_suite_in_turns(servers: list[ServerProcess], report: Path) -> list
             request.method,
             f"{next(turns)}{request.raw_path}",
             headers=headers,
-            data=body or None,
+            data=io.BytesIO(body) if body else None,
             allow_redirects=False,
             skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
         ) as answer:
