@@ -14,9 +14,10 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
-from durable_streams.postgres import statements
+from durable_streams.postgres import endings, statements
 from durable_streams.postgres.decisions import chained, why_unusable
 from durable_streams.postgres.endings import bury
+from durable_streams.postgres.reading import RUNS as _RUNS
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import (
     FIRST_CHAIN,
@@ -69,6 +70,13 @@ select count(*) as number from (select from ds.streams
 """
 
 _ONE_BY_ONE: Final = "select pg_advisory_xact_lock(hashtextextended('ds.streams:' || $1, 0))"
+
+STATEMENTS: Final = (
+    *(_LOOK, _NEW, _SOURCE, _COUNT, _ONE_BY_ONE, _RUNS),
+    *endings.STATEMENTS,
+    *(statements.BARRIER, statements.LOCKED_ROWS, statements.PRODUCERS, statements.WRITE),
+)
+"""All that transactions use, for creates, deletes and appends."""
 
 _TRIES: Final = 5
 

@@ -45,6 +45,10 @@ update ds.streams set soft_deleted = true, version = version + 1
 """
 
 
+STATEMENTS: Final = (ROWS, _FAMILY, _FORKS, _GRAVE, _REMOVE, _KEEP)
+"""All that a delete uses."""
+
+
 class Buried(msgspec.Struct):
     """The numbers of streams that are no more, and of one that is kept for its forks."""
 

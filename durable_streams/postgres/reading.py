@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
-_RUNS: Final = """
+RUNS: Final = """
 select start, ends, before, chain, data from ds.runs
  where stream = $1 and segment = $2 and start < $4
    and start >= coalesce((select start from ds.runs
@@ -46,7 +46,7 @@ select start, ends, before, chain, data from ds.runs
 _RUN_BYTES: Final = 512
 """What a run takes in memory beside its data."""
 
-_ENDS: Final = _RUNS.replace(", before, chain, data", "")
+_ENDS: Final = RUNS.replace(", before, chain, data", "")
 
 _BYTES: Final = """
 select substring(data from (greatest($3 - start, 0) + 1)::int
@@ -78,12 +78,12 @@ class RunCache:
         self._size_bytes = 0
 
     async def runs(self, *question: int) -> list[asyncpg.Record]:
-        """Runs, as ``_RUNS`` asks for them."""
+        """Runs, as ``RUNS`` asks for them."""
         found = self._found.get(question)
         if found is not None:
             self._found.move_to_end(question)
             return found
-        found = await self.fetch(_RUNS, *question)
+        found = await self.fetch(RUNS, *question)
         if found and question not in self._found:
             self._found[question] = found
             self._size_bytes += _size_of(found)

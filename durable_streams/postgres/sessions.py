@@ -21,7 +21,7 @@ from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.steady import steadily
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from durable_streams.postgres.connecting import Hosts
 
@@ -131,6 +131,17 @@ class Session:
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Run a statement; goes on if its caller is cancelled, and then the session is not his."""
         return await self._steadily(self._connection.fetch(sql, *arguments))
+
+    async def prepare(self, statements: Iterable[str]) -> None:
+        """Have statements prepared before they are needed in a transaction.
+
+        The driver ends the message that prepares one with a flush and no sync.  A server that waits
+        for what comes then does not count as idle in a transaction: it would hold its locks for a
+        node that is cut off there, whatever ``idle_in_transaction_session_timeout`` says.
+        """
+        prepare = getattr(self._connection, "_get_statement")  # noqa: B009 - the driver's own
+        for statement in statements:
+            await self._steadily(prepare(statement, None))
 
     async def run(self, script: str) -> str:
         """Run several statements without arguments; what the server says of the last one."""

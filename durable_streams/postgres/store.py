@@ -27,7 +27,7 @@ from durable_streams.model.results import Chunk, Created
 from durable_streams.model.stream_limits import parse_limits
 from durable_streams.postgres.access import Access, own
 from durable_streams.postgres.appends import Appends
-from durable_streams.postgres.births import Births
+from durable_streams.postgres.births import STATEMENTS, Births
 from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import Clock, Database, unavailable
 from durable_streams.postgres.decisions import Limits
@@ -129,7 +129,7 @@ class PostgresStore:
 
     def _begin_writes(self, limits: Limits) -> None:
         database, standbys, tasks = self._database, self._standbys, self._tasks
-        self._transactions = Transactions(database, standbys, tasks)
+        self._transactions = Transactions(database, standbys, tasks, STATEMENTS)
         self._births = Births(
             self._clock, parse_limits(self.settings.max_streams), self.remember_removed_s
         )

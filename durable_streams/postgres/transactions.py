@@ -67,7 +67,11 @@ def _looked_at(done: asyncio.Future[Any]) -> None:
 class Transactions:
     """Workers that do them, each with a session of its own; :meth:`finished` before the end."""
 
-    def __init__(self, database: Database, standbys: Standbys, tasks: Tasks) -> None:
+    def __init__(
+        self, database: Database, standbys: Standbys, tasks: Tasks, statements: tuple[str, ...]
+    ) -> None:
+        """``statements``: all that are ever used in one."""
+        self._statements = statements
         self._database = database
         self._standbys = standbys
         self._queues: list[asyncio.Queue[_Job[Any]]] = [asyncio.Queue() for _ in range(WORKERS)]
@@ -156,6 +160,7 @@ class Transactions:
     async def _begin_lane(self, at: int) -> Lane:
         try:
             session = await self._database.connect_for_transactions()
+            await session.prepare(self._statements)
             lane = self._lanes[at] = await Lane.begin(session, self._database.node)
         except (NoDatabase, Refused, Unknown) as error:
             raise unavailable(str(error)) from None
