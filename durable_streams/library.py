@@ -17,6 +17,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
+from durable_streams.databases import is_database, open_database
 from durable_streams.details import described
 from durable_streams.filestore.runtime.forgotten import OpenStore
 from durable_streams.filestore.store import FileStore
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Chunk
     from durable_streams.outcomes import Metadata
+    from durable_streams.postgres.store import PostgresStore
     from durable_streams.store import Store
 
 Data = bytes | bytearray | memoryview
@@ -58,7 +60,9 @@ def open_streams(
 ) -> AbstractAsyncContextManager[Streams]:
     """Open a data directory, made if missing; closed, with everything in its files, at the end.
 
-    ``async with durable_streams.open(data_dir) as streams``.
+    ``async with durable_streams.open(data_dir) as streams``.  Or the URL of a PostgreSQL database,
+    ``postgresql://…``, that ``durable-streams store init`` has made one of streams; any number of
+    programs may have it open.
 
     Raises ``TypeError`` or ``ValueError`` if an argument cannot be; then
     :class:`~durable_streams.model.errors.DataDirectoryError` if the directory is in use (as
@@ -83,7 +87,7 @@ class _Open:
     def __init__(self, data_dir: str | os.PathLike[str], settings: Settings | None) -> None:
         self._data_dir = data_dir
         self._settings = settings
-        self._opened: tuple[Streams, OpenStore, Home] | None = None
+        self._opened: tuple[Streams, OpenStore | PostgresStore, Home] | None = None
 
     async def __aenter__(self) -> Streams:
         """Open it."""
@@ -92,10 +96,14 @@ class _Open:
         directory = arguments.directory("data_dir", self._data_dir)
         settings = arguments.settings("settings", self._settings, Settings)
         home = Home()
-        engine = await FileStore.at(directory, settings)
-        streams = Streams(engine)
-        self._opened = streams, OpenStore(engine, streams, self), home
-        return streams
+        if is_database(self._data_dir):
+            store = await open_database(str(self._data_dir), settings)
+            self._opened = Streams(store), store, home
+        else:
+            engine = await FileStore.at(directory, settings)
+            streams = Streams(engine)
+            self._opened = streams, OpenStore(engine, streams, self), home
+        return self._opened[0]
 
     async def __aexit__(
         self,

@@ -142,6 +142,12 @@ class Settings:
         "none, it is answered 429.  Producers that the stream knows are never refused.",
         flag=True,
     )
+    store_allow_unreplicated: bool = setting(
+        False,
+        help="with a database as the store: open one whose commits wait for no standby",
+        more="Such as a service that replicates below, or one that may lose what it acknowledged.",
+        flag=True,
+    )
     reclaim_delay_s: float = setting(
         3600.0,
         help="time from a start, or a jump of the clock, until the files of expired streams may be "
@@ -487,6 +493,12 @@ class ProcessSettings:
         more="Made if it is missing.",
         flag=True,
         path=True,
+    )
+    store: str = setting(
+        "",
+        help="database where streams live instead, such as ``postgresql://ds@db1,db2/streams``",
+        more="A password belongs into PGPASSWORD or PGPASSFILE.",
+        flag=True,
     )
     loop: str = setting(
         "auto",

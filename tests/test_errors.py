@@ -56,6 +56,7 @@ INTERNAL: Final = {
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
     "CannotRunHere",  # an ImportError, and met as one
+    *("NoDatabase", "NoDatabaseUrl", "Refused", "Unknown", "_Committing"),  # of the database
 }
 """Errors that are caught inside, or known by what they derive from: nobody imports them."""
 

@@ -53,6 +53,8 @@ MAY_BEGIN: Final = {
     ): "a line now and then, about lines; it does nothing that can fail",
     ("reloading.py", "watched"): "reading settings again, whose faults are logged",
     ("reloading.py", "_once"): "one look at a file, which is awaited",
+    ("tasks.py", "_begin"): "all of a node on PostgreSQL, watched",
+    ("store.py", "append"): "one large body, looked through for whoever sent it",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""

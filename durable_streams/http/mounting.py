@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
+from durable_streams.databases import is_database
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.peers import Peers
 from durable_streams.library import Streams, open_streams
@@ -51,9 +52,9 @@ def mount(
 ) -> Mount:
     """Serve streams below ``prefix`` of ``app`` (default: the one of ``http_settings``).
 
-    Either from ``data_dir``, opened with ``settings`` when the application starts
-    (:class:`~durable_streams.model.errors.DataDirectoryError` if that fails) and closed with it; or
-    from ``streams`` that the caller has opened and will close after the application.
+    Either from ``data_dir``, which may be the URL of a database, opened with ``settings`` when the
+    application starts (:class:`~durable_streams.model.errors.DataDirectoryError` if that fails) and
+    closed with it; or from ``streams`` that the caller has opened and will close afterwards.
 
     ``authorize`` says who asks: a function, or a coroutine function, from a request of aiohttp's to
     a :class:`~durable_streams.Principal`, or to None for nobody it knows, who is answered 401; it
@@ -70,7 +71,11 @@ def mount(
         raise TypeError(
             "mount() takes settings with data_dir only: streams were opened with theirs"
         )
-    directory = None if data_dir is None else arguments.directory("data_dir", data_dir)
+    place: Path | str | None = None
+    if is_database(data_dir):
+        place = str(data_dir)
+    elif data_dir is not None:
+        place = arguments.directory("data_dir", data_dir)
     if streams is not None:
         arguments.instance("streams", streams, Streams)
     settings = arguments.settings("settings", settings, Settings)
@@ -81,7 +86,7 @@ def mount(
     if authorize is not None and not callable(authorize):
         raise TypeError(f"authorize must be a function, not {authorize!r}")
     make = partial(_handler, http_settings, _pages(http_settings, authorize), authorize)
-    mounted = Mount(directory, streams, settings, make)
+    mounted = Mount(place, streams, settings, make)
     app.router.add_route(
         "*",
         prefix.rstrip("/") + "/{path:(?s:.*)}",
@@ -117,7 +122,7 @@ class Mount:
 
     def __init__(
         self,
-        data_dir: Path | None,
+        data_dir: Path | str | None,
         streams: Streams | None,
         settings: Settings,
         make_handler: Callable[[Store], StreamsHandler],

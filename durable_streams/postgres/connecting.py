@@ -85,7 +85,10 @@ async def connect_to(host: DatabaseUrl, statements: int = 0) -> Connection:
     """A session on a host, primary or standby; :class:`NoDatabase`."""
     try:
         return await asyncpg.connect(
-            host.text, timeout=CONNECT_TIMEOUT_S, statement_cache_size=statements
+            host.text,
+            timeout=CONNECT_TIMEOUT_S,
+            statement_cache_size=statements,
+            max_cached_statement_lifetime=0,  # once prepared they stay, see Session.prepare
         )
     except (*FAILURES, ValueError) as error:
         raise NoDatabase(explained(error, host)) from None

@@ -69,6 +69,7 @@ create table ds.lanes (
     lane uuid primary key,
     batch bigint not null default 0,
     won bigint[] not null default '{}',
+    node uuid not null,
     opened timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
 create table ds.graves (

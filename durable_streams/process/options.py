@@ -136,6 +136,7 @@ _METAVARS: Final = {
     "tls_key": "FILE",
     "metrics_listen": "HOST:PORT",
     "data_dir": "PATH",
+    "store": "URL",
     "prefix": "PATH",
     "cors_origin": "ORIGIN",
     "allowed_host": "HOST",

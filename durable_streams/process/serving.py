@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.databases import is_database, open_database
 from durable_streams.descriptors import LEAST, divide, soft_limit
 from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
@@ -30,6 +31,7 @@ from durable_streams.http.metrics import PATH_AT_ROOT
 from durable_streams.http.metrics_server import MetricsServer
 from durable_streams.http.server import HttpServer
 from durable_streams.namesake import namesake_problem
+from durable_streams.postgres.urls import NoDatabaseUrl, parse
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
 from durable_streams.process.certificates import Certificates
 from durable_streams.process.notifying import ServiceManager
@@ -42,9 +44,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable
 
+    from durable_streams.postgres.store import PostgresStore
     from durable_streams.process.entrance import Guard
     from durable_streams.process.options import Given
-    from durable_streams.settings import HttpSettings, Settings
+    from durable_streams.settings import HttpSettings, ProcessSettings, Settings
+
+    Engine = FileStore | PostgresStore
 
 EXIT_FAULT: Final = 1
 
@@ -60,6 +65,8 @@ logger = logging.getLogger("durable_streams")
 def run(flags: argparse.Namespace) -> int:
     """Serve until a signal asks for a stop; the exit status."""
     given = options.settings(vars(flags), os.environ)
+    if getattr(flags, "store", None):
+        _check_no_password(flags.store)
     signals = StopSignals()
     try:
         standard_streams.queue_output(logs.tell_dropped)
@@ -81,6 +88,17 @@ def run(flags: argparse.Namespace) -> int:
         reloading = Reloading(read, given, signals.hung_up, log, manager)
         serving = _serve(given, signals, reloading, manager)
         return runner.run(logs.with_rest_told(throttle, serving))
+
+
+def _check_no_password(url: str) -> None:
+    """Refuse a flag that every user of the machine could read a password in."""
+    with suppress(NoDatabaseUrl):  # which says so when it is opened
+        if parse(url).has_password:
+            raise StartError(
+                "--store has a password, which all users of this machine can see in the list of "
+                "processes: change it, and give it by PGPASSWORD, or in the file that PGPASSFILE "
+                "names"
+            )
 
 
 def raise_descriptor_limit() -> None:
@@ -128,7 +146,7 @@ async def _serve(
             logger.warning("tls_cert is of no use: there are unix sockets only, which stay plain")
         stop = signals.attach()
         http_settings = _with_descriptors_for_all(given.http, settings)
-        engine = await _open(Path(process.data_dir), settings)
+        engine = await _open(process, settings)
         try:
             if not stop.is_set():
                 async with guard.door.running():
@@ -174,15 +192,22 @@ def _with_descriptors_for_all(http_settings: HttpSettings, settings: Settings) -
     return replace(http_settings, max_connections=connections)
 
 
-async def _open(data_dir: Path, settings: Settings) -> FileStore:
+async def _open(process: ProcessSettings, settings: Settings) -> Engine:
+    if process.store:
+        if not is_database(process.store):
+            raise StartError("--store takes a URL such as postgresql://ds@db1,db2/streams")
+        try:
+            return await open_database(process.store, settings)
+        except ImportError as error:
+            raise StartError(str(error)) from error
     try:
-        return await FileStore.at(data_dir, settings)
+        return await FileStore.at(Path(process.data_dir), settings)
     except OSError as error:  # such as: the current directory, which the path begins at, is gone
         raise StartError(f"cannot open the data directory: {error}") from error
 
 
 async def _serve_engine(
-    engine: FileStore,
+    engine: Engine,
     settings: HttpSettings,
     guard: Guard,
     sockets: list[socket.socket],
@@ -222,7 +247,7 @@ async def _serve_engine(
     await watched.stop()
 
 
-def _announce(engine: FileStore, scheme: str, prefix: str, sockets: list[socket.socket]) -> str:
+def _announce(engine: Engine, scheme: str, prefix: str, sockets: list[socket.socket]) -> str:
     """Say in one line on stdout where the server is, what it found and what it promises."""
     urls = " and ".join(_url(bound, scheme, prefix) for bound in sockets)
     told = f"listening on {urls}, {engine.recovery}, durability {engine.settings.durability.value}"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import asyncpg
 import pytest
 
 from durable_streams.filestore.runtime.machine import Runtime
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.tuning import Tuning
+from durable_streams.postgres import versions
+from durable_streams.postgres.store import PostgresStore
+from durable_streams.postgres.urls import parse
 from durable_streams.settings import KIB, MIB, Settings
 from tests.memory_store import MemoryStore, NeverNow
+from tools.postgres_cluster import PostgresCluster
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from durable_streams.store import Store
 
@@ -95,6 +100,31 @@ def _in_memory(kind: type[MemoryStore], clock: Clock, limits: Limits) -> Store:
     )
 
 
+async def in_postgres(url: str, clock: Clock, limits: Limits) -> Store:
+    """In a database that is empty: its tables are made once, and emptied for each test."""
+    await versions.initialise(parse(url))
+    await emptied(url)
+    return await PostgresStore.at(
+        url,
+        Settings(
+            max_append_bytes=MAX_APPEND_BYTES,
+            store_allow_unreplicated=True,
+            **limits._asdict(),
+        ),
+        now_ms=clock,
+        producers_bytes=PRODUCERS_BYTES,
+    )
+
+
+async def emptied(url: str) -> None:
+    """Have a database without streams."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "truncate ds.streams, ds.runs, ds.producers, ds.lanes, ds.graves, ds.holds"
+    )
+    await connection.close()
+
+
 STORES: Final[dict[str, Callable[[Path, Clock, Limits], Awaitable[Store]]]] = {
     "files": in_files,
     "short files": in_short_files,
@@ -114,11 +144,25 @@ def limits() -> Limits:
     return NO_LIMITS
 
 
-@pytest.fixture(params=STORES)
+POSTGRES: Final = pytest.param("postgres", marks=[pytest.mark.needs("postgres")])
+
+
+@pytest.fixture(scope="session")
+def lone_postgres() -> Iterator[PostgresCluster]:
+    """A primary alone, as what is promised of standbys is tried elsewhere."""
+    with PostgresCluster(0, Path("/dev/shm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=[*STORES, POSTGRES])
 async def store(
     request: pytest.FixtureRequest, tmp_path: Path, clock: Clock, limits: Limits
 ) -> AsyncIterator[Store]:
     """A store without streams; closed at the end, whatever the test left in it."""
-    store = await STORES[request.param](tmp_path / "data", clock, limits)
+    if request.param == "postgres":
+        cluster: PostgresCluster = request.getfixturevalue("lone_postgres")
+        store = await in_postgres(cluster.primary.url(), clock, limits)
+    else:
+        store = await STORES[request.param](tmp_path / "data", clock, limits)
     yield store
     await store.close()

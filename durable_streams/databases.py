@@ -1,0 +1,27 @@
+"""The store in a database, for all that open one by its URL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.store import PostgresStore
+    from durable_streams.settings import Settings
+
+_SCHEMES: Final = ("postgresql://", "postgres://")
+
+
+def is_database(name: object) -> bool:
+    """Whether something names a database, and no data directory."""
+    return isinstance(name, str) and name.startswith(_SCHEMES)
+
+
+async def open_database(url: str, settings: Settings) -> PostgresStore:
+    """Open one; ``ImportError`` without its driver, ``DataDirectoryError`` if it cannot be."""
+    try:
+        from durable_streams.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "a database as the store takes pip install 'durable-streams-server[postgres]'"
+        ) from error
+    return await PostgresStore.at(url, settings)

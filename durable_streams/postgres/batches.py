@@ -1,0 +1,196 @@
+"""Batches: what many lines of appends come to, as the arguments of one statement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from durable_streams.model.errors import StreamError
+from durable_streams.model.paths import path_text
+from durable_streams.postgres.decisions import Plan, decide, row_after, why_unusable
+from durable_streams.postgres.rows import claim_text, claims_text, row_of
+from durable_streams.postgres.statements import PRODUCERS, ROWS
+from durable_streams.rules.producer_table import ProducerTable
+from durable_streams.rules.producers import ProducerState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    import asyncpg
+
+    from durable_streams.model.paths import StreamPath
+    from durable_streams.postgres.database import Clock
+    from durable_streams.postgres.decisions import Limits
+    from durable_streams.postgres.fencing import Lane
+    from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.streams import Streams
+    from durable_streams.postgres.tickets import Line
+
+    Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
+
+
+class Batch:
+    """Lines that are written at once; ``statement``: what was decided, for the database."""
+
+    def __init__(
+        self,
+        lines: list[Line],
+        streams: Streams,
+        clock: Clock,
+        limits: Limits,
+        settled: Callable[[Line, Plan, Row], None],
+    ) -> None:
+        """``settled``: told of each line that is written, or was found to be as was decided."""
+        self.lines = lines
+        self._streams = streams
+        self._clock = clock
+        self._limits = limits
+        self._settled = settled
+        self.statement = Statement()
+        self._plans: dict[Line, tuple[Row, Plan, ProducerTable] | StreamError] = {}
+
+    async def decide(self, fetch: Fetch) -> None:
+        """Decide about all, from what is known or is looked up now."""
+        self.statement = Statement()
+        self._plans = {}
+        now_ms = self._clock.now_ms()
+        looked_up = await self._look_up(fetch, now_ms)
+        for line in self.lines:
+            row, producers = looked_up[line.path]
+            problem = why_unusable(line.path, row, now_ms if row is None else row.now_ms)
+            if row is None or producers is None or problem is not None:
+                assert problem is not None
+                self._plans[line] = problem
+                continue
+            plan = decide(row, producers, line.taken, now_ms, self._limits)
+            self.statement.add(plan, row)
+            self._plans[line] = (row, plan, producers)
+
+    async def _look_up(
+        self, fetch: Fetch, now_ms: int
+    ) -> dict[StreamPath, tuple[Row | None, ProducerTable | None]]:
+        """The rows of all, with their producers; of those that are not known, as they are now."""
+        found: dict[StreamPath, tuple[Row | None, ProducerTable | None]] = {}
+        cold: dict[str, StreamPath] = {}
+        for line in self.lines:
+            stream = self._streams.at(line.path)
+            if (
+                stream is not None
+                and stream.producers is not None
+                and not stream.has_expired(now_ms)
+            ):
+                found[line.path] = stream.row, stream.producers
+                continue
+            cold[path_text(line.path)] = line.path
+        if cold:
+            parameter = self._clock.parameter
+            records = await fetch(ROWS, list(cold), [], parameter)
+            producers = await tables(fetch, [record["id"] for record in records])
+            found |= dict.fromkeys(cold.values(), (None, None))
+            for record in records:
+                row = row_of(record)
+                found[cold[record["path"]]] = row, producers[row.id]
+        return found
+
+    def settle(
+        self, moved: list[int], confirmed: list[int], *, found_none: bool = False
+    ) -> list[Line]:
+        """Answer those whose streams moved, or were confirmed; return the others.
+
+        ``found_none``: those that found no stream to write to are told so.
+        """
+        done, lost = {*moved, *confirmed}, []
+        now_ms = self._clock.now_ms()
+        for line, decided in self._plans.items():
+            if isinstance(decided, StreamError):
+                if found_none:
+                    line_error = decided
+                    for writing in line.taken:
+                        writing.settle(line_error)
+                else:
+                    lost.append(line)
+                continue
+            row, plan, producers = decided
+            if row.id not in done:
+                lost.append(line)
+                continue
+            plan.row = row_after(plan, row, now_ms)
+            self._settled(line, plan, row)
+            stream = self._streams.numbered(row.id)
+            if stream is not None and stream.row is plan.row:
+                stream.producers = producers
+        return lost
+
+
+class Statement:
+    """The arguments of ``WRITE`` for many plans."""
+
+    def __init__(self) -> None:
+        self._input: list[list[Any]] = [[] for _ in range(13)]
+        self._known: list[list[Any]] = [[] for _ in range(5)]
+        self._forgotten: list[list[Any]] = [[] for _ in range(2)]
+        self._checked: list[list[Any]] = [[] for _ in range(2)]
+        self._used: list[int] = []
+
+    def add(self, plan: Plan, row: Row) -> None:
+        """Write what was decided on a row; or see to it that this is the row, if that is all."""
+        if not plan.writes:
+            _put(self._checked, row.id, row.version)
+            if plan.used:
+                self._used.append(row.id)
+            return
+        after, run = plan.row, plan.run
+        ends = claims = data = start = None
+        if run is not None:
+            start = run.start.position
+            ends = "{" + ",".join(map(str, run.ends)) + "}"
+            claims = claims_text(run.claims)
+            data = b"".join(run.data)
+        _put(
+            self._input,
+            row.id,
+            row.version,
+            after.tail.segment,
+            after.tail.position,
+            after.closed,
+            claim_text(after.closed_by),
+            after.stream_seq,
+            after.chain,
+            start,
+            ends,
+            claims,
+            row.chain,
+            data,
+        )
+        for name, state in plan.known.items():
+            _put(self._known, row.id, name, state.epoch, state.seq, state.time_ms)
+        for name in plan.forgotten:
+            _put(self._forgotten, row.id, name)
+
+    def arguments(self, lane: Lane, now_ms: int | None) -> Iterable[Any]:
+        """All of them, for the next write of a lane."""
+        return (
+            lane.id,
+            lane.number,
+            now_ms,
+            *self._input,
+            *self._known,
+            *self._forgotten,
+            *self._checked,
+            self._used,
+        )
+
+
+def _put(columns: list[list[Any]], *values: object) -> None:
+    for column, value in zip(columns, values, strict=True):
+        column.append(value)
+
+
+async def tables(fetch: Fetch, numbers: list[int]) -> dict[int, ProducerTable]:
+    """The producers of streams."""
+    states: dict[int, dict[str, ProducerState]] = {number: {} for number in numbers}
+    if numbers:
+        for record in await fetch(PRODUCERS, numbers):
+            states[record["stream"]][record["producer"]] = ProducerState(
+                record["epoch"], record["seq"], record["seen_ms"]
+            )
+    return {number: ProducerTable(known) for number, known in states.items()}

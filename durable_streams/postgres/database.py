@@ -1,0 +1,101 @@
+"""The database as a node has it: how to connect, what time it is there, whether it is there."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.model.errors import DiskFull, StorageFailed, StreamError, Unavailable
+from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.sessions import LOCK_TIMEOUT, Refused, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durable_streams.postgres.urls import DatabaseUrl
+
+AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
+"""Of statements that were in each other's way: serialization, deadlock, a lock not had in time."""
+
+_FULL: Final = frozenset({"53100"})
+
+log = logging.getLogger("durable_streams.postgres")
+
+
+class Clock:
+    """The database's time of day, between two answers of it.
+
+    ``parameter``: what statements take for it; None but for tests, which say what time it is.
+    """
+
+    def __init__(self, told_ms: Callable[[], int] | None = None) -> None:
+        self._told_ms = told_ms
+        self._ahead_ms = time.time_ns() // 1_000_000 - time.monotonic_ns() // 1_000_000
+
+    @property
+    def parameter(self) -> int | None:
+        """What statements are told."""
+        return None if self._told_ms is None else self._told_ms()
+
+    def learn(self, now_ms: int) -> None:
+        """What time it was there a moment ago."""
+        self._ahead_ms = now_ms - time.monotonic_ns() // 1_000_000
+
+    def now_ms(self) -> int:
+        """About what time it is there."""
+        if self._told_ms is not None:
+            return self._told_ms()
+        return time.monotonic_ns() // 1_000_000 + self._ahead_ms
+
+
+class Database:
+    """Where sessions are opened.
+
+    ``problem``: why none could be the last time; empty: it could.  ``node``: who opens them.
+    """
+
+    def __init__(self, url: DatabaseUrl, clock: Clock) -> None:
+        self.hosts = Hosts(url)
+        self.clock = clock
+        self.node = uuid.uuid4()
+        self.problem = ""
+
+    async def connect(self) -> Session:
+        """A session for single statements; :class:`NoDatabase`."""
+        return await self._open("0")
+
+    async def connect_for_transactions(self) -> Session:
+        """A session that holds no lock for long, even if its node is cut off."""
+        return await self._open(LOCK_TIMEOUT)
+
+    async def _open(self, lock_timeout: str) -> Session:
+        try:
+            session = await Session.open(self.hosts, lock_timeout=lock_timeout)
+        except NoDatabase as error:
+            if str(error) != self.problem:
+                log.error("%s", error)
+            self.problem = str(error)
+            raise
+        if self.problem:
+            log.warning("the database is there again")
+            self.problem = ""
+        return session
+
+
+def unavailable(problem: str) -> Unavailable:
+    """The database cannot do it now."""
+    return Unavailable(f"{problem}; nothing was stored: try again")
+
+
+def nobody_knows() -> StorageFailed:
+    """The row that says what a write came to was removed: by hand, or after a day's absence."""
+    return StorageFailed("the database has forgotten this node, and what its last write came to")
+
+
+def failure(error: Refused) -> StreamError:
+    """What to tell whoever asked for what the database refused."""
+    if error.code in _FULL:
+        return DiskFull("the database has no space left; nothing was stored")
+    return unavailable(f"the database refused it: {error}")

@@ -1,0 +1,81 @@
+"""Who wrote what: sessions that write, and what becomes of writes whose outcome nobody knows.
+
+Each session that writes has a row in ``lanes``, made by a commit before its first write, and used
+by nobody else.  Each of its writes first locks that row where its number is the one before, writes
+only if it got it, and leaves the new number, and which streams moved.  So whoever locks the row
+knows how far the session came, and whoever deletes it knows that it comes no further, however late
+its statements arrive: one that finds no row writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.sessions import Refused, Session, Unknown
+from durable_streams.postgres.statements import BARRIER
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.database import Database
+    from durable_streams.postgres.standbys import Standbys
+
+_AGAIN_S: Final = 0.1
+"""Before another try where the database is not there."""
+
+log = logging.getLogger("durable_streams.postgres")
+
+
+class Lane:
+    """A session that writes; ``number`` is that of its next write."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.id = uuid.uuid4()
+        self.number = 1
+
+    @classmethod
+    async def begin(cls, session: Session, node: uuid.UUID) -> Lane:
+        """Make the row of a session of a node that was just opened; ``Unknown`` if that failed."""
+        lane = cls(session)
+        await session.fetch("insert into ds.lanes (lane, node) values ($1, $2)", lane.id, node)
+        return lane
+
+
+async def settle(
+    database: Database, standbys: Standbys, lane: Lane
+) -> tuple[int, list[int]] | None:
+    """End a lane, and say what its last write was: its number, and the streams that moved.
+
+    What it says is on a quorum.  None: somebody else has ended the lane; nobody does.
+    A try that fails is repeated until one does not, as nothing else is an answer.
+    """
+    lane.session.terminate()
+    found: tuple[int, list[int]] | None = None
+    while True:
+        session: Session | None = None
+        try:
+            mark = standbys.mark
+            session = await database.connect()
+            await session.fetch("begin")
+            rows = await session.fetch(
+                "select batch, won from ds.lanes where lane = $1 for update", lane.id
+            )
+            if rows:
+                found = (rows[0]["batch"], rows[0]["won"])
+                await session.fetch("delete from ds.lanes where lane = $1", lane.id)
+            else:  # an earlier try of ours has deleted it; its commit is waited for
+                await session.fetch(BARRIER)
+            await session.fetch("commit")
+            if await standbys.still_wait(mark):
+                return found
+            log.warning("what became of a write is not known yet: commits do not wait")
+            await asyncio.sleep(_AGAIN_S)
+        except (NoDatabase, Refused, Unknown) as error:
+            log.warning("what became of a write is not known yet: %s", error)
+            await asyncio.sleep(_AGAIN_S)
+        finally:
+            if session is not None:
+                session.terminate()

@@ -1,0 +1,105 @@
+"""A row that a node writes every second: as long as that works, it talks to the primary.
+
+A primary that was deposed does not know it, and answers reads.  It cannot commit what no standby
+confirms.  So what was read is shown only if a heartbeat was committed that was sent at most so many
+seconds before: by a clock that goes on while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.database import unavailable
+from durable_streams.postgres.sessions import Refused, Unknown
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.database import Database
+    from durable_streams.postgres.sessions import Session
+    from durable_streams.postgres.tasks import Tasks
+
+EVERY_S: Final = 1.0
+"""Between two of them."""
+
+MOST_S: Final = 3.0
+"""How long ago the last good one was sent, at most, when something that was read is shown."""
+
+_ASLEEP: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+_BEAT: Final = """
+update ds.nodes set beats = beats + 1, seen = clock_timestamp() where node = $1
+ returning exists(select from ds.nodes
+  where node <> $1 and seen > clock_timestamp() - interval '10 s') as has_others
+"""
+_BORN: Final = "insert into ds.nodes (node, name) values ($1, $2) on conflict (node) do nothing"
+GONE: Final = """
+with gone as (delete from ds.nodes where node = $1),
+unheld as (delete from ds.holds where node = $1)
+delete from ds.lanes where node = $1
+"""
+"""Nothing is left of a node that has no write under way."""
+
+log = logging.getLogger("durable_streams.postgres")
+
+
+def now_s() -> float:
+    """Seconds, also those in which the machine slept."""
+    return time.clock_gettime(_ASLEEP)
+
+
+class Heartbeat:
+    """A node's, whose name among others is ``node``; ``sent_s``: when the last good one was.
+
+    ``has_others``: whether there were other nodes then, in the last seconds.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.node = database.node
+        self._session: Session | None = None
+        self.sent_s = -MOST_S
+        self.has_others = True
+
+    def check(self) -> None:
+        """Raise ``Unavailable`` if what was just read may be of a primary that was deposed."""
+        if now_s() - self.sent_s > MOST_S:
+            raise unavailable("the database has confirmed nothing for some seconds")
+
+    async def start(self, tasks: Tasks) -> None:
+        """The first one, and all others; :class:`NoDatabase` if the first one fails."""
+        try:
+            await self._beat()
+        except (Refused, Unknown) as error:
+            raise NoDatabase(f"the database takes no heartbeat: {error}") from None
+        tasks.lasting("heartbeat", self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self._beat()
+            except (NoDatabase, Refused, Unknown) as error:
+                log.warning("no heartbeat: %s", error)
+                self.terminate()
+
+    async def _beat(self) -> None:
+        sent_s = now_s()
+        if self._session is None:
+            self._session = await self._database.connect()
+            await self._session.fetch(_BORN, self.node, socket.gethostname())
+        beat = await self._session.fetch(_BEAT, self.node)
+        if beat:
+            self.has_others = beat[0]["has_others"]
+        else:
+            await self._session.fetch(_BORN, self.node, socket.gethostname())
+        self.sent_s = sent_s
+
+    def terminate(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            self._session.terminate()
+            self._session = None

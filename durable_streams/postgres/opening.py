@@ -1,0 +1,37 @@
+"""Whether a node may serve the streams of a database: asked before anything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable_streams.postgres import versions
+from durable_streams.postgres.connecting import FAILURES, NoDatabase, connect, explained
+from durable_streams.postgres.facts import shares_sessions
+from durable_streams.postgres.versions import Fit
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.urls import DatabaseUrl
+
+
+async def need_fit(url: DatabaseUrl, *, allow_unreplicated: bool) -> None:
+    """:class:`NoDatabase` if it may not: tables, standbys, or a pooler that shares sessions."""
+    connection = await connect(url)
+    try:
+        if await shares_sessions(url, connection):
+            raise NoDatabase(
+                f"{url}: a pooler in between shares sessions, transaction by transaction: connect "
+                "to the database itself, or have the pooler keep sessions"
+            )
+        fit = (await versions.read(connection.fetch)).fit()
+        if fit not in {Fit.FITS, Fit.OLD}:
+            raise NoDatabase(f"{url}: {fit.value}")
+        names = await connection.fetchval("show synchronous_standby_names")
+    except FAILURES as error:
+        raise NoDatabase(explained(error, url)) from None
+    finally:
+        connection.terminate()
+    if not names and not allow_unreplicated:
+        raise NoDatabase(
+            f"{url}: commits wait for no standby, so what is acknowledged may be lost with one "
+            "machine: set synchronous_standby_names, or say --store-allow-unreplicated"
+        )

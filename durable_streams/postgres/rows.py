@@ -1,0 +1,163 @@
+"""A stream's row as nodes know it, and its columns that hold more than one value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from durable_streams.model.commands import Create, ForkRequest, Lifetime, ProducerClaim
+from durable_streams.model.offsets import Offset
+from durable_streams.rules.creates import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import asyncpg
+
+CHAIN_BYTES: Final = 16
+"""Of a running checksum."""
+
+FIRST_CHAIN: Final = bytes(CHAIN_BYTES)
+"""Of what has no bytes yet."""
+
+
+class Requested(msgspec.Struct, frozen=True):
+    """What the create asked for, which later ones are compared with."""
+
+    ttl_s: int | None = None
+    expires_at: str | None = None
+    expires_at_ms: int | None = None
+    source: tuple[str, ...] | None = None
+    offset: tuple[int, int] | None = None
+    sub_offset: int = 0
+
+
+class Layer(msgspec.Struct, frozen=True, array_like=True):
+    """Up to ``end``, and from where the layer before ends, a fork has the runs of ``stream``.
+
+    ``end`` counts as the fork does; ``shift``: how much higher its segments' numbers are.
+    """
+
+    stream: int
+    shift: int
+    end_segment: int
+    end_position: int
+
+    @property
+    def end(self) -> Offset:
+        """Where it ends."""
+        return Offset(self.end_segment, self.end_position)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of ``streams`` at a version; ``forked``: whether there are forks of it.
+
+    ``held``: somebody follows it, on any node, and it has a TTL, which does not end it then.
+    """
+
+    id: int
+    version: int
+    content_type: str
+    first_segment: int
+    tail: Offset
+    chain: bytes
+    closed: bool
+    closed_by: ProducerClaim | None
+    stream_seq: str | None
+    lifetime: Lifetime
+    deadline_ms: int | None
+    created_ms: int
+    requested: Requested
+    soft_deleted: bool
+    fork_of: int | None
+    layers: tuple[Layer, ...]
+    forked: bool
+    held: bool
+    now_ms: int
+
+    @property
+    def begin(self) -> Offset:
+        """Where the stream begins."""
+        return Offset(self.first_segment, 0)
+
+    def is_expired(self, now_ms: int) -> bool:
+        """Whether it has ended by itself."""
+        return self.deadline_ms is not None and now_ms >= self.deadline_ms and not self.held
+
+    def identity(self) -> Identity:
+        """What a create of the same stream is compared with."""
+        asked = self.requested
+        fork = None
+        if asked.source is not None:
+            offset = None if asked.offset is None else Offset(*asked.offset)
+            fork = ForkRequest(asked.source, offset, asked.sub_offset)
+        lifetime = Lifetime(asked.ttl_s, asked.expires_at, asked.expires_at_ms)
+        return Identity(self.content_type, lifetime, self.closed, fork)
+
+
+_requested: Final = msgspec.json.Decoder(Requested)
+_layers: Final = msgspec.json.Decoder(tuple[Layer, ...])
+_claim: Final = msgspec.json.Decoder(tuple[str, int, int])
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def row_of(record: asyncpg.Record) -> Row:
+    """A row that was read with its ``now_ms``."""
+    closed_by, layers = record["closed_by"], record["layers"]
+    return Row(
+        record["id"],
+        record["version"],
+        record["content_type"],
+        record["first_segment"],
+        Offset(record["segment"], record["position"]),
+        record["chain"],
+        record["closed"],
+        None if closed_by is None else ProducerClaim(*_claim.decode(closed_by)),
+        record["stream_seq"],
+        Lifetime(record["ttl_s"], record["expires_at"], record["expires_at_ms"]),
+        record["deadline_ms"],
+        record["created_ms"],
+        _requested.decode(record["requested"]),
+        record["soft_deleted"],
+        record["fork_of"],
+        () if layers is None else _layers.decode(layers),
+        record["forked"],
+        record["held"],
+        record["now_ms"],
+    )
+
+
+def requested(command: Create) -> Requested:
+    """What a create asked for."""
+    life, fork = command.lifetime, command.fork
+    asked = Requested(life.ttl_s, life.expires_at, life.expires_at_ms)
+    if fork is not None:
+        offset = None if fork.offset is None else (fork.offset.segment, fork.offset.position)
+        asked = msgspec.structs.replace(
+            asked, source=fork.source, offset=offset, sub_offset=fork.sub_offset
+        )
+    return asked
+
+
+def requested_text(asked: Requested) -> str:
+    """The same, as it is stored."""
+    return _encode(asked).decode()
+
+
+def layers_text(layers: Sequence[Layer]) -> str | None:
+    """The layers of a fork, as they are stored."""
+    return _encode(layers).decode() if layers else None
+
+
+def claim_text(claim: ProducerClaim | None) -> str | None:
+    """A producer's claim, as it is stored."""
+    return None if claim is None else _encode((claim.id, claim.epoch, claim.seq)).decode()
+
+
+def claims_text(claims: Sequence[ProducerClaim | None]) -> str | None:
+    """Who made each append of a run, as it is stored: null if none was a producer's."""
+    if not any(claims):
+        return None
+    made = [None if claim is None else (claim.id, claim.epoch, claim.seq) for claim in claims]
+    return _encode(made).decode()

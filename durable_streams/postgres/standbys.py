@@ -1,0 +1,97 @@
+"""Whether commits still wait for standbys: asked after each, before it is answered.
+
+A primary whose ``synchronous_standby_names`` is emptied, by a fail-over manager or by hand,
+releases all commits that wait as plain successes, though no standby has them.  So the names, and
+when the configuration was read, are looked at after a commit and before its answer; one look serves
+all commits that were done when it began.  If something has changed, nobody knows what the commit is
+worth, and it is fenced as any unknown one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.sessions import Refused, Unknown
+
+if TYPE_CHECKING:
+    from durable_streams.postgres.database import Database
+    from durable_streams.postgres.sessions import Session
+    from durable_streams.postgres.tasks import Tasks
+
+_ASK: Final = """
+select current_setting('synchronous_standby_names') as names, pg_conf_load_time() as loaded,
+ pg_postmaster_start_time() as started
+"""
+
+
+class _Said(NamedTuple):
+    names: str
+    loaded: object
+    started: object
+
+
+class Standbys:
+    """Looks for all who commit something.
+
+    ``mark``: to be had before a commit is sent; it is another one after every change that was seen.
+    """
+
+    def __init__(self, database: Database, tasks: Tasks, *, allow_unreplicated: bool) -> None:
+        self._database = database
+        self._allow_unreplicated = allow_unreplicated
+        self._session: Session | None = None
+        self._said: _Said | None = None
+        self.mark = 0
+        self._asking: list[asyncio.Future[bool]] = []
+        self._news = asyncio.Event()
+        tasks.lasting("looks at standbys", self._run())
+
+    async def still_wait(self, mark: int) -> bool:
+        """Whether what was committed since ``mark`` did wait for standbys."""
+        if self._allow_unreplicated:
+            return True
+        asked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._asking.append(asked)
+        self._news.set()
+        return await asked and mark == self.mark
+
+    @property
+    def problem(self) -> str:
+        """Why nothing that is committed can be relied on; empty if it can."""
+        if self._allow_unreplicated or self._said is None or self._said.names:
+            return ""
+        return "commits of the database wait for no standby"
+
+    def terminate(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            self._session.terminate()
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            asking, self._asking = self._asking, []
+            is_good = await self.look()
+            for asked in asking:
+                if not asked.done():
+                    asked.set_result(is_good)
+
+    async def look(self) -> bool:
+        """Whether standbys are waited for now, and a look at what is configured."""
+        before = self._said
+        try:
+            if self._session is None:
+                self._session = await self._database.connect()
+            (row,) = await self._session.fetch(_ASK)
+        except (NoDatabase, Refused, Unknown):
+            self.terminate()
+            self._session = self._said = None
+            self.mark += 1
+            return False
+        self._said = _Said(row["names"], row["loaded"], row["started"])
+        if self._said != before:
+            self.mark += 1
+        return bool(self._said.names)

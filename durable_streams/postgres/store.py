@@ -1,0 +1,450 @@
+"""The store of streams in PostgreSQL: its verbs, and its life from opening to closing.
+
+Nothing here is answered from what the node remembers: a write is confirmed by the statement that
+compares and sets, everything else by a row that was read after the request came.  Cancelling a
+caller cancels only its wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from durable_streams.live import Deliveries
+from durable_streams.model.errors import (
+    DataDirectoryError,
+    Draining,
+    InvalidJson,
+    NotOpen,
+    Overloaded,
+    PayloadTooLarge,
+    StorageFailed,
+    StreamError,
+)
+from durable_streams.model.results import Chunk, Created
+from durable_streams.model.stream_limits import parse_limits
+from durable_streams.postgres.access import Access, own
+from durable_streams.postgres.appends import Appends
+from durable_streams.postgres.births import STATEMENTS, Births
+from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.database import Clock, Database, unavailable
+from durable_streams.postgres.decisions import Limits
+from durable_streams.postgres.endings import delete
+from durable_streams.postgres.following import Following
+from durable_streams.postgres.heartbeat import GONE, Heartbeat
+from durable_streams.postgres.holds import Holds
+from durable_streams.postgres.notices import Notices
+from durable_streams.postgres.opening import need_fit
+from durable_streams.postgres.readers import Readers, Rows
+from durable_streams.postgres.reading import Reading, RunCache
+from durable_streams.postgres.standbys import Standbys
+from durable_streams.postgres.streams import Stream, Streams
+from durable_streams.postgres.sweeping import Sweeper
+from durable_streams.postgres.tasks import Tasks
+from durable_streams.postgres.tickets import Writing
+from durable_streams.postgres.transactions import Transactions
+from durable_streams.postgres.urls import NoDatabaseUrl, parse
+from durable_streams.rules import json_mode, media_type
+from durable_streams.rules.appends import check_syntax
+from durable_streams.settings import MIB, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from durable_streams.model.commands import Append, Create
+    from durable_streams.model.offsets import Offset, Start
+    from durable_streams.model.paths import StreamPath
+    from durable_streams.model.results import Appended, StreamInfo, StreamRef, Subscriber
+    from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.transactions import Transaction
+
+LARGE_BODY: Final = 64 * 1024
+"""Bytes; parsing more than this leaves the loop."""
+
+_FINISHED_S: Final = 10.0
+"""For what is under way when the store is closed; what is not known by then is said to be so."""
+
+_LEAVING_S: Final = 2.0
+"""For a node that leaves to be deleted from the database, which has no need of it."""
+
+MOST_WAITING_BYTES: Final = 64 * MIB
+"""Of bodies that wait for their commit; what comes then is refused."""
+
+
+class PostgresStore:
+    """Streams in a database; use :meth:`at` and :meth:`close`."""
+
+    def __init__(
+        self,
+        database: Database,
+        heartbeat: Heartbeat,
+        standbys: Standbys,
+        tasks: Tasks,
+        *,
+        settings: Settings,
+        producers_bytes: int,
+    ) -> None:
+        self.settings = settings
+        self.max_append_bytes = settings.max_append_bytes
+        self.remember_removed_s = settings.remember_removed_s
+        self._max_read_bytes = settings.max_read_bytes
+        self._database = database
+        self._clock = database.clock
+        self._heartbeat = heartbeat
+        self._standbys = standbys
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._deliveries = Deliveries(self._loop)
+        self._streams = Streams(self._deliveries)
+        self._readers = Readers(database, heartbeat, tasks)
+        self._runs = RunCache(self._readers.fetch)
+        self._holds = Holds(database.node, self._clock)
+        self._rows = Rows(
+            self._readers,
+            heartbeat=heartbeat,
+            standbys=standbys,
+            streams=self._streams,
+            holds=self._holds,
+            database=database,
+            tasks=tasks,
+        )
+        self._notices = Notices(database, heartbeat)
+        self._following = Following(
+            self._streams,
+            self._rows,
+            self._readers,
+            self._runs,
+            self._clock,
+            holds=self._holds,
+            said=self._notices.say,
+            tasks=tasks,
+        )
+        self._access = Access(self._streams, self._rows, self._following, self._clock)
+        self._begin_writes(Limits(producers_bytes, settings.max_producers))
+        self._notices.start(self._following.heard, tasks)
+        self._draining = False
+        self._closing: asyncio.Task[None] | None = None
+
+    def _begin_writes(self, limits: Limits) -> None:
+        database, standbys, tasks = self._database, self._standbys, self._tasks
+        self._transactions = Transactions(database, standbys, tasks, STATEMENTS)
+        self._births = Births(
+            self._clock, parse_limits(self.settings.max_streams), self.remember_removed_s
+        )
+        self._sweeper = Sweeper(
+            self._readers,
+            self._transactions,
+            self._clock,
+            self.settings,
+            ended=self._following.buried,
+            tasks=tasks,
+        )
+        self._appends = Appends(
+            database,
+            standbys,
+            streams=self._streams,
+            transactions=self._transactions,
+            limits=limits,
+            written=self._following.written,
+            tasks=tasks,
+        )
+
+    @classmethod
+    async def at(
+        cls,
+        url: str,
+        settings: Settings | None = None,
+        *,
+        now_ms: Callable[[], int] | None = None,
+        producers_bytes: int = MIB,
+    ) -> PostgresStore:
+        """Connect to a database that has the tables; :class:`DataDirectoryError` says why not.
+
+        ``now_ms``, ``producers_bytes``: what time it is, and what the producers of a stream may
+        take, which only tests have otherwise.
+        """
+        settings = settings or Settings()
+        try:
+            where = parse(url)
+        except NoDatabaseUrl as error:
+            raise DataDirectoryError(str(error)) from None
+        database = Database(where, Clock(now_ms))
+        heartbeat, tasks = Heartbeat(database), Tasks()
+        standbys = Standbys(database, tasks, allow_unreplicated=settings.store_allow_unreplicated)
+        try:
+            await need_fit(where, allow_unreplicated=settings.store_allow_unreplicated)
+            await heartbeat.start(tasks)
+            await standbys.look()
+        except NoDatabase as error:
+            raise DataDirectoryError(str(error)) from None
+        return cls(
+            database,
+            heartbeat,
+            standbys,
+            tasks,
+            settings=settings,
+            producers_bytes=producers_bytes,
+        )
+
+    recovery = "streams in a database"
+
+    @property
+    def fault(self) -> StreamError | None:
+        """Why the node has to be started again, if it has."""
+        return self.bug
+
+    # -- writes ----------------------------------------------------------------------------
+
+    def create_now(self, command: Create, body: bytes) -> None:  # noqa: ARG002
+        """Not now: it takes several statements."""
+        self._check_body(body)
+
+    async def create(self, command: Create, body: bytes) -> Created:
+        """PUT; on a quorum when this returns."""
+        self._check_write(body)
+
+        async def work(transaction: Transaction) -> tuple[bool, Row]:
+            return await self._births.create(transaction, command, body)
+
+        def made(result: tuple[bool, Row]) -> None:
+            self._streams.learn(command.path, result[1])
+
+        created, row = await self._transactions.run(command.path, work, made)
+        stream = self._streams.learn(command.path, row)
+        return Created(created=created, info=stream.info(row))
+
+    def append_now(self, command: Append, body: bytes) -> Writing | None:
+        """Begin :meth:`append`; None for a large body of JSON, which is looked through first."""
+        check_syntax(command, bool(body))
+        self._check_write(body)
+        if len(body) > LARGE_BODY and media_type.is_json(command.content_type or ""):
+            return None
+        return self._put(Writing(command, body))
+
+    async def append(self, command: Append, body: bytes) -> Appended:
+        """POST; on a quorum when this returns."""
+        writing = self.append_now(command, body)
+        if writing is None:
+            parsed = await asyncio.to_thread(_try_parse, body)
+            self._check_write(body)
+            writing = self._put(Writing(command, body, parsed))
+        await writing.wait()
+        return writing.outcome()
+
+    def _put(self, writing: Writing) -> Writing:
+        if self._appends.waiting_bytes > MOST_WAITING_BYTES:
+            raise Overloaded("too much waits for the database: try again")
+        self._appends.put(writing)
+        return writing
+
+    async def delete(self, path: StreamPath) -> None:
+        """DELETE; on a quorum when this returns."""
+        self._check_write(b"")
+        work = partial(delete, path, self._clock.parameter)
+        await self._transactions.run(path, work, self._following.buried)
+
+    def _check_body(self, body: bytes) -> None:
+        if type(body) is not bytes:
+            raise TypeError(f"a body must be bytes, not {type(body).__name__}")
+        if len(body) > self.max_append_bytes:
+            raise PayloadTooLarge(self.max_append_bytes)
+
+    def _check_write(self, body: bytes) -> None:
+        self._check_body(body)
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+
+    # -- reads -----------------------------------------------------------------------------
+
+    async def head(self, path: StreamPath) -> StreamInfo:
+        """HEAD; renews nothing."""
+        stream, row = await self._access.at(path)
+        return stream.info(row)
+
+    def open_now(self, path: StreamPath) -> None:
+        """Not now: the database is asked."""
+
+    async def open(self, path: StreamPath) -> Stream:
+        """The stream at a path, for reading; renews a TTL."""
+        stream, _ = await self._access.at(path, uses=True)
+        return stream
+
+    def read_now(self, stream: StreamRef, start: Offset | Start) -> None:
+        """Not now: the database is asked."""
+
+    async def read(
+        self,
+        stream: StreamRef,
+        start: Offset | Start,
+        *,
+        is_end: bool = False,
+        max_bytes: int | None = None,
+    ) -> Chunk:
+        """A bounded chunk from an offset, empty at the tail."""
+        opened, row = await self._access.of(stream)
+        most = self._max_read_bytes if max_bytes is None else min(max_bytes, self._max_read_bytes)
+        reading = self._reading(opened, row)
+        found = await reading.from_(start, most, is_end=is_end)
+        at_tail = found.end == row.tail
+        return Chunk(
+            opened,
+            found.start,
+            found.end,
+            found.chain,
+            (found.data,) if found.data else (),
+            len(found.data),
+            at_tail,
+            row.closed and at_tail,
+        )
+
+    def _reading(self, stream: Stream, row: Row) -> Reading:
+        return Reading(stream.path, row, self._runs)
+
+    async def bytes_of(self, chunk: Chunk) -> bytes:
+        """All bytes of a chunk."""
+        return b"".join([part for part in chunk.parts if isinstance(part, bytes)])
+
+    async def pieces(self, chunk: Chunk, size: int) -> AsyncIterator[bytes]:
+        """The bytes of a chunk, so many at a time, each read when it is asked for."""
+        chunk.parts = ()
+        stream = own(chunk.stream)
+        self._access.check_there(stream)
+        segment, end = chunk.end
+        begin = end - chunk.size_bytes
+        async for piece in self._reading(stream, stream.row).pieces(segment, begin, end, size):
+            yield piece
+
+    async def sizes(self, chunk: Chunk) -> list[int]:
+        """How many bytes of a chunk each append in it has, in order."""
+        stream = own(chunk.stream)
+        segment, end = chunk.end
+        reading = self._reading(stream, stream.row)
+        return await reading.sizes(segment, end - chunk.size_bytes, end)
+
+    # -- live reads ------------------------------------------------------------------------
+
+    @contextmanager
+    def following(self, stream: StreamRef) -> Iterator[None]:
+        """A context that a live reader is in: no TTL ends the stream meanwhile."""
+        opened = own(stream)
+        self._holds.come(opened)
+        try:
+            yield
+        finally:
+            self._holds.leave(opened)
+
+    def left_s(self, stream: StreamRef) -> int | None:
+        """Seconds, rounded down, until the stream ends if nobody uses it; None: it does not."""
+        opened = own(stream)
+        row, now_ms = opened.row, self._clock.now_ms()
+        if row.lifetime.ttl_s is not None and opened.followers:
+            return row.lifetime.ttl_s
+        return None if row.deadline_ms is None else max(0, row.deadline_ms - now_ms) // 1000
+
+    async def wait(self, stream: StreamRef, at: Offset, timeout_s: float) -> bool:
+        """Wait until there is data past ``at`` or the stream is closed."""
+        opened = self._access.known(stream)
+        if opened.row.tail > at or opened.row.closed:
+            return True
+        if self._draining:
+            return False
+        self._following.came(opened)
+        return await opened.audience.wait(timeout_s) or opened.row.tail > at
+
+    def subscribe(self, stream: StreamRef, at: Offset, subscriber: Subscriber) -> bool:
+        """Hand all publications from ``at`` on to a subscriber; False if that is not the tail."""
+        opened = self._access.known(stream)
+        if self._draining:
+            raise Draining
+        if opened.row.tail != at or opened.row.closed:
+            return False
+        if not opened.audience.subscribers and not self._following.is_looking(opened):
+            opened.published, opened.published_closed = at, False
+        if opened.published != at or self._following.is_looking(opened):
+            return False
+        opened.audience.join(subscriber)
+        self._following.came(opened)
+        return True
+
+    def unsubscribe(self, stream: StreamRef, subscriber: Subscriber) -> None:
+        """Stop that; no error if it had stopped."""
+        own(stream).audience.leave(subscriber)
+
+    # -- health, and the end ---------------------------------------------------------------
+
+    @property
+    def bug(self) -> StreamError | None:
+        """Why a part of the node has ended, if one did."""
+        return self._tasks.bug
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` is done."""
+        return self._access.closed
+
+    def refusal(self) -> StreamError | None:
+        """Why no write is taken now; None if writes are."""
+        if self.closed:
+            return NotOpen()
+        if self._draining:
+            return Draining()
+        problem = self._database.problem or self._standbys.problem
+        return self.bug or (unavailable(problem) if problem else None)
+
+    def writes_wait(self) -> bool:
+        """Whether a write that comes now waits for the database, which is not there."""
+        return bool(self._database.problem)
+
+    def out_of_service(self) -> list[StreamPath]:
+        """None: streams share what can fail."""
+        return []
+
+    def drain(self) -> None:
+        """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
+        if not self._draining:
+            self._draining = True
+            for stream in self._streams.all():
+                stream.audience.drain(Draining())
+
+    async def close(self) -> None:
+        """Drain, finish what was accepted, and let go of everything."""
+        self.drain()
+        if self._closing is None:
+            self._closing = self._tasks.once("closing", self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._deliveries.finished()
+        try:
+            async with asyncio.timeout(_FINISHED_S):
+                await self._appends.finished()
+                await self._transactions.finished()
+        except TimeoutError:
+            unknown = StorageFailed("the database has not said what became of a write")
+            self._appends.give_up(unknown)
+            self._transactions.give_up(unknown)
+        self._access.closed = True
+        with suppress(StreamError, TimeoutError):
+            leaving = self._readers.do(lambda each: each.fetch(GONE, self._database.node))
+            await asyncio.wait_for(leaving, _LEAVING_S)
+        for part in (
+            self._heartbeat,
+            self._standbys,
+            self._notices,
+            self._appends,
+            self._transactions,
+            self._readers,
+            self._rows,
+        ):
+            part.terminate()
+        await self._tasks.stop()
+
+
+def _try_parse(body: bytes) -> bytes | StreamError:
+    try:
+        return json_mode.to_wire(body, allow_empty=False)[0]
+    except InvalidJson as error:
+        return error

@@ -1,0 +1,183 @@
+"""Writes whose outcome nobody knows: none is lost, doubled, or comes later, whatever it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.model.errors import StreamError, StreamNotFound
+from tests.postgres.stores import Nodes, nodes_of
+from tests.store_contract.words import ROOM, append, by, close, content, create
+from tools.postgres_cluster import Way
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from durable_streams.postgres.store import PostgresStore
+    from tests.postgres.conftest import Database
+
+
+@pytest.fixture
+async def nodes(database: Database) -> AsyncIterator[Nodes]:
+    async with nodes_of(database) as made:
+        yield made
+
+
+async def lost(nodes: Nodes, store: PostgresStore) -> None:
+    """A node loses the session whose statement is still on its way, and opens others elsewhere."""
+    await nodes.proxy.held()
+    nodes.lose_sessions(store)
+
+
+async def arrives(nodes: Nodes) -> None:
+    """What was on its way is delivered, and done."""
+    nodes.proxy.release()
+    await nodes.until(
+        "select count(*) from pg_stat_activity where datname = current_database()"
+        " and state = 'active' and pid <> pg_backend_pid()",
+        "0",
+        "nothing is under way",
+    )
+
+
+async def test_an_append_that_arrives_late_is_stored_once(nodes: Nodes) -> None:
+    store = await nodes.node(proxied=True)
+    await create(store)
+    await append(store, b"one")
+    nodes.proxy.hold(Way.THERE)
+    writing = nodes.begin(append(store, b"two"))
+    await lost(nodes, store)
+    await writing
+    await arrives(nodes)
+    other = await nodes.node()
+    assert await content(other) == b"onetwo"
+
+
+async def test_an_append_whose_answer_is_lost_is_stored_once(nodes: Nodes) -> None:
+    store = await nodes.node(proxied=True)
+    await create(store)
+    await append(store, b"one")
+    nodes.proxy.hold(Way.BACK)
+    writing = nodes.begin(append(store, b"two"))
+    await nodes.until("select count(*) from ds.runs", "2", "it is stored")
+    nodes.lose_sessions(store)
+    await writing
+    other = await nodes.node()
+    assert await content(other) == b"onetwo"
+
+
+async def test_a_producer_that_repeats_what_arrives_late_is_stored_once(nodes: Nodes) -> None:
+    store, other = await nodes.node(proxied=True), await nodes.node()
+    await create(store)
+    await append(store, b"0", producer=by(0))
+    nodes.proxy.hold(Way.THERE)
+    writing = nodes.begin(append(store, b"1", producer=by(1)))
+    await nodes.proxy.held()
+    assert (await append(other, b"1", producer=by(1))).wrote_data
+    await lost(nodes, store)
+    assert (await writing).duplicate
+    await arrives(nodes)
+    assert await content(other) == b"01"
+
+
+async def test_a_close_that_arrives_late_closes_nothing_twice(nodes: Nodes) -> None:
+    store, other = await nodes.node(proxied=True), await nodes.node()
+    await create(store)
+    await append(store, b"one")
+    nodes.proxy.hold(Way.THERE)
+    closing = nodes.begin(close(store))
+    await lost(nodes, store)
+    assert (await closing).closed
+    await other.delete(ROOM)
+    await create(other)
+    await arrives(nodes)
+    assert not (await other.head(ROOM)).closed
+
+
+@pytest.mark.parametrize("step", range(1, 13))
+async def test_a_create_that_arrives_late_brings_nothing_back(nodes: Nodes, step: int) -> None:
+    store, other = await nodes.node(proxied=True), await nodes.node()
+    await create(store)
+    await store.delete(ROOM)
+    nodes.proxy.hold(Way.THERE)
+    creating = nodes.begin(create(store, body=b"some"))
+    for _ in range(step - 1):
+        await nodes.proxy.held()
+        if creating.done():
+            break
+        await one_passes(nodes)
+    if not creating.done():
+        await lost(nodes, store)
+    assert (await creating).created
+    await other.delete(ROOM)
+    await arrives(nodes)
+    with pytest.raises(StreamNotFound):
+        await other.head(ROOM)
+
+
+async def one_passes(nodes: Nodes) -> None:
+    """Let what is held through, and hold what comes then."""
+    await nodes.let_through()
+    nodes.proxy.hold(Way.THERE)
+
+
+@pytest.mark.parametrize("step", range(1, 11))
+async def test_a_delete_that_arrives_late_takes_nothing_along(nodes: Nodes, step: int) -> None:
+    store, other = await nodes.node(proxied=True), await nodes.node()
+    await create(store)
+    nodes.proxy.hold(Way.THERE)
+    deleting = nodes.begin(store.delete(ROOM))
+    for _ in range(step - 1):
+        await nodes.proxy.held()
+        if deleting.done():
+            break
+        await one_passes(nodes)
+    if not deleting.done():
+        await lost(nodes, store)
+    await deleting
+    await create(other, body=b"new")
+    await arrives(nodes)
+    assert await content(other) == b"new"
+
+
+# -- commits that did not wait for the standbys --------------------------------------------
+
+
+async def test_a_commit_whose_wait_is_ended_is_answered_when_a_standby_has_it(
+    nodes: Nodes,
+) -> None:
+    store = await nodes.node()
+    await create(store)
+    await append(store, b"one")
+    nodes.pause_standbys()
+    writing = nodes.begin(append(store, b"two"))
+    await nodes.until_commits_wait()
+    await nodes.end_waits()
+    await nodes.until("select count(*) from ds.runs", "2", "it is visible")
+    await nodes.until_commits_wait()  # the fence, now
+    assert not writing.done()
+    nodes.resume_standbys()
+    await writing
+    assert await content(store) == b"onetwo"
+
+
+async def test_what_no_standby_has_is_not_shown(nodes: Nodes) -> None:
+    store, other = await nodes.node(), await nodes.node()
+    await create(store)
+    await append(store, b"one")
+    assert (await other.head(ROOM)).tail.position == 3
+    nodes.pause_standbys()
+    writing = nodes.begin(append(store, b"two"))
+    await nodes.until_commits_wait()
+    await nodes.end_waits()
+    await nodes.until("select count(*) from ds.runs", "2", "it is visible")
+    looking = nodes.begin(other.head(ROOM))
+    await nodes.until_commits_wait(2)  # the fence, and the barrier of who looks
+    assert not looking.done()
+    nodes.resume_standbys()
+    await writing
+    try:
+        assert (await looking).tail.position == 6
+    except StreamError:  # the heartbeat came too late for it
+        assert (await other.head(ROOM)).tail.position == 6

@@ -1,0 +1,271 @@
+"""Two nodes on one database: what one does the other knows, and neither answers from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.model.commands import Lifetime
+from durable_streams.model.errors import (
+    ProducerGap,
+    StreamClosed,
+    StreamGone,
+    StreamNotFound,
+    Unavailable,
+)
+from tests.postgres.stores import Nodes, nodes_of
+from tests.store_contract.words import (
+    FORK,
+    ROOM,
+    Listener,
+    append,
+    at,
+    by,
+    close,
+    content,
+    create,
+    fork,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from durable_streams.model.results import StreamInfo
+    from durable_streams.postgres.store import PostgresStore
+    from tests.postgres.conftest import Database
+
+    Pair = tuple[PostgresStore, PostgresStore]
+
+
+@pytest.fixture
+async def nodes(database: Database) -> AsyncIterator[Nodes]:
+    async with nodes_of(database) as made:
+        yield made
+
+
+@pytest.fixture
+async def pair(nodes: Nodes) -> tuple[PostgresStore, PostgresStore]:
+    return await nodes.node(), await nodes.node()
+
+
+# -- what a node remembers -----------------------------------------------------------------
+
+
+async def test_a_duplicate_of_a_stream_that_was_made_again_is_written(pair: Pair) -> None:
+    one, two = pair
+    await create(one)
+    await append(one, b"old", producer=by(0))
+    await two.delete(ROOM)
+    await create(two)
+    assert (await append(one, b"new", producer=by(0))).wrote_data
+    assert await content(two) == b"new"
+
+
+async def test_a_gap_that_another_node_has_filled_is_none(pair: Pair) -> None:
+    one, two = pair
+    await create(one)
+    with pytest.raises(ProducerGap):
+        await append(one, b"1", producer=by(1))
+    await append(two, b"0", producer=by(0))
+    assert (await append(one, b"1", producer=by(1))).wrote_data
+    assert await content(one) == await content(two) == b"01"
+
+
+async def test_what_was_closed_and_made_again_is_open(pair: Pair) -> None:
+    one, two = pair
+    await create(one)
+    await close(one)
+    with pytest.raises(StreamClosed):
+        await append(one, b"x")
+    await two.delete(ROOM)
+    await create(two)
+    await append(one, b"x")
+    assert await content(two) == b"x"
+
+
+async def test_what_another_node_makes_is_found_and_what_it_ends_is_not(pair: Pair) -> None:
+    one, two = pair
+    for _ in range(3):
+        with pytest.raises(StreamNotFound):
+            await append(one, b"x")
+        await create(two)
+        await append(one, b"x")
+        await two.delete(ROOM)
+        with pytest.raises(StreamNotFound):
+            await one.head(ROOM)
+
+
+async def test_what_one_node_appends_the_other_reads_at_once(pair: Pair) -> None:
+    one, two = pair
+    await create(one)
+    for number in range(20):
+        await append((one, two)[number % 2], b"%d;" % number)
+        expected = b"".join(b"%d;" % each for each in range(number + 1))
+        assert await content((two, one)[number % 2]) == expected
+
+
+async def test_a_source_is_kept_for_a_fork_of_another_node(pair: Pair) -> None:
+    one, two = pair
+    await create(one, body=b"some")
+    await fork(two)
+    await one.delete(ROOM)
+    for node in pair:
+        with pytest.raises(StreamGone):
+            await node.head(ROOM)
+        assert await content(node, FORK) == b"some"
+    await two.delete(FORK)
+    with pytest.raises(StreamNotFound):
+        await one.head(ROOM)
+
+
+# -- at once -------------------------------------------------------------------------------
+
+
+async def test_writers_of_both_nodes_lose_nothing_double_nothing_and_keep_their_order(
+    pair: Pair,
+) -> None:
+    await create(pair[0])
+
+    async def write(node: PostgresStore, name: str) -> None:
+        for seq in range(25):
+            done = await append(node, f"{name}.{seq};".encode(), producer=by(seq, name=name))
+            assert done.wrote_data
+
+    await asyncio.gather(
+        *[write(node, f"{number}{at}") for at, node in enumerate(pair) for number in range(8)]
+    )
+    found = (await content(pair[0])).decode().split(";")[:-1]
+    assert len(found) == len(set(found)) == 16 * 25
+    for name in {each.partition(".")[0] for each in found}:
+        assert [each for each in found if each.startswith(f"{name}.")] == [
+            f"{name}.{seq}" for seq in range(25)
+        ]
+    assert await content(pair[1]) == await content(pair[0])
+
+
+async def test_the_same_append_sent_to_both_nodes_is_stored_once(pair: Pair) -> None:
+    await create(pair[0])
+    for seq in range(10):
+        outcomes = await asyncio.gather(
+            *[append(node, b"%d" % seq, producer=by(seq)) for node in pair * 3]
+        )
+        assert [outcome.wrote_data for outcome in outcomes].count(True) == 1
+    assert await content(pair[1]) == b"0123456789"
+
+
+async def test_streams_made_and_ended_by_both_at_once_leave_nothing_behind(pair: Pair) -> None:
+    """A chain of forks each time, whose ends come from both sides: no deadlock, no rest."""
+
+    async def chain(node: PostgresStore, number: int) -> None:
+        paths = [at(f"{number}/{each}") for each in range(4)]
+        await create(node, paths[0], b"some")
+        for source, path in itertools.pairwise(paths):
+            await fork(node, path, source)
+
+    await asyncio.gather(*[chain(pair[number % 2], number) for number in range(6)])
+    await asyncio.gather(
+        *[
+            pair[(number + each) % 2].delete(at(f"{number}/{each}"))
+            for number in range(6)
+            for each in range(4)
+        ]
+    )
+    for number, each in itertools.product(range(6), range(4)):
+        with pytest.raises(StreamNotFound):
+            await pair[0].head(at(f"{number}/{each}"))
+
+
+# -- live readers --------------------------------------------------------------------------
+
+
+async def test_live_readers_of_a_node_are_told_what_the_other_appends(pair: Pair) -> None:
+    one, two = pair
+    tail = (await create(one)).info.tail
+    stream = await one.open(ROOM)
+    listener = Listener()
+    waiting = asyncio.create_task(one.wait(stream, tail, 60))
+    assert one.subscribe(stream, tail, listener)
+    expected = b""
+    for number in range(30):
+        await append(pair[number % 3 > 0], b"%d;" % number)
+        expected += b"%d;" % number
+    assert await waiting
+    await close(two)
+    while not listener.heard or not listener.heard[-1].closed:
+        await listener.told()
+    assert listener.data == expected
+    end = tail
+    for publication in listener.heard:
+        assert publication.start == end
+        end = publication.end
+    assert end == (await two.head(ROOM)).tail
+
+
+async def test_live_readers_are_told_that_the_other_node_ended_the_stream(pair: Pair) -> None:
+    one, two = pair
+    tail = (await create(one)).info.tail
+    stream = await one.open(ROOM)
+    listener = Listener()
+    waiting = asyncio.create_task(one.wait(stream, tail, 60))
+    assert one.subscribe(stream, tail, listener)
+    await two.delete(ROOM)
+    with pytest.raises(StreamNotFound):
+        await waiting
+    while listener.reason is None:
+        await listener.told()
+    assert isinstance(listener.reason, StreamNotFound)
+
+
+async def test_what_no_notice_tells_is_found_all_the_same(pair: Pair) -> None:
+    one, two = pair
+    tail = (await create(one)).info.tail
+    stream = await one.open(ROOM)
+    await append(two, b"first")
+    assert one._notices._listening is not None
+    two._following._said = lambda _: None
+    tail = (await one.head(ROOM)).tail
+    waiting = asyncio.create_task(one.wait(stream, tail, 600))
+    await append(two, b"second")
+    assert await waiting
+
+
+async def test_who_follows_on_one_node_holds_the_stream_on_the_other(
+    pair: Pair, nodes: Nodes
+) -> None:
+    one, two = pair
+    await create(one, lifetime=Lifetime(ttl_s=1))
+    stream = await one.open(ROOM)
+    with one.following(stream):
+        await nodes.until("select extract(epoch from clock_timestamp())::bigint % 5 = 0", "t", "-")
+        await nodes.until("select extract(epoch from clock_timestamp())::bigint % 5 = 4", "t", "-")
+        await two.head(ROOM)
+
+
+# -- a primary that confirms nothing -------------------------------------------------------
+
+
+async def looked_at_again_and_again(store: PostgresStore) -> None:
+    while True:
+        await store.head(ROOM)
+
+
+async def test_a_node_that_has_no_good_heartbeat_shows_nothing(nodes: Nodes) -> None:
+    store = await nodes.node()
+    await create(store)
+    await append(store, b"x")
+    await content(store)
+    nodes.pause_standbys()
+    with pytest.raises(Unavailable):
+        await looked_at_again_and_again(store)
+    nodes.resume_standbys()
+    assert (await shown_again(store)).tail.position == 1
+
+
+async def shown_again(store: PostgresStore) -> StreamInfo:
+    while True:
+        with suppress(Unavailable):
+            return await store.head(ROOM)
