@@ -10,6 +10,7 @@ from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import (
     CONNECT_TIMEOUT_S,
     FAILURES,
+    Hosts,
     NoDatabase,
     connect,
     connect_to,
@@ -163,8 +164,9 @@ async def shares_sessions(url: DatabaseUrl, connection: Connection) -> bool:
     Then another client, in a transaction, is in ours while we are in none, or we are in another
     one afterwards.  A pooler refuses transactions altogether if it shares single statements.
     """
+    hosts = Hosts(url)
     for _ in range(3):
-        other = await connect(url)
+        other = await hosts.connect()
         try:
             before = await _server_process(connection)
             async with other.transaction():
