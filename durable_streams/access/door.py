@@ -55,15 +55,14 @@ NOTHING_SHOWN: Final = Credentials()
 class Seen:
     """An admission that is kept with a request, for others that are the same byte by byte.
 
-    It holds until what its authenticator knows is of another ``version``, or its time is over:
-    :meth:`Door.still`.  ``admitted``: what :meth:`Door.keep` was given.
+    It holds until another state of what is known counts, or its time is over: :meth:`Door.still`.
+    ``admitted``: what :meth:`Door.keep` was given.
     """
 
-    __slots__ = ("admitted", "by", "until_s", "version")
+    __slots__ = ("admitted", "known", "until_s")
 
     def __init__(self) -> None:
-        self.by: Authenticator | UrlAuthenticator | None = None
-        self.version: object = None
+        self.known: object = None
         self.until_s = 0.0
         self.admitted: Any = None
 
@@ -72,8 +71,8 @@ class Authenticator(Protocol):
     """Knows principals of one kind; ``name`` of each begins with ``kind`` and a colon."""
 
     @property
-    def version(self) -> object | None:
-        """Another object whenever anybody's rights may be others; None: that cannot be told."""
+    def tells(self) -> bool:
+        """Whether ``changed`` is called in the turn in which anybody's rights become others."""
 
     @property
     def kind(self) -> str:
@@ -101,8 +100,8 @@ class UrlAuthenticator(Protocol):
     """Knows the holders of signed URLs, as :class:`Authenticator` does those of tokens."""
 
     @property
-    def version(self) -> object | None:
-        """Another object whenever anybody's rights may be others; None: that cannot be told."""
+    def tells(self) -> bool:
+        """Whether ``changed`` is called in the turn in which anybody's rights become others."""
 
     @property
     def kind(self) -> str:
@@ -142,6 +141,7 @@ class Door:
         self._authenticators = tuple(authenticators)
         self._urls = urls
         self._clock = clock
+        self._known: object = None  # another one when what is known is; None: nobody would tell
         known = (*authenticators, *(() if urls is None else (urls,)))
         self._by_kind = {authenticator.kind: authenticator for authenticator in known}
 
@@ -171,15 +171,13 @@ class Door:
     def keep(self, seen: Seen, principal: Principal, admitted: object) -> None:
         """Keep what became of a request of ``principal``, if it can be told how long it holds."""
         by = self._by_kind.get(principal.name.partition(":")[0])
-        version = None if by is None else by.version
-        if version is not None:
-            seen.by, seen.version, seen.admitted = by, version, admitted
+        if self._known is not None and by is not None and by.tells:
+            seen.known, seen.admitted = self._known, admitted
             seen.until_s = principal.expires_at_s
 
     def still(self, seen: Seen) -> bool:
         """Whether what was kept holds."""
-        by = seen.by
-        return by is not None and by.version is seen.version and self._clock() < seen.until_s
+        return self._known is seen.known and self._clock() < seen.until_s
 
     def as_now(self, principal: Principal) -> Principal | None:
         """A principal as it is known now; None if it is none any more.
@@ -213,6 +211,8 @@ class Door:
         async with AsyncExitStack() as stack:
             for authenticator in self._by_kind.values():
                 await stack.enter_async_context(authenticator.running(self._changed))
+            self._known = object()
+            stack.callback(self._forget)
             yield
 
     def _bearer(self, authorization: str) -> Principal:
@@ -225,7 +225,12 @@ class Door:
                 return principal
         raise Unauthenticated("the token is not known here, or not any more", INVALID)
 
+    def _forget(self) -> None:
+        self._known = None
+
     def _changed(self) -> None:
+        if self._known is not None:
+            self._known = object()
         for tell in self.on_change:
             tell()
 

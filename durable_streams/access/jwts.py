@@ -126,6 +126,7 @@ class Jwts:
     """
 
     kind = KIND
+    tells = False  # keys get too old as well
 
     def __init__(
         self,
@@ -148,11 +149,6 @@ class Jwts:
         self._clock = clock
         self._max_remembered = max_remembered
         self._remembered: OrderedDict[bytes, Principal] = OrderedDict()
-
-    @property
-    def version(self) -> None:
-        """It cannot be told: keys get too old as well."""
-        return None
 
     @property
     def problem(self) -> str | None:

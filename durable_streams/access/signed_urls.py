@@ -112,6 +112,7 @@ class SignedUrls:
     """
 
     kind: str = "signed"
+    tells: bool = False  # a signature is looked at each time
 
     def __init__(
         self,
@@ -130,11 +131,6 @@ class SignedUrls:
             max_bytes=signing_keys.MAX_FILE_BYTES,
             interval_s=interval_s,
         )
-
-    @property
-    def version(self) -> None:
-        """It cannot be told: it is that of two files."""
-        return None
 
     @property
     def problem(self) -> str | None:

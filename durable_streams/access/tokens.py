@@ -83,6 +83,7 @@ class Tokens:
     """
 
     kind: str = TOKEN_KIND
+    tells: bool = True
 
     def __init__(
         self,
@@ -102,11 +103,6 @@ class Tokens:
             max_bytes=MAX_FILE_BYTES,
             interval_s=interval_s,
         )
-
-    @property
-    def version(self) -> object:
-        """Another object whenever the tokens are others."""
-        return self.file.value
 
     @property
     def problem(self) -> str | None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeGuard, TypeVar
 
 import msgspec
@@ -128,20 +128,22 @@ class Heads:
         self._limits["max_headers"] -= 1
         self._loop = asyncio.get_running_loop()
         self._protocol = BaseProtocol(self._loop)
-        self._known: OrderedDict[_Key, RequestHead] = OrderedDict()
-        self._known_whole: OrderedDict[_Key, RequestHead] = OrderedDict()
-        self._known_fields: OrderedDict[tuple[bytes, bytes], _Fields] = OrderedDict()
+        self._known: dict[_Key, RequestHead] = {}
+        self._in_order: deque[_Key] = deque()
+        self._whole_in_order: deque[_Key] = deque()
+        self._known_fields: dict[tuple[bytes, bytes], _Fields] = {}
+        self._fields_in_order: deque[tuple[bytes, bytes]] = deque()
 
     def read(self, head: bytes) -> RequestHead | None:
         """Read a head, empty line included; None if the connection is better left to aiohttp."""
-        known = self._known.get(head) or self._known_whole.get(head)
+        known = self._known.get(head)
         if known is not None:
             return known
         number = _SEQ.search(head)
         key: _Key = head
         if number is not None:
             key = (head[: number.start(1)], head[number.end(1) :])
-            known = self._known.get(key) or self._known_whole.get(key)
+            known = self._known.get(key)
         if known is None:
             known = self._read_anew(key, head)
         return known if number is None or known is None else _numbered(known, int(number[1]))
@@ -157,7 +159,7 @@ class Heads:
         read = self._read_apart(head, _CREDENTIALS.match(head, at) if is_plain else None)
         if read is not None and self._is_to_remember(read.command, head):
             read = structs.replace(read, seen=Seen())
-            _remember(self._known_whole, key, read, MAX_WHOLE_HEADS)
+            _remember(self._known, self._whole_in_order, key, read, MAX_WHOLE_HEADS)
         return read
 
     def _read_apart(self, head: bytes, line: re.Match[bytes] | None) -> RequestHead | None:
@@ -174,7 +176,7 @@ class Heads:
     def _learn(self, key: _Key, head: bytes) -> RequestHead | None:
         parsed = self._parse(head)
         if parsed is not None and self._is_to_remember(parsed.command, head):
-            _remember(self._known, key, parsed, MAX_HEADS)
+            _remember(self._known, self._in_order, key, parsed, MAX_HEADS)
         return parsed
 
     def _is_to_remember(self, command: PlainCommand | None, head: bytes) -> bool:
@@ -195,7 +197,7 @@ class Heads:
             if request is None:
                 return None
             fields = request[2:]
-            _remember(self._known_fields, key, fields, MAX_FIELDS)
+            _remember(self._known_fields, self._fields_in_order, key, fields, MAX_FIELDS)
         return self._classify(line[1].decode(), line[2].decode(), *fields)
 
     def _request(self, head: bytes) -> tuple[str, str, Any, int] | None:
@@ -270,8 +272,9 @@ def _numbered(known: RequestHead, seq: int) -> RequestHead:
     return structs.replace(known, command=append)
 
 
-def _remember(known: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:
-    """Remember one more, and forget the oldest if there are too many."""
-    if len(known) >= most:
-        known.popitem(last=False)  # a dict would look for its first key among those it lost
+def _remember(known: dict[_K, _V], in_order: deque[_K], key: _K, value: _V, most: int) -> None:
+    """Remember one more, and forget the oldest of those in order if there are too many."""
+    if len(in_order) >= most:
+        del known[in_order.popleft()]
+    in_order.append(key)
     known[key] = value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from durable_streams.access.door import Credentials, Door
+from durable_streams.access.door import Credentials, Door, Seen
 from durable_streams.access.grants import Kind, Scope
 from durable_streams.access.principals import ANYBODY, Principal
 from durable_streams.access.tokens import Tokens
@@ -238,7 +238,8 @@ async def test_a_principal_is_as_its_own_kind_knows_it(tmp_path: Path) -> None:
 async def test_whoever_has_expired_is_not_admitted_whatever_the_authenticator_says() -> None:
     class Careless:
         kind = "careless"
-        problem = version = None
+        problem = None
+        tells = False
 
         def principal(self, bearer: str) -> Principal | None:
             return Principal(f"careless:{bearer}", (on(""),), float(bearer))
@@ -277,3 +278,41 @@ async def test_the_same_request_again_is_refused_when_the_rights_have_ended(
         else:
             server.clock.now_s += 10 * 366 * 86_400
         assert await status() == 401
+
+
+class Knows:
+    kind = "known"
+    problem = None
+
+    def __init__(self, *, tells: bool) -> None:
+        self.tells = tells
+
+    def principal(self, bearer: str) -> Principal | None:
+        return Principal(f"known:{bearer}", (on(""),))
+
+    def as_now(self, principal: Principal) -> Principal | None:
+        return principal
+
+    @asynccontextmanager
+    async def running(self, changed: object) -> AsyncIterator[None]:
+        yield
+
+
+def is_kept(door: Door) -> bool:
+    seen = Seen()
+    door.keep(seen, door.identify(Credentials("Bearer x"), ("a",)), "admitted")
+    return door.still(seen)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_an_admission_is_kept_while_somebody_would_tell_that_it_does_not_hold(
+    tells: bool,
+) -> None:
+    door = Door([Knows(tells=tells)])
+    assert not is_kept(door)
+    async with door.running():
+        assert is_kept(door) == tells
+        seen = Seen()
+        door.keep(seen, door.identify(Credentials("Bearer x"), ("a",)), "admitted")
+    assert not is_kept(door)
+    assert not door.still(seen)

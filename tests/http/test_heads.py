@@ -204,7 +204,7 @@ async def test_a_head_with_other_credentials_is_not_parsed_again_and_has_its_own
             again = server.read(said(**{name: f" {credentials}\t"}))
             assert bare(again) == told(append, 1, credentials=credentials)
     assert bare(server.read(said())) == told(append, 1)
-    assert len(server._known) == 1
+    assert len(server._in_order) == 1
 
 
 async def test_a_producer_with_credentials_has_its_own_and_its_own_number() -> None:
@@ -270,5 +270,6 @@ async def test_heads_with_credentials_that_are_remembered_whole_are_bounded() ->
     server = heads_of_one_server()
     for number in range(heads.MAX_WHOLE_HEADS + 10):
         assert server.read(said(Authorization=f"Bearer {number}")) is not None
-    assert len(server._known_whole) == heads.MAX_WHOLE_HEADS
-    assert len(server._known) == 1
+    assert len(server._known) == heads.MAX_WHOLE_HEADS + 1
+    assert server.read(said()) is not None
+    assert len(server._known) == heads.MAX_WHOLE_HEADS + 1

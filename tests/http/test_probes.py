@@ -56,7 +56,7 @@ async def test_credentials_that_are_out_of_date_are_told_and_the_server_is_ready
     class OutOfDate:
         kind = "token"
         problem = "tokens.toml is no TOML"
-        version = None
+        tells = False
 
     door: Any = Door((OutOfDate(),))  # type: ignore[arg-type] # it is asked for its problem only
     reply = probes.answer("GET", "/readyz", server.engine, door)
