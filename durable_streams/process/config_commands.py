@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.tables_in_toml import quoted, quoted_list
+from durable_streams.databases import without_password
 from durable_streams.process import entrance, options, serving
 from durable_streams.process.options import Origin, Source, StartError
 from durable_streams.process.program import PROGRAM
@@ -106,6 +107,8 @@ def _say(what: str, text: str) -> None:
 
 def _value(given: Given, setting: Setting) -> Any:  # noqa: ANN401 - as the setting has it
     (value,) = (getattr(part, setting.name) for part in given if hasattr(part, setting.name))
+    if setting.name == "store":
+        return without_password(value)
     return value.value if isinstance(value, Enum) else value
 
 
