@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.model.errors import DataDirectoryError
+from durable_streams.model.errors import DataDirectoryError, Unavailable
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import initialise
 from tests import driving
 from tools.postgres_cluster.pgbouncer import PgBouncer
+from tools.postgres_cluster.processes import wait_until
 
 if TYPE_CHECKING:
     from tests.postgres.conftest import Database
@@ -80,3 +81,24 @@ async def test_a_database_that_takes_no_writes_is_refused(database: Database) ->
     database.cluster.primary.query(alter)
     with pytest.raises(DataDirectoryError, match="takes no writes"):
         await PostgresStore.at(database.url)
+
+
+async def test_sessions_that_cannot_write_are_ended(database: Database) -> None:
+    """Each write that is refused at its beginning would leave one otherwise."""
+    await initialise(parse(database.url))
+    primary = database.cluster.primary
+    store = await PostgresStore.at(database.url)
+    try:
+        primary.query("alter table ds.lanes rename column node to another", database.name)
+        for number in range(5):
+            with pytest.raises(Unavailable):
+                await driving.put(store, f"chat/{number}")
+        count = (
+            "select count(*) from pg_stat_activity where query ~ '^insert into ds.lanes'"
+            f" and datname = '{database.name}'"
+        )
+        wait_until(lambda: primary.query(count) == "0", "no session is left")
+        primary.query("alter table ds.lanes rename column another to node", database.name)
+        await driving.put(store, "chat/room-1")
+    finally:
+        await store.close()
