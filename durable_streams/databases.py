@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.postgres.urls import NoDatabaseUrl, parse
+
 if TYPE_CHECKING:
     from durable_streams.postgres.store import PostgresStore
     from durable_streams.settings import Settings
@@ -14,6 +16,17 @@ _SCHEMES: Final = ("postgresql://", "postgres://")
 def is_database(name: object) -> bool:
     """Whether something names a database, and no data directory."""
     return isinstance(name, str) and name.startswith(_SCHEMES)
+
+
+def without_password(name: str) -> str:
+    """The name of a store as everybody may see it."""
+    if not is_database(name):
+        return name
+    try:
+        url = parse(name)
+    except NoDatabaseUrl:
+        return "a URL that cannot be read"
+    return str(url) if url.has_password else name
 
 
 async def open_database(url: str, settings: Settings) -> PostgresStore:

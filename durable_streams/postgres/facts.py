@@ -88,24 +88,23 @@ class Facts:
 async def gather(url: DatabaseUrl) -> Facts:
     """Ask a database, and each host of the URL; :class:`NoDatabase`."""
     problems, primaries = await _ask_hosts(url)
-    connection = await connect(url)
+    hosts = Hosts(url)
+    connection = await hosts.connect()
     try:
-        return await _ask(url, connection, problems, primaries)
+        return await _ask(hosts, connection, problems, primaries)
     except FAILURES as error:
         raise NoDatabase(explained(error, url)) from None
     finally:
         connection.terminate()
 
 
-async def _ask(
-    url: DatabaseUrl, connection: Connection, problems: list[str], primaries: int
-) -> Facts:
-    shares = await shares_sessions(url, connection)
+async def _ask(hosts: Hosts, connection: Connection, problems: list[str], primaries: int) -> Facts:
+    shares = await shares_sessions(hosts, connection)
     ahead_s, asked_for_s = await _clock(connection)
     row = await connection.fetchrow(_ASK)
     assert row is not None
     return Facts(
-        shown=f"{url}",
+        shown=f"{hosts.url}",
         settings={name: await connection.fetchval(f"show {name}") for name in _SETTINGS},
         version=None if "versions" in row["denied"] else await versions.read(connection.fetch),
         problems_of_hosts=tuple(problems),
@@ -158,13 +157,12 @@ async def _ask_hosts(url: DatabaseUrl) -> tuple[list[str], int]:
     return problems, primaries
 
 
-async def shares_sessions(url: DatabaseUrl, connection: Connection) -> bool:
+async def shares_sessions(hosts: Hosts, connection: Connection) -> bool:
     """Whether something in between gives a session of the server to several clients in turn.
 
     Then another client, in a transaction, is in ours while we are in none, or we are in another
     one afterwards.  A pooler refuses transactions altogether if it shares single statements.
     """
-    hosts = Hosts(url)
     for _ in range(3):
         other = await hosts.connect()
         try:

@@ -40,7 +40,11 @@ class Lane:
     async def begin(cls, session: Session, node: uuid.UUID) -> Lane:
         """Make the row of a session of a node that was just opened; ``Unknown`` if that failed."""
         lane = cls(session)
-        await session.fetch("insert into ds.lanes (lane, node) values ($1, $2)", lane.id, node)
+        try:
+            await session.fetch("insert into ds.lanes (lane, node) values ($1, $2)", lane.id, node)
+        except BaseException:  # nobody has it yet
+            session.terminate()
+            raise
         return lane
 
 

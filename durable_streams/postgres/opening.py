@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from durable_streams.postgres import versions
-from durable_streams.postgres.connecting import FAILURES, NoDatabase, connect, explained
+from durable_streams.postgres.connecting import FAILURES, NoDatabase, explained
 from durable_streams.postgres.facts import shares_sessions
 from durable_streams.postgres.versions import Fit
 
 if TYPE_CHECKING:
-    from durable_streams.postgres.urls import DatabaseUrl
+    from durable_streams.postgres.connecting import Hosts
 
 
-async def need_fit(url: DatabaseUrl, *, allow_unreplicated: bool) -> None:
+async def need_fit(hosts: Hosts, *, allow_unreplicated: bool) -> None:
     """:class:`NoDatabase` if it may not: tables, standbys, or a pooler that shares sessions."""
-    connection = await connect(url)
+    url = hosts.url
+    connection = await hosts.connect()
     try:
-        if await shares_sessions(url, connection):
+        if await shares_sessions(hosts, connection):
             raise NoDatabase(
                 f"{url}: a pooler in between shares sessions, transaction by transaction: connect "
                 "to the database itself, or have the pooler keep sessions"

@@ -174,7 +174,7 @@ class PostgresStore:
         heartbeat, tasks = Heartbeat(database), Tasks()
         standbys = Standbys(database, tasks, allow_unreplicated=settings.store_allow_unreplicated)
         try:
-            await need_fit(where, allow_unreplicated=settings.store_allow_unreplicated)
+            await need_fit(database.hosts, allow_unreplicated=settings.store_allow_unreplicated)
             await heartbeat.start(tasks)
             await standbys.look()
         except NoDatabase as error:

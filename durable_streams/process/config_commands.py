@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.tables_in_toml import quoted, quoted_list
+from durable_streams.databases import without_password
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.format_file import check_format
 from durable_streams.model.errors import DataDirectoryError
@@ -149,6 +150,8 @@ def _say(what: str, text: str) -> None:
 
 def _value(given: Given, setting: Setting) -> Any:  # noqa: ANN401 - as the setting has it
     (value,) = (getattr(part, setting.name) for part in given if hasattr(part, setting.name))
+    if setting.name == "store":
+        return without_password(value)
     return value.value if isinstance(value, Enum) else value
 
 

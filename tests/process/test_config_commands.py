@@ -282,3 +282,23 @@ def test_a_server_starts_with_the_file_of_the_documentation(
     documented(file)
     server = start_server("--config", str(file))
     assert request("GET", server.url("a"))[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ds:geh3im@db1,db2/streams", "postgresql://ds@db1,db2/streams"),
+        ("postgresql://ds@db1/x?password=geh3im", "postgresql://ds@db1/x"),
+        ("postgresql://ds@db1/x?sslmode=require", "postgresql://ds@db1/x?sslmode=require"),
+        ("postgresql://ds:geh3im#@db1/streams", "a URL that cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_the_password_of_a_database_is_shown_to_nobody(
+    url: str, shown: str, form: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DURABLE_STREAMS_STORE", url)
+    done = run("config", "show", *form)
+    assert done.returncode == 0, done.stderr
+    assert "geh3im" not in done.stdout + done.stderr
+    assert f'"{shown}"' in done.stdout
