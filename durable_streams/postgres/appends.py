@@ -8,12 +8,14 @@ loses is decided again under a lock, by a transaction.  The commit is a barrier 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from durable_streams.model.errors import StreamError, Unavailable
 from durable_streams.model.paths import path_text
+from durable_streams.model.results import Appended
 from durable_streams.postgres.batches import Batch, Statement, tables
 from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import AGAIN, failure, nobody_knows, unavailable
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.model.paths import StreamPath
+    from durable_streams.postgres.counted import Counted
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.decisions import Limits
     from durable_streams.postgres.rows import Row
@@ -61,9 +64,11 @@ class Appends:
         transactions: Transactions,
         limits: Limits,
         written: Callable[[Stream, Row, Plan], None],
+        counted: Counted,
         tasks: Tasks,
     ) -> None:
         """``written``: told of each stream that moved, before those who wrote are."""
+        self.counted = counted
         self.database = database
         self.standbys = standbys
         self.streams = streams
@@ -105,6 +110,11 @@ class Appends:
         if not self._lines:
             self._idle.set()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return sum([len(line.waiting) for line in self._lines.values()])
+
     async def finished(self) -> None:
         """Return when nothing waits."""
         await self._idle.wait()
@@ -127,7 +137,10 @@ class Appends:
         stream = self.streams.learn(line.path, plan.row)
         if plan.writes:
             self.written(stream, row, plan)
+            self.counted.size_bytes += plan.row.size_bytes - row.size_bytes
         for writing, answer in plan.answers:
+            if isinstance(answer, Appended) and answer.duplicate and writing.command.producer:
+                self.counted.duplicates += 1
             writing.settle(answer)
 
     async def lost(self, line: Line) -> None:
@@ -151,7 +164,7 @@ class Appends:
 
         self.streams.forget(line.path)
         try:
-            await self.transactions.run(line.path, work, done)
+            await self.transactions.run(line.path, work, done, len(line.taken))
         except StreamError as error:
             for writing in line.taken:
                 writing.settle(error)
@@ -241,7 +254,7 @@ class _BatchLane:
         database, standbys = self._appends.database, self._appends.standbys
         while True:
             lane = await self._begun()
-            mark = standbys.mark
+            mark, begun_s = standbys.mark, time.monotonic()
             try:
                 await batch.decide(lane.session.fetch)
                 (result,) = await lane.session.fetch(
@@ -263,6 +276,8 @@ class _BatchLane:
                 break
             self._lane = None  # somebody ended it; nothing was written
             lane.session.terminate()
+        writes = sum([len(line.taken) for line in batch.lines])
+        self._appends.counted.commit(time.monotonic() - begun_s, writes)
         lane.number += 1
         database.clock.learn(result["now_ms"])
         return batch.settle(result["moved"], result["confirmed"], found_none=True)

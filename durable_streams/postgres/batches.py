@@ -125,7 +125,7 @@ class Statement:
     """The arguments of ``WRITE`` for many plans."""
 
     def __init__(self) -> None:
-        self._input: list[list[Any]] = [[] for _ in range(13)]
+        self._input: list[list[Any]] = [[] for _ in range(14)]
         self._known: list[list[Any]] = [[] for _ in range(5)]
         self._forgotten: list[list[Any]] = [[] for _ in range(2)]
         self._checked: list[list[Any]] = [[] for _ in range(2)]
@@ -160,6 +160,7 @@ class Statement:
             claims,
             row.chain,
             data,
+            after.closed_alone,
         )
         for name, state in plan.known.items():
             _put(self._known, row.id, name, state.epoch, state.seq, state.time_ms)
@@ -168,15 +169,17 @@ class Statement:
 
     def arguments(self, lane: Lane, now_ms: int | None) -> Iterable[Any]:
         """All of them, for the next write of a lane."""
+        *columns, closed_alone = self._input
         return (
             lane.id,
             lane.number,
             now_ms,
-            *self._input,
+            *columns,
             *self._known,
             *self._forgotten,
             *self._checked,
             self._used,
+            closed_alone,
         )
 
 

@@ -18,6 +18,7 @@ from durable_streams.postgres import endings, statements
 from durable_streams.postgres.decisions import chained, why_unusable
 from durable_streams.postgres.endings import bury
 from durable_streams.postgres.reading import RUNS as _RUNS
+from durable_streams.postgres.reading import SIZES as _SIZES
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import (
     FIRST_CHAIN,
@@ -26,6 +27,7 @@ from durable_streams.postgres.rows import (
     requested,
     requested_text,
     row_of,
+    sort_key,
 )
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.creates import fork_lifetime, matches
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
 _NEW: Final = """
 with made as (
  insert into ds.streams (id, path, content_type, first_segment, segment, position, chain, closed,
-   ttl_s, expires_at, expires_at_ms, deadline_ms, created_ms, requested, fork_of, layers)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+   ttl_s, expires_at, expires_at_ms, deadline_ms, created_ms, requested, fork_of, layers,
+   sort_key, closed_alone, size_bytes, last_write_ms)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+   $20, $21, $22, $23)
   on conflict (path) do nothing returning id),
 stored as (
  insert into ds.runs (stream, segment, start, ends, times, before, chain, data)
@@ -72,7 +76,7 @@ select count(*) as number from (select from ds.streams
 _ONE_BY_ONE: Final = "select pg_advisory_xact_lock(hashtextextended('ds.streams:' || $1, 0))"
 
 STATEMENTS: Final = (
-    *(_LOOK, _NEW, _SOURCE, _COUNT, _ONE_BY_ONE, _RUNS),
+    *(_LOOK, _NEW, _SOURCE, _COUNT, _ONE_BY_ONE, _RUNS, _SIZES),
     *endings.STATEMENTS,
     *(statements.BARRIER, statements.LOCKED_ROWS, statements.PRODUCERS, statements.WRITE),
 )
@@ -127,7 +131,7 @@ class Births:
         lifetime, fork_of = command.lifetime, None
         layers: tuple[Layer, ...] = ()
         tail, chain = Offset(first, 0), FIRST_CHAIN
-        source = None
+        source, size_bytes = None, 0
         if command.fork is not None:
             source = await self._source(transaction, command, command.fork, now_ms)
             content_type = source.content_type
@@ -136,6 +140,7 @@ class Births:
         if source is not None and command.fork is not None:
             reading = Reading(command.fork.source, source, RunCache(fetch))
             cut, chain = await reading.cut(command.fork)
+            size_bytes = await reading.size_up_to(cut)
             first = max(first, source.first_segment)
             shift = first - source.first_segment
             layers = reading.layers_up_to(cut, shift)
@@ -154,6 +159,9 @@ class Births:
             chain,
             command.closed,
             None,
+            command.closed and not data,
+            size_bytes + len(data),
+            now_ms if data or command.closed else None,
             None,
             lifetime,
             deadline_ms(lifetime, now_ms),
@@ -167,7 +175,12 @@ class Births:
             now_ms,
         )
         is_new = await fetch(
-            _NEW, *_columns(command.path, row), start.position, before, data or None
+            _NEW,
+            *_columns(command.path, row),
+            start.position,
+            before,
+            data or None,
+            *_told(command.path, row),
         )
         return row if is_new else None
 
@@ -221,6 +234,11 @@ def _columns(path: StreamPath, row: Row) -> list[Any]:
         row.fork_of,
         layers_text(row.layers),
     ]
+
+
+def _told(path: StreamPath, row: Row) -> list[Any]:
+    """What only lists and records take of a new row."""
+    return [sort_key(path), row.closed_alone, row.size_bytes, row.last_write_ms]
 
 
 def _wire(content_type: str, body: bytes) -> bytes:

@@ -110,7 +110,7 @@ def row_after(plan: Plan, row: Row, now_ms: int) -> Row:
         after = msgspec.structs.replace(after, deadline_ms=deadline_ms)
     if not plan.writes:
         return after
-    return msgspec.structs.replace(after, version=row.version + 1)
+    return msgspec.structs.replace(after, version=row.version + 1, last_write_ms=now_ms)
 
 
 def _decide_one(
@@ -139,6 +139,8 @@ def _decide_one(
         chain=chain,
         closed=decision.closes,
         closed_by=claim if decision.closes else None,
+        closed_alone=decision.closes and not data,
+        size_bytes=row.size_bytes + len(data),
         stream_seq=row.stream_seq if command.stream_seq is None else command.stream_seq,
     )
     echo = (claim.epoch, claim.seq) if claim else None

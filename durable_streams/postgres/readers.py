@@ -20,7 +20,7 @@ from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import failure, unavailable
 from durable_streams.postgres.rows import row_of
 from durable_streams.postgres.sessions import Refused, Unknown
-from durable_streams.postgres.statements import BARRIER, RENEW, ROWS
+from durable_streams.postgres.statements import RENEW, ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -222,10 +222,7 @@ class Rows:
             records = await session.fetch(RENEW, list(used), self._clock.parameter)
             renewed = {record["id"]: record["deadline_ms"] for record in records}
         if not all(self._is_known(row) for row in found):
-            mark = self._standbys.mark
-            await session.fetch(BARRIER)
-            if not await self._standbys.still_wait(mark):
-                raise Unknown("commits may not have waited for standbys")
+            await self._standbys.barrier(session)
         self._heartbeat.check()
         for asked, row in zip(taken, found, strict=True):
             if row is not None:

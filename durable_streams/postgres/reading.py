@@ -59,6 +59,14 @@ select substring(data from (greatest($3 - start, 0) + 1)::int
 """The bytes of positions from $3 up to $4, in pieces."""
 
 
+SIZES: Final = """
+select (select ends[cardinality(ends)] from ds.runs r
+  where r.stream = a.stream and r.segment = a.segment order by start desc limit 1) as size
+ from unnest($1::bigint[], $2::bigint[]) with ordinality as a(stream, segment, number)
+ order by number
+"""
+"""Up to where segments of streams have bytes; null: none."""
+
 _BLOCK_BYTES: Final = 64 * KIB
 """Of a large append, that are read at a time for a reader that takes less."""
 
@@ -153,7 +161,7 @@ class Reading:
         self._path = path
         self._row = row
         self._runs = runs.runs
-        self._fetch = runs.fetch
+        self.fetch = runs.fetch
         own = Layer(row.id, 0, row.tail.segment, row.tail.position)
         self._layers = (*row.layers, own)
 
@@ -198,6 +206,15 @@ class Reading:
             _check_between_messages(piece, begin, position)
         return position
 
+    def parts(self) -> list[tuple[Layer, Offset, Offset]]:
+        """What the stream is made of: whose runs, from where, and up to where."""
+        parts: list[tuple[Layer, Offset, Offset]] = []
+        start = self._row.begin
+        for layer in self._layers:
+            parts.append((layer, start, layer.end))
+            start = layer.end
+        return parts
+
     # -- pieces ----------------------------------------------------------------------------
 
     def _spans(self, segment: int, begin: int, end: int) -> list[tuple[Layer, int, int | None]]:
@@ -225,10 +242,10 @@ class Reading:
                 records = await self._runs(layer.stream, at.segment - layer.shift, begin, most)
                 piece = self._joined(at.segment, piece, records, cut)
                 if cut is not None and (piece is None or piece.ends[-1] < most):
-                    raise self._gap(Offset(at.segment, begin))
+                    raise self.gap(Offset(at.segment, begin))
             if piece is not None and piece.ends[-1] > at.position:
                 if piece.start > at.position:
-                    raise self._gap(at)
+                    raise self.gap(at)
                 return piece
             at = Offset(at.segment + 1, 0)
         return None
@@ -247,7 +264,7 @@ class Reading:
             at, chain = piece.ends[-1], piece.chain_at(piece.ends[-1])
         for record in records:
             if record["start"] != at or record["before"] != chain:
-                raise self._gap(Offset(segment, at))
+                raise self.gap(Offset(segment, at))
             piece.ends += record["ends"]
             at, chain = piece.ends[-1], record["chain"]
             piece.chains[at] = chain
@@ -256,7 +273,8 @@ class Reading:
             piece.cut(cut)
         return piece
 
-    def _gap(self, at: Offset) -> StreamDamaged:
+    def gap(self, at: Offset) -> StreamDamaged:
+        """What is missing from an offset on; this must not be."""
         return StreamDamaged(path_text(self._path), f"the database has no bytes for {at.token}")
 
     # -- of what was read ------------------------------------------------------------------
@@ -267,30 +285,56 @@ class Reading:
         at = begin
         for layer, first, cut in self._spans(segment, begin, end):
             most = end if cut is None else min(cut, end)
-            records = await self._fetch(_ENDS, layer.stream, segment - layer.shift, first, most)
+            records = await self.fetch(_ENDS, layer.stream, segment - layer.shift, first, most)
             for stop in [stop for record in records for stop in record["ends"]]:
                 if stop > at and at < most:
                     sizes.append(min(stop, most) - at)
                     at = min(stop, most)
         return sizes
 
+    async def segment_sizes(self, first: int, end: int) -> list[int]:
+        """The sizes of whole segments, from one up to another one."""
+        sizes = [0] * (end - first)
+        asked: list[tuple[int, int, int]] = []
+        start = first
+        for layer in self._layers:
+            for segment in range(max(start, first), min(layer.end_segment, end - 1) + 1):
+                if segment == layer.end_segment:
+                    sizes[segment - first] = max(sizes[segment - first], layer.end_position)
+                else:
+                    asked.append((segment, layer.stream, segment - layer.shift))
+            start = layer.end_segment
+        if asked:
+            segments, streams, numbers = zip(*asked, strict=True)
+            found = await self.fetch(SIZES, streams, numbers)
+            for segment, record in zip(segments, found, strict=True):
+                sizes[segment - first] = max(sizes[segment - first], record["size"] or 0)
+        return sizes
+
+    async def size_up_to(self, cut: Offset) -> int:
+        """How many bytes the stream has up to an offset."""
+        if cut == self._row.tail:
+            return self._row.size_bytes
+        return sum(await self.segment_sizes(self._row.first_segment, cut.segment)) + cut.position
+
     async def pieces(self, segment: int, begin: int, end: int, size: int) -> AsyncIterator[bytes]:
         """The bytes between two positions that a read gave, so many at a time."""
         block = max(_BLOCK_BYTES // size, 1) * size
         for start in range(begin, end, block):
-            data = await self._bytes(segment, start, min(start + block, end))
+            data = await self.bytes_in(segment, start, min(start + block, end))
             for at in range(0, len(data), size):
                 yield data[at : at + size]
 
-    async def _bytes(self, segment: int, begin: int, end: int) -> bytes:
+    async def bytes_in(self, segment: int, begin: int, end: int) -> bytes:
+        """The bytes between two positions of a segment."""
         found: list[bytes] = []
         for layer, first, cut in self._spans(segment, begin, end):
             most = end if cut is None else min(cut, end)
-            records = await self._fetch(_BYTES, layer.stream, segment - layer.shift, first, most)
+            records = await self.fetch(_BYTES, layer.stream, segment - layer.shift, first, most)
             found += [record["data"] for record in records]
         data = b"".join(found)
         if len(data) != end - begin:
-            raise self._gap(Offset(segment, begin))
+            raise self.gap(Offset(segment, begin))
         return data
 
     # -- forks -----------------------------------------------------------------------------
@@ -307,7 +351,7 @@ class Reading:
             return offset, row.chain
         piece = await self._piece(offset, 1)
         if piece is None:
-            raise self._gap(offset)
+            raise self.gap(offset)
         position = max(offset.position, piece.start) if offset.segment == piece.segment else 0
         begin, end = piece.append_at(position)
         ends: Sequence[int] = range(position + 1, end + 1)  # each byte can be the last

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from durable_streams.model.paths import StreamPath
+
 CHAIN_BYTES: Final = 16
 """Of a running checksum."""
 
@@ -53,6 +55,8 @@ class Layer(msgspec.Struct, frozen=True, array_like=True):
 class Row(msgspec.Struct, frozen=True):
     """A row of ``streams`` at a version; ``forked``: whether there are forks of it.
 
+    ``size_bytes``: of all its content.  ``closed_alone``: it was closed without data.
+
     ``held``: somebody follows it, on any node, and it has a TTL, which does not end it then.
     """
 
@@ -64,6 +68,9 @@ class Row(msgspec.Struct, frozen=True):
     chain: bytes
     closed: bool
     closed_by: ProducerClaim | None
+    closed_alone: bool
+    size_bytes: int
+    last_write_ms: int | None
     stream_seq: str | None
     lifetime: Lifetime
     deadline_ms: int | None
@@ -98,6 +105,7 @@ class Row(msgspec.Struct, frozen=True):
 
 _requested: Final = msgspec.json.Decoder(Requested)
 _layers: Final = msgspec.json.Decoder(tuple[Layer, ...])
+_claims: Final = msgspec.json.Decoder(list[tuple[str, int, int] | None])
 _claim: Final = msgspec.json.Decoder(tuple[str, int, int])
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -114,6 +122,9 @@ def row_of(record: asyncpg.Record) -> Row:
         record["chain"],
         record["closed"],
         None if closed_by is None else ProducerClaim(*_claim.decode(closed_by)),
+        record["closed_alone"],
+        record["size_bytes"],
+        record["last_write_ms"],
         record["stream_seq"],
         Lifetime(record["ttl_s"], record["expires_at"], record["expires_at_ms"]),
         record["deadline_ms"],
@@ -126,6 +137,11 @@ def row_of(record: asyncpg.Record) -> Row:
         record["held"],
         record["now_ms"],
     )
+
+
+def sort_key(path: StreamPath) -> bytes:
+    """What sorts as paths do; of what is below a path it is the beginning, and a NUL."""
+    return "\0".join(path).encode()
 
 
 def requested(command: Create) -> Requested:
@@ -161,3 +177,10 @@ def claims_text(claims: Sequence[ProducerClaim | None]) -> str | None:
         return None
     made = [None if claim is None else (claim.id, claim.epoch, claim.seq) for claim in claims]
     return _encode(made).decode()
+
+
+def claims_of(text: str | None, count: int) -> list[ProducerClaim | None]:
+    """Undo that, for a run of so many appends."""
+    if text is None:
+        return [None] * count
+    return [None if claim is None else ProducerClaim(*claim) for claim in _claims.decode(text)]

@@ -3,6 +3,8 @@
 ``streams``   one row an incarnation: its tail, and all that decides about the next write.  ``id``
               is random, as a sequence repeats itself after a restore.  ``version`` moves with every
               change but a renewed TTL.  ``layers``: of a fork, whose runs it begins with.
+              ``sort_key``: the segments of the path with a NUL between them, by which lists are
+              sorted.  ``closed_alone``: the close brought no data, and is a record of its own.
 ``runs``      what one commit appended to one stream: where each append ends, what it was, when.
               ``before`` and ``chain``: the running checksum where it begins and ends.
 ``producers`` the newest claim of each, and when it was seen.
@@ -24,6 +26,7 @@ CREATE: Final = """
 create table ds.streams (
     id bigint primary key,
     path text collate "C" not null unique,
+    sort_key bytea not null unique,
     version bigint not null default 0,
     content_type text not null,
     first_segment bigint not null,
@@ -32,6 +35,9 @@ create table ds.streams (
     chain bytea not null,
     closed boolean not null default false,
     closed_by text,
+    closed_alone boolean not null default false,
+    size_bytes bigint not null,
+    last_write_ms bigint,
     stream_seq text,
     ttl_s bigint,
     expires_at text,

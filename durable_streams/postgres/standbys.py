@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.sessions import Refused, Unknown
+from durable_streams.postgres.statements import BARRIER
 
 if TYPE_CHECKING:
     from durable_streams.postgres.database import Database
@@ -56,6 +57,13 @@ class Standbys:
         self._asking.append(asked)
         self._news.set()
         return await asked and mark == self.mark
+
+    async def barrier(self, session: Session) -> None:
+        """Commit behind what a session has read; ``Unknown`` if that may be on no standby."""
+        mark = self.mark
+        await session.fetch(BARRIER)
+        if not await self.still_wait(mark):
+            raise Unknown("commits may not have waited for standbys")
 
     @property
     def problem(self) -> str:

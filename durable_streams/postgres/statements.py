@@ -14,7 +14,8 @@ HELD: Final = """exists(
 """Whether somebody follows a stream, on any node: no TTL ends it then."""
 
 _ROW: Final = f"""id, path, version, content_type, first_segment, segment, position, chain, closed,
- closed_by, stream_seq, ttl_s, expires_at, expires_at_ms, deadline_ms, created_ms, requested,
+ closed_by, closed_alone, size_bytes, last_write_ms, stream_seq, ttl_s, expires_at, expires_at_ms,
+ deadline_ms, created_ms, requested,
  soft_deleted, fork_of, layers,
  exists(select from ds.streams f where f.fork_of = s.id) as forked,
  s.ttl_s is not null and {HELD} as held"""
@@ -66,9 +67,9 @@ mine as (
 input as (
  select * from unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[],
    $9::text[], $10::text[], $11::bytea[], $12::bigint[], $13::text[], $14::text[], $15::bytea[],
-   $16::bytea[])
+   $16::bytea[], $27::boolean[])
   as t(id, version, segment, position, closed, closed_by, stream_seq, chain, start, ends, claims,
-   before, data)),
+   before, data, closed_alone)),
 locked as (
  select s.id from ds.streams s join input i on s.id = i.id
   where exists(select from mine) and s.version = i.version and not s.soft_deleted
@@ -76,7 +77,9 @@ locked as (
   order by s.id for no key update of s skip locked),
 moved as (
  update ds.streams s set version = s.version + 1, segment = i.segment, position = i.position,
-   closed = i.closed, closed_by = i.closed_by, stream_seq = i.stream_seq, chain = i.chain,
+   closed = i.closed, closed_by = i.closed_by, closed_alone = i.closed_alone,
+   size_bytes = s.size_bytes + coalesce(length(i.data), 0),
+   last_write_ms = (select now_ms from clock), stream_seq = i.stream_seq, chain = i.chain,
    deadline_ms = case when s.ttl_s is null then s.deadline_ms
      else (select now_ms from clock) + s.ttl_s * 1000 end
   from input i join locked l on l.id = i.id where s.id = i.id returning s.id),

@@ -3,6 +3,8 @@
 Nothing here is answered from what the node remembers: a write is confirmed by the statement that
 compares and sets, everything else by a row that was read after the request came.  Cancelling a
 caller cancels only its wait.
+
+It is long because it has all verbs, which others carry out.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ from durable_streams.postgres.access import Access, own
 from durable_streams.postgres.appends import Appends
 from durable_streams.postgres.births import STATEMENTS, Births
 from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.counted import Counted
 from durable_streams.postgres.database import Clock, Database, unavailable
 from durable_streams.postgres.decisions import Limits
 from durable_streams.postgres.endings import delete
 from durable_streams.postgres.following import Following
 from durable_streams.postgres.heartbeat import GONE, Heartbeat
 from durable_streams.postgres.holds import Holds
+from durable_streams.postgres.inspections import Inspections
 from durable_streams.postgres.notices import Notices
 from durable_streams.postgres.opening import need_fit
 from durable_streams.postgres.readers import Readers, Rows
@@ -53,10 +57,19 @@ from durable_streams.settings import MIB, Settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from durable_streams.model.commands import Append, Create
+    from durable_streams.measuring import StoreNumbers
+    from durable_streams.model.commands import Append, Create, Place
+    from durable_streams.model.details import StreamDetails
     from durable_streams.model.offsets import Offset, Start
     from durable_streams.model.paths import StreamPath
-    from durable_streams.model.results import Appended, StreamInfo, StreamRef, Subscriber
+    from durable_streams.model.records import RecordsPage
+    from durable_streams.model.results import (
+        Appended,
+        StreamInfo,
+        StreamPage,
+        StreamRef,
+        Subscriber,
+    )
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.transactions import Transaction
 
@@ -122,6 +135,10 @@ class PostgresStore:
             tasks=tasks,
         )
         self._access = Access(self._streams, self._rows, self._following, self._clock)
+        self._inspections = Inspections(
+            self._access, self._readers, self._runs, standbys, self._clock
+        )
+        self._counted = Counted()
         self._begin_writes(Limits(producers_bytes, settings.max_producers))
         self._notices.start(self._following.heard, tasks)
         self._draining = False
@@ -129,7 +146,7 @@ class PostgresStore:
 
     def _begin_writes(self, limits: Limits) -> None:
         database, standbys, tasks = self._database, self._standbys, self._tasks
-        self._transactions = Transactions(database, standbys, tasks, STATEMENTS)
+        self._transactions = Transactions(database, standbys, tasks, STATEMENTS, self._counted)
         self._births = Births(
             self._clock, parse_limits(self.settings.max_streams), self.remember_removed_s
         )
@@ -148,6 +165,7 @@ class PostgresStore:
             transactions=self._transactions,
             limits=limits,
             written=self._following.written,
+            counted=self._counted,
             tasks=tasks,
         )
 
@@ -210,6 +228,7 @@ class PostgresStore:
 
         def made(result: tuple[bool, Row]) -> None:
             self._streams.learn(command.path, result[1])
+            self._counted.size_bytes += len(body) if result[0] else 0
 
         created, row = await self._transactions.run(command.path, work, made)
         stream = self._streams.learn(command.path, row)
@@ -263,6 +282,26 @@ class PostgresStore:
         """HEAD; renews nothing."""
         stream, row = await self._access.at(path)
         return stream.info(row)
+
+    async def list_streams(
+        self,
+        prefix: StreamPath,
+        after: StreamPath,
+        limit: int,
+        *,
+        may: Callable[[StreamPath], bool] | None = None,
+        most: int = 0,
+    ) -> StreamPage:
+        """Streams at and below a prefix whose paths come behind ``after``."""
+        return await self._inspections.page(prefix, after, limit, may, most)
+
+    async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
+        """Records from a place on."""
+        return await self._inspections.records(path, place, limit)
+
+    async def details(self, path: StreamPath) -> StreamDetails:
+        """All that is known of a stream; its readers are those of this node."""
+        return await self._inspections.details(path)
 
     def open_now(self, path: StreamPath) -> None:
         """Not now: the database is asked."""
@@ -393,6 +432,11 @@ class PostgresStore:
             return Draining()
         problem = self._database.problem or self._standbys.problem
         return self.bug or (unavailable(problem) if problem else None)
+
+    @property
+    def numbers(self) -> StoreNumbers:
+        """What this node has counted."""
+        return self._counted.numbers(len(self._streams), self._appends.waiting)
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the database, which is not there."""

@@ -115,6 +115,9 @@ class Streams:
         self._all: WeakValueDictionary[int, Stream] = WeakValueDictionary()
         self.live: dict[int, Stream] = {}
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def at(self, path: StreamPath) -> Stream | None:
         """The one that was at a path the last time."""
         return self._at.get(path)

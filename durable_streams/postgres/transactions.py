@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from zlib import crc32
 
@@ -18,7 +19,7 @@ from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import AGAIN, failure, nobody_knows, unavailable
 from durable_streams.postgres.fencing import Lane, settle
 from durable_streams.postgres.sessions import Refused, Unknown
-from durable_streams.postgres.statements import ADVANCE, BARRIER
+from durable_streams.postgres.statements import ADVANCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from durable_streams.model.paths import StreamPath
+    from durable_streams.postgres.counted import Counted
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.standbys import Standbys
     from durable_streams.postgres.tasks import Tasks
@@ -51,9 +53,13 @@ class Transaction:
 
 class _Job(Generic[_T]):
     def __init__(
-        self, work: Callable[[Transaction], Awaitable[_T]], then: Callable[[_T], None] | None
+        self,
+        work: Callable[[Transaction], Awaitable[_T]],
+        then: Callable[[_T], None] | None,
+        writes: int,
     ) -> None:
         self.work = work
+        self.writes = writes
         self.then = then
         self.done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self.done.add_done_callback(_looked_at)
@@ -68,9 +74,15 @@ class Transactions:
     """Workers that do them, each with a session of its own; :meth:`finished` before the end."""
 
     def __init__(
-        self, database: Database, standbys: Standbys, tasks: Tasks, statements: tuple[str, ...]
+        self,
+        database: Database,
+        standbys: Standbys,
+        tasks: Tasks,
+        statements: tuple[str, ...],
+        counted: Counted,
     ) -> None:
         """``statements``: all that are ever used in one."""
+        self._counted = counted
         self._statements = statements
         self._database = database
         self._standbys = standbys
@@ -85,9 +97,13 @@ class Transactions:
         path: StreamPath,
         work: Callable[[Transaction], Awaitable[_T]],
         then: Callable[[_T], None] | None = None,
+        writes: int = 1,
     ) -> _T:
-        """Do it, and ``then`` what is to be done at once when it is; goes on if cancelled."""
-        job = _Job(work, then)
+        """Do it, and ``then`` what is to be done at once when it is; goes on if cancelled.
+
+        ``writes``: how many it is of.
+        """
+        job = _Job(work, then, writes)
         self._waiting.add(job.done)
         job.done.add_done_callback(self._waiting.discard)
         self._queues[crc32(path_text(path).encode()) % WORKERS].put_nowait(job)
@@ -168,7 +184,7 @@ class Transactions:
 
     async def _once(self, lane: Lane, job: _Job[Any]) -> tuple[bool, Any]:
         """Whether it is done, and its result; it is not where the lane was ended."""
-        mark = self._standbys.mark
+        mark, begun_s = self._standbys.mark, time.monotonic()
         begun = ADVANCE.format(lane=lane.id, number=lane.number)
         if await lane.session.run(begun) != "UPDATE 1":
             return False, None
@@ -180,6 +196,7 @@ class Transactions:
             raise _Committing(result) from None
         if not await self._standbys.still_wait(mark):
             raise _Committing(result)
+        self._counted.commit(time.monotonic() - begun_s, job.writes)
         return True, result
 
     async def _roll_back(self, at: int, lane: Lane, number: int, *, barrier: bool = False) -> None:
@@ -188,10 +205,7 @@ class Transactions:
             await lane.session.fetch("rollback")
             lane.number = number
             if barrier:
-                mark = self._standbys.mark
-                await lane.session.fetch(BARRIER)
-                if not await self._standbys.still_wait(mark):
-                    raise Unknown("commits may not have waited for standbys")
+                await self._standbys.barrier(lane.session)
         except (Refused, Unknown) as error:
             self._lanes[at] = None
             lane.session.terminate()
