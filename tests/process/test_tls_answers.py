@@ -1,0 +1,181 @@
+"""TLS: answers of every kind, and clients that are slow, or leave."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import struct
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durable_streams.settings import MIB
+from tests.hostile.raw_clients import connect, statuses
+
+if TYPE_CHECKING:
+    from tests.certificates import Files
+    from tests.conftest import StartServer
+    from tools.server_process import ServerProcess
+
+from tests.process.tls_clients import all_said, answer_of, ask, opened, served
+
+
+def filled(server: ServerProcess, context: ssl.SSLContext, pieces: int) -> bytes:
+    """Fill a stream with so many MiB, each with its number all over; the bytes that it has."""
+    client = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=60)
+    content = bytearray()
+    for number in range(pieces):
+        piece = struct.pack(">I", number) * (MIB // 4)
+        method = "POST" if number else "PUT"
+        client.request(method, "/v1/stream/a", piece, {"Content-Type": "text/plain"})
+        with client.getresponse() as answer:
+            assert answer.status in (201, 204)
+            answer.read()
+        content += piece
+    client.close()
+    return bytes(content)
+
+
+def test_large_reads_are_right_and_slow_readers_cost_bounded_memory(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    content = filled(server, context, 32)
+    offset, found = "-1", b""
+    while len(found) < len(content):
+        status, headers, body = ask(server, context, "GET", f"/v1/stream/a?offset={offset}")
+        assert status == 200
+        offset, found = headers["Stream-Next-Offset"], found + body
+    assert found == content
+
+    readers = 24
+    before = server.rss_bytes()
+    server.reset_peak_rss()
+    read = b"GET /v1/stream/a?offset=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(readers):
+            raw = connect(server, receive_buffer_bytes=4096)
+            client = stack.enter_context(context.wrap_socket(raw, server_hostname="localhost"))
+            client.sendall(read)
+            clients.append(client)
+        heads = [client.recv(16_384) for client in clients]
+        assert all(head.startswith(b"HTTP/1.1 200") for head in heads)
+        status, _, body = ask(server, context, "GET", "/v1/stream/a?offset=-1")
+        assert body == content[: len(body)]
+        for client, data in zip(clients, heads, strict=True):
+            head, _, body = data.partition(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            received = bytearray(body)
+            while len(received) < length:
+                received += client.recv(65_536)
+            assert received == content[:length]
+    growth = server.peak_rss_bytes() - before
+    assert growth < readers * MIB + 8 * MIB, growth
+
+
+def test_events_and_long_polls_come_as_they_are_appended(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    assert ask(server, context, "PUT", "/v1/stream/a")[0] == 201
+    live = b"GET /v1/stream/a?offset=now&live=%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with opened(server, context) as events, opened(server, context) as poll:
+        events.sendall(live % b"sse")
+        poll.sendall(live % b"long-poll")
+        assert answer_of(events, b"\n\n")
+        for number in range(20):
+            assert ask(server, context, "POST", "/v1/stream/a", b"news%d" % number)[0] == 204
+            seen = answer_of(events, b"\n\n")
+            while b"news%d" % number not in seen or b"event: control" not in seen:
+                seen += answer_of(events, b"\n\n")
+        assert statuses(poll.recv(65_536)) == [200]
+
+
+@pytest.mark.parametrize("lane", ["--fast-lane", "--no-fast-lane"])
+@pytest.mark.parametrize("how", ["close_notify", "FIN", "RST"])
+def test_clients_that_leave_are_noticed(
+    start_server: StartServer, files: Files, options: tuple[str, ...], how: str, lane: str
+) -> None:
+    count = 6
+    more = ("--max-connections", str(count), "--long-poll-timeout", "3600")
+    server = start_server(*options, *more, lane)
+    context = files.client()
+    assert ask(server, context, "PUT", "/v1/stream/a")[0] == 201
+    live = b"GET /v1/stream/a?offset=now&live=%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    clients = [opened(server, context) for _ in range(count)]
+    for number, client in enumerate(clients):
+        client.sendall(live % (b"sse" if number % 2 else b"long-poll"))
+    assert ask(server, context, "GET", "/healthz")[0] == 503
+    for client in clients:
+        match how:
+            case "close_notify":
+                client.settimeout(None)
+                with suppress(ssl.SSLError, OSError):
+                    client.unwrap()
+            case "RST":
+                linger = struct.pack("ii", 1, 0)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        client.close()
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(served(server, context))
+    assert "has no effect" not in all_said(server)
+
+
+def test_a_client_that_says_its_last_with_its_request_is_not_waited_for(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    assert ask(server, context, "PUT", "/v1/stream/a")[0] == 201
+    append = b"POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    for _ in range(20):
+        client = opened(server, context)
+        client.sendall(append + b"Content-Length: 1\r\n\r\nx")
+        client.settimeout(None)
+        with suppress(ssl.SSLError, OSError):
+            client.unwrap()
+        client.close()
+    while len(ask(server, context, "GET", "/v1/stream/a")[2]) < 20:
+        pass
+    assert "has no effect" not in all_said(server)
+
+
+def test_what_is_refused_is_told_before_the_end(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, "--max-append-bytes", "1000")
+    context = files.client()
+    body = b"POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    for data, wanted in (
+        (b"no HTTP at all\r\n\r\n", 400),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
+        (body + b"Content-Length: 100000\r\n\r\n" + bytes(100_000), 413),
+    ):
+        with opened(server, context) as client:
+            with suppress(ConnectionError, ssl.SSLError):
+                client.sendall(data)
+            assert statuses(client.recv(65_536)) == [wanted]
+
+
+def test_a_stop_ends_connections_of_every_kind(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, "--max-connections", "50")
+    context = files.client()
+    assert ask(server, context, "PUT", "/v1/stream/a")[0] == 201
+    with ExitStack() as stack:
+        for number in range(10):
+            client = stack.enter_context(opened(server, context))
+            if number % 2:
+                client.sendall(
+                    b"GET /v1/stream/a?offset=now&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                )
+                assert answer_of(client, b"\n\n")
+            stack.enter_context(connect(server))
+        assert server.stop() == 0
