@@ -1,13 +1,11 @@
-"""Fixtures: servers that a test may leave in any state, and what those with TLS are told."""
+"""Fixtures: servers that a test may leave in any state."""
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.certificates import Files, made_in
 from tests.process.commands import QuietServer
 
 if TYPE_CHECKING:
@@ -38,22 +36,3 @@ def start_quiet_server(data_dir: Path) -> Iterator[StartQuietServer]:
     for server in servers:
         server.process.kill()
         server.process.wait()
-
-
-@pytest.fixture(autouse=True)
-def hangups_are_not_ignored() -> Iterator[None]:
-    """The tests may run under nohup, which their servers would inherit."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return made_in(tmp_path)
-
-
-@pytest.fixture(params=["uvloop", "asyncio"])
-def options(request: pytest.FixtureRequest, files: Files) -> tuple[str, ...]:
-    """What a server with TLS is told, on either event loop."""
-    return (*files.flags, "--loop", request.param)

@@ -65,6 +65,14 @@ def manager(
         yield manager
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_not_ignored() -> Iterator[None]:
+    """The tests may run under nohup, which their servers would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_it_is_told_when_the_server_serves_reads_its_settings_and_stops(
     manager: Manager, start_server: StartServer, tmp_path: Path
 ) -> None:

@@ -31,13 +31,8 @@ BESIDE: dict[str, dict[str, str]] = {
     "jwt_secret": JWTS,
     "jwt_public_key": JWTS,
     "jwt_jwks": JWTS,
-    "tls_cert": {"tls_key": "key.pem"},
-    "tls_key": {"tls_cert": "cert.pem"},
 }
 """What a setting needs beside it."""
-
-PAIRED = {"tls_cert", "tls_key"}
-"""What is needed by that as well."""
 
 
 def parsed(*arguments: str) -> dict[str, Any]:
@@ -103,7 +98,7 @@ def test_a_flag_wins_over_the_environment(setting: Setting) -> None:
     environment = {setting.variable: text}
     beside = BESIDE.get(setting.name, {})
     assert value_of(options.settings(beside, environment), setting) == value
-    assert value_of(options.settings(flags, environment), setting) == setting.default
+    assert value_of(options.settings(beside | flags, environment), setting) == setting.default
 
 
 def test_hosts_of_flags_replace_those_of_the_environment_and_an_empty_one_is_refused() -> None:

@@ -1,30 +1,109 @@
-"""TLS: real servers on both event loops, and clients of all kinds that they answer."""
+"""TLS: real servers on both event loops, and clients that are slow, silent, gone or many."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
+import os
+import signal
 import socket
 import ssl
 import struct
 import subprocess
+import threading
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import pytest
 
 from durable_streams.settings import MIB
-from tests.hostile.raw_clients import connect, statuses
-from tests.process.tls_clients import ASK, OK, all_said, answer_of, ask, opened, served
+from tests.certificates import Files, made_in
+from tests.hostile.raw_clients import connect, read_all, statuses
+from tests.process.test_reloading import KEPT, SAID, said_by
 from tests.programs import find_program
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import Message
     from pathlib import Path
 
-    from tests.certificates import Files
     from tests.conftest import StartServer
     from tools.server_process import ServerProcess
+
+LOOPS: Final = ("uvloop", "asyncio")
+ASK: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+OK: Final = b"\r\n\r\nok\n"
+
+
+@pytest.fixture(autouse=True)
+def hangups_are_not_ignored() -> Iterator[None]:
+    """The tests may run under nohup, which their servers would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return made_in(tmp_path)
+
+
+@pytest.fixture(params=LOOPS)
+def options(request: pytest.FixtureRequest, files: Files) -> tuple[str, ...]:
+    """What a server with TLS is told, on either event loop."""
+    return (*files.flags, "--loop", request.param)
+
+
+def opened(server: ServerProcess, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """A connection whose handshake has ended."""
+    return context.wrap_socket(connect(server), server_hostname="localhost")
+
+
+def served(server: ServerProcess, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """A connection that has a place, as soon as there is one."""
+    while True:
+        with suppress(OSError), ExitStack() as stack:
+            client = stack.enter_context(opened(server, context))
+            client.sendall(ASK)
+            if statuses(client.recv(65_536)) == [200]:
+                stack.pop_all()
+                return client
+
+
+def all_said(server: ServerProcess) -> str:
+    """What a server has logged, when it has ended."""
+    assert server.stop() == 0
+    return server.stderr
+
+
+def ask(
+    server: ServerProcess, context: ssl.SSLContext, method: str, path: str, body: bytes = b""
+) -> tuple[int, Message, bytes]:
+    """One request on a connection of its own: status, headers and body."""
+    client = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=60)
+    try:
+        client.request(method, path, body or None, {"Content-Type": "text/plain"})
+        with client.getresponse() as answer:
+            return answer.status, answer.headers, answer.read()
+    finally:
+        client.close()
+
+
+def answer_of(client: ssl.SSLSocket, end: bytes) -> bytes:
+    """What comes until that is among it."""
+    data = b""
+    while end not in data:
+        piece = client.recv(65_536)
+        assert piece, data
+        data += piece
+    return data
+
+
+def is_at_end(client: socket.socket) -> bool:
+    """Wait until the server closes; whether it has sent nothing."""
+    client.settimeout(None)
+    return read_all(client) == b""
 
 
 # -- what is said --------------------------------------------------------------------------
@@ -101,6 +180,311 @@ def test_curl_and_aiohttp_are_served(
             return await answer.read()
 
     assert asyncio.run(read()) == b"hello"
+
+
+# -- handshakes ----------------------------------------------------------------------------
+
+IN_A_ROW: Final = 1500
+AT_ONCE: Final = 300
+ROUNDS: Final = 4
+
+
+class Handshake:
+    """A client that has what it sends in its hands, and may send it in any pieces."""
+
+    def __init__(self, server: ServerProcess, context: ssl.SSLContext) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.socket = connect(server)
+        self._is_over = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        with suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+            self._is_over = True
+
+    def send(self, size: int | None = None) -> None:
+        """Send what there is to be sent, in pieces of some size."""
+        data = self._outgoing.read()
+        for at in range(0, len(data), size or len(data) or 1):
+            self.socket.sendall(data[at : at + (size or len(data))])
+
+    def receive(self) -> None:
+        data = self.socket.recv(65_536)
+        assert data
+        self._incoming.write(data)
+
+    def end_with(self, request: bytes, size: int | None = None) -> bytes:
+        """Send a request in one piece with the end of the handshake; the first of the answer."""
+        while not self._is_over:
+            self.send(size)
+            self.receive()
+            self._go_on()
+        self._tls.write(request)
+        self.send(size)
+        while True:
+            with suppress(ssl.SSLWantReadError):
+                return self._tls.read(65_536)
+            self.receive()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("size", [None, 1, 7])
+def test_a_request_may_come_with_the_end_of_the_handshake_and_all_in_pieces(
+    start_server: StartServer,
+    files: Files,
+    options: tuple[str, ...],
+    version: ssl.TLSVersion,
+    size: int | None,
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    context.maximum_version = version
+    for _ in range(20):
+        client = Handshake(server, context)
+        with client.socket:
+            assert statuses(client.end_with(ASK, size)) == [200]
+
+
+def test_no_handshake_of_many_in_a_row_fails(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    for _ in range(IN_A_ROW):
+        client = Handshake(server, context)
+        with client.socket:
+            assert client.end_with(ASK).endswith(OK)
+
+
+def test_no_handshake_of_many_at_once_fails(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+
+    async def exchange() -> None:
+        reader, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
+        writer.write(ASK)
+        assert (await reader.readuntil(OK)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await writer.wait_closed()
+
+    async def all_of_them() -> None:
+        for _ in range(ROUNDS):
+            await asyncio.gather(*(exchange() for _ in range(AT_ONCE)))
+
+    asyncio.run(all_of_them())
+    assert "handshake" not in all_said(server)
+
+
+def test_those_who_stay_silent_have_places_and_lose_them_in_time(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, "--max-connections", "4")
+    context = files.client()
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connect(server)) for _ in range(2)]
+        for _ in range(2):
+            half = Handshake(server, context)
+            stack.enter_context(half.socket)
+            half.send()
+            silent.append(half.socket)
+            half.receive()
+        assert ask(server, context, "GET", "/healthz")[0] == 503
+        for client in silent[:2]:
+            assert is_at_end(client)
+        for client in silent[2:]:
+            client.settimeout(None)
+            read_all(client)
+        with ExitStack() as others:
+            for _ in range(4):
+                others.enter_context(served(server, context))
+            assert ask(server, context, "GET", "/healthz")[0] == 503
+
+
+def test_more_silent_ones_than_can_be_refused_are_closed_at_once(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, "--max-connections", "1")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(200)]
+        clients[-1].settimeout(None)
+        assert is_at_end(clients[-1])
+    assert all_said(server).count("closed connections at once") == 1
+
+
+def test_failed_handshakes_give_their_places_back(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, "--max-connections", "2")
+    context = files.client()
+    for number in range(60):
+        with connect(server) as client:
+            if number % 3 == 0:
+                client.sendall(b"\x16\x03\x01" + bytes(200))
+            elif number % 3 == 1:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                continue
+            client.shutdown(socket.SHUT_WR)
+            client.settimeout(None)
+            read_all(client)
+    with served(server, context), served(server, context):
+        assert ask(server, context, "GET", "/healthz")[0] == 503
+
+
+def test_a_low_limit_of_open_files_is_never_reached_by_silent_ones(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, open_files=256)
+    context = files.client()
+    with ExitStack() as stack:
+        for _ in range(500):
+            stack.enter_context(connect(server))
+    served(server, context).close()
+    assert "accepting no connections" not in all_said(server)
+
+
+def test_plain_http_is_closed_and_told_now_and_then(
+    start_server: StartServer, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    for _ in range(20):
+        with connect(server) as client:
+            client.sendall(ASK)
+            assert is_at_end(client)
+    told, stopping = all_said(server).splitlines()
+    assert "plain HTTP came where TLS is spoken" in told
+    assert "stopping" in stopping
+
+
+# -- certificates that are renewed ---------------------------------------------------------
+
+
+def hang_up(server: ServerProcess, context: ssl.SSLContext) -> str:
+    """Have a server read its files again; what it says of that."""
+    before = len(said_by(server))
+    os.kill(server.pid, signal.SIGHUP)
+    while len(said_by(server)) == before:
+        with suppress(ssl.SSLCertVerificationError):
+            assert ask(server, context, "GET", "/healthz")[0] == 200
+    return said_by(server)[before]
+
+
+def test_new_connections_have_the_new_certificate_and_others_go_on(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    old = files.client()
+    with opened(server, old) as client:
+        new = files.renew()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            opened(server, new)
+        assert hang_up(server, new) == (
+            f"{SAID}changed: the certificate of {files.certificate} (SHA-256 {files.fingerprint})"
+        )
+        assert hang_up(server, new) == f"{SAID}none has changed"
+        client.sendall(ASK)
+        assert answer_of(client, OK)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            opened(server, old)
+        with opened(server, new) as other:
+            other.sendall(ASK)
+            assert answer_of(other, OK)
+
+
+def test_a_bad_pair_changes_nothing_and_settings_neither(
+    start_server: StartServer, files: Files, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    config = tmp_path / "streams.toml"
+    config.write_text("")
+    server = start_server(*options, "--config", str(config))
+    context, key = files.client(), files.key.read_bytes()
+    made_in(tmp_path, "other").key.rename(files.key)
+    config.write_text("[http]\nburst_s = 1\n")
+    told = hang_up(server, context)
+    assert told.startswith(f"{KEPT}{files.certificate} with {files.key}: the key is not that of")
+    assert ask(server, context, "GET", "/healthz")[0] == 200
+    files.key.write_bytes(key)
+    assert hang_up(server, context) == f"{SAID}changed: burst_s"
+
+
+class Hammer(threading.Thread):
+    """A client that asks without a pause, and connects anew now and then."""
+
+    def __init__(
+        self, server: ServerProcess, name: str, trusted: ssl.SSLContext, over: threading.Event
+    ) -> None:
+        super().__init__()
+        self._server = server
+        self._path = f"/v1/stream/{name}"
+        self._trusted = trusted
+        self._over = over
+        self.wrong: list[object] = []
+        self.appended = 0
+        self.connections = 0
+
+    def run(self) -> None:
+        try:
+            while not self._over.is_set():
+                self._connection()
+                self.connections += 1
+        except (OSError, http.client.HTTPException, AssertionError) as error:
+            self.wrong.append(error)
+
+    def _connection(self) -> None:
+        port = self._server.port
+        client = http.client.HTTPSConnection("localhost", port, context=self._trusted, timeout=60)
+        try:
+            self._ask(client, "PUT", self._path, b"", {200, 201})
+            for _ in range(5):
+                self._ask(client, "POST", self._path, b"x" * 10, {204})
+                self.appended += 10
+                found = self._ask(client, "GET", f"{self._path}?offset=-1", None, {200})
+                assert found == b"x" * self.appended
+            self._ask(client, "GET", f"{self._path}?offset=now&live=long-poll", None, {204})
+        finally:
+            client.close()
+
+    def _ask(
+        self,
+        client: http.client.HTTPSConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        expected: set[int],
+    ) -> bytes:
+        client.request(method, path, body, {"Content-Type": "text/plain"})
+        with client.getresponse() as answer:
+            assert answer.status in expected, (method, path, answer.status)
+            return answer.read()
+
+
+def test_no_request_is_lost_while_certificates_change_under_load(
+    start_server: StartServer, files: Files, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, "--durability", "none", "--long-poll-timeout", "0.05")
+    trusted = files.client()
+    coming = [made_in(tmp_path, f"coming{number}") for number in range(20)]
+    for each in coming:
+        trusted.load_verify_locations(each.certificate)
+    over = threading.Event()
+    hammers = [Hammer(server, f"s{number}", trusted, over) for number in range(6)]
+    for hammer in hammers:
+        hammer.start()
+    try:
+        for each in coming:
+            each.certificate.rename(files.certificate)
+            each.key.rename(files.key)
+            told = hang_up(server, trusted)
+            assert told.startswith(f"{SAID}changed: the certificate of "), told
+    finally:
+        over.set()
+        for hammer in hammers:
+            hammer.join()
+    assert [hammer.wrong for hammer in hammers] == [[]] * len(hammers)
+    assert all(hammer.connections for hammer in hammers)
 
 
 # -- answers -------------------------------------------------------------------------------
