@@ -262,7 +262,14 @@ class HttpSettings:
     access_log: bool = setting(
         False,
         help="log a line for every request",
-        more="Server only.",
+        flag=True,
+        reloadable=True,
+    )
+    access_log_sample: float = setting(
+        1.0,
+        most=1,
+        help="of the requests, the share that has a line in the access log, such as ``0.01``",
+        more="What was refused (401, 403, 429), and what failed here (5xx), always has one.",
         flag=True,
         reloadable=True,
     )

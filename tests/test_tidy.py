@@ -47,6 +47,10 @@ MAY_BEGIN: Final = {
     ("followed_file.py", "in_thread"): "one look at a file, or one edit, which is awaited",
     ("followed_file.py", "running"): "looks at a file, whose faults are logged and tried again",
     ("tls.py", "_accept"): "one handshake, which has an end, and is cut off before the server's",
+    (
+        "logs.py",
+        "with_rest_told",
+    ): "a line now and then, about lines; it does nothing that can fail",
     ("reloading.py", "watched"): "reading settings again, whose faults are logged",
     ("reloading.py", "_once"): "one look at a file, which is awaited",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",

@@ -1,4 +1,4 @@
-"""The tables of settings in docs/operations.rst; ``python -m tools.settings_tables`` renews them.
+"""The tables of settings in docs/configuration.rst, renewed by ``python -m tools.settings_tables``.
 
 They are made from what the package knows of each setting, so they cannot say anything else.
 """
@@ -15,7 +15,7 @@ from tools.server_process import ROOT
 if TYPE_CHECKING:
     from durable_streams.model.setting import Setting
 
-DOCUMENT: Final = ROOT / "docs" / "operations.rst"
+DOCUMENT: Final = ROOT / "docs" / "configuration.rst"
 BEGIN: Final = ".. Made from the settings themselves, by python -m tools.settings_tables:\n"
 END: Final = ".. That was made from the settings themselves.\n"
 

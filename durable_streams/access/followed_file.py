@@ -50,8 +50,8 @@ class FollowedFile(Generic[_T]):
         interval_s: float = INTERVAL_S,
     ) -> None:
         self.path = path
+        self.name = name
         self.problem: str | None = None
-        self._name = name
         self._parse = parse
         self._max_bytes = max_bytes
         self._interval_s = interval_s
@@ -103,6 +103,18 @@ class FollowedFile(Generic[_T]):
                 if edits == self._edits:
                     self._take(value)
 
+    async def look_now(self) -> str:
+        """Have what is in the file count at once, for somebody who knows that it is whole.
+
+        What became of that, in a few words.
+        """
+        before = self.value
+        for _ in range(2):
+            await self.look()
+        if self.problem is not None:
+            return f"as it was before: {self.problem}"
+        return "as it was" if self.value is before else "changed"
+
     async def edit(self, change: Callable[[], Edited[_T, _R]]) -> _R:
         """Have ``change`` edit the file, in a thread and alone; what it made counts at once.
 
@@ -123,7 +135,7 @@ class FollowedFile(Generic[_T]):
                 await self.look()
             except Exception as error:
                 self._fail(f"{self.path} cannot be used because of a bug: {type(error).__name__}")
-                logger.exception("bug: a look at the %s failed", self._name)
+                logger.exception("bug: a look at the %s failed", self.name)
 
     def _read(self) -> bytes | str:
         """What is in the file, or what is wrong with it."""
@@ -136,14 +148,14 @@ class FollowedFile(Generic[_T]):
         self.value = value
         if self.problem is not None:
             self.problem = None
-            logger.info("the %s is good again: %s", self._name, self.path)
+            logger.info("the %s is good again: %s", self.name, self.path)
         if self._changed is not None:
             self._changed()
 
     def _fail(self, problem: str) -> None:
         if problem != self.problem:
             self.problem = problem
-            logger.error("the %s counts as it was before: %s", self._name, problem)
+            logger.error("the %s counts as it was before: %s", self.name, problem)
 
 
 async def in_thread(work: Callable[[], _R]) -> _R:

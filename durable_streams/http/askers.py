@@ -9,14 +9,17 @@ from aiohttp import web
 
 from durable_streams.access.door import INVALID, Credentials
 from durable_streams.access.principals import Principal
-from durable_streams.http.exchange import EVERYBODY
+from durable_streams.http.decided import EVERYBODY
 from durable_streams.model.commands import Preflight
 from durable_streams.model.errors import Forbidden, Unauthenticated
+from durable_streams.wire.urls import forwarded_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from durable_streams.http.exchange import Admitted, Exchange
+    from durable_streams.http.access_log import Exchanged
+    from durable_streams.http.decided import Admitted
+    from durable_streams.http.exchange import Exchange
     from durable_streams.http.peers import Peers
     from durable_streams.model.commands import Command, Inspection
 
@@ -35,33 +38,38 @@ class Askers:
         self._authorize = authorize
 
     async def admit(
-        self, request: web.BaseRequest, raw_query: str, command: Command | Inspection
+        self,
+        request: web.BaseRequest,
+        raw_query: str,
+        command: Command | Inspection,
+        asked: Exchanged | None = None,
     ) -> Admitted:
         """Who asks for a command, if they may; see :meth:`Exchange.admit`."""
         address = self.address(request)
         if self._authorize is None:
             credentials = Credentials.of(request.headers, raw_query)
-            return self._exchange.admit(command, credentials, address)
+            return self._exchange.admit(command, credentials, address, None, asked)
         if isinstance(command, Preflight):
             return EVERYBODY
         principal = await self._known_to_the_application(self._authorize, request, address)
-        return self._exchange.admit_as(principal, command, address)
+        return self._exchange.admit_as(principal, command, address, asked)
 
-    async def identify(self, request: web.BaseRequest, raw_query: str) -> Admitted:
+    async def identify(
+        self, request: web.BaseRequest, raw_query: str, asked: Exchanged | None = None
+    ) -> Admitted:
         """Who asks for what is no stream; see :meth:`Exchange.identify`."""
         address = self.address(request)
         if self._authorize is None:
             credentials = Credentials.of(request.headers, raw_query)
-            return self._exchange.identify(credentials, None, address)
+            return self._exchange.identify(credentials, None, address, asked)
         principal = await self._known_to_the_application(self._authorize, request, address)
-        return self._exchange.identified(principal, address)
+        return self._exchange.identified(principal, address, asked)
 
     def address(self, request: web.BaseRequest) -> str:
         """Where a request comes from; "" if it makes no difference."""
         if not self._exchange.limits.is_on:
             return ""
-        said = request.headers.getall("X-Forwarded-For", ())
-        return self._peers.client(request.protocol.peername, ",".join(said))
+        return self._peers.client(request.protocol.peername, forwarded_for(request.headers))
 
     async def _known_to_the_application(
         self, authorize: Authorize, request: web.BaseRequest, address: str

@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
     from durable_streams.access.door import Credentials
     from durable_streams.access.principals import Principal
+    from durable_streams.http.access_log import Exchanged
     from durable_streams.http.askers import Askers
     from durable_streams.http.body import BodyBudget
     from durable_streams.http.control import Control
     from durable_streams.http.exchange import Exchange
     from durable_streams.http.listing import Lists
     from durable_streams.http.metrics import Metrics
-    from durable_streams.model.commands import Inspection
     from durable_streams.model.paths import StreamPath
     from durable_streams.store import Store
-    from durable_streams.wire.lists import ListRequest
     from durable_streams.wire.replies import Reply
 
 
@@ -63,38 +62,44 @@ class BelowControl:
         request: web.BaseRequest,
         raw_path: str,
         raw_query: str,
+        asked: Exchanged | None,
+        *,
         timeout_s: float,
         url_of: Callable[[StreamPath], str],
     ) -> Reply | None:
         """Answer a request for ``raw_path``, which begins with the reserved segment.
 
-        None if nothing here knows it.  ``timeout_s``: for its body.  ``url_of``: the URL of a
-        stream.  Raises what the exchange describes.
+        None if nothing here knows it.  ``asked``: is told who asks.  ``timeout_s``: for its body.
+        ``url_of``: the URL of a stream.  Raises what the exchange describes.
         """
         if raw_path == PATH:
-            return await self.metrics(request, raw_query)
+            return await self.metrics(request, raw_query, asked)
         if self.lists is not None:
-            asked = parse_list(request.method, raw_path, raw_query)
-            if asked is not None:
-                return await self._listed(self.lists, request, raw_query, asked)
+            wanted = parse_list(request.method, raw_path, raw_query)
+            if wanted is not None:
+                principal, payer = await self._askers.identify(request, raw_query, asked)
+                return self._paid(payer, await self.lists.answer(principal, wanted))
         inspection = parse_inspection(request.method, raw_path, raw_query)
         if inspection is not None:
-            return await self._inspected(request, raw_query, inspection)
+            principal, payer = await self._askers.admit(request, raw_query, inspection, asked)
+            return self._paid(payer, await inspect(self._store, inspection, principal))
         if self._control is None:
             return None
 
         def identify(credentials: Credentials) -> Principal:
             address = self._askers.address(request)
-            return self._exchange.identify(credentials, None, address).principal
+            return self._exchange.identify(credentials, None, address, asked).principal
 
         return await self._control.answer(
             request, raw_path, self._bodies, timeout_s, identify=identify, url_of=url_of
         )
 
-    async def metrics(self, request: web.BaseRequest, raw_query: str) -> Reply:
+    async def metrics(
+        self, request: web.BaseRequest, raw_query: str, asked: Exchanged | None
+    ) -> Reply:
         """Answer with the metrics, wherever they are asked for."""
         if request.method != "OPTIONS":
-            await self._check_watcher(request, raw_query)
+            await self._check_watcher(request, raw_query, asked)
         return await self._metrics.answer(request.method)
 
     async def may_watch(self, request: web.BaseRequest, raw_query: str) -> bool:
@@ -107,11 +112,13 @@ class BelowControl:
             return False
         return True
 
-    async def _check_watcher(self, request: web.BaseRequest, raw_query: str) -> None:
+    async def _check_watcher(
+        self, request: web.BaseRequest, raw_query: str, asked: Exchanged | None = None
+    ) -> None:
         """Return if who asks may see how the server is: this machine, or who has the scope."""
         if is_of_this_machine(request.protocol.peername, request.headers):
             return
-        principal = (await self._askers.identify(request, raw_query)).principal
+        principal = (await self._askers.identify(request, raw_query, asked)).principal
         if principal is ANYBODY:
             raise Forbidden(
                 "metrics are for those on this machine: ask from there, and through no proxy, or "
@@ -119,24 +126,8 @@ class BelowControl:
             )
         authorize_somewhere(principal, Asked.METRICS)
 
-    async def _inspected(
-        self, request: web.BaseRequest, raw_query: str, inspection: Inspection
-    ) -> Reply:
-        """Answer what is asked of one stream."""
-        principal, payer = await self._askers.admit(request, raw_query, inspection)
-        reply = await inspect(self._store, inspection, principal)
-        self._charge(payer, reply)
-        return reply
-
-    async def _listed(
-        self, lists: Lists, request: web.BaseRequest, raw_query: str, asked: ListRequest
-    ) -> Reply:
-        """Answer with a page of the list of streams."""
-        principal, payer = await self._askers.identify(request, raw_query)
-        reply = await lists.answer(principal, asked)
-        self._charge(payer, reply)
-        return reply
-
-    def _charge(self, payer: str, reply: Reply) -> None:
+    def _paid(self, payer: str, reply: Reply) -> Reply:
+        """A reply, which whoever asked has to pay for."""
         if payer:
             self._exchange.limits.charge(payer, len(reply.body))
+        return reply

@@ -13,7 +13,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.http.logs import CLIENT_LEFT
+from durable_streams.http.access_log import CLIENT_LEFT
 from durable_streams.measuring import SECONDS, Family, Kind, Tally, counter
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Read
 from durable_streams.wire.replies import REASONS, reason

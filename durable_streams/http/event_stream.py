@@ -30,13 +30,14 @@ class EventStream:
     The connection is closed after it, as the protocol asks of event streams (§5.8).
     """
 
-    __slots__ = ("_connection", "_counters", "_protocol", "answer", "chunked")
+    __slots__ = ("_connection", "_counters", "_protocol", "_writer", "answer", "chunked")
 
     def __init__(self, answer: Answer, request: web.BaseRequest, counters: Counters) -> None:
         self.answer = answer
         self._counters = counters
         self.chunked = answer.headers.get("Transfer-Encoding") == "chunked"
         self._protocol = request.protocol
+        self._writer = request.writer
         self._connection: Connection | None = None
 
     @classmethod
@@ -68,6 +69,7 @@ class EventStream:
             return False
         transport.write(framed)
         self._counters.sent_bytes += len(framed)
+        self._writer.output_size += len(framed)
         return True
 
     async def write(self, framed: bytes) -> None:

@@ -24,14 +24,13 @@ import logging
 import time
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, assert_never
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from durable_streams.access.door import OPEN
 from durable_streams.access.needs import authorize
 from durable_streams.access.principals import ANYBODY
 from durable_streams.http.counters import BUG, SYSTEM, Counters
+from durable_streams.http.decided import EVERYBODY, Admitted, FromFiles, Pending
 from durable_streams.http.limits import Limits, network, payer_of
 from durable_streams.http.logs import Throttle
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
@@ -46,7 +45,7 @@ from durable_streams.model.errors import (
 from durable_streams.model.offsets import Start
 from durable_streams.rules.media_type import is_program
 from durable_streams.wire import caching, replies
-from durable_streams.wire.replies import BodyPlan, Reply
+from durable_streams.wire.replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,64 +53,18 @@ if TYPE_CHECKING:
 
     from durable_streams.access.door import Credentials, Door, Seen
     from durable_streams.access.principals import Principal
+    from durable_streams.http.access_log import Exchanged
     from durable_streams.http.live import LiveReads
-    from durable_streams.http.logs import Exchanged
     from durable_streams.model.commands import Command, Inspection
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import Chunk, StreamRef
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store, Ticket
     from durable_streams.wire.pages import Pages
-    from durable_streams.wire.replies import Common
 
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 logger = logging.getLogger("durable_streams")
-
-
-class Admitted(NamedTuple):
-    """Who was admitted, and who pays for what they have (``limits``); "": nobody has to."""
-
-    principal: Principal
-    payer: str = ""
-
-
-EVERYBODY: Final = Admitted(ANYBODY)
-"""Where nobody has to say who they are, nor to pay."""
-
-
-class Pending(msgspec.Struct, frozen=True):
-    """A write on its way, and how it is answered when it is settled."""
-
-    ticket: Ticket[Any]
-    answer: Callable[[Any], Reply]
-
-    def reply(self) -> Reply:
-        """Answer it, once settled; raises what it failed with."""
-        return self.answer(self.ticket.outcome())
-
-
-class FromFiles(msgspec.Struct, frozen=True):
-    """An answer with a body that is in files, which are open until its ``with`` block ends."""
-
-    reply: Reply
-    plan: BodyPlan
-    _chunk: Chunk
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._chunk.release()
-
-
-class Begun(NamedTuple):
-    """An exchange that one front hands over to another, which has what it takes to end it."""
-
-    command: Command
-    admitted: Admitted
-    common: Common
-    found: FromFiles | None
 
 
 class Exchange:
@@ -148,17 +101,19 @@ class Exchange:
         credentials: Credentials,
         address: str = "",
         seen: Seen | None = None,
+        asked: Exchanged | None = None,
     ) -> Admitted:
         """Who asks for that, if they may: asked here and nowhere else, by every front.
 
         It is asked when the head was read: before the body is, and before anybody looks at what
         exists, which a refusal must not tell.  ``address``: the client's, if there are limits.
         ``seen``: what is kept with requests that ask for the same with the same credentials.
-        Raises what :meth:`failure` answers.
+        ``asked``: is told who asks, also if they may not.  Raises what :meth:`failure` answers.
         """
         if isinstance(command, Preflight) or (self.door.is_open and not self.limits.is_on):
             return EVERYBODY
-        admitted = self._allowed(self.identify(credentials, command.path, address), command)
+        admitted = self.identify(credentials, command.path, address, asked)
+        self._allow(admitted, command)
         if seen is not None:
             self.door.keep(seen, admitted.principal, admitted)
         return admitted
@@ -175,13 +130,23 @@ class Exchange:
         return admitted
 
     def admit_as(
-        self, principal: Principal, command: Command | Inspection, address: str = ""
+        self,
+        principal: Principal,
+        command: Command | Inspection,
+        address: str = "",
+        asked: Exchanged | None = None,
     ) -> Admitted:
         """The same for whom somebody else has identified, as an application does."""
-        return self._allowed(self._paying(principal, address), command)
+        admitted = self._paying(principal, address, asked)
+        self._allow(admitted, command)
+        return admitted
 
     def identify(
-        self, credentials: Credentials, path: StreamPath | None, address: str = ""
+        self,
+        credentials: Credentials,
+        path: StreamPath | None,
+        address: str = "",
+        asked: Exchanged | None = None,
     ) -> Admitted:
         """Who asks, whatever for, and has paid for one request: see :meth:`Door.identify`."""
         try:
@@ -189,27 +154,30 @@ class Exchange:
         except Unauthenticated:
             self.refuses(address)
             raise
-        return self._paying(principal, address)
+        return self._paying(principal, address, asked)
 
-    def identified(self, principal: Principal, address: str = "") -> Admitted:
+    def identified(
+        self, principal: Principal, address: str = "", asked: Exchanged | None = None
+    ) -> Admitted:
         """The same of whom somebody else has identified."""
-        return self._paying(principal, address)
+        return self._paying(principal, address, asked)
 
     def refuses(self, address: str) -> None:
         """Somebody is refused whom nobody knows: their address pays for that."""
         if self.limits.is_on:
             self.limits.take(network(address))
 
-    def _paying(self, principal: Principal, address: str) -> Admitted:
+    def _paying(self, principal: Principal, address: str, asked: Exchanged | None) -> Admitted:
+        if asked is not None:
+            asked.principal = principal.name
         if not self.limits.is_on:
             return Admitted(principal)
         payer = payer_of(principal, address)
         self.limits.take(payer)
         return Admitted(principal, payer)
 
-    def _allowed(self, admitted: Admitted, command: Command | Inspection) -> Admitted:
+    def _allow(self, admitted: Admitted, command: Command | Inspection) -> None:
         authorize(admitted.principal, command, conceal=self.door.conceal)
-        return admitted
 
     def decide(
         self,
@@ -419,15 +387,26 @@ class Exchange:
                 self._log("OSError", f"a request failed: {error}", fields)
             case _:
                 self.counters.failed(BUG)
-                logger.error("bug: a request failed", exc_info=error, extra=fields)
+                self._log(type(error).__name__, "bug: a request failed", fields, bug=error)
         return replies.internal_error()
 
     def _log(
-        self, kind: str, message: str, fields: dict[str, str], level: int = logging.ERROR
+        self,
+        kind: str,
+        message: str,
+        fields: dict[str, str],
+        level: int = logging.ERROR,
+        *,
+        bug: Exception | None = None,
     ) -> None:
         """Log what happens again and again, but not without end."""
-        if self._throttle.allows(kind):
-            logger.log(level, "%s", message, extra={"error": kind, **fields})
+        left_out = self._throttle.passes(kind)
+        if left_out is None:
+            return
+        extra: dict[str, object] = {"error": kind, **fields}
+        if left_out:
+            extra["left_out"] = left_out
+        logger.log(level, "%s", message, extra=extra, exc_info=bug)
 
 
 async def _settled(ticket: Ticket[object]) -> None:

@@ -23,10 +23,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.door import NOTHING_SHOWN, Credentials
+from durable_streams.http.access_log import CLIENT_LEFT, Exchanged
 from durable_streams.http.bounded_parser import MAX_HEAD_BYTES
-from durable_streams.http.exchange import Begun, FromFiles, Pending
+from durable_streams.http.decided import Begun, FromFiles, Pending
 from durable_streams.http.heads import Heads
-from durable_streams.http.logs import CLIENT_LEFT, Exchanged
 from durable_streams.http.presence import MAX_BEHIND_BYTES, PresenceConnection
 from durable_streams.measuring import SECONDS
 from durable_streams.model.commands import Append, Create, Live, Read
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from durable_streams.http.exchange import Admitted, Exchange
+    from durable_streams.http.decided import Admitted
+    from durable_streams.http.exchange import Exchange
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.http.heads import ParserLimits, PlainCommand, RequestHead
     from durable_streams.wire.replies import Common
@@ -93,8 +94,8 @@ class LaneConnection(PresenceConnection):
     ``_outcome``: makes the answer of the request that is under way; raises what that failed with.
     ``_command``: what that is, and ``_common`` the headers that its answer begins with.
     ``_poll``: the bytes of the long-poll that is under way; ``_begun``: what it has begun with.
-    ``_asked``: the method and target of what is under way, and when that came, if somebody was told
-    of exchanges then.  ``_begin_s``: when it was there, if its time counts, else 0.
+    ``_asked``: what is told of what is under way, if somebody wanted to be told when it came.
+    ``_begin_s``: when that was there, if its time counts, else 0.
     ``_pieces``: what came of a request that is not whole yet, or behind the one that is being
     answered.  ``_passing_bytes``: how much of a request that aiohttp has begun is still to come.
     """
@@ -133,7 +134,7 @@ class LaneConnection(PresenceConnection):
         self._begin_s = 0.0
         self._patience: asyncio.Handle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        self._asked: tuple[bytes, bytes, float] | None = None
+        self._asked: Exchanged | None = None
         self._turn: asyncio.Task[Any] | None = None
 
     # -- from the transport ----------------------------------------------------------------
@@ -246,10 +247,7 @@ class LaneConnection(PresenceConnection):
         self._begin_s = perf_counter()
         if body:
             lane.counters.received_bytes += len(body)
-        self._asked = None
-        if exchange.told is not None:
-            method, target, _ = data.split(None, 2)
-            self._asked = (method, target, self.loop.time())
+        asked = self._asked = None if exchange.told is None else self._begin(head, data)
         location = address = ""
         try:
             admitted = exchange.admitted_as_before(head.seen)
@@ -258,14 +256,16 @@ class LaneConnection(PresenceConnection):
                     address = lane.peers.client(self.peername, head.forwarded_for)
                 shown = head.credentials
                 credentials = NOTHING_SHOWN if shown is None else Credentials(shown)
-                admitted = exchange.admit(command, credentials, address, head.seen)
+                admitted = exchange.admit(command, credentials, address, head.seen, asked)
+            if asked is not None:
+                asked.principal = admitted.principal.name
             if isinstance(command, Create):
                 headers, prefix = head.headers or {}, lane.heads.prefix
                 location = lane.location(self, head.target, headers, prefix, command.path)
             decided = exchange.decide(command, admitted, body, location)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             self._begin_s = 0.0
-            self._send(lane, command, _failure(exchange, error, command), head.common)
+            self._send(lane, command, _failure(exchange, error, command, asked), head.common)
             return True
         if isinstance(decided, Pending):
             self._outcome, self._command, self._common = decided.reply, command, head.common
@@ -274,7 +274,7 @@ class LaneConnection(PresenceConnection):
         elif decided is None:
             return self._wait_for(lane, head, admitted, data, location)
         elif isinstance(decided, FromFiles):
-            self.handed = Begun(command, admitted, head.common, decided)
+            self.handed = Begun(command, admitted, head.common, decided, asked)
             lane.counters.done(command, self._begin_s)
             return False
         else:
@@ -297,11 +297,11 @@ class LaneConnection(PresenceConnection):
             body = data[len(data) - head.body_bytes :]
             task = self.loop.create_task(lane.exchange.write(command, body, location))
         elif command.live is Live.NO:
-            self.handed = Begun(command, admitted, head.common, None)
+            self.handed = Begun(command, admitted, head.common, None, self._asked)
             return False
         else:
-            self._begin_s = 0.0
-            self._poll, self._begun = data, Begun(command, admitted, head.common, None)
+            self._poll, self._begin_s = data, 0.0
+            self._begun = Begun(command, admitted, head.common, None, self._asked)
             task = self.loop.create_task(lane.poll(command, admitted, self))
         self._turn, self._outcome = task, task.result
         self._command, self._common = command, head.common
@@ -323,35 +323,36 @@ class LaneConnection(PresenceConnection):
             lane.finished.set_result(None)
         try:
             reply = outcome()
-        except asyncio.CancelledError:  # the client left
-            lane.counters.answered(_METHODS[type(command)], CLIENT_LEFT, 0)
-            self.force_close()
-            return
-        except ConnectionError:  # it sends no more, and waits for nothing
-            lane.counters.answered(_METHODS[type(command)], CLIENT_LEFT, 0)
-            if lane.exchange.told is not None:
-                self._tell(lane.exchange.told, CLIENT_LEFT, 0)
+        except (asyncio.CancelledError, ConnectionError):
+            # The client left, or sends no more and waits for nothing.
+            self._left(lane, command)
             self.force_close()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             self._begin_s = 0.0
-            reply = _failure(lane.exchange, error, command)
+            reply = _failure(lane.exchange, error, command, self._asked)
         is_answered = isinstance(reply, Reply)
         if isinstance(reply, Reply):
             self._send(lane, command, reply, self._common)
         else:
-            self._hand(begun, reply, poll)
+            self._hand(lane, begun, reply, poll)
         if self.transport is not None and (self._pieces or self._dropped or self.sends_no_more):
             self._go_on(is_answered=is_answered)
 
-    def _hand(self, begun: Begun | None, found: FromFiles | None, poll: bytes) -> None:
+    def _hand(
+        self, lane: FastLane, begun: Begun | None, found: FromFiles | None, poll: bytes
+    ) -> None:
         """Have aiohttp's handler end a long-poll, with what it has found in files if it has."""
         assert begun is not None
+        assert isinstance(begun.command, Read)
         if self.transport is not None:
             self.stay()
-            self.handed = Begun(begun.command, begun.admitted, begun.common, found)
+            command, admitted, common, _, asked = begun
+            self.handed = Begun(command, admitted, common, found, asked)
             self.pass_on(poll)
-        elif found is not None:
+            return
+        self._left(lane, begun.command)
+        if found is not None:
             with found:
                 """The client has gone."""
 
@@ -372,6 +373,7 @@ class LaneConnection(PresenceConnection):
     def _send(self, lane: FastLane, command: PlainCommand, reply: Reply, common: Common) -> None:
         transport, sender = self.transport, lane.sender
         if transport is None or transport.is_closing():
+            self._left(lane, command)
             return
         self.stay()
         transport.write(sender.whole(reply, common))
@@ -387,33 +389,46 @@ class LaneConnection(PresenceConnection):
             lane.counters.answered(_METHODS[type(command)], reply.status, len(body))
             if begin_s:
                 lane.counters.done(command, begin_s)
-        if lane.exchange.told is not None:
-            self._tell(lane.exchange.told, reply.status, len(reply.body))
+        if self._asked is not None:
+            self._tell(lane, reply.status, len(body))
         if sender.closing:
             self.force_close()
         elif self.writing_paused and self._stalled is None:
             self._stalled = self.loop.call_later(self._stall_timeout_s, transport.abort)
 
-    def _tell(self, told: Callable[[Exchanged], None], status: int, size_bytes: int) -> None:
-        """Tell whoever wants to know that an exchange is over."""
-        if self._asked is None:
-            return
-        method, target, begin_s = self._asked
-        peer = self.peername
-        told(
-            Exchanged(
-                str(peer[0] if isinstance(peer, tuple) else peer),
-                method.decode(),
-                target.decode("utf-8", "surrogateescape"),
-                status,
-                size_bytes,
-                self.loop.time() - begin_s,
-            )
+    def _begin(self, head: RequestHead, data: bytes) -> Exchanged:
+        """What is told of a request at its end."""
+        method, target, _ = data.split(None, 2)
+        return Exchanged(
+            method.decode(),
+            target.decode("utf-8", "surrogateescape"),
+            self.peername,
+            head.forwarded_for,
+            head.request_id,
+            self.loop.time(),
+            command=head.command,
+            received_bytes=head.body_bytes,
         )
 
+    def _left(self, lane: FastLane, command: PlainCommand) -> None:
+        """The client went away before its answer."""
+        lane.counters.answered(_METHODS[type(command)], CLIENT_LEFT, 0)
+        self._tell(lane, CLIENT_LEFT, 0)
 
-def _failure(exchange: Exchange, error: Exception, command: PlainCommand) -> Reply:
+    def _tell(self, lane: FastLane, status: int, sent_bytes: int) -> None:
+        """Tell whoever wanted to know that an exchange is over."""
+        asked, self._asked = self._asked, None
+        if asked is not None and lane.exchange.told is not None:
+            asked.over(status, sent_bytes, self.loop.time())
+            lane.exchange.told(asked)
+
+
+def _failure(
+    exchange: Exchange, error: Exception, command: PlainCommand, asked: Exchanged | None
+) -> Reply:
     """The answer to a command that failed."""
+    if asked is not None:
+        asked.error = type(error).__name__
     claims = isinstance(command, Append) and command.producer is not None
     method, path = _METHODS[type(command)], path_text(command.path)
     return exchange.failure(error, method, path, of_producer=claims)

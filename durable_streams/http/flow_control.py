@@ -64,6 +64,10 @@ class Connection:
         self.transport.write(data)
         self._writer.output_size += len(data)
 
+    def count(self, size_bytes: int) -> None:
+        """Count bytes that were sent past the transport."""
+        self._writer.output_size += size_bytes
+
     async def drain(self) -> None:
         """Wait for room in the transport's buffer; it is empty if the marks are zero."""
         if not self.paused:

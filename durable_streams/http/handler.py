@@ -18,27 +18,37 @@ from typing import TYPE_CHECKING, NoReturn
 from aiohttp import web
 
 from durable_streams.access.door import OPEN
+from durable_streams.http.access_log import CLIENT_LEFT, AccessLog, Exchanged
 from durable_streams.http.askers import Askers
 from durable_streams.http.below_control import BelowControl
 from durable_streams.http.body import BodyBudget, read_body
+from durable_streams.http.decided import FromFiles
 from durable_streams.http.event_stream import EventStream
-from durable_streams.http.exchange import Exchange, FromFiles
+from durable_streams.http.exchange import Exchange
 from durable_streams.http.listing import Lists
 from durable_streams.http.live import BATCH_BYTES, LiveReads
-from durable_streams.http.logs import CLIENT_LEFT, log_access
+from durable_streams.http.logs import made_id
 from durable_streams.http.metrics import Metrics
 from durable_streams.http.peers import Peers
 from durable_streams.http.presence import PresenceConnection, cancelled_when_gone
-from durable_streams.http.sending import Sender
+from durable_streams.http.sending import Answer, Sender
 from durable_streams.model.commands import Append, Create, Live, Read
 from durable_streams.model.errors import ForeignHost, StreamError
 from durable_streams.model.paths import is_reserved
 from durable_streams.wire import caching
 from durable_streams.wire.pages import OPEN_TO_ALL
 from durable_streams.wire.replies import FOR_NO_PAGE
+from durable_streams.wire.request_ids import request_id
 from durable_streams.wire.requests import claims_producer, parse_command
 from durable_streams.wire.signed_query import redacted
-from durable_streams.wire.urls import Address, authority, is_stripped, public_prefix, stream_url
+from durable_streams.wire.urls import (
+    Address,
+    authority,
+    forwarded_for,
+    is_stripped,
+    public_prefix,
+    stream_url,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +56,7 @@ if TYPE_CHECKING:
     from durable_streams.access.door import Door
     from durable_streams.http.askers import Authorize
     from durable_streams.http.control import Control
-    from durable_streams.http.exchange import Admitted, Begun
+    from durable_streams.http.decided import Admitted, Begun
     from durable_streams.model.commands import Command
     from durable_streams.model.paths import StreamPath
     from durable_streams.settings import HttpSettings
@@ -102,8 +112,8 @@ class StreamsHandler:
         self.exchange = Exchange(store, settings, self.live, pages, door=door)
         self.counters = self.exchange.counters
         self.metrics = Metrics(store, self.counters, self.live)
-        self.use(settings)
         self.peers = Peers(settings.trusted_proxy)
+        self.use(settings)
         self._askers = Askers(self.exchange, self.peers, authorize)
         self.active: set[asyncio.Task[object]] = set()
         self.max_body_bytes = store.max_append_bytes
@@ -125,7 +135,8 @@ class StreamsHandler:
         """
         self.settings = self.live.settings = settings
         self.exchange.limits.use(settings)
-        self.exchange.told = log_access if settings.access_log else None
+        log = AccessLog(self.peers, settings.access_log_sample) if settings.access_log else None
+        self.exchange.told = log
 
     def drain(self) -> None:
         """End live reads cleanly, and every connection with its next answer."""
@@ -142,65 +153,146 @@ class StreamsHandler:
         task = asyncio.current_task()
         assert task is not None
         self.active.add(task)
-        exchange = self.exchange
-        common = exchange.pages.default
+        begun = _begun_on(request)
+        asked = self.begin(request) if begun is None else begun.asked
         try:
-            begun = _begun_on(request)
+            answer = await self._answer(
+                request, begun, asked, prefix=prefix, raw_path=raw_path, raw_query=raw_query
+            )
+        except BaseException:  # a cancellation: the client has gone
+            self.tell(request, asked, None)
+            raise
+        finally:
+            self.active.discard(task)
+        self.tell(request, asked, answer)
+        return answer
+
+    def begin(
+        self, request: web.BaseRequest, kind: str = "", *, is_read: bool = True
+    ) -> Exchanged | None:
+        """What is told of a request at its end; None if nobody wants to be told.
+
+        ``is_read``: else its head could not be, and what it says is not known.
+        """
+        if self.exchange.told is None:
+            return None
+        return Exchanged(
+            request.method,
+            request.raw_path,
+            request.protocol.peername,
+            forwarded_for(request.headers) if is_read else "",
+            request_id(request.headers, made_id) if is_read else "",
+            asyncio.get_running_loop().time(),
+            kind,
+        )
+
+    def called(self, request: web.BaseRequest, asked: Exchanged | None) -> str:
+        """What a request says that it is called, for its answer; "" if it does not."""
+        return request_id(request.headers, made_id) if asked is None else asked.request_id
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        begun: Begun | None,
+        asked: Exchanged | None,
+        *,
+        prefix: str,
+        raw_path: str,
+        raw_query: str,
+    ) -> web.StreamResponse:
+        exchange = self.exchange
+        called = self.called(request, asked)
+        common = exchange.pages.default.with_id(called)
+        try:
             if begun is not None:
                 common = begun.common
                 return await self._end(request, begun)
             is_control = is_reserved(raw_path)
             if is_control:
-                common = FOR_NO_PAGE
+                common = FOR_NO_PAGE.with_id(called)
             host = authority(request.raw_path)
-            common = exchange.pages.admit(host, request.headers, for_all=not is_control)
+            page = exchange.pages.admit(host, request.headers, for_all=not is_control)
+            common = page.with_id(called)
             if is_control:
-                url_of = partial(self._url_of, request, prefix)
-                timeout_s = self.settings.body_timeout_s
-                reply = await self.below_control.answer(
-                    request, raw_path, raw_query, timeout_s, url_of
-                )
+                reply = await self._below_control(request, asked, prefix, raw_path, raw_query)
                 if reply is not None:
                     return self.sender.answer(reply, common)
             seen = self._seen_below(request, prefix)
             command = parse_command(request.method, raw_path, raw_query, request.headers, seen)
-            admitted = await self._askers.admit(request, raw_query, command)
+            if asked is not None:
+                asked.command = command
+            admitted = await self._askers.admit(request, raw_query, command, asked)
+            if asked is not None:
+                asked.principal = admitted.principal.name
             if isinstance(command, Read) and command.live is Live.SSE:
-                return await self._send_events(request, command, admitted, common)
+                return await self._send_events(request, asked, command, admitted, common)
             found = await self._carry_out(request, prefix, command, admitted)
-            return await self._send(request, found, common)
+            return await self._send(request, asked, found, common)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
         except asyncio.CancelledError:  # the client has gone, and nobody hears of it otherwise
             self.counters.answered(request.method, CLIENT_LEFT, 0)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            return self._failed(request, error, common)
-        finally:
-            self.active.discard(task)
+            return self._failed(request, asked, error, common)
 
     async def _end(self, request: web.BaseRequest, begun: Begun) -> web.StreamResponse:
         """End what another front has begun: a read whose answer is not in memory."""
-        command, admitted, common, found = begun
-        if found is not None:
-            return await self._send(request, found, common)
-        waiting = partial(cancelled_when_gone, request)
-        begin_s = perf_counter()
-        answer = await self.exchange.later(command, admitted, b"", "", waiting)
-        self.counters.done(command, begin_s)
-        return await self._send(request, answer, common)
+        found: Reply | FromFiles | None = begun.found
+        if found is None:
+            waiting = partial(cancelled_when_gone, request)
+            begin_s = perf_counter()
+            found = await self.exchange.later(begun.command, begun.admitted, b"", "", waiting)
+            self.counters.done(begun.command, begin_s)
+        return await self._send(request, begun.asked, found, begun.common)
+
+    def tell(
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        answer: web.StreamResponse | None,
+    ) -> None:
+        """Count an exchange that is over, and tell of it; None: its client has gone."""
+        status, sent_bytes, counted_bytes = CLIENT_LEFT, 0, 0
+        if isinstance(answer, Answer):
+            status, sent_bytes = answer.status, answer.sent_bytes(request)
+            counted_bytes = 0 if answer.length_bytes is None else sent_bytes  # events were already
+        self.counters.answered(request.method, status, counted_bytes)
+        told = self.exchange.told
+        if asked is None or told is None:
+            return
+        sent = asked.answer
+        if status == CLIENT_LEFT and sent is not None and sent.is_out:
+            status, sent_bytes = sent.status, sent.sent_bytes(request)
+        asked.received_bytes = request.content.total_bytes
+        asked.over(status, sent_bytes, asyncio.get_running_loop().time())
+        told(asked)
 
     async def _send(
-        self, request: web.BaseRequest, found: Reply | FromFiles, common: Common
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        found: Reply | FromFiles,
+        common: Common,
     ) -> web.StreamResponse:
-        if isinstance(found, FromFiles):
-            with found:
-                return await self.sender.send_plan(request, found.reply, found.plan, common)
-        return self.sender.answer(found, common)
+        if not isinstance(found, FromFiles):
+            return self.sender.answer(found, common)
+        answer = self.sender.answer(found.reply, common)
+        if asked is not None:
+            asked.answer = answer
+        with found:
+            await self.sender.send_plan(request, answer, found.plan)
+        return answer
 
     def _failed(
-        self, request: web.BaseRequest, error: Exception, common: Common
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        error: Exception,
+        common: Common,
     ) -> web.StreamResponse:
+        if asked is not None:
+            asked.error = type(error).__name__
         method, target = request.method, redacted(request.raw_path)
         of_producer = claims_producer(method, request.headers)
         reply = self.exchange.failure(error, method, target, of_producer=of_producer)
@@ -232,6 +324,26 @@ class StreamsHandler:
             self.counters.received_bytes += len(body)
             return await self.exchange.carry_out(command, admitted, body, location, waiting)
 
+    async def _below_control(
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        prefix: str,
+        raw_path: str,
+        raw_query: str,
+    ) -> Reply | None:
+        """Answer a request for what is below ``__ds``; None if nothing there knows it."""
+        if asked is not None:
+            asked.kind = "control"
+        return await self.below_control.answer(
+            request,
+            raw_path,
+            raw_query,
+            asked,
+            timeout_s=self.settings.body_timeout_s,
+            url_of=partial(self._url_of, request, prefix),
+        )
+
     def _seen_below(self, request: web.BaseRequest, prefix: str) -> str:
         """The path below which whoever asks sees the streams, as it names the source of a fork."""
         if is_stripped(request.headers) and self.peers.is_trusted(request.protocol.peername):
@@ -240,14 +352,18 @@ class StreamsHandler:
 
     async def metrics_for(self, request: web.BaseRequest, raw_query: str) -> web.StreamResponse:
         """Answer with the metrics, wherever they are asked for, as pages of this host may."""
-        common = FOR_NO_PAGE
+        asked = self.begin(request, "other")
+        called = self.called(request, asked)
+        common = FOR_NO_PAGE.with_id(called)
+        host = authority(request.raw_path)
         try:
-            host = authority(request.raw_path)
-            common = self.exchange.pages.admit(host, request.headers, for_all=False)
-            reply = await self.below_control.metrics(request, raw_query)
-            return self.sender.answer(reply, common)
+            common = self.exchange.pages.admit(host, request.headers, for_all=False).with_id(called)
+            reply = await self.below_control.metrics(request, raw_query, asked)
+            answer: web.StreamResponse = self.sender.answer(reply, common)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            return self._failed(request, error, common)
+            answer = self._failed(request, asked, error, common)
+        self.tell(request, asked, answer)
+        return answer
 
     def _url_of(self, request: web.BaseRequest, prefix: str, path: StreamPath) -> str:
         """The URL of a stream, as who asks sees it."""
@@ -263,11 +379,16 @@ class StreamsHandler:
     ) -> str:
         """The URL of a stream that a request on a connection makes."""
         is_forwarded = self.peers.is_trusted(connection.peername)
-        own = own_address(connection)
+        own = Address.of(connection.sockname, is_secure=connection.ssl_context is not None)
         return stream_url(target, headers, own, prefix, path, is_forwarded=is_forwarded)
 
     async def _send_events(
-        self, request: web.BaseRequest, command: Read, admitted: Admitted, common: Common
+        self,
+        request: web.BaseRequest,
+        asked: Exchanged | None,
+        command: Read,
+        admitted: Admitted,
+        common: Common,
     ) -> web.StreamResponse:
         """Answer with a stream's events until it, the client or the lifetime ends."""
         store, live = self.store, self.live
@@ -280,6 +401,8 @@ class StreamsHandler:
             if reply.status != 200:
                 return self.sender.answer(reply, common)
             events = await EventStream.open(self.sender, request, reply, common, self.counters)
+            if asked is not None:
+                asked.answer = events.answer
             cursor = live.cursor(command.cursor)
             limits, payer = self.exchange.limits, admitted.payer
             charge = partial(limits.charge, payer) if payer else None
@@ -306,16 +429,6 @@ def _begun_on(request: web.BaseRequest) -> Begun | None:
     begun: Begun = connection.handed
     connection.handed = None
     return begun
-
-
-def own_address(connection: web.RequestHandler) -> Address:
-    """Where the requests of a connection come in."""
-    scheme = "http" if connection.ssl_context is None else "https"
-    name = connection.sockname
-    if not isinstance(name, tuple):
-        return Address(scheme, "localhost")
-    host, port = name[:2]
-    return Address(scheme, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 class _Nothing(web.StreamResponse):

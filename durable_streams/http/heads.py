@@ -13,7 +13,8 @@ Credentials (the value of ``Authorization``) are cut out of a head that is new, 
 what is remembered of the rest: a thousand clients with a token each share that, and none is ever
 taken for another.  Some heads are remembered whole as well, as clients repeat themselves; with them
 is kept what became of the credentials.  Where they cannot be cut out the request is not plain; nor
-is one with a signed URL, which is a credential as well.
+is one with a signed URL, which is a credential as well.  So it is with what a request is called
+(``request_ids``), which is another text in each.
 """
 
 from __future__ import annotations
@@ -29,18 +30,21 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import structs
+from multidict import CIMultiDict
 
 from durable_streams.access.door import Seen
+from durable_streams.http.logs import made_id
 from durable_streams.model.commands import Append, Create, Live, ProducerClaim, Read
 from durable_streams.model.errors import StreamError
 from durable_streams.settings import KIB
+from durable_streams.wire import request_ids
 from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.requests import parse_command
 from durable_streams.wire.signed_query import NOT_SIGNED, signed_in
-from durable_streams.wire.urls import authority, is_stripped, split_target
+from durable_streams.wire.urls import authority, forwarded_for, is_stripped, split_target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from durable_streams.model.commands import Command
     from durable_streams.wire.pages import Pages
@@ -67,11 +71,15 @@ MAX_SEGMENTS: Final = 8
 MAX_CREDENTIALS_BYTES: Final = 4 * KIB
 """Beyond what tokens take, and well within what the parser allows for a header."""
 
+_CUT_OUT: Final = ("Authorization", request_ids.HEADER, request_ids.TRACE)
 _CHANGES_FRAMING: Final = ("Transfer-Encoding", "Trailer", "TE", "Upgrade", "Expect")
 _LENGTH: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 _SEQ: Final = re.compile(rb"\r\nproducer-seq: ([0-9]{1,15})\r\n", re.IGNORECASE)
 _AUTHORIZATION: Final = b"\r\nauthorization:"
-_CREDENTIALS: Final = re.compile(rb"\r\n[^:]+:([\t -~]*)\r\n(?![\t ])")
+_REQUEST_IDS: Final = tuple(
+    (name, f"\r\n{name.lower()}:".encode()) for name in (request_ids.HEADER, request_ids.TRACE)
+)
+_FIELD: Final = re.compile(rb"\r\n[^:]+:([\t -~]*)\r\n(?![\t ])")
 _PLAIN_LINE: Final = re.compile(rb"(GET|POST|PUT) (/[A-Za-z0-9/._?&=-]*) HTTP/1\.1\r\n")
 _MIN_READ_BUFFER: Final = 64 * KIB
 
@@ -92,9 +100,9 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     ``headers`` and ``target``: of a PUT, whose answer depends on them.  ``credentials``: the value
     of ``Authorization``, of this request and never of a remembered one; None if there is none.
-    ``common``: the headers that its answer begins with.  ``forwarded_for``: the lines of
-    ``X-Forwarded-For``, joined by commas.  ``seen``: what became of the credentials in requests
-    with this head, kept here (``Exchange.admit``).
+    ``common``: the headers that its answer begins with.  ``forwarded_for``: whom proxies name.
+    ``seen``: what became of the credentials in requests with this head, kept here
+    (``Exchange.admit``).  ``request_id``: what the request says it is called, as ``credentials``.
     """
 
     command: PlainCommand | None
@@ -105,6 +113,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     common: Common = FOR_NO_PAGE
     forwarded_for: str = ""
     seen: Seen | None = None
+    request_id: str = ""
 
 
 _Fields = tuple[Any, int]
@@ -118,14 +127,20 @@ class Heads:
     """Reads the heads of requests, those seen before without parsing."""
 
     def __init__(
-        self, prefix: str, max_body_bytes: int, limits: ParserLimits, pages: Pages
+        self,
+        prefix: str,
+        max_body_bytes: int,
+        limits: ParserLimits,
+        pages: Pages,
+        made_id: Callable[[], str] = made_id,
     ) -> None:
         self.prefix = prefix
+        self._made_id = made_id
         self._pages = pages
         self._max_body_bytes = min(max_body_bytes, MAX_BODY_BYTES)
-        # One header less, which may have been cut out; a head with all of them is aiohttp's.
+        # Fewer headers, as some may have been cut out; a head with all of them is aiohttp's.
         self._limits = limits.copy()
-        self._limits["max_headers"] -= 1
+        self._limits["max_headers"] -= 1 + len(_REQUEST_IDS)
         self._loop = asyncio.get_running_loop()
         self._protocol = BaseProtocol(self._loop)
         self._known: dict[_Key, RequestHead] = {}
@@ -151,12 +166,14 @@ class Heads:
     def _read_anew(self, key: _Key, head: bytes) -> RequestHead | None:
         """Read a head that is not remembered as it is."""
         lowered = head.lower()
+        if any(begin in lowered for _, begin in _REQUEST_IDS):
+            return self._read_called(head)
         at = lowered.find(_AUTHORIZATION)
         if at < 0:
             return self._learn(key, head)
         # Behind a request line: parsers pass over empty lines, which would make it the first.
         is_plain = head[:at].strip() and lowered.find(_AUTHORIZATION, at + 1) < 0
-        read = self._read_apart(head, _CREDENTIALS.match(head, at) if is_plain else None)
+        read = self._read_apart(head, _FIELD.match(head, at) if is_plain else None)
         if read is not None and self._is_to_remember(read.command, head):
             read = structs.replace(read, seen=Seen())
             _remember(self._known, self._whole_in_order, key, read, MAX_WHOLE_HEADS)
@@ -165,13 +182,35 @@ class Heads:
     def _read_apart(self, head: bytes, line: re.Match[bytes] | None) -> RequestHead | None:
         """Read a head without the line that holds its credentials; None: it cannot be cut out."""
         if line is None or len(line[1]) > MAX_CREDENTIALS_BYTES:
-            request = self._request(head)
-            return None if request is None else RequestHead(None, request[3])
+            return self._not_plain(head)
         rest = self.read(head[: line.start()] + head[line.end() - len(b"\r\n") :])
         if rest is None:
             return None
         said = line[1].strip(b" \t").decode()
         return structs.replace(rest, credentials=said)
+
+    def _read_called(self, head: bytes) -> RequestHead | None:
+        """Read a head without the lines that say what the request is called."""
+        said: CIMultiDict[str] = CIMultiDict()
+        rest = head
+        for name, begin in _REQUEST_IDS:
+            at = rest.lower().find(begin)
+            if at < 0:
+                continue
+            line = _FIELD.match(rest, at) if rest[:at].strip() else None
+            rest = b"" if line is None else rest[:at] + rest[line.end() - len(b"\r\n") :]
+            if line is None or begin in rest.lower():
+                return self._not_plain(head)
+            said[name] = line[1].strip(b" \t").decode()
+        read = self.read(rest)
+        if read is None or read.command is None:
+            return read
+        called = request_ids.request_id(said, self._made_id)
+        return structs.replace(read, request_id=called, common=read.common.with_id(called))
+
+    def _not_plain(self, head: bytes) -> RequestHead | None:
+        request = self._request(head)
+        return None if request is None else RequestHead(None, request[3])
 
     def _learn(self, key: _Key, head: bytes) -> RequestHead | None:
         parsed = self._parse(head)
@@ -231,8 +270,8 @@ class Heads:
     def _classify(self, method: str, target: str, headers: Any, body_bytes: int) -> RequestHead:  # noqa: ANN401 - a multidict
         prefix = self.prefix
         path, query = split_target(target)
-        is_ours = path.startswith(f"{prefix}/")
-        if is_ours and "Authorization" not in headers and signed_in(query) == NOT_SIGNED:
+        is_ours = path.startswith(f"{prefix}/") and headers.keys().isdisjoint(_CUT_OUT)
+        if is_ours and signed_in(query) == NOT_SIGNED:
             try:
                 common = self._pages.admit(authority(target), headers)
                 command = parse_command(method, path[len(prefix) + 1 :], query, headers, prefix)
@@ -248,7 +287,7 @@ class Heads:
                     headers if is_create else None,
                     target if is_create else "",
                     common=common,
-                    forwarded_for=",".join(headers.getall("X-Forwarded-For", ())),
+                    forwarded_for=forwarded_for(headers),
                 )
         return RequestHead(None, body_bytes)
 

@@ -7,21 +7,28 @@ application that embeds the server keeps its own.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import random
+import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
-
-from durable_streams.wire.signed_query import redacted
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 THROTTLE_S: Final = 10.0
 """Between two lines about the same problem: an overload must not become one of the log as well."""
 
-access_logger = logging.getLogger("durable_streams.access")
+AT_ONCE: Final = 20
+"""Lines about one problem in that time that a server writes: a handful of streams has one each."""
+
+logger = logging.getLogger("durable_streams")
+
+_T = TypeVar("_T")
 
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -53,61 +60,117 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-class Exchanged(NamedTuple):
-    """An exchange that is over, as its front saw it; ``size_bytes``: of the answer's body."""
-
-    peer: str | None
-    method: str
-    target: str
-    status: int
-    size_bytes: int
-    duration_s: float
+def made_id() -> str:
+    """What a request is called that does not say it, or not so that it will do."""
+    return f"{random.getrandbits(64):016x}"
 
 
-CLIENT_LEFT: Final = 499
-"""The status, in the access log only, of a request whose client went away before its answer."""
+class Throttle(logging.Filter):
+    """Lets a problem that repeats into the log now and then, and counts the lines it leaves out.
 
-
-def log_access(exchanged: Exchanged) -> None:
-    """Write the line of the access log about an exchange, whichever way it was answered.
-
-    Without the signature of a signed URL, with which whoever reads the log could read the stream.
+    The first ``at_once`` lines within ``THROTTLE_S`` are written, and the next one that is written
+    later says how many were not (``left_out``).  As the filter of a handler it takes lines from
+    WARNING on for those of one problem if one place in the code writes them and they name the same
+    class of error (``error``), whatever stream or client they are about: so there are only so many
+    problems, and what clients or disks do again and again is no flood, whoever logs it.  Threads
+    may log at a time.
     """
-    access_logger.info(
-        "request",
-        extra={
-            "peer": exchanged.peer,
-            "method": exchanged.method,
-            "path": redacted(exchanged.target),
-            "status": exchanged.status,
-            "size_bytes": exchanged.size_bytes,
-            "duration_s": round(exchanged.duration_s, 6),
-        },
-    )
 
-
-class Throttle:
-    """Lets a problem through to the log once in ``THROTTLE_S``, however often it happens."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, at_once: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._at_once = at_once
         self._clock = clock
-        self._next_s: dict[object, float] = {}
+        self._lock = threading.Lock()
+        self._seen: dict[object, _Seen] = {}
 
-    def allows(self, problem: object) -> bool:
-        """Whether to log ``problem`` now; there must be few different ones."""
+    def passes(self, problem: object, message: str = "") -> int | None:
+        """None if a line about ``problem`` is to be left out, else how many were before it.
+
+        There must be few different ones.  ``message``: what :meth:`rest` says of those left out.
+        """
         now_s = self._clock()
-        if now_s < self._next_s.get(problem, 0.0):
-            return False
-        self._next_s[problem] = now_s + THROTTLE_S
-        return True
+        with self._lock:
+            seen = self._seen.get(problem)
+            if seen is None or now_s >= seen.until_s:
+                left_out = 0 if seen is None else seen.left_out
+                self._seen[problem] = _Seen(now_s + THROTTLE_S)
+                return left_out
+            if seen.written < self._at_once:
+                seen.written += 1
+                return 0
+            seen.left_out += 1
+            seen.message = message
+            return None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is to be written."""
+        if record.levelno < logging.WARNING:
+            return True
+        problem = (record.pathname, record.lineno, vars(record).get("error"))
+        left_out = self.passes(problem, record.getMessage())
+        if left_out:
+            record.left_out = left_out
+        return left_out is not None
+
+    def rest(self, *, is_last: bool = False) -> list[tuple[int, str]]:
+        """How many lines were left out of which no later one has told, and the last of each kind.
+
+        Those whose time is not over may still be told of, unless ``is_last``.
+        """
+        now_s = self._clock()
+        told = []
+        with self._lock:
+            for seen in self._seen.values():
+                if seen.left_out and (is_last or now_s >= seen.until_s):
+                    told.append((seen.left_out, seen.message))
+                    seen.left_out = 0
+        return told
 
 
-def configure(log_format: str, *, stream: TextIO | None = None) -> logging.Handler:
+class _Seen:
+    """A problem: how many lines about it were written, and left out, since it has begun."""
+
+    __slots__ = ("left_out", "message", "until_s", "written")
+
+    def __init__(self, until_s: float) -> None:
+        self.until_s = until_s
+        self.written = 1
+        self.left_out = 0
+        self.message = ""
+
+
+async def with_rest_told(throttle: Throttle, serving: Coroutine[Any, Any, _T]) -> _T:
+    """Run something, and log what a throttle leaves out meanwhile, also of what does not go on."""
+    telling = asyncio.create_task(_tell_rest(throttle))
+    try:
+        return await serving
+    finally:
+        telling.cancel()
+        _log_rest(throttle.rest(is_last=True))
+
+
+async def _tell_rest(throttle: Throttle) -> None:
+    while True:
+        await asyncio.sleep(THROTTLE_S)
+        _log_rest(throttle.rest())
+
+
+def _log_rest(rest: list[tuple[int, str]]) -> None:
+    for left_out, message in rest:
+        logger.info("left out lines such as: %s", message, extra={"left_out": left_out})
+
+
+def configure(
+    log_format: str, *, stream: TextIO | None = None, throttle: Throttle | None = None
+) -> logging.Handler:
     """Send all logging of this process to ``stream``, or to stderr: for the serve command only.
 
-    Returns what writes it, the format of which :func:`set_format` changes.
+    Returns what writes it, the format of which :func:`set_format` changes.  ``throttle``: leaves
+    out lines about problems that repeat.
     """
     handler = logging.StreamHandler(stream)
+    if throttle is not None:
+        handler.addFilter(throttle)
     set_format(handler, log_format)
     logging.getLogger().addHandler(handler)
     logging.getLogger("durable_streams").setLevel(logging.INFO)
@@ -121,13 +184,19 @@ def set_format(handler: logging.Handler, log_format: str) -> None:
 
 def tell_dropped(name: str, count: int) -> None:
     """Log that so many lines for ``name``, a standard stream, were dropped."""
-    logging.getLogger("durable_streams").warning(
+    logger.warning(
         "dropped %d lines of %s: it was not read, or full", count, name, extra={"dropped": count}
     )
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    second, rest = divmod(record.created, 1)
+    return f"{_second(second)}.{int(rest * 1e6):06}Z"
+
+
+@lru_cache(2)  # a line of the access log takes as long as what it is about
+def _second(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -21,7 +21,6 @@ from aiohttp import web
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.peers import Peers
-from durable_streams.http.sending import sent_bytes
 from durable_streams.library import Streams, open_streams
 from durable_streams.model.errors import StreamNotFound
 from durable_streams.settings import HttpSettings, Settings
@@ -177,10 +176,10 @@ class Mount:
         if not path.startswith(f"{prefix}/"):
             # The router matches decoded paths; a needlessly escaped prefix is not ours.
             common = handler.exchange.pages.default
-            return handler.sender.answer(replies.errors(StreamNotFound(path)), common)
-        answer = await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
-        handler.counters.answered(request.method, answer.status, sent_bytes(request, answer))
-        return answer
+            answer = handler.sender.answer(replies.errors(StreamNotFound(path)), common)
+            handler.tell(request, handler.begin(request, "other"), answer)
+            return answer
+        return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
 
     def _running(self) -> StreamsHandler:
         if self._handler is None:

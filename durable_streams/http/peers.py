@@ -25,7 +25,7 @@ _GONE: Final = "gone"
 reset, though what was sent before is still read."""
 
 _MAX_HOPS: Final = 16
-"""Of the proxies that ``X-Forwarded-For`` tells of: more than anybody has."""
+"""Of the proxies that forwarding headers tell of: more than anybody has."""
 
 
 class Peers:
@@ -47,10 +47,10 @@ class Peers:
     def client(self, peername: Any, forwarded_for: str) -> str:  # noqa: ANN401 - as above
         """The address of whoever asks: the last one that no trusted proxy has.
 
-        ``forwarded_for``: what the lines of ``X-Forwarded-For`` say, joined by commas.
+        ``forwarded_for``: whom the proxies name, with commas between (:mod:`wire.urls`).
         """
         address = _address(str(peername[0])) if isinstance(peername, tuple) else None
-        name = str(address) if address is not None else _GONE if peername is None else _UNIX
+        name = _text(address) if address is not None else _GONE if peername is None else _UNIX
         if not self.is_trusted(peername):
             return name
         hops = forwarded_for.rsplit(",", _MAX_HOPS)
@@ -58,7 +58,7 @@ class Peers:
             address = _address(hop.strip())
             if address is None:
                 break
-            name = str(address)
+            name = _text(address)
             if not self._trusts(address):
                 break
         return name
@@ -116,10 +116,22 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 @lru_cache(1024)  # most clients of a server are few
 def _address(text: str) -> Address | None:
-    """Read an address; one of IPv4 that is written as one of IPv6 is one of IPv4.  None: none."""
+    """Read an address, perhaps with a port; None if it is none.
+
+    One of IPv4 that is written as one of IPv6 is one of IPv4.
+    """
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
-        address = ipaddress.ip_address(text.partition("%")[0].strip("[]"))
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address
+
+
+@lru_cache(1024)
+def _text(address: Address) -> str:
+    return str(address)

@@ -114,6 +114,7 @@ class _FilePipe:
             try:
                 self._connection.check()  # the duplicate outlives the connection
                 sent = os.sendfile(self._socket, file.fileno(), position, size)
+                self._connection.count(sent)
             except BlockingIOError:
                 await self._writable(self._socket)
                 return None

@@ -93,22 +93,18 @@ class Sender:
         begin = _STATUS_LINES[1, status] + common.lines
         return self.head(begin, reply.headers, length_bytes, connection) + body
 
-    async def send_plan(
-        self, request: web.BaseRequest, reply: Reply, plan: BodyPlan, common: Common
-    ) -> Answer:
-        """Send ``reply`` with a body from files; they must stay open until this returns."""
-        answer = Answer(self, reply, common)
+    async def send_plan(self, request: web.BaseRequest, answer: Answer, plan: BodyPlan) -> None:
+        """Send an answer with a body from files; they must stay open until this returns."""
         answer.length_bytes = plan.size_bytes
         await answer.prepare(request)
         connection = answer.begin(plan.prefix)
         with connection.cut_off_on_failure():
             await send_parts(connection, (*plan.parts, plan.suffix), self.turns)
             await connection.drain()
-        return answer
 
 
 class Answer(web.StreamResponse):
-    """An answer whose head and body leave in one write.
+    """An answer whose head and body leave in one write; ``is_out``: they have begun to.
 
     Its headers are an ordinary ``headers`` mapping until then, so that an application around it
     may add its own.
@@ -119,12 +115,13 @@ class Answer(web.StreamResponse):
         self._sender = sender
         self._bytes = reply.body
         self._request: web.BaseRequest | None = None
-        self._is_out = False
+        self.is_out = False
+        self._head_bytes = 0
         self._stays: bool | None = None
         self.length_bytes: int | None = len(reply.body)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.status}{' out' if self._is_out else ''}>"
+        return f"<{type(self).__name__} {self.status}{' out' if self.is_out else ''}>"
 
     @property
     def prepared(self) -> bool:
@@ -147,8 +144,14 @@ class Answer(web.StreamResponse):
 
     @property
     def body_length(self) -> int:
-        """How many bytes its body has, for the log."""
-        return (self.length_bytes or 0) if self._is_out else 0
+        """How many bytes its body has, for the log of an application."""
+        return (self.length_bytes or 0) if self.is_out else 0
+
+    def sent_bytes(self, request: web.BaseRequest) -> int:
+        """How many bytes of its body went out, or will at once, framing included."""
+        if self.is_out:
+            return request.writer.output_size - self._head_bytes
+        return 0 if _has_no_body(self.status, request.method) else len(self._bytes)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Bind the answer to its request; nothing is sent yet."""
@@ -166,7 +169,7 @@ class Answer(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send everything, unless it was sent already."""
-        if self._is_out:
+        if self.is_out:
             return
         connection = self.begin(self._bytes + data)
         if connection.paused:
@@ -176,11 +179,13 @@ class Answer(web.StreamResponse):
         """Write the head and the first bytes of the body; the caller sends the rest."""
         request = self._request
         assert request is not None
-        self._is_out = True
-        if self.status in _BODILESS or request.method == "HEAD":
+        self.is_out = True
+        if _has_no_body(self.status, request.method):
             body = b""
         connection = Connection(request, self._sender.stall_timeout_s)
-        connection.write(self._head(request) + body)
+        head = self._head(request)
+        self._head_bytes = len(head)
+        connection.write(head + body)
         return connection
 
     def _head(self, request: web.BaseRequest) -> bytes:
@@ -198,11 +203,8 @@ class Answer(web.StreamResponse):
         )
 
 
-def sent_bytes(request: web.BaseRequest, answer: web.StreamResponse) -> int:
-    """How many bytes the body of an answer to a request has, sent or still to be."""
-    if not isinstance(answer, Answer) or request.method == "HEAD" or answer.status in _BODILESS:
-        return 0
-    return answer.length_bytes or 0
+def _has_no_body(status: int, method: str) -> bool:
+    return status in _BODILESS or method == "HEAD"
 
 
 def send_continue(request: web.BaseRequest) -> None:

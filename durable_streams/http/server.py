@@ -17,7 +17,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http import HttpRequestParser
 
 from durable_streams.descriptors import MAX_ARRIVING, spare_for
@@ -28,7 +27,7 @@ from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.heads import ParserLimits
-from durable_streams.http.logs import Exchanged, Throttle
+from durable_streams.http.logs import Throttle
 from durable_streams.http.malformed import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterable
 
-    from durable_streams.http.exchange import Exchange
     from durable_streams.measuring import Family
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
@@ -161,6 +159,13 @@ class HttpServer:
             return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
         if path == metrics.PATH_AT_ROOT:
             return await handler.metrics_for(request, query)
+        return await self._answer_other(request, path, query)
+
+    async def _answer_other(
+        self, request: web.BaseRequest, path: str, query: str
+    ) -> web.StreamResponse:
+        handler = self._handler
+        asked = handler.begin(request, "other")
         pages = handler.exchange.pages
         common = pages.default
         try:
@@ -171,7 +176,10 @@ class HttpServer:
         except StreamError as error:
             handler.counters.refused(error)
             reply = replies.errors(error)
-        return handler.sender.answer(reply, common)
+        called = handler.called(request, asked)
+        answer = handler.sender.answer(reply, common.with_id(called))
+        handler.tell(request, asked, answer)
+        return answer
 
 
 def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = False) -> Pages:
@@ -187,24 +195,6 @@ def pages_of(settings: HttpSettings, *, is_open: bool, is_on_loopback: bool = Fa
         of_this_machine=is_open,
         loopback_hosts=is_open and is_on_loopback,
     )
-
-
-class _Told(AbstractAccessLogger):
-    """What aiohttp takes for its access log; its ``logger`` is the exchange, which tells somebody.
-
-    Whether it does may change while a connection is open.
-    """
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Count a request that was answered after ``time`` seconds, and tell of it."""
-        exchange = cast("Exchange", self.logger)
-        size_bytes = response.body_length
-        exchange.counters.answered(request.method, response.status, size_bytes)
-        told = exchange.told
-        if told is None:
-            return
-        exchanged = (request.remote, request.method, request.raw_path, response.status, size_bytes)
-        told(Exchanged(*exchanged, time))
 
 
 class BoundedServer(web.Server):
@@ -238,8 +228,7 @@ class BoundedServer(web.Server):
             self,
             loop=asyncio.get_running_loop(),
             logger=logger,
-            access_log=cast("Any", self.handler.exchange),
-            access_log_class=_Told,
+            access_log=None,
             keepalive_timeout=settings.keepalive_timeout_s,
             lingering_time=LINGER_S,
             read_bufsize=READ_BUFFER_BYTES,
@@ -322,8 +311,10 @@ class _Connection(LaneConnection):
         """Say 503 before the client has asked, and give it a moment to read that."""
         server = self._server
         limit = server.places.limit
-        if server.throttle.allows("connections"):
-            logger.warning("refused a connection: %d are open", limit, extra={"limit": limit})
+        left_out = server.throttle.passes("connections")
+        if left_out is not None:
+            extra = {"limit": limit} | ({"left_out": left_out} if left_out else {})
+            logger.warning("refused a connection: %d are open", limit, extra=extra)
         self.close()  # from now on aiohttp drops what the client sends
         error = Overloaded(f"too many connections: the limit is {limit}")
         handler = server.handler
@@ -439,4 +430,5 @@ class _Connection(LaneConnection):
         handler = self._server.handler
         answer = handler.sender.answer(reply, handler.exchange.pages.default)
         answer.force_close()
+        handler.tell(request, handler.begin(request, is_read=False), answer)
         return answer

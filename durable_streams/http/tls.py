@@ -98,7 +98,7 @@ class TlsListener:
                 return
             if self._places.are_taken and self._places.are_overrun:
                 accepted.close()
-                if self._throttle.allows("connections"):
+                if self._throttle.passes("connections") is not None:
                     logger.warning("closed connections at once: too many others are being refused")
                 continue
             accepted.setblocking(False)
@@ -108,7 +108,7 @@ class TlsListener:
             handshake.add_done_callback(self._handshakes.discard)
 
     def _pause(self, bound: socket.socket, error: OSError) -> None:
-        if self._throttle.allows("accept"):
+        if self._throttle.passes("accept") is not None:
             logger.error("accepting no connections for a moment: %s", error.strerror)
         self._loop.remove_reader(bound)
         self._loop.call_later(ACCEPT_AGAIN_S, self._go_on, bound)
@@ -136,7 +136,7 @@ class TlsListener:
 
     def _tell(self, error: OSError) -> None:
         """Log why a handshake has failed, now and then; many clients do not want one to end."""
-        if isinstance(error, ConnectionResetError) or not self._throttle.allows("handshake"):
+        if isinstance(error, ConnectionResetError) or self._throttle.passes("handshake") is None:
             return
         reason = getattr(error, "reason", None) or str(error)
         if reason == "HTTP_REQUEST":

@@ -2,11 +2,11 @@
 
 From what :func:`setting` keeps beside a field's default are made the check of values
 (:func:`check`), the flags, the names in the environment and the keys of a file that ``serve`` knows
-(``process/options``, ``process/config_file``), the tables in docs/operations.rst and the reference
-in docs/library.rst.
+(``process/options``, ``process/config_file``), the tables in docs/configuration.rst and the
+reference in docs/library.rst.
 
-A name ends in the unit, ``_bytes``, or ``_s`` for seconds; every ``float`` is seconds, or a rate,
-``_per_s``.
+A name ends in the unit, ``_bytes``, or ``_s`` for seconds; a ``float`` is seconds, or a rate,
+``_per_s``, or a share of something, which has none.
 """
 
 from __future__ import annotations
@@ -67,6 +67,11 @@ class Setting:
     def is_rate(self) -> bool:
         """Whether its values are so many in a second."""
         return self.name.endswith("_per_s")
+
+    @property
+    def is_time(self) -> bool:
+        """Whether its values are seconds."""
+        return self.name.endswith("_s") and not self.is_rate
 
     @property
     def variable(self) -> str:
@@ -145,7 +150,7 @@ class Setting:
         if self.kind in (int, float) and not self.is_within(value):
             what = "a whole number"
             if self.kind is float:
-                what = "a number" if self.is_rate else "a number of seconds"
+                what = "a number of seconds" if self.is_time else "a number"
             raise ValueError(f"{self.name} must be {what} {self.bounds}, not {value}")
         return value
 

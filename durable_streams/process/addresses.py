@@ -76,6 +76,11 @@ def bind(hosts: Iterable[str], port: int, flag: str = "--port") -> list[socket.s
             raise CannotListen(f"cannot listen on {' and '.join(names)}: {_why(failures, flag)}")
 
 
+def meant(hosts: Iterable[str], port: int) -> list[str]:
+    """The addresses that hosts stand for; nothing is bound.  Raises :class:`CannotListen`."""
+    return [one.address for one in _wanted(hosts, port)]
+
+
 class _Wanted(NamedTuple):
     """An address, with the name that stands for it; ``rest`` is what IPv6 has beside the port."""
 
@@ -157,9 +162,14 @@ def _reason(error: OSError) -> str:
 def are_on_loopback(sockets: Iterable[socket.socket]) -> bool:
     """Whether nobody but this machine reaches any of them."""
     return all(
-        bound.family == socket.AF_UNIX or is_loopback(bound.getsockname()[0].partition("%")[0])
+        bound.family == socket.AF_UNIX or is_of_loopback(bound.getsockname()[0])
         for bound in sockets
     )
+
+
+def is_of_loopback(address: str) -> bool:
+    """Whether nobody but this machine reaches an address."""
+    return is_loopback(address.partition("%")[0])
 
 
 def authority(host: str, port: int) -> str:

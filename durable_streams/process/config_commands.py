@@ -1,10 +1,11 @@
 """The command line's verbs ``config check`` and ``config show``: what ``serve`` would be told.
 
 They take the flags of ``serve``, and read the same environment and file.  ``check`` looks at all
-that ``serve`` would refuse about its settings, files of tokens and keys included, and says all that
-is wrong at once; the data directory and the port are not touched.  ``show`` prints every setting
-with where it is from: TOML that would do as a file, or JSON.  Exit status: 0, or 2 if the settings
-will not do, with a line on stderr for each reason.
+that ``serve`` would refuse about its settings, and at what they name: files of tokens and keys,
+hosts, the place of a unix socket, the data directory.  It says all that is wrong at once, makes and
+binds nothing, and minds no server that runs there with the same settings.  ``show`` prints every
+setting with where it is from: TOML that would do as a file, or JSON.  Exit status: 0, or 2 if the
+settings will not do, with a line on stderr for each reason.
 """
 
 from __future__ import annotations
@@ -13,10 +14,22 @@ import json
 import os
 import sys
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.tables_in_toml import quoted, quoted_list
-from durable_streams.process import entrance, options, serving
+from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.files.format_file import check_format
+from durable_streams.model.errors import DataDirectoryError
+from durable_streams.process import (
+    addresses,
+    entrance,
+    listening,
+    options,
+    serving,
+    unix_socket,
+)
+from durable_streams.process.addresses import CannotListen
 from durable_streams.process.certificates import Certificates
 from durable_streams.process.options import Origin, Source, StartError
 from durable_streams.program import PROGRAM
@@ -49,7 +62,7 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def _check(flags: argparse.Namespace) -> int:
     said, given, problems = _read(flags)
     if given is not None and not said.problems:
-        for refuses in (_refuses_loop, _refuses_access, _refuses_tls):
+        for refuses in (_refuse_loop, _refuse_place, _refuse_access, _refuse_tls, _refuse_data):
             try:
                 refuses(given)
             except StartError as error:
@@ -64,16 +77,41 @@ def _check(flags: argparse.Namespace) -> int:
     return 0
 
 
-def _refuses_loop(given: Given) -> None:
+def _refuse_loop(given: Given) -> None:
     serving.loop_factory(given.process.loop)
 
 
-def _refuses_access(given: Given) -> None:
+def _refuse_place(given: Given) -> None:
+    process = given.process
+    try:
+        if process.unix_socket:
+            unix_socket.check(process.unix_socket)
+        meant = addresses.meant(listening.hosts_of(process), process.port)
+    except CannotListen as error:
+        raise StartError(f"{error}") from error
+    if not (given.access.is_on or process.insecure or all(map(addresses.is_of_loopback, meant))):
+        raise StartError(serving.refusal(addresses.authority(one, process.port) for one in meant))
+
+
+def _refuse_access(given: Given) -> None:
     entrance.guard(given, is_on_loopback=True)
 
 
-def _refuses_tls(given: Given) -> None:
+def _refuse_tls(given: Given) -> None:
     Certificates.of(given.process)
+
+
+def _refuse_data(given: Given) -> None:
+    """Refuse a directory that is none of ours, or in which nothing could be written."""
+    place = Path(given.process.data_dir).absolute()
+    try:
+        check_format(Disk(), place)
+        while not place.exists():
+            place = place.parent
+        if not (place.is_dir() and os.access(place, os.R_OK | os.W_OK | os.X_OK)):
+            raise StartError(f"cannot open the data directory: {place} cannot be written by us")
+    except (OSError, DataDirectoryError) as error:
+        raise StartError(f"{error}") from error
 
 
 def _show(flags: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable_streams.access import signing_keys
 from durable_streams.access.door import OPEN, Door
@@ -22,6 +22,7 @@ from durable_streams.process.options import StartError
 
 if TYPE_CHECKING:
     from durable_streams.access.door import Authenticator
+    from durable_streams.access.followed_file import FollowedFile
     from durable_streams.process.options import Given
     from durable_streams.settings import AccessSettings
     from durable_streams.wire.pages import Pages
@@ -30,11 +31,12 @@ logger = logging.getLogger("durable_streams")
 
 
 class Guard(NamedTuple):
-    """What a server asks about each request."""
+    """What a server asks about each request; ``files``: those that it follows for that."""
 
     pages: Pages
     door: Door
     control: Control | None
+    files: tuple[FollowedFile[Any], ...] = ()
 
 
 def guard(given: Given, *, is_on_loopback: bool) -> Guard:
@@ -45,13 +47,12 @@ def guard(given: Given, *, is_on_loopback: bool) -> Guard:
         pages = pages_of(given.http, is_open=not access.is_on, is_on_loopback=is_on_loopback)
         if not access.is_on:
             return Guard(pages, OPEN, None)
-        door, control = _door(access, Path(given.process.data_dir))
+        return _guard(access, Path(given.process.data_dir), pages)
     except (ValueError, OSError, FileProblem) as error:
         raise StartError(f"{error}") from error
-    return Guard(pages, door, control)
 
 
-def _door(access: AccessSettings, data_dir: Path) -> tuple[Door, Control | None]:
+def _guard(access: AccessSettings, data_dir: Path, pages: Pages) -> Guard:
     known: list[Authenticator] = []
     tokens = Tokens(Path(access.tokens)) if access.tokens else None
     if tokens is not None:
@@ -64,7 +65,8 @@ def _door(access: AccessSettings, data_dir: Path) -> tuple[Door, Control | None]
         assert tokens is not None
         urls = _signed_urls(Path(access.signing_keys), tokens, data_dir)
     door = Door(known, urls, conceal=access.conceal)
-    return door, None if tokens is None else Control(tokens, urls)
+    control = None if tokens is None else Control(tokens, urls)
+    return Guard(pages, door, control, tuple(one.file for one in (tokens, urls) if one is not None))
 
 
 def _signed_urls(path: Path, tokens: Tokens, data_dir: Path) -> SignedUrls:

@@ -22,6 +22,11 @@ DEFAULT_HOST: Final = "127.0.0.1"
 logger = logging.getLogger("durable_streams")
 
 
+def hosts_of(process: ProcessSettings) -> tuple[str, ...]:
+    """The hosts on which a server listens, if no sockets were passed to it."""
+    return process.host or (() if process.unix_socket else (DEFAULT_HOST,))
+
+
 @contextmanager
 def bound_sockets(
     process: ProcessSettings, environment: MutableMapping[str, str]
@@ -39,7 +44,7 @@ def bound_sockets(
             if process.unix_socket:
                 unix = UnixSocket.at(process.unix_socket)
                 sockets.append(unix.bound)
-            hosts = process.host or (() if unix else (DEFAULT_HOST,))
+            hosts = hosts_of(process)
             if hosts:
                 sockets += addresses.bind(hosts, process.port)
         yield sockets

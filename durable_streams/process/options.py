@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -40,7 +41,7 @@ _ABOUT_THE_ENVIRONMENT: Final = (
     f"All of this can be said in the environment as well: {ENVIRONMENT} and the flag's name in "
     f"capitals, with _S behind a time, as in {ENVIRONMENT}PORT=8080 and "
     f"{ENVIRONMENT}SSE_LIFETIME_S=60, and in a file (--config).  A flag wins over the "
-    "environment, and that over the file.  docs/operations.rst has all settings, "
+    "environment, and that over the file.  docs/configuration.rst has all settings, "
     "also those without a flag."
 )
 
@@ -123,7 +124,7 @@ def _metavar(setting: Setting) -> str:
     if setting.texts:
         return "{" + ",".join(setting.texts) + "}"
     if setting.kind is float:
-        return "N" if setting.is_rate else "SECONDS"
+        return "SECONDS" if setting.is_time else "N"
     return "BYTES" if setting.name.endswith("_bytes") else "N"
 
 
@@ -205,9 +206,10 @@ def _seconds(setting: Setting, text: str) -> float:
     except ValueError:
         value = -1.0
     if not setting.is_within(value):
-        what, wanted = ("rate", "a number") if setting.is_rate else ("time", "seconds")
+        what, wanted = ("time", "seconds") if setting.is_time else ("rate", "a number")
+        such = "30 or 0.5" if setting.most is None else "0.5"
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a {what}: give {wanted} {setting.bounds}, such as 30 or 0.5"
+            f"{text!r} is not a {what}: give {wanted} {setting.bounds}, such as {such}"
         )
     return value
 
@@ -242,6 +244,13 @@ def in_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], list
     return found, problems
 
 
+_OF_A_SERVICE: Final = re.compile(
+    rf"{ENVIRONMENT}(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)",
+    re.ASCII,
+)
+"""What Kubernetes sets besides, for a service that is called ``durable-streams``."""
+
 _IS_EMPTY: Final = "is empty: give it a value, or unset it"
 
 
@@ -253,17 +262,23 @@ def _is_of_a_service(setting: Setting, text: str) -> bool:
 def unknown_in(environment: Mapping[str, str]) -> list[str]:
     """What is wrong with names that look like ours and are those of no setting."""
     names = {CONFIG} | {setting.variable for setting in known()}
-    told = [
-        f"{setting.variable} is passed over: it is what Kubernetes says of a service of that name "
-        "(enableServiceLinks: false leaves it out)"
+    of_services = {
+        setting.variable
         for setting in known()
         if _is_of_a_service(setting, environment.get(setting.variable, ""))
-    ]
-    for name in sorted(environment):
-        if name.startswith(ENVIRONMENT) and name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            meant = f": is it {near[0]} that was meant?" if near else ""
-            told.append(f"{name} in the environment is no setting, and is passed over{meant}")
+    }
+    unknown = [name for name in environment if name.startswith(ENVIRONMENT) and name not in names]
+    of_services.update(name for name in unknown if _OF_A_SERVICE.fullmatch(name))
+    told = []
+    if of_services:
+        told.append(
+            f"{', '.join(sorted(of_services))}: passed over, as that is what Kubernetes says of a "
+            "service of that name (enableServiceLinks: false leaves it out)"
+        )
+    for name in sorted(set(unknown) - of_services):
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = f": is it {near[0]} that was meant?" if near else ""
+        told.append(f"{name} in the environment is no setting, and is passed over{meant}")
     return told
 
 

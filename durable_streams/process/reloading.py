@@ -5,6 +5,9 @@ files of TLS with them: else all stays as it is, and one line of the log says wh
 can change is said where they are (``reloadable``); the certificate of TLS can, not where it is.
 All change at once, in one turn of the event loop, so that no request meets half of them; what is
 under way ends as it began.  The others are named, and counted as different until a restart.
+
+The files of tokens and signing keys are looked at as well, at once: they count by themselves a
+moment later anyway, but whoever asks wants to know now.  One line says what became of all of it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from durable_streams.process.options import Given, StartError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from durable_streams.access.followed_file import FollowedFile
     from durable_streams.process.certificates import Certificates
     from durable_streams.process.notifying import ServiceManager
 
@@ -67,6 +71,7 @@ class Reloading:
     ``read`` blocks, and raises :class:`StartError` if they will not do.  ``running``: those that
     the server began with.  ``asked`` is set by whoever wants it.  ``log``: what writes the log.
     ``manager``: whoever has to be told that it begins, and that it is over.
+    ``files``: others that the server reads again by itself, looked at when it is asked.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Reloading:
         self._asked = asked
         self._log = log
         self._manager = manager
+        self.files: tuple[FollowedFile[Any], ...] = ()
 
     @asynccontextmanager
     async def watched(
@@ -104,15 +110,20 @@ class Reloading:
             self._asked.clear()
             self._manager.reloading()
             try:
-                await self._once(use, certificates)
-            except StartError as error:
-                logger.error("the settings stay as they are: %s", error)
+                of_files = "".join([await _told(file) for file in self.files])
+                try:
+                    told = await self._once(use, certificates)
+                except StartError as error:
+                    logger.error("the settings stay as they are: %s%s", error, of_files)
+                else:
+                    logger.info("the settings were read again; %s%s", told, of_files)
             except Exception:
                 logger.exception("bug: the settings stay as they are")
             finally:
                 self._manager.ready()
 
-    async def _once(self, use: Callable[[Given], None], certificates: Certificates | None) -> None:
+    async def _once(self, use: Callable[[Given], None], certificates: Certificates | None) -> str:
+        """Go on with the settings as they are now; what became of them."""
         given, changed, waiting = changes(self._running, await asyncio.to_thread(self._read))
         pair = None if certificates is None else await asyncio.to_thread(certificates.fresh)
         if changed:
@@ -124,4 +135,8 @@ class Reloading:
         told = [f"changed: {', '.join(changed)}"] if changed else []
         if waiting:
             told.append(f"takes a restart: {', '.join(waiting)}")
-        logger.info("the settings were read again; %s", "; ".join(told) or "none has changed")
+        return "; ".join(told) or "none has changed"
+
+
+async def _told(file: FollowedFile[Any]) -> str:
+    return f"; the {file.name}: {await file.look_now()}"

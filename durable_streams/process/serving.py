@@ -40,7 +40,7 @@ from durable_streams.program import PROGRAM, version
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from durable_streams.process.entrance import Guard
     from durable_streams.process.options import Given
@@ -68,7 +68,8 @@ def run(flags: argparse.Namespace) -> int:
             f"cannot start the threads that write the log: {error}; allow the user or container "
             "more of them (ulimit -u, TasksMax, pids.max), or stop others"
         ) from error
-    log = logs.configure(given.process.log_format)
+    throttle = logs.Throttle(logs.AT_ONCE)
+    log = logs.configure(given.process.log_format, throttle=throttle)
     for problem in (*options.unknown_in(os.environ), namesake_problem()):
         if problem is not None:
             logger.warning("%s", problem)
@@ -78,7 +79,8 @@ def run(flags: argparse.Namespace) -> int:
         read = partial(options.settings, vars(flags), os.environ)
         manager = ServiceManager.take(os.environ)
         reloading = Reloading(read, given, signals.hung_up, log, manager)
-        return runner.run(_serve(given, signals, reloading, manager))
+        serving = _serve(given, signals, reloading, manager)
+        return runner.run(logs.with_rest_told(throttle, serving))
 
 
 def raise_descriptor_limit() -> None:
@@ -118,8 +120,9 @@ async def _serve(
     ):
         is_on_loopback = addresses.are_on_loopback(sockets)
         if not (given.access.is_on or is_on_loopback or process.insecure):
-            raise StartError(_refusal(sockets))
+            raise StartError(refusal(map(addresses.name_of, sockets)))
         guard = entrance.guard(given, is_on_loopback=is_on_loopback)
+        reloading.files = guard.files
         certificates = Certificates.of(process)
         if certificates is not None and all(one.family == socket.AF_UNIX for one in sockets):
             logger.warning("tls_cert is of no use: there are unix sockets only, which stay plain")
@@ -145,12 +148,12 @@ async def _serve(
     return 0 if engine.fault is None else EXIT_FAULT
 
 
-def _refusal(sockets: list[socket.socket]) -> str:
+def refusal(names: Iterable[str]) -> str:
     """Why the server does not start where anybody could do everything."""
-    where = ", ".join(map(addresses.name_of, sockets))
     return (
-        f"whoever reaches {where} could read, write and delete everything: give --tokens FILE "
-        f"({PROGRAM} token new makes one), or listen on 127.0.0.1, or say --insecure"
+        f"whoever reaches {', '.join(names)} could read, write and delete everything: "
+        f"give --tokens FILE ({PROGRAM} token new makes one), or listen on 127.0.0.1, or say "
+        "--insecure"
     )
 
 

@@ -18,6 +18,7 @@ import fcntl
 import os
 import socket
 import stat
+import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 _NOT_FOR_OTHERS: Final = 0o117
 """The umask that makes the mode 0660."""
+
+MAX_PATH_BYTES: Final = 103 if sys.platform == "darwin" else 107
+"""What the address of a unix socket has room for, without the NUL at its end."""
 
 _ADVICE: Final = {
     errno.ENOENT: "make its directory first",
@@ -51,9 +55,7 @@ class UnixSocket:
     @classmethod
     def at(cls, path: str) -> Self:
         """Make one; :class:`CannotListen` if it cannot be, or would have to replace something."""
-        if not path or "\0" in path:
-            raise CannotListen(f"cannot listen on unix:{path!r}: give --unix-socket a path")
-        where = Path(path).absolute()
+        where = _place(path)
         bound = socket.socket(socket.AF_UNIX)
         try:
             with _alone_in(where.parent):
@@ -62,9 +64,7 @@ class UnixSocket:
                 return cls(where, bound)
         except OSError as error:
             bound.close()
-            reason = error.strerror or str(error)
-            advice = _ADVICE.get(error.errno or 0, "give another --unix-socket")
-            raise CannotListen(f"cannot listen on unix:{where}: {reason}: {advice}") from error
+            raise _cannot(where, error) from error
         except BaseException:
             bound.close()
             raise
@@ -74,6 +74,44 @@ class UnixSocket:
         with self._held, suppress(OSError):
             if _identity(self._path) == self._made:
                 self._path.unlink()
+
+
+def check(path: str) -> None:
+    """Raise :class:`CannotListen` if no server could listen there; nothing is made or removed.
+
+    One that listens there now is no reason: it may be the one that is to be started again.
+    """
+    where = _place(path)
+    try:
+        os.scandir(where.parent).close()
+        if not os.access(where.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if len(os.fsencode(where)) > MAX_PATH_BYTES:
+            raise OSError("AF_UNIX path too long")
+        with suppress(FileNotFoundError):
+            _refuse_other(where, where.lstat())
+    except OSError as error:
+        raise _cannot(where, error) from error
+
+
+def _place(path: str) -> Path:
+    if not path or "\0" in path:
+        raise CannotListen(f"cannot listen on unix:{path!r}: give --unix-socket a path")
+    return Path(path).absolute()
+
+
+def _cannot(where: Path, error: OSError) -> CannotListen:
+    reason = error.strerror or str(error)
+    advice = _ADVICE.get(error.errno or 0, "give another --unix-socket")
+    return CannotListen(f"cannot listen on unix:{where}: {reason}: {advice}")
+
+
+def _refuse_other(where: Path, found: os.stat_result) -> None:
+    if not stat.S_ISSOCK(found.st_mode):
+        raise CannotListen(
+            f"cannot listen on unix:{where}: a file is there that is no socket: remove it, or give "
+            "another --unix-socket"
+        )
 
 
 def _bind(bound: socket.socket, where: Path) -> None:
@@ -108,11 +146,7 @@ def _remove_dead(where: Path) -> None:
         found = where.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise CannotListen(
-            f"cannot listen on unix:{where}: a file is there that is no socket: remove it, or give "
-            "another --unix-socket"
-        )
+    _refuse_other(where, found)
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # a full backlog is an answer, too
         try:

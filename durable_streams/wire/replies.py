@@ -15,6 +15,7 @@ import msgspec
 from durable_streams.model import errors as e
 from durable_streams.model.results import FileSlice
 from durable_streams.rules.media_type import is_text
+from durable_streams.wire import request_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +33,10 @@ PREFLIGHT_MAX_AGE_S: Final = 86_400
 
 _METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 _REQUEST_HEADERS: Final = (
-    # The asterisk is for what pages send beside, such as traceparent; it leaves out Authorization,
-    # and means nothing to pages that send cookies.
+    # The asterisk is for what pages send beside; it leaves out Authorization, and means nothing to
+    # pages that send cookies, which may trace as well.
     "*, Authorization, Content-Type, Cache-Control, If-None-Match, Last-Event-ID, "
+    "X-Request-Id, traceparent, tracestate, baggage, "
     "Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
     "Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, "
     "Producer-Id, Producer-Epoch, Producer-Seq"
@@ -43,7 +45,7 @@ _RESPONSE_HEADERS: Final = (
     "Content-Type, Cache-Control, ETag, Location, Retry-After, WWW-Authenticate, "
     "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, "
     "Stream-TTL, Stream-Expires-At, stream-sse-data-encoding, "
-    "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq"
+    "Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, X-Request-Id"
 )
 
 _SAFE: Final[HeaderList] = (
@@ -139,6 +141,13 @@ class Common(msgspec.Struct, frozen=True):
         if with_cookies:
             headers += (("Access-Control-Allow-Credentials", "true"),)
         return cls.of((*headers, _EXPOSED))
+
+    def with_id(self, request_id: str) -> Common:
+        """The same for a request that says what it is called (``request_ids``); "": it does not."""
+        if not request_id:
+            return self
+        said: HeaderList = ((request_ids.HEADER, request_id),)
+        return Common(self.headers + said, f"{self.lines}{request_ids.HEADER}: {request_id}\r\n")
 
 
 FOR_ALL: Final = Common.of((*_SAFE, ("Access-Control-Allow-Origin", "*"), _EXPOSED))

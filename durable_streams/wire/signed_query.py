@@ -1,4 +1,4 @@
-"""The signature of a signed URL: the parameter ``signed`` of a query.
+"""The signature of a signed URL, the parameter ``signed`` of a query, and what a log has of those.
 
 One rule says which parameter that is, for whoever checks it and for whoever keeps it out of a log:
 pairs are split at ``&``, and names and values decoded by ``unquote_plus``, as those of reads are.
@@ -15,6 +15,12 @@ PARAMETER: Final = "signed"
 REDACTED: Final = "[signature]"
 """What stands for a signature in a log."""
 
+HIDDEN: Final = "[hidden]"
+"""What stands there for what is no parameter of ours."""
+
+_HARMLESS: Final = frozenset(
+    {"offset", "live", "cursor", "prefix", "after", "limit", "since", "last"}
+)
 
 NOT_SIGNED: Final = (None, False)
 """What :func:`signed_in` says of a query without a signature."""
@@ -36,15 +42,26 @@ def signed_in(raw_query: str) -> tuple[str | None, bool]:
 
 
 def redacted(target: str) -> str:
-    """A request target with ``[signature]`` for the value of each ``signed`` in its query."""
+    """A request target without what may be a secret.
+
+    That is the value of each ``signed``, and of the rest of the query all that is none of our own
+    parameters: somebody may take a token for one.  So it is with the user of an absolute URL.
+    """
     path, mark, query = target.partition("?")
-    if not _may_be_in(query):
-        return target
-    pairs = []
-    for pair in query.split("&"):
-        name, equals, _ = pair.partition("=")
-        pairs.append(f"{name}={REDACTED}" if equals and _is_ours(name) else pair)
-    return f"{path}{mark}{'&'.join(pairs)}"
+    if "@" in path and not path.startswith("/"):
+        path = f"{HIDDEN}@{path.rpartition('@')[2]}"
+    if not query:
+        return f"{path}{mark}"
+    return f"{path}{mark}{'&'.join(map(_shown, query.split('&')))}"
+
+
+def _shown(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    if not pair or unquote_plus(name) in _HARMLESS:
+        return pair
+    if not _is_ours(name):
+        return HIDDEN
+    return f"{name}={REDACTED}" if equals else pair
 
 
 def _may_be_in(query: str) -> bool:

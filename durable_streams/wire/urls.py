@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from durable_streams.model.paths import quote_stream_path
 from durable_streams.wire.hosts import is_host
 from durable_streams.wire.url_prefix import checked_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from durable_streams.model.paths import StreamPath
+    from durable_streams.wire.requests import Headers
 
 _SCHEMES: Final = frozenset({"http", "https"})
 _FORWARDING: Final = ("X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
@@ -30,7 +31,7 @@ _MAX_STRIPPED: Final = 1024
 
 _STRIPPED: Final = "X-Forwarded-Prefix"
 _FORWARDED_PAIR: Final = re.compile(
-    r"""[ \t]*(?:([a-z-]+)=(?:"([^"\\]*)"|([^\s;,"]*))[ \t]*)?(?:(;)|,|\Z)""",
+    r"""[ \t]*(?:([a-z-]+)=(?:"([^"\\]*)"|([^\s;,"]*))[ \t]*)?(?:(;)|(,)|\Z)""",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -62,6 +63,15 @@ class Address(NamedTuple):
 
     scheme: str
     host: str
+
+    @classmethod
+    def of(cls, sockname: object, *, is_secure: bool) -> Self:
+        """That of a connection whose socket has that name; a unix socket has no address."""
+        scheme = "https" if is_secure else "http"
+        if not isinstance(sockname, tuple):
+            return cls(scheme, "localhost")
+        host, port = sockname[:2]
+        return cls(scheme, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 def stream_url(
@@ -130,7 +140,34 @@ def _first(values: str) -> str:
 
 
 def _forwarded(values: str) -> dict[str, str]:
-    """Return the pairs of the first element of ``Forwarded``; none if it is malformed.
+    """Return the pairs of the first element of ``Forwarded``; none if it is malformed."""
+    try:
+        return next(_elements(values))
+    except ValueError:
+        return {}
+
+
+def forwarded_for(headers: Headers) -> str:
+    """For whom proxies say that they ask, the last of them last, with commas between.
+
+    ``X-Forwarded-For`` as it is, or else what ``Forwarded`` has for each proxy.  Nobody for a line
+    that is malformed: a client may have begun it so that the part of the last proxy is not seen.
+    """
+    lines = headers.getall("X-Forwarded-For", ())
+    if not lines:
+        lines = [_hops(line) for line in headers.getall("Forwarded", ())]
+    return ",".join(lines)
+
+
+def _hops(line: str) -> str:
+    try:
+        return ",".join(pairs.get("for", "") for pairs in _elements(line))
+    except ValueError:
+        return ""
+
+
+def _elements(values: str) -> Iterator[dict[str, str]]:
+    """The pairs of each element of ``Forwarded``; ``ValueError`` where it is malformed.
 
     Pair by pair, each where the last one ended: one that does not match ends the search.
     """
@@ -139,9 +176,12 @@ def _forwarded(values: str) -> dict[str, str]:
     while True:
         pair = _FORWARDED_PAIR.match(values, position)
         if pair is None:
-            return {}
+            raise ValueError("malformed")
         if pair[1]:
             pairs[pair[1].lower()] = pair[2] or pair[3] or ""
-        if pair[4] is None:
-            return pairs
+        if not pair[4]:
+            yield pairs
+            if not pair[5]:
+                return
+            pairs = {}
         position = pair.end()

@@ -204,11 +204,12 @@ async def _mounted(server: Guarded, door: Door, settings: HttpSettings) -> Async
             return None
 
     app = web.Application()
-    durable_streams.mount(
+    mounted = durable_streams.mount(
         app, streams=Streams(server.store), http_settings=settings, authorize=authorize
     )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
+    server.handler = mounted._handler
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     server.port = site.port

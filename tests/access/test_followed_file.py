@@ -55,6 +55,21 @@ async def test_what_two_looks_have_found_counts_and_is_told_once(
     assert not caplog.records
 
 
+async def test_a_look_that_is_asked_for_counts_at_once_and_says_what_became_of_it(
+    path: Path,
+) -> None:
+    file = await followed(path, interval_s=3600)
+    assert await file.look_now() == "as it was"
+    await asyncio.to_thread(path.write_text, "new")
+    assert await file.look_now() == "changed"
+    assert file.value == "new"
+    await asyncio.to_thread(path.unlink)
+    assert (await file.look_now()).startswith(f"as it was before: {path}")
+    assert file.value == "new"
+    await asyncio.to_thread(path.write_text, "good")
+    assert await file.look_now() == "changed"
+
+
 async def test_it_is_followed_while_the_block_runs_and_no_longer(path: Path) -> None:
     file = await followed(path)
     told = asyncio.Event()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from durable_streams.http.exchange import EVERYBODY, Exchange, FromFiles, Pending
+from durable_streams.http.decided import EVERYBODY, FromFiles, Pending
+from durable_streams.http.exchange import Exchange
 from durable_streams.http.live import LiveReads
 from durable_streams.http.turns import Turns
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.access.door import Credentials
-    from durable_streams.http.exchange import Admitted
+    from durable_streams.http.decided import Admitted
     from durable_streams.model.commands import Command
     from durable_streams.model.paths import StreamPath
     from tests.http.conftest import RunningServer

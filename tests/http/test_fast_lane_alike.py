@@ -64,6 +64,18 @@ def create(
 
 
 CASES: Final = {
+    "names of requests": [
+        read("", "X-Request-Id: one"),
+        read("", "x-request-id:  two\t"),
+        request(lines=(TYPE, f"traceparent: 00-{'a' * 32}-{'b' * 16}-01")),
+        request(lines=("X-Request-Id: three", f"traceparent: 00-{'a' * 32}-{'b' * 16}-01", TYPE)),
+        read("?offset=bad", "X-Request-Id: four"),
+        read("?offset=now&live=long-poll", "X-Request-Id: five"),
+        produce("0").replace(b"Producer-Id", b"X-Request-Id: six\r\nProducer-Id"),
+        request("DELETE", None, lines=("X-Request-Id: seven",)),
+        request("BREW", None, lines=("X-Request-Id: eight",)),
+        request("GET", None, target="/healthz", lines=("X-Request-Id: nine",)),
+    ],
     "appends and reads": [request(), read(), request(body=b"more"), read("?offset=-1"), read()],
     "a read from the middle": [request(body=b"abcdef"), read(f"?offset={0:016d}_{3:016d}")],
     "symbolic and bad offsets": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,11 +69,100 @@ def test_lines_that_were_dropped_are_a_line(logged: io.StringIO) -> None:
     assert entry["message"] == "dropped 7 lines of stderr: it was not read, or full"
 
 
-def test_a_problem_is_let_through_once_in_a_while() -> None:
+class Clock:
+    """A clock that is set by hand."""
+
     now_s = 100.0
-    throttle = logs.Throttle(lambda: now_s)
-    assert throttle.allows("a")
-    assert throttle.allows("b")
-    assert not throttle.allows("a")
-    now_s += logs.THROTTLE_S
-    assert throttle.allows("a")
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_problem_is_let_through_now_and_then_with_how_many_lines_were_left_out() -> None:
+    clock = Clock()
+    throttle = logs.Throttle(2, clock)
+    assert [throttle.passes("a") for _ in range(5)] == [0, 0, None, None, None]
+    assert throttle.passes("b") == 0
+    clock.now_s += logs.THROTTLE_S
+    assert [throttle.passes("a") for _ in range(3)] == [3, 0, None]
+    clock.now_s += 100 * logs.THROTTLE_S
+    assert [throttle.passes("a"), throttle.passes("b")] == [1, 0]
+
+
+def test_what_was_left_out_is_told_once_when_nothing_follows() -> None:
+    clock = Clock()
+    throttle = logs.Throttle(1, clock)
+    for message in ("one", "two", "three"):
+        throttle.passes("a", message)
+    assert throttle.rest() == []
+    clock.now_s += logs.THROTTLE_S
+    assert throttle.rest() == [(2, "three")]
+    assert throttle.rest(is_last=True) == []
+    throttle.passes("a", "four")
+    throttle.passes("a", "five")
+    assert throttle.rest() == []
+    assert throttle.rest(is_last=True) == [(1, "five")]
+
+
+def problem(number: int, error: str = "") -> None:
+    """A line of one place in the code, about any stream."""
+    extra = {"error": error} if error else {}
+    logging.getLogger("durable_streams.filestore").error("stream %d is lost", number, extra=extra)
+
+
+def test_a_place_that_logs_again_and_again_has_few_lines_whatever_they_are_about(
+    logged: io.StringIO,
+) -> None:
+    clock = Clock()
+    logs.configure("text", stream=logged, throttle=logs.Throttle(3, clock))
+    for number in range(10):
+        problem(number)
+    problem(10, "DiskFull")  # another kind of error
+    logging.getLogger("durable_streams").error("another place")
+    clock.now_s += logs.THROTTLE_S
+    problem(11)
+    said = [line.split(" ", 2)[2] for line in logged.getvalue().splitlines()]
+    assert said == [
+        "stream 0 is lost",
+        "stream 1 is lost",
+        "stream 2 is lost",
+        "stream 10 is lost error=DiskFull",
+        "another place",
+        "stream 11 is lost left_out=7",
+    ]
+
+
+def test_what_is_no_problem_is_never_left_out(logged: io.StringIO) -> None:
+    logs.configure("text", stream=logged, throttle=logs.Throttle(1, Clock()))
+    for _ in range(10):
+        logging.getLogger("durable_streams").info("news")
+    assert len(logged.getvalue().splitlines()) == 10
+
+
+async def test_what_was_left_out_is_told_at_the_end(logged: io.StringIO) -> None:
+    throttle = logs.Throttle(2, Clock())
+    logs.configure("text", stream=logged, throttle=throttle)
+
+    async def serving() -> int:
+        for number in range(5):
+            problem(number)
+        return 7
+
+    assert await logs.with_rest_told(throttle, serving()) == 7
+    last = logged.getvalue().splitlines()[-1]
+    assert last.endswith("INFO left out lines such as: stream 4 is lost left_out=3")
+
+
+def test_threads_may_log_at_a_time() -> None:
+    throttle = logs.Throttle(5, Clock())
+    passed: list[int | None] = []
+    threads = [
+        threading.Thread(target=lambda: passed.extend(throttle.passes("a") for _ in range(500)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(count is not None for count in passed) == 5
+    assert throttle.rest(is_last=True) == [(1995, "")]

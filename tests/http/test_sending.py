@@ -71,8 +71,9 @@ def from_file(
             readable = Readable(file, executor)
             parts = (FileSlice(readable, 1, SIZE - 1), b"<between>", FileSlice(readable, 0, 10))
             plan = BodyPlan(b"[", parts, b"]", SIZE + 20)
+            answer = sender.answer(Reply(200, HEADERS), FOR_ALL)
             try:
-                answer = await sender.send_plan(request, Reply(200, HEADERS), plan, FOR_ALL)
+                await sender.send_plan(request, answer, plan)
             except BaseException as error:
                 outcomes.append(error)
                 raise
@@ -200,12 +201,14 @@ async def test_a_client_that_takes_nothing_is_cut_off(
         with blob.open("rb") as file:
             size = 64 * 1024 * 1024
             plan = BodyPlan(b"", (FileSlice(Readable(file), 0, size),), b"", size)
+            answer = sender.answer(Reply(200, HEADERS), FOR_ALL)
             try:
-                return await sender.send_plan(request, Reply(200, HEADERS), plan, FOR_ALL)
+                await sender.send_plan(request, answer, plan)
             except ConnectionError as error:
                 outcomes.append(error)
                 done.set()
                 raise
+            return answer
 
     done = asyncio.Event()
     async with serving(handler) as port:

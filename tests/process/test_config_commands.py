@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tomllib
@@ -115,17 +116,68 @@ def test_a_name_of_no_setting_is_told_and_will_do(monkeypatch: pytest.MonkeyPatc
         ["--allowed-host", "a/b"],
         ["--trusted-proxy", "nobody"],
         ["--jwt-secret", "missing", "--jwt-audience", "us"],
+        ["--unix-socket", "missing/streams.sock"],
+        ["--unix-socket", "/dev/null"],
+        ["--unix-socket", "/dev/null/streams.sock"],
+        ["--unix-socket", "/tmp/" + "x" * 200],
+        ["--host", "x" * 64],
+        ["--host", "127.0.0.1", "--host", "999.1.1.1.1..example"],
     ],
 )
 def test_a_check_refuses_what_serve_refuses_with_the_same_line(
     data_dir: Path, arguments: list[str]
 ) -> None:
     options = ["--data-dir", str(data_dir), *arguments]
-    check, serve = run("config", "check", *options), run("serve", "--port", "0", *options)
+    options += ["--port", "0"]
+    check, serve = run("config", "check", *options), run("serve", *options)
     assert (check.returncode, serve.returncode) == (2, 2)
     assert check.stderr == serve.stderr
     assert len(check.stderr.splitlines()) == 1, check.stderr
     assert not data_dir.exists()
+
+
+def test_a_check_tells_that_others_would_reach_it_and_binds_nothing(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        options = ["--data-dir", str(data_dir), "--port", port]
+        assert run("config", "check", *options).returncode == 0
+        done = run("config", "check", *options, "--host", "127.0.0.1", "--host", "0.0.0.0")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"whoever reaches 0.0.0.0:{port} could read, write and delete" in done.stderr
+        assert run("config", "check", *options, "--host", "0.0.0.0", "--insecure").returncode == 0
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("what", ["a file", "strangers", "a later format", "no format"])
+def test_a_check_refuses_a_data_directory_that_serve_refuses(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "place"
+    if what == "a file":
+        place.write_text("")
+    else:
+        place.mkdir()
+        content = {"strangers": "", "a later format": '{"format": 99, "id": "a"}'}.get(what, "{")
+        (place / ("letter.txt" if what == "strangers" else "FORMAT.json")).write_text(content)
+    before = sorted(tmp_path.rglob("*"))
+    options = ["--data-dir", str(place)]
+    options += ["--port", "0"]
+    check, serve = run("config", "check", *options), run("serve", *options)
+    assert (check.returncode, serve.returncode) == (2, 2)
+    assert check.stderr == serve.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_check_minds_no_server_that_runs_with_the_same_settings(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "streams.sock")
+    server = start_server("--host", "127.0.0.1", "--unix-socket", path)
+    options = ["--data-dir", str(server.data_dir), "--port", str(server.port)]
+    for more in ([], ["--unix-socket", path]):
+        done = run("config", "check", *options, *more)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert request("PUT", server.url("a"), b"")[0] == 201
 
 
 def test_a_check_misses_an_event_loop_that_is_not_there(
@@ -195,11 +247,11 @@ def test_a_path_that_is_no_text_is_shown_all_the_same(monkeypatch: pytest.Monkey
 
 def documented(file: Path) -> list[Block]:
     """Write the file of the documentation, and a file of tokens beside it; what is run with it."""
-    file.write_text(named_blocks_of("docs/operations.rst")[file.name].code)
+    file.write_text(named_blocks_of("docs/configuration.rst")[file.name].code)
     tokens = ["--tokens", str(file.with_name("tokens.toml"))]
     made = run("token", "new", *tokens, "--scope", "read", "--prefix", "")
     assert made.returncode == 0, made.stderr
-    return [block for block in blocks_of("docs/operations.rst") if "config check" in block.code]
+    return [block for block in blocks_of("docs/configuration.rst") if "config check" in block.code]
 
 
 def test_the_file_of_the_documentation_will_do_as_the_commands_there_say(file: Path) -> None:
@@ -207,6 +259,7 @@ def test_the_file_of_the_documentation_will_do_as_the_commands_there_say(file: P
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
+        "DURABLE_STREAMS_DATA_DIR": str(file.with_name("data")),  # others may not write to /srv
     }
     done = subprocess.run(
         ["bash", "-euc", block.code],

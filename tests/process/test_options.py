@@ -61,7 +61,9 @@ def other_than_default(setting: Setting) -> tuple[str, Any]:
     if setting.texts:
         return setting.texts[1], setting.kind(setting.texts[1])
     if setting.kind is float:
-        return f"{setting.default + 0.5}", setting.default + 0.5
+        more = setting.default + 0.5
+        other = more if setting.is_within(more) else setting.default - 0.5
+        return f"{other}", other
     if setting.name == "immutable_max_age_s":  # more of it takes more of another
         return f"{setting.default - 1}", setting.default - 1
     if setting.kind is int:
@@ -174,11 +176,22 @@ def test_journal_files_have_room_for_the_largest_append_unless_their_size_is_giv
 
 
 def test_what_kubernetes_says_of_a_service_of_our_name_is_passed_over() -> None:
-    said = {"DURABLE_STREAMS_PORT": "tcp://10.0.0.7:4437"}
+    said = {
+        "DURABLE_STREAMS_PORT": "tcp://10.0.0.7:4437",
+        "DURABLE_STREAMS_PORT_4437_TCP": "tcp://10.0.0.7:4437",
+        "DURABLE_STREAMS_PORT_4437_TCP_ADDR": "10.0.0.7",
+        "DURABLE_STREAMS_PORT_4437_TCP_PORT": "4437",
+        "DURABLE_STREAMS_PORT_4437_TCP_PROTO": "tcp",
+        "DURABLE_STREAMS_SERVICE_HOST": "10.0.0.7",
+        "DURABLE_STREAMS_SERVICE_PORT": "4437",
+        "DURABLE_STREAMS_SERVICE_PORT_HTTP": "4437",
+    }
     assert options.settings({}, said).process.port == ProcessSettings().port
     (told,) = options.unknown_in(said)
-    assert "DURABLE_STREAMS_PORT" in told
+    assert told.startswith(f"{', '.join(sorted(said))}: passed over")
+    assert "Kubernetes" in told
     assert "enableServiceLinks" in told
+    assert len(options.unknown_in(said | {"DURABLE_STREAMS_PORTS_4437_TCP": ""})) == 2
 
 
 def test_caches_are_promised_no_more_than_is_remembered() -> None:

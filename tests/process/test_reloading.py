@@ -16,7 +16,7 @@ import pytest
 from durable_streams.process import options
 from durable_streams.process.reloading import changes
 from tests.process.test_options import BESIDE, other_than_default, value_of
-from tests.test_cli import request
+from tests.test_cli import request, run
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -151,6 +151,43 @@ def test_a_request_that_began_before_the_access_log_was_on_is_not_told_as_anothe
     client.close()
     server.stop()
     assert sum("path=/v1/stream/none" in line for line in server.stderr.splitlines()) == 1
+
+
+def test_files_of_tokens_and_keys_are_looked_at_at_once(
+    start_server: StartServer, file: Path, tmp_path: Path
+) -> None:
+    tokens, keys = tmp_path / "tokens.toml", tmp_path / "keys.toml"
+
+    def created(headers: dict[str, str]) -> int:
+        client = http.client.HTTPConnection("127.0.0.1", server.port)
+        client.request("PUT", "/v1/stream/a", b"", headers)
+        with client.getresponse() as answer:
+            answer.read()
+        client.close()
+        return answer.status
+
+    def granted() -> dict[str, str]:
+        given = ("--tokens", str(tokens), "--scope", "create,read", "--prefix", "")
+        made = run("token", "new", *given)
+        assert made.returncode == 0, made.stderr
+        return {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
+
+    granted()
+    assert run("signing-key", "new", "--signing-keys", str(keys)).returncode == 0
+    server = start_server(
+        "--config", str(file), "--tokens", str(tokens), "--signing-keys", str(keys)
+    )
+    same = "; the token file: as it was; the file of signing keys: as it was"
+    assert hang_up(server) == f"{SAID}none has changed{same}"
+    headers = granted()
+    assert f"{SAID}none has changed; the token file: " in hang_up(server)
+    assert created(headers) == 201
+    tokens.write_text("nonsense")
+    file.write_text("nonsense")
+    told = hang_up(server)
+    assert told.startswith(KEPT)
+    assert f"; the token file: as it was before: {tokens}" in told
+    assert created(headers) == 200
 
 
 def test_fewer_connections_close_none_and_more_are_served_again(
