@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.certificates import Files, made_in
 from tests.process.commands import QuietServer
 
 if TYPE_CHECKING:
@@ -37,15 +36,3 @@ def start_quiet_server(data_dir: Path) -> Iterator[StartQuietServer]:
     for server in servers:
         server.process.kill()
         server.process.wait()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    """A certificate and its key."""
-    return made_in(tmp_path)
-
-
-@pytest.fixture(params=("uvloop", "asyncio"))
-def options(request: pytest.FixtureRequest, files: Files) -> tuple[str, ...]:
-    """What a server with TLS is told, on either event loop."""
-    return (*files.flags, "--loop", request.param)

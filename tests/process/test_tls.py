@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import signal
 import socket
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
+from durable_streams.settings import MIB
 from tests.certificates import Files, made_in
-from tests.hostile.raw_clients import connect, read_all, statuses
+from tests.hostile.raw_clients import connect, statuses
 from tests.process.test_reloading import KEPT, SAID, said_by
+from tests.process.tls_clients import ASK, OK, all_said, answer_of, ask, opened, served
 from tests.programs import find_program
 
 if TYPE_CHECKING:
@@ -28,18 +31,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartServer
     from tools.server_process import ServerProcess
 
-from tests.process.tls_clients import (
-    ASK,
-    OK,
-    Hammer,
-    Handshake,
-    all_said,
-    answer_of,
-    ask,
-    is_at_end,
-    opened,
-    served,
-)
+LOOPS: Final = ("uvloop", "asyncio")
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +40,17 @@ def hangups_are_not_ignored() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return made_in(tmp_path)
+
+
+@pytest.fixture(params=LOOPS)
+def options(request: pytest.FixtureRequest, files: Files) -> tuple[str, ...]:
+    """What a server with TLS is told, on either event loop."""
+    return (*files.flags, "--loop", request.param)
 
 
 # -- what is said --------------------------------------------------------------------------
@@ -126,143 +129,6 @@ def test_curl_and_aiohttp_are_served(
     assert asyncio.run(read()) == b"hello"
 
 
-# -- handshakes ----------------------------------------------------------------------------
-
-IN_A_ROW: Final = 1500
-AT_ONCE: Final = 300
-ROUNDS: Final = 4
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("size", [None, 1, 7])
-def test_a_request_may_come_with_the_end_of_the_handshake_and_all_in_pieces(
-    start_server: StartServer,
-    files: Files,
-    options: tuple[str, ...],
-    version: ssl.TLSVersion,
-    size: int | None,
-) -> None:
-    server = start_server(*options)
-    context = files.client()
-    context.maximum_version = version
-    for _ in range(20):
-        client = Handshake(server, context)
-        with client.socket:
-            assert statuses(client.end_with(ASK, size)) == [200]
-
-
-def test_no_handshake_of_many_in_a_row_fails(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options)
-    context = files.client()
-    for _ in range(IN_A_ROW):
-        client = Handshake(server, context)
-        with client.socket:
-            assert client.end_with(ASK).endswith(OK)
-
-
-def test_no_handshake_of_many_at_once_fails(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options)
-    context = files.client()
-
-    async def exchange() -> None:
-        reader, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
-        writer.write(ASK)
-        assert (await reader.readuntil(OK)).startswith(b"HTTP/1.1 200 ")
-        writer.close()
-        await writer.wait_closed()
-
-    async def all_of_them() -> None:
-        for _ in range(ROUNDS):
-            await asyncio.gather(*(exchange() for _ in range(AT_ONCE)))
-
-    asyncio.run(all_of_them())
-    assert "handshake" not in all_said(server)
-
-
-def test_those_who_stay_silent_have_places_and_lose_them_in_time(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options, "--max-connections", "4")
-    context = files.client()
-    with ExitStack() as stack:
-        silent = [stack.enter_context(connect(server)) for _ in range(2)]
-        for _ in range(2):
-            half = Handshake(server, context)
-            stack.enter_context(half.socket)
-            half.send()
-            silent.append(half.socket)
-            half.receive()
-        assert ask(server, context, "GET", "/healthz")[0] == 503
-        for client in silent[:2]:
-            assert is_at_end(client)
-        for client in silent[2:]:
-            client.settimeout(None)
-            read_all(client)
-        with ExitStack() as others:
-            for _ in range(4):
-                others.enter_context(served(server, context))
-            assert ask(server, context, "GET", "/healthz")[0] == 503
-
-
-def test_more_silent_ones_than_can_be_refused_are_closed_at_once(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options, "--max-connections", "1")
-    with ExitStack() as stack:
-        clients = [stack.enter_context(connect(server)) for _ in range(200)]
-        clients[-1].settimeout(None)
-        assert is_at_end(clients[-1])
-    assert all_said(server).count("closed connections at once") == 1
-
-
-def test_failed_handshakes_give_their_places_back(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options, "--max-connections", "2")
-    context = files.client()
-    for number in range(60):
-        with connect(server) as client:
-            if number % 3 == 0:
-                client.sendall(b"\x16\x03\x01" + bytes(200))
-            elif number % 3 == 1:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                continue
-            client.shutdown(socket.SHUT_WR)
-            client.settimeout(None)
-            read_all(client)
-    with served(server, context), served(server, context):
-        assert ask(server, context, "GET", "/healthz")[0] == 503
-
-
-def test_a_low_limit_of_open_files_is_never_reached_by_silent_ones(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options, open_files=256)
-    context = files.client()
-    with ExitStack() as stack:
-        for _ in range(500):
-            stack.enter_context(connect(server))
-    served(server, context).close()
-    assert "accepting no connections" not in all_said(server)
-
-
-def test_plain_http_is_closed_and_told_now_and_then(
-    start_server: StartServer, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options)
-    for _ in range(20):
-        with connect(server) as client:
-            client.sendall(ASK)
-            assert is_at_end(client)
-    told, stopping = all_said(server).splitlines()
-    assert "plain HTTP came where TLS is spoken" in told
-    assert "stopping" in stopping
-
-
 # -- certificates that are renewed ---------------------------------------------------------
 
 
@@ -314,6 +180,57 @@ def test_a_bad_pair_changes_nothing_and_settings_neither(
     assert hang_up(server, context) == f"{SAID}changed: burst_s"
 
 
+class Hammer(threading.Thread):
+    """A client that asks without a pause, and connects anew now and then."""
+
+    def __init__(
+        self, server: ServerProcess, name: str, trusted: ssl.SSLContext, over: threading.Event
+    ) -> None:
+        super().__init__()
+        self._server = server
+        self._path = f"/v1/stream/{name}"
+        self._trusted = trusted
+        self._over = over
+        self.wrong: list[object] = []
+        self.appended = 0
+        self.connections = 0
+
+    def run(self) -> None:
+        try:
+            while not self._over.is_set():
+                self._connection()
+                self.connections += 1
+        except (OSError, http.client.HTTPException, AssertionError) as error:
+            self.wrong.append(error)
+
+    def _connection(self) -> None:
+        port = self._server.port
+        client = http.client.HTTPSConnection("localhost", port, context=self._trusted, timeout=60)
+        try:
+            self._ask(client, "PUT", self._path, b"", {200, 201})
+            for _ in range(5):
+                self._ask(client, "POST", self._path, b"x" * 10, {204})
+                self.appended += 10
+                found = self._ask(client, "GET", f"{self._path}?offset=-1", None, {200})
+                assert found == b"x" * self.appended
+            self._ask(client, "GET", f"{self._path}?offset=now&live=long-poll", None, {204})
+        finally:
+            client.close()
+
+    def _ask(
+        self,
+        client: http.client.HTTPSConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        expected: set[int],
+    ) -> bytes:
+        client.request(method, path, body, {"Content-Type": "text/plain"})
+        with client.getresponse() as answer:
+            assert answer.status in expected, (method, path, answer.status)
+            return answer.read()
+
+
 def test_no_request_is_lost_while_certificates_change_under_load(
     start_server: StartServer, files: Files, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -338,3 +255,165 @@ def test_no_request_is_lost_while_certificates_change_under_load(
             hammer.join()
     assert [hammer.wrong for hammer in hammers] == [[]] * len(hammers)
     assert all(hammer.connections for hammer in hammers)
+
+
+# -- answers -------------------------------------------------------------------------------
+
+
+def filled(server: ServerProcess, context: ssl.SSLContext, pieces: int) -> bytes:
+    """Fill a stream with so many MiB, each with its number all over; the bytes that it has."""
+    client = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=60)
+    content = bytearray()
+    for number in range(pieces):
+        piece = struct.pack(">I", number) * (MIB // 4)
+        method = "POST" if number else "PUT"
+        client.request(method, "/v1/stream/a", piece, {"Content-Type": "text/plain"})
+        with client.getresponse() as answer:
+            assert answer.status in (201, 204)
+            answer.read()
+        content += piece
+    client.close()
+    return bytes(content)
+
+
+def test_large_reads_are_right_and_slow_readers_cost_bounded_memory(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    content = filled(server, context, 32)
+    offset, found = "-1", b""
+    while len(found) < len(content):
+        status, headers, body = ask(server, context, "GET", f"/v1/stream/a?offset={offset}")
+        assert status == 200
+        offset, found = headers["Stream-Next-Offset"], found + body
+    assert found == content
+
+    readers = 24
+    before = server.rss_bytes()
+    server.reset_peak_rss()
+    read = b"GET /v1/stream/a?offset=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(readers):
+            raw = connect(server, receive_buffer_bytes=4096)
+            client = stack.enter_context(context.wrap_socket(raw, server_hostname="localhost"))
+            client.sendall(read)
+            clients.append(client)
+        heads = [client.recv(16_384) for client in clients]
+        assert all(head.startswith(b"HTTP/1.1 200") for head in heads)
+        status, _, body = ask(server, context, "GET", "/v1/stream/a?offset=-1")
+        assert body == content[: len(body)]
+        for client, data in zip(clients, heads, strict=True):
+            head, _, body = data.partition(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            received = bytearray(body)
+            while len(received) < length:
+                received += client.recv(65_536)
+            assert received == content[:length]
+    growth = server.peak_rss_bytes() - before
+    assert growth < readers * MIB + 8 * MIB, growth
+
+
+def test_events_and_long_polls_come_as_they_are_appended(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    assert ask(server, context, "PUT", "/v1/stream/a")[0] == 201
+    live = b"GET /v1/stream/a?offset=now&live=%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with opened(server, context) as events, opened(server, context) as poll:
+        events.sendall(live % b"sse")
+        poll.sendall(live % b"long-poll")
+        assert answer_of(events, b"\n\n")
+        for number in range(20):
+            assert ask(server, context, "POST", "/v1/stream/a", b"news%d" % number)[0] == 204
+            seen = answer_of(events, b"\n\n")
+            while b"news%d" % number not in seen or b"event: control" not in seen:
+                seen += answer_of(events, b"\n\n")
+        assert statuses(poll.recv(65_536)) == [200]
+
+
+@pytest.mark.parametrize("lane", ["--fast-lane", "--no-fast-lane"])
+@pytest.mark.parametrize("how", ["close_notify", "FIN", "RST"])
+def test_clients_that_leave_are_noticed(
+    start_server: StartServer, files: Files, options: tuple[str, ...], how: str, lane: str
+) -> None:
+    count = 6
+    more = ("--max-connections", str(count), "--long-poll-timeout", "3600")
+    server = start_server(*options, *more, lane)
+    context = files.client()
+    assert ask(server, context, "PUT", "/v1/stream/a")[0] == 201
+    live = b"GET /v1/stream/a?offset=now&live=%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    clients = [opened(server, context) for _ in range(count)]
+    for number, client in enumerate(clients):
+        client.sendall(live % (b"sse" if number % 2 else b"long-poll"))
+    assert ask(server, context, "GET", "/healthz")[0] == 503
+    for client in clients:
+        match how:
+            case "close_notify":
+                client.settimeout(None)
+                with suppress(ssl.SSLError, OSError):
+                    client.unwrap()
+            case "RST":
+                linger = struct.pack("ii", 1, 0)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        client.close()
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(served(server, context))
+    assert "has no effect" not in all_said(server)
+
+
+def test_a_client_that_says_its_last_with_its_request_is_not_waited_for(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    assert ask(server, context, "PUT", "/v1/stream/a")[0] == 201
+    append = b"POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    for _ in range(20):
+        client = opened(server, context)
+        client.sendall(append + b"Content-Length: 1\r\n\r\nx")
+        client.settimeout(None)
+        with suppress(ssl.SSLError, OSError):
+            client.unwrap()
+        client.close()
+    while len(ask(server, context, "GET", "/v1/stream/a")[2]) < 20:
+        pass
+    assert "has no effect" not in all_said(server)
+
+
+def test_what_is_refused_is_told_before_the_end(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, "--max-append-bytes", "1000")
+    context = files.client()
+    body = b"POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    for data, wanted in (
+        (b"no HTTP at all\r\n\r\n", 400),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
+        (body + b"Content-Length: 100000\r\n\r\n" + bytes(100_000), 413),
+    ):
+        with opened(server, context) as client:
+            with suppress(ConnectionError, ssl.SSLError):
+                client.sendall(data)
+            assert statuses(client.recv(65_536)) == [wanted]
+
+
+def test_a_stop_ends_connections_of_every_kind(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options, "--max-connections", "50")
+    context = files.client()
+    assert ask(server, context, "PUT", "/v1/stream/a")[0] == 201
+    with ExitStack() as stack:
+        for number in range(10):
+            client = stack.enter_context(opened(server, context))
+            if number % 2:
+                client.sendall(
+                    b"GET /v1/stream/a?offset=now&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                )
+                assert answer_of(client, b"\n\n")
+            stack.enter_context(connect(server))
+        assert server.stop() == 0

@@ -1,10 +1,8 @@
-"""Clients that speak TLS, whole and in pieces."""
+"""Clients of a server with TLS."""
 
 from __future__ import annotations
 
 import http.client
-import ssl
-import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +10,7 @@ from tests.hostile.raw_clients import connect, read_all, statuses
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from email.message import Message
 
     from tools.server_process import ServerProcess
@@ -69,94 +68,3 @@ def is_at_end(client: socket.socket) -> bool:
     """Wait until the server closes; whether it has sent nothing."""
     client.settimeout(None)
     return read_all(client) == b""
-
-
-class Handshake:
-    """A client that has what it sends in its hands, and may send it in any pieces."""
-
-    def __init__(self, server: ServerProcess, context: ssl.SSLContext) -> None:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
-        self.socket = connect(server)
-        self._is_over = False
-        self._go_on()
-
-    def _go_on(self) -> None:
-        with suppress(ssl.SSLWantReadError):
-            self._tls.do_handshake()
-            self._is_over = True
-
-    def send(self, size: int | None = None) -> None:
-        """Send what there is to be sent, in pieces of some size."""
-        data = self._outgoing.read()
-        for at in range(0, len(data), size or len(data) or 1):
-            self.socket.sendall(data[at : at + (size or len(data))])
-
-    def receive(self) -> None:
-        data = self.socket.recv(65_536)
-        assert data
-        self._incoming.write(data)
-
-    def end_with(self, request: bytes, size: int | None = None) -> bytes:
-        """Send a request in one piece with the end of the handshake; the first of the answer."""
-        while not self._is_over:
-            self.send(size)
-            self.receive()
-            self._go_on()
-        self._tls.write(request)
-        self.send(size)
-        while True:
-            with suppress(ssl.SSLWantReadError):
-                return self._tls.read(65_536)
-            self.receive()
-
-
-class Hammer(threading.Thread):
-    """A client that asks without a pause, and connects anew now and then."""
-
-    def __init__(
-        self, server: ServerProcess, name: str, trusted: ssl.SSLContext, over: threading.Event
-    ) -> None:
-        super().__init__()
-        self._server = server
-        self._path = f"/v1/stream/{name}"
-        self._trusted = trusted
-        self._over = over
-        self.wrong: list[object] = []
-        self.appended = 0
-        self.connections = 0
-
-    def run(self) -> None:
-        try:
-            while not self._over.is_set():
-                self._connection()
-                self.connections += 1
-        except (OSError, http.client.HTTPException, AssertionError) as error:
-            self.wrong.append(error)
-
-    def _connection(self) -> None:
-        port = self._server.port
-        client = http.client.HTTPSConnection("localhost", port, context=self._trusted, timeout=60)
-        try:
-            self._ask(client, "PUT", self._path, b"", {200, 201})
-            for _ in range(5):
-                self._ask(client, "POST", self._path, b"x" * 10, {204})
-                self.appended += 10
-                found = self._ask(client, "GET", f"{self._path}?offset=-1", None, {200})
-                assert found == b"x" * self.appended
-            self._ask(client, "GET", f"{self._path}?offset=now&live=long-poll", None, {204})
-        finally:
-            client.close()
-
-    def _ask(
-        self,
-        client: http.client.HTTPSConnection,
-        method: str,
-        path: str,
-        body: bytes | None,
-        expected: set[int],
-    ) -> bytes:
-        client.request(method, path, body, {"Content-Type": "text/plain"})
-        with client.getresponse() as answer:
-            assert answer.status in expected, (method, path, answer.status)
-            return answer.read()
