@@ -23,6 +23,7 @@ TESTED_WITH: Final = {
     "caddy": "it as a proxy was",
     "haproxy": "it as a proxy was",
     "curl": "proxies, by HTTP/2, were",
+    "groff": "the man page was",
 }
 """What is left out without each of them."""
 
