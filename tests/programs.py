@@ -20,6 +20,10 @@ TESTED_WITH: Final = {
     "chromium": "browsers were",
     "nginx": "browsers behind it, and it as a cache, were",
     "varnishd": "it as a cache was",
+    "caddy": "it as a proxy was",
+    "haproxy": "it as a proxy was",
+    "curl": "proxies, by HTTP/2, were",
+    "groff": "the man page was",
 }
 """What is left out without each of them."""
 
