@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         check()
-        given = _parser().parse_args(arguments)
+        given = make_parser().parse_args(arguments)
         status: int = given.run(given)
     except SystemExit as end:  # argparse has said what there was to say
         return end.code if isinstance(end.code, int) else 0
@@ -84,7 +84,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_NO_START, f"{PROGRAM}: error: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all verbs: each sets ``run`` to what it does."""
     from durable_streams.access import commands as access  # noqa: PLC0415 - see above
     from durable_streams.maintenance import commands as maintenance  # noqa: PLC0415
     from durable_streams.postgres import commands as postgres  # noqa: PLC0415

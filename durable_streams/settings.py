@@ -517,7 +517,5 @@ class ProcessSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot work, with an error that says what can."""
         check(self)
-        if bool(self.tls_cert) != bool(self.tls_key):
-            raise ValueError("tls_cert and tls_key need each other: a certificate and its key")
         if self.metrics_listen:
             parse_address(self.metrics_listen)

@@ -21,6 +21,8 @@ class Files(NamedTuple):
 
     certificate: Path
     key: Path
+    name: str = "localhost"
+    """What clients call the server, beside ``127.0.0.1``."""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -30,7 +32,7 @@ class Files(NamedTuple):
     def renew(self) -> ssl.SSLContext:
         """Put a new pair in their place; a client that takes no other."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _signed(key)
+        certificate = _signed(key, self.name)
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         self.key.touch(0o600)
         self.key.write_bytes(in_pem(key))
@@ -49,9 +51,9 @@ class Files(NamedTuple):
         return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
-def made_in(directory: Path, name: str = "server") -> Files:
+def made_in(directory: Path, name: str = "server", *, host: str = "localhost") -> Files:
     """Make a pair."""
-    files = Files(directory / f"{name}.pem", directory / f"{name}.key")
+    files = Files(directory / f"{name}.pem", directory / f"{name}.key", host)
     files.renew()
     return files
 
@@ -68,12 +70,12 @@ def in_pem(
     )
 
 
-def _signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+def _signed(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
     # Clients that trust several look for an issuer by its name, so each has its own.
     own = f"localhost {secrets.token_hex(8)}"
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, own)])
     now = dt.datetime.now(dt.UTC)
-    here = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    here = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     return (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -22,6 +22,10 @@ TESTED_WITH: Final = {
     "varnishd": "it as a cache was",
     "postgres": "the store on PostgreSQL was",
     "pgbouncer": "PostgreSQL behind it was",
+    "caddy": "it as a proxy was",
+    "haproxy": "it as a proxy was",
+    "curl": "proxies, by HTTP/2, were",
+    "groff": "the man page was",
 }
 """What is left out without each of them."""
 

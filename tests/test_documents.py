@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 DOCUMENTS: Final = [
     "README.rst",
     "docs/quickstart.rst",
+    "docs/first-server.rst",
     "docs/http.rst",
     "docs/library.rst",
     "docs/embedding.rst",

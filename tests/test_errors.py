@@ -55,6 +55,7 @@ INTERNAL: Final = {
     *("_Refused", "_Wrong"),
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
+    "_EncryptedError",  # of a private key, for the module ssl
     "CannotRunHere",  # an ImportError, and met as one
     *("NoDatabase", "NoDatabaseUrl", "Refused", "Unknown", "_Committing"),  # of the database
 }

@@ -230,9 +230,6 @@ class StreamsHandler:
             return await self._send(request, asked, found, common)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
-        except asyncio.CancelledError:  # the client has gone, and nobody hears of it otherwise
-            self.counters.answered(request.method, CLIENT_LEFT, 0)
-            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             return self._failed(request, asked, error, common)
 

@@ -52,6 +52,7 @@ class MetricsServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         handler = self._handler
+        asked = handler.begin(request, "other")
         try:
             path, _ = split_target(request.raw_path)
             self._pages.admit(authority(request.raw_path), request.headers, for_all=False)
@@ -61,4 +62,6 @@ class MetricsServer:
         except StreamError as error:
             handler.counters.refused(error)
             reply = replies.errors(error)
-        return handler.sender.answer(reply, FOR_NO_PAGE)
+        answer = handler.sender.answer(reply, FOR_NO_PAGE)
+        handler.tell(request, asked, answer)
+        return answer

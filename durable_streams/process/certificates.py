@@ -61,8 +61,10 @@ class Certificates:
     @classmethod
     def of(cls, process: ProcessSettings) -> Certificates | None:
         """Those of settings; None without TLS."""
-        if not process.tls_cert:
+        if not process.tls_cert and not process.tls_key:
             return None
+        if not process.tls_cert or not process.tls_key:
+            raise StartError("tls_cert and tls_key need each other: give a certificate and its key")
         return cls(Path(process.tls_cert), Path(process.tls_key))
 
     def context(self) -> ssl.SSLContext:

@@ -111,8 +111,10 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.OpenedElsewhere: 500,
 }
 
+_WORD_BEGINS: Final = re.compile("(?<=[a-z])(?=[A-Z])")
+
 REASONS: Final[dict[type[e.StreamError], str]] = {
-    kind: re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in STATUS
+    kind: _WORD_BEGINS.sub("_", kind.__name__).lower() for kind in STATUS
 }
 """What each is called where it is counted: ``stream_not_found``.  There are no others."""
 

@@ -23,7 +23,7 @@ _FLAGS: Final = (
     "--disable-gpu",
     "--disable-quic",
     "--disable-sync",
-    "--host-resolver-rules=MAP *.test 127.0.0.1",  # as DNS would have it
+    "--host-resolver-rules=MAP *.test 127.0.0.1, MAP *.example 127.0.0.1",  # as DNS would have it
     "--no-first-run",
 )
 

@@ -41,7 +41,7 @@ def filled_in(configuration: str, values: dict[str, str]) -> str:
 
 
 def nginx_command(directory: Path, port: int, origin_port: int) -> list[str]:
-    """Write nginx's configuration: the documented one, in what Debian's nginx.conf has around."""
+    """Write nginx's configuration: the documented one."""
     streams = filled_in(
         documented("nginx"),
         {
@@ -50,6 +50,11 @@ def nginx_command(directory: Path, port: int, origin_port: int) -> list[str]:
             f":{ORIGIN_PORT};": f":{origin_port};",
         },
     )
+    return in_nginx_conf(directory, f"access_log off;\n{streams}")
+
+
+def in_nginx_conf(directory: Path, streams: str) -> list[str]:
+    """Write what stands inside ``http`` into what Debian's nginx.conf has around it."""
     # As root its workers would become another user, who cannot enter the directory.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     temporary = "\n".join(
@@ -61,7 +66,7 @@ def nginx_command(directory: Path, port: int, origin_port: int) -> list[str]:
         f"{user}\ndaemon off;\npid {directory}/nginx.pid;\nerror_log stderr;\n"
         "events {}\n"
         # Tests make many requests on one connection.
-        f"http {{\naccess_log off;\nkeepalive_requests 1000000;\n{temporary}\n{streams}\n}}\n"
+        f"http {{\nkeepalive_requests 1000000;\n{temporary}\n{streams}\n}}\n"
     )
     return ["-p", str(directory), "-e", "stderr", "-c", str(configuration)]
 
@@ -93,16 +98,29 @@ def wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
 @contextmanager
 def running(program: str, directory: Path, origin_port: int) -> Iterator[int]:
     """Run a cache in front of the server at ``origin_port``; gives the cache's port."""
-    executable = find_program(program)
-    assert executable is not None
     directory.mkdir()
     port = free_port()
+    with listening(program, _COMMANDS[program](directory, port, origin_port), directory, port):
+        yield port
+
+
+@contextmanager
+def listening(
+    program: str, options: list[str], directory: Path, port: int, **environment: str
+) -> Iterator[None]:
+    """Run a program until the end; what it prints goes to the directory's ``log``."""
+    executable = find_program(program)
+    assert executable is not None
     log_path = directory / "log"
-    command = [executable, *_COMMANDS[program](directory, port, origin_port)]
-    with log_path.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    with (
+        log_path.open("wb") as log,
+        subprocess.Popen(
+            [executable, *options], stdout=log, stderr=log, env=os.environ | environment
+        ) as process,
+    ):
         try:
             wait_until_it_listens(process, port)
-            yield port
+            yield
         finally:
             process.terminate()
             process.wait()

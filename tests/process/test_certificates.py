@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from durable_streams.process.certificates import MAX_PEM_BYTES, Certificates
 from durable_streams.process.options import StartError
+from durable_streams.settings import ProcessSettings
 from tests.certificates import Files, in_pem, made_in
 
 if TYPE_CHECKING:
@@ -132,6 +133,13 @@ def test_what_is_no_good_meanwhile_leaves_what_there_was(files: Files) -> None:
     assert certificates.context() is before
     files.key.write_bytes(good)
     assert certificates.fresh() is None
+
+
+@pytest.mark.parametrize("given", [{"tls_cert": "a"}, {"tls_key": "a"}])
+def test_one_file_without_the_other_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(StartError, match="tls_cert and tls_key need each other"):
+        Certificates.of(ProcessSettings(**given))  # type: ignore[arg-type]
+    assert Certificates.of(ProcessSettings()) is None
 
 
 def test_a_server_does_not_start_without_a_good_pair(

@@ -19,21 +19,19 @@ import pytest
 
 from durable_streams.settings import MIB
 from tests.certificates import Files, made_in
-from tests.hostile.raw_clients import connect, read_all, statuses
+from tests.hostile.raw_clients import connect, statuses
 from tests.process.test_reloading import KEPT, SAID, said_by
+from tests.process.tls_clients import ASK, OK, all_said, answer_of, ask, opened, served
 from tests.programs import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from email.message import Message
     from pathlib import Path
 
     from tests.conftest import StartServer
     from tools.server_process import ServerProcess
 
 LOOPS: Final = ("uvloop", "asyncio")
-ASK: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-OK: Final = b"\r\n\r\nok\n"
 
 
 @pytest.fixture(autouse=True)
@@ -53,57 +51,6 @@ def files(tmp_path: Path) -> Files:
 def options(request: pytest.FixtureRequest, files: Files) -> tuple[str, ...]:
     """What a server with TLS is told, on either event loop."""
     return (*files.flags, "--loop", request.param)
-
-
-def opened(server: ServerProcess, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """A connection whose handshake has ended."""
-    return context.wrap_socket(connect(server), server_hostname="localhost")
-
-
-def served(server: ServerProcess, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """A connection that has a place, as soon as there is one."""
-    while True:
-        with suppress(OSError), ExitStack() as stack:
-            client = stack.enter_context(opened(server, context))
-            client.sendall(ASK)
-            if statuses(client.recv(65_536)) == [200]:
-                stack.pop_all()
-                return client
-
-
-def all_said(server: ServerProcess) -> str:
-    """What a server has logged, when it has ended."""
-    assert server.stop() == 0
-    return server.stderr
-
-
-def ask(
-    server: ServerProcess, context: ssl.SSLContext, method: str, path: str, body: bytes = b""
-) -> tuple[int, Message, bytes]:
-    """One request on a connection of its own: status, headers and body."""
-    client = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=60)
-    try:
-        client.request(method, path, body or None, {"Content-Type": "text/plain"})
-        with client.getresponse() as answer:
-            return answer.status, answer.headers, answer.read()
-    finally:
-        client.close()
-
-
-def answer_of(client: ssl.SSLSocket, end: bytes) -> bytes:
-    """What comes until that is among it."""
-    data = b""
-    while end not in data:
-        piece = client.recv(65_536)
-        assert piece, data
-        data += piece
-    return data
-
-
-def is_at_end(client: socket.socket) -> bool:
-    """Wait until the server closes; whether it has sent nothing."""
-    client.settimeout(None)
-    return read_all(client) == b""
 
 
 # -- what is said --------------------------------------------------------------------------
@@ -180,183 +127,6 @@ def test_curl_and_aiohttp_are_served(
             return await answer.read()
 
     assert asyncio.run(read()) == b"hello"
-
-
-# -- handshakes ----------------------------------------------------------------------------
-
-IN_A_ROW: Final = 1500
-AT_ONCE: Final = 300
-ROUNDS: Final = 4
-
-
-class Handshake:
-    """A client that has what it sends in its hands, and may send it in any pieces."""
-
-    def __init__(self, server: ServerProcess, context: ssl.SSLContext) -> None:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
-        self.socket = connect(server)
-        self._is_over = False
-        self._go_on()
-
-    def _go_on(self) -> None:
-        with suppress(ssl.SSLWantReadError):
-            self._tls.do_handshake()
-            self._is_over = True
-
-    def send(self, size: int | None = None) -> None:
-        """Send what there is to be sent, in pieces of some size."""
-        data = self._outgoing.read()
-        for at in range(0, len(data), size or len(data) or 1):
-            self.socket.sendall(data[at : at + (size or len(data))])
-
-    def receive(self) -> None:
-        data = self.socket.recv(65_536)
-        assert data
-        self._incoming.write(data)
-
-    def end_with(self, request: bytes, size: int | None = None) -> bytes:
-        """Send a request in one piece with the end of the handshake; the first of the answer."""
-        while not self._is_over:
-            self.send(size)
-            self.receive()
-            self._go_on()
-        self._tls.write(request)
-        self.send(size)
-        while True:
-            with suppress(ssl.SSLWantReadError):
-                return self._tls.read(65_536)
-            self.receive()
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("size", [None, 1, 7])
-def test_a_request_may_come_with_the_end_of_the_handshake_and_all_in_pieces(
-    start_server: StartServer,
-    files: Files,
-    options: tuple[str, ...],
-    version: ssl.TLSVersion,
-    size: int | None,
-) -> None:
-    server = start_server(*options)
-    context = files.client()
-    context.maximum_version = version
-    for _ in range(20):
-        client = Handshake(server, context)
-        with client.socket:
-            assert statuses(client.end_with(ASK, size)) == [200]
-
-
-def test_no_handshake_of_many_in_a_row_fails(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options)
-    context = files.client()
-    for _ in range(IN_A_ROW):
-        client = Handshake(server, context)
-        with client.socket:
-            assert client.end_with(ASK).endswith(OK)
-
-
-def test_no_handshake_of_many_at_once_fails(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options)
-    context = files.client()
-
-    async def exchange() -> None:
-        reader, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
-        writer.write(ASK)
-        assert (await reader.readuntil(OK)).startswith(b"HTTP/1.1 200 ")
-        writer.close()
-        await writer.wait_closed()
-
-    async def all_of_them() -> None:
-        for _ in range(ROUNDS):
-            await asyncio.gather(*(exchange() for _ in range(AT_ONCE)))
-
-    asyncio.run(all_of_them())
-    assert "handshake" not in all_said(server)
-
-
-def test_those_who_stay_silent_have_places_and_lose_them_in_time(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options, "--max-connections", "4")
-    context = files.client()
-    with ExitStack() as stack:
-        silent = [stack.enter_context(connect(server)) for _ in range(2)]
-        for _ in range(2):
-            half = Handshake(server, context)
-            stack.enter_context(half.socket)
-            half.send()
-            silent.append(half.socket)
-            half.receive()
-        assert ask(server, context, "GET", "/healthz")[0] == 503
-        for client in silent[:2]:
-            assert is_at_end(client)
-        for client in silent[2:]:
-            client.settimeout(None)
-            read_all(client)
-        with ExitStack() as others:
-            for _ in range(4):
-                others.enter_context(served(server, context))
-            assert ask(server, context, "GET", "/healthz")[0] == 503
-
-
-def test_more_silent_ones_than_can_be_refused_are_closed_at_once(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options, "--max-connections", "1")
-    with ExitStack() as stack:
-        clients = [stack.enter_context(connect(server)) for _ in range(200)]
-        clients[-1].settimeout(None)
-        assert is_at_end(clients[-1])
-    assert all_said(server).count("closed connections at once") == 1
-
-
-def test_failed_handshakes_give_their_places_back(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options, "--max-connections", "2")
-    context = files.client()
-    for number in range(60):
-        with connect(server) as client:
-            if number % 3 == 0:
-                client.sendall(b"\x16\x03\x01" + bytes(200))
-            elif number % 3 == 1:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                continue
-            client.shutdown(socket.SHUT_WR)
-            client.settimeout(None)
-            read_all(client)
-    with served(server, context), served(server, context):
-        assert ask(server, context, "GET", "/healthz")[0] == 503
-
-
-def test_a_low_limit_of_open_files_is_never_reached_by_silent_ones(
-    start_server: StartServer, files: Files, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options, open_files=256)
-    context = files.client()
-    with ExitStack() as stack:
-        for _ in range(500):
-            stack.enter_context(connect(server))
-    served(server, context).close()
-    assert "accepting no connections" not in all_said(server)
-
-
-def test_plain_http_is_closed_and_told_now_and_then(
-    start_server: StartServer, options: tuple[str, ...]
-) -> None:
-    server = start_server(*options)
-    for _ in range(20):
-        with connect(server) as client:
-            client.sendall(ASK)
-            assert is_at_end(client)
-    told, stopping = all_said(server).splitlines()
-    assert "plain HTTP came where TLS is spoken" in told
-    assert "stopping" in stopping
 
 
 # -- certificates that are renewed ---------------------------------------------------------

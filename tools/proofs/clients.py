@@ -13,7 +13,7 @@ import base64
 import hashlib
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tools.server_process import ServerProcess
 
 T = TypeVar("T")
+
+NO_ANSWER: Final = frozenset({502, 504})
+"""What a proxy says when the server gave no answer: nobody knows what became of the request."""
 
 
 class Outages:
@@ -186,6 +189,7 @@ class Reader:
         async def attempt() -> bool:
             query = {"offset": self.received.offset, **parameters}
             async with self._session.get(self._url, params=query) as response:
+                raise_for_outage(response)
                 assert response.status in {200, 204}, await response.text()
                 data = await response.read()
                 headers = response.headers
@@ -198,6 +202,7 @@ class Reader:
     async def _follow_events(self) -> None:
         query = {"offset": self.received.offset, "live": "sse"}
         async with self._session.get(self._url, params=query) as response:
+            raise_for_outage(response)
             assert response.status == 200, await response.text()
             encoded = response.headers.get("Stream-SSE-Data-Encoding") == "base64"
             data = b""
@@ -209,6 +214,12 @@ class Reader:
                     closed = bool(control.get("streamClosed"))
                     self.received.add(data, control["streamNextOffset"], closed=closed)
                     data = b""
+
+
+def raise_for_outage(response: aiohttp.ClientResponse) -> None:
+    """A proxy that reaches no server says so by an answer of its own."""
+    if response.status in NO_ANSWER | {503}:
+        response.raise_for_status()
 
 
 async def sse_events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, str]]:

@@ -93,10 +93,19 @@ class Run:
         self._readers: list[Reader] = []
         self._received: dict[str, list[Seen]] = {}
 
-    async def run(self, gaps: Iterator[float], *, javascript: int) -> Report:
-        """Kill once after each gap.  ``javascript``: how many JavaScript clients run at once."""
+    async def run(
+        self,
+        gaps: Iterator[float],
+        *,
+        javascript: int,
+        connector: aiohttp.BaseConnector | None = None,
+    ) -> Report:
+        """Kill once after each gap.  ``javascript``: how many JavaScript clients run at once.
+
+        ``connector``: how the server's URLs are reached, if it takes more than their addresses.
+        """
         timeout = aiohttp.ClientTimeout(total=None, sock_read=120)
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = connector or aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(
             timeout=timeout, connector=connector, skip_auto_headers=["Content-Type"]
         ) as session:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
 
+from tools.proofs.clients import NO_ANSWER
 from tools.proofs.ledger import (
     BYTES,
     JSON,
@@ -104,6 +105,8 @@ class Client:
             was_down = self._outages is not None and self._outages.under_way
             try:
                 async with self._session.request(method, url, data=body, headers=headers) as reply:
+                    if reply.status in NO_ANSWER:
+                        reply.raise_for_status()
                     answer = Answer(reply.status, reply.headers, await reply.read())
             except (aiohttp.ClientError, ConnectionError):
                 if self._outages is None or not (was_down or self._outages.count > outages):

@@ -58,9 +58,10 @@ def row_on_disk(disk: Disk, directory: str, path: StreamPath, now_ms: int) -> St
 
 def row_of(path: StreamPath, sidecar: Sidecar, end: End, ends_at_ms: int | None) -> StreamRow:
     """The row of a stream that ends somewhere."""
-    fork, last_ms = sidecar.fork, end.last_append_ms
-    # What a fork has from its source was not written to it.
-    is_written = last_ms > 0 and (fork is None or last_ms >= sidecar.created_ms)
+    origin, last_ms = sidecar.fork, end.last_append_ms
+    fork = ForkedFrom(unpack_path(origin.source), parse_offset(origin.point)) if origin else None
+    # What a fork has from its source was not written to it, whenever that was.
+    is_written = last_ms > 0 and (fork is None or end.closed or end.offset != fork.offset)
     return StreamRow(
         path,
         sidecar.id,
@@ -72,7 +73,7 @@ def row_of(path: StreamPath, sidecar: Sidecar, end: End, ends_at_ms: int | None)
         end.closed,
         sidecar.lifetime(),
         ends_at_ms,
-        ForkedFrom(unpack_path(fork.source), parse_offset(fork.point)) if fork else None,
+        fork,
     )
 
 
