@@ -55,6 +55,7 @@ MAY_BEGIN: Final = {
     ("reloading.py", "_once"): "one look at a file, which is awaited",
     ("tasks.py", "_begin"): "all of a node on PostgreSQL, watched",
     ("store.py", "append"): "one large body, looked through for whoever sent it",
+    ("records.py", "_records"): "one look at JSON, awaited by whoever asked",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""

@@ -48,12 +48,12 @@ with made as (
    ttl_s, expires_at, expires_at_ms, deadline_ms, created_ms, requested, fork_of, layers,
    sort_key, closed_alone, size_bytes, last_write_ms)
   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-   $20, $21, $22, $23)
+   $17, $18, $19, $20)
   on conflict (path) do nothing returning id),
 stored as (
  insert into ds.runs (stream, segment, start, ends, times, before, chain, data)
-  select id, $5, $17::bigint, array[$6::bigint], array[$13::bigint], $18::bytea, $7, $19::bytea
-   from made where $19 is not null)
+  select id, $5, $21::bigint, array[$6::bigint], array[$13::bigint], $22::bytea, $7, $23::bytea
+   from made where $23 is not null)
 select id from made
 """
 """A stream, and the run that it begins with, if it has any."""
@@ -175,12 +175,7 @@ class Births:
             now_ms,
         )
         is_new = await fetch(
-            _NEW,
-            *_columns(command.path, row),
-            start.position,
-            before,
-            data or None,
-            *_told(command.path, row),
+            _NEW, *_columns(command.path, row), start.position, before, data or None
         )
         return row if is_new else None
 
@@ -233,12 +228,11 @@ def _columns(path: StreamPath, row: Row) -> list[Any]:
         requested_text(row.requested),
         row.fork_of,
         layers_text(row.layers),
+        sort_key(path),
+        row.closed_alone,
+        row.size_bytes,
+        row.last_write_ms,
     ]
-
-
-def _told(path: StreamPath, row: Row) -> list[Any]:
-    """What only lists and records take of a new row."""
-    return [sort_key(path), row.closed_alone, row.size_bytes, row.last_write_ms]
 
 
 def _wire(content_type: str, body: bytes) -> bytes:

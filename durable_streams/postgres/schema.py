@@ -26,7 +26,7 @@ CREATE: Final = """
 create table ds.streams (
     id bigint primary key,
     path text collate "C" not null unique,
-    sort_key bytea not null unique,
+    sort_key bytea not null,
     version bigint not null default 0,
     content_type text not null,
     first_segment bigint not null,
@@ -49,6 +49,7 @@ create table ds.streams (
     fork_of bigint references ds.streams,
     layers text
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+create index streams_sorted on ds.streams (sort_key);
 create index streams_forks on ds.streams (fork_of) where fork_of is not null;
 create table ds.runs (
     stream bigint not null,
