@@ -102,7 +102,6 @@ def _in_memory(kind: type[MemoryStore], clock: Clock, limits: Limits) -> Store:
 
 async def in_postgres(url: str, clock: Clock, limits: Limits) -> Store:
     """In a database that is empty: its tables are made once, and emptied for each test."""
-    await versions.initialise(parse(url))
     await emptied(url)
     return await PostgresStore.at(
         url,
@@ -117,12 +116,16 @@ async def in_postgres(url: str, clock: Clock, limits: Limits) -> Store:
 
 
 async def emptied(url: str) -> None:
-    """Have a database without streams."""
+    """Have a database with tables and without streams."""
     connection = await asyncpg.connect(url)
-    await connection.execute(
-        "truncate ds.streams, ds.runs, ds.producers, ds.lanes, ds.graves, ds.holds"
-    )
-    await connection.close()
+    try:
+        await connection.execute(
+            "truncate ds.streams, ds.runs, ds.producers, ds.lanes, ds.graves, ds.holds"
+        )
+    except asyncpg.InvalidSchemaNameError:
+        await versions.initialise(parse(url))
+    finally:
+        await connection.close()
 
 
 STORES: Final[dict[str, Callable[[Path, Clock, Limits], Awaitable[Store]]]] = {
