@@ -38,13 +38,20 @@ SUBSCRIPTIONS: Final = "Reserved subscription APIs"
 
 
 def run_suite(
-    base_url: str, report: Path, token: str = "", certificate: Path | None = None
+    base_url: str,
+    report: Path,
+    token: str = "",
+    certificate: Path | None = None,
+    *,
+    only: str = "",
 ) -> list[dict[str, Any]]:
     """Run the suite, with a token if there is one; what its runner reports of each test.
 
-    ``certificate``: one that its clients trust.
+    ``certificate``: one that its clients trust.  ``only``: tests whose names match a pattern.
     """
     command = ["node_modules/.bin/vitest", "run", "--reporter=json", f"--outputFile={report}"]
+    if only:
+        command += ["--testNamePattern", only]
     told = {"CONFORMANCE_TEST_URL": base_url, "CONFORMANCE_TEST_TOKEN": token}
     if certificate is not None:
         told["NODE_EXTRA_CA_CERTS"] = str(certificate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from tests.conftest import StartServer
     from tests.postgres.conftest import Database
     from tools.server_process import ServerProcess
+
+ALL_IN_TURNS: Final = bool(os.environ.get("DS_ALL_IN_TURNS"))
+"""Run all of the suite on two nodes, which takes minutes; else what nodes could do differently."""
+
+IN_SHORT: Final = "Append|Close|Fork|Long-[Pp]oll|Producer|Stream-Seq|TTL"
+LEAST_IN_SHORT: Final = 150
+"""Tests of the suite."""
 
 OF_ONE_CONNECTION: Final = frozenset({"connection", "host", "keep-alive", "transfer-encoding"})
 
@@ -77,7 +85,12 @@ async def run_suite_in_turns(servers: list[ServerProcess], report: Path) -> list
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         try:
-            return await asyncio.to_thread(run_suite, f"http://127.0.0.1:{site.port}", report)
+            return await asyncio.to_thread(
+                run_suite,
+                f"http://127.0.0.1:{site.port}",
+                report,
+                only="" if ALL_IN_TURNS else IN_SHORT,
+            )
         finally:
             await runner.cleanup()
 
@@ -87,4 +100,10 @@ async def test_they_pass_with_each_request_on_another_of_two_nodes(
     database: Database, start_server: StartServer, tmp_path: Path
 ) -> None:
     servers = [await node(database, start_server, tmp_path / name) for name in ("one", "two")]
-    assert_all_pass(await run_suite_in_turns(servers, tmp_path / "report.json"))
+    tests = await run_suite_in_turns(servers, tmp_path / "report.json")
+    if ALL_IN_TURNS:
+        assert_all_pass(tests)
+        return
+    ran = [test for test in tests if test["status"] not in {"pending", "skipped"}]
+    assert [test["fullName"] for test in ran if test["status"] != "passed"] == []
+    assert len(ran) >= LEAST_IN_SHORT
