@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from durable_streams.wire.replies import Common, Reply
 
 
-_SENDING: Final = "durable_streams.sending"
+_SENDING: Final = web.RequestKey("durable_streams.sending", Answer)
 """Where a request keeps its answer while that is being sent, piece by piece."""
 
 
@@ -256,7 +256,7 @@ class StreamsHandler:
         """Count an exchange that is over, and tell of it; None: its client has gone."""
         status, sent_bytes, counted_bytes = CLIENT_LEFT, 0, 0
         sent = answer if isinstance(answer, Answer) else request.get(_SENDING)
-        if sent is not None and (sent is answer or sent.is_out):
+        if isinstance(sent, Answer) and (sent is answer or sent.is_out):
             status, sent_bytes = sent.status, sent.sent_bytes(request)
             counted_bytes = 0 if sent.length_bytes is None else sent_bytes  # events were already
         self.counters.answered(request.method, status, counted_bytes)

@@ -57,7 +57,7 @@ class TlsListener:
         places: Places,
         make: Callable[[], web.RequestHandler],
         *,
-        refused: Callable[[], None],
+        refused: Callable[[], object],
         shutdown_timeout_s: float,
     ) -> None:
         self._context = context
