@@ -45,7 +45,6 @@ class Exchanged(msgspec.Struct):
     ``request_id``: what the request says that it is called, "" if it does not.  ``begin_s``: when
     its head had come, by the clock of the loop.  ``kind``: what it asks for if that is no command.
     ``principal``: who asks, "" if that is not known.  ``error``: the class of what went wrong.
-    ``answer``: what is being sent, as its front has it, piece by piece.
     The bytes are those of the bodies as they went over the wire, and as far as they did.
     """
 
@@ -59,7 +58,6 @@ class Exchanged(msgspec.Struct):
     command: Command | None = None
     principal: str = ""
     error: str = ""
-    answer: Any = None
     received_bytes: int = 0
     status: int = 0
     sent_bytes: int = 0

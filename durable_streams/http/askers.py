@@ -37,6 +37,11 @@ class Askers:
         self._peers = peers
         self._authorize = authorize
 
+    @property
+    def are_of_an_application(self) -> bool:
+        """Whether an application is asked about each request."""
+        return self._authorize is not None
+
     async def admit(
         self,
         request: web.BaseRequest,

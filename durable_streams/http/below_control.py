@@ -116,7 +116,8 @@ class BelowControl:
         self, request: web.BaseRequest, raw_query: str, asked: Exchanged | None = None
     ) -> None:
         """Return if who asks may see how the server is: this machine, or who has the scope."""
-        if is_of_this_machine(request.protocol.peername, request.headers):
+        is_asked_for_all = self._askers.are_of_an_application
+        if not is_asked_for_all and is_of_this_machine(request.protocol.peername, request.headers):
             return
         principal = (await self._askers.identify(request, raw_query, asked)).principal
         if principal is ANYBODY:

@@ -42,13 +42,14 @@ if TYPE_CHECKING:
     from durable_streams.http.exchange import Exchange
     from durable_streams.http.handler import StreamsHandler
     from durable_streams.http.heads import ParserLimits, PlainCommand, RequestHead
+    from durable_streams.model.commands import Command
     from durable_streams.wire.replies import Common
 
 PATIENCE_S: Final = 1.0
 """How long a body may be on its way, in one more piece; else the request is aiohttp's, with its
 longer timeout."""
 
-_METHODS: Final = {Append: "POST", Create: "PUT", Read: "GET"}
+_METHODS: Final[dict[type[Command], str]] = {Append: "POST", Create: "PUT", Read: "GET"}
 
 
 class FastLane:
@@ -162,9 +163,9 @@ class LaneConnection(PresenceConnection):
         for waiting in (self._patience, self._stalled, self._turn):
             if waiting is not None:
                 waiting.cancel()
-        if self.handed is not None and self.handed.found is not None:
-            with self.handed.found:
-                self.handed = None
+        handed, self.handed = self.handed, None
+        if handed is not None:  # and aiohttp's handler has not begun
+            self._gone(handed)
         super().connection_lost(exc)
 
     def is_busy(self) -> bool:
@@ -344,7 +345,6 @@ class LaneConnection(PresenceConnection):
     ) -> None:
         """Have aiohttp's handler end a long-poll, with what it has found in files if it has."""
         assert begun is not None
-        assert isinstance(begun.command, Read)
         if self.transport is not None:
             self.stay()
             command, admitted, common, _, asked = begun
@@ -410,10 +410,19 @@ class LaneConnection(PresenceConnection):
             received_bytes=head.body_bytes,
         )
 
-    def _left(self, lane: FastLane, command: PlainCommand) -> None:
+    def _left(self, lane: FastLane, command: Command) -> None:
         """The client went away before its answer."""
         lane.counters.answered(_METHODS[type(command)], CLIENT_LEFT, 0)
         self._tell(lane, CLIENT_LEFT, 0)
+
+    def _gone(self, handed: Begun) -> None:
+        """The client went away before aiohttp's handler had its request."""
+        if handed.found is not None:
+            with handed.found:
+                """It is released."""
+        if self._lane is not None:
+            self._asked = handed.asked
+            self._left(self._lane, handed.command)
 
     def _tell(self, lane: FastLane, status: int, sent_bytes: int) -> None:
         """Tell whoever wanted to know that an exchange is over."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.settings import KIB
+from durable_streams.wire.signed_query import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ class Connection:
         logger.warning(
             "dropped a reader that took nothing for %g s",
             self.stall_timeout_s,
-            extra={"path": self.request.raw_path, "peer": self.request.remote},
+            extra={"path": redacted(self.request.raw_path), "peer": self.request.remote},
         )
         self.abort()
         return ConnectionResetError("the client takes no data")
@@ -106,7 +107,7 @@ class Connection:
             logger.error(
                 "cut off an answer: %s",
                 error,
-                extra={"path": self.request.raw_path},
+                extra={"path": redacted(self.request.raw_path)},
                 exc_info=None if isinstance(error, OSError | EOFError) else error,
             )
             self.abort()

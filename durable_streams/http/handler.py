@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from aiohttp import web
 
@@ -63,6 +63,10 @@ if TYPE_CHECKING:
     from durable_streams.store import Store
     from durable_streams.wire.pages import Pages
     from durable_streams.wire.replies import Common, Reply
+
+
+_SENDING: Final = web.RequestKey("durable_streams.sending", Answer)
+"""Where a request keeps its answer while that is being sent, piece by piece."""
 
 
 class StreamsHandler:
@@ -225,9 +229,9 @@ class StreamsHandler:
             if asked is not None:
                 asked.principal = admitted.principal.name
             if isinstance(command, Read) and command.live is Live.SSE:
-                return await self._send_events(request, asked, command, admitted, common)
+                return await self._send_events(request, command, admitted, common)
             found = await self._carry_out(request, prefix, command, admitted)
-            return await self._send(request, asked, found, common)
+            return await self._send(request, found, common)
         except (ConnectionError, web.RequestPayloadError):
             return _Nothing()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
@@ -241,7 +245,7 @@ class StreamsHandler:
             begin_s = perf_counter()
             found = await self.exchange.later(begun.command, begun.admitted, b"", "", waiting)
             self.counters.done(begun.command, begin_s)
-        return await self._send(request, begun.asked, found, begun.common)
+        return await self._send(request, found, begun.common)
 
     def tell(
         self,
@@ -251,16 +255,14 @@ class StreamsHandler:
     ) -> None:
         """Count an exchange that is over, and tell of it; None: its client has gone."""
         status, sent_bytes, counted_bytes = CLIENT_LEFT, 0, 0
-        if isinstance(answer, Answer):
-            status, sent_bytes = answer.status, answer.sent_bytes(request)
-            counted_bytes = 0 if answer.length_bytes is None else sent_bytes  # events were already
+        sent = answer if isinstance(answer, Answer) else request.get(_SENDING)
+        if isinstance(sent, Answer) and (sent is answer or sent.is_out):
+            status, sent_bytes = sent.status, sent.sent_bytes(request)
+            counted_bytes = 0 if sent.length_bytes is None else sent_bytes  # events were already
         self.counters.answered(request.method, status, counted_bytes)
         told = self.exchange.told
         if asked is None or told is None:
             return
-        sent = asked.answer
-        if status == CLIENT_LEFT and sent is not None and sent.is_out:
-            status, sent_bytes = sent.status, sent.sent_bytes(request)
         asked.received_bytes = request.content.total_bytes
         asked.over(status, sent_bytes, asyncio.get_running_loop().time())
         told(asked)
@@ -268,15 +270,12 @@ class StreamsHandler:
     async def _send(
         self,
         request: web.BaseRequest,
-        asked: Exchanged | None,
         found: Reply | FromFiles,
         common: Common,
     ) -> web.StreamResponse:
         if not isinstance(found, FromFiles):
             return self.sender.answer(found, common)
-        answer = self.sender.answer(found.reply, common)
-        if asked is not None:
-            asked.answer = answer
+        answer = request[_SENDING] = self.sender.answer(found.reply, common)
         with found:
             await self.sender.send_plan(request, answer, found.plan)
         return answer
@@ -382,7 +381,6 @@ class StreamsHandler:
     async def _send_events(
         self,
         request: web.BaseRequest,
-        asked: Exchanged | None,
         command: Read,
         admitted: Admitted,
         common: Common,
@@ -398,8 +396,7 @@ class StreamsHandler:
             if reply.status != 200:
                 return self.sender.answer(reply, common)
             events = await EventStream.open(self.sender, request, reply, common, self.counters)
-            if asked is not None:
-                asked.answer = events.answer
+            request[_SENDING] = events.answer
             cursor = live.cursor(command.cursor)
             limits, payer = self.exchange.limits, admitted.payer
             charge = partial(limits.charge, payer) if payer else None

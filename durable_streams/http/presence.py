@@ -102,7 +102,11 @@ class PresenceConnection(Internals):
     def _limit_end(self) -> None:
         """The connection is being closed: give the client its time to take what it was sent."""
         transport = self.transport
-        if transport is not None and self._ending is None and transport.get_write_buffer_size():
+        # With TLS the size says nothing of what waits below, in the socket's own transport.
+        is_slow = transport is not None and (
+            self.ssl_context is not None or transport.get_write_buffer_size()
+        )
+        if transport is not None and is_slow and self._ending is None:
             self._ending = self.loop.call_later(self._stall_timeout_s, transport.abort)
 
     def data_received(self, data: bytes) -> None:

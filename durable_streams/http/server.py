@@ -105,7 +105,11 @@ class HttpServer:
         if context is not None:
             patience_s = self._settings.stall_timeout_s
             self._tls = TlsListener(
-                context, self._server.places, self._server, shutdown_timeout_s=patience_s
+                context,
+                self._server.places,
+                self._server,
+                refused=self._server.refused,
+                shutdown_timeout_s=patience_s,
             )
         self._handler.metrics.sources.append(self._server.families)
         self._handler.metrics.begin()
@@ -258,6 +262,12 @@ class BoundedServer(web.Server):
         super().connection_lost(handler, exc)
         self.places.leave(handler)
 
+    def refused(self) -> Overloaded:
+        """Count a connection that is refused; why it is."""
+        error = Overloaded(f"too many connections: the limit is {self.places.limit}")
+        self.handler.counters.refused(error)
+        return error
+
     def families(self) -> list[Family]:
         """What there is to know of connections."""
         places = self.places
@@ -316,9 +326,8 @@ class _Connection(LaneConnection):
             extra = {"limit": limit} | ({"left_out": left_out} if left_out else {})
             logger.warning("refused a connection: %d are open", limit, extra=extra)
         self.close()  # from now on aiohttp drops what the client sends
-        error = Overloaded(f"too many connections: the limit is {limit}")
+        error = server.refused()
         handler = server.handler
-        handler.counters.refused(error)
         common = handler.exchange.pages.default
         send_unasked(transport, handler.sender, replies.errors(error), common)
         if server.places.are_overrun:

@@ -48,7 +48,7 @@ class TlsListener:
     """Accepts connections on some sockets; :meth:`close` ends that, and handshakes under way.
 
     ``context`` is asked for each connection, so what it gives may change.  ``make`` makes its
-    protocol, once the handshake has ended.
+    protocol, once the handshake has ended.  ``refused`` is told of one that is closed at once.
     """
 
     def __init__(
@@ -57,9 +57,11 @@ class TlsListener:
         places: Places,
         make: Callable[[], web.RequestHandler],
         *,
+        refused: Callable[[], object],
         shutdown_timeout_s: float,
     ) -> None:
         self._context = context
+        self._refused = refused
         self._places = places
         self._make = make
         self._shutdown_timeout_s = max(LEAST_SHUTDOWN_S, shutdown_timeout_s)
@@ -98,6 +100,7 @@ class TlsListener:
                 return
             if self._places.are_taken and self._places.are_overrun:
                 accepted.close()
+                self._refused()
                 if self._throttle.passes("connections") is not None:
                     logger.warning("closed connections at once: too many others are being refused")
                 continue

@@ -34,6 +34,7 @@ from durable_streams.process.addresses import CannotListen
 from durable_streams.process.certificates import Certificates
 from durable_streams.process.options import Origin, Source, StartError
 from durable_streams.program import PROGRAM
+from durable_streams.settings import parse_address
 
 if TYPE_CHECKING:
     import argparse
@@ -63,7 +64,14 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def _check(flags: argparse.Namespace) -> int:
     said, given, problems = _read(flags)
     if given is not None and not said.problems:
-        for refuses in (_refuse_loop, _refuse_place, _refuse_access, _refuse_tls, _refuse_data):
+        for refuses in (
+            _refuse_loop,
+            _refuse_place,
+            _refuse_metrics,
+            _refuse_access,
+            _refuse_tls,
+            _refuse_data,
+        ):
             try:
                 refuses(given)
             except StartError as error:
@@ -96,6 +104,15 @@ def _refuse_place(given: Given) -> None:
 
 def _refuse_access(given: Given) -> None:
     entrance.guard(given, is_on_loopback=True)
+
+
+def _refuse_metrics(given: Given) -> None:
+    if given.process.metrics_listen:
+        host, port = parse_address(given.process.metrics_listen)
+        try:
+            addresses.meant((host,), port)
+        except CannotListen as error:
+            raise StartError(f"metrics_listen: {error}") from error
 
 
 def _refuse_tls(given: Given) -> None:

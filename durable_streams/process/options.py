@@ -246,8 +246,8 @@ def in_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], list
 
 
 _OF_A_SERVICE: Final = re.compile(
-    rf"{ENVIRONMENT}(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
-    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)",
+    rf"{ENVIRONMENT}(?:SERVICE_(?:HOST|PORT(?:_\w+)?)"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:P(?:ROTO|ORT)|ADDR))?)",
     re.ASCII,
 )
 """What Kubernetes sets besides, for a service that is called ``durable-streams``."""

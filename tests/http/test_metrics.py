@@ -132,6 +132,26 @@ async def test_readers_of_events_are_counted_and_what_they_are_sent(
     assert changed["http_sent_bytes_total"] > len(seen)
 
 
+async def test_an_event_stream_that_its_client_leaves_was_answered(either: RunningServer) -> None:
+    await either.create("a", "text/plain", b"some")
+    reader = await either.connect()
+    before = await scrape(either)
+    reader.ask("GET", "a?offset=-1&live=sse")
+    await reader.head()
+    await reader.events_until(b"some")
+    while (await scrape(either))['http_live_readers{kind="sse"}'] != 1:
+        """It is on its way."""
+    await reader.close()
+    while (await scrape(either))['http_live_readers{kind="sse"}']:
+        """It is noticed."""
+    await asyncio.sleep(0)
+    changed = changes(before, await scrape(either))
+    scrapes = changed['http_requests_total{method="GET",status="2xx"}']
+    assert 'http_requests_total{method="GET",status="left"}' not in changed
+    assert changed["http_sent_bytes_total"] > 0
+    assert scrapes >= 1
+
+
 async def test_connections_are_counted(server: RunningServer) -> None:
     before = await scrape(server)
     for _ in range(3):

@@ -91,3 +91,11 @@ def test_what_is_no_address_is_told(tmp_path: Path, text: str) -> None:
     (line,) = ended.stderr.splitlines()
     assert "metrics_listen is no HOST:PORT" in line
     assert "127.0.0.1:9464" in line
+
+
+def test_a_host_that_is_none_is_told_by_a_check(tmp_path: Path) -> None:
+    options = ("--data-dir", str(tmp_path / "data"), "--metrics-listen", "no host:9464")
+    ended = run("config", "check", *options)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert "metrics_listen: " in line
