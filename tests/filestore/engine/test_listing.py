@@ -219,6 +219,40 @@ async def test_random_changes_beside_many_first_lists(data: Path) -> None:
     await engine.close()
 
 
+async def test_a_fork_that_is_built_when_all_are_found_is_listed_once_it_is_there(
+    data: Path, disk: StagedDisk
+) -> None:
+    engine = await FileStore.at(data, Settings(), disk)
+    await put(engine, "source", b"some")
+    building = disk.hold("make_directory", "tmp")
+    forking = asyncio.create_task(fork(engine, "fork", "source"))
+    await reached(building)
+    assert await listed(engine) == ["source"]
+    building.open()
+    await forking
+    assert await listed(engine) == ["fork", "source"]
+    await engine.close()
+
+
+async def test_a_fork_that_comes_while_all_are_found_is_listed(
+    data: Path, disk: StagedDisk
+) -> None:
+    engine = await FileStore.at(data, Settings(), disk)
+    await put(engine, "source", b"some")
+    building, finding = disk.hold("make_directory", "tmp"), disk.hold("each_name")
+    coming = disk.hold("rename", "fork@")
+    forking = asyncio.create_task(fork(engine, "fork", "source"))
+    await reached(building)
+    listing = asyncio.create_task(listed(engine))
+    await reached(finding)
+    building.open()
+    await forking
+    finding.open()
+    assert await listing == ["fork", "source"]
+    coming.open()
+    await engine.close()
+
+
 # -- out of service ------------------------------------------------------------------------
 
 
@@ -340,6 +374,32 @@ async def test_what_cannot_be_found_is_said_and_tried_again(
     disk.heal()
     await put(engine, "c")
     assert await listed(engine) == ["a/1", "b", "c"]
+    await engine.close()
+
+
+async def test_what_was_found_is_there_for_who_waited_for_it(data: Path, disk: StagedDisk) -> None:
+    """However soon it is looked at whether somebody still asks."""
+    engine = await FileStore.at(data, Settings(), disk, tuning=Tuning(tick_s=0.0))
+    await put(engine, "a")
+    listing = asyncio.create_task(listed(engine))
+    while not listing.done() and disk.calls["each_name"] < 2:
+        await asyncio.sleep(0)
+    assert disk.calls["each_name"] == 1
+    assert await listing == ["a"]
+    await engine.close()
+
+
+async def test_a_long_page_leaves_turns_to_others(data: Path) -> None:
+    engine = await FileStore.at(data, Settings(), tuning=SMALL_STEPS)
+    for number in range(20):
+        await put(engine, f"{number:02}")
+    assert len(await listed(engine)) == 20
+    listing, turns = asyncio.create_task(listed(engine)), 0
+    while not listing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 20 // SMALL_STEPS.rows_at_once
+    assert len(await listing) == 20
     await engine.close()
 
 
