@@ -219,16 +219,24 @@ async def test_random_changes_beside_many_first_lists(data: Path) -> None:
     await engine.close()
 
 
+@pytest.mark.parametrize("replaces", [False, True])
 async def test_a_fork_that_is_built_when_all_are_found_is_listed_once_it_is_there(
-    data: Path, disk: StagedDisk
+    data: Path, disk: StagedDisk, replaces: bool
 ) -> None:
+    """Also at the path of a stream that has gone, and whose directory has yet to."""
     engine = await FileStore.at(data, Settings(), disk)
     await put(engine, "source", b"some")
-    building = disk.hold("make_directory", "tmp")
+    if replaces:
+        await put(engine, "fork")
+    await all_in_files(engine)
+    going, building = disk.hold("rename", "trash"), disk.hold("make_directory", "tmp")
+    if replaces:
+        await engine.delete(of("fork"))
     forking = asyncio.create_task(fork(engine, "fork", "source"))
     await reached(building)
     assert await listed(engine) == ["source"]
     building.open()
+    going.open()
     await forking
     assert await listed(engine) == ["fork", "source"]
     await engine.close()
@@ -239,8 +247,9 @@ async def test_a_fork_that_comes_while_all_are_found_is_listed(
 ) -> None:
     engine = await FileStore.at(data, Settings(), disk)
     await put(engine, "source", b"some")
-    building, finding = disk.hold("make_directory", "tmp"), disk.hold("each_name")
-    coming = disk.hold("rename", "fork@")
+    await put(engine, "deep/1")
+    await all_in_files(engine)
+    building, finding = disk.hold("make_directory", "tmp"), disk.hold("each_name", "streams/deep")
     forking = asyncio.create_task(fork(engine, "fork", "source"))
     await reached(building)
     listing = asyncio.create_task(listed(engine))
@@ -248,8 +257,7 @@ async def test_a_fork_that_comes_while_all_are_found_is_listed(
     building.open()
     await forking
     finding.open()
-    assert await listing == ["fork", "source"]
-    coming.open()
+    assert await listing == ["deep/1", "fork", "source"]
     await engine.close()
 
 
