@@ -18,7 +18,7 @@ from durable_streams.model.errors import Draining, StreamError, Unavailable
 from durable_streams.model.results import StreamPage, StreamRow, UnusableRow
 from durable_streams.settings import MIB, Settings
 from tests.copying import copy_live
-from tests.driving import append, directory, fork, put
+from tests.driving import append, directory, put
 from tests.filestore.engine.faulty import SMALL_JOURNAL
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.store_contract.conftest import Clock, ClockedRuntime
@@ -216,48 +216,6 @@ async def test_random_changes_beside_many_first_lists(data: Path) -> None:
         assert await listed(engine, "stays") == [f"stays/{number:02}" for number in range(30)]
     left = [f"{lane}/{number}" for lane in range(6) for number in range(0, 15, 3)]
     assert sorted(set(await listed(engine)) - set(await listed(engine, "stays"))) == sorted(left)
-    await engine.close()
-
-
-@pytest.mark.parametrize("replaces", [False, True])
-async def test_a_fork_that_is_built_when_all_are_found_is_listed_once_it_is_there(
-    data: Path, disk: StagedDisk, replaces: bool
-) -> None:
-    """Also at the path of a stream that has gone, and whose directory has yet to."""
-    engine = await FileStore.at(data, Settings(), disk)
-    await put(engine, "source", b"some")
-    if replaces:
-        await put(engine, "fork")
-    await all_in_files(engine)
-    going, building = disk.hold("rename", "trash"), disk.hold("make_directory", "tmp")
-    if replaces:
-        await engine.delete(of("fork"))
-    forking = asyncio.create_task(fork(engine, "fork", "source"))
-    await reached(building)
-    assert await listed(engine) == ["source"]
-    building.open()
-    going.open()
-    await forking
-    assert await listed(engine) == ["fork", "source"]
-    await engine.close()
-
-
-async def test_a_fork_that_comes_while_all_are_found_is_listed(
-    data: Path, disk: StagedDisk
-) -> None:
-    engine = await FileStore.at(data, Settings(), disk)
-    await put(engine, "source", b"some")
-    await put(engine, "deep/1")
-    await all_in_files(engine)
-    building, finding = disk.hold("make_directory", "tmp"), disk.hold("each_name", "streams/deep")
-    forking = asyncio.create_task(fork(engine, "fork", "source"))
-    await reached(building)
-    listing = asyncio.create_task(listed(engine))
-    await reached(finding)
-    building.open()
-    await forking
-    finding.open()
-    assert await listing == ["deep/1", "fork", "source"]
     await engine.close()
 
 
@@ -469,16 +427,3 @@ async def test_what_somebody_else_puts_there_is_known_once_it_was_used_or_all_ar
                 await asyncio.sleep(0)
         assert await listed(engine) == [*before, name]
         await engine.close()
-
-
-async def test_forks_and_their_sources_come_and_go(data: Path) -> None:
-    engine = await FileStore.at(data, Settings())
-    await put(engine, "source", b"some")
-    assert await listed(engine) == ["source"]
-    await fork(engine, "fork", "source")
-    assert await listed(engine) == ["fork", "source"]
-    await engine.delete(of("source"))
-    assert await listed(engine) == ["fork"]
-    await engine.delete(of("fork"))
-    assert await listed(engine) == []
-    await engine.close()
