@@ -56,7 +56,7 @@ class Catalog:
     ``outages``: streams whose files cannot be read or written now.
     ``verifying``: whether streams may have lost bytes that were acknowledged unsynced.
     ``leaving`` is told of a stream that the cache drops, ``mortal_came`` of one that may expire,
-    when it is opened, and ``opened`` of the path of any whose files were read.
+    when it is opened, and ``opened`` of the path of any whose files were read, or built for a fork.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class Catalog:
                 return None
             state = "damaged" if isinstance(error, DamagedFiles) else "not for this version"
             log.error("stream %s is %s: %s", name, state, error)
-            raise StreamDamaged(name, str(error)) from error
+            raise damaged(self._directory, path, error) from error
         except OSError as error:
             raise unreadable(self._directory, path, error) from error
         if loaded is None and not self._directory.is_there():
@@ -348,6 +348,11 @@ class Catalog:
         """A deletion failed."""
         self.unlinked(stream)
         self.add(stream)
+
+
+def damaged(directory: DataDirectory, path: StreamPath, reason: object) -> StreamDamaged:
+    """What to raise where files of a stream are missing or not as they were written."""
+    return StreamDamaged(path_text(path), directory.within(str(reason)))
 
 
 def unreadable(directory: DataDirectory, path: StreamPath, error: OSError) -> Exception:

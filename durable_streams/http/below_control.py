@@ -12,6 +12,7 @@ from durable_streams.access.principals import ANYBODY
 from durable_streams.http.inspection import inspect
 from durable_streams.http.metrics import PATH
 from durable_streams.http.peers import is_of_this_machine
+from durable_streams.model.commands import Details
 from durable_streams.model.errors import Forbidden, StreamError
 from durable_streams.wire.inspections import parse_inspection
 from durable_streams.wire.lists import parse_list
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
 
 class BelowControl:
-    """Answers requests of one handler; ``control`` and ``lists`` are None where there are none."""
+    """Answers requests of one handler; ``control`` and ``lists`` are None where there are none.
+
+    Without ``lists`` no details of a stream are told either.
+    """
 
     def __init__(
         self,
@@ -80,6 +84,8 @@ class BelowControl:
                 principal, payer = await self._askers.identify(request, raw_query, asked)
                 return self._paid(payer, await self.lists.answer(principal, wanted))
         inspection = parse_inspection(request.method, raw_path, raw_query)
+        if self.lists is None and isinstance(inspection, Details):
+            inspection = None  # it names others: forks, a source, producers
         if inspection is not None:
             principal, payer = await self._askers.admit(request, raw_query, inspection, asked)
             return self._paid(payer, await inspect(self._store, inspection, principal))

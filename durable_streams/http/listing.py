@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -59,9 +60,11 @@ class Lists:
         after = self._behind(asked.after)
         page = _Page(self._store, principal, asked.limit, self._most)
         end = await page.fill(asked.prefix, after)
+        may_see = partial(principal.may, Scope.LIST)
         streams: list[object] = []
         for begin in range(0, len(page.rows), _ROWS_AT_ONCE):
-            streams += map(row_as_json, page.rows[begin : begin + _ROWS_AT_ONCE])
+            some = page.rows[begin : begin + _ROWS_AT_ONCE]
+            streams += [row_as_json(row, may_see) for row in some]
             await asyncio.sleep(0)
         said = {"streams": streams, "next": end and self._cursor(principal, end)}
         return Reply(200, _JSON, msgspec.json.encode(said) + b"\n")

@@ -61,7 +61,8 @@ def mount(
     may also raise aiohttp's ``HTTPUnauthorized`` or ``HTTPForbidden``.  It is called for every
     request but OPTIONS, before the body is read.  As it may go by cookies, pages of other origins
     than the application's are refused then, but for those of ``http_settings.cors_origin``, which
-    may send cookies; ``*`` is for pages that send none.  Without it everybody may do everything.
+    may send cookies; ``*`` is for pages that send none.  Without it everybody may do everything,
+    but no lists of streams and no details of one (``__ds/streams``) are told.
     ``TypeError`` or ``ValueError`` if an argument cannot be.
     """
     arguments.instance("app", app, web.Application)
@@ -112,7 +113,7 @@ def _pages(settings: HttpSettings, authorize: Authorize | None) -> Pages:
 def _handler(
     settings: HttpSettings, pages: Pages, authorize: Authorize | None, store: Store
 ) -> StreamsHandler:
-    # Where nobody says who may know that, an application need not tell which streams there are.
+    # Where nobody says who may know that, neither lists nor details tell which streams there are.
     lists = authorize is not None
     return StreamsHandler(store, settings, pages, authorize=authorize, lists=lists)
 

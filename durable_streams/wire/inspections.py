@@ -102,11 +102,11 @@ def record_as_json(record: Record) -> dict[str, object]:
 
 
 def details(found: StreamDetails | UnusableRow, may_see: Callable[[StreamPath], bool]) -> Reply:
-    """The answer with all that is known of a stream; ``may_see``: which forks are named in it."""
+    """The answer with all that is known of a stream; ``may_see``: which others are named."""
     if isinstance(found, UnusableRow):
-        said = row_as_json(found)
+        said = row_as_json(found, may_see)
     else:
-        said = row_as_json(found.row) | _details(found, may_see)
+        said = row_as_json(found.row, may_see) | _details(found, may_see)
     return Reply(200, JSON_HEADERS, msgspec.json.encode(said) + b"\n")
 
 

@@ -12,6 +12,8 @@ from durable_streams.rules.list_pages import DEFAULT_LISTED, check_limit
 from durable_streams.wire.requests import parse_query
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import UnusableRow
 
@@ -59,11 +61,14 @@ def _parse(text: str, name: str) -> StreamPath:
         raise InvalidRequest(f"{name}: {error}{hint}") from None
 
 
-def row_as_json(row: StreamRow | UnusableRow) -> dict[str, object]:
-    """A row of a list, for programs."""
+def row_as_json(
+    row: StreamRow | UnusableRow, may_see: Callable[[StreamPath], bool]
+) -> dict[str, object]:
+    """A row of a list, for programs; ``may_see``: whether the source of a fork is named in it."""
     if not isinstance(row, StreamRow):
         return {"path": path_text(row.path), "error": row.reason}
     fork = row.fork
+    source = path_text(fork.source) if fork and may_see(fork.source) else None
     return {
         "path": path_text(row.path),
         "content_type": row.content_type,
@@ -75,7 +80,7 @@ def row_as_json(row: StreamRow | UnusableRow) -> dict[str, object]:
         "ttl_s": row.lifetime.ttl_s,
         "expires_at": row.lifetime.expires_at,
         "ends_at": instant(row.ends_at_ms),
-        "fork": fork and {"source": path_text(fork.source), "offset": fork.offset.token},
+        "fork": fork and {"source": source, "offset": fork.offset.token},
     }
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import durable_streams
 from durable_streams.access.grants import Scope
+from durable_streams.access.principals import Principal
 from durable_streams.library import Streams
 from durable_streams.model.commands import Details
 from durable_streams.model.errors import StreamError
@@ -84,6 +85,10 @@ async def test_of_a_damaged_stream_the_reason_is_told(either: RunningServer) -> 
     assert found.keys() == {"path", "error"}
     assert found["path"] == "a"
     assert "damaged" in found["error"]
+    assert str(either.engine.root) not in found["error"]
+    refused = await client.request("GET", "a")
+    assert refused.status == 500
+    assert str(either.engine.root) not in refused.body.decode()
 
 
 async def test_who_has_ended_their_side_is_answered(either: RunningServer) -> None:
@@ -114,12 +119,38 @@ async def test_what_is_not_there(either: RunningServer) -> None:
 
 async def test_it_is_there_in_an_application(data_dir: Path) -> None:
     app = web.Application()
-    durable_streams.mount(app, "/streams", data_dir=data_dir)
+    everything = Principal("somebody", (on("", *Scope),))
+    durable_streams.mount(app, "/streams", data_dir=data_dir, authorize=lambda _: everything)
     async with running(app) as client:
         await client.request("PUT", "/streams/a%2Fb", b"one", TEXT)
         answer = await client.request("GET", "/streams/__ds/streams/a%2Fb")
         assert answer.status == 200
         assert json.loads(answer.body)["path"] == "a%2Fb"
+
+
+async def test_an_application_that_knows_nobody_tells_records_only(data_dir: Path) -> None:
+    app = web.Application()
+    durable_streams.mount(app, "/streams", data_dir=data_dir)
+    async with running(app) as client:
+        await client.request("PUT", "/streams/a", b"one", TEXT)
+        assert (await client.request("GET", "/streams/__ds/streams/a")).status == 400
+        assert (await client.request("GET", "/streams/__ds/records/a")).status == 200
+
+
+async def test_a_source_is_told_to_who_may_list_it(tmp_path: Path) -> None:
+    some = Held("some", (on("open", Scope.LIST, Scope.READ),))
+    every = Held("every", (on("", Scope.LIST, Scope.READ),))
+    async with guarded(tmp_path, [some, every], "lane") as server:
+        await server.create("secret/a")
+        await Streams(server.store).fork("open/f", "secret/a")
+        for who, source in ((some, None), (every, "secret/a")):
+            for what in ("streams?prefix=open", "streams/open/f"):
+                client = await server.client()
+                ask(client, "GET", f"{PREFIX}/__ds/{what}", [f"Authorization: {who.bearer}"])
+                told = json.loads((await client.answer("GET")).body)
+                fork = (told["streams"][0] if "streams" in told else told)["fork"]
+                assert fork["source"] == source
+                assert fork["offset"]
 
 
 async def test_forks_are_told_to_who_may_list_them(tmp_path: Path) -> None:

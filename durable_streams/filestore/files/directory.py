@@ -79,6 +79,10 @@ class Layout:
         """The directory of the stream at a path."""
         return f"{self._streams_text}/{names.directory_of(path)}"
 
+    def within(self, text: str) -> str:
+        """A text for others, who are told of files here but not where the directory is."""
+        return text.replace(f"{self.root}/", "")
+
     def home_of(self, stored: str) -> str:
         """The directory of the stream at a path as records hold it."""
         return self.stream_directory(unpack_path(stored))

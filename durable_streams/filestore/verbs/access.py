@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.catalog import unreadable
+from durable_streams.filestore.catalog import damaged, unreadable
 from durable_streams.filestore.streams.life import LIVE, RULES
-from durable_streams.model.errors import NotOpen, StreamDamaged, StreamGone, StreamNotFound
+from durable_streams.model.errors import NotOpen, StreamGone, StreamNotFound
 from durable_streams.model.paths import path_text
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Access:
             yield
         except FileNotFoundError as error:
             self.check_there(stream)
-            raise StreamDamaged(path_text(stream.path), f"{error.filename} is missing") from error
+            reason = f"{error.filename} is missing"
+            raise damaged(self._core.directory, stream.path, reason) from error
         except OSError as error:
             self.check_there(stream)
             raise unreadable(self._core.directory, stream.path, error) from error

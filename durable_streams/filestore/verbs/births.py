@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from durable_streams.filestore.catalog import unreadable
+from durable_streams.filestore.catalog import damaged, unreadable
 from durable_streams.filestore.files import whole_files
 from durable_streams.filestore.files.disk import FailedRead
 from durable_streams.filestore.files.fork_files import ForkPlan, build
@@ -32,7 +32,6 @@ from durable_streams.model.errors import (
     InvalidOffset,
     InvalidRequest,
     SourceGone,
-    StreamDamaged,
     StreamError,
     StreamExists,
     StreamGone,
@@ -274,7 +273,7 @@ class Births:
 
     def _misread(self, source: StreamPath, error: OSError) -> Exception:
         if error.errno == errno.ENOENT:
-            return StreamDamaged(path_text(source), f"{error.filename} is missing")
+            return damaged(self._core.directory, source, f"{error.filename} is missing")
         return unreadable(self._core.directory, source, error)
 
     async def _build(self, plan: ForkPlan) -> Tail:
@@ -283,7 +282,7 @@ class Births:
         except FailedRead as error:
             raise self._misread(plan.source_path, error) from error
         except DamagedFiles as error:
-            raise StreamDamaged(path_text(plan.source_path), str(error)) from error
+            raise damaged(self._core.directory, plan.source_path, error) from error
         except OSError as error:
             self._core.health.look_for_failed_sync()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -388,6 +387,7 @@ class Births:
             stream, source, adopt, first, lambda: core.catalog.remove(stream)
         )
         core.catalog.add(stream)
+        core.catalog.opened(stream.path)
         core.pipeline.submit(operation)
         return operation
 

@@ -105,7 +105,9 @@ class ListedPaths:
         known, streams = self._not_in_files(), core.catalog.streams()
         try:
             for begin in range(0, len(streams), _OPEN_AT_ONCE):
-                known.update((stream.path, True) for stream in streams[begin:][:_OPEN_AT_ONCE])
+                known.update(
+                    (stream.path, True) for stream in streams[begin : begin + _OPEN_AT_ONCE]
+                )
                 await asyncio.sleep(0)
             streams.clear()
             walk = paths_on_disk(core.directory)
@@ -114,7 +116,7 @@ class ListedPaths:
                     raise Draining
             await self._take_over(known, paths)
             await self._take_over(changes, paths)
-            self._paths = paths
+            self._paths, self._asked_s = paths, core.loop.time()  # those who wait have asked
         except OSError as error:
             log.error("the streams cannot be listed: %s", error)
             reason = error.strerror or type(error).__name__

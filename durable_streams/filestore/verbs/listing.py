@@ -57,6 +57,7 @@ class Listing:
         step = self._core.tuning.rows_at_once
         for begin in range(0, len(paths), step):
             rows += await self._rows(paths[begin : begin + step])
+            await asyncio.sleep(0)  # where memory told all of them
         return StreamPage(rows, end)
 
     async def _chosen(
@@ -127,8 +128,7 @@ class Listing:
         except FileNotFoundError:  # it was deleted meanwhile, or an opening says what is missing
             return None
         except DamagedFiles as error:
-            text = str(error).replace(f"{directory.root}/", "")  # which is nobody's business
-            return UnusableRow(path, f"damaged: {text}")
+            return UnusableRow(path, f"damaged: {directory.within(str(error))}")
         except OSError as error:
             if error.errno in NO_DESCRIPTORS:  # which is no matter of the stream
                 raise

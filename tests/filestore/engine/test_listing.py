@@ -18,7 +18,7 @@ from durable_streams.model.errors import Draining, StreamError, Unavailable
 from durable_streams.model.results import StreamPage, StreamRow, UnusableRow
 from durable_streams.settings import MIB, Settings
 from tests.copying import copy_live
-from tests.driving import append, directory, fork, put
+from tests.driving import append, directory, put
 from tests.filestore.engine.faulty import SMALL_JOURNAL
 from tests.filestore.files.staged_disk import StagedDisk
 from tests.store_contract.conftest import Clock, ClockedRuntime
@@ -343,6 +343,32 @@ async def test_what_cannot_be_found_is_said_and_tried_again(
     await engine.close()
 
 
+async def test_what_was_found_is_there_for_who_waited_for_it(data: Path, disk: StagedDisk) -> None:
+    """However soon it is looked at whether somebody still asks."""
+    engine = await FileStore.at(data, Settings(), disk, tuning=Tuning(tick_s=0.0))
+    await put(engine, "a")
+    listing = asyncio.create_task(listed(engine))
+    while not listing.done() and disk.calls["each_name"] < 2:
+        await asyncio.sleep(0)
+    assert disk.calls["each_name"] == 1
+    assert await listing == ["a"]
+    await engine.close()
+
+
+async def test_a_long_page_leaves_turns_to_others(data: Path) -> None:
+    engine = await FileStore.at(data, Settings(), tuning=SMALL_STEPS)
+    for number in range(20):
+        await put(engine, f"{number:02}")
+    assert len(await listed(engine)) == 20
+    listing, turns = asyncio.create_task(listed(engine)), 0
+    while not listing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 20 // SMALL_STEPS.rows_at_once
+    assert len(await listing) == 20
+    await engine.close()
+
+
 async def test_a_first_list_does_not_hold_up_the_end(data: Path, disk: StagedDisk) -> None:
     await left_behind(data, *(f"a/{number}" for number in range(20)))
     engine = await FileStore.at(data, Settings(), disk, tuning=SMALL_STEPS)
@@ -401,16 +427,3 @@ async def test_what_somebody_else_puts_there_is_known_once_it_was_used_or_all_ar
                 await asyncio.sleep(0)
         assert await listed(engine) == [*before, name]
         await engine.close()
-
-
-async def test_forks_and_their_sources_come_and_go(data: Path) -> None:
-    engine = await FileStore.at(data, Settings())
-    await put(engine, "source", b"some")
-    assert await listed(engine) == ["source"]
-    await fork(engine, "fork", "source")
-    assert await listed(engine) == ["fork", "source"]
-    await engine.delete(of("source"))
-    assert await listed(engine) == ["fork"]
-    await engine.delete(of("fork"))
-    assert await listed(engine) == []
-    await engine.close()
