@@ -30,6 +30,9 @@ _T = TypeVar("_T")
 SILENCE_MS: Final = 10_000
 """After which a connection counts as lost whose other side acknowledges nothing."""
 
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
+"""For a commit that waits for a standby: nothing of it is left to be acknowledged."""
+
 LOCK_TIMEOUT: Final = "2s"
 """Of transactions with several statements: a node that is cut off holds no stream for long."""
 
@@ -118,6 +121,9 @@ class Session:
             option = getattr(socket, "TCP_USER_TIMEOUT", None)
             with suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for name, value in _KEEPALIVE.items():
+                    if hasattr(socket, name):
+                        end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
                 if option is not None:
                     end.setsockopt(socket.IPPROTO_TCP, option, SILENCE_MS)
 
