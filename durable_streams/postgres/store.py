@@ -189,12 +189,13 @@ class PostgresStore:
         except NoDatabaseUrl as error:
             raise DataDirectoryError(str(error)) from None
         database = Database(where, Clock(now_ms))
-        heartbeat, tasks = Heartbeat(database), Tasks()
+        tasks = Tasks()
         standbys = Standbys(database, tasks, allow_unreplicated=settings.store_allow_unreplicated)
+        heartbeat = Heartbeat(database, standbys)
         try:
             await need_fit(database.hosts, allow_unreplicated=settings.store_allow_unreplicated)
-            await heartbeat.start(tasks)
             await standbys.look()
+            await heartbeat.start(tasks)
         except NoDatabase as error:
             raise DataDirectoryError(str(error)) from None
         return cls(
