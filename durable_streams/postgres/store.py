@@ -327,7 +327,8 @@ class PostgresStore:
         opened, row = await self._access.of(stream)
         most = self._max_read_bytes if max_bytes is None else min(max_bytes, self._max_read_bytes)
         reading = self._reading(opened, row)
-        found = await reading.from_(start, most, is_end=is_end)
+        async with self._access.there_if_damaged(opened):
+            found = await reading.from_(start, most, is_end=is_end)
         at_tail = found.end == row.tail
         return Chunk(
             opened,
