@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from durable_streams.model.errors import NotOpen, StreamGone, StreamNotFound
+from durable_streams.model.errors import NotOpen, StreamDamaged, StreamGone, StreamNotFound
 from durable_streams.model.paths import path_text
 from durable_streams.postgres.decisions import why_unusable
 from durable_streams.postgres.streams import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamRef
     from durable_streams.postgres.database import Clock
@@ -75,6 +78,18 @@ class Access:
         opened.learn(row)
         self._following.noticed(opened)
         return opened, row
+
+    @asynccontextmanager
+    async def there_if_damaged(self, stream: StreamRef) -> AsyncIterator[None]:
+        """Bytes that are missing are no damage if the stream has ended meanwhile: that is raised.
+
+        Whoever read the row before may find that what ended is being swept.
+        """
+        try:
+            yield
+        except StreamDamaged:
+            await self.of(stream)
+            raise
 
     def known(self, stream: StreamRef) -> Stream:
         """A stream that has not ended as far as is known here; raises why it has."""

@@ -68,7 +68,11 @@ class Batch:
     async def _look_up(
         self, fetch: Fetch, now_ms: int
     ) -> dict[StreamPath, tuple[Row | None, ProducerTable | None]]:
-        """The rows of all, with their producers; of those that are not known, as they are now."""
+        """The rows of all, with their producers; of those that are not known, as they are now.
+
+        The producers are taken from the stream, as what is decided changes them before it is
+        written: whoever looks again before :meth:`settle` gives them back finds none, and asks.
+        """
         found: dict[StreamPath, tuple[Row | None, ProducerTable | None]] = {}
         cold: dict[str, StreamPath] = {}
         for line in self.lines:
@@ -79,6 +83,7 @@ class Batch:
                 and not stream.has_expired(now_ms)
             ):
                 found[line.path] = stream.row, stream.producers
+                stream.producers = None
                 continue
             cold[path_text(line.path)] = line.path
         if cold:

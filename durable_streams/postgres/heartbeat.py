@@ -2,7 +2,7 @@
 
 A primary that was deposed does not know it, and answers reads.  It cannot commit what no standby
 confirms.  So what was read is shown only if a heartbeat was committed that was sent at most so many
-seconds before: by a clock that goes on while the machine sleeps.
+seconds before, by a clock that goes on while the machine sleeps, and on the server that was read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from durable_streams.postgres.sessions import Refused, Unknown
 if TYPE_CHECKING:
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.sessions import Session
+    from durable_streams.postgres.standbys import Standbys
     from durable_streams.postgres.tasks import Tasks
 
 EVERY_S: Final = 1.0
@@ -57,15 +58,22 @@ class Heartbeat:
     ``has_others``: whether there were other nodes then, in the last seconds.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, standbys: Standbys) -> None:
         self._database = database
+        self._standbys = standbys
+        self._server: object = None
         self.node = database.node
         self._session: Session | None = None
         self.sent_s = -MOST_S
         self.has_others = True
 
-    def check(self) -> None:
-        """Raise ``Unavailable`` if what was just read may be of a primary that was deposed."""
+    def check(self, session: Session) -> None:
+        """Raise ``Unavailable`` if what was just read may be of a primary that was deposed.
+
+        ``Unknown``: the session that read it leads to another server than the heartbeat's.
+        """
+        if session.server != self._server:
+            raise Unknown("the session leads to another server than the heartbeat's")
         if now_s() - self.sent_s > MOST_S:
             raise unavailable("the database has confirmed nothing for some seconds")
 
@@ -87,7 +95,7 @@ class Heartbeat:
                 self.terminate()
 
     async def _beat(self) -> None:
-        sent_s = now_s()
+        sent_s, mark = now_s(), self._standbys.mark
         if self._session is None:
             self._session = await self._database.connect()
             await self._session.fetch(_BORN, self.node, socket.gethostname())
@@ -96,7 +104,9 @@ class Heartbeat:
             self.has_others = beat[0]["has_others"]
         else:
             await self._session.fetch(_BORN, self.node, socket.gethostname())
-        self.sent_s = sent_s
+        if not await self._standbys.still_wait(mark):
+            raise Unknown("commits may not have waited for standbys")
+        self._server, self.sent_s = self._session.server, sent_s
 
     def terminate(self) -> None:
         """Close the session."""

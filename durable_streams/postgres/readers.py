@@ -100,6 +100,7 @@ class Readers:
                 if session is None:
                     session = self._sessions[at] = await self._database.connect()
                 result = await work(session)
+                self._heartbeat.check(session)
             except NoDatabase as error:
                 raise unavailable(str(error)) from None
             except Refused as error:
@@ -111,7 +112,6 @@ class Readers:
                 if is_new:
                     raise unavailable(str(error)) from None
             else:
-                self._heartbeat.check()
                 return result
         raise unavailable("the database does not answer")
 
@@ -223,7 +223,7 @@ class Rows:
             renewed = {record["id"]: record["deadline_ms"] for record in records}
         if not all(self._is_known(row) for row in found):
             await self._standbys.barrier(session)
-        self._heartbeat.check()
+        self._heartbeat.check(session)
         for asked, row in zip(taken, found, strict=True):
             if row is not None:
                 self._clock.learn(row.now_ms)

@@ -30,6 +30,9 @@ _T = TypeVar("_T")
 SILENCE_MS: Final = 10_000
 """After which a connection counts as lost whose other side acknowledges nothing."""
 
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
+"""For a commit that waits for a standby: nothing of it is left to be acknowledged."""
+
 LOCK_TIMEOUT: Final = "2s"
 """Of transactions with several statements: a node that is cut off holds no stream for long."""
 
@@ -54,7 +57,8 @@ select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s(n
 """
 _IS_SET: Final = """
 select array(select name from unnest($1::text[], $2::text[]) as s(name, value)
- where current_setting(name) <> value and name not like 'tcp%') as lost
+ where current_setting(name) <> value and name not like 'tcp%') as lost,
+ pg_postmaster_start_time() as server
 """
 """Which are not kept; those of TCP have no meaning on a unix socket."""
 
@@ -75,11 +79,15 @@ class Unknown(Exception):
 
 
 class Session:
-    """A connection for one statement after the other; use :meth:`open`."""
+    """A connection for one statement after the other; use :meth:`open`.
+
+    ``server``: when the one it leads to was started, by which it is told from others.
+    """
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
         self._not_replicated = False
+        self.server: object = None
         connection.add_log_listener(self._noticed)
 
     @classmethod
@@ -107,6 +115,7 @@ class Session:
             session.terminate()
             lost = ", ".join(row["lost"])
             raise NoDatabase(f"{hosts.url}: what is set for a session is not kept: {lost}")
+        session.server = row["server"]
         session._watch_silence()
         return session
 
@@ -118,6 +127,9 @@ class Session:
             option = getattr(socket, "TCP_USER_TIMEOUT", None)
             with suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for name, value in _KEEPALIVE.items():
+                    if hasattr(socket, name):
+                        end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
                 if option is not None:
                     end.setsockopt(socket.IPPROTO_TCP, option, SILENCE_MS)
 

@@ -189,12 +189,13 @@ class PostgresStore:
         except NoDatabaseUrl as error:
             raise DataDirectoryError(str(error)) from None
         database = Database(where, Clock(now_ms))
-        heartbeat, tasks = Heartbeat(database), Tasks()
+        tasks = Tasks()
         standbys = Standbys(database, tasks, allow_unreplicated=settings.store_allow_unreplicated)
+        heartbeat = Heartbeat(database, standbys)
         try:
             await need_fit(database.hosts, allow_unreplicated=settings.store_allow_unreplicated)
-            await heartbeat.start(tasks)
             await standbys.look()
+            await heartbeat.start(tasks)
         except NoDatabase as error:
             raise DataDirectoryError(str(error)) from None
         return cls(
@@ -326,7 +327,8 @@ class PostgresStore:
         opened, row = await self._access.of(stream)
         most = self._max_read_bytes if max_bytes is None else min(max_bytes, self._max_read_bytes)
         reading = self._reading(opened, row)
-        found = await reading.from_(start, most, is_end=is_end)
+        async with self._access.there_if_damaged(opened):
+            found = await reading.from_(start, most, is_end=is_end)
         at_tail = found.end == row.tail
         return Chunk(
             opened,

@@ -30,10 +30,10 @@ MOST_KNOWN: Final = 20_000
 class Stream:
     """An incarnation of a stream, and who reads it here.
 
-    ``producers``: as of ``row``; None: not looked up.  ``ended``: why it is no more.
-    ``published``: up to where those who subscribed were told.  ``is_stale``: another node has said
-    that there is more than is known.  ``fresh``: a row that was read for the task beside it, which
-    may use it in the turn of the event loop in which it has it.
+    ``producers``: as of ``row``; None: not looked up, or a batch has them.  ``ended``: why it is no
+    more.  ``published``: up to where those who subscribed were told.  ``is_stale``: another node
+    has said that there is more than is known.  ``fresh``: a row that was read for the task beside
+    it, which may use it in the turn of the event loop in which it has it.
     """
 
     __slots__ = (

@@ -42,8 +42,8 @@ _JUMP_S: Final = 60.0
 _GRAVES: Final = "select stream from ds.graves where not swept limit 100"
 
 _SWEEP: Final = """
-with some as (select ctid from ds.{table} where stream = $1 limit $2),
-removed as (delete from ds.{table} where ctid in (select ctid from some) returning 1)
+with part as (select ctid from ds.{table} where stream = $1 limit $2),
+removed as (delete from ds.{table} where ctid in (select ctid from part) returning 1)
 select count(*) as number from removed
 """
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.sessions import Session
 from durable_streams.postgres.urls import parse
 from tools.postgres_cluster import Proxy
 
@@ -54,3 +56,21 @@ async def test_all_are_asked_again_when_that_one_is_gone(
     session = await hosts.connect()
     assert await session.fetchval("select not pg_is_in_recovery()")
     session.terminate()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)]
+)
+async def test_a_session_that_only_waits_finds_out_that_its_server_is_gone(
+    database: Database, option: str, value: int
+) -> None:
+    """Where a commit waits for a standby, nothing is under way that is to be acknowledged."""
+    if not hasattr(socket, option):
+        pytest.skip("the system has no such option")
+    session = await Session.open(Hosts(parse(database.url)))
+    transport = getattr(session._connection, "_transport")  # noqa: B009 - the driver's own
+    end = transport.get_extra_info("socket")
+    try:
+        assert end.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) == value
+    finally:
+        session.terminate()

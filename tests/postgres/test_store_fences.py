@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.model.errors import StreamError, StreamNotFound
+from durable_streams.model.errors import DiskFull, StreamError, StreamNotFound
+from durable_streams.postgres import streams
 from tests.postgres.stores import Nodes, nodes_of
-from tests.store_contract.words import ROOM, append, by, close, content, create
+from tests.store_contract.words import ROOM, append, at, by, close, content, create
 from tools.postgres_cluster import Way
 
 if TYPE_CHECKING:
@@ -181,3 +182,53 @@ async def test_what_no_standby_has_is_not_shown(nodes: Nodes) -> None:
         assert (await looking).tail.position == 6
     except StreamError:  # the heartbeat came too late for it
         assert (await other.head(ROOM)).tail.position == 6
+
+
+# -- what was decided and not written ------------------------------------------------------
+
+
+async def test_an_append_whose_lane_was_ended_is_no_duplicate_of_itself(nodes: Nodes) -> None:
+    store = await nodes.node()
+    await create(store)
+    await append(store, b"0", producer=by(0))
+    nodes.cluster.primary.query("delete from ds.lanes", nodes.database.name)
+    assert (await append(store, b"1", producer=by(1))).wrote_data
+    assert await content(store) == b"01"
+
+
+REFUSED_WHEN_UNLOCKED: Final = """
+create function refuse() returns trigger language plpgsql as $$ begin
+ perform pg_advisory_xact_lock(1);
+ raise exception using errcode = 'disk_full', message = 'no space left';
+end $$;
+create trigger refused before insert on ds.runs execute function refuse();
+"""
+
+
+async def test_an_append_that_was_refused_is_stored_when_it_is_repeated(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the stream was pushed out of what the node knows, and somebody reads it."""
+    store = await nodes.node()
+    await create(store, at("other"))
+    await create(store)
+    await append(store, b"0", producer=by(0))
+    opened = await store.open(ROOM)
+    monkeypatch.setattr(streams, "MOST_KNOWN", 1)
+    disk = await nodes.database.connect()
+    try:
+        await disk.execute(REFUSED_WHEN_UNLOCKED)
+        await disk.execute("select pg_advisory_lock(1)")
+        writing = nodes.begin(append(store, b"1", producer=by(1)))
+        waits = "select count(*) from pg_stat_activity where wait_event = 'advisory'"
+        await nodes.until(waits, "1", "it waits")
+        await store.head(at("other"))
+        await disk.execute("select pg_advisory_unlock(1)")
+        with pytest.raises(DiskFull):
+            await writing
+        await disk.execute("drop trigger refused on ds.runs")
+    finally:
+        disk.terminate()
+    assert await store.open(ROOM) is opened
+    assert (await append(store, b"1", producer=by(1))).wrote_data
+    assert await content(store) == b"01"

@@ -17,6 +17,7 @@ from durable_streams.model.errors import (
     StreamNotFound,
     Unavailable,
 )
+from durable_streams.model.offsets import Start
 from tests.postgres.stores import Nodes, nodes_of
 from tests.store_contract.words import (
     FORK,
@@ -120,6 +121,18 @@ async def test_a_source_is_kept_for_a_fork_of_another_node(pair: Pair) -> None:
     await two.delete(FORK)
     with pytest.raises(StreamNotFound):
         await one.head(ROOM)
+
+
+async def test_a_read_whose_stream_was_swept_meanwhile_finds_none(pair: Pair) -> None:
+    one, two = pair
+    await create(one, body=b"some")
+    two._following._said = lambda _: None
+    opened = await one.open(ROOM)
+    await two.delete(ROOM)
+    await two._sweeper.sweep_graves()
+    opened.fresh = opened.row, asyncio.current_task()  # it read the row before the delete
+    with pytest.raises(StreamNotFound):
+        await one.read(opened, Start.BEGINNING)
 
 
 # -- at once -------------------------------------------------------------------------------

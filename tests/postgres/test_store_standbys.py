@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.model.errors import StorageFailed, Unavailable
+from durable_streams.postgres import versions
+from durable_streams.postgres.connecting import Hosts
+from durable_streams.postgres.store import PostgresStore
+from durable_streams.postgres.urls import parse
 from tests.postgres.conftest import Database
 from tests.postgres.stores import Nodes, nodes_of
+from tests.postgres.test_hazard_deposed import cut_off
 from tests.store_contract.words import ROOM, append, at, content, create
+from tools.postgres_cluster.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -106,3 +112,30 @@ async def test_a_store_that_is_closed_meanwhile_says_that_nobody_knows(nodes: No
     nodes.resume_standbys()
     other = await nodes.node()
     assert (await other.head(ROOM)).tail.position == 6
+
+
+async def test_readers_of_a_deposed_primary_show_nothing_by_a_heartbeat_of_the_new_one(
+    own_cluster: PostgresCluster,
+) -> None:
+    url, first = own_cluster.primary.url("postgres"), own_cluster.standbys[0]
+    await versions.initialise(parse(url))
+    store = await PostgresStore.at(url)
+    await create(store)
+    await append(store, b"one")
+    await asyncio.gather(*[store.head(ROOM) for _ in range(20)])
+    cut_off(own_cluster)
+    heir = await PostgresStore.at(first.url("postgres"))
+    try:
+        await append(heir, b"two")
+        beats = f"from ds.nodes where node = '{store._database.node}'"
+        before = first.query(f"select beats {beats}")
+        store._database.hosts = Hosts(parse(first.url("postgres")))
+        assert store._heartbeat._session is not None
+        store._heartbeat._session.terminate()
+        newer = f"select beats > {before}::bigint + 1 {beats}"
+        await asyncio.to_thread(wait_until, lambda: first.query(newer) == "t", "it beats there")
+        tails = [(await store.head(ROOM)).tail.position for _ in range(20)]
+        assert tails == [6] * 20
+    finally:
+        await heir.close()
+        await store.close()
