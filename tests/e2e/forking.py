@@ -251,7 +251,8 @@ async def use(data_dir: Path) -> None:
         async def all_refused() -> None:
             for name, call in calls.items():
                 try:
-                    await call()
+                    called: Any = call()
+                    await (anext(called) if hasattr(called, "__anext__") else called)
                     tell([name, "was not refused"])
                 except OpenedElsewhere as error:
                     tell([name, str(error)])
@@ -379,20 +380,27 @@ async def at_the_limit(data_dir: Path) -> None:
 async def fork_while_opening(data_dir: Path) -> None:
     """Children come to be while another thread opens and closes the directory."""
     is_enough, pids = threading.Event(), []
+    begun, begins = os.pipe()
 
     def open_and_close() -> None:
         while not is_enough.is_set():
             DataDirectory.open(Disk(), data_dir).close()
 
+    def begin() -> None:
+        os.write(begins, b".")
+        wait_for_ever()
+
     thread = threading.Thread(target=open_and_close)
     thread.start()
     for _ in range(150):
-        pids.append(forked(wait_for_ever))  # noqa: PERF401 - each of them while it goes on
+        pids.append(forked(begin))  # noqa: PERF401 - each of them while it goes on
     is_enough.set()
     thread.join()
     with suppress(durable_streams.DataDirectoryError):
         DataDirectory.open(Disk(), data_dir).close()
         tell("opened")
+    for _ in pids:
+        os.read(begun, 1)  # a child that has come to be is as Python's hooks left it
     tell([name for pid in pids for name in open_now(pid) if name.startswith(f"{data_dir}/LOCK")])
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
