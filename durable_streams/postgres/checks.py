@@ -24,6 +24,9 @@ OLDEST_MAJOR: Final = 15
 RACE_FIXED_IN: Final = {15: 13, 16: 9, 17: 5}
 """Minor versions since which commits wait for standbys from the first moment of a start on."""
 
+_ANY_OR_FIRST: Final = re.compile(r"\s*(?:(?:any|first)\s+)?(\d+)\s*\(", re.IGNORECASE)
+"""How a list of standbys begins that says how many of them count."""
+
 CLOCKS_APART_S: Final = 2.0
 """Streams end by the database's clock, tokens by the node's."""
 
@@ -137,7 +140,7 @@ def required_acknowledgements(names: str) -> int:
     """How many standbys ``synchronous_standby_names`` makes a commit wait for."""
     if not names.strip():
         return 0
-    match = re.match(r"\s*(?:(?:any|first)\s+)?(\d+)\s*\(", names, re.IGNORECASE)
+    match = _ANY_OR_FIRST.match(names)
     return int(match[1]) if match else 1
 
 

@@ -107,9 +107,13 @@ class Stream:
 
 
 class Streams:
-    """Those that are known, by path and by number."""
+    """Those that are known, by path and by number.
 
-    def __init__(self, deliveries: Deliveries) -> None:
+    ``most_known``: of those that nobody reads.
+    """
+
+    def __init__(self, deliveries: Deliveries, most_known: int = MOST_KNOWN) -> None:
+        self.most_known = most_known
         self._deliveries = deliveries
         self._at: OrderedDict[StreamPath, Stream] = OrderedDict()
         self._all: WeakValueDictionary[int, Stream] = WeakValueDictionary()
@@ -140,7 +144,7 @@ class Streams:
         if stream.ended is None:
             self._at[path] = stream
             self._at.move_to_end(path)
-            if len(self._at) > MOST_KNOWN:
+            if len(self._at) > self.most_known:
                 self._at.popitem(last=False)
         return stream
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.model.errors import DiskFull, StreamError, StreamNotFound
-from durable_streams.postgres import streams
 from tests.postgres.stores import Nodes, nodes_of
 from tests.store_contract.words import ROOM, append, at, by, close, content, create
 from tools.postgres_cluster import Way
@@ -205,16 +204,14 @@ create trigger refused before insert on ds.runs execute function refuse();
 """
 
 
-async def test_an_append_that_was_refused_is_stored_when_it_is_repeated(
-    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_append_that_was_refused_is_stored_when_it_is_repeated(nodes: Nodes) -> None:
     """Also where the stream was pushed out of what the node knows, and somebody reads it."""
     store = await nodes.node()
     await create(store, at("other"))
     await create(store)
     await append(store, b"0", producer=by(0))
     opened = await store.open(ROOM)
-    monkeypatch.setattr(streams, "MOST_KNOWN", 1)
+    store._streams.most_known = 1
     disk = await nodes.database.connect()
     try:
         await disk.execute(REFUSED_WHEN_UNLOCKED)
