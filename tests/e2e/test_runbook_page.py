@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.documents import blocks_of, named_blocks_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 DOCUMENT: Final = "docs/runbook.rst"
 PORT: Final = "4437"
 _END: Final = "-- the end of block"
 _PATH: Final = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture(autouse=True)
+def hangups_are_not_ignored() -> Iterator[None]:
+    """The tests may run under nohup, which the page's server would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def free_port() -> str:
