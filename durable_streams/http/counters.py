@@ -1,7 +1,7 @@
 """What the fronts of one server count of each request, as it goes by.
 
-Everything is a plain integer or a :class:`Tally`, and the fast lane adds to them itself: of what a
-small append takes, that is less than a hundredth.  (``Exchange.told``, where the access log is,
+Everything is a plain integer or a :class:`Tally`, and the fast lane adds to them itself, as each
+small append and event pays for it.  (``Exchange.told``, where the access log is,
 takes several times as much, and is not called where nobody wants lines.)  ``metrics`` reads them.
 
 Requests are counted by method and class of status, and of those that were carried out the time:
