@@ -154,7 +154,13 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start_server(data_dir: Path) -> Iterator[StartServer]:
+def served_by() -> Path | None:
+    """Where the programs are that servers are started with; None: this checkout's."""
+    return None
+
+
+@pytest.fixture
+def start_server(data_dir: Path, served_by: Path | None) -> Iterator[StartServer]:
     """Start real servers; each is stopped at the end and its stderr looked through."""
     servers: list[ServerProcess] = []
 
@@ -163,7 +169,8 @@ def start_server(data_dir: Path) -> Iterator[StartServer]:
     def start(
         *options: str, data_dir: Path | None = None, open_files: int | None = None
     ) -> ServerProcess:
-        server = ServerProcess(data_dir or directory, *options, open_files=open_files)
+        place = data_dir or directory
+        server = ServerProcess(place, *options, open_files=open_files, programs=served_by)
         servers.append(server)
         server.start()
         return server

@@ -43,10 +43,14 @@ def free_port() -> int:
         return port
 
 
-def run_verb(*arguments: str) -> str:
-    """Run a verb of the command line that ends by itself; what it printed, without the last end."""
+def run_verb(*arguments: str, programs: Path | None = None) -> str:
+    """Run a verb of the command line that ends by itself; what it printed, without the last end.
+
+    ``programs``: where those of another installation are, instead of this checkout.
+    """
+    here = [sys.executable, "-m", "durable_streams"]
     run = subprocess.run(
-        [sys.executable, "-m", "durable_streams", *arguments],
+        [*([str(programs / "durable-streams")] if programs else here), *arguments],
         capture_output=True,
         text=True,
         check=False,

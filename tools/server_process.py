@@ -32,9 +32,14 @@ class ServerProcess:
         *options: str,
         prefix: str = "/v1/stream",
         open_files: int | None = None,
+        programs: Path | None = None,
     ) -> None:
-        """``open_files``: the hard limit of its descriptors."""
+        """``open_files``: the hard limit of its descriptors.
+
+        ``programs``: where those of another installation are, to be served and verified with.
+        """
         self.data_dir = data_dir
+        self.programs = programs
         self._limited = (
             ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh"] if open_files else []
         )
@@ -42,6 +47,7 @@ class ServerProcess:
         self.prefix = prefix
         self.scheme = "http"
         self.port = 0
+        self.front = ""
         self.announcement = ""
         self._process: subprocess.Popen[str] | None = None
         self._highest_before = 0
@@ -53,8 +59,17 @@ class ServerProcess:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def url(self, path: str = "") -> str:
-        """The URL of the stream at ``path``."""
-        return f"{self.base_url}{self.prefix}/{path}"
+        """The URL of the stream at ``path``; behind ``front``, if clients come in there."""
+        return f"{self.front or self.base_url}{self.prefix}/{path}"
+
+    @property
+    def program(self) -> list[str]:
+        """What a verb follows: of this checkout, or of another installation."""
+        python = [sys.executable, "-W", "default"]
+        if self.programs is None:
+            return [*python, "-m", "durable_streams"]
+        python[0] = str(self.programs / "python")
+        return [*python, str(self.programs / "durable-streams-server")]
 
     @property
     def stderr(self) -> str:
@@ -109,9 +124,9 @@ class ServerProcess:
 
     def _command(self) -> list[str]:
         """What is run; another installation may have another."""
-        python = [*self._limited, sys.executable, "-W", "default", "-m", "durable_streams"]
         data_dir = ["--data-dir", str(self.data_dir)]
-        return [*python, "serve", *data_dir, "--port", str(self.port), *self.options]
+        serve = [*self.program, "serve", *data_dir, "--port", str(self.port)]
+        return [*self._limited, *serve, *self.options]
 
     def kill(self) -> None:
         """End the server the hard way, SIGKILL, and wait for it."""

@@ -66,10 +66,9 @@ class PlayedContainer(ServerProcess):
     """
 
     def __init__(self, programs: Path, data: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(data / "streams")
+        super().__init__(data / "streams", programs=programs)
         data.mkdir(exist_ok=True)
         self._log_path = data.parent / "stderr"
-        self._programs = programs
         self._data = data
         image = dict(rest.split("=", 1) for name, rest in instructions() if name == "ENV")
         self._environment = image | dict(environment)
@@ -80,7 +79,7 @@ class PlayedContainer(ServerProcess):
         words = ["env", "--ignore-environment", *told, *command]
         return [
             re.sub(r"(?<![\w/])/data\b", str(self._data), word).replace(
-                _PROGRAMS, str(self._programs)
+                _PROGRAMS, str(self.programs)
             )
             for word in words
         ]

@@ -17,7 +17,6 @@ from tests import certificates
 from tests.caches.running import filled_in, in_nginx_conf, listening
 from tests.documents import blocks_of
 from tests.programs import free_port
-from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -181,12 +180,3 @@ def running(program: str, directory: Path, origin_port: int) -> Iterator[Proxy]:
     own = {"HOME": str(directory), "XDG_DATA_HOME": str(directory)}
     with listening(program, _COMMANDS[program](place), directory, place.port, **own):
         yield Proxy(program, place)
-
-
-class FrontedServer(ServerProcess):
-    """A server whose clients come by a proxy."""
-
-    front = ""
-
-    def url(self, path: str = "") -> str:
-        return f"{self.front or self.base_url}{self.prefix}/{path}"

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import zipfile
 from email import message_from_string
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from durable_streams.version import __version__
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.conftest import StartServer
 
 MADE_BY_BUILDING = {"PKG-INFO"}
 
@@ -115,3 +116,14 @@ def test_the_client_whose_package_has_our_name_is_noticed_and_what_is_said_mends
     assert "has lost its __init__.py" in told_at_a_start()
     pip("install", "--force-reinstall", "--no-deps", wheel)
     assert "WARNING" not in told_at_a_start()
+
+
+def test_the_servers_of_the_recipes_are_of_the_wheel(
+    start_server: StartServer, programs: Path
+) -> None:
+    """None of their modules is the checkout's: what they have open says so."""
+    server = start_server()
+    maps = Path(f"/proc/{server.pid}/maps").read_text()
+    assert f"{programs.parent}/lib/" in maps  # compiled modules of what the wheel asks for
+    assert str(ROOT) not in maps
+    assert server.program[1:] == ["-W", "default", str(programs / "durable-streams-server")]

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tests.deploy.proxies import NAME, PROGRAMS, FrontedServer, running
+from tests.deploy.proxies import NAME, PROGRAMS, running
 from tests.programs import run_verb
 from tools.proofs.kills import Run
 from tools.proofs.load import Plan
@@ -38,11 +38,11 @@ WITH: Final = [
 
 @pytest.fixture(scope="module", params=WITH)
 def proxy(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, programs: Path
 ) -> Iterator[Proxy]:
     """Each in turn, one for all tests: each has a stream of its own."""
     directory = tmp_path_factory.mktemp(request.param)
-    server = ServerProcess(directory / "data", *REACHED_AS)
+    server = ServerProcess(directory / "data", *REACHED_AS, programs=programs)
     server.start()
     try:
         with running(request.param, directory / "proxy", server.port) as proxy:
@@ -150,14 +150,14 @@ def test_events_go_out_as_they_come(proxy: Proxy, stream: str) -> None:
 
 @pytest.mark.parametrize("program", WITH)
 def test_the_path_is_logged_and_what_admits_is_not(
-    program: str, start_server: StartServer, tmp_path: Path
+    program: str, start_server: StartServer, programs: Path, tmp_path: Path
 ) -> None:
     """Also when the server is down, which goes to logs of errors."""
     tokens, keys = tmp_path / "tokens.toml", tmp_path / "keys.toml"
     access = ("--tokens", str(tokens), "--signing-keys", str(keys))
     may = ("--id", "ada", "--scope", "read,create", "--prefix", "")
-    token = run_verb("token", "new", *access[:2], *may)
-    run_verb("signing-key", "new", *access[2:])
+    token = run_verb("token", "new", *access[:2], *may, programs=programs)
+    run_verb("signing-key", "new", *access[2:], programs=programs)
     server = start_server(*REACHED_AS, *access)
     with running(program, tmp_path / "proxy", server.port) as proxy:
         shown = {"Authorization": f"Bearer {token}"}
@@ -167,6 +167,7 @@ def test_the_path_is_logged_and_what_admits_is_not(
         signed = run_verb(
             *("sign-url", *access, "--token", "ada", "--expires", "1h"),
             f"{proxy.url}/v1/stream/secret",
+            programs=programs,
         )
         query = signed.partition("?")[2]
         assert proxy.ask("GET", signed).body == b"hello"
@@ -224,9 +225,9 @@ class Here(AbstractResolver):
 
 @pytest.mark.parametrize("program", WITH)
 async def test_nothing_is_lost_behind_a_proxy_when_the_server_is_killed(
-    program: str, data_dir: Path, tmp_path: Path
+    program: str, data_dir: Path, tmp_path: Path, programs: Path
 ) -> None:
-    server = FrontedServer(data_dir, *REACHED_AS)
+    server = ServerProcess(data_dir, *REACHED_AS, programs=programs)
     server.start()
     try:
         with running(program, tmp_path / "proxy", server.port) as proxy:

@@ -66,8 +66,7 @@ class PlayedService(ServerProcess):
     """
 
     def __init__(self, programs: Path, state: Path, configuration: Path) -> None:
-        super().__init__(state / "durable-streams" / "data")
-        self._programs = programs
+        super().__init__(state / "durable-streams" / "data", programs=programs)
         self._places = {"%S": str(state), "%E": str(configuration)}
         self._log_path = state / "stderr"
         self.data_dir.parent.mkdir(parents=True)
@@ -80,7 +79,7 @@ class PlayedService(ServerProcess):
         ]
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         limit = min(int(value_of(SERVICE, "LimitNOFILE")), hard)  # containers may not raise it
-        command = shlex.split(value_of(SERVICE, "ExecStart").replace(PROGRAMS, str(self._programs)))
+        command = shlex.split(value_of(SERVICE, "ExecStart").replace(PROGRAMS, str(self.programs)))
         confined = str(Path(__file__).with_name("confined.py"))
         return [
             *("prlimit", f"--nofile={limit}:{limit}", "env", "--ignore-environment"),

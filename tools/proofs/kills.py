@@ -11,7 +11,6 @@ import asyncio
 import json
 import random
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -25,8 +24,7 @@ from tools.proofs.load import Client, Counters, Load, Plan
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
-    from pathlib import Path
+    from collections.abc import Coroutine, Iterator, Mapping
 
     from tools.server_process import ServerProcess
 
@@ -99,15 +97,20 @@ class Run:
         *,
         javascript: int,
         connector: aiohttp.BaseConnector | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Report:
         """Kill once after each gap.  ``javascript``: how many JavaScript clients run at once.
 
         ``connector``: how the server's URLs are reached, if it takes more than their addresses.
+        ``headers``: what goes with each request, such as a token.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_read=120)
         connector = connector or aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(
-            timeout=timeout, connector=connector, skip_auto_headers=["Content-Type"]
+            timeout=timeout,
+            connector=connector,
+            headers=headers,
+            skip_auto_headers=["Content-Type"],
         ) as session:
             client = Client(session, self._server, self._outages)
             load = Load(client, self._plan)
@@ -126,7 +129,7 @@ class Run:
             await self._compare(client, load, report)
             # What a clean stop leaves is the same.
             assert await asyncio.to_thread(self._server.stop) == 0
-            report.faults += verify(self._server.data_dir)
+            report.faults += verify(self._server)
             await asyncio.to_thread(self._server.start)
             await self._compare(client, load, report)
         return report
@@ -209,8 +212,8 @@ class Run:
                     report.faults.append(f"{path}: a reader saw something else")
 
 
-def verify(data_dir: Path) -> list[str]:
-    """What ``durable_streams verify`` finds wrong."""
-    command = [sys.executable, "-m", "durable_streams", "verify", str(data_dir)]
+def verify(server: ServerProcess) -> list[str]:
+    """What the server's own ``verify`` finds wrong in its data directory."""
+    command = [*server.program, "verify", str(server.data_dir)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return [] if run.returncode == 0 else [f"verify: {run.returncode} {run.stdout}{run.stderr}"]
