@@ -71,15 +71,17 @@ if TYPE_CHECKING:
     from durable_streams.details import Details
     from durable_streams.history import Record, RecordsResult
     from durable_streams.http.mounting import mount
-    from durable_streams.library import (
-        BEGINNING,
-        NOW,
-        Streams,
-        open_streams,
-    )
+    from durable_streams.library import open_streams
     from durable_streams.listing import ListedStream, ListPage
     from durable_streams.messages import Message
-    from durable_streams.outcomes import AppendResult, MessagesResult, Metadata, ReadResult
+    from durable_streams.outcomes import (
+        AppendResult,
+        JsonResult,
+        MessagesResult,
+        Metadata,
+        ReadResult,
+    )
+    from durable_streams.streams import BEGINNING, NOW, Streams
     from durable_streams.tail import Tail
 
     open = open_streams  # noqa: A001 - read as durable_streams.open, like os.open
@@ -107,6 +109,7 @@ __all__ = [
     "InvalidJson",
     "InvalidOffset",
     "InvalidRequest",
+    "JsonResult",
     "ListPage",
     "ListedStream",
     "Message",
@@ -160,11 +163,12 @@ __all__ = [
 ]
 
 _LATER: Final = {
-    "BEGINNING": "library",
-    "NOW": "library",
+    "BEGINNING": "streams",
+    "NOW": "streams",
     "AppendResult": "outcomes",
     "Details": "details",
     "Grant": "access.grants",
+    "JsonResult": "outcomes",
     "ListPage": "listing",
     "ListedStream": "listing",
     "Message": "messages",
@@ -175,7 +179,7 @@ _LATER: Final = {
     "Record": "history",
     "RecordsResult": "history",
     "Scope": "access.grants",
-    "Streams": "library",
+    "Streams": "streams",
     "Tail": "tail",
     "mount": "http.mounting",
     "open": "library",

@@ -9,6 +9,7 @@ plain type, as not every codec takes them.
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 from datetime import datetime
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.model.commands import FOREVER, Lifetime, ProducerClaim
-from durable_streams.model.errors import InvalidRequest
+from durable_streams.model.errors import InvalidJson, InvalidRequest
 from durable_streams.model.offsets import Offset, Start
 from durable_streams.model.paths import parse_path_text
 from durable_streams.model.tokens import parse_point, parse_start
@@ -28,7 +29,7 @@ from durable_streams.rules.record_pages import parse_page
 from durable_streams.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from durable_streams.model.commands import Place
     from durable_streams.model.paths import StreamPath
@@ -103,8 +104,35 @@ def _how_to_encode(value: object) -> str:
     if isinstance(value, str):
         return "encode it first, as in data.encode()"
     if value is None or isinstance(value, dict | list | tuple | bool | int | float):
-        return "for a stream of JSON give the text, as in json.dumps(data).encode()"
+        return (
+            "to a stream of JSON append_json() appends values; else give json.dumps(data).encode()"
+        )
     return ""
+
+
+def json_messages(name: str, values: Sequence[object]) -> bytes:
+    """Values as the body of one append, each a message, also one that is a list.
+
+    As the module ``json`` has them, without what it knows beyond JSON: no NaN, no infinity.
+    """
+    texts = [_json(f"{name}[{number}]", value) for number, value in enumerate(values)]
+    return b"[" + b",".join(texts) + b"]" if texts else b""
+
+
+def _json(name: str, value: object) -> bytes:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except TypeError as error:
+        hint = "append() takes JSON that is text already" if isinstance(value, bytes) else ""
+        told = f"{name} has no JSON: {error}"
+        raise TypeError(f"{told}; {hint}" if hint else told) from None
+    except UnicodeEncodeError:
+        raise InvalidJson(f"{name} has no JSON: a lone surrogate is no text") from None
+    except RecursionError:
+        raise InvalidJson(f"{name} has no JSON: it nests too deep") from None
+    except ValueError as error:  # NaN, an infinity, what is within itself
+        raise InvalidJson(f"{name} has no JSON: {error}") from None
 
 
 def path(name: str, value: object) -> StreamPath:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from itertools import accumulate, islice, pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from durable_streams.model.errors import InvalidJson
 from durable_streams.model.offsets import Offset
 from durable_streams.rules.json_borders import Borders
 from durable_streams.settings import KIB
@@ -31,6 +33,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     # No garbage collector looks at it: it would hold up the loop for each of half a million.
     data: bytes
     offset: str
+
+    def json(self) -> Any:  # noqa: ANN401 - it is for whoever asks to know
+        """The value that its JSON stands for; ``InvalidJson`` if it is none that Python has."""
+        try:
+            return json.loads(self.data)
+        except RecursionError:
+            raise InvalidJson(f"the message before {self.offset} nests too deep here") from None
+        except ValueError as error:
+            raise InvalidJson(f"the message before {self.offset} is not JSON: {error}") from None
 
 
 class Messages:

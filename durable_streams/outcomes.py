@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable_streams.model.paths import path_text
 
@@ -63,6 +63,21 @@ class MessagesResult:
     """Like :class:`ReadResult`, taken apart into messages."""
 
     messages: list[Message]
+    next_offset: str
+    up_to_date: bool
+    closed: bool
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the tail was not reached."""
+        return not self.up_to_date
+
+
+@dataclass(frozen=True, slots=True)
+class JsonResult:
+    """Like :class:`ReadResult`, the messages of a stream of JSON as values."""
+
+    values: list[Any]
     next_offset: str
     up_to_date: bool
     closed: bool

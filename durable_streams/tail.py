@@ -44,24 +44,31 @@ class Tail(AsyncIterator[Message]):
 
     ``async for message in tail``, or ``await anext(tail)``, around which a timeout may be: after
     it, or after an error that passes, ask again, and nothing is lost or repeated.  It is over only
-    when the stream is closed and all of it was given, or after :meth:`aclose`.
+    when the stream is closed and all of it was given (with ``live=False``: all that was there), or
+    after :meth:`aclose`.
 
     It is for one reader: ``RuntimeError`` if it is asked while somebody else waits for it.  While
     it is there the stream is in use, so that no TTL ends it.  Who leaves early drops it, or calls
     :meth:`aclose` (``contextlib.aclosing``), which does not depend on the garbage collector.
     """
 
-    def __init__(self, streams: Opened, path: StreamPath, start: Offset | Start) -> None:
-        """It holds ``streams``: whoever follows a stream has the data directory open."""
+    def __init__(
+        self, streams: Opened, path: StreamPath, start: Offset | Start, *, live: bool = True
+    ) -> None:
+        """It holds ``streams``: whoever follows a stream has the data directory open.
+
+        ``live``: it waits at the tail, and does not end there.
+        """
         self._streams = streams
         self._path = path
         self._start = start
+        self._is_live = live
         self._stream: StreamRef | None = None
         self._leave: finalize[[], Tail] | None = None
         self._end: Offset | None = None  # of what was read, once anything was
         self._messages: Messages | None = None  # what of it has yet to be made
         self._ready: deque[Message] = deque()
-        self._at_tail = self._was_empty = self._is_closed = False
+        self._at_tail = self._was_empty = self._is_last = False
         self._is_waiting = self._is_over = False
 
     async def __anext__(self) -> Message:
@@ -110,7 +117,7 @@ class Tail(AsyncIterator[Message]):
         """Have more messages ready, perhaps none, or know that it is over."""
         if self._messages:
             await asyncio.sleep(0)  # many are made in slices, between which the loop goes on
-        elif self._is_closed:
+        elif self._is_last:
             self._finish()
             return
         else:
@@ -134,7 +141,8 @@ class Tail(AsyncIterator[Message]):
             chunk = await engine.read(stream, self._end, is_end=True)
         messages = await messages_of(engine, chunk)
         self._messages, self._end = messages, chunk.end
-        self._at_tail, self._is_closed = chunk.at_tail, chunk.closed
+        self._at_tail = chunk.at_tail
+        self._is_last = chunk.closed or (chunk.at_tail and not self._is_live)
         self._was_empty = not chunk.size_bytes
 
 

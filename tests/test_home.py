@@ -34,6 +34,7 @@ VERBS: Final = [
     for name, method in vars(Streams).items()
     if not name.startswith("_") and inspect.isfunction(method)
 ]
+VALUES: Final = inspect.Parameter.VAR_POSITIONAL  # of append_json, which may have none
 PATIENCE_S: Final = 60
 
 
@@ -44,7 +45,7 @@ def use(streams: Streams, verb: str) -> Awaitable[Any]:
         **{
             name: ARGUMENTS[name]
             for name, parameter in inspect.signature(method).parameters.items()
-            if parameter.default is parameter.empty
+            if parameter.default is parameter.empty and parameter.kind is not VALUES
         }
     )
     return anext(called) if isinstance(called, AsyncIterator) else called

@@ -127,6 +127,25 @@ async def test_one_that_is_dropped_follows_no_more(streams: Streams) -> None:
     assert followers(streams, "s") == 0
 
 
+@pytest.mark.parametrize("content_type", [JSON, "text/plain"])
+async def test_one_that_does_not_wait_ends_at_the_tail(streams: Streams, content_type: str) -> None:
+    await streams.create("s", content_type=content_type)
+    assert [message async for message in streams.tail("s", live=False)] == []
+    for number in range(500):
+        await streams.append("s", b"%d" % number)
+    tail = streams.tail("s", live=False)
+    found = [await anext(tail)]
+    last = await streams.append("s", b"500")  # before it is at the tail
+    found += [message async for message in tail]
+    assert [message.data for message in found] == [b"%d" % number for number in range(501)]
+    await asyncio.sleep(0)
+    assert followers(streams, "s") == 0
+    assert [one async for one in streams.tail("s", last.next_offset, live=False)] == []
+    assert [one async for one in streams.tail("s", "now", live=False)] == []
+    await streams.close("s")
+    assert [one async for one in streams.tail("s", live=False)] == found
+
+
 async def test_it_is_for_one_reader(streams: Streams) -> None:
     await streams.create("s")
     tail = streams.tail("s")

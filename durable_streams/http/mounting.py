@@ -133,6 +133,17 @@ class Mount:
         self._settings = settings
         self._make_handler = make_handler
         self._handler: StreamsHandler | None = None
+        self._opened: Streams | None = None
+
+    @property
+    def streams(self) -> Streams:
+        """What it serves, for the application itself; open while that runs.
+
+        The caller's, if they were handed over.  :class:`RuntimeError` while it is not running.
+        """
+        if self._opened is None:
+            raise RuntimeError("the application is not running")
+        return self._opened
 
     @property
     def store(self) -> Store:
@@ -147,23 +158,24 @@ class Mount:
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Be open while the application runs."""
         if self._streams is not None:
-            with self._serving(self._streams.engine):
+            with self._serving(self._streams):
                 yield
             return
         assert self._data_dir is not None
         async with open_streams(self._data_dir, self._settings) as streams:
-            with self._serving(streams.engine):
+            with self._serving(streams):
                 yield
 
     @contextmanager
-    def _serving(self, store: Store) -> Iterator[None]:
-        handler = self._handler = self._make_handler(store)
+    def _serving(self, streams: Streams) -> Iterator[None]:
+        handler = self._handler = self._make_handler(streams.engine)
+        self._opened = streams
         handler.metrics.begin()
         try:
             yield
         finally:
             handler.metrics.end()
-            self._handler = None
+            self._handler = self._opened = None
 
     async def drain(self, _app: web.Application) -> None:
         """End live reads, so that the application need not wait for them."""

@@ -78,7 +78,11 @@ def method_calls(streams: Streams) -> dict[str, Callable[[], Awaitable[Any]]]:
     def call(name: str) -> Awaitable[Any]:
         method = getattr(streams, name)
         parameters = inspect.signature(method).parameters.values()
-        needed = {p.name: ARGUMENTS[p.name] for p in parameters if p.default is p.empty}
+        needed = {
+            p.name: ARGUMENTS[p.name]
+            for p in parameters
+            if p.default is p.empty and p.kind is not p.VAR_POSITIONAL
+        }
         called = method(**needed)
         return anext(called) if isinstance(called, Tail) else called
 

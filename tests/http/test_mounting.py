@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 import durable_streams
-from durable_streams.model.errors import DataDirectoryError
+from durable_streams.model.errors import DataDirectoryError, NotOpen
 from tests.http.client import Client
 
 if TYPE_CHECKING:
@@ -132,6 +132,21 @@ async def test_two_mounts_live_beside_each_other_and_beside_other_routes(tmp_pat
         assert (await client.request("GET", "/other/a")).body == b"2"
 
 
+async def test_the_application_uses_what_is_mounted_in_it(data_dir: Path) -> None:
+    app = web.Application()
+    mounted = durable_streams.mount(app, data_dir=data_dir)
+    with pytest.raises(RuntimeError, match="the application is not running"):
+        mounted.streams  # noqa: B018
+    async with running(app) as client:
+        await mounted.streams.create("a", content_type="text/plain", data=b"x")
+        assert (await client.request("GET", "/v1/stream/a")).body == b"x"
+        streams = mounted.streams
+    with pytest.raises(RuntimeError, match="the application is not running"):
+        mounted.streams  # noqa: B018
+    with pytest.raises(NotOpen):
+        await streams.append("a", b"y")
+
+
 async def test_open_streams_can_be_mounted_and_stay_open(data_dir: Path) -> None:
     async with durable_streams.open(data_dir) as streams:
         for _ in range(2):
@@ -139,6 +154,7 @@ async def test_open_streams_can_be_mounted_and_stay_open(data_dir: Path) -> None
             mounted = durable_streams.mount(app, streams=streams)
             async with running(app) as client:
                 assert mounted.store is mounted.engine is streams.engine
+                assert mounted.streams is streams
                 await client.request("PUT", "/v1/stream/a", b"x", TEXT)
                 client.ask("GET", "/v1/stream/a?offset=now&live=sse")
                 await client.head()
