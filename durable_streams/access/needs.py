@@ -58,7 +58,10 @@ class On(Enum):
 
     STREAM = "the stream"
     SOURCE = "the fork's source"
-    ANY = "any stream; all that the request grants, lists or revokes has to be granted to who asks"
+    ANY = "any stream"
+    GRANTED = (
+        "any stream; all that the request grants, lists or revokes has to be granted to who asks"
+    )
     SIGNED = "all that the URL is for"
     LISTED = "any stream; those on which who asks has not got it are not in the answer"
 
@@ -86,9 +89,9 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
     Asked.RECORDS: (Need(Scope.READ, On.STREAM),),
     # What its row in a list says, and its producers, as its records do.
     Asked.DETAILS: (Need(Scope.LIST, On.STREAM), Need(Scope.READ, On.STREAM)),
-    Asked.LIST_TOKENS: (Need(Scope.ADMIN, On.ANY),),
-    Asked.NEW_TOKEN: (Need(Scope.ADMIN, On.ANY),),
-    Asked.REVOKE_TOKEN: (Need(Scope.ADMIN, On.ANY),),
+    Asked.LIST_TOKENS: (Need(Scope.ADMIN, On.GRANTED),),
+    Asked.NEW_TOKEN: (Need(Scope.ADMIN, On.GRANTED),),
+    Asked.REVOKE_TOKEN: (Need(Scope.ADMIN, On.GRANTED),),
     Asked.SIGN: (Need(Scope.READ, On.SIGNED),),
     Asked.LIST: (Need(Scope.LIST, On.LISTED),),
     Asked.METRICS: (Need(Scope.ADMIN, On.ANY),),

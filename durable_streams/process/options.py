@@ -96,10 +96,11 @@ def add_flags(serve: argparse.ArgumentParser) -> None:
 
 
 def _add_flag(group: argparse._ArgumentGroup, setting: Setting) -> None:
+    default = f" (default: {setting.default_text})" if setting.default_text else ""
     told: dict[str, Any] = {
         "dest": setting.name,
         "default": argparse.SUPPRESS,
-        "help": f"{_plain(setting.help)} (default: {setting.default_text})",
+        "help": f"{_plain(setting.help)}{default}",
     }
     if setting.kind is bool:
         told["action"] = argparse.BooleanOptionalAction

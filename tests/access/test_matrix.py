@@ -101,7 +101,7 @@ BY_TOKEN_ONLY: Final = frozenset({Asked.SIGN})
 OWN_PAGE: Final = "Origin: http://example.test"
 """A page of the server's own, which is welcome everywhere."""
 
-PLACES: Final = {On.STREAM: ROOM, On.SOURCE: ORIGIN, On.ANY: ROOM, On.SIGNED: ROOM, On.LISTED: ROOM}
+PLACES: Final = dict.fromkeys(On, ROOM) | {On.SOURCE: ORIGIN}
 
 
 class State(NamedTuple):
@@ -134,7 +134,7 @@ def grants(asked: Asked, state: State) -> tuple[Grant, ...]:
         case "elsewhere":
             return (all_others, on(FAR), on(f"{place}s"), on(f"{place}/{NAMES[True]}s"), *others)
         case _:
-            is_anywhere = state.need.on in {On.ANY, On.LISTED}
+            is_anywhere = state.need.on in {On.ANY, On.GRANTED, On.LISTED}
             lesser = on(FAR, Scope.READ) if is_anywhere else on(FAR)
             return (lesser, *others)
 
@@ -271,9 +271,9 @@ SPECIFIED: Final = {
     Asked.PREFLIGHT: set(),
     Asked.RECORDS: {("read", On.STREAM)},
     Asked.DETAILS: {("list", On.STREAM), ("read", On.STREAM)},
-    Asked.LIST_TOKENS: {("admin", On.ANY)},
-    Asked.NEW_TOKEN: {("admin", On.ANY)},
-    Asked.REVOKE_TOKEN: {("admin", On.ANY)},
+    Asked.LIST_TOKENS: {("admin", On.GRANTED)},
+    Asked.NEW_TOKEN: {("admin", On.GRANTED)},
+    Asked.REVOKE_TOKEN: {("admin", On.GRANTED)},
     Asked.SIGN: {("read", On.SIGNED)},
     Asked.LIST: {("list", On.LISTED)},
     Asked.METRICS: {("admin", On.ANY)},

@@ -15,6 +15,7 @@ from durable_streams.settings import HttpSettings, Settings
 from tests.http.client import Client
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -30,18 +31,20 @@ class RunningServer:
         self._server = HttpServer(engine, settings, self.handler)
         self._clients: list[Client] = []
         self._stopped = False
+        self._listening = socket.socket()
         self.port = 0
 
-    async def start(self) -> None:
-        listening = socket.socket()
-        listening.bind(("127.0.0.1", 0))
-        self.port = listening.getsockname()[1]
-        await self._server.start([listening])
+    async def start(self, context: ssl.SSLContext | None = None) -> None:
+        """Serve; ``context``: what TLS is spoken with, if it is."""
+        self._listening.bind(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        await self._server.start([self._listening], None if context is None else lambda: context)
 
     async def stop(self) -> None:
         if not self._stopped:
             self._stopped = True
             await self._server.stop()
+            self._listening.close()
 
     async def finish(self) -> None:
         for client in self._clients:

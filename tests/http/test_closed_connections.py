@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ import uvloop
 
 from durable_streams.filestore.store import FileStore
 from durable_streams.settings import HttpSettings, Settings
+from tests.certificates import made_in
 from tests.http.conftest import RunningServer
 from tests.http.lanes import connections
 
@@ -62,18 +64,22 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
 
 
 async def ended(server: RunningServer) -> None:
-    """Wait until no connection is left."""
-    while connections(server):
+    """Wait until no connection is left, nor the place of one."""
+    while connections(server) or server._server._server.places.served:
         await asyncio.sleep(0)
 
 
-async def untaken(server: RunningServer, request: bytes) -> tuple[socket.socket, LaneConnection]:
-    """A client that has asked, and takes nothing more; both kernels have room for little."""
-    loop = asyncio.get_running_loop()
+async def connected(server: RunningServer) -> socket.socket:
+    """A client whose kernel has room for little."""
     client = socket.socket()
     client.setblocking(False)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-    await loop.sock_connect(client, ("127.0.0.1", server.port))
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", server.port))
+    return client
+
+
+async def with_little_room(server: RunningServer) -> LaneConnection:
+    """The only connection of a server, whose kernel has room for little as well."""
     while not connections(server):
         await asyncio.sleep(0)
     (connection,) = connections(server)
@@ -81,7 +87,14 @@ async def untaken(server: RunningServer, request: bytes) -> tuple[socket.socket,
     descriptor = connection.transport.get_extra_info("socket").fileno()
     with socket.socket(fileno=socket.dup(descriptor)) as ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-    await loop.sock_sendall(client, request)
+    return connection
+
+
+async def untaken(server: RunningServer, request: bytes) -> tuple[socket.socket, LaneConnection]:
+    """A client that has asked, and takes nothing more."""
+    client = await connected(server)
+    connection = await with_little_room(server)
+    await asyncio.get_running_loop().sock_sendall(client, request)
     return client, connection
 
 
@@ -174,3 +187,80 @@ def test_a_client_that_takes_the_rest_in_time_gets_all_of_it(play: Play, request
             assert connection._ending.cancelled()
 
     play(scenario, HttpSettings(stall_timeout_s=HOUR_S))
+
+
+# -- with TLS ------------------------------------------------------------------------------
+
+
+class TlsClient:
+    """A client that has what it sends and gets in its own hands."""
+
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext) -> None:
+        self.raw = raw
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    async def shake_hands(self) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await self._send()
+                loop = asyncio.get_running_loop()
+                self._incoming.write(await loop.sock_recv(self.raw, 65_536))
+        await self._send()
+
+    async def ask(self, request: bytes) -> None:
+        self._tls.write(request)
+        await self._send()
+
+    async def say_the_last(self) -> None:
+        """Send ``close_notify``, and take nothing."""
+        with suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        await self._send()
+
+    async def _send(self) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.raw, self._outgoing.read())
+
+
+async def is_below_tls(connection: LaneConnection) -> None:
+    """Wait until an answer is out, all of it encrypted, and the socket has taken what it can."""
+    while not connection.is_at_rest() or connection.is_answering:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert connection.transport is not None
+    assert connection.transport.get_write_buffer_size() == 0
+
+
+@pytest.mark.parametrize("how", ["close_notify", "FIN", "idle"])
+def test_with_tls_a_connection_whose_client_took_no_answer_gives_its_place_back(
+    play: Play, tmp_path: Path, how: str
+) -> None:
+    """The size of its transport says nothing: what waits is in that of the socket, below it."""
+    files = made_in(tmp_path)
+    trusted = files.client()
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shown.load_cert_chain(files.certificate, files.key)
+
+    async def scenario(plain: RunningServer) -> None:
+        server = RunningServer(plain.engine, HttpSettings(stall_timeout_s=STALL_S))
+        await server.start(shown)
+        client = TlsClient(await connected(server), trusted)
+        with client.raw:
+            await client.shake_hands()
+            connection = await with_little_room(server)
+            await client.ask(READ)
+            await is_below_tls(connection)
+            if how == "close_notify":
+                await client.say_the_last()
+            elif how == "FIN":  # of which uvloop tells nobody while an answer is on its way
+                client.raw.shutdown(socket.SHUT_WR)
+            if how != "close_notify":
+                idle_for_long(connection)
+            await ended(server)
+        await server.stop()
+
+    play(scenario, HttpSettings())

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SIZE = 5 * sendfile.MAX_SENDFILE_BYTES + 12_345
 HEADERS = (("Content-Type", "text/plain"),)
+SIGNED = "/?offset=-1&signed=a-secret"
 
 
 @asynccontextmanager
@@ -214,14 +215,15 @@ async def test_a_client_that_takes_nothing_is_cut_off(
     async with serving(handler) as port:
         before = open_descriptors()
         client = await Client.connect(port, receive_buffer_bytes=4096)
-        client.ask("GET", "/")
+        client.ask("GET", SIGNED)
         await done.wait()
         client.writer.transport.abort()
         while open_descriptors() > before:
             await asyncio.sleep(0)
     assert isinstance(outcomes[0], ConnectionResetError)
-    messages = [record for record in caplog.records if record.name == "durable_streams"]
-    assert [record.levelname for record in messages] == ["WARNING"]
+    (record,) = [record for record in caplog.records if record.name == "durable_streams"]
+    assert record.levelname == "WARNING"
+    assert vars(record)["path"] == "/?offset=-1&signed=[signature]"
 
 
 async def test_a_file_that_is_too_short_cuts_the_answer_off_and_is_logged(
@@ -231,7 +233,7 @@ async def test_a_file_that_is_too_short_cuts_the_answer_off_and_is_logged(
     os.truncate(blob, SIZE - 1)
     async with serving(from_file(blob, outcomes)) as port:
         client = await Client.connect(port)
-        client.ask("GET", "/")
+        client.ask("GET", SIGNED)
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
             await client.answer()
         await client.close()
@@ -241,6 +243,7 @@ async def test_a_file_that_is_too_short_cuts_the_answer_off_and_is_logged(
     (record,) = [record for record in caplog.records if record.name == "durable_streams"]
     assert "cut off an answer" in record.getMessage()
     assert record.exc_info is None
+    assert vars(record)["path"] == "/?offset=-1&signed=[signature]"
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_file_frees_everything(blob: Path) -> None:

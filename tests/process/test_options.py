@@ -103,6 +103,17 @@ def test_a_flag_wins_over_the_environment(setting: Setting) -> None:
     assert value_of(options.settings(beside | flags, environment), setting) == setting.default
 
 
+def test_help_says_defaults_only_of_settings_that_have_one() -> None:
+    parser = argparse.ArgumentParser()
+    options.add_flags(parser)
+    helped = {action.dest: str(action.help) for action in parser._actions}
+    for setting in options.known():
+        if setting.has_flag:
+            told = f"(default: {setting.default_text})"
+            assert (told in helped[setting.name]) == bool(setting.default_text), setting.name
+            assert "(default: )" not in helped[setting.name]
+
+
 def test_hosts_of_flags_replace_those_of_the_environment_and_an_empty_one_is_refused() -> None:
     environment = {"DURABLE_STREAMS_HOST": "127.0.0.1,::1"}
     assert options.settings({}, environment).process.host == ("127.0.0.1", "::1")
