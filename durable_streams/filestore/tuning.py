@@ -38,6 +38,9 @@ class Tuning:
     looked_into_bytes: int = 16 * MIB
     """Bytes of appends that a page of records looks into for their messages; one in any case."""
 
+    marks_bytes: int = MIB
+    """Memory for where messages end in appends that have many: some 500 MiB of such appends."""
+
     counted_at_once: int = 1000
     """Streams that a count finds in one go: a millisecond of the loop's time."""
 

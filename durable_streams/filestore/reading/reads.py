@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _SMALL_BYTES: Final = 64 * 1024
+_FIRST_SLICE_BYTES: Final = 8 * 1024  # of what is looked into, as that may take no more
 
 
 class Reader:
@@ -182,8 +183,8 @@ class Reader:
                 file.release()
 
     def _slices_in(self, file: OpenSegment, span: Span) -> Iterator[bytes]:
-        for position in range(span.begin, span.end, _SMALL_BYTES):
-            size = min(_SMALL_BYTES, span.end - position)
+        for position, end in _slices(span):
+            size = end - position
             yield _whole(file, self._disk.pread(file.fileno(), size, position), position, size)
 
     async def locate(self, stream: Stream, offset: Offset) -> Offset:
@@ -293,9 +294,18 @@ def _whole(file: OpenSegment, data: bytes, position: int, size: int) -> bytes:
     return data
 
 
+def _slices(span: Span) -> Iterator[Span]:
+    """What is looked into at a time, each piece twice as long as the one before, up to a size."""
+    position, size = span.begin, _FIRST_SLICE_BYTES
+    while position < span.end:
+        end = min(position + size, span.end)
+        yield Span(position, end)
+        position, size = end, min(2 * size, _SMALL_BYTES)
+
+
 def _slices_of(data: bytes, size: int) -> Iterator[bytes]:
-    for position in range(0, size, _SMALL_BYTES):
-        yield data[position : min(position + _SMALL_BYTES, size)]
+    for begin, end in _slices(Span(0, size)):
+        yield data[begin:end]
 
 
 def _from_memory(stream: Stream, segment: int, begin: int, end: int) -> bytes:

@@ -1,7 +1,8 @@
 """What was appended, as records: from the lines of the indexes, and the messages between them.
 
 A line tells of a whole append.  Where that has several JSON messages, they are found in its bytes,
-which are looked into for as long as a page needs; a page that would take more of them ends early.
+which are looked into for as long as a page needs, from the last mark before it (``marks``); a page
+that would take more of them ends early.
 All of it is read from files, in other threads: whoever asks waits until those have what is durable.
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from durable_streams.filestore.files.append_lines import AppendLines
 from durable_streams.filestore.format.index import BadLine
 from durable_streams.filestore.reading.boundaries import Span
+from durable_streams.filestore.reading.marks import Mark, Marks, marks_among
 from durable_streams.filestore.reading.reads import not_before
 from durable_streams.model.commands import Last, Since
 from durable_streams.model.errors import InvalidOffset, StreamDamaged
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from durable_streams.filestore.format.index import Tail
     from durable_streams.filestore.reading.reads import Reader
     from durable_streams.filestore.streams.stream import Stream
+    from durable_streams.filestore.tuning import Tuning
     from durable_streams.model.commands import Place
 
 
@@ -41,16 +44,14 @@ class RecordReader:
         directory: DataDirectory,
         reader: Reader,
         run: Callable[..., Awaitable[Any]],
-        most_bytes: int,
+        tuning: Tuning,
     ) -> None:
-        """``run`` does something that may wait for the disk, off the loop.
-
-        ``most_bytes``: of appends that one page looks into for their messages.
-        """
+        """``run`` does something that may wait for the disk, off the loop."""
         self._directory = directory
         self._reader = reader
         self._run = run
-        self._most_bytes = most_bytes
+        self._most_bytes = tuning.looked_into_bytes
+        self._marks = Marks(tuning.marks_bytes)
 
     async def page(self, stream: Stream, place: Place, limit: int) -> RecordsPage:
         """Up to ``limit`` records from a place on, of a stream whose files have all of it.
@@ -69,16 +70,22 @@ class RecordReader:
         left, looked_into = limit, 0
         for append in appends:
             span = Span(append.begin, append.line.end)
-            has_several = stream.is_json and append.line.messages > 1
-            size = span.end - span.begin if has_several else 0
-            if not left or (size and looked_into and looked_into + size > self._most_bytes):
-                break
             spans = [span]
-            if has_several:
-                looked_into += size
+            if stream.is_json and append.line.messages > 1:
                 position = behind.position if behind and not found else 0
-                wanted = _Messages(span, position, skip, left)
-                spans = await self._reader.look_into(stream, append.segment, span, wanted.look)
+                which = (stream.id, append.segment, span.begin, append.line.chain)
+                mark = self._marks.before(which, position, skip)
+                size = span.end - mark.position
+                if not left or (looked_into and looked_into + size > self._most_bytes):
+                    break
+                looked_into += size
+                wanted = _Messages(mark, position, skip, left)
+                rest = Span(mark.position, span.end)
+                look = self._reader.look_into(stream, append.segment, rest, wanted.look)
+                spans, seen = await look
+                self._marks.keep(which, seen)
+            elif not left:
+                break
             found.append((append, spans))
             left -= len(spans)
             skip = 0
@@ -116,24 +123,27 @@ def _find(lines: AppendLines, place: Offset | Since | Last, limit: int) -> tuple
 class _Messages(NamedTuple):
     """Which messages of an append are wanted.
 
-    Those that end behind a position, but ``skip`` of all, and up to ``most``.
+    Those that end behind a position, but ``skip`` of all, and up to ``most``; ``mark``: where to
+    begin to look.
     """
 
-    append: Span
+    mark: Mark
     behind: int
     skip: int
     most: int
 
-    def look(self, pieces: Iterator[bytes]) -> list[Span]:
-        """Where they are, in the bytes of the append."""
+    def look(self, pieces: Iterator[bytes]) -> tuple[list[Span], list[Mark]]:
+        """Where they are, in the bytes of the append from the mark on, and marks on the way."""
         borders = Borders()
         spans: list[Span] = []
-        at = begin = self.append.begin
-        skip = self.skip
+        seen: list[Mark] = []
+        at = begin = self.mark.position
+        before = self.mark.messages
         for piece in pieces:
             ends = [at + end for end in borders.feed(piece)]
-            first = max(min(skip, len(ends)), bisect_right(ends, self.behind))
-            skip = max(0, skip - len(ends))
+            seen += marks_among(ends, seen[-1] if seen else self.mark, before)
+            first = max(min(max(0, self.skip - before), len(ends)), bisect_right(ends, self.behind))
+            before += len(ends)
             if first:
                 begin = ends[first - 1]
             for end in ends[first : first + self.most - len(spans)]:
@@ -142,7 +152,7 @@ class _Messages(NamedTuple):
             if len(spans) == self.most:
                 break
             at += len(piece)
-        return spans
+        return spans, seen
 
 
 class _Records(NamedTuple):

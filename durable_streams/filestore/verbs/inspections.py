@@ -33,8 +33,7 @@ class Inspections:
     def __init__(self, core: Core, access: Access) -> None:
         self._core = core
         self._access = access
-        most_bytes = core.tuning.looked_into_bytes
-        self._records = RecordReader(core.directory, core.reader, core.run, most_bytes)
+        self._records = RecordReader(core.directory, core.reader, core.run, core.tuning)
 
     async def records(self, stream: Stream, place: Place, limit: int) -> RecordsPage:
         """Some of what was appended, once the stream's files have it."""
