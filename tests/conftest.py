@@ -63,7 +63,9 @@ _QUICK: Final = frozenset(
 )
 """Folders whose tests drive modules of this process."""
 
-_PATIENT: Final = frozenset({"browser", "caches", "conformance", "postgres", "yjs"})
+_PATIENT: Final = frozenset(
+    {"browser", "caches", "compatibility", "conformance", "postgres", "yjs"}
+)
 """Folders whose tests mostly wait for others' programs, and may run beside others."""
 
 _PROCESSES: Final = frozenset({"start_server", "postgres_cluster", "own_cluster"})

@@ -1,4 +1,4 @@
-"""Node and the packages of ``tests/conformance`` and ``tests/yjs``: where, and there or not."""
+"""Node and the packages of npm that tests use: where, and there or not."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tools.server_process import ROOT
 
 CONFORMANCE: Final = ROOT / "tests" / "conformance"
 YJS: Final = ROOT / "tests" / "yjs"
+COMPATIBILITY: Final = ROOT / "tests" / "compatibility"
 OLDEST_NODE: Final = 20
 
 
@@ -29,7 +30,7 @@ def node_problem() -> str | None:
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").split(".")[0]) < OLDEST_NODE:
         return f"Node {version.strip()} is too old; {OLDEST_NODE} or newer is needed."
-    for packages in (CONFORMANCE, YJS):
+    for packages in (CONFORMANCE, YJS, COMPATIBILITY):
         if not (packages / "node_modules" / ".package-lock.json").exists():
             return f"The packages of tests/{packages.name} are missing: run scripts/setup node."
     return None

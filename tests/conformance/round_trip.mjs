@@ -3,8 +3,8 @@
 // acknowledged request, and at the end one line of JSON: what each reader saw, in order.
 //
 //   node round_trip.mjs URL MESSAGES_PER_PRODUCER
-import { setTimeout as pause } from "node:timers/promises"
 import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
+import { persistentFetch } from "../compatibility/persistent_fetch.mjs"
 
 const [url, count] = [process.argv[2], Number(process.argv[3])]
 const backoffOptions = { initialDelay: 10, maxDelay: 200, multiplier: 1.3 }
@@ -13,27 +13,16 @@ const sseResilience = { maxShortConnections: Infinity } // stay with SSE, howeve
 const readers = {}
 let acknowledged = 0
 
-// The producer leaves retries to its caller's fetch. An answer, also a refusal, goes to the
-// producer; no answer means the server is down, and the same request is sent again.
-async function persistentFetch(...request) {
-  for (;;) {
-    try {
-      const response = await fetch(...request)
-      if (response.status !== 503) {
-        acknowledged += response.ok ? 1 : 0
-        if (response.ok && acknowledged % 100 === 0) console.log(`acknowledged ${acknowledged}`)
-        return response
-      }
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error
-    }
-    await pause(10)
-  }
+async function counted(...request) {
+  const response = await fetch(...request)
+  acknowledged += response.ok ? 1 : 0
+  if (response.ok && acknowledged % 100 === 0) console.log(`acknowledged ${acknowledged}`)
+  return response
 }
 
 function produce(handle, id) {
   const producer = new IdempotentProducer(handle, id, {
-    fetch: persistentFetch,
+    fetch: persistentFetch(counted, 10, 10),
     lingerMs: 0,
     maxBatchBytes: 100,
     maxInFlight: 5,

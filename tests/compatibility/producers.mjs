@@ -1,0 +1,104 @@
+// A producer that is given COUNT messages at once, and three readers. Prints how many errors the
+// producer told, whether it could close the stream, and what each reader saw.
+//
+//   node producers.mjs URL FETCH IN_FLIGHT EVENT COUNT
+//
+// FETCH is "fetch", "backoff" (createFetchWithBackoff) or "persistent". EVENT is one of
+//   kills       the server is killed, and started at once, when a quarter of the requests was
+//               acknowledged, and again at the half
+//   outage      it is killed at the quarter, and started when the producer has sent everything
+//   overtaking  it is not killed, and the second request arrives after the third
+import {
+  createFetchWithBackoff,
+  DurableStream,
+  IdempotentProducer,
+  stream,
+} from "@durable-streams/client"
+import { finish, kill, start } from "./outages.mjs"
+import { persistentFetch } from "./persistent_fetch.mjs"
+
+const [url, fetchKind, inFlight, event, count] = process.argv.slice(2)
+const MESSAGES_PER_REQUEST = 5
+const requests = Number(count) / MESSAGES_PER_REQUEST
+const OUTAGES = { kills: [requests / 4, requests / 2], outage: [requests / 4], overtaking: [] }
+const outages = OUTAGES[event]
+const backoffOptions = { initialDelay: 10, maxDelay: 100, multiplier: 1.3 }
+const client = { url, backoffOptions, warnOnHttp: false }
+const errors = []
+let acknowledged = 0
+let killed = Promise.resolve()
+
+async function counted(...request) {
+  const response = await fetch(...request)
+  if (response.ok && ++acknowledged === outages[0]) {
+    outages.shift()
+    killed = kill() // the producer goes on meanwhile
+    if (event === "kills") killed = killed.then(start)
+  }
+  return response
+}
+
+let thirdIsAnswered
+const third = new Promise((resolve) => (thirdIsAnswered = resolve))
+
+async function overtaking(...request) {
+  const number = request[1].headers["Producer-Seq"]
+  if (number === "1") await third
+  const response = await fetch(...request)
+  if (number === "2") thirdIsAnswered()
+  return response
+}
+
+const under = event === "overtaking" ? overtaking : counted
+const FETCHES = {
+  fetch: () => under,
+  backoff: () => createFetchWithBackoff(under, backoffOptions),
+  persistent: () => persistentFetch(under, 10, 100),
+}
+
+// One call reads to the end, whatever happens to the server meanwhile.
+async function follow(live) {
+  const seen = []
+  const session = await stream({ ...client, live, json: true })
+  session.subscribeJson((batch) => void seen.push(...batch.items.map(({ n }) => n)))
+  await session.closed
+  return seen
+}
+
+// And one that ends now and then, as programs do, and goes on where it was.
+async function resume() {
+  const seen = []
+  for (let [offset, closed] = ["-1", false]; !closed; ) {
+    const ending = new AbortController()
+    const session = await stream({ ...client, offset, json: true, signal: ending.signal })
+    session.subscribeJson((batch) => {
+      if (ending.signal.aborted) return
+      seen.push(...batch.items.map(({ n }) => n))
+      ;({ offset, streamClosed: closed } = batch)
+      if (batch.items.length > 0) ending.abort()
+    })
+    await session.closed
+    closed ||= session.streamClosed && session.offset === offset
+  }
+  return seen
+}
+
+const handle = await DurableStream.create({ ...client, contentType: "application/json" })
+const readers = { "long-poll": follow("long-poll"), sse: follow("sse"), resumed: resume() }
+const producer = new IdempotentProducer(handle, "orders", {
+  fetch: FETCHES[fetchKind](),
+  maxInFlight: Number(inFlight),
+  maxBatchBytes: MESSAGES_PER_REQUEST * JSON.stringify({ n: 1000 }).length,
+  onError: (error) => errors.push(error),
+})
+for (let n = 1000; n < 1000 + Number(count); n++) producer.append(JSON.stringify({ n }))
+await producer.flush()
+if (event === "outage") await killed.then(start)
+const closed = await producer.close().then(
+  () => true,
+  () => false,
+)
+if (!closed) await handle.close() // so that the readers come to an end
+const seen = {}
+for (const [name, reading] of Object.entries(readers)) seen[name] = await reading
+finish({ errors: errors.length, closed, seen })
