@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import stat
 import subprocess
 import sys
+import time
 import urllib.request
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -106,6 +110,20 @@ def test_the_first_start_makes_a_token_that_no_log_has_and_later_ones_keep_it(
     assert (tmp_path / "volume" / "tokens.toml").read_text().count("[[token]]") == 1
 
 
+def wait_until_it_has_a_certificate(port: int) -> None:
+    """Return when a handshake goes through.
+
+    Caddy listens first, and makes the certificate afterwards: handshakes fail meanwhile.
+    """
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    while True:
+        with socket.create_connection(("127.0.0.1", port)) as tcp, suppress(ssl.SSLError):
+            anybody.wrap_socket(tcp, server_hostname="localhost").close()
+            return
+        time.sleep(0.01)
+
+
 @pytest.mark.needs("caddy", "curl")
 def test_caddy_of_compose_has_a_certificate_and_passes_tokens_on(
     play: Callable[..., PlayedContainer], tmp_path: Path
@@ -126,6 +144,7 @@ def test_caddy_of_compose_has_a_certificate_and_passes_tokens_on(
     token = (tmp_path / "volume" / "first-token").read_text().strip()
     with listening("caddy", told, place, port, **own):
         authority = place / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+        wait_until_it_has_a_certificate(port)
         url = f"https://localhost:{port}/v1/stream/a"
         asking = [
             "curl",

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tools.bench import pair
+from tools.bench import instructions, pair
 from tools.bench import report as tables
 from tools.bench.builds import same_environment, two_builds
 from tools.bench.catalog import ENTRIES, Entry, paired, select
@@ -53,6 +53,8 @@ def parse_options() -> argparse.Namespace:
         " their CPU time for each request, this one and that of another checkout (a path, absolute"
         " or from the top of this one), which scripts/setup serve was run in")  # fmt: skip
     add("--pairs", type=int, default=pair.PAIRS, help="samples of each build, with --pair")
+    add("--instructions", action="store_true", help="with --pair: count the instructions of each"
+        " request instead, in one sample, which takes valgrind")  # fmt: skip
     add("--python", default=sys.executable, help="the interpreter that runs our server")
     add("--token", default="", help="sent with every request; --options='--tokens FILE' makes a"
         " build look at it that knows tokens")  # fmt: skip
@@ -64,6 +66,8 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.pair and (options.server or options.only or options.publish):
         parser.error("--pair compares two builds and no other servers, and is not published")
+    if options.instructions and not options.pair:
+        parser.error("--instructions compares two builds: name the other one with --pair")
     if options.repeats < 1 or options.pairs < 1:
         parser.error("nothing is measured in less than one sample")
     return options
@@ -126,6 +130,16 @@ def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     return pair.complete(results, entries) if options.pair else results
 
 
+def count(options: argparse.Namespace, work: Path) -> int:
+    """Compare the two builds by their instructions."""
+    if shutil.which("valgrind") is None:
+        raise ServerFailed("there is no valgrind: Debian has it in the package of this name")
+    plan, entries, builds = wanted(options)
+    raise_file_limit()
+    print(instructions.table(entries, builds, build(), plan, work), end="")
+    return 0
+
+
 def report(results: dict[str, Any], options: argparse.Namespace) -> None:
     """Write down and print what came out."""
     out = options.out or WORK / "results" / time.strftime("%Y%m%d-%H%M%S")
@@ -153,6 +167,8 @@ def main() -> int:
     WORK.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="run-", dir=WORK))
     try:
+        if options.instructions:
+            return count(options, work)
         results = json.loads(options.results.read_text()) if options.results else run(options, work)
         report(results, options)
     except (ValueError, ClientFailed, ServerFailed) as error:

@@ -19,6 +19,7 @@ CPU_US: Final = "cpu_us"
 USER_US: Final = "cpu_user_us"
 SYSTEM_US: Final = "cpu_system_us"
 REQUEST_BYTES: Final = "request_bytes"
+REQUESTS: Final = "requests"
 
 
 def cpu_metrics(report: Report) -> dict[str, float]:
@@ -33,4 +34,5 @@ def cpu_metrics(report: Report) -> dict[str, float]:
         USER_US: cpu_us * user_share,
         SYSTEM_US: cpu_us * (1 - user_share),
         REQUEST_BYTES: report.bytes / report.requests,
+        REQUESTS: report.requests,
     }

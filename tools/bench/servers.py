@@ -152,11 +152,11 @@ class RunningServer:
         connection.close()
         return None
 
-    def log_end(self) -> str:
+    def log_end(self, lines: int = 5) -> str:
         """The last lines that the server wrote."""
         if not self._log_path.exists():
             return ""
-        return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-5:])
+        return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-lines:])
 
     def kill(self) -> None:
         """SIGKILL."""
