@@ -11,7 +11,7 @@ from when all of the request was there until its answer was ready, so that no sl
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from durable_streams.http.access_log import CLIENT_LEFT
 from durable_streams.measuring import SECONDS, Family, Kind, Tally, counter
@@ -46,9 +46,19 @@ SYSTEM: Final = "system_error"
 """Reasons of refusals beside those of errors: a bug of ours, and an error of the system."""
 
 
+class Pushing(Protocol):
+    """An answer that is under way, and sends what happens."""
+
+    @property
+    def pushed_bytes(self) -> int:
+        """What it has sent so far and nobody has counted yet."""
+
+
 class Counters:
     """``received_bytes`` and ``sent_bytes``: of bodies; events are sent bytes as well.
 
+    ``following``: answers whose events are counted when they end, as an addition for each event and
+    reader costs more than it tells.
     ``in_lane``: how long those took that the fast lane has answered with 2xx, by the class of the
     command; these are in no other number, but for their bytes.
     """
@@ -59,6 +69,7 @@ class Counters:
         self.in_lane: dict[type[Command], Tally] = {kind: Tally(SECONDS) for kind in _IN_LANE}
         self.received_bytes = 0
         self.sent_bytes = 0
+        self.following: set[Pushing] = set()
         self._refusals = dict.fromkeys((*REASONS.values(), BUG, SYSTEM), 0)
 
     def answered(self, method: str, status: int, sent_bytes: int) -> None:
@@ -122,7 +133,7 @@ class Counters:
             counter(
                 "http_sent_bytes_total",
                 "Bytes of the bodies of answers, and of events.",
-                self.sent_bytes,
+                self.sent_bytes + sum(answer.pushed_bytes for answer in self.following),
             ),
             Family(
                 Kind.COUNTER,

@@ -30,10 +30,19 @@ class EventStream:
     The connection is closed after it, as the protocol asks of event streams (§5.8).
     """
 
-    __slots__ = ("_connection", "_counters", "_protocol", "_writer", "answer", "chunked")
+    __slots__ = (
+        "_connection",
+        "_counters",
+        "_protocol",
+        "_writer",
+        "answer",
+        "chunked",
+        "pushed_bytes",
+    )
 
     def __init__(self, answer: Answer, request: web.BaseRequest, counters: Counters) -> None:
         self.answer = answer
+        self.pushed_bytes = 0  # counted elsewhere once for all pushes: there are very many
         self._counters = counters
         self.chunked = answer.headers.get("Transfer-Encoding") == "chunked"
         self._protocol = request.protocol
@@ -68,8 +77,7 @@ class EventStream:
         if transport is None or self._protocol.writing_paused:
             return False
         transport.write(framed)
-        self._counters.sent_bytes += len(framed)
-        self._writer.output_size += len(framed)
+        self.pushed_bytes += len(framed)
         return True
 
     async def write(self, framed: bytes) -> None:
@@ -91,8 +99,12 @@ class EventStream:
         await self.write(_LAST_CHUNK if self.chunked else b"")
 
     @contextmanager
-    def cut_off_on_failure(self) -> Iterator[None]:
-        """Cut the connection off if a failure leaves no clean end; before the head it does."""
+    def under_way(self) -> Iterator[None]:
+        """Send events meanwhile, and count them.
+
+        A failure that leaves no clean end cuts the connection off; before the head it does.
+        """
+        self._counters.following.add(self)
         try:
             yield
         except BaseException:
@@ -100,3 +112,7 @@ class EventStream:
                 raise
             with self._connection.cut_off_on_failure():
                 raise
+        finally:
+            self._counters.following.discard(self)
+            self._counters.sent_bytes += self.pushed_bytes
+            self._writer.output_size += self.pushed_bytes

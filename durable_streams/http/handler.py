@@ -405,7 +405,7 @@ class StreamsHandler:
                 live.reader(
                     stream, events, chunk, cursor, admitted.principal, charge=charge
                 ) as reader,
-                events.cut_off_on_failure(),
+                events.under_way(),
                 cancelled_when_gone(request),
             ):
                 # If the stream is no more, the client learns why when it reconnects.

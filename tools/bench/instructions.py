@@ -12,6 +12,7 @@ is not in the difference, which is divided by that of the requests.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +77,8 @@ def per_request(entry: Entry, build: Contender, program: Path, plan: Plan, work:
     short = _run(entry, build, program, plan, work)
     longer = replace(plan, seconds=LONGER * plan.seconds)
     long = _run(entry, build, program, longer, work)
+    if long.requests <= short.requests:
+        raise ServerFailed(f"{entry.name}, {build.name}: too short, it says nothing of a request")
     return (long.instructions - short.instructions) / (long.requests - short.requests)
 
 
@@ -86,6 +89,7 @@ def table(
     lines: list[tuple[str, ...]] = []
     for entry in entries:
         took = {build.name: per_request(entry, build, program, plan, work) for build in builds}
+        print(f"{entry.name}: {took}", file=sys.stderr, flush=True)
         counted = "delivery" if isinstance(entry.workload, Live) else "request"
         ratio = f"{took[THIS] / took[OTHER]:.3f}"
         lines.append((entry.name, counted, ratio, f"{took[THIS]:,.0f}", f"{took[OTHER]:,.0f}"))

@@ -195,16 +195,13 @@ class Journal:
 
     def has_room(self, payload_bytes: int) -> bool:
         """Whether a batch of at most so many bytes can be written now."""
-        if not self._must_turn(payload_bytes):
+        if not self._must_turn(payload_bytes, is_linked=self._is_linked(self._active)):
             return True
         return bool(self._free) or len(self._sealed) + 1 < self._max_files
 
-    def _must_turn(self, payload_bytes: int) -> bool:
+    def _must_turn(self, payload_bytes: int, *, is_linked: bool) -> bool:
         size = fmt.BATCH_HEADER_BYTES + payload_bytes
-        active = self._active
-        return (
-            self._abandoned or active.position + size > self._file_bytes or self._is_linked(active)
-        )
+        return self._abandoned or is_linked or self._active.position + size > self._file_bytes
 
     def write(self, records: list[Record]) -> int:
         """Write one batch; durable when this returns (if the journal syncs). Its number.
@@ -214,20 +211,21 @@ class Journal:
         ``OSError``, :class:`Unpackable`: nothing was stored and later writes may work;
         :class:`SyncFailed`: final.
         """
-        if not self._disk.file_status(self._active.fd).links:
+        links = self._disk.file_status(self._active.fd).links
+        if not links:
             raise OSError(errno.ESTALE, "its file was removed", str(self._active.path))
         try:
-            return self._write(records)
+            return self._write(records, is_linked=links > 1)
         except OSError as error:
             frees = bool(records) and all(isinstance(r, fmt.DeleteRecord) for r in records)
             if not (frees and error.errno in FULL and self._directory.give_up_reserve()):
                 raise
-        return self._write(records)
+        return self._write(records, is_linked=links > 1)
 
-    def _write(self, records: list[Record]) -> int:
+    def _write(self, records: list[Record], *, is_linked: bool) -> int:
         payload = _pack(records)
         payload_bytes = sum(map(len, payload))
-        if self._must_turn(payload_bytes):
+        if self._must_turn(payload_bytes, is_linked=is_linked):
             self._turn()
         file = self._active
         number = self.last + 1
