@@ -55,6 +55,8 @@ from durable_streams.model.errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnexpectedAnswer,
+    Unreachable,
     UnsupportedEncoding,
     UnsupportedTransferCoding,
     WriteFailed,
@@ -68,6 +70,9 @@ if TYPE_CHECKING:
     from durable_streams.access.grants import Grant, Scope
     from durable_streams.access.principals import Principal
     from durable_streams.access.signed_urls import sign_url
+    from durable_streams.client.aio import RemoteStreams, connect
+    from durable_streams.client.aio_tail import RemoteTail
+    from durable_streams.client.retries import Retries
     from durable_streams.details import Details
     from durable_streams.history import Record, RecordsResult
     from durable_streams.http.mounting import mount
@@ -129,7 +134,10 @@ __all__ = [
     "ReadResult",
     "Record",
     "RecordsResult",
+    "RemoteStreams",
+    "RemoteTail",
     "RequestTimeout",
+    "Retries",
     "Scope",
     "SequenceConflict",
     "Settings",
@@ -152,10 +160,13 @@ __all__ = [
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
+    "UnexpectedAnswer",
+    "Unreachable",
     "UnsupportedEncoding",
     "UnsupportedTransferCoding",
     "WriteFailed",
     "__version__",
+    "connect",
     "mount",
     "open",
     "open_streams",
@@ -177,10 +188,14 @@ _LATER: Final = {
     "Principal": "access.principals",
     "ReadResult": "outcomes",
     "Record": "history",
+    "RemoteStreams": "client.aio",
+    "RemoteTail": "client.aio_tail",
+    "Retries": "client.retries",
     "RecordsResult": "history",
     "Scope": "access.grants",
     "Streams": "streams",
     "Tail": "tail",
+    "connect": "client.aio",
     "mount": "http.mounting",
     "open": "library",
     "open_streams": "library",

@@ -54,6 +54,7 @@ INTERNAL: Final = {
     *("NotToml", "NoSuchToken", "TokenExists", "_NoGrant", "_NoSet", "_Problem"),  # inside of it
     *("_Refused", "_Wrong"),
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
+    *("Disconnected", "OutOfTime"),  # inside the client
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
     "_EncryptedError",  # of a private key, for the module ssl
     "CannotRunHere",  # an ImportError, and met as one

@@ -56,6 +56,8 @@ MAY_BEGIN: Final = {
     ("tasks.py", "_begin"): "all of a node on PostgreSQL, watched",
     ("store.py", "append"): "one large body, looked through for whoever sent it",
     ("records.py", "_records"): "one look at JSON, awaited by whoever asked",
+    ("aio_http.py", "_credentials"): "one question for a token, which whoever needs it awaits",
+    ("aio_tail.py", "ask"): "one request, which its tail awaits, or cancels when it is dropped",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""

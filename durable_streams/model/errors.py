@@ -41,12 +41,14 @@ one is in the text form of ``model/paths``::
     │   ├── Draining              the server is shutting down
     │   │   └── NotOpen           … the data directory was closed
     │   ├── WriteFailed           the system refused this one
+    │   ├── Unreachable           a client finds no server
     │   └── StorageFailed         a sync failed; writes need a restart
     ├── DiskFull
     ├── StreamUnusable
     │   ├── StreamOutOfService    … its files cannot be written
     │   ├── StreamUnreadable      … the system does not let them be read
     │   └── StreamDamaged         … its files fail their checksums
+    ├── UnexpectedAnswer          a client cannot make sense of what it was answered
     └── OpenedElsewhere           used from another event loop, thread or process than opened in
 
     DataDirectoryError            the data directory cannot be opened (no request is involved)
@@ -342,6 +344,18 @@ class WriteFailed(Unavailable):
     """The system refused a write, and nothing was stored; another may work (503)."""
 
 
+class Unreachable(Unavailable):
+    """A client has no answer from the server at ``url``, for the reason in ``cause`` (503).
+
+    Whether it has done what it was asked for is not known.
+    """
+
+    def __init__(self, url: str, cause: str) -> None:
+        super().__init__(f"no answer from {url}: {cause}; see whether it runs, and try again")
+        self.url = url
+        self.cause = cause
+
+
 class StorageFailed(Unavailable):
     """A sync failed: reads go on, all writes need a restart of the server (503).
 
@@ -390,6 +404,10 @@ class StreamDamaged(StreamUnusable):
 
     _STATE = "damaged"
     _TO_DO = "run durable-streams verify to see what is sound; a backup may have the rest"
+
+
+class UnexpectedAnswer(StreamError):
+    """What a client was answered makes no sense: it may be no server of durable streams (502)."""
 
 
 class OpenedElsewhere(StreamError, RuntimeError):

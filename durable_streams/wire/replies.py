@@ -103,6 +103,8 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.NotOpen: 503,
     e.WriteFailed: 503,
     e.StorageFailed: 503,
+    e.Unreachable: 503,
+    e.UnexpectedAnswer: 502,
     e.DiskFull: 507,
     e.StreamUnusable: 500,
     e.StreamOutOfService: 500,
