@@ -260,7 +260,7 @@ class _BatchLane:
                 (result,) = await lane.session.fetch(
                     WRITE, *batch.statement.arguments(lane, database.clock.parameter)
                 )
-                if not await standbys.still_wait(mark):
+                if not await standbys.still_wait(mark, lane.session):
                     raise Unknown("commits may not have waited for standbys")
             except Refused as error:
                 if error.code in AGAIN:

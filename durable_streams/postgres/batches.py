@@ -101,11 +101,16 @@ class Batch:
     ) -> list[Line]:
         """Answer those whose streams moved, or were confirmed; return the others.
 
+        Those about which nothing was decided, as the session was lost before, are among these.
         ``found_none``: those that found no stream to write to are told so.
         """
         done, lost = {*moved, *confirmed}, []
         now_ms = self._clock.now_ms()
-        for line, decided in self._plans.items():
+        for line in self.lines:
+            decided = self._plans.get(line)
+            if decided is None:
+                lost.append(line)
+                continue
             if isinstance(decided, StreamError):
                 if found_none:
                     line_error = decided

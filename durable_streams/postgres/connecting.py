@@ -5,6 +5,8 @@ For nodes that serve streams there is more to a session.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -30,9 +32,14 @@ _TAKES_WRITES: Final = """
 select not pg_is_in_recovery() and not current_setting('default_transaction_read_only')::boolean
 """
 
+_STARTED: Final = "select pg_postmaster_start_time()"
+"""Which server it is."""
+
+_TIMELINE: Final = "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+
 
 class Hosts:
-    """Those of a URL: whichever took writes the last time is tried first.
+    """Those of a URL: whichever took no writes, or did not answer, is tried last from then on.
 
     So one of which nothing is heard costs its time once, not with each session.
     """
@@ -47,15 +54,50 @@ class Hosts:
         ``statements``: how many it keeps prepared; 0 where a pooler in between may share sessions.
         """
         problems = []
+        failed: list[DatabaseUrl] = []
         for host in list(self._in_order):
             try:
                 connection = await _connect_to_primary(host, statements)
             except NoDatabase as error:
                 problems.append(f"{error}")
+                failed.append(host)
             else:
-                self._in_order.sort(key=lambda one: one is not host)
+                self._in_order.sort(key=lambda one: one in failed)
                 return connection
         raise NoDatabase("; ".join(dict.fromkeys(problems)))
+
+    async def choose_other(self, than: object) -> object:
+        """Try first, from now on, another server than one that has fallen silent; None: no other.
+
+        Servers are known by when they were started.  Of several that take writes it is the one on
+        the newest timeline, which is that of the last one that was promoted.
+        """
+        asked = await asyncio.gather(*[_ask(host) for host in self._in_order])
+        others = [
+            (timeline, server, host)
+            for host, (server, timeline) in zip(self._in_order, asked, strict=True)
+            if server not in {None, than}
+        ]
+        if not others:
+            return None
+        _, server, chosen = max(others, key=lambda other: other[0])
+        self._in_order.sort(key=lambda one: one is not chosen)
+        return server
+
+
+async def _ask(host: DatabaseUrl) -> tuple[object, str]:
+    """When the server was started that takes writes at a host, None if none does; its timeline."""
+    try:
+        connection = await _connect_to_primary(host, 0)
+    except NoDatabase:
+        return None, ""
+    server, timeline = None, ""
+    with suppress(*FAILURES, TimeoutError):  # not every service tells its timeline
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            server = await connection.fetchval(_STARTED)
+            timeline = await connection.fetchval(_TIMELINE)
+    connection.terminate()
+    return server, timeline
 
 
 async def connect(url: DatabaseUrl) -> Connection:

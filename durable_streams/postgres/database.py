@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from durable_streams.model.errors import DiskFull, StorageFailed, StreamError, Unavailable
 from durable_streams.postgres.connecting import Hosts, NoDatabase
@@ -54,6 +55,9 @@ class Database:
     """Where sessions are opened.
 
     ``problem``: why none could be the last time; empty: it could.  ``node``: who opens them.
+
+    Sessions may be left at a primary that was replaced, where their commits wait for ever.  So all
+    are ended that lead to another server than the one that counts; who uses them opens new ones.
     """
 
     def __init__(self, url: DatabaseUrl, clock: Clock) -> None:
@@ -61,6 +65,20 @@ class Database:
         self.clock = clock
         self.node = uuid.uuid4()
         self.problem = ""
+        self._sessions: WeakSet[Session] = WeakSet()
+
+    async def leave(self, server: object) -> None:
+        """Go on with another server than one that confirms nothing, if any other takes writes."""
+        other = await self.hosts.choose_other(server)
+        if other is not None:
+            log.warning("the database confirms nothing: going on with another server")
+            self.keep_only(other)
+
+    def keep_only(self, server: object) -> None:
+        """End all sessions that lead to other servers than this one."""
+        for session in [*self._sessions]:
+            if session.server != server:
+                session.terminate()
 
     async def connect(self) -> Session:
         """A session for single statements; :class:`NoDatabase`."""
@@ -78,6 +96,7 @@ class Database:
                 log.error("%s", error)
             self.problem = str(error)
             raise
+        self._sessions.add(session)
         if self.problem:
             log.warning("the database is there again")
             self.problem = ""

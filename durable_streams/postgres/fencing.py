@@ -73,7 +73,7 @@ async def settle(
             else:  # an earlier try of ours has deleted it; its commit is waited for
                 await session.fetch(BARRIER)
             await session.fetch("commit")
-            if await standbys.still_wait(mark):
+            if await standbys.still_wait(mark, session):
                 return found
             log.warning("what became of a write is not known yet: commits do not wait")
             await asyncio.sleep(_AGAIN_S)

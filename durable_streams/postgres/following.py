@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.model.errors import StreamError, StreamGone, StreamNotFound
+from durable_streams.model.errors import StreamDamaged, StreamError, StreamGone, StreamNotFound
 from durable_streams.model.paths import path_text
 from durable_streams.model.results import Publication
 from durable_streams.postgres.decisions import why_unusable
@@ -160,19 +160,34 @@ class Following:
 
     async def _read_on(self, stream: Stream) -> None:
         stream.is_stale = False
-        row = await self._rows.of(stream)
-        problem = why_unusable(stream.path, row, row.now_ms if row else 0)
-        if row is None or problem is not None:
-            assert problem is not None
-            if row is None or row.soft_deleted:
-                self._streams.end(stream.number, problem)
-            else:
-                stream.audience.end(problem)
+        row = await self._row_of(stream)
+        if row is None:
             return
         if row.tail > stream.row.tail or row.closed != stream.row.closed:
             stream.learn(row)
             stream.audience.wake()
         stream.learn(row)
+        try:
+            await self._tell(stream, row)
+        except StreamDamaged:  # it is none where the stream has ended meanwhile, and is swept
+            if await self._row_of(stream) is not None:
+                raise
+
+    async def _row_of(self, stream: Stream) -> Row | None:
+        """A stream's row; None if it has ended, as its readers are told."""
+        row = await self._rows.of(stream)
+        problem = why_unusable(stream.path, row, row.now_ms if row else 0)
+        if row is not None and problem is None:
+            return row
+        assert problem is not None
+        if row is None or row.soft_deleted:
+            self._streams.end(stream.number, problem)
+        else:
+            stream.audience.end(problem)
+        return None
+
+    async def _tell(self, stream: Stream, row: Row) -> None:
+        """Hand on to those who subscribed what they have not been told, up to a row's tail."""
         reading = Reading(stream.path, row, self._runs)
         while stream.audience.subscribers and (
             stream.published < row.tail or row.closed != stream.published_closed

@@ -3,6 +3,10 @@
 A primary that was deposed does not know it, and answers reads.  It cannot commit what no standby
 confirms.  So what was read is shown only if a heartbeat was committed that was sent at most so many
 seconds before, by a clock that goes on while the machine sleeps, and on the server that was read.
+
+Where none is committed for as long, another server is looked for that takes writes, and all
+sessions are ended that lead elsewhere.  If that one confirms nothing either, the next is tried.
+Which one is right nobody has to know: none acknowledges anything but by its standbys.
 """
 
 from __future__ import annotations
@@ -62,6 +66,8 @@ class Heartbeat:
         self._database = database
         self._standbys = standbys
         self._server: object = None
+        self._tried: object = None
+        self._moved_s = -MOST_S
         self.node = database.node
         self._session: Session | None = None
         self.sent_s = -MOST_S
@@ -84,6 +90,7 @@ class Heartbeat:
         except (Refused, Unknown) as error:
             raise NoDatabase(f"the database takes no heartbeat: {error}") from None
         tasks.lasting("heartbeat", self._run())
+        tasks.lasting("moves", self._watch())
 
     async def _run(self) -> None:
         while True:
@@ -94,19 +101,29 @@ class Heartbeat:
                 log.warning("no heartbeat: %s", error)
                 self.terminate()
 
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            if now_s() - max(self.sent_s, self._moved_s) > MOST_S:
+                await self._database.leave(self._tried)
+                self._moved_s = now_s()
+
     async def _beat(self) -> None:
         sent_s, mark = now_s(), self._standbys.mark
-        if self._session is None:
-            self._session = await self._database.connect()
-            await self._session.fetch(_BORN, self.node, socket.gethostname())
-        beat = await self._session.fetch(_BEAT, self.node)
+        session = self._session
+        if session is None:
+            session = self._session = await self._database.connect()
+            self._tried = session.server
+            await session.fetch(_BORN, self.node, socket.gethostname())
+        beat = await session.fetch(_BEAT, self.node)
         if beat:
             self.has_others = beat[0]["has_others"]
         else:
-            await self._session.fetch(_BORN, self.node, socket.gethostname())
-        if not await self._standbys.still_wait(mark):
+            await session.fetch(_BORN, self.node, socket.gethostname())
+        if not await self._standbys.still_wait(mark, session):
             raise Unknown("commits may not have waited for standbys")
-        self._server, self.sent_s = self._session.server, sent_s
+        self._server, self.sent_s = session.server, sent_s
+        self._database.keep_only(session.server)
 
     def terminate(self) -> None:
         """Close the session."""

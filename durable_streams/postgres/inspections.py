@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.model.commands import Last, Since
 from durable_streams.model.details import MOST_DETAILS, StreamDetails
 from durable_streams.model.errors import NotOpen
 from durable_streams.model.paths import parse_path_text, path_text
@@ -121,8 +122,12 @@ class Inspections:
 
     async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
         """A page of records."""
-        _, row = await self._access.at(path)
-        return await RecordReader(row, Reading(path, row, self._runs)).page(place, limit)
+        stream, row = await self._access.at(path)
+        async with self._access.there_if_damaged(stream):
+            page = await RecordReader(row, Reading(path, row, self._runs)).page(place, limit)
+        if isinstance(place, Last | Since):  # of what ended meanwhile the first are gone before
+            await self._access.of(stream)
+        return page
 
     async def details(self, path: StreamPath) -> StreamDetails:
         """All that is known of a stream; its readers are those of this node."""
@@ -131,6 +136,7 @@ class Inspections:
         reading = Reading(path, row, self._runs)
         sizes = await reading.segment_sizes(max(first, number + 1 - MOST_DETAILS), number)
         count, producers, forks = await self._readers.do(partial(self._beside, row.id))
+        await self._access.of(stream)  # what ended meanwhile has fewer of all
         end_ms = _ends_at_ms(row)
         return StreamDetails(
             _told(path, row),

@@ -290,6 +290,8 @@ class Reading:
                 if stop > at and at < most:
                     sizes.append(min(stop, most) - at)
                     at = min(stop, most)
+        if at != end:
+            raise self.gap(Offset(segment, at))
         return sizes
 
     async def segment_sizes(self, first: int, end: int) -> list[int]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 
-from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.connecting import CONNECT_TIMEOUT_S, NoDatabase
 from durable_streams.postgres.steady import steadily
 
 if TYPE_CHECKING:
@@ -103,9 +103,10 @@ class Session:
             "idle_in_transaction_session_timeout": lock_timeout,
         }
         try:
-            await session.fetch(_SET, list(settings), list(settings.values()))
-            (row,) = await session.fetch(_IS_SET, list(settings), list(settings.values()))
-        except (Refused, Unknown) as error:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await session.fetch(_SET, list(settings), list(settings.values()))
+                (row,) = await session.fetch(_IS_SET, list(settings), list(settings.values()))
+        except (Refused, Unknown, TimeoutError) as error:
             session.terminate()
             raise NoDatabase(f"{hosts.url}: a session cannot be set up: {error}") from None
         except BaseException:

@@ -4,7 +4,8 @@ A primary whose ``synchronous_standby_names`` is emptied, by a fail-over manager
 releases all commits that wait as plain successes, though no standby has them.  So the names, and
 when the configuration was read, are looked at after a commit and before its answer; one look serves
 all commits that were done when it began.  If something has changed, nobody knows what the commit is
-worth, and it is fenced as any unknown one.
+worth, and it is fenced as any unknown one.  So it is where the look was at another server than the
+one that committed: two primaries may be up at a time, and what one is told the other is not.
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ class Standbys:
         self._session: Session | None = None
         self._said: _Said | None = None
         self.mark = 0
-        self._asking: list[asyncio.Future[bool]] = []
+        self._asking: list[tuple[object, asyncio.Future[bool]]] = []
         self._news = asyncio.Event()
         tasks.lasting("looks at standbys", self._run())
 
-    async def still_wait(self, mark: int) -> bool:
-        """Whether what was committed since ``mark`` did wait for standbys."""
+    async def still_wait(self, mark: int, session: Session) -> bool:
+        """Whether what a session has committed since ``mark`` did wait for standbys."""
         if self._allow_unreplicated:
             return True
         asked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._asking.append(asked)
+        self._asking.append((session.server, asked))
         self._news.set()
         return await asked and mark == self.mark
 
@@ -62,7 +63,7 @@ class Standbys:
         """Commit behind what a session has read; ``Unknown`` if that may be on no standby."""
         mark = self.mark
         await session.fetch(BARRIER)
-        if not await self.still_wait(mark):
+        if not await self.still_wait(mark, session):
             raise Unknown("commits may not have waited for standbys")
 
     @property
@@ -76,6 +77,7 @@ class Standbys:
         """Close the session."""
         if self._session is not None:
             self._session.terminate()
+            self._session = None
 
     async def _run(self) -> None:
         while True:
@@ -83,9 +85,12 @@ class Standbys:
             self._news.clear()
             asking, self._asking = self._asking, []
             is_good = await self.look()
-            for asked in asking:
+            looked_at = None if self._said is None else self._said.started
+            for server, asked in asking:
                 if not asked.done():
-                    asked.set_result(is_good)
+                    asked.set_result(is_good and server == looked_at)
+            if any(server != looked_at for server, _ in asking):
+                self.terminate()  # the next look is where sessions are opened by then
 
     async def look(self) -> bool:
         """Whether standbys are waited for now, and a look at what is configured."""
@@ -96,7 +101,7 @@ class Standbys:
             (row,) = await self._session.fetch(_ASK)
         except (NoDatabase, Refused, Unknown):
             self.terminate()
-            self._session = self._said = None
+            self._said = None
             self.mark += 1
             return False
         self._said = _Said(row["names"], row["loaded"], row["started"])

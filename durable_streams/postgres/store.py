@@ -355,15 +355,18 @@ class PostgresStore:
         self._access.check_there(stream)
         segment, end = chunk.end
         begin = end - chunk.size_bytes
-        async for piece in self._reading(stream, stream.row).pieces(segment, begin, end, size):
-            yield piece
+        pieces = self._reading(stream, stream.row).pieces(segment, begin, end, size)
+        async with self._access.there_if_damaged(stream):
+            async for piece in pieces:
+                yield piece
 
     async def sizes(self, chunk: Chunk) -> list[int]:
         """How many bytes of a chunk each append in it has, in order."""
         stream = own(chunk.stream)
         segment, end = chunk.end
         reading = self._reading(stream, stream.row)
-        return await reading.sizes(segment, end - chunk.size_bytes, end)
+        async with self._access.there_if_damaged(stream):
+            return await reading.sizes(segment, end - chunk.size_bytes, end)
 
     # -- live reads ------------------------------------------------------------------------
 

@@ -194,7 +194,7 @@ class Transactions:
             await lane.session.fetch("commit")
         except Unknown:
             raise _Committing(result) from None
-        if not await self._standbys.still_wait(mark):
+        if not await self._standbys.still_wait(mark, lane.session):
             raise _Committing(result)
         self._counted.commit(time.monotonic() - begun_s, job.writes)
         return True, result

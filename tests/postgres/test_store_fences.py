@@ -229,3 +229,19 @@ async def test_an_append_that_was_refused_is_stored_when_it_is_repeated(nodes: N
     assert await store.open(ROOM) is opened
     assert (await append(store, b"1", producer=by(1))).wrote_data
     assert await content(store) == b"01"
+
+
+async def test_an_append_whose_session_was_lost_before_it_was_decided_on_is_stored(
+    nodes: Nodes,
+) -> None:
+    """Of a stream that the node does not know, so that its row is looked up on that session."""
+    store, other = await nodes.node(), await nodes.node()
+    await create(store)
+    await append(store, b"one")
+    await create(other, at("unknown"))
+    await append(other, b"two")
+    nodes.lose_sessions(store)
+    await append(store, b"three", at("unknown"))
+    await append(store, b"three")
+    assert await content(other) == b"onetwothree"
+    assert await content(other, at("unknown")) == b"three"

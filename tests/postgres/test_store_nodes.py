@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams.model.commands import Lifetime
+from durable_streams.model.commands import Last, Lifetime, Since
 from durable_streams.model.errors import (
     ProducerGap,
     StreamClosed,
@@ -18,6 +18,7 @@ from durable_streams.model.errors import (
     Unavailable,
 )
 from durable_streams.model.offsets import Start
+from durable_streams.postgres.streams import Stream
 from tests.postgres.stores import Nodes, nodes_of
 from tests.store_contract.words import (
     FORK,
@@ -35,7 +36,9 @@ from tests.store_contract.words import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamInfo
+    from durable_streams.postgres.rows import Row
     from durable_streams.postgres.store import PostgresStore
     from tests.postgres.conftest import Database
 
@@ -133,6 +136,42 @@ async def test_a_read_whose_stream_was_swept_meanwhile_finds_none(pair: Pair) ->
     opened.fresh = opened.row, asyncio.current_task()  # it read the row before the delete
     with pytest.raises(StreamNotFound):
         await one.read(opened, Start.BEGINNING)
+
+
+async def test_whatever_looks_into_a_stream_that_was_swept_meanwhile_finds_none(
+    pair: Pair,
+) -> None:
+    one, two = pair
+    await create(one, body=b"some")
+    await append(one, b"more")
+    with await one.read(await one.open(ROOM), Start.BEGINNING) as chunk:
+        row = one._streams.at(ROOM).row  # type: ignore[union-attr]
+        two._following._said = lambda _: None
+        await two.delete(ROOM)
+        await two._sweeper.sweep_graves()
+        with pytest.raises(StreamNotFound):
+            await one.sizes(chunk)
+        for place in (Start.BEGINNING, Last(1), Since(0)):
+            one._access.at = _row_before(one, row)  # type: ignore[method-assign]
+            with pytest.raises(StreamNotFound):
+                await one.records(ROOM, place, 10)
+        one._access.at = _row_before(one, row)  # type: ignore[method-assign]
+        with pytest.raises(StreamNotFound):
+            await one.details(ROOM)
+        with pytest.raises(StreamNotFound):
+            async for _ in one.pieces(chunk, 10):
+                pass
+
+
+def _row_before(store: PostgresStore, row: Row) -> Any:
+    """It reads the row just before the stream ends."""
+
+    async def found(path: StreamPath, *, uses: bool = False) -> tuple[Stream, Row]:
+        assert not uses
+        stream = Stream(path, row, store._deliveries)
+        return stream, row
+
+    return found
 
 
 # -- at once -------------------------------------------------------------------------------
