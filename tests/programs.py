@@ -26,6 +26,8 @@ TESTED_WITH: Final = {
     "haproxy": "it as a proxy was",
     "curl": "proxies, by HTTP/2, were",
     "groff": "the man page was",
+    "systemd-analyze": "units were",
+    "dbus-daemon": "the service, under systemd itself, was",
 }
 """What is left out without each of them."""
 
