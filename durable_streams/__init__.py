@@ -1,7 +1,8 @@
 """Durable streams: append-only, URL-addressable byte logs, kept in plain files.
 
-A server (``python -m durable_streams serve``), a part of your aiohttp application (:func:`mount`)
-and a library (:func:`open`), all on the same engine and the same data directory.
+A server (``python -m durable_streams serve``), a part of your application, of aiohttp
+(:func:`mount`) or ASGI (:func:`asgi`), and a library (:func:`open`), all on the same engine and the
+same data directory.
 
 Importing this is cheap, and possible on every system: what works with files or serves HTTP is
 imported when one of its names is first asked for.  Where it cannot run that is an ``ImportError``
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from durable_streams.client.retries import Retries
     from durable_streams.details import Details
     from durable_streams.history import Record, RecordsResult
+    from durable_streams.http.asgi.application import asgi
     from durable_streams.http.mounting import mount
     from durable_streams.library import open_streams
     from durable_streams.listing import ListedStream, ListPage
@@ -166,6 +168,7 @@ __all__ = [
     "UnsupportedTransferCoding",
     "WriteFailed",
     "__version__",
+    "asgi",
     "connect",
     "mount",
     "open",
@@ -195,6 +198,7 @@ _LATER: Final = {
     "Scope": "access.grants",
     "Streams": "streams",
     "Tail": "tail",
+    "asgi": "http.asgi.application",
     "connect": "client.aio",
     "mount": "http.mounting",
     "open": "library",

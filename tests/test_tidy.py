@@ -58,6 +58,9 @@ MAY_BEGIN: Final = {
     ("records.py", "_records"): "one look at JSON, awaited by whoever asked",
     ("aio_http.py", "_credentials"): "one question for a token, which whoever needs it awaits",
     ("aio_tail.py", "ask"): "one request, which its tail awaits, or cancels when it is dropped",
+    ("requests.py", "live_read"): "looking whether one client leaves, as long as it waits",
+    ("answers.py", "_put"): "sending what waits for one reader, who is ended if that fails",
+    ("lifespans.py", "tell"): "the lifespan of an application inside, which is waited for",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""

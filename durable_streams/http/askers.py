@@ -1,17 +1,15 @@
-"""Who asks, of requests that aiohttp has read: told by their credentials, or by an application."""
+"""Who asks, of requests of any front: told by their credentials, or by an application."""
 
 from __future__ import annotations
 
 from inspect import isawaitable
-from typing import TYPE_CHECKING, TypeAlias
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from durable_streams.access.door import INVALID, Credentials
 from durable_streams.access.principals import Principal
 from durable_streams.http.decided import EVERYBODY
 from durable_streams.model.commands import Preflight
-from durable_streams.model.errors import Forbidden, Unauthenticated
+from durable_streams.model.errors import Unauthenticated
 from durable_streams.wire.urls import forwarded_for
 
 if TYPE_CHECKING:
@@ -20,17 +18,20 @@ if TYPE_CHECKING:
     from durable_streams.http.access_log import Exchanged
     from durable_streams.http.decided import Admitted
     from durable_streams.http.exchange import Exchange
+    from durable_streams.http.incoming import Incoming
     from durable_streams.http.peers import Peers
     from durable_streams.model.commands import Command, Inspection
 
-    Authorize: TypeAlias = Callable[
-        [web.BaseRequest], Principal | Awaitable[Principal | None] | None
-    ]
-    """An application's answer to who asks; None: nobody it knows."""
+    Authorize: TypeAlias = Callable[[Any], Principal | Awaitable[Principal | None] | None]
+    """An application's answer to who asks, of a request as it knows it; None: nobody it knows."""
 
 
 class Askers:
-    """Knows who asks, as ``authorize`` says, or else the door of the exchange."""
+    """Knows who asks, as ``authorize`` says, or else the door of the exchange.
+
+    ``authorize`` may raise :class:`Unauthenticated` and :class:`Forbidden`; what applications raise
+    instead is for the front to translate.
+    """
 
     def __init__(self, exchange: Exchange, peers: Peers, authorize: Authorize | None) -> None:
         self._exchange = exchange
@@ -44,7 +45,7 @@ class Askers:
 
     async def admit(
         self,
-        request: web.BaseRequest,
+        request: Incoming,
         raw_query: str,
         command: Command | Inspection,
         asked: Exchanged | None = None,
@@ -60,7 +61,7 @@ class Askers:
         return self._exchange.admit_as(principal, command, address, asked)
 
     async def identify(
-        self, request: web.BaseRequest, raw_query: str, asked: Exchanged | None = None
+        self, request: Incoming, raw_query: str, asked: Exchanged | None = None
     ) -> Admitted:
         """Who asks for what is no stream; see :meth:`Exchange.identify`."""
         address = self.address(request)
@@ -70,14 +71,14 @@ class Askers:
         principal = await self._known_to_the_application(self._authorize, request, address)
         return self._exchange.identified(principal, address, asked)
 
-    def address(self, request: web.BaseRequest) -> str:
+    def address(self, request: Incoming) -> str:
         """Where a request comes from; "" if it makes no difference."""
         if not self._exchange.limits.is_on:
             return ""
-        return self._peers.client(request.protocol.peername, forwarded_for(request.headers))
+        return self._peers.client(request.peername, forwarded_for(request.headers))
 
     async def _known_to_the_application(
-        self, authorize: Authorize, request: web.BaseRequest, address: str
+        self, authorize: Authorize, request: Incoming, address: str
     ) -> Principal:
         try:
             return await self._identified(authorize, request)
@@ -85,15 +86,10 @@ class Askers:
             self._exchange.refuses(address)
             raise
 
-    async def _identified(self, authorize: Authorize, request: web.BaseRequest) -> Principal:
+    async def _identified(self, authorize: Authorize, request: Incoming) -> Principal:
         """Whom the application knows to ask."""
-        try:
-            found = authorize(request)
-            principal = await found if isawaitable(found) else found
-        except web.HTTPUnauthorized as error:
-            raise Unauthenticated(error.text or error.reason) from None
-        except web.HTTPForbidden as error:
-            raise Forbidden(error.text or error.reason) from None
+        found = authorize(request.for_application)
+        principal = await found if isawaitable(found) else found
         if principal is None:
             raise Unauthenticated("the application does not know who asks")
         if not isinstance(principal, Principal):  # whatever it is, it may hold secrets

@@ -1,4 +1,4 @@
-"""What is below ``__ds``, in every front that aiohttp has: lists, inspections, metrics, tokens.
+"""What is below ``__ds``, in every front: lists, inspections, metrics, tokens.
 
 All of it is told to pages of welcome origins only, and kept by no cache.
 """
@@ -20,15 +20,14 @@ from durable_streams.wire.lists import parse_list
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiohttp import web
-
     from durable_streams.access.door import Credentials
     from durable_streams.access.principals import Principal
     from durable_streams.http.access_log import Exchanged
     from durable_streams.http.askers import Askers
-    from durable_streams.http.body import BodyBudget
+    from durable_streams.http.bodies import BodyBudget
     from durable_streams.http.control import Control
     from durable_streams.http.exchange import Exchange
+    from durable_streams.http.incoming import Incoming
     from durable_streams.http.listing import Lists
     from durable_streams.http.metrics import Metrics
     from durable_streams.model.paths import StreamPath
@@ -63,7 +62,7 @@ class BelowControl:
 
     async def answer(
         self,
-        request: web.BaseRequest,
+        request: Incoming,
         raw_path: str,
         raw_query: str,
         asked: Exchanged | None,
@@ -100,18 +99,16 @@ class BelowControl:
             request, raw_path, self._bodies, timeout_s, identify=identify, url_of=url_of
         )
 
-    async def metrics(
-        self, request: web.BaseRequest, raw_query: str, asked: Exchanged | None
-    ) -> Reply:
+    async def metrics(self, request: Incoming, raw_query: str, asked: Exchanged | None) -> Reply:
         """Answer with the metrics, wherever they are asked for."""
         if request.method != "OPTIONS":
             await self._check_watcher(request, raw_query, asked)
         return await self._metrics.answer(request.method)
 
-    async def may_watch(self, request: web.BaseRequest, raw_query: str) -> bool:
+    async def may_watch(self, request: Incoming, raw_query: str) -> bool:
         """Whether who asks may see how the server is; who shows nothing pays nothing."""
         if "Authorization" not in request.headers:
-            return is_of_this_machine(request.protocol.peername, request.headers)
+            return is_of_this_machine(request.peername, request.headers)
         try:
             await self._check_watcher(request, raw_query)
         except StreamError:
@@ -119,11 +116,11 @@ class BelowControl:
         return True
 
     async def _check_watcher(
-        self, request: web.BaseRequest, raw_query: str, asked: Exchanged | None = None
+        self, request: Incoming, raw_query: str, asked: Exchanged | None = None
     ) -> None:
         """Return if who asks may see how the server is: this machine, or who has the scope."""
         is_asked_for_all = self._askers.are_of_an_application
-        if not is_asked_for_all and is_of_this_machine(request.protocol.peername, request.headers):
+        if not is_asked_for_all and is_of_this_machine(request.peername, request.headers):
             return
         principal = (await self._askers.identify(request, raw_query, asked)).principal
         if principal is ANYBODY:

@@ -1,83 +1,20 @@
-"""Reading request bodies: whole, within a size, within a time, and within what memory there is.
-
-The limit is checked against ``Content-Length`` before anything is read, and against what has
-come while a chunked body is read.  A client may be slow, but not without end: it has
-``timeout_s``, and one second more for every ``SLOWEST_BYTES_PER_S`` it has sent.
-
-All bodies of a server share a :class:`BodyBudget`, from their first byte until their answer: a
-thousand clients that send large bodies slowly must not take all memory.  What does not fit is
-:class:`Overloaded`.  The first ``FREE_BYTES`` of each body do not count, so that small appends
-are taken whatever the large ones do.
-"""
+"""Reading request bodies from aiohttp; how much, and for how long: see ``bodies``."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
+from durable_streams.http.bodies import receive_body
 from durable_streams.http.sending import send_continue
-from durable_streams.model.errors import (
-    InvalidRequest,
-    Overloaded,
-    PayloadTooLarge,
-    RequestTimeout,
-)
-from durable_streams.settings import KIB
+from durable_streams.model.errors import InvalidRequest, PayloadTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from aiohttp import web
 
-SLOWEST_BYTES_PER_S: Final = 16 * KIB
-"""Below what any network of today carries; it only stops those who send a byte now and then."""
-
-FREE_BYTES: Final = 64 * KIB
-"""Of every body; a connection's buffers take about as much anyway."""
-
-_LARGE_PIECE_BYTES: Final = 4 * KIB
-
-
-class BodyBudget:
-    """How many bytes of request bodies one server may hold at a time."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.used_bytes = 0
-
-    @contextmanager
-    def share(self) -> Iterator[BodyShare]:
-        """Give one request its share, for as long as it holds its body."""
-        share = BodyShare(self)
-        try:
-            yield share
-        finally:
-            self.used_bytes -= share.bytes
-
-
-class BodyShare:
-    """What one request holds of a :class:`BodyBudget`."""
-
-    __slots__ = ("_budget", "bytes")
-
-    def __init__(self, budget: BodyBudget) -> None:
-        self._budget = budget
-        self.bytes = 0
-
-    def grow(self, size_bytes: int) -> None:
-        """Hold a body of this size by now; :class:`Overloaded` if there is no room for it."""
-        more = size_bytes - FREE_BYTES - self.bytes
-        if more <= 0:
-            return
-        budget = self._budget
-        if budget.used_bytes + more > budget.limit_bytes:
-            raise Overloaded("too many large request bodies at a time")
-        budget.used_bytes += more
-        self.bytes += more
+    from durable_streams.http.bodies import BodyShare
 
 
 async def read_body(
@@ -93,80 +30,36 @@ async def read_body(
     if length_bytes is not None and length_bytes > limit_bytes:
         raise PayloadTooLarge(limit_bytes)
     content = request.content
+
+    async def next_piece() -> bytes:
+        if request.transport is None:
+            raise ConnectionResetError("the client went away while sending a body")
+        try:
+            return await content.readany()
+        except (RequestPayloadError, HttpProcessingError) as error:  # some are timeouts, not ours
+            raise _malformed(error) from None
+
+    if not content.is_eof():
+        if _waits_for_continue(request):
+            send_continue(request)
+        return await receive_body(next_piece, limit_bytes, timeout_s, share)
     try:
-        if not content.is_eof():
-            return await _receive(request, limit_bytes, timeout_s, share)
         body = content.read_nowait()
     except (RequestPayloadError, HttpProcessingError) as error:
-        raise InvalidRequest(f"the body is malformed: {_first_line(error)}") from None
+        raise _malformed(error) from None
     if len(body) > limit_bytes:
         raise PayloadTooLarge(limit_bytes)
     share.grow(len(body))
     return body
 
 
-async def _receive(
-    request: web.BaseRequest, limit_bytes: int, timeout_s: float, share: BodyShare
-) -> bytes:
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= (1, 1):
-        send_continue(request)
-    content = request.content
-    loop = asyncio.get_running_loop()
-    begin_s = loop.time()
-    pieces = _Pieces()
-    try:
-        async with asyncio.timeout(timeout_s) as patience:
-            while True:
-                if request.transport is None:
-                    raise ConnectionResetError("the client went away while sending a body")
-                piece = await content.readany()
-                if not piece:
-                    break
-                size_bytes = pieces.size_bytes + len(piece)
-                if size_bytes > limit_bytes:
-                    raise PayloadTooLarge(limit_bytes)
-                share.grow(size_bytes)
-                pieces.add(piece)
-                patience.reschedule(begin_s + timeout_s + size_bytes / SLOWEST_BYTES_PER_S)
-    except RequestPayloadError:  # some are timeouts, but not ours
-        raise
-    except TimeoutError:
-        raise RequestTimeout(f"the body did not arrive within {timeout_s:g} s") from None
-    return pieces.join()
+def _waits_for_continue(request: web.BaseRequest) -> bool:
+    expected = request.headers.get("Expect", "")
+    return expected.lower() == "100-continue" and request.version >= (1, 1)
 
 
-class _Pieces:
-    """A body on its way: large pieces as they came, and small ones joined at once.
-
-    A list of small ones would take up to forty times as much memory as the body.
-    """
-
-    def __init__(self) -> None:
-        self.size_bytes = 0
-        self._pieces: list[bytes] = []
-        self._small = bytearray()
-
-    def add(self, piece: bytes) -> None:
-        """Take the next piece."""
-        self.size_bytes += len(piece)
-        if len(piece) < _LARGE_PIECE_BYTES:
-            self._small += piece
-        else:
-            self._seal_small()
-            self._pieces.append(piece)
-
-    def join(self) -> bytes:
-        """Everything taken."""
-        self._seal_small()
-        return b"".join(self._pieces)
-
-    def _seal_small(self) -> None:
-        if self._small:
-            self._pieces.append(bytes(self._small))
-            self._small.clear()
-
-
-def _first_line(error: Exception) -> str:
+def _malformed(error: Exception) -> InvalidRequest:
     """The parser's message without the bytes it quotes below."""
     lines = str(getattr(error, "message", None) or error).strip().splitlines()
-    return lines[0].rstrip(":") if lines else "cut off"
+    first = lines[0].rstrip(":") if lines else "cut off"
+    return InvalidRequest(f"the body is malformed: {first}")

@@ -25,7 +25,6 @@ from durable_streams.access.needs import Asked, authorize_somewhere
 from durable_streams.access.strict_json import load_object
 from durable_streams.access.token_file import as_json
 from durable_streams.access.tokens import MAX_WANTED_BYTES, parse_instant, parse_wanted
-from durable_streams.http.body import read_body
 from durable_streams.model.errors import InvalidRequest, MethodNotAllowed, StreamNotFound
 from durable_streams.model.paths import RESERVED_SEGMENT
 from durable_streams.wire import replies
@@ -35,12 +34,11 @@ from durable_streams.wire.urls import split_target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiohttp import web
-
     from durable_streams.access.principals import Principal
     from durable_streams.access.signed_urls import SignedUrls
     from durable_streams.access.tokens import Tokens
-    from durable_streams.http.body import BodyBudget
+    from durable_streams.http.bodies import BodyBudget
+    from durable_streams.http.incoming import Incoming
     from durable_streams.model.paths import StreamPath
 
 _JSON: Final = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
@@ -55,7 +53,7 @@ class Control:
 
     async def answer(
         self,
-        request: web.BaseRequest,
+        request: Incoming,
         raw_path: str,
         bodies: BodyBudget,
         timeout_s: float,
@@ -71,7 +69,7 @@ class Control:
         method = request.method
         if method == "OPTIONS":
             return replies.preflight()
-        query = split_target(request.raw_path)[1]
+        query = split_target(request.target)[1]
         principal = identify(Credentials.of(request.headers, query))
         _, _, what = raw_path.partition("/")
         name, _, identity = what.partition("/")
@@ -142,9 +140,9 @@ def _allow(method: str, *methods: str) -> None:
         raise MethodNotAllowed(f"this takes {' and '.join(methods)}, not {method[:32]!r}")
 
 
-async def _body(request: web.BaseRequest, bodies: BodyBudget, timeout_s: float) -> bytes:
+async def _body(request: Incoming, bodies: BodyBudget, timeout_s: float) -> bytes:
     with bodies.share() as share:
-        return await read_body(request, MAX_WANTED_BYTES, timeout_s, share)
+        return await request.body(MAX_WANTED_BYTES, timeout_s, share)
 
 
 def _answer(status: int, said: dict[str, Any]) -> Reply:

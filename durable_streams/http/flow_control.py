@@ -9,24 +9,16 @@ client sees a cut-off answer, never a wrong one.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from durable_streams.settings import KIB
-from durable_streams.wire.signed_query import redacted
+from durable_streams.http import patience
+from durable_streams.http.patience import HIGH_WATER_BYTES, LOW_WATER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aiohttp import web
-
-HIGH_WATER_BYTES: Final = 64 * KIB
-LOW_WATER_BYTES: Final = 16 * KIB
-"""When a transport says that it is full, and when that it has room again (uvloop's own low-water
-mark is 16 bytes, which wakes writers for nothing)."""
-
-logger = logging.getLogger("durable_streams")
 
 
 def bound_buffers(transport: asyncio.Transport) -> None:
@@ -81,13 +73,10 @@ class Connection:
 
     def stalled(self) -> ConnectionResetError:
         """Cut off a client that takes nothing, and return the error that says so."""
-        logger.warning(
-            "dropped a reader that took nothing for %g s",
-            self.stall_timeout_s,
-            extra={"path": redacted(self.request.raw_path), "peer": self.request.remote},
-        )
+        request = self.request
+        error = patience.stalled(self.stall_timeout_s, request.raw_path, request.remote)
         self.abort()
-        return ConnectionResetError("the client takes no data")
+        return error
 
     def abort(self) -> None:
         """End the connection now; the client sees that something is missing."""
@@ -104,11 +93,6 @@ class Connection:
             self.abort()
             raise
         except Exception as error:
-            logger.error(
-                "cut off an answer: %s",
-                error,
-                extra={"path": redacted(self.request.raw_path)},
-                exc_info=None if isinstance(error, OSError | EOFError) else error,
-            )
+            why = patience.cut_off(error, self.request.raw_path)
             self.abort()
-            raise ConnectionResetError("the answer was cut off") from error
+            raise why from error

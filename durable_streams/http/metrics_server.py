@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from durable_streams.http.handler import Asking
 from durable_streams.http.metrics import PATH_AT_ROOT
 from durable_streams.http.server import LINGER_S, BoundedServer
 from durable_streams.model.errors import StreamError, StreamNotFound
@@ -52,7 +53,8 @@ class MetricsServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         handler = self._handler
-        asked = handler.begin(request, "other")
+        asking = Asking(request)
+        asked = handler.begin(asking, "other")
         try:
             path, _ = split_target(request.raw_path)
             self._pages.admit(authority(request.raw_path), request.headers, for_all=False)
@@ -63,5 +65,5 @@ class MetricsServer:
             handler.counters.refused(error)
             reply = replies.errors(error)
         answer = handler.sender.answer(reply, FOR_NO_PAGE)
-        handler.tell(request, asked, answer)
+        handler.tell(asking, asked, answer)
         return answer

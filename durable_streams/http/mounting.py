@@ -19,23 +19,25 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
-from durable_streams.databases import is_database
-from durable_streams.http.handler import StreamsHandler
-from durable_streams.http.peers import Peers
-from durable_streams.library import Streams, open_streams
+from durable_streams.http.applications import Source, checked, pages_of
+from durable_streams.http.handler import Asking, StreamsHandler
 from durable_streams.model.errors import StreamNotFound
-from durable_streams.settings import HttpSettings, Settings
+from durable_streams.settings import HttpSettings
 from durable_streams.wire import replies
-from durable_streams.wire.pages import Pages
 from durable_streams.wire.urls import split_target
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
     from durable_streams.http.askers import Authorize
+    from durable_streams.settings import Settings
     from durable_streams.store import Store
+    from durable_streams.streams import Streams
+    from durable_streams.wire.pages import Pages
+
+_ASGI: Final = frozenset({"fastapi", "starlette", "litestar", "quart", "django"})
+"""Frameworks whose applications are no aiohttp ones."""
 
 _NO_PREFIX: Final = re.compile("[{}?#]")  # what the router or a URL takes for something else
 
@@ -65,29 +67,15 @@ def mount(
     but no lists of streams and no details of one (``__ds/streams``) are told.
     ``TypeError`` or ``ValueError`` if an argument cannot be.
     """
-    arguments.instance("app", app, web.Application)
-    if (data_dir is None) == (streams is None):
-        raise TypeError("mount() takes either data_dir or streams")
-    if streams is not None and settings is not None:
-        raise TypeError(
-            "mount() takes settings with data_dir only: streams were opened with theirs"
-        )
-    place: Path | str | None = None
-    if is_database(data_dir):
-        place = str(data_dir)
-    elif data_dir is not None:
-        place = arguments.directory("data_dir", data_dir)
-    if streams is not None:
-        arguments.instance("streams", streams, Streams)
-    settings = arguments.settings("settings", settings, Settings)
+    _check_application(app)
+    source = Source.of("mount", data_dir, streams, settings)
     http_settings = arguments.settings("http_settings", http_settings, HttpSettings)
     prefix = http_settings.prefix if prefix is None else arguments.text("prefix", prefix)
     if not prefix.startswith("/") or not prefix.isprintable() or _NO_PREFIX.search(prefix):
         raise ValueError(f"prefix is no URL path like /v1/stream: {prefix!r}")
-    if authorize is not None and not callable(authorize):
-        raise TypeError(f"authorize must be a function, not {authorize!r}")
-    make = partial(_handler, http_settings, _pages(http_settings, authorize), authorize)
-    mounted = Mount(place, streams, settings, make)
+    checked(authorize)
+    make = partial(_handler, http_settings, pages_of(http_settings, authorize), authorize)
+    mounted = Mount(source, make)
     app.router.add_route(
         "*",
         prefix.rstrip("/") + "/{path:(?s:.*)}",
@@ -99,15 +87,16 @@ def mount(
     return mounted
 
 
-def _pages(settings: HttpSettings, authorize: Authorize | None) -> Pages:
-    """Which web pages are welcome; ``ValueError`` if an origin, a host or a proxy is none."""
-    Peers(settings.trusted_proxy)  # which the handler asks, once the application has begun
-    return Pages(
-        settings.cors_origin,
-        settings.allowed_host,
-        any_by_default=authorize is None,
-        with_cookies=authorize is not None,
-    )
+def _check_application(app: object) -> None:
+    """``TypeError`` if it is not aiohttp's; applications of ASGI are told what is theirs."""
+    names = {f"{kind.__module__.partition('.')[0]}" for kind in type(app).__mro__}
+    if names & _ASGI:
+        raise TypeError(
+            f"app must be an application of aiohttp, not {type(app).__name__}, which is one of "
+            "ASGI: write streams = durable_streams.asgi(data_dir), hand streams.lifespan to the "
+            "application (lifespan=), and app.mount(prefix, streams)"
+        )
+    arguments.instance("app", app, web.Application)
 
 
 def _handler(
@@ -121,16 +110,8 @@ def _handler(
 class Mount:
     """A stream space in an application; made by :func:`mount`."""
 
-    def __init__(
-        self,
-        data_dir: Path | str | None,
-        streams: Streams | None,
-        settings: Settings,
-        make_handler: Callable[[Store], StreamsHandler],
-    ) -> None:
-        self._data_dir = data_dir
-        self._streams = streams
-        self._settings = settings
+    def __init__(self, source: Source, make_handler: Callable[[Store], StreamsHandler]) -> None:
+        self._source = source
         self._make_handler = make_handler
         self._handler: StreamsHandler | None = None
         self._opened: Streams | None = None
@@ -157,12 +138,7 @@ class Mount:
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Be open while the application runs."""
-        if self._streams is not None:
-            with self._serving(self._streams):
-                yield
-            return
-        assert self._data_dir is not None
-        async with open_streams(self._data_dir, self._settings) as streams:
+        async with self._source.opened() as streams:
             with self._serving(streams):
                 yield
 
@@ -180,7 +156,7 @@ class Mount:
     async def drain(self, _app: web.Application) -> None:
         """End live reads, so that the application need not wait for them."""
         handler = self._running()
-        if self._streams is None:
+        if not self._source.is_shared:
             handler.store.drain()
         handler.drain()
 
@@ -195,7 +171,8 @@ class Mount:
             # The router matches decoded paths; a needlessly escaped prefix is not ours.
             common = handler.exchange.pages.default
             answer = handler.sender.answer(replies.errors(StreamNotFound(path)), common)
-            handler.tell(request, handler.begin(request, "other"), answer)
+            asking = Asking(request)
+            handler.tell(asking, handler.begin(asking, "other"), answer)
             return answer
         return await handler.handle(request, prefix, path[len(prefix) + 1 :], query)
 

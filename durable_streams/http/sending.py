@@ -18,6 +18,7 @@ from durable_streams.http.aiohttp_private import prepare_hook
 from durable_streams.http.flow_control import Connection
 from durable_streams.http.sendfile import send_parts
 from durable_streams.http.turns import Turns
+from durable_streams.wire.replies import has_no_body, told_length
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +33,6 @@ _STATUS_LINES: Final = {
     for minor in (0, 1)
     for status in HTTPStatus
 }
-_BODILESS: Final = frozenset({204, 304})
 _CLOSE: Final = "Connection: close\r\n"
 _KEEP_ALIVE: Final = "Connection: keep-alive\r\n"
 
@@ -88,7 +88,7 @@ class Sender:
         ``last``: the connection is closed after it.
         """
         status, body = reply.status, reply.body
-        length_bytes = None if status in _BODILESS else len(body)
+        length_bytes = told_length(status, "GET", len(body))
         connection = _CLOSE if last or self.closing else ""
         begin = _STATUS_LINES[1, status] + common.lines
         return self.head(begin, reply.headers, length_bytes, connection) + body
@@ -151,7 +151,7 @@ class Answer(web.StreamResponse):
         """How many bytes of its body went out, or will at once, framing included."""
         if self.is_out:
             return request.writer.output_size - self._head_bytes
-        return 0 if _has_no_body(self.status, request.method) else len(self._bytes)
+        return 0 if has_no_body(self.status, request.method) else len(self._bytes)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Bind the answer to its request; nothing is sent yet."""
@@ -180,7 +180,7 @@ class Answer(web.StreamResponse):
         request = self._request
         assert request is not None
         self.is_out = True
-        if _has_no_body(self.status, request.method):
+        if has_no_body(self.status, request.method):
             body = b""
         connection = Connection(request, self._sender.stall_timeout_s)
         head = self._head(request)
@@ -190,10 +190,7 @@ class Answer(web.StreamResponse):
 
     def _head(self, request: web.BaseRequest) -> bytes:
         minor = 1 if request.version >= (1, 1) else 0
-        length_bytes = self.length_bytes
-        if self.status in _BODILESS or (request.method == "HEAD" and not length_bytes):
-            # The length of what HEAD leaves out is known for errors, not for streams.
-            length_bytes = None
+        length_bytes = told_length(self.status, request.method, self.length_bytes)
         connection = "" if minor else _KEEP_ALIVE
         return self._sender.head(
             _STATUS_LINES[minor, self.status],
@@ -201,10 +198,6 @@ class Answer(web.StreamResponse):
             length_bytes,
             connection if self._stays else _CLOSE,
         )
-
-
-def _has_no_body(status: int, method: str) -> bool:
-    return status in _BODILESS or method == "HEAD"
 
 
 def send_continue(request: web.BaseRequest) -> None:

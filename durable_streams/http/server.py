@@ -25,7 +25,7 @@ from durable_streams.http.bounded_parser import MAX_AHEAD, BoundedParser
 from durable_streams.http.counters import BUG
 from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
-from durable_streams.http.handler import StreamsHandler
+from durable_streams.http.handler import Asking, StreamsHandler
 from durable_streams.http.heads import ParserLimits
 from durable_streams.http.logs import Throttle
 from durable_streams.http.malformed import (
@@ -169,20 +169,21 @@ class HttpServer:
         self, request: web.BaseRequest, path: str, query: str
     ) -> web.StreamResponse:
         handler = self._handler
-        asked = handler.begin(request, "other")
+        asking = Asking(request)
+        asked = handler.begin(asking, "other")
         pages = handler.exchange.pages
         common = pages.default
         try:
             common = pages.admit_probe(request.headers)
             below, door = handler.below_control, handler.exchange.door
-            may_know = path in probes.PATHS and await below.may_watch(request, query)
+            may_know = path in probes.PATHS and await below.may_watch(asking, query)
             reply = probes.answer(request.method, path, self._store, door, may_know=may_know)
         except StreamError as error:
             handler.counters.refused(error)
             reply = replies.errors(error)
-        called = handler.called(request, asked)
+        called = handler.called(asking, asked)
         answer = handler.sender.answer(reply, common.with_id(called))
-        handler.tell(request, asked, answer)
+        handler.tell(asking, asked, answer)
         return answer
 
 
@@ -439,5 +440,6 @@ class _Connection(LaneConnection):
         handler = self._server.handler
         answer = handler.sender.answer(reply, handler.exchange.pages.default)
         answer.force_close()
-        handler.tell(request, handler.begin(request, is_read=False), answer)
+        asking = Asking(request)
+        handler.tell(asking, handler.begin(asking, is_read=False), answer)
         return answer

@@ -121,6 +121,9 @@ REASONS: Final[dict[type[e.StreamError], str]] = {
 """What each is called where it is counted: ``stream_not_found``.  There are no others."""
 
 
+_BODILESS: Final = frozenset({204, 304})
+
+
 class Common(msgspec.Struct, frozen=True):
     """The headers of every answer, errors included: those that a page's origin decides about.
 
@@ -165,6 +168,21 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     status: int
     headers: HeaderList
     body: bytes = b""
+
+
+def has_no_body(status: int, method: str) -> bool:
+    """Whether an answer is without the body that its reply may have."""
+    return status in _BODILESS or method == "HEAD"
+
+
+def told_length(status: int, method: str, length_bytes: int | None) -> int | None:
+    """The ``Content-Length`` of an answer, None if it has none.
+
+    The length of what HEAD leaves out is known for errors, not for streams.
+    """
+    if status in _BODILESS or (method == "HEAD" and not length_bytes):
+        return None
+    return length_bytes
 
 
 class BodyPlan(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.http.body import FREE_BYTES
+from durable_streams.http.bodies import FREE_BYTES
 from durable_streams.settings import HttpSettings, Settings
 
 if TYPE_CHECKING:
