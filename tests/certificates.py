@@ -6,7 +6,7 @@ import datetime as dt
 import ipaddress
 import secrets
 import ssl
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,6 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+DAYS: Final = 30.0
+"""How long certificates are good, if nobody says otherwise."""
 
 
 class Files(NamedTuple):
@@ -29,10 +33,12 @@ class Files(NamedTuple):
         """What ``serve`` is told."""
         return ("--tls-cert", str(self.certificate), "--tls-key", str(self.key))
 
-    def renew(self) -> ssl.SSLContext:
-        """Put a new pair in their place; a client that takes no other."""
+    def renew(self, days: float = DAYS) -> ssl.SSLContext:
+        """Put a new pair in their place, for so many days; a client that takes no other."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _signed(key, self.name)
+        now = dt.datetime.now(dt.UTC)
+        begin = now - dt.timedelta(days=1)
+        certificate = signed(key, self.name, begin, now + dt.timedelta(days=days))
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         self.key.touch(0o600)
         self.key.write_bytes(in_pem(key))
@@ -43,6 +49,12 @@ class Files(NamedTuple):
         context = ssl.create_default_context(cafile=str(self.certificate))
         context.set_alpn_protocols(["h2", "http/1.1"])
         return context
+
+    @property
+    def end_s(self) -> float:
+        """When the certificate expires, in seconds since 1970."""
+        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        return certificate.not_valid_after_utc.timestamp()
 
     @property
     def fingerprint(self) -> str:
@@ -70,11 +82,13 @@ def in_pem(
     )
 
 
-def _signed(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
+def signed(
+    key: ec.EllipticCurvePrivateKey, host: str, begin: dt.datetime, end: dt.datetime
+) -> x509.Certificate:
+    """A certificate that is good from one time to the other."""
     # Clients that trust several look for an issuer by its name, so each has its own.
     own = f"localhost {secrets.token_hex(8)}"
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, own)])
-    now = dt.datetime.now(dt.UTC)
     here = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     return (
         x509.CertificateBuilder()
@@ -82,8 +96,8 @@ def _signed(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=30))
+        .not_valid_before(begin)
+        .not_valid_after(end)
         .add_extension(x509.SubjectAlternativeName(here), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

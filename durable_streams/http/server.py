@@ -26,6 +26,7 @@ from durable_streams.http.counters import BUG
 from durable_streams.http.fast_lane import FastLane, LaneConnection
 from durable_streams.http.flow_control import bound_buffers
 from durable_streams.http.handler import Asking, StreamsHandler
+from durable_streams.http.handshakes import HandshakeFailures
 from durable_streams.http.heads import ParserLimits
 from durable_streams.http.logs import Throttle
 from durable_streams.http.malformed import (
@@ -91,6 +92,7 @@ class HttpServer:
         self._server = BoundedServer(self._handler, self._answer, settings)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=LINGER_S)
         self._tls: TlsListener | None = None
+        self._failures = HandshakeFailures()
 
     async def start(
         self,
@@ -109,9 +111,10 @@ class HttpServer:
                 self._server.places,
                 self._server,
                 refused=self._server.refused,
+                failed=self._failures.count,
                 shutdown_timeout_s=patience_s,
             )
-        self._handler.metrics.sources.append(self._server.families)
+        self._handler.metrics.sources += [self._server.families, self._failures.families]
         self._handler.metrics.begin()
         # So many are accepted in a turn of the loop; asyncio has one number for two things.
         arriving = spare_for(self._settings.max_connections, MAX_ARRIVING)

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.http.handshakes import told
 from durable_streams.http.logs import Throttle
 from durable_streams.http.tls_transport import TlsTransport
 
@@ -48,7 +49,8 @@ class TlsListener:
     """Accepts connections on some sockets; :meth:`close` ends that, and handshakes under way.
 
     ``context`` is asked for each connection, so what it gives may change.  ``make`` makes its
-    protocol, once the handshake has ended.  ``refused`` is told of one that is closed at once.
+    protocol, once the handshake has ended.  ``refused`` is told of one that is closed at once, and
+    ``failed`` of each handshake that has failed.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class TlsListener:
         make: Callable[[], web.RequestHandler],
         *,
         refused: Callable[[], object],
+        failed: Callable[[Exception], object],
         shutdown_timeout_s: float,
     ) -> None:
         self._context = context
         self._refused = refused
+        self._failed = failed
         self._places = places
         self._make = make
         self._shutdown_timeout_s = max(LEAST_SHUTDOWN_S, shutdown_timeout_s)
@@ -131,8 +135,10 @@ class TlsListener:
             )
         except OSError as error:
             error.__traceback__ = None  # it would hold the buffers of the connection
+            self._failed(error)
             self._tell(error)
-        except Exception:
+        except Exception as error:
+            self._failed(error)
             logger.exception("bug: a TLS handshake failed")
         finally:
             arrival.end()
@@ -141,10 +147,7 @@ class TlsListener:
         """Log why a handshake has failed, now and then; many clients do not want one to end."""
         if isinstance(error, ConnectionResetError) or self._throttle.passes("handshake") is None:
             return
-        reason = getattr(error, "reason", None) or str(error)
-        if reason == "HTTP_REQUEST":
-            reason = "plain HTTP came where TLS is spoken: use https://"
-        logger.info("a TLS handshake failed: %s", reason)
+        logger.info("a TLS handshake failed: %s", told(error))
 
 
 class _Arrival(asyncio.Protocol):

@@ -16,7 +16,7 @@ import os
 import resource
 import socket
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from durable_streams.http.server import HttpServer
 from durable_streams.namesake import namesake_problem
 from durable_streams.postgres.urls import NoDatabaseUrl, parse
 from durable_streams.process import addresses, entrance, listening, options, standard_streams
-from durable_streams.process.certificates import Certificates
+from durable_streams.process.certificates import Certificates, families_of
 from durable_streams.process.notifying import ServiceManager
 from durable_streams.process.options import StartError
 from durable_streams.process.reloading import Reloading
@@ -219,6 +219,8 @@ async def _serve_engine(
     certificates: Certificates | None,
 ) -> None:
     handler = StreamsHandler(engine, settings, guard.pages, guard.door, control=guard.control)
+    of_certificates = families_of if certificates is None else certificates.families
+    handler.metrics.sources.append(of_certificates)
     server = HttpServer(engine, settings, handler)
     watched = MetricsServer(handler, is_on_loopback=addresses.are_on_loopback(for_metrics))
     try:
@@ -240,7 +242,8 @@ async def _serve_engine(
     def use(given: Given) -> None:
         server.use(_with_descriptors_for_all(given.http, given.store))
 
-    async with reloading.watched(use, certificates):
+    is_expiring = nullcontext() if certificates is None else certificates.watched()
+    async with reloading.watched(use, certificates), is_expiring:
         await stop.wait()
     manager.stopping()
     await server.stop()

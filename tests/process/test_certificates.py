@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from typing import TYPE_CHECKING
@@ -10,10 +11,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from durable_streams.process.certificates import MAX_PEM_BYTES, Certificates
+from durable_streams.process.certificates import (
+    DAY_S,
+    MAX_PEM_BYTES,
+    Certificates,
+    families_of,
+)
 from durable_streams.process.options import StartError
 from durable_streams.settings import ProcessSettings
 from tests.certificates import Files, in_pem, made_in
+from tests.http.scraping import parsed
+from tests.process.tls_clients import all_said, ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +141,82 @@ def test_what_is_no_good_meanwhile_leaves_what_there_was(files: Files) -> None:
     assert certificates.context() is before
     files.key.write_bytes(good)
     assert certificates.fresh() is None
+
+
+# -- their end -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("later_s", "told"),
+    [
+        (0, None),
+        (16 * DAY_S - 60, None),
+        (16 * DAY_S + 60, "expires in 13 days, at 20"),
+        (29.5 * DAY_S, "expires in 0 days, at 20"),
+        (30 * DAY_S + 60, "has expired, at 20"),
+        (-2 * DAY_S, "is good from 20"),
+    ],
+)
+def test_the_end_is_warned_of_two_weeks_before(
+    files: Files, caplog: pytest.LogCaptureFixture, later_s: float, told: str | None
+) -> None:
+    made_s = files.end_s - 30 * DAY_S
+    certificates = Certificates(files.certificate, files.key, lambda: made_s + later_s)
+    certificates.fresh()  # which is what SIGHUP asks for
+    said = [message for message in caplog.messages if str(files.certificate) in message]
+    assert len(said) == (0 if told is None else 2)
+    assert all(told is not None and told in message for message in said)
+
+
+async def test_it_is_warned_of_again_and_again_while_a_server_runs(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    at_s = files.end_s - 30 * DAY_S
+    certificates = await asyncio.to_thread(
+        lambda: Certificates(files.certificate, files.key, lambda: at_s)
+    )
+    async with certificates.watched(every_s=0.0):
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert caplog.messages == []
+        at_s += 20 * DAY_S
+        while len(caplog.messages) < 3:
+            await asyncio.sleep(0)
+        await asyncio.to_thread(files.renew, days=300)
+        pair = await asyncio.to_thread(certificates.fresh)
+        assert pair is not None
+        certificates.use(pair)
+        caplog.clear()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert caplog.messages == []
+    assert DAY_S == 86_400
+
+
+def test_metrics_say_when_the_one_expires_that_is_shown(files: Files) -> None:
+    certificates = opened(files)
+    for _ in range(2):
+        (family,) = certificates.families()
+        assert family.values == {(): files.end_s}
+        files.renew(days=90)
+        assert certificates.families() == [family]
+        pair = certificates.fresh()
+        assert pair is not None
+        certificates.use(pair)
+    (family,) = families_of()
+    assert family.values == {}
+
+
+def test_a_server_tells_of_the_end_at_its_start_and_in_its_metrics(
+    start_server: StartServer, files: Files
+) -> None:
+    trusted = files.renew(days=5.5)
+    server = start_server(*files.flags)
+    status, _, body = ask(server, trusted, "GET", "/metrics")
+    assert status == 200
+    name = "tls_certificate_expiry_timestamp_seconds"
+    assert parsed(body.decode())[name] == files.end_s
+    assert f"the certificate of {files.certificate} expires in 5 days" in all_said(server)
 
 
 @pytest.mark.parametrize("given", [{"tls_cert": "a"}, {"tls_key": "a"}])

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from durable_streams.http.handshakes import REASONS
 from tests.certificates import Files, made_in
 from tests.hostile.raw_clients import connect, read_all, statuses
+from tests.http.scraping import parsed
 from tests.process.tls_clients import ASK, OK, all_said, ask, is_at_end, served
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ def test_those_who_stay_silent_have_places_and_lose_them_in_time(
         for client in silent[2:]:
             client.settimeout(None)
             read_all(client)
+        assert failures(server, context)["timeout"] == 4
         with ExitStack() as others:
             for _ in range(4):
                 others.enter_context(served(server, context))
@@ -210,3 +213,75 @@ def test_plain_http_is_closed_and_told_now_and_then(
     told, stopping = all_said(server).splitlines()
     assert "plain HTTP came where TLS is spoken" in told
     assert "stopping" in stopping
+
+
+# -- why they fail -------------------------------------------------------------------------
+
+
+def failures(server: ServerProcess, context: ssl.SSLContext) -> dict[str, float]:
+    """How many handshakes have failed, by the reason."""
+    status, _, body = ask(server, context, "GET", "/metrics")
+    assert status == 200
+    samples = parsed(body.decode())
+    return {why: samples[f'tls_handshake_failures_total{{reason="{why}"}}'] for why in REASONS}
+
+
+def sent(server: ServerProcess, data: bytes) -> None:
+    """Send something, and wait until the server closes."""
+    with connect(server) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(None)
+        read_all(client)
+
+
+def refused(server: ServerProcess, context: ssl.SSLContext) -> None:
+    """Try a handshake, which fails."""
+    with connect(server) as raw, pytest.raises(OSError, match=r"."):
+        context.wrap_socket(raw, server_hostname="localhost").recv(1)
+
+
+def old(files: Files) -> ssl.SSLContext:
+    """A client that speaks what is too old."""
+    context = files.client()
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    return context
+
+
+def with_other_ciphers(files: Files) -> ssl.SSLContext:
+    """A client that speaks nothing a certificate of an elliptic curve is good for."""
+    context = files.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA")
+    return context
+
+
+def test_they_are_counted_by_few_reasons(
+    start_server: StartServer, files: Files, options: tuple[str, ...]
+) -> None:
+    server = start_server(*options)
+    context = files.client()
+    assert set(failures(server, context).values()) == {0}
+    sent(server, ASK)
+    sent(server, b"\x16\x03\x01" + bytes(200))
+    sent(server, b"what is this")
+    refused(server, old(files))
+    refused(server, with_other_ciphers(files))
+    refused(server, ssl.create_default_context())
+    with connect(server) as client:  # it says nothing, and resets
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sent(server, b"")
+    while sum((found := failures(server, context)).values()) < 8:
+        """Some end a moment later."""
+    assert found == {
+        "certificate": 1,
+        "cipher": 1,
+        "left": 2,
+        "malformed": 2,
+        "other": 0,
+        "plain_http": 1,
+        "timeout": 0,
+        "version": 1,
+    }
