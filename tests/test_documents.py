@@ -1,5 +1,8 @@
 """What the README and the documentation say is run: their shell and Python blocks, in order.
 
+``docs/first-server.rst`` is run with the wheel, by ``tests/deploy/test_first_server.py``, and what
+``docs/deployment.rst`` says of systemd by ``tests/deploy/test_booted.py``.
+
 A ``sh`` block runs in a shell beside the data directory of a real server; one that ends with
 ``durable-streams serve`` starts another, which those behind it mean.  A ``python`` block runs
 as a program of its own; one that listens on port 8080 is asked for an answer and then interrupted.
@@ -40,7 +43,7 @@ from tools.node import running_in_ci
 from tools.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from durable_streams.maintenance.findings import Finding
     from tests.conftest import StartServer
@@ -49,7 +52,6 @@ if TYPE_CHECKING:
 DOCUMENTS: Final = [
     "README.rst",
     "docs/quickstart.rst",
-    "docs/first-server.rst",
     "docs/http.rst",
     "docs/library.rst",
     "docs/embedding.rst",
@@ -63,7 +65,7 @@ THERE_ALREADY: Final = {"docs/backup.rst": "chat/room-1"}
 
 APPLICATION_PORT: Final = "8080"
 LEFT_OUT: Final = "…"
-_PATH: Final = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+_HERE: Final = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def is_as_told(expected: list[str], printed: str) -> bool:
@@ -108,7 +110,12 @@ def wait_for_files(data: Path) -> None:
         verify(data, found.append)
 
 
-def run_shell(block: Block, server: ServerProcess, directory: Path) -> None:
+def run_shell(
+    block: Block,
+    server: ServerProcess,
+    directory: Path,
+    environment: Mapping[str, str] = _HERE,
+) -> None:
     code = block.code.replace(SERVER, f"127.0.0.1:{server.port}")
     if "live=sse" in code:
         follow(code, block.output, directory)
@@ -119,7 +126,7 @@ def run_shell(block: Block, server: ServerProcess, directory: Path) -> None:
     run = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],
         cwd=directory,
-        env=os.environ | {"CURL_HOME": str(directory), "PATH": _PATH},
+        env={**os.environ, "CURL_HOME": str(directory), **environment},
         capture_output=True,
         text=True,
         check=False,

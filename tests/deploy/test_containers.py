@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import stat
 import subprocess
 import sys
-import time
 import urllib.request
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import aiohttp
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from durable_streams.process import options
-from tests.caches.running import filled_in, listening
 from tests.deploy.containers import (
-    CONTAINER,
     PlayedContainer,
+    first_tokens,
     instructions,
+    pod,
     resource,
     resources,
     said,
@@ -55,13 +53,6 @@ def play(programs: Path, tmp_path: Path) -> Iterator[Callable[..., PlayedContain
     for container in played:
         if container.running:
             container.kill()
-
-
-def first_tokens() -> list[list[str]]:
-    """What makes the first token, in compose and in Kubernetes."""
-    service = services()["first-token"]
-    pod = resource("StatefulSet")["spec"]["template"]["spec"]
-    return [[*service["entrypoint"], *service["command"]], pod["initContainers"][0]["command"]]
 
 
 def test_a_container_without_tokens_says_what_it_takes(
@@ -110,20 +101,6 @@ def test_the_first_start_makes_a_token_that_no_log_has_and_later_ones_keep_it(
     assert (tmp_path / "volume" / "tokens.toml").read_text().count("[[token]]") == 1
 
 
-def wait_until_it_has_a_certificate(port: int) -> None:
-    """Return when a handshake goes through.
-
-    Caddy listens first, and makes the certificate afterwards: handshakes fail meanwhile.
-    """
-    anybody = ssl.create_default_context()
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-    while True:
-        with socket.create_connection(("127.0.0.1", port)) as tcp, suppress(ssl.SSLError):
-            anybody.wrap_socket(tcp, server_hostname="localhost").close()
-            return
-        time.sleep(0.01)
-
-
 @pytest.mark.needs("caddy", "curl")
 def test_caddy_of_compose_has_a_certificate_and_passes_tokens_on(
     play: Callable[..., PlayedContainer], tmp_path: Path
@@ -131,26 +108,15 @@ def test_caddy_of_compose_has_a_certificate_and_passes_tokens_on(
     container = play(services()["streams"]["environment"])
     assert container.run(first_tokens()[0]).returncode == 0
     container.start()
-    port, place = free_port(), tmp_path / "caddy"
-    place.mkdir()
-    values = {
-        "streams:4437": f"127.0.0.1:{container.port}",
-        # Its other listeners: of what configures it, and of what leads from http to https.
-        "\tskip_install_trust": "\tskip_install_trust\n\tadmin off\n\tauto_https disable_redirects",
-    }
-    (place / "Caddyfile").write_text(filled_in((CONTAINER / "Caddyfile").read_text(), values))
-    own = {"HOME": str(place), "XDG_DATA_HOME": str(place), "SITE": f"localhost:{port}"}
-    told = ["run", "--config", str(place / "Caddyfile"), "--adapter", "caddyfile"]
-    token = (tmp_path / "volume" / "first-token").read_text().strip()
-    with listening("caddy", told, place, port, **own):
-        authority = place / "caddy" / "pki" / "authorities" / "local" / "root.crt"
-        wait_until_it_has_a_certificate(port)
-        url = f"https://localhost:{port}/v1/stream/a"
+    token = container.first_token["Authorization"].removeprefix("Bearer ")
+    place = tmp_path / "caddy"
+    with container.behind_caddy(place) as authority:
+        url = container.url("a")
         asking = [
             "curl",
             "-sS",
             "--cacert",
-            str(authority),
+            authority,
             "-o",
             str(place / "got"),
             "-w",
@@ -255,3 +221,47 @@ def test_the_resources_mean_each_other() -> None:
     assert pod["enableServiceLinks"] is False
     probes = [server[f"{name}Probe"] for name in ("startup", "liveness", "readiness")]
     assert {probe["httpGet"]["port"] for probe in probes} <= ports
+
+
+@pytest.mark.needs("caddy")
+async def test_compose_loses_nothing_behind_caddy_when_its_server_is_killed(
+    play: Callable[..., PlayedContainer], tmp_path: Path
+) -> None:
+    container = play(services()["streams"]["environment"])
+    assert container.run(first_tokens()[0]).returncode == 0
+    container.start()
+    with container.behind_caddy(tmp_path / "caddy") as authority:
+        trusting = ssl.create_default_context(cafile=authority)
+        report = await Run(container, PLAN).run(
+            iter([0.3, 0.5]),
+            javascript=0,
+            connector=aiohttp.TCPConnector(limit=0, ssl=trusting),
+            headers=container.first_token,
+        )
+    assert report.faults == []
+    assert report.counters.acknowledged > 0
+    container.finish()
+
+
+async def test_what_a_pod_runs_loses_nothing_when_it_is_killed_and_is_found_well_and_counted(
+    play: Callable[..., PlayedContainer],
+) -> None:
+    (server,) = pod()["containers"]
+    assert server["args"] == json.loads(said("CMD"))
+    metrics = f"127.0.0.1:{free_port()}"
+    given = {each["name"]: each["value"] for each in server["env"]}
+    container = play(given | {"DURABLE_STREAMS_METRICS_LISTEN": metrics})
+    assert container.run(pod()["initContainers"][0]["command"]).returncode == 0
+    container.start()
+    report = await Run(container, PLAN).run(
+        iter([0.3, 0.5]), javascript=0, headers=container.first_token
+    )
+    assert report.faults == []
+    assert report.counters.acknowledged > 0
+    for name in ("startup", "liveness", "readiness"):
+        asked = server[f"{name}Probe"]["httpGet"]
+        assert request("GET", f"{container.base_url}{asked['path']}")[0] == 200
+    (endpoint,) = resource("ServiceMonitor")["spec"]["endpoints"]
+    status, told = request("GET", f"http://{metrics}{endpoint['path']}")
+    assert (status, b"durable_streams_" in told) == (200, True)
+    container.finish()
