@@ -463,8 +463,8 @@ class ProcessSettings:
         "",
         help="file with the certificate for TLS, in PEM, and those between it and its authority "
         "behind it; the addresses then speak https",
-        more="It needs ``tls_key``; unix sockets stay plain.  What both files have is read again "
-        "on ``SIGHUP``, where they are is not.",
+        more="It needs ``tls_key``; unix sockets and ``metrics_listen`` stay plain.  What both "
+        "files have is read again on ``SIGHUP``, where they are is not.",
         flag=True,
         path=True,
     )

@@ -134,6 +134,24 @@ async def pages_anywhere(server: ServerProcess, count: int, together: int, pages
     return Times.of(times_ms)
 
 
+async def keep_up(server: ServerProcess, count: int, together: int, rounds: int) -> Times:
+    """Create and delete streams anywhere: each counts in the page that is asked for next.
+
+    How long those pages took.
+    """
+    random, times_ms = Random(2), []
+    async with Client.connected(server) as client:
+        for _ in range(rounds):
+            before = path_of(random.randrange(count), together)
+            new = quote_stream_path((*before, "new"))
+            for method, is_there in (("PUT", True), ("DELETE", False)):
+                await client.request(method, new)
+                found, _, took_ms = await client.page(quote_stream_path(before))
+                assert (path_text((*before, "new")) in found) is is_there, (method, before)
+                times_ms.append(took_ms)
+    return Times.of(times_ms)
+
+
 async def check(server: ServerProcess, count: int, together: int) -> None:
     """Each stream comes once, in order, page by page."""
     expected = iter(range(count))
@@ -191,6 +209,8 @@ async def prove(server: ServerProcess, options: argparse.Namespace) -> bool:
     print(f"pages of 100 from anywhere, the first time: {cold}")
     warm = await pages_anywhere(server, count, together, options.pages)
     print(f"the same once more: {warm}")
+    behind = await keep_up(server, count, together, options.pages)
+    print(f"what was created or deleted was in the next page, always: nothing is stale; {behind}")
     await check(server, count, together)
     print(f"page by page, all {count} came once and in order")
     is_good = warm.p99 < PAGE_BOUND_MS
