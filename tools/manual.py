@@ -21,10 +21,14 @@ from durable_streams.program import PROGRAM, version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ALSO_CALLED: Final = "durable-streams-server"
+"""The same program by the name of the distribution."""
+
 COMPLETIONS: Final = {
     "bash": f"share/bash-completion/completions/{PROGRAM}",
     "zsh": f"share/zsh/site-functions/_{PROGRAM}",
 }
+_BASH_BY_ITS_OTHER_NAME: Final = f"share/bash-completion/completions/{ALSO_CALLED}"
 MAN_PAGE: Final = f"share/man/man1/{PROGRAM}.1"
 
 _NAMES_FILES: Final = frozenset({"FILE", "--data-dir", "--unix-socket", "directory", "path"})
@@ -33,10 +37,17 @@ _NAMES_FILES: Final = frozenset({"FILE", "--data-dir", "--unix-socket", "directo
 
 def files() -> dict[str, str]:
     """What there is, by where it goes."""
-    found = {MAN_PAGE: _man_page()}
-    for shell, path in COMPLETIONS.items():
-        found[path] = shtab.complete(_for_shells(), shell)
-    return found
+    bash, zsh = (shtab.complete(_for_shells(), shell) for shell in COMPLETIONS)
+    before, registered, name = bash.rpartition(f" {PROGRAM}")
+    assert not name.strip(), name
+    bash = f"{before}{registered} {ALSO_CALLED}\n"
+    first, mark, rest = zsh.partition("\n")
+    return {
+        MAN_PAGE: _man_page(),
+        COMPLETIONS["bash"]: bash,
+        _BASH_BY_ITS_OTHER_NAME: bash,  # bash looks for a file of the command's name
+        COMPLETIONS["zsh"]: f"{first} {ALSO_CALLED}{mark}{rest}",
+    }
 
 
 def _man_page() -> str:

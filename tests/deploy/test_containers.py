@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -15,7 +16,9 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from durable_streams.process import options
+from tests.caches.running import filled_in
 from tests.deploy.containers import (
+    CONTAINER,
     PlayedContainer,
     first_tokens,
     instructions,
@@ -33,9 +36,9 @@ from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 PLAN: Final = Plan(lasting=4, changing=4, pause_s=0.01, appends=(3, 30), seed=1)
+HERE: Final = Path(sys.executable).parent
 OLDEST_KUBERNETES: Final = "1.29"
 TOKENS: Final = {"DURABLE_STREAMS_TOKENS": "/data/tokens.toml"}
 
@@ -184,6 +187,17 @@ def test_all_settings_that_are_given_exist() -> None:
         names = {name for name in given if name.startswith("DURABLE_STREAMS_")}
         assert names
         assert names <= known
+
+
+def test_compose_has_such_services(tmp_path: Path) -> None:
+    """By the schema of Compose files; it would notice a word that there is not."""
+    check = [str(HERE / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    told = (CONTAINER / "compose.yaml").read_text()
+    other = tmp_path / "other.yaml"
+    other.write_text(filled_in(told, {"stop_grace_period: 1m": "stop_grace_periods: 1m"}))
+    for file, status in ((CONTAINER / "compose.yaml", 0), (other, 1)):
+        run = subprocess.run([*check, file], capture_output=True, text=True, check=False)
+        assert run.returncode == status, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("version", [OLDEST_KUBERNETES, kubernetes_validate.latest_version()])

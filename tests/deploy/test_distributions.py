@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -14,18 +16,31 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.version import __version__
+from tests.documents import blocks_of
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.conftest import StartServer
 
 MADE_BY_BUILDING = {"PKG-INFO"}
+TELLS_ITS_VERSION = f"durable-streams {__version__}\n"
+HERE = Path(sys.executable).parent
+PIPS_INDEX = re.compile(r"^(?:global|user|site|:env:)\.index-url='(.+)'$", re.MULTILINE)
 
 
-def done(*command: object, cwd: Path | None = None) -> str:
-    """What a program that ends well prints."""
+def done(
+    *command: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> str:
+    """What a program that ends well prints.  ``environment``: what it is told beside ours."""
     run = subprocess.run(
-        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
@@ -71,10 +86,69 @@ def test_the_tests_run_where_the_source_distribution_was_unpacked(
     assert done(sys.executable, "-c", where, cwd=unpacked).startswith(str(unpacked))
 
 
+def index_of_pip() -> dict[str, str]:
+    """What tells uv to get packages from where pip was configured to."""
+    said = PIPS_INDEX.search(done(sys.executable, "-m", "pip", "config", "list"))
+    return {"UV_DEFAULT_INDEX": said[1]} if said else {}
+
+
 @pytest.mark.parametrize("name", ["durable-streams-server", "durable-streams"])
 def test_the_programs_of_the_wheel_say_which_version_they_are(programs: Path, name: str) -> None:
     """``uvx`` and ``pipx run`` look for one that is called as the distribution."""
-    assert done(programs / name, "--version") == f"durable-streams {__version__}\n"
+    assert done(programs / name, "--version") == TELLS_ITS_VERSION
+
+
+def test_the_package_is_run_as_a_module_too(programs: Path, tmp_path: Path) -> None:
+    python = programs / "python"
+    assert done(python, "-m", "durable_streams", "--version", cwd=tmp_path) == TELLS_ITS_VERSION
+
+
+def test_the_source_distribution_installs(distributions: Path, tmp_path: Path) -> None:
+    """With the other installer, in an environment that has nothing else; pip has the wheel."""
+    (path,) = distributions.glob("*.tar.gz")
+    programs = tmp_path / "new" / "bin"
+    done(HERE / "uv", "venv", "--quiet", "--python", sys.executable, tmp_path / "new")
+    install = [HERE / "uv", "pip", "install", "--quiet", "--python", programs / "python", path]
+    done(*install, environment=index_of_pip())
+    assert done(programs / "durable-streams-server", "--version") == TELLS_ITS_VERSION
+    code = "import durable_streams as d; print(d.__file__)"
+    assert done(programs / "python", "-c", code, cwd=tmp_path).startswith(str(tmp_path))
+
+
+def without_an_environment() -> list[str]:
+    """The commands of the page that install nothing."""
+    blocks = [block.code for block in blocks_of("docs/deployment.rst")]
+    (found,) = [code for code in blocks if code.startswith("uvx")]
+    return found.splitlines()
+
+
+@pytest.mark.parametrize("command", without_an_environment(), ids=["uvx", "pipx"])
+def test_what_needs_no_environment_serves(
+    distributions: Path, command: str, tmp_path: Path
+) -> None:
+    """Where pip gets packages from, they do."""
+    environment = {
+        **os.environ,
+        **index_of_pip(),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PIPX_HOME": str(tmp_path / "pipx"),
+        "UV_PYTHON": sys.executable,
+        "PIPX_DEFAULT_PYTHON": sys.executable,
+    }
+    serving = f"exec {command} --port 0 --data-dir {tmp_path / 'data'}"
+    with subprocess.Popen(
+        ["bash", "-c", serving],
+        cwd=distributions,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        os.killpg(process.pid, signal.SIGTERM)
+    assert told.startswith(f"{TELLS_ITS_VERSION.strip()}: listening on http://127.0.0.1:")
+    assert done(HERE / "durable-streams", "verify", tmp_path / "data").endswith(": sound\n")
 
 
 def test_the_changelog_begins_with_this_version() -> None:

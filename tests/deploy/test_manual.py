@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import shlex
 import subprocess
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from io import FileIO
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -12,6 +18,9 @@ from tools import manual
 if TYPE_CHECKING:
     from pathlib import Path
 
+TO_THE_BEGINNING: Final = "\x01"
+"""Control-A, of the line."""
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -19,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("manual")
     for path, text in manual.files().items():
         file = directory / path
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return directory
 
@@ -43,9 +52,45 @@ def test_bash_completes_commands_flags_choices_and_files(made: Path) -> None:
     assert completed(made, "serve", "--data-dir", "sh") == ["share"]
 
 
+def typed(made: Path, line: str) -> list[str]:
+    """The words of a command line in a terminal's bash, behind which the tabulator was pressed."""
+    script = shlex.quote(str(made / manual.COMPLETIONS["bash"]))
+    keys = f"source {script}\r{line}\t{TO_THE_BEGINNING}printf '<%s>\\n' \rexit\r"
+    bash = ["bash", "--norc", "--noprofile", "-i"]
+    own = {"TERM": "dumb", "INPUTRC": "/dev/null", "PATH": "/usr/bin:/bin"}
+    terminal, its_other_end = pty.openpty()
+    with (
+        FileIO(terminal, "r+") as keyboard,
+        subprocess.Popen(
+            bash,
+            stdin=its_other_end,
+            stdout=its_other_end,
+            stderr=its_other_end,
+            cwd=made,
+            env=own,
+            start_new_session=True,
+        ),
+    ):
+        os.close(its_other_end)
+        keyboard.write(keys.encode())
+        shown = b""
+        with suppress(OSError):  # how the end of a terminal is told
+            while read := keyboard.read(4096):
+                shown += read
+    return re.findall(r"^<(.+)>\r?$", shown.decode(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["durable-streams", "durable-streams-server"])
+def test_the_tabulator_completes_in_a_terminal_by_both_names(made: Path, name: str) -> None:
+    assert typed(made, f"{name} ser") == [name, "serve"]
+    assert typed(made, f"{name} serve --durab") == [name, "serve", "--durability"]
+    assert typed(made, f"{name} serve --durability f") == [name, "serve", "--durability", "fsync"]
+    assert typed(made, f"{name} verify sha") == [name, "verify", "share/"]
+
+
 def test_zsh_has_a_file_of_the_form_that_it_loads(made: Path) -> None:
     text = (made / manual.COMPLETIONS["zsh"]).read_text()
-    assert text.startswith("#compdef durable-streams\n")
+    assert text.startswith("#compdef durable-streams durable-streams-server\n")
     assert "--data-dir" in text
 
 
