@@ -38,9 +38,14 @@ class Places:
         self._max_refused = spare_for(limit, MAX_REFUSED)
 
     @property
+    def taken(self) -> int:
+        """How many are taken."""
+        return len(self.served) + self.arriving
+
+    @property
     def are_taken(self) -> bool:
         """Whether one more is to be refused."""
-        return len(self.served) + self.arriving >= self.limit
+        return self.taken >= self.limit
 
     @property
     def are_overrun(self) -> bool:

@@ -276,7 +276,7 @@ class BoundedServer(web.Server):
         """What there is to know of connections."""
         places = self.places
         return [
-            gauge("http_connections", "Connections that are served.", len(places.served)),
+            gauge("http_connections", "Connections that have a place.", places.taken),
             gauge("http_connections_limit", "The most there may be.", places.limit),
             counter("http_connections_opened_total", "Connections served.", self.accepted),
         ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.access.tables_in_toml import quoted, quoted_list
-from durable_streams.databases import without_password
+from durable_streams.databases import is_database, without_password
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.format_file import check_format
 from durable_streams.model.errors import DataDirectoryError
@@ -35,6 +35,7 @@ from durable_streams.process.certificates import Certificates
 from durable_streams.process.options import Origin, Source, StartError
 from durable_streams.program import PROGRAM
 from durable_streams.settings import parse_address
+from durable_streams.wire.signed_query import redacted
 
 if TYPE_CHECKING:
     import argparse
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from durable_streams.process.options import Given, Told
 
 EXIT_WRONG: Final = 2
+
+_MAY_HOLD_SECRETS: Final = frozenset({"store", "jwt_jwks"})
+"""Settings that are URLs, or should be: some have a user with a password, though they may not."""
 
 _IS_DEFAULT: Final = Origin(Source.DEFAULT)
 
@@ -167,8 +171,10 @@ def _say(what: str, text: str) -> None:
 
 def _value(given: Given, setting: Setting) -> Any:  # noqa: ANN401 - as the setting has it
     (value,) = (getattr(part, setting.name) for part in given if hasattr(part, setting.name))
-    if setting.name == "store":
+    if setting.name == "store" and is_database(value):
         return without_password(value)
+    if setting.name in _MAY_HOLD_SECRETS:
+        return redacted(value)
     return value.value if isinstance(value, Enum) else value
 
 

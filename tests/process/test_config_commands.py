@@ -291,6 +291,9 @@ def test_a_server_starts_with_the_file_of_the_documentation(
         ("postgresql://ds@db1/x?password=geh3im", "postgresql://ds@db1/x"),
         ("postgresql://ds@db1/x?sslmode=require", "postgresql://ds@db1/x?sslmode=require"),
         ("postgresql://ds:geh3im#@db1/streams", "a URL that cannot be read"),
+        ("mysql://ds:geh3im@db1/streams", "[hidden]@db1/streams"),
+        ("ds:geh3im@db1/streams", "[hidden]@db1/streams"),
+        ("db1/streams?password=geh3im", "db1/streams?[hidden]"),
     ],
 )
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -302,3 +305,15 @@ def test_the_password_of_a_database_is_shown_to_nobody(
     assert done.returncode == 0, done.stderr
     assert "geh3im" not in done.stdout + done.stderr
     assert f'"{shown}"' in done.stdout
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_what_a_url_of_keys_should_not_have_is_shown_to_nobody(form: list[str]) -> None:
+    url = "https://me:geh3im@idp.example/keys?key=geh3im"
+    done = run(
+        *("config", "show", *form, "--jwt-jwks", url),
+        *("--jwt-issuer", "https://idp.example", "--jwt-audience", "us"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "geh3im" not in done.stdout + done.stderr
+    assert '"[hidden]@idp.example/keys?[hidden]"' in done.stdout

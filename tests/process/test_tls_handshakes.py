@@ -15,12 +15,14 @@ from durable_streams.http.handshakes import REASONS
 from tests.certificates import Files, made_in
 from tests.hostile.raw_clients import connect, read_all, statuses
 from tests.http.scraping import parsed
+from tests.process.test_metrics_listen import address_of, get
 from tests.process.tls_clients import ASK, OK, all_said, ask, is_at_end, served
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartServer
+    from tests.http.scraping import Samples
     from tools.server_process import ServerProcess
 
 LOOPS: Final = ("uvloop", "asyncio")
@@ -134,10 +136,17 @@ def test_no_handshake_of_many_at_once_fails(
     assert "handshake" not in all_said(server)
 
 
+def watched(server: ServerProcess) -> Samples:
+    """The metrics of a server whose own addresses may be full."""
+    status, text = get(f"{address_of(server)}/metrics")
+    assert status == 200
+    return parsed(text)
+
+
 def test_those_who_stay_silent_have_places_and_lose_them_in_time(
     start_server: StartServer, files: Files, options: tuple[str, ...]
 ) -> None:
-    server = start_server(*options, "--max-connections", "4")
+    server = start_server(*options, "--max-connections", "4", "--metrics-listen", "127.0.0.1:0")
     context = files.client()
     with ExitStack() as stack:
         silent = [stack.enter_context(connect(server)) for _ in range(2)]
@@ -148,12 +157,13 @@ def test_those_who_stay_silent_have_places_and_lose_them_in_time(
             silent.append(half.socket)
             half.receive()
         assert ask(server, context, "GET", "/healthz")[0] == 503
+        assert watched(server)["http_connections"] == 4
         for client in silent[:2]:
             assert is_at_end(client)
         for client in silent[2:]:
             client.settimeout(None)
             read_all(client)
-        assert failures(server, context)["timeout"] == 4
+        assert watched(server)['tls_handshake_failures_total{reason="timeout"}'] == 4
         with ExitStack() as others:
             for _ in range(4):
                 others.enter_context(served(server, context))
