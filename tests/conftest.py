@@ -13,7 +13,7 @@ from blockbuster import BlockBuster, BlockBusterFunction
 
 from durable_streams.filestore.files import child_processes
 from durable_streams.filestore.tuning import Tuning
-from tests.programs import TESTED_WITH, find_program
+from tests.programs import CLIENTS_PYTHON, TESTED_WITH, find_program
 from tools.node import node_problem, running_in_ci
 from tools.server_process import ServerProcess
 
@@ -243,8 +243,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if problem is not None:
         missing += [
             problem,
-            "The official conformance suite, the JavaScript client and Yjs did not run.",
+            "The official conformance suite, the JavaScript clients and Yjs did not run.",
         ]
+    if not CLIENTS_PYTHON.exists():
+        missing.append("PyPI's durable-streams was not tested. Run scripts/setup clients.")
     missing += [
         f"{program} is missing: {tested} not tested. Run scripts/setup programs."
         for program, tested in TESTED_WITH.items()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tools.postgres_cluster import installed
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,10 @@ TESTED_WITH: Final = {
     "dbus-daemon": "the service, under systemd itself, was",
 }
 """What is left out without each of them."""
+
+
+CLIENTS_PYTHON: Final = ROOT / ".venv-clients" / "bin" / "python"
+"""What runs PyPI's ``durable-streams``; ``scripts/setup clients`` installs it."""
 
 
 def find_program(name: str) -> str | None:

@@ -14,6 +14,7 @@ import {
   IdempotentProducer,
   stream,
 } from "@durable-streams/client"
+import { follow } from "./follow.mjs"
 import { finish, kill, start } from "./outages.mjs"
 import { persistentFetch } from "./persistent_fetch.mjs"
 
@@ -56,16 +57,13 @@ const FETCHES = {
   persistent: () => persistentFetch(under, 10, 100),
 }
 
-// One call reads to the end, whatever happens to the server meanwhile.
-async function follow(live) {
+async function read(live) {
   const seen = []
-  const session = await stream({ ...client, live, json: true })
-  session.subscribeJson((batch) => void seen.push(...batch.items.map(({ n }) => n)))
-  await session.closed
+  await follow({ ...client, live }, (items) => void seen.push(...items.map(({ n }) => n)))
   return seen
 }
 
-// And one that ends now and then, as programs do, and goes on where it was.
+// One that ends now and then, as programs do, and goes on where it was.
 async function resume() {
   const seen = []
   for (let [offset, closed] = ["-1", false]; !closed; ) {
@@ -84,7 +82,7 @@ async function resume() {
 }
 
 const handle = await DurableStream.create({ ...client, contentType: "application/json" })
-const readers = { "long-poll": follow("long-poll"), sse: follow("sse"), resumed: resume() }
+const readers = { "long-poll": read("long-poll"), sse: read("sse"), resumed: resume() }
 const producer = new IdempotentProducer(handle, "orders", {
   fetch: FETCHES[fetchKind](),
   maxInFlight: Number(inFlight),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROW: Final = re.compile(r"^   \* - ``([^`]+)``\n     - (\S+)\n", re.MULTILINE)
+REQUIREMENT: Final = re.compile(r"^(\S+)==(\S+)$", re.MULTILINE)
 LOCKS: Final = [
     directory / "package-lock.json"
     for directory in (COMPATIBILITY, CONFORMANCE, YJS, ROOT / "tools" / "bench" / "node")
@@ -30,10 +31,17 @@ def locked(directory: Path) -> dict[str, str]:
     }
 
 
+def required() -> dict[str, str]:
+    """What the environment of Python clients is made of."""
+    return dict(REQUIREMENT.findall((COMPATIBILITY / "requirements.txt").read_text()))
+
+
 def test_the_page_names_the_versions_that_are_tested() -> None:
     told = dict(ROW.findall((ROOT / "docs" / "compatibility.rst").read_text()))
-    there = locked(YJS) | locked(COMPATIBILITY)
+    there = locked(YJS) | locked(COMPATIBILITY) | required()
     assert told == {name: there.get(name) for name in told}
+    clients = {name for name in there if "durable-streams" in name}
+    assert clients <= set(told)
 
 
 @pytest.mark.parametrize("directory", [COMPATIBILITY, CONFORMANCE, YJS], ids=lambda path: path.name)

@@ -1,8 +1,9 @@
-"""``@durable-streams/client``: which producers lose nothing when the server is killed."""
+"""``@durable-streams/client``: which producers and readers get over it when the server dies."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import itertools
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -10,8 +11,9 @@ from tests.compatibility.programs import lead, stored
 
 if TYPE_CHECKING:
     from tests.conftest import StartServer
+    from tools.server_process import ServerProcess
 
-COUNT: Final = 1_000
+COUNT: Final = 600
 ALL: Final = list(range(1_000, 1_000 + COUNT))
 DEFAULT_IN_FLIGHT: Final = "5"
 
@@ -61,6 +63,38 @@ async def test_these_producers_lose_all_from_the_first_failure_on_and_say_so(
     assert not closed
     assert numbers == ALL[: len(numbers)]
     assert len(numbers) < COUNT
+
+
+ITEMS: Final = ["first", "second", "third"]
+CUTS: Final = list(itertools.product(("end", "error"), ("between", "inside")))
+"""How a connection is cut off, and where; ``cuts.mjs`` says what the words mean."""
+
+
+def seen_over_cuts(server: ServerProcess, reader: str) -> dict[tuple[str, str], Any]:
+    return {
+        (how, where): lead(
+            server, "node", "cuts.mjs", server.url(f"{how}/{where}"), reader, how, where
+        )
+        for how, where in CUTS
+    }
+
+
+def test_a_reader_that_begins_again_behind_whole_events_sees_each_item_once(
+    server: ServerProcess,
+) -> None:
+    whole = {"ended": True, "seen": ITEMS}
+    assert all(found == whole for found in seen_over_cuts(server, "follow").values())
+
+
+def test_the_clients_own_session_may_end_or_repeat_when_it_is_cut_off(
+    server: ServerProcess,
+) -> None:
+    """As docs/compatibility.rst says; the day this fails, a new client has mended it."""
+    found = seen_over_cuts(server, "stream")
+    assert found["end", "between"] == {"ended": True, "seen": ITEMS}
+    assert found["end", "inside"] == {"ended": True, "seen": ["first", *ITEMS]}
+    assert not found["error", "between"]["ended"]
+    assert not found["error", "inside"]["ended"]
 
 
 async def test_what_is_appended_without_a_producer_is_stored_again_if_its_answer_is_lost(

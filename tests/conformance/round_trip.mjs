@@ -3,7 +3,8 @@
 // acknowledged request, and at the end one line of JSON: what each reader saw, in order.
 //
 //   node round_trip.mjs URL MESSAGES_PER_PRODUCER
-import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
+import { DurableStream, IdempotentProducer } from "@durable-streams/client"
+import { follow } from "../compatibility/follow.mjs"
 import { persistentFetch } from "../compatibility/persistent_fetch.mjs"
 
 const [url, count] = [process.argv[2], Number(process.argv[3])]
@@ -35,27 +36,11 @@ function produce(handle, id) {
   return producer
 }
 
-// A read that a killed server cut off is taken up again at the last offset it delivered.
 async function read(name, live) {
   const seen = (readers[name] = [])
-  let offset = "-1"
-  for (let closed = false; !closed; ) {
-    try {
-      const session = await stream({ ...client, offset, live, json: true, sseResilience })
-      const lastBatch = new Promise((resolve) => {
-        session.subscribeJson((batch) => {
-          seen.push(...batch.items.map(({ id, n }) => [id, n]))
-          offset = batch.offset
-          if (batch.streamClosed) resolve()
-        })
-      })
-      await session.closed
-      closed = session.streamClosed
-      if (closed && session.offset !== offset) await lastBatch // else it was told without data
-    } catch (error) {
-      if (error.status) throw error
-    }
-  }
+  await follow({ ...client, live, sseResilience }, (items) => {
+    seen.push(...items.map(({ id, n }) => [id, n]))
+  })
 }
 
 const handle = await DurableStream.create({ ...client, contentType: "application/json" })
