@@ -25,7 +25,8 @@ PREFIXES: Final = {
 """The applications, and below what each has its streams."""
 
 COMMANDS: Final = {
-    "uvicorn": ("uvicorn", "--fd", "{fd}", "--log-level", "info"),
+    # Clients that compute for long find their connections open yet.
+    "uvicorn": ("uvicorn", "--fd", "{fd}", "--timeout-keep-alive", "75"),
     "hypercorn": ("hypercorn", "--bind", "fd://{fd}", "--workers", "0"),
 }
 
@@ -38,7 +39,7 @@ class AsgiServer:
         self.prefix = PREFIXES[app]
         self._kind = kind
         self._app = app
-        self._environment = {**os.environ, "STREAMS_DATA": str(data_dir), **environment}
+        self.environment = {**os.environ, "STREAMS_DATA": str(data_dir), **environment}
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = int(self._listening.getsockname()[1])
         self.base_url = f"http://127.0.0.1:{self.port}"
@@ -51,7 +52,7 @@ class AsgiServer:
             return subprocess.Popen(
                 [sys.executable, "-m", *command, *more, f"tests.asgi.apps:{self._app}"],
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdout=file,
                 stderr=file,
                 pass_fds=[number],

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from durable_streams.postgres import versions
 from durable_streams.postgres.urls import parse
-from tests.conformance.test_conformance import LONG_POLL_TIMEOUT_S, assert_all_pass, run_suite
+from tests.conformance.suite import LONG_POLL_TIMEOUT_S, assert_all_pass, run_suite
 
 if TYPE_CHECKING:
     from pathlib import Path

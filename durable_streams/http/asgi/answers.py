@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.http.access_log import CLIENT_LEFT
 from durable_streams.http.patience import HIGH_WATER_BYTES, cut_off, stalled
 from durable_streams.http.slices import pieces_of
 from durable_streams.settings import KIB
@@ -84,6 +85,13 @@ class Answer:
     async def events(self, data: bytes, *, more: bool = True) -> None:
         """Send events."""
         await self._body(data, more=more)
+
+    async def to_nobody(self) -> None:
+        """Send an answer if there is none, as the client has left: what is around us wants one."""
+        if not self.status:
+            self.status = CLIENT_LEFT
+            await self._hand({"type": "http.response.start", "status": CLIENT_LEFT, "headers": []})
+            await self._hand({"type": "http.response.body", "body": b""})
 
     async def _begin(
         self, reply: Reply, common: Common, length_bytes: int | None, *, last: bool = False

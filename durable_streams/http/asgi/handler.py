@@ -87,6 +87,7 @@ class AsgiHandler(Front[_Asking, Answer]):
             else:
                 query = query_of(scope)
                 await self.answer_below(request, asked, place.prefix, place.raw_path, query)
+            await request.answer.to_nobody()
         except ConnectionError:
             """The client has gone."""
         finally:

@@ -47,15 +47,17 @@ def place_of(scope: Mapping[str, Any]) -> Place:
     inside = root.removeprefix(outer).rstrip("/")
     root = root.rstrip("/")
     path: str = scope["path"]
+    is_below_root = f"{path}/".startswith(f"{root}/")
+    begins = (root,) if is_below_root else (root, inside)
     raw = _raw_path(scope)
     if raw is not None:
-        for begin in (root, inside):
+        for begin in begins:
             below = _behind(raw, begin)
             if below is not None and path in {f"{begin}/{unquote(below)}", f"/{unquote(below)}"}:
                 return Place(root, below)
         if unquote(raw) == path:  # needlessly escaped slashes before it lead here as well
             raise StreamNotFound(path)
-    for begin in (root, inside, ""):
+    for begin in begins if is_below_root else (inside, ""):
         if path.startswith(f"{begin}/"):
             return Place(root, _quoted(path[len(begin) + 1 :]))
     raise StreamNotFound(path)
