@@ -148,6 +148,15 @@ class Settings:
         more="Such as a service that replicates below, or one that may lose what it acknowledged.",
         flag=True,
     )
+    lock_wait_s: float = setting(
+        0.0,
+        infinite=True,
+        help="how long to wait for the data directory while another process has it open",
+        more="For a successor that is started before its predecessor has ended.  It opens a moment "
+        "after that, and is refused after this time; 0: at once.  ``math.inf``: it waits for its "
+        "turn, as a standby.  A database needs no wait.",
+        flag=True,
+    )
     reclaim_delay_s: float = setting(
         3600.0,
         help="time from a start, or a jump of the clock, until the files of expired streams may be "

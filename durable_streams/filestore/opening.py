@@ -31,12 +31,13 @@ def open_files(disk: Disk, data_dir: Path, settings: Settings, tuning: Tuning) -
     What this process has open and nobody can close any more gives way.
     """
     with suppress(DataDirectoryInUse):
-        return _open_files(disk, data_dir, settings)
+        return open_free_files(disk, data_dir, settings)
     forgotten.let_go(data_dir, tuning)
-    return _open_files(disk, data_dir, settings)
+    return open_free_files(disk, data_dir, settings)
 
 
-def _open_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
+def open_free_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
+    """The same of what nobody has open."""
     begin_s = time.monotonic()
     directory = DataDirectory.open(disk, data_dir)
     try:

@@ -8,13 +8,12 @@ only its wait: what was sent on its way goes on, what was not never will.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from durable_streams.filestore.core import Core
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.numbers import numbers_of
-from durable_streams.filestore.opening import close_unused, open_files
+from durable_streams.filestore.opening import close_unused
 from durable_streams.filestore.runtime.closing import Closing, in_turn
 from durable_streams.filestore.runtime.errands import Errands
 from durable_streams.filestore.runtime.machine import Runtime
@@ -22,6 +21,7 @@ from durable_streams.filestore.runtime.supervisor import Supervisor
 from durable_streams.filestore.streams.life import LIVE
 from durable_streams.filestore.streams.payloads import LARGE_BODY
 from durable_streams.filestore.streams.stream import Stream, own
+from durable_streams.filestore.succession import open_in_turn
 from durable_streams.filestore.tuning import Tuning
 from durable_streams.filestore.verbs.access import Access
 from durable_streams.filestore.verbs.appends import Appends
@@ -122,9 +122,10 @@ class FileStore:
         """Lock, recover and open; ``DataDirectoryError`` says why it cannot be."""
         runtime = runtime or Runtime()
         supervisor = Supervisor(runtime)
-        opening = supervisor.executor.submit(open_files, disk or Disk(), data_dir, settings, tuning)
+        opening = None
         try:
-            directory, journal, recovery = await asyncio.wrap_future(opening)
+            opening = await open_in_turn(supervisor, disk or Disk(), data_dir, settings, tuning)
+            directory, journal, recovery = opening.result()
             core = Core(
                 directory,
                 settings,
@@ -139,7 +140,8 @@ class FileStore:
             return cls(core, recovery)
         except BaseException:
             supervisor.abandon()
-            close_unused(opening)  # of a cancelled caller it may still go on
+            if opening is not None:
+                close_unused(opening)
             raise
 
     # -- writes ----------------------------------------------------------------------------

@@ -78,3 +78,6 @@ class Tuning:
 
     let_go_s: float = 10.0
     """How long an opening waits for what is being let go: that may have to wait for the disk."""
+
+    lock_poll_s: float = 0.1
+    """Between two attempts to get the lock of a data directory: half a percent of a core."""

@@ -42,7 +42,7 @@ from durable_streams.program import PROGRAM, version
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from durable_streams.postgres.store import PostgresStore
     from durable_streams.process.entrance import Guard
@@ -146,7 +146,9 @@ async def _serve(
             logger.warning("tls_cert is of no use: there are unix sockets only, which stay plain")
         stop = signals.attach()
         http_settings = _with_descriptors_for_all(given.http, settings)
-        engine = await _open(process, settings)
+        engine = await _opened_unless(stop, _open(process, settings))
+        if engine is None:
+            return 0
         try:
             if not stop.is_set():
                 async with guard.door.running():
@@ -190,6 +192,19 @@ def _with_descriptors_for_all(http_settings: HttpSettings, settings: Settings) -
         "at most %d connections: the limit of open files (ulimit -Hn) is %d", connections, limit
     )
     return replace(http_settings, max_connections=connections)
+
+
+async def _opened_unless(
+    stop: asyncio.Event, opening: Coroutine[None, None, Engine]
+) -> Engine | None:
+    """What is opened; None if the server is to end before that, while it waits for its turn."""
+    opened, stopped = asyncio.create_task(opening), asyncio.create_task(stop.wait())
+    await asyncio.wait([opened, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not opened.done():
+        opened.cancel()  # recovery goes on to its end, and nothing stays open
+        await asyncio.wait([opened])
+    return None if opened.cancelled() else await opened
 
 
 async def _open(process: ProcessSettings, settings: Settings) -> Engine:

@@ -1,7 +1,8 @@
 """An application for gunicorn, which imports it before it forks its workers (``--preload``).
 
-``STORE``: where its streams are.  ``MASTER``: a directory that the master itself has open, in a
-loop in a thread, and hands to an application that its workers must not start.
+``STORE``: where its streams are, for which a worker waits until the one before has closed them.
+``MASTER``: a directory that the master itself has open, in a loop in a thread, and hands to an
+application that its workers must not start.
 """
 
 from __future__ import annotations
@@ -31,4 +32,5 @@ app.router.add_get("/pid", pid)
 if "MASTER" in os.environ:
     durable_streams.mount(app, "/streams", streams=opened_by_the_master(os.environ["MASTER"]))
 else:
-    durable_streams.mount(app, "/streams", data_dir=os.environ["STORE"])
+    settings = durable_streams.Settings(lock_wait_s=20)
+    durable_streams.mount(app, "/streams", data_dir=os.environ["STORE"], settings=settings)

@@ -98,6 +98,23 @@ async def test_a_worker_s_successor_has_what_the_worker_that_was_killed_acknowle
         assert (await streams.read("s")).data == b"abc"
 
 
+async def test_a_worker_that_comes_before_the_last_one_has_ended_waits_for_it(
+    data_dir: Path, start: Any
+) -> None:
+    gunicorn = start(STORE=str(data_dir))
+    assert (await gunicorn.ask("PUT", "/streams/s", b"a"))[0] == 201
+    _, first = await gunicorn.ask("GET", "/pid")
+    gunicorn.process.send_signal(signal.SIGHUP)  # a new worker is started, then the old one stopped
+    async with asyncio.timeout(PATIENCE_S):
+        while (await gunicorn.ask("GET", "/pid"))[1] == first:
+            pass
+    assert (await gunicorn.ask("POST", "/streams/s", b"b"))[0] == 204
+    assert await gunicorn.ask("GET", "/streams/s") == (200, b"ab")
+    gunicorn.process.terminate()
+    assert await asyncio.to_thread(gunicorn.process.wait, PATIENCE_S) == 0
+    assert "Traceback" not in gunicorn.log.read_text()
+
+
 async def test_a_worker_is_told_that_the_streams_are_its_master_s(
     data_dir: Path, start: Any
 ) -> None:

@@ -166,13 +166,9 @@ class DataDirectory(Layout):
     def _open(cls, disk: Disk, root: Path) -> DataDirectory:
         if len(os.fsencode(root)) > LONGEST_DIRECTORY:
             raise DataDirectoryError(f"the path of the data directory is too long: {root}")
-        fresh = not check_format(disk, root)
+        check_format(disk, root)
         made = whole_files.make_directories(disk, root, root.anchor)
-        _keep_names(disk, root, {str(root.parent), *made})
-        if fresh:
-            # An earlier first start may have made some of them, and ended before it synced them.
-            _sync_file_system_of(disk, root)
-        with no_fork:
+        with no_fork:  # before anything that costs, as whoever waits for the lock tries often
             lock_fd = disk.open_write(root / "LOCK")
             try:
                 disk.lock(lock_fd)
@@ -182,10 +178,13 @@ class DataDirectory(Layout):
                 raise
         try:
             directory._lock_itself()
-            if fresh:
-                write_format(disk, root, secrets.token_hex(8))
-            else:
+            _keep_names(disk, root, {str(root.parent), *made})
+            if check_format(disk, root):  # who had the lock a moment ago may have begun it
                 directory._raise_format()
+            else:
+                # An earlier first start may have made some directories, and not synced them.
+                _sync_file_system_of(disk, root)
+                write_format(disk, root, secrets.token_hex(8))
             directory._make_missing()
             directory._check_volumes()
             holder.sign(disk, lock_fd)

@@ -34,6 +34,11 @@ SIZE_BYTES: Final = 256
 _HOST_CHARACTERS: Final = 64  # as long as Linux has them
 _RUN: Final = secrets.token_hex(8)
 
+_WAYS_OUT: Final = (
+    "or wait for its end (lock_wait_s); several processes share one server, over HTTP, or a "
+    "PostgreSQL database"
+)
+
 
 class Holder(msgspec.Struct, frozen=True):
     """A process that has, or had, a data directory open."""
@@ -57,28 +62,25 @@ def in_use(disk: Disk, root: Path) -> DataDirectoryInUse:
     """The error for whoever finds the directory locked."""
     found = _read(disk, root)
     ours = _ourselves()
-    if found is None:
-        text = f"the data directory {root} is in use by another server; stop it first"
-    elif found == ours:
-        text = (
-            f"the data directory {root} is in use by this very process (pid {found.pid}), which "
-            "opened it before: use that, or close it first"
+    text = f"the data directory {root} is in use by "
+    if found == ours:
+        text += (
+            f"this very process (pid {ours.pid}), which opened it before: use that, or close it "
+            "first"
         )
+    elif found is None:
+        text += f"another server; stop it first, {_WAYS_OUT}"
     elif found.host != ours.host:
-        text = (
-            f"the data directory {root} is in use by another server (pid {found.pid} on "
-            f"{found.host!r}, this is {ours.host!r}); stop it first"
+        text += (
+            f"another server (pid {found.pid} on {found.host!r}, this is {ours.host!r}); stop it "
+            f"first, {_WAYS_OUT}"
         )
     elif _is_alive(found.pid):
-        text = (
-            f"the data directory {root} is in use by another server (pid {found.pid}); "
-            "stop it first"
-        )
+        text += f"another server (pid {found.pid}); stop it first, {_WAYS_OUT}"
     else:
-        text = (
-            f"the data directory {root} is in use by another server: pid {found.pid} had it and "
-            "has ended, so by a process that it started, or by one in another container; stop "
-            "that first"
+        text += (
+            f"another server: pid {found.pid} had it and has ended, so by a process that it "
+            f"started, or by one in another container; stop that first, {_WAYS_OUT}"
         )
     return DataDirectoryInUse(text, found.pid if found is not None else None)
 

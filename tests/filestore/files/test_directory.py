@@ -238,6 +238,23 @@ def test_a_directory_in_use_is_refused(data_dir: Path) -> None:
     opened(data_dir)
 
 
+def test_what_somebody_else_began_before_we_had_the_lock_is_kept(data_dir: Path) -> None:
+    class LateDisk(Disk):
+        """Another one opens and closes the directory for the first time before we lock it."""
+
+        begun = b""
+
+        def lock(self, fd: int) -> None:
+            if not self.begun:
+                opened(data_dir)
+                self.begun = (data_dir / "FORMAT.json").read_bytes()
+            super().lock(fd)
+
+    disk = LateDisk()
+    opened(data_dir, disk)
+    assert (data_dir / "FORMAT.json").read_bytes() == disk.begun
+
+
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "ceph"])
 def test_a_remote_file_system_is_warned_about_by_name(
     data_dir: Path, caplog: pytest.LogCaptureFixture, kind: str
