@@ -89,6 +89,7 @@ if TYPE_CHECKING:
         ReadResult,
     )
     from durable_streams.streams import BEGINNING, NOW, Streams
+    from durable_streams.sync import SyncIterator, SyncStreams, open_sync
     from durable_streams.tail import Tail
 
     open = open_streams  # noqa: A001 - read as durable_streams.open, like os.open
@@ -156,6 +157,8 @@ __all__ = [
     "StreamUnreadable",
     "StreamUnusable",
     "Streams",
+    "SyncIterator",
+    "SyncStreams",
     "Tail",
     "TargetTooLong",
     "TooManyProducers",
@@ -173,6 +176,7 @@ __all__ = [
     "mount",
     "open",
     "open_streams",
+    "open_sync",
     "sign_url",
 ]
 
@@ -197,12 +201,15 @@ _LATER: Final = {
     "RecordsResult": "history",
     "Scope": "access.grants",
     "Streams": "streams",
+    "SyncIterator": "sync",
+    "SyncStreams": "sync",
     "Tail": "tail",
     "asgi": "http.asgi.application",
     "connect": "client.aio",
     "mount": "http.mounting",
     "open": "library",
     "open_streams": "library",
+    "open_sync": "sync",
     "sign_url": "access.signed_urls",
 }
 """Names that are imported when they are asked for, and from where."""

@@ -77,17 +77,31 @@ class Tail(AsyncIterator[Message]):
         Raises what :meth:`Streams.tail` says.
         """
         self._check_alone()
-        if self._ready:
-            return self._ready.popleft()
+        if not self._ready:
+            await self._fill()
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
+
+    async def some(self) -> list[Message]:
+        """All messages that are ready, at least one as soon as there is one; none at the end.
+
+        For those to whom each step costs something.  Raises what a step does.
+        """
+        self._check_alone()
+        if not self._ready:
+            await self._fill()
+        ready, self._ready = list(self._ready), deque()
+        return ready
+
+    async def _fill(self) -> None:
+        """Have at least one message ready, or know that it is over."""
         self._is_waiting = True
         try:
-            while not self._ready:
-                if self._is_over:
-                    raise StopAsyncIteration
+            while not self._ready and not self._is_over:
                 await self._read_some(self._streams.engine)
         finally:
             self._is_waiting = False
-        return self._ready.popleft()
 
     async def aclose(self) -> None:
         """End it: there are no more messages, and the stream is not in use by it any more.

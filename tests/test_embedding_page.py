@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartServer
 
 PAGE: Final = "docs/embedding.rst"
-RUN_HERE: Final = {"notes.py", "streams_thread.py", "guestbook.py", "In [1]:", "In [2]:", "In [3]:"}
+RUN_HERE: Final = {"notes.py", "guestbook.py", "In [1]:", "In [2]:", "In [3]:"}
 PATIENCE_S: Final = 60
 
 
@@ -182,54 +182,6 @@ def test_a_server_that_ends_without_closing_loses_nothing(
     assert "recovered 2 writes" in found
     with Program(directory, "guestbook.py") as guestbook:
         assert get(f"{guestbook.url}/visits") == [1]
-
-
-MISUSES: Final = """
-import os, threading, warnings
-import durable_streams
-from streams_thread import StreamsThread
-
-with StreamsThread("data") as thread:
-    thread.call(thread.streams.create("s"))
-    threads = threading.active_count()
-    try:
-        StreamsThread("data")
-    except durable_streams.DataDirectoryInUse:
-        print("in use")
-    while threading.active_count() > threads:  # idle ones of a pool end by themselves
-        os.sched_yield()
-    warnings.simplefilter("ignore", DeprecationWarning)  # of a fork that has threads
-    pid = os.fork()
-    if not pid:
-        try:
-            thread.call(thread.streams.read("s"))
-        except RuntimeError as error:
-            print(error, flush=True)
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-while threading.active_count() > 1:
-    os.sched_yield()
-try:
-    thread.call(thread.streams.read("s"))
-except RuntimeError as error:
-    print(error)
-forgotten = StreamsThread("data")  # never closed
-"""
-
-
-def test_a_thread_of_streams_refuses_what_would_wait_for_ever(directory: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-u", "-c", MISUSES],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
-    refusal = "these streams were closed, or opened before a fork"
-    assert run.stdout.splitlines() == ["in use", refusal, refusal]
-    assert (run.returncode, run.stderr) == (0, "")
 
 
 FOLLOWS: Final = """

@@ -37,7 +37,6 @@ BEGINS: Final = frozenset(
 MAY_BEGIN: Final = {
     ("supervisor.py", "watch"): "tasks that last as long as the engine, all watched",
     ("machine.py", "__init__"): "a worker's thread, whose end the supervisor is told of",
-    ("machine.py", "start_pool"): "the threads that the supervisor starts",
     ("errands.py", "begin"): "one request, which awaits it or has left",
     ("closing.py", "finish"): "the end, which is awaited, and begun again if need be",
     ("forgotten.py", "_dropped"): "the end of what nobody uses, which may block",
@@ -62,6 +61,8 @@ MAY_BEGIN: Final = {
     ("requests.py", "live_read"): "looking whether one client leaves, as long as it waits",
     ("answers.py", "_put"): "sending what waits for one reader, who is ended if that fails",
     ("lifespans.py", "tell"): "the lifespan of an application inside, which is waited for",
+    ("loop_thread.py", "__init__"): "a loop's thread, of whose end everybody is told who waits",
+    ("serving.py", "_opened_unless"): "the opening and a stop, whichever comes first",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""

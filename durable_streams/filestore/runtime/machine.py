@@ -9,13 +9,18 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 MAX_JOBS: Final = 6
 """Jobs of one worker that wait at a time, at most: one of each kind that it does."""
@@ -76,21 +81,91 @@ class ThreadWorker:
             self._thread.join()
 
 
-def start_pool(threads: int, name: str) -> ThreadPoolExecutor:
-    """An executor that has all its threads; ``RuntimeError`` if the system does not give them.
+class Pool(Executor):
+    """Threads that the interpreter neither ends nor waits for at its exit.
 
-    Left to itself it starts them with the first jobs, where nobody expects that it may fail.
+    Those of the standard library take nothing more as soon as the main thread has ended, though
+    others of the program go on, and who waits for one is waited for.
     """
-    pool, all_there = ThreadPoolExecutor(threads, thread_name_prefix=name), threading.Event()
-    try:
-        for _ in range(threads):  # none of them is idle yet, so each job gets another one
-            pool.submit(all_there.wait)
-    except RuntimeError:
-        all_there.set()
-        pool.shutdown(wait=False)
-        raise
-    all_there.set()
-    return pool
+
+    def __init__(self, threads: int, name: str) -> None:
+        """Start all of them, where somebody expects that it may fail: ``RuntimeError``."""
+        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._shut = threading.Event()
+        self._threads: list[threading.Thread] = []
+        try:
+            for number in range(threads):
+                thread = threading.Thread(target=self._run, name=f"{name}_{number}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except RuntimeError:
+            self.shutdown(wait=False)
+            raise
+
+    def submit(
+        self, fn: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs
+    ) -> Future[_T]:
+        """Have a job done; ``RuntimeError`` after the shutdown."""
+        if self._shut.is_set():
+            raise RuntimeError("no jobs are taken any more")
+        job = _Job(partial(fn, *arguments, **named))
+        self._jobs.put(job)
+        if self._shut.is_set():  # in another thread, a moment ago: it may lie behind the end
+            job.future.cancel()
+        return job.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs, and end when those given so far are done."""
+        self._shut.set()
+        if cancel_futures:
+            self._cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
+
+    def _cancel(self) -> None:
+        with suppress(Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    job.future.cancel()
+
+    @property
+    def threads(self) -> int:
+        """How many there are."""
+        return len(self._threads)
+
+    @property
+    def jobs(self) -> int:
+        """How many wait."""
+        return self._jobs.qsize()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.do()
+            del job  # not kept until the next one comes
+
+
+class _Job(Generic[_T]):
+    """Something to be done, and what became of it."""
+
+    __slots__ = ("_do", "future")
+
+    def __init__(self, do: Callable[[], _T]) -> None:
+        self._do = do
+        self.future: Future[_T] = Future()
+
+    def do(self) -> None:
+        """Do it, unless nobody wants it any more."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._do()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits is told
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
 
 
 class Runtime:
@@ -108,7 +183,7 @@ class Runtime:
 
     def executor(self) -> Executor:
         """A new executor for what is not a worker's; its threads are there, or as above."""
-        return start_pool(_POOL_THREADS, "durable-streams-files")
+        return Pool(_POOL_THREADS, "durable-streams-files")
 
     def now_ms(self) -> int:
         """Wall clock, in milliseconds since 1970."""

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 import durable_streams
 from durable_streams import Streams
 from durable_streams.filestore.files import names
+from durable_streams.filestore.runtime.machine import Pool
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
 from durable_streams.model.errors import Overloaded, StorageFailed, StreamUnreadable
@@ -151,7 +151,7 @@ async def test_whoever_leaves_a_reading_at_any_step_leaves_no_file_open(
     most = 1_000_000 if verb in {"read_messages", "tail"} else 100_000
     engine = await FileStore.at(tmp_path / "data", Settings(max_read_bytes=most), disk)
     executor = inside.executor(engine)._executor
-    assert isinstance(executor, ThreadPoolExecutor)
+    assert isinstance(executor, Pool)
     streams = Streams(engine)
     begin: dict[str, Callable[[], Awaitable[object]]] = {
         "read": lambda: streams.read("s"),
@@ -163,10 +163,10 @@ async def test_whoever_leaves_a_reading_at_any_step_leaves_no_file_open(
     await streams.get_metadata("s")
     gate = disk.hold(*step)
     if not running:
-        for _ in range(executor._max_workers):
+        for _ in range(executor.threads):
             executor.submit(gate.opened.wait)
     task = asyncio.ensure_future(begin[verb]())
-    while not (gate.reached.is_set() if running else executor._work_queue.qsize()):
+    while not (gate.reached.is_set() if running else executor.jobs):
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
