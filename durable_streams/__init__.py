@@ -72,8 +72,13 @@ if TYPE_CHECKING:
     from durable_streams.access.principals import Principal
     from durable_streams.access.signed_urls import sign_url
     from durable_streams.client.aio import RemoteStreams, connect
+    from durable_streams.client.aio_producer import RemoteProducer
     from durable_streams.client.aio_tail import RemoteTail
+    from durable_streams.client.producing import Limits
     from durable_streams.client.retries import Retries
+    from durable_streams.client.sync_producer import SyncRemoteProducer
+    from durable_streams.client.sync_remote import SyncRemoteStreams, connect_sync
+    from durable_streams.client.sync_tail import SyncRemoteTail
     from durable_streams.details import Details
     from durable_streams.history import Record, RecordsResult
     from durable_streams.http.asgi.application import asgi
@@ -118,6 +123,7 @@ __all__ = [
     "InvalidOffset",
     "InvalidRequest",
     "JsonResult",
+    "Limits",
     "ListPage",
     "ListedStream",
     "Message",
@@ -137,6 +143,7 @@ __all__ = [
     "ReadResult",
     "Record",
     "RecordsResult",
+    "RemoteProducer",
     "RemoteStreams",
     "RemoteTail",
     "RequestTimeout",
@@ -158,6 +165,9 @@ __all__ = [
     "StreamUnusable",
     "Streams",
     "SyncIterator",
+    "SyncRemoteProducer",
+    "SyncRemoteStreams",
+    "SyncRemoteTail",
     "SyncStreams",
     "Tail",
     "TargetTooLong",
@@ -173,6 +183,7 @@ __all__ = [
     "__version__",
     "asgi",
     "connect",
+    "connect_sync",
     "mount",
     "open",
     "open_streams",
@@ -187,6 +198,7 @@ _LATER: Final = {
     "Details": "details",
     "Grant": "access.grants",
     "JsonResult": "outcomes",
+    "Limits": "client.producing",
     "ListPage": "listing",
     "ListedStream": "listing",
     "Message": "messages",
@@ -195,6 +207,7 @@ _LATER: Final = {
     "Principal": "access.principals",
     "ReadResult": "outcomes",
     "Record": "history",
+    "RemoteProducer": "client.aio_producer",
     "RemoteStreams": "client.aio",
     "RemoteTail": "client.aio_tail",
     "Retries": "client.retries",
@@ -203,9 +216,13 @@ _LATER: Final = {
     "Streams": "streams",
     "SyncIterator": "sync",
     "SyncStreams": "sync",
+    "SyncRemoteProducer": "client.sync_producer",
+    "SyncRemoteStreams": "client.sync_remote",
+    "SyncRemoteTail": "client.sync_tail",
     "Tail": "tail",
     "asgi": "http.asgi.application",
     "connect": "client.aio",
+    "connect_sync": "client.sync_remote",
     "mount": "http.mounting",
     "open": "library",
     "open_streams": "library",

@@ -57,12 +57,15 @@ MAY_BEGIN: Final = {
     ("store.py", "append"): "one large body, looked through for whoever sent it",
     ("records.py", "_records"): "one look at JSON, awaited by whoever asked",
     ("aio_http.py", "_credentials"): "one question for a token, which whoever needs it awaits",
+    ("aio_producer.py", "__aenter__"): "a producer's sending, which its end ends",
+    ("aio_producer.py", "_run"): "one batch, which the producer awaits, or cancels at its end",
     ("aio_tail.py", "ask"): "one request, which its tail awaits, or cancels when it is dropped",
     ("requests.py", "live_read"): "looking whether one client leaves, as long as it waits",
     ("answers.py", "_put"): "sending what waits for one reader, who is ended if that fails",
     ("lifespans.py", "tell"): "the lifespan of an application inside, which is waited for",
     ("loop_thread.py", "__init__"): "a loop's thread, of whose end everybody is told who waits",
     ("serving.py", "_opened_unless"): "the opening and a stop, whichever comes first",
+    ("sync_producer.py", "__enter__"): "threads that send, which the producer's end awaits",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",
 }
 """Who begins what runs beside, and who hears of its end; see ``supervisor.py``."""

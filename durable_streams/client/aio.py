@@ -10,13 +10,13 @@ Of several tasks each may use it; it belongs to the event loop that opened it.
 
 from __future__ import annotations
 
-import random
-from time import monotonic
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from time import time_ns
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from durable_streams.client.aio_http import Http, Token
+from durable_streams.client.aio_producer import RemoteProducer
 from durable_streams.client.aio_tail import RemoteTail
-from durable_streams.client.asking import BEGINNING, NOW, Asking
+from durable_streams.client.asking import BEGINNING, NOW
 from durable_streams.client.options import (
     CONNECT_S,
     SILENCE_S,
@@ -25,30 +25,16 @@ from durable_streams.client.options import (
     checked_token,
     not_open,
 )
-from durable_streams.client.verbs import Verbs
+from durable_streams.client.remote_verbs import RemoteVerbs
 from durable_streams.home import Home
-from durable_streams.rules.list_pages import DEFAULT_LISTED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from datetime import datetime
+    from collections.abc import Mapping
     from types import TracebackType
 
+    from durable_streams.client.producing import Limits
     from durable_streams.client.retries import Retries
     from durable_streams.client.steps import Conversation
-    from durable_streams.details import Details
-    from durable_streams.history import RecordsResult
-    from durable_streams.listing import ListedStream, ListPage
-    from durable_streams.model.commands import ProducerClaim
-    from durable_streams.outcomes import (
-        AppendResult,
-        JsonResult,
-        MessagesResult,
-        Metadata,
-        ReadResult,
-    )
-
-Data = bytes | bytearray | memoryview
 
 _T = TypeVar("_T")
 
@@ -94,7 +80,7 @@ def connect(
     )
 
 
-class RemoteStreams:
+class RemoteStreams(RemoteVerbs):
     """The streams of a server; the verbs are those of :class:`~durable_streams.Streams`.
 
     So are the errors, as far as HTTP tells them.  Beside them there are ``Unreachable`` if there is
@@ -107,8 +93,7 @@ class RemoteStreams:
         self._token = token
         self._http: Http | None = None
         self._home: Home | None = None
-        verbs = Verbs(options.address, options.retries, monotonic, random.random)
-        self._asking: Final = Asking(verbs, options.live)
+        super().__init__(options)
 
     async def __aenter__(self) -> Self:
         """Begin to use it."""
@@ -145,180 +130,42 @@ class RemoteStreams:
     async def _ask(self, conversation: Conversation[_T]) -> _T:
         return await self._opened().converse(conversation)
 
-    async def create(
+    def producer(
         self,
         path: str,
+        id: str,  # noqa: A002 - as in ProducerClaim
         *,
-        content_type: str | None = None,
-        data: Data = b"",
-        ttl_s: int | None = None,
-        expires_at: datetime | str | None = None,
-        closed: bool = False,
-    ) -> Metadata:
-        """Create a stream, or find that the same one exists (``created`` is False then).
+        epoch: int | None = None,
+        number: int | None = None,
+        take_over: bool = False,
+        limits: Limits | None = None,
+    ) -> RemoteProducer:
+        """A producer for ``async with``: appends in the background, batched, each stored once.
 
-        It may also be False if a first attempt did it, whose answer was lost.
+        ``id`` is the producer's over all its runs, and only one of them appends at a time.  Each
+        has a higher ``epoch``, by default the time, and ends those before.  A run that ends early
+        leaves what it had not flushed, of which some may be stored.
+
+        ``number``: how many appends runs before have had acknowledged.  Then this run is the same
+        as the one before (``epoch`` 0, or one of your own that stays), appends are not batched, and
+        the program appends from that one on the same again; what is stored already is not stored
+        again.  So a program that keeps ``acknowledged`` now and then loses and repeats nothing.
+
+        ``take_over``: if the epoch is stale at first, begin the next one.  ``limits``: ``Limits``.
+
+        Any failure that does not pass ends it: ``append``, ``flush`` and the end of the block raise
+        it, what :meth:`append` raises.  ``Unreachable`` comes after ``Retries.give_up_s``.
         """
-        return await self._ask(
-            self._asking.create(
-                path,
-                content_type=content_type,
-                data=data,
-                ttl_s=ttl_s,
-                expires_at=expires_at,
-                closed=closed,
-            )
+        new = self.asking.producer(
+            path,
+            id,
+            epoch=epoch,
+            number=number,
+            take_over=take_over,
+            limits=limits,
+            now_ms=time_ns() // 1_000_000,
         )
-
-    async def fork(
-        self,
-        path: str,
-        source: str,
-        *,
-        offset: str | None = None,
-        sub_offset: int = 0,
-        ttl_s: int | None = None,
-        expires_at: datetime | str | None = None,
-    ) -> Metadata:
-        """Create a stream that begins with another's content up to ``offset`` (None: its tail)."""
-        return await self._ask(
-            self._asking.fork(
-                path,
-                source,
-                offset=offset,
-                sub_offset=sub_offset,
-                ttl_s=ttl_s,
-                expires_at=expires_at,
-            )
-        )
-
-    async def append(
-        self,
-        path: str,
-        data: Data,
-        *,
-        content_type: str | None = None,
-        close: bool = False,
-        producer: ProducerClaim | None = None,
-        stream_seq: str | None = None,
-    ) -> AppendResult:
-        """Append bytes (for JSON streams: a value, or an array of values); durable on return.
-
-        Without ``content_type`` the stream is asked for its own first.  Without ``producer`` it is
-        not repeated if it may have been stored: ``Unreachable`` is raised, and nobody knows.
-        """
-        return await self._ask(
-            self._asking.append(
-                path,
-                data,
-                content_type=content_type,
-                close=close,
-                producer=producer,
-                stream_seq=stream_seq,
-            )
-        )
-
-    async def append_json(
-        self,
-        path: str,
-        *values: object,
-        close: bool = False,
-        producer: ProducerClaim | None = None,
-        stream_seq: str | None = None,
-    ) -> AppendResult:
-        """Append values to a stream of JSON, each as one message, together; durable on return."""
-        return await self._ask(
-            self._asking.append_json(
-                path, *values, close=close, producer=producer, stream_seq=stream_seq
-            )
-        )
-
-    async def close(self, path: str, data: Data = b"") -> AppendResult:
-        """Close a stream, perhaps with last bytes; closing again changes nothing."""
-        return await self._ask(self._asking.append(path, data, close=True))
-
-    async def delete(self, path: str) -> None:
-        """Delete a stream and its data, for good on return."""
-        await self._ask(self._asking.delete(path))
-
-    async def get_metadata(self, path: str) -> Metadata:
-        """The stream's metadata; does not count as a use.  ``created_ms`` is 0: nobody tells."""
-        return await self._ask(self._asking.get_metadata(path))
-
-    async def list_page(
-        self, prefix: str = "", *, after: str = "", limit: int = DEFAULT_LISTED
-    ) -> ListPage:
-        """One page of :meth:`list`, and what the next one begins behind."""
-        return await self._ask(self._asking.list_page(prefix, after=after, limit=limit))
-
-    def list(
-        self, prefix: str = "", *, after: str = "", page_size: int = DEFAULT_LISTED
-    ) -> AsyncIterator[ListedStream]:
-        """All streams at and below a prefix, in the order of their paths, that may be seen."""
-        return self._each_listed(prefix, after, page_size)
-
-    async def _each_listed(
-        self, prefix: str, after: str, limit: int
-    ) -> AsyncIterator[ListedStream]:
-        following: str | None = after
-        while following is not None:
-            page = await self.list_page(prefix, after=following, limit=limit)
-            for stream in page.streams:
-                yield stream
-            following = page.next
-
-    async def details(self, path: str) -> Details:
-        """All that is known of a stream: what lists say, and how it is kept, written and read."""
-        return await self._ask(self._asking.details(path))
-
-    async def records(
-        self,
-        path: str,
-        offset: str | None = None,
-        *,
-        since: datetime | str | None = None,
-        last: int | None = None,
-        limit: int | None = None,
-    ) -> RecordsResult:
-        """What was appended, and when: one record for each append, or message of a JSON stream."""
-        return await self._ask(
-            self._asking.records(path, offset, since=since, last=last, limit=limit)
-        )
-
-    async def read(
-        self,
-        path: str,
-        offset: str = BEGINNING,
-        *,
-        live: bool = False,
-        timeout_s: float = 30.0,
-    ) -> ReadResult:
-        """Read a piece from an offset (``"-1"``: the beginning, ``"now"``: the tail)."""
-        read = self._asking.read(path, offset, live=live, timeout_s=timeout_s)
-        return (await self._ask(read)).read_result()
-
-    async def read_messages(
-        self,
-        path: str,
-        offset: str = BEGINNING,
-        *,
-        live: bool = False,
-        timeout_s: float = 30.0,
-    ) -> MessagesResult:
-        """Like :meth:`read`, in messages; of what is no JSON, pieces of one or more appends."""
-        read = self._asking.read(path, offset, live=live, timeout_s=timeout_s)
-        return (await self._ask(read)).messages_result()
-
-    async def read_json(
-        self,
-        path: str,
-        offset: str = BEGINNING,
-        *,
-        live: bool = False,
-        timeout_s: float = 30.0,
-    ) -> JsonResult:
-        """Like :meth:`read_messages`, with the values that the messages stand for."""
-        return await self._ask(self._asking.read_json(path, offset, live=live, timeout_s=timeout_s))
+        return RemoteProducer(self._opened, new)
 
     def tail(self, path: str, offset: str = BEGINNING, *, live: bool = True) -> RemoteTail:
         """All messages from an offset on, then new ones as they come; ends when the stream closes.
@@ -328,7 +175,7 @@ class RemoteStreams:
         raises what :meth:`read` does; ``Unreachable`` if the server does not answer at first, or is
         away for as long as ``Retries.follow_s``; ask again then, and it goes on.
         """
-        return RemoteTail(self._opened(), self._asking.tail(path, offset, live=live))
+        return RemoteTail(self._opened(), self.asking.tail(path, offset, live=live))
 
 
 __all__ = ["BEGINNING", "NOW", "RemoteStreams", "connect"]

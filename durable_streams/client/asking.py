@@ -5,14 +5,16 @@ Both clients have these; what is left to each is to have the conversations.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
 from durable_streams.client import inspecting, reading
 from durable_streams.client.following import Following, LiveMode
 from durable_streams.client.pieces import NOW, Place
+from durable_streams.client.producing import Limits, Producing
 from durable_streams.client.verbs import Fork
-from durable_streams.model.commands import Append, Create
+from durable_streams.model.commands import Append, Create, ProducerClaim
 from durable_streams.model.errors import ContentTypeMismatch, InvalidRequest
 from durable_streams.outcomes import JsonResult
 from durable_streams.rules.media_type import JSON
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from durable_streams.details import Details
     from durable_streams.history import RecordsResult
     from durable_streams.listing import ListPage
-    from durable_streams.model.commands import ProducerClaim
+    from durable_streams.model.paths import StreamPath
     from durable_streams.outcomes import AppendResult, Metadata
 
 BEGINNING: Final = "-1"
@@ -179,10 +181,62 @@ class Asking:
         values = [message.json() for message in piece.messages()]
         return JsonResult(values, piece.next_offset, piece.up_to_date, piece.closed)
 
+    def producer(
+        self,
+        path: str,
+        id: str,  # noqa: A002 - as in ProducerClaim
+        *,
+        epoch: int | None,
+        number: int | None,
+        take_over: bool,
+        limits: Limits | None,
+        now_ms: int,
+    ) -> NewProducer:
+        """A producer; see ``RemoteStreams.producer``."""
+        if number is not None and take_over:
+            raise InvalidRequest("give number or take_over: the number is that of one epoch")
+        if epoch is None:
+            epoch = now_ms if number is None else 0
+        claim = arguments.producer(ProducerClaim(id, epoch, 0 if number is None else number))
+        assert claim is not None
+        return NewProducer(
+            self.verbs,
+            arguments.path("path", path),
+            claim,
+            arguments.settings("limits", limits, Limits),
+            number is not None,
+            arguments.flag("take_over", take_over),
+        )
+
     def tail(self, path: str, offset: str, *, live: bool) -> Following:
         """A reader of a stream."""
         at, place = arguments.path("path", path), _place("offset", offset)
         return Following(self.verbs, at, place, self._mode, live=arguments.flag("live", live))
+
+
+@dataclass(frozen=True, slots=True)
+class NewProducer:
+    """A producer that has not begun."""
+
+    verbs: Verbs
+    path: StreamPath
+    claim: ProducerClaim
+    limits: Limits
+    numbered: bool
+    take_over: bool
+
+    def begin(self) -> Conversation[Producing]:
+        """Look which type the stream has, as that decides how appends are put together."""
+        found = yield from self.verbs.head(self.path)
+        return Producing(
+            self.verbs,
+            self.path,
+            found.content_type,
+            self.claim,
+            self.limits,
+            numbered=self.numbered,
+            take_over=self.take_over,
+        )
 
 
 def _place(name: str, offset: object) -> Place:

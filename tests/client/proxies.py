@@ -26,6 +26,7 @@ class Proxy:
         self.piece_bytes = 65536
         self.connections = 0
         self._changed = threading.Condition()
+        self._asked = b""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._pairs: set[asyncio.Task[None]] = set()
@@ -50,6 +51,11 @@ class Proxy:
     async def has_seen(self, connections: int) -> None:
         """Return when there were so many connections, in all."""
         await asyncio.to_thread(self._wait_for, connections)
+
+    def wait_for_bytes(self, some: bytes) -> None:
+        """Return when a client has sent them."""
+        with self._changed:
+            self._changed.wait_for(lambda: some in self._asked)
 
     def _wait_for(self, connections: int) -> None:
         with self._changed:
@@ -104,6 +110,10 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None
     ) -> None:
         while data := await reader.read(self.piece_bytes):
+            if limit is None:
+                with self._changed:
+                    self._asked = (self._asked + data)[-65536:]
+                    self._changed.notify_all()
             if self.swallow:
                 continue
             if limit is not None:

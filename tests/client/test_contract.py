@@ -181,21 +181,21 @@ async def test_a_tail_has_what_is_there_and_what_comes_and_ends(
     assert b"".join(seen) == b"012345678910"
 
 
-async def test_a_step_of_a_tail_may_be_cancelled(streams: AnyStreams) -> None:
-    await streams.create("s", content_type=JSON)
-    tail = streams.tail("s")
+async def test_a_step_of_a_tail_may_be_cancelled(awaited: AnyStreams) -> None:
+    await awaited.create("s", content_type=JSON)
+    tail = awaited.tail("s")
     async with aclosing(tail):
         for number in range(5):
             for _ in range(3):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(anext(tail), 0.01)
-            await streams.append_json("s", number)
+            await awaited.append_json("s", number)
             assert (await anext(tail)).json() == number
 
 
-async def test_a_tail_is_for_one_reader(streams: AnyStreams) -> None:
-    await streams.create("s")
-    tail = streams.tail("s")
+async def test_a_tail_is_for_one_reader(awaited: AnyStreams) -> None:
+    await awaited.create("s")
+    tail = awaited.tail("s")
     waiting = asyncio.create_task(anext(tail))
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError):
