@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from durable_streams.access.door import INVALID, OPEN
@@ -52,12 +53,18 @@ SHORTEST_LIFETIME: Final = 0.9
 """Event streams end at 90 to 100 % of their lifetime, lest all of them reconnect together."""
 
 
-class _Batch(NamedTuple):
-    """A publication as it is sent, and where that leaves its readers."""
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """A publication as it is sent, and where that leaves its readers.
+
+    ``key``: what readers look for next who were sent it, see :attr:`EventReader._key`.
+    """
 
     framed: bytes
     held: sse.Held
     encoded_s: float
+    key: object
+    closed: bool
 
 
 class _Holder(NamedTuple):
@@ -242,6 +249,7 @@ class EventReader:
         "_group",
         "_held",
         "_keepalive_s",
+        "_key",
         "_live",
         "_loop",
         "_over",
@@ -278,8 +286,9 @@ class EventReader:
         # Bytes before _end were taken in; _held are those of them that were not sent yet.
         self._end = chunk.start
         self._held = sse.NOTHING_HELD
-        # Readers of one group that hold nothing back get the same bytes.
+        # Readers of one group that hold the same back get the same bytes.
         self._group = (events.chunked, cursor)
+        self._key = self._key_with(self._held)
         self._over = live.draining
         self._wake: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -327,22 +336,20 @@ class EventReader:
 
     def published(self, publication: Publication) -> None:
         """Write what was published, or fall behind; see :class:`~durable_streams.model.results`."""
+        # Each reader of each publication comes by here: nothing that can be done once for all.
         if self._wake is None or publication.start < self._end:
             return
-        if len(publication.data) > BATCH_BYTES:
-            self._stop_following()
-            return
-        batch = publication.encoded.get(self._group) if not self._held.data else None
+        batch: _Batch | None = publication.encoded.get(self._key)
         if batch is None:
             batch = self._encode(publication)
-        assert isinstance(batch, _Batch)
-        if not self._events.push(batch.framed):
+        if batch is None or not self._events.push(batch.framed):
             self._stop_following()
             return
-        self._held = batch.held
         self._end = publication.end
         self._written_s = batch.encoded_s
-        if publication.closed:
+        if batch.key is not self._key:
+            self._held, self._key = batch.held, batch.key
+        if batch.closed:
             self._over = True
             self._stop_following()
 
@@ -355,14 +362,14 @@ class EventReader:
         self._over = True
         self._stop_following()
 
-    def _encode(self, publication: Publication) -> _Batch:
-        """Encode a publication, for all who are where this reader is."""
-        encoded = publication.encoded
-        key = (self._group, self._held) if self._held.data else self._group
-        known = encoded.get(key)
-        if known is not None:
-            assert isinstance(known, _Batch)
-            return known
+    def _key_with(self, held: sse.Held) -> object:
+        """What a reader of this group looks for among what was encoded, if it holds this back."""
+        return (self._group, held) if held.data else self._group
+
+    def _encode(self, publication: Publication) -> _Batch | None:
+        """Encode a publication, for all who are where this reader is; None if it is too large."""
+        if len(publication.data) > BATCH_BYTES:
+            return None
         wire, held, _ = sse.encode_batch(
             self._encoding,
             self._held,
@@ -373,8 +380,10 @@ class EventReader:
             cursor=max(self._cursor, self._live.cursor(None)),
             up_to_date=True,
         )
-        batch = _Batch(self._events.frame(wire), held, self._loop.time())
-        encoded[key] = batch
+        framed = self._events.frame(wire)
+        key = self._key if held == self._held else self._key_with(held)
+        batch = _Batch(framed, held, self._loop.time(), key, publication.closed)
+        publication.encoded[self._key] = batch
         return batch
 
     # Called by the clock, and by who knows how long it may last
@@ -429,6 +438,7 @@ class EventReader:
                 up_to_date=chunk.at_tail,
             )
             self._held, self._end = ended.held, chunk.end
+            self._key = self._key_with(self._held)
             await self._events.write(self._events.frame(wire + ended.wire))
         self._written_s = self._loop.time()
 

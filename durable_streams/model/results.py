@@ -5,7 +5,7 @@ A read is *described* here (which bytes of which files) and sent elsewhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 
@@ -189,7 +189,7 @@ class Publication(msgspec.Struct):
     end: Offset
     data: bytes
     closed: bool
-    encoded: dict[object, object] = msgspec.field(default_factory=dict)
+    encoded: dict[object, Any] = msgspec.field(default_factory=dict)
 
 
 class Subscriber(Protocol):
