@@ -85,6 +85,7 @@ _LONG: Final = frozenset(
         "test_embedding_page.py",
         "test_forgotten.py",
         "test_root.py::test_every_name_resolves_however_it_is_imported",
+        "test_types.py",
     }
 )
 """Files and tests among these, and beside them, that take many seconds all the same: measured."""

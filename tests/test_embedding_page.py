@@ -227,7 +227,7 @@ def test_the_programs_of_the_documents_pass_a_strict_type_check(tmp_path: Path) 
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", *sorted(tmp_path.glob("*.py"))],
         cwd=tmp_path,
-        env={"MYPYPATH": str(ROOT)},
+        env={"MYPYPATH": str(ROOT), "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache" / "documents")},
         capture_output=True,
         text=True,
         check=False,
