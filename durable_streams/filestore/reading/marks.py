@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from durable_streams.settings import KIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 STEP_BYTES: Final = 8 * KIB
 """Between two marks, at least: what a page looks into beside its own bytes, at most, or a message
 if that is longer."""
 
-_KEPT_BYTES: Final = 512  # of an append beside its marks
+_KEPT_BYTES: Final = 704  # of an append beside its marks, as measured
 
 Append = tuple[str, int, int, str]
 """Which append: the identity of its stream, segment, position, and the running checksum behind it,
@@ -57,8 +57,10 @@ class Marks:
         self._known.move_to_end(append)
         return known.before(behind, skip, begin)
 
-    def keep(self, append: Append, seen: Iterable[Mark]) -> None:
+    def keep(self, append: Append, seen: Sequence[Mark]) -> None:
         """Remember what was seen on the way from where :meth:`before` has said to begin."""
+        if not seen:
+            return  # most appends are short
         known = self._known.setdefault(append, _OfOne())
         self._known.move_to_end(append)
         self._bytes -= known.size_bytes
@@ -86,7 +88,7 @@ class _OfOne:
         at = max(bisect_right(self.positions, behind), bisect_right(self.messages, skip)) - 1
         return begin if at < 0 else Mark(self.positions[at], self.messages[at])
 
-    def add(self, seen: Iterable[Mark]) -> None:
+    def add(self, seen: Sequence[Mark]) -> None:
         for position, messages in seen:
             if not self.positions or position >= self.positions[-1] + STEP_BYTES:
                 self.positions.append(position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -148,3 +149,28 @@ def test_marks_stay_within_their_bound_and_those_asked_for_last_stay() -> None:
     by_position = marks.before(last, last[2] + 5 * STEP_BYTES + 99, 0)
     assert by_position == marks.before(last, 0, by_position.messages)
     assert (by_position.position - last[2]) == 100 * by_position.messages
+
+
+def test_short_appends_push_no_marks_out() -> None:
+    marks = Marks(2000)
+    large = ("id", 0, 0, "large")
+    marks.keep(large, marks_among(range(100, 2 * STEP_BYTES, 100), Mark(0, 0), 0))
+    for number in range(100):
+        begin = number * MIB
+        short = ("id", 1, begin, f"{number}")
+        marks.keep(short, marks_among(range(begin + 2, begin + 2000, 2), Mark(begin, 0), 0))
+    assert marks.before(large, 2 * STEP_BYTES, 0).messages > 0
+
+
+def test_an_append_takes_what_is_said_of_it() -> None:
+    marks = Marks(sys.maxsize)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            begin = number * 10_007
+            append = (f"{number:032x}", 1000 + number, begin, f"{number:016x}")
+            marks.keep(append, [Mark(begin + STEP_BYTES, 1000)])
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert marks._bytes / 2 < taken < 1.2 * marks._bytes
