@@ -64,7 +64,7 @@ _QUICK: Final = frozenset(
 """Folders whose tests drive modules of this process."""
 
 _PATIENT: Final = frozenset(
-    {"browser", "caches", "compatibility", "conformance", "postgres", "yjs"}
+    {"asgi", "browser", "caches", "compatibility", "conformance", "postgres", "yjs"}
 )
 """Folders whose tests mostly wait for others' programs, and may run beside others."""
 

@@ -26,7 +26,7 @@ def start_asgi(tmp_path: Path, data_dir: Path) -> Iterator[StartAsgi]:
 
     def start(kind: str, app: str, **environment: str) -> AsgiServer:
         log = tmp_path / f"log-{len(servers)}"
-        servers.append(AsgiServer(kind, app, data_dir, log, **environment))
+        servers.append(AsgiServer(kind, app, data_dir, log, environment=environment))
         return servers[-1]
 
     try:

@@ -7,11 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 PATIENCE_S: Final = 60
@@ -34,24 +36,35 @@ COMMANDS: Final = {
 class AsgiServer:
     """One that is given a socket which listens already: who asks it waits until it serves."""
 
-    def __init__(self, kind: str, app: str, data_dir: Path, log: Path, **environment: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        app: str,
+        data_dir: Path,
+        log: Path,
+        *,
+        program: Path | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """``program``: a file that has the application, instead of ``tests.asgi.apps``."""
         self.log = log
-        self.prefix = PREFIXES[app]
+        self.prefix = PREFIXES.get(app, "/v1/stream")
         self._kind = kind
-        self._app = app
+        self._target = f"tests.asgi.apps:{app}" if program is None else f"{program.stem}:{app}"
+        self._directory = ROOT if program is None else program.parent
         self.environment = {**os.environ, "STREAMS_DATA": str(data_dir), **environment}
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = int(self._listening.getsockname()[1])
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.process = self._start()
 
-    def _start(self, *more: str) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         number = self._listening.fileno()
         command = [part.format(fd=number) for part in COMMANDS[self._kind]]
         with self.log.open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", *command, *more, f"tests.asgi.apps:{self._app}"],
-                cwd=ROOT,
+                [sys.executable, "-m", *command, self._target],
+                cwd=self._directory,
                 env=self.environment,
                 stdout=file,
                 stderr=file,

@@ -28,6 +28,7 @@ from tools.bench.servers import (
     node_server,
     other_server,
     our_server,
+    our_server_on_uvicorn,
     raise_file_limit,
 )
 
@@ -46,6 +47,7 @@ def parse_options() -> argparse.Namespace:
     add("--repeats", type=int, default=Plan.repeats, help="samples of each workload and server")
     add("--read-back", type=int, default=Plan.read_back_streams, help="streams, at most")
     add("--only", action="append", help="name of a server; may be repeated")
+    add("--asgi", action="store_true", help="our server as an ASGI application in uvicorn, too")
     add("--skip-node", action="store_true", help="leave out the official Node server")
     add("--server", action="append", default=[], metavar="NAME=COMMAND", help="another server;"
         " {port} and {data_dir} in the command are filled in; may be repeated")  # fmt: skip
@@ -76,6 +78,8 @@ def parse_options() -> argparse.Namespace:
 def contenders(options: argparse.Namespace) -> list[Contender]:
     """The servers that take part, ours first."""
     found = [our_server(options.python, options.options)]
+    if options.asgi:
+        found.append(our_server_on_uvicorn(options.python))
     if not options.skip_node and (not options.only or "node" in options.only):
         node = node_server()
         if node is None:

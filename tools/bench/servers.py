@@ -28,6 +28,7 @@ _POLL_S: Final = 0.002
 
 OURS: Final = "ours"
 NODE: Final = "node"
+ON_UVICORN: Final = "ours, on uvicorn"
 
 
 class ServerFailed(Exception):
@@ -62,6 +63,21 @@ def our_server(python: str, options: str, *, name: str = OURS, checkout: Path = 
         raise ServerFailed(f"our server does not run in {checkout}:\n{asked.stderr}")
     version = " ".join([*asked.stdout.split()[-1:], options]).strip()
     return Contender(name, serve + flags, version, str(checkout))
+
+
+def our_server_on_uvicorn(python: str) -> Contender:
+    """The same as an ASGI application, with the default settings of both."""
+    asked = subprocess.run(
+        [python, "-c", "import uvicorn; print(uvicorn.__version__)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode != 0:
+        raise ServerFailed(f"uvicorn does not run here: {asked.stderr}")
+    command = (python, "-m", "tools.bench.on_uvicorn", "{port}", "{data_dir}")
+    return Contender(ON_UVICORN, command, f"uvicorn {asked.stdout.strip()}")
 
 
 def node_server() -> Contender | None:
