@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ from tests import certificates
 from tests.caches.running import filled_in, in_nginx_conf, listening
 from tests.documents import blocks_of
 from tests.programs import free_port
+from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -159,16 +161,39 @@ class Proxy:
         content = b"" if method == "HEAD" else received.read_bytes()
         return Answer(said["http_version"], said["response_code"], fields, content)
 
-    def checked(self) -> str:
-        """What HAProxy found when it last asked the server how it does; empty: it has not yet."""
+    def of_haproxy(self, name: str) -> str:
+        """What HAProxy says of the server.
+
+        ``check_status`` is what it found when it last asked; empty: it has not asked yet.
+        ``status`` is whether it sends requests on: ``UP`` or ``DOWN``, and how sure it is.
+        """
         with socket.socket(socket.AF_UNIX) as asking:
             asking.connect(str(self.place.directory / "asked"))
             asking.sendall(b"show stat json\n")
             with asking.makefile() as answer:
                 told = json.load(answer)
         rows = [{f["field"]["name"]: f["value"]["value"] for f in row} for row in told]
-        (found,) = [row.get("check_status", "") for row in rows if row["svname"] == "one"]
+        (found,) = [row.get(name, "") for row in rows if row["svname"] == "one"]
         return str(found)
+
+    def sends_on(self) -> bool:
+        """Whether requests come to the server, if that is up.
+
+        HAProxy finds out by its own checks, seconds afterwards when the server was down for long.
+        """
+        return self.program != "haproxy" or self.of_haproxy("status").startswith("UP")
+
+
+class FrontedServer(ServerProcess):
+    """A server whose clients come by a proxy, once there is one."""
+
+    proxy: Proxy | None = None
+
+    def start(self) -> None:
+        """Return when its clients reach it."""
+        super().start()
+        while self.proxy is not None and not self.proxy.sends_on():
+            time.sleep(0.01)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tests.deploy.proxies import NAME, PROGRAMS, running
+from tests.deploy.proxies import NAME, PROGRAMS, FrontedServer, running
 from tests.programs import run_verb
 from tools.proofs.kills import Run
 from tools.proofs.load import Plan
@@ -202,7 +202,7 @@ def test_haproxy_finds_the_server_well(start_server: StartServer, tmp_path: Path
     """By what it asks without being told: ``OPTIONS /``, of HTTP/1.0."""
     server = start_server(*REACHED_AS)
     with running("haproxy", tmp_path / "proxy", server.port) as proxy:
-        while not (found := proxy.checked()).startswith("L"):
+        while not (found := proxy.of_haproxy("check_status")).startswith("L"):
             pass
     assert found == "L7OK"
 
@@ -227,11 +227,11 @@ class Here(AbstractResolver):
 async def test_nothing_is_lost_behind_a_proxy_when_the_server_is_killed(
     program: str, data_dir: Path, tmp_path: Path, programs: Path
 ) -> None:
-    server = ServerProcess(data_dir, *REACHED_AS, programs=programs)
+    server = FrontedServer(data_dir, *REACHED_AS, programs=programs)
     server.start()
     try:
         with running(program, tmp_path / "proxy", server.port) as proxy:
-            server.front = proxy.url
+            server.front, server.proxy = proxy.url, proxy
             trusting = proxy.place.files.client()
             trusting.set_alpn_protocols(["http/1.1"])
             connector = aiohttp.TCPConnector(limit=0, resolver=Here(), ssl=trusting)
