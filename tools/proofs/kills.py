@@ -112,6 +112,8 @@ class Run:
             headers=headers,
             skip_auto_headers=["Content-Type"],
         ) as session:
+            # By itself it asks again with PUT, say, and nobody would know that there were two.
+            session._retry_connection = False
             client = Client(session, self._server, self._outages)
             load = Load(client, self._plan)
             report = Report(client.counters)
