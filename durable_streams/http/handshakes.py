@@ -21,7 +21,8 @@ REASONS: Final = (
     "timeout",
     "version",
 )
-"""``certificate``: the client takes ours for none of whom it wanted.  ``left``: it went away."""
+"""``certificate``: the client does not trust ours.  ``cipher``, ``version``: there is none that
+both speak.  ``left``: it went away.  ``malformed``: what came is no TLS."""
 
 _BY_NAME: Final = {
     "HTTP_REQUEST": "plain_http",

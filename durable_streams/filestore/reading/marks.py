@@ -57,10 +57,12 @@ class Marks:
         self._known.move_to_end(append)
         return known.before(behind, skip, begin)
 
-    def keep(self, append: Append, seen: Sequence[Mark]) -> None:
-        """Remember what was seen on the way from where :meth:`before` has said to begin."""
+    def keep(self, append: Append, begin: Mark, seen: Sequence[Mark]) -> None:
+        """Remember what was seen on the way from ``begin``, where :meth:`before` has said to."""
         if not seen:
             return  # most appends are short
+        if begin.messages and append not in self._known:
+            return  # it was forgotten meanwhile, and those before would be missing
         known = self._known.setdefault(append, _OfOne())
         self._known.move_to_end(append)
         self._bytes -= known.size_bytes

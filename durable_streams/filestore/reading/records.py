@@ -83,7 +83,7 @@ class RecordReader:
                 rest = Span(mark.position, span.end)
                 look = self._reader.look_into(stream, append.segment, rest, wanted.look)
                 spans, seen = await look
-                self._marks.keep(which, seen)
+                self._marks.keep(which, mark, seen)
             elif not left:
                 break
             found.append((append, spans))

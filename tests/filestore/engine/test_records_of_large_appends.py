@@ -140,7 +140,7 @@ def test_marks_stay_within_their_bound_and_those_asked_for_last_stay() -> None:
     for append in appends:
         begin = Mark(append[2], 0)
         ends = range(append[2] + 100, append[2] + 40 * STEP_BYTES, 100)
-        marks.keep(append, marks_among(ends, begin, 0))
+        marks.keep(append, begin, marks_among(ends, begin, 0))
         assert marks._bytes <= 10_000
         assert marks.before(append, ends[-1], 0).position > append[2] + 38 * STEP_BYTES
     assert marks.before(appends[0], appends[0][2] + MIB, 0) == Mark(appends[0][2], 0)
@@ -151,14 +151,25 @@ def test_marks_stay_within_their_bound_and_those_asked_for_last_stay() -> None:
     assert (by_position.position - last[2]) == 100 * by_position.messages
 
 
+def test_marks_have_no_gap_where_an_append_was_forgotten_while_it_was_looked_into() -> None:
+    marks = Marks(10_000)
+    append, begin, middle = ("id", 0, 0, "x"), Mark(0, 0), Mark(5 * STEP_BYTES, 500)
+    marks.keep(append, middle, [Mark(6 * STEP_BYTES, 600)])
+    assert marks.before(append, 7 * STEP_BYTES, 0) == begin
+    marks.keep(append, begin, [Mark(STEP_BYTES, 100), middle])
+    marks.keep(append, middle, [Mark(6 * STEP_BYTES, 600)])
+    assert marks.before(append, 2 * STEP_BYTES, 0) == Mark(STEP_BYTES, 100)
+    assert marks.before(append, 7 * STEP_BYTES, 0) == Mark(6 * STEP_BYTES, 600)
+
+
 def test_short_appends_push_no_marks_out() -> None:
     marks = Marks(2000)
     large = ("id", 0, 0, "large")
-    marks.keep(large, marks_among(range(100, 2 * STEP_BYTES, 100), Mark(0, 0), 0))
+    marks.keep(large, Mark(0, 0), marks_among(range(100, 2 * STEP_BYTES, 100), Mark(0, 0), 0))
     for number in range(100):
         begin = number * MIB
-        short = ("id", 1, begin, f"{number}")
-        marks.keep(short, marks_among(range(begin + 2, begin + 2000, 2), Mark(begin, 0), 0))
+        short, at = ("id", 1, begin, f"{number}"), Mark(begin, 0)
+        marks.keep(short, at, marks_among(range(begin + 2, begin + 2000, 2), at, 0))
     assert marks.before(large, 2 * STEP_BYTES, 0).messages > 0
 
 
@@ -169,7 +180,7 @@ def test_an_append_takes_what_is_said_of_it() -> None:
         for number in range(1000):
             begin = number * 10_007
             append = (f"{number:032x}", 1000 + number, begin, f"{number:016x}")
-            marks.keep(append, [Mark(begin + STEP_BYTES, 1000)])
+            marks.keep(append, Mark(begin, 0), [Mark(begin + STEP_BYTES, 1000)])
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
