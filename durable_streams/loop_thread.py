@@ -108,10 +108,11 @@ class LoopThread(Generic[_T]):
         the latter.
         """
         self.check()
-        self.drop()
         try:
+            self.drop()
             self._ended.result()
         except KeyboardInterrupt:
+            self.drop()  # it may have come before that
             self._ended.exception()
             raise
         self._thread.join()

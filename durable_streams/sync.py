@@ -87,8 +87,11 @@ class _OpenSync:
         _, thread = self._opened
         if error is not None and not thread.process.is_here:
             return  # a child leaves by an exception, such as SystemExit: it goes on its way
-        thread.close()
-        self._opened = None
+        thread.check()
+        try:
+            thread.close()
+        finally:
+            self._opened = None
 
 
 def _verb(

@@ -25,21 +25,26 @@ if TYPE_CHECKING:
     Opened = tuple[DataDirectory, Journal, Recovery]
 
 
-def open_files(disk: Disk, data_dir: Path, settings: Settings, tuning: Tuning) -> Opened:
+def open_files(
+    disk: Disk, data_dir: Path, settings: Settings, tuning: Tuning, *, was_there: bool = False
+) -> Opened:
     """Lock, recover, and begin the journal; blocks.
 
-    What this process has open and nobody can close any more gives way.
+    What this process has open and nobody can close any more gives way.  ``was_there``: see
+    :meth:`.DataDirectory.open`.
     """
     with suppress(DataDirectoryInUse):
-        return open_free_files(disk, data_dir, settings)
+        return open_free_files(disk, data_dir, settings, was_there=was_there)
     forgotten.let_go(data_dir, tuning)
-    return open_free_files(disk, data_dir, settings)
+    return open_free_files(disk, data_dir, settings, was_there=was_there)
 
 
-def open_free_files(disk: Disk, data_dir: Path, settings: Settings) -> Opened:
+def open_free_files(
+    disk: Disk, data_dir: Path, settings: Settings, *, was_there: bool = False
+) -> Opened:
     """The same of what nobody has open."""
     begin_s = time.monotonic()
-    directory = DataDirectory.open(disk, data_dir)
+    directory = DataDirectory.open(disk, data_dir, was_there=was_there)
     try:
         in_sync = settings.durability is Durability.FSYNC
         recovery = recover(

@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.filestore.files.directory import absolute
+from durable_streams.filestore.files.format_file import check_format
 from durable_streams.filestore.opening import close_unused, open_files, open_free_files
 from durable_streams.model.errors import DataDirectoryInUse
 
@@ -41,12 +44,15 @@ async def open_in_turn(
     """
     loop = asyncio.get_running_loop()
     begin_s = loop.time()
-    end_s, attempt, pid = begin_s + settings.lock_wait_s, 0, None
+    end_s, attempt, pid, was_there = begin_s + settings.lock_wait_s, 0, None, False
+    submit = supervisor.executor.submit
+    is_begun = partial(supervisor.run, check_format, disk, absolute(data_dir))
+    may_be_there = end_s > begin_s and await is_begun()  # looked at before somebody may move it
     while True:
         if attempt % _THOROUGH == 0 or loop.time() >= end_s:
-            opening = supervisor.executor.submit(open_files, disk, data_dir, settings, tuning)
+            opening = submit(open_files, disk, data_dir, settings, tuning, was_there=was_there)
         else:
-            opening = supervisor.executor.submit(open_free_files, disk, data_dir, settings)
+            opening = submit(open_free_files, disk, data_dir, settings, was_there=was_there)
         try:
             await asyncio.wrap_future(opening)
         except DataDirectoryInUse as error:
@@ -55,6 +61,7 @@ async def open_in_turn(
             if attempt == 0 or error.pid != pid:
                 _tell(data_dir, error.pid, settings.lock_wait_s)
             attempt, pid = attempt + 1, error.pid
+            was_there = was_there or may_be_there or await is_begun()
         except BaseException:
             close_unused(opening)  # of a cancelled caller it may still go on
             raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import durable_streams
-from durable_streams import DataDirectoryInUse, Settings
+from durable_streams import DataDirectoryError, DataDirectoryInUse, Settings
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -143,6 +143,29 @@ async def test_who_waits_can_be_cancelled_and_leaves_nothing(
             with pytest.raises(asyncio.CancelledError):
                 await waiting
         first.end()
+    async with durable_streams.open(data_dir) as streams:
+        assert (await streams.read("s")).data == b"a"
+
+
+async def test_who_waits_begins_no_other_directory_in_its_place(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def open_it() -> None:
+        async with durable_streams.open(data_dir, Settings(lock_wait_s=float("inf"))):
+            pass
+
+    with programs(data_dir, "a") as (first,):
+        waiting = asyncio.create_task(open_it())
+        while "waiting for its end" not in caplog.text:
+            await asyncio.sleep(0)
+        data_dir.rename(data_dir.with_name("moved"))  # to restore a backup, say
+        with pytest.raises(
+            DataDirectoryError, match="was there while we waited for it, and is gone"
+        ):
+            await waiting
+        assert not data_dir.exists()
+        first.process.kill()
+    data_dir.with_name("moved").rename(data_dir)
     async with durable_streams.open(data_dir) as streams:
         assert (await streams.read("s")).data == b"a"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +47,20 @@ async def follow(
         yield message
         if message.data == b"two":
             await two.close("s", b"three")
+
+
+async def test_a_program_without_an_event_loop_has_them_as_well(url: str) -> None:
+    def use() -> list[bytes]:
+        with durable_streams.open_sync(url) as one, durable_streams.open_sync(url) as two:
+            one.create("s", content_type="text/plain", data=b"one")
+            with ThreadPoolExecutor(1) as pool:
+                tail = one.tail("s")
+                followed = pool.submit(lambda: [message.data for message in tail])
+                two.append("s", b"two")
+                two.close("s", b"three")
+                return followed.result()
+
+    assert await asyncio.to_thread(use) == [b"one", b"two", b"three"]
 
 
 async def test_an_application_serves_them(url: str) -> None:

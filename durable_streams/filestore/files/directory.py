@@ -147,11 +147,15 @@ class DataDirectory(Layout):
             raise OSError(errno.ESTALE, "the data directory is not where it was", str(self.root))
 
     @classmethod
-    def open(cls, disk: Disk, root: Path) -> DataDirectory:
-        """Open or begin a data directory and lock it; else :class:`DataDirectoryError`."""
+    def open(cls, disk: Disk, root: Path, *, was_there: bool = False) -> DataDirectory:
+        """Open or begin a data directory and lock it; else :class:`DataDirectoryError`.
+
+        ``was_there``: it was begun a moment ago, so whoever took it away may bring it, or another
+        one, and finds none of ours there.
+        """
         root = absolute(root)
         try:
-            return cls._open(disk, root)
+            return cls._open(disk, root, was_there=was_there)
         except BlockingIOError:
             raise holder.in_use(disk, root) from None
         except OSError as error:
@@ -163,10 +167,14 @@ class DataDirectory(Layout):
             raise DataDirectoryError(told) from error
 
     @classmethod
-    def _open(cls, disk: Disk, root: Path) -> DataDirectory:
+    def _open(cls, disk: Disk, root: Path, *, was_there: bool) -> DataDirectory:
         if len(os.fsencode(root)) > LONGEST_DIRECTORY:
             raise DataDirectoryError(f"the path of the data directory is too long: {root}")
-        check_format(disk, root)
+        if not check_format(disk, root) and was_there:
+            raise DataDirectoryError(
+                f"the data directory {root} was there while we waited for it, and is gone; start "
+                "again when it is back, or to begin a new one"
+            )
         made = whole_files.make_directories(disk, root, root.anchor)
         with no_fork:  # before anything that costs, as whoever waits for the lock tries often
             lock_fd = disk.open_write(root / "LOCK")
