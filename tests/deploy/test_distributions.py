@@ -115,6 +115,20 @@ def test_the_source_distribution_installs(distributions: Path, tmp_path: Path) -
     assert done(programs / "python", "-c", code, cwd=tmp_path).startswith(str(tmp_path))
 
 
+def test_each_block_of_the_page_is_run_by_a_test() -> None:
+    """What is about systemd by ``test_booted.py``, the others here."""
+    begins = [block.code.split()[:2] for block in blocks_of("docs/deployment.rst")]
+    assert begins == [
+        ["python3", "-m"],
+        ["uvx", "--from"],
+        ["pip", "uninstall"],
+        ["install", "-m"],
+        ["systemd-run", "--pipe"],
+        ["[Service]", "DynamicUser=no"],
+        ["systemctl", "stop"],
+    ]
+
+
 def without_an_environment() -> list[str]:
     """The commands of the page that install nothing."""
     blocks = [block.code for block in blocks_of("docs/deployment.rst")]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tools import manual
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +27,7 @@ TO_THE_BEGINNING: Final = "\x01"
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all of it is."""
     directory = tmp_path_factory.mktemp("manual")
-    for path, text in manual.files().items():
-        file = directory / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    subprocess.run([ROOT / "scripts" / "manual", directory], check=True)
     return directory
 
 
