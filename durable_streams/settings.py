@@ -363,6 +363,13 @@ class AccessSettings:
         flag=True,
         path=True,
     )
+    store_tokens: bool = setting(
+        False,
+        help="with a database as the store: know the tokens that are kept in it, for all nodes",
+        more="``durable-streams token new --store URL`` makes them.  It takes the place of "
+        "``tokens``; what is changed counts within 2 s on all nodes.",
+        flag=True,
+    )
     signing_keys: str = setting(
         "",
         help="file with the keys of signed URLs, in TOML and outside of the data directory",
@@ -416,7 +423,9 @@ class AccessSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot work, with an error that says what can."""
         check(self)
-        if self.signing_keys and not self.tokens:
+        if self.tokens and self.store_tokens:
+            raise ValueError("give one of tokens and store_tokens: a file, or the database")
+        if self.signing_keys and not (self.tokens or self.store_tokens):
             raise ValueError("signing_keys needs tokens: a signed URL has the rights of a token")
         keys = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks]
         if sum(map(bool, keys)) > 1:
@@ -429,7 +438,8 @@ class AccessSettings:
     @property
     def is_on(self) -> bool:
         """Whether whoever asks has to say who they are."""
-        return bool(self.tokens or self.jwt_secret or self.jwt_public_key or self.jwt_jwks)
+        keys = self.jwt_secret or self.jwt_public_key or self.jwt_jwks
+        return bool(self.tokens or self.store_tokens or keys)
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -1,9 +1,10 @@
 """The command line's verbs ``token``, ``signing-key`` and ``sign-url``.
 
 They work on files, beside a server or without one: what they change counts there within 2 s.  The
-files are named by a flag, or else in the environment by the same names as for ``serve``.  Exit
-status: 0 when it was done; 2 with one line on stderr if it was not.  What is secret is on stdout
-alone, so that ``TOKEN=$(durable-streams token new …)`` has it, and nothing else.
+files are named by a flag, or else in the environment by the same names as for ``serve``; tokens may
+be those in the database of a store instead, which is named in the same ways.  Exit status: 0 when
+it was done; 2 with one line on stderr if it was not.  What is secret is on stdout alone, so that
+``TOKEN=$(durable-streams token new …)`` has it, and nothing else.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ from durable_streams.access import signing_keys, token_file
 from durable_streams.access.grants import Kind, Pattern, Scope
 from durable_streams.access.signed_urls import path_of, signed_for, with_signed
 from durable_streams.access.small_files import FileProblem
+from durable_streams.access.token_sources import add_checked, list_of, remove_checked
 from durable_streams.access.tokens import Wanted, check_id, check_note, made, parse_instant
 from durable_streams.model.errors import StreamError
 from durable_streams.model.setting import ENVIRONMENT
+from durable_streams.postgres.commands import DatabaseProblem, with_database
+from durable_streams.postgres.token_rows import added, every, removed
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from durable_streams.access.token_file import TokenRecord
+    from durable_streams.access.token_file import TokenList, TokenRecord
 
 EXIT_NOTHING: Final = 2
 
@@ -53,7 +57,7 @@ class _Problem(Exception):
 
 def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the verbs; each sets ``run`` to a function from options to exit status."""
-    token = add_parser("token", help="make, list and revoke the tokens of a file")
+    token = add_parser("token", help="make, list and revoke the tokens of a file or database")
     verbs = token.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_new(verbs.add_parser)
 
@@ -62,7 +66,7 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--json", action="store_true", help="one line of JSON for each token")
     command.set_defaults(run=partial(_told, _list))
 
-    command = verbs.add_parser("revoke", help="remove a token from the file")
+    command = verbs.add_parser("revoke", help="remove a token")
     command.add_argument("id", metavar="ID", help="its id, as list shows it")
     _add_file(command, "tokens")
     command.set_defaults(run=partial(_told, _revoke))
@@ -148,6 +152,13 @@ def _add_file(command: argparse.ArgumentParser, name: str, more: str = "") -> No
         metavar="FILE",
         help=f"{what}{more and ', '}{more} (default: what {variable} says)",
     )
+    if name == "tokens":
+        command.add_argument(
+            "--store",
+            metavar="URL",
+            help="the database with the tokens, postgresql://user@host1,host2/database, in place "
+            f"of a file (default: what {_variable('store')} says, if no file is named)",
+        )
 
 
 def _variable(name: str) -> str:
@@ -158,7 +169,7 @@ def _told(verb: Callable[[argparse.Namespace], None], options: argparse.Namespac
     """Run a verb; what is wrong is one line."""
     try:
         verb(options)
-    except (_Problem, FileProblem, StreamError) as error:
+    except (_Problem, FileProblem, StreamError, DatabaseProblem) as error:
         sys.stderr.write(f"durable-streams: error: {' '.join(str(error).split())}\n")
         return EXIT_NOTHING
     return 0
@@ -177,7 +188,6 @@ def _file(options: argparse.Namespace, name: str) -> Path:
 
 
 def _new(options: argparse.Namespace) -> None:
-    path = _file(options, "tokens")
     scopes = [one.strip() for text in options.scope for one in text.split(",") if one.strip()]
     patterns = [(kind, text) for kind in Kind for text in getattr(options, kind.value)]
     if not patterns:
@@ -188,7 +198,11 @@ def _new(options: argparse.Namespace) -> None:
     expires = None if options.expires is None else _instant(options.expires, time.time())
     wanted = Wanted(grants, check_id(options.id), expires, check_note(options.note))
     token, text = made(wanted)
-    token_file.add_token(path, token)
+    if _is_stored(options):
+        row, look = add_checked(token)
+        with_database(options.store, lambda fetch: added(fetch, row, look))
+    else:
+        token_file.add_token(_file(options, "tokens"), token)
     sys.stderr.write(f"token {token.id}: {_about(token)}; it is shown this once\n")
     sys.stdout.write(f"{text}\n")
 
@@ -199,7 +213,7 @@ def _about(token: TokenRecord) -> str:
 
 
 def _list(options: argparse.Namespace) -> None:
-    tokens = token_file.read_tokens(_file(options, "tokens")).tokens
+    tokens = _tokens(options).tokens
     if options.json:
         for token in tokens:
             sys.stdout.write(f"{json.dumps(token_file.as_json(token))}\n")
@@ -229,7 +243,26 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _revoke(options: argparse.Namespace) -> None:
-    token_file.remove_token(_file(options, "tokens"), options.id)
+    if _is_stored(options):
+        look = remove_checked(options.id)
+        with_database(options.store, lambda fetch: removed(fetch, options.id, look))
+    else:
+        token_file.remove_token(_file(options, "tokens"), options.id)
+
+
+def _is_stored(options: argparse.Namespace) -> bool:
+    """Whether the tokens of a database are meant."""
+    if options.tokens is not None and options.store is not None:
+        raise _Problem("give one of --tokens and --store: a file, or a database")
+    if options.tokens is not None or options.store is not None:
+        return options.store is not None
+    return not os.environ.get(_variable("tokens")) and bool(os.environ.get(_variable("store")))
+
+
+def _tokens(options: argparse.Namespace) -> TokenList:
+    if _is_stored(options):
+        return list_of(with_database(options.store, every))
+    return token_file.read_tokens(_file(options, "tokens"))
 
 
 # -- signed URLs ---------------------------------------------------------------------------
@@ -240,7 +273,7 @@ def _new_key(options: argparse.Namespace) -> None:
 
 
 def _sign_url(options: argparse.Namespace) -> None:
-    tokens = token_file.read_tokens(_file(options, "tokens"))
+    tokens = _tokens(options)
     keys = signing_keys.read_keys(_file(options, "signing-keys"))
     token = tokens.by_id.get(options.token)
     if token is None:

@@ -40,7 +40,7 @@ from durable_streams.access.small_files import Edited, FileProblem, edit_small, 
 from durable_streams.model.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 MAX_FILE_BYTES: Final = 4 << 20
@@ -171,6 +171,22 @@ def parse_tokens(path: Path, content: bytes) -> TokenList:
         return _parsed(toml.read_toml(content))
     except (toml.NotToml, _Wrong) as error:
         raise TokenFileError(f"{path}: {error}") from None
+
+
+def tokens_of(rows: Iterable[tuple[str, str]]) -> TokenList:
+    """Those that are kept elsewhere, as digest and what :func:`as_json` says; the same rules."""
+    tables: list[dict[str, Any]] = []
+    try:
+        for digest, text in rows:
+            table = msgspec.json.decode(text, type=dict[str, Any])
+            grants, expires = table.pop("grants", None), table.pop("expires", None)
+            table |= {"sha256": digest, "grant": grants}
+            if expires is not None:
+                table["expires"] = datetime.fromisoformat(expires)
+            tables.append(table)
+        return _parsed({"token": tables})
+    except (_Wrong, ValueError, TypeError) as error:
+        raise TokenFileError(f"the tokens in the database: {error}") from None
 
 
 class _Wrong(ValueError):

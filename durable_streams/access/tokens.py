@@ -1,12 +1,12 @@
-"""Tokens of a file: who shows one, and how they are granted and revoked while the server runs.
+"""Tokens: who shows one, and how they are granted and revoked while the server runs.
 
-The file is followed (``followed_file``): what is changed in it, by whomever, counts within 2 s, and
-what is changed here at once.  A token is known again by its digest, so one that is made with the id
-of a revoked one is another principal.
+They are kept in a file or a database (``token_sources``), which is followed: what is changed in it,
+by whomever, counts within 2 s, and what is changed here at once.  A token is known again by its
+digest, so one that is made with the id of a revoked one is another principal.
 
 Who has the scope ``admin`` may hand on what they have themselves, and see and revoke what they
-could have granted: :func:`may_give`.  Whether that is so is looked at again in the file itself,
-while it is locked, so that nobody grants anything after they were revoked.
+could have granted: :func:`may_give`.  Whether that is so is looked at again in the file itself, or
+the table, while it is locked, so that nobody grants anything after they were revoked.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import secrets
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from durable_streams.access import token_file
 from durable_streams.access.door import INVALID
-from durable_streams.access.followed_file import INTERVAL_S, FollowedFile, in_thread
+from durable_streams.access.followed_file import INTERVAL_S, in_thread
 from durable_streams.access.grants import Grant, Kind, Scope, cover
 from durable_streams.access.needs import Asked, authorize_somewhere
 from durable_streams.access.small_files import FileProblem
 from durable_streams.access.strict_json import load_object
 from durable_streams.access.token_file import (
-    MAX_FILE_BYTES,
     MAX_GRANTS,
     MAX_NOTE_CHARACTERS,
     TOKEN_KIND,
@@ -38,6 +38,7 @@ from durable_streams.access.token_file import (
     TokenList,
     TokenRecord,
 )
+from durable_streams.access.token_sources import FileTokens
 from durable_streams.model.errors import (
     Conflict,
     Forbidden,
@@ -49,10 +50,11 @@ from durable_streams.rules.lifetime import parse_expires_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
+    from durable_streams.access.followed_file import FollowedFile
     from durable_streams.access.principals import Principal
     from durable_streams.access.token_file import Random
+    from durable_streams.access.token_sources import TokenSource
 
 MAX_BEARER_BYTES: Final = 4096
 """Of a token's text; longer ones are no tokens, and not worth a look."""
@@ -76,10 +78,10 @@ class Wanted(NamedTuple):
 
 
 class Tokens:
-    """The authenticator of the tokens of a file; it blocks while it is made.
+    """The authenticator of tokens; it blocks while it is made of a file.
 
-    ``clock`` is in seconds since 1970.  A file that is missing or no good is a
-    :class:`FileProblem`, mostly a :class:`TokenFileError`.
+    ``kept``: that file, or where else they are.  ``clock`` is in seconds since 1970.  A file that
+    is missing or no good is a :class:`FileProblem`, mostly a :class:`TokenFileError`.
     """
 
     kind: str = TOKEN_KIND
@@ -87,27 +89,31 @@ class Tokens:
 
     def __init__(
         self,
-        path: Path,
+        kept: Path | TokenSource,
         *,
         clock: Callable[[], float] = time.time,
         interval_s: float = INTERVAL_S,
         random: Random = secrets.token_bytes,
     ) -> None:
-        self._path = path
         self._clock = clock
         self._random = random
-        self.file = FollowedFile(
-            "token file",
-            path,
-            token_file.parse_tokens,
-            max_bytes=MAX_FILE_BYTES,
-            interval_s=interval_s,
-        )
+        self._source: TokenSource
+        if isinstance(kept, Path):
+            of_file = self._source = FileTokens(kept, interval_s=interval_s)
+            self.files: tuple[FollowedFile[TokenList], ...] = (of_file.file,)
+        else:
+            self._source, self.files = kept, ()
+
+    @property
+    def file(self) -> FollowedFile[TokenList]:
+        """The file that they are kept in."""
+        (file,) = self.files
+        return file
 
     @property
     def problem(self) -> str | None:
-        """Why the file cannot be used as it is now, so that it counts as it was."""
-        return self.file.problem
+        """Why they cannot be read as they are now, so that they count as they were."""
+        return self._source.problem
 
     def principal(self, bearer: str) -> Principal | None:
         """Who shows a token; None if it is none, :class:`Unauthenticated` if it has expired."""
@@ -118,7 +124,7 @@ class Tokens:
         if len(shown) > MAX_BEARER_BYTES:
             return None
         digest = token_file.digest_of(shown)
-        token = self.file.value.by_digest.get(digest)
+        token = self._source.value.by_digest.get(digest)
         if token is None or not hmac.compare_digest(token.digest, digest):
             return None
         if self._has_expired(token):
@@ -127,18 +133,18 @@ class Tokens:
 
     def as_now(self, principal: Principal) -> Principal | None:
         """The holder of a token as it is now; None if it is not there, or another of that id."""
-        token = self._token_of(principal, self.file.value)
+        token = self._token_of(principal, self._source.value)
         return None if token is None else token.principal
 
     def known(self, identity: str) -> TokenRecord | None:
         """The token of an id if there is one that has not expired."""
-        token = self.file.value.by_id.get(identity)
+        token = self._source.value.by_id.get(identity)
         return None if token is None or self._has_expired(token) else token
 
     @asynccontextmanager
     async def running(self, changed: Callable[[], None]) -> AsyncIterator[None]:
-        """Follow the file while the block runs; ``changed`` is called when other tokens count."""
-        async with self.file.running(changed):
+        """Follow them while the block runs; ``changed`` is called when others count."""
+        async with self._source.running(changed):
             yield
 
     # -- control ---------------------------------------------------------------------------
@@ -146,7 +152,7 @@ class Tokens:
     async def list_for(self, principal: Principal) -> list[TokenRecord]:
         """The tokens that they may see and revoke; :class:`Forbidden` without ``admin``."""
         authorize_somewhere(principal, Asked.LIST_TOKENS)
-        tokens = self.file.value.tokens
+        tokens = self._source.value.tokens
         return await in_thread(lambda: [one for one in tokens if may_see(principal, one)])
 
     async def add(self, principal: Principal, wanted: Wanted) -> tuple[TokenRecord, str]:
@@ -154,7 +160,7 @@ class Tokens:
 
         It is durable and counts when this returns.  Raises :class:`Forbidden` for what they may not
         grant, :class:`InvalidRequest` for what cannot be, :class:`Conflict` if there is a token of
-        that id, :class:`WriteFailed` if the file cannot be changed.
+        that id, :class:`WriteFailed` if what they are kept in cannot be changed.
         """
         authorize_somewhere(principal, Asked.NEW_TOKEN)
         token, text = made(wanted, self._random)
@@ -164,17 +170,15 @@ class Tokens:
         def allow(tokens: TokenList) -> None:
             may_give(self._in(principal, tokens), token)
 
-        def work() -> Any:  # noqa: ANN401 - what edit takes
-            edited = token_file.add_token(self._path, token, allow)
-            _audit("a token was granted", principal, token)
-            return edited
-
         try:
-            return await self.file.edit(work), text
+            await self._source.add(
+                token, allow, lambda: _audit("a token was granted", principal, token)
+            )
         except TokenExists:
             raise Conflict(f"there is a token {token.id!r}: use another id") from None
         except FileProblem as error:
             raise _refused(error) from None
+        return token, text
 
     async def remove(self, principal: Principal, identity: str) -> bool:
         """Revoke a token, durably and at once; whether there was one that they may see.
@@ -190,13 +194,10 @@ class Tokens:
                 raise NoSuchToken(identity)
             removed.append(token)
 
-        def work() -> Any:  # noqa: ANN401 - what edit takes
-            edited = token_file.remove_token(self._path, identity, allow)
-            _audit("a token was revoked", principal, removed[-1])
-            return edited
-
         try:
-            await self.file.edit(work)
+            await self._source.remove(
+                identity, allow, lambda: _audit("a token was revoked", principal, removed[-1])
+            )
         except NoSuchToken:
             return False
         except FileProblem as error:
@@ -204,7 +205,7 @@ class Tokens:
         return True
 
     def _in(self, principal: Principal, tokens: TokenList) -> Principal:
-        """A principal as the file has them at this moment, if it is by a token of it."""
+        """A principal as they are kept at this moment, if it is by a token of those."""
         if principal.name.partition(":")[0] != self.kind:
             return principal
         token = self._token_of(principal, tokens)
@@ -277,8 +278,8 @@ def _audit(what: str, principal: Principal, token: TokenRecord) -> None:
 
 def _refused(error: FileProblem) -> WriteFailed:
     """What a client is told: where the server has its files is none of its business."""
-    logger.error("the token file could not be changed: %s", error)
-    return WriteFailed("the token file could not be changed: see the server's log")
+    logger.error("the tokens could not be changed: %s", error)
+    return WriteFailed("the tokens could not be changed: see the server's log")
 
 
 # -- what is asked for ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
-from durable_streams.postgres import endings, statements
+from durable_streams.postgres import endings, statements, token_rows
 from durable_streams.postgres.decisions import chained, why_unusable
 from durable_streams.postgres.endings import bury
 from durable_streams.postgres.reading import RUNS as _RUNS
@@ -78,9 +78,10 @@ _ONE_BY_ONE: Final = "select pg_advisory_xact_lock(hashtextextended('ds.streams:
 STATEMENTS: Final = (
     *(_LOOK, _NEW, _SOURCE, _COUNT, _ONE_BY_ONE, _RUNS, _SIZES),
     *endings.STATEMENTS,
+    *token_rows.STATEMENTS,
     *(statements.BARRIER, statements.LOCKED_ROWS, statements.PRODUCERS, statements.WRITE),
 )
-"""All that transactions use, for creates, deletes and appends."""
+"""All that transactions use, for creates, deletes, appends and tokens."""
 
 _TRIES: Final = 5
 

@@ -16,7 +16,7 @@ import signal
 import sys
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.model.setting import ENVIRONMENT
 from durable_streams.postgres.urls import NoDatabaseUrl, parse
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable
 
+    from durable_streams.postgres.token_rows import Fetch
     from durable_streams.postgres.urls import DatabaseUrl
+
+_T = TypeVar("_T")
 
 EXIT_WRONG: Final = 1
 EXIT_NOTHING: Final = 2
@@ -34,7 +37,7 @@ VARIABLE: Final = f"{ENVIRONMENT}STORE"
 _INSTALL: Final = "a store on PostgreSQL needs pip install 'durable-streams-server[postgres]'"
 
 
-class _Problem(Exception):
+class DatabaseProblem(Exception):
     """What was asked for cannot be; the text is one line for the user."""
 
 
@@ -77,25 +80,44 @@ def _told(
     verb: Callable[[argparse.Namespace, DatabaseUrl], Awaitable[int]], options: argparse.Namespace
 ) -> int:
     """Run a verb; what is wrong is one line."""
-    # Ctrl-C ends the program at once.  Otherwise asyncio would cancel what is under way, and the
-    # driver a commit that waits for a standby: then it is seen by all, and no standby has it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        url = _url(options.url)
-        if find_spec("asyncpg") is None:
-            raise _Problem(_INSTALL)
-        from durable_streams.postgres.connecting import NoDatabase  # noqa: PLC0415 - see above
-
-        try:
-            return asyncio.run(_awaited(verb(options, url)))
-        except NoDatabase as error:
-            raise _Problem(f"{error}") from None
-    except (_Problem, NoDatabaseUrl) as error:
+        return _run(options.url, partial(verb, options))
+    except DatabaseProblem as error:
         sys.stderr.write(f"durable-streams: error: {' '.join(str(error).split())}\n")
         return EXIT_NOTHING
 
 
-async def _awaited(work: Awaitable[int]) -> int:
+def with_database(given: str | None, work: Callable[[Fetch], Awaitable[_T]]) -> _T:
+    """Work with the tokens of a database: :class:`DatabaseProblem` if that cannot be."""
+
+    async def alone(url: DatabaseUrl) -> _T:
+        from durable_streams.postgres.token_changes import change_alone  # noqa: PLC0415 - see above
+
+        return await change_alone(url, work)
+
+    return _run(given, alone)
+
+
+def _run(given: str | None, work: Callable[[DatabaseUrl], Awaitable[_T]]) -> _T:
+    """Do something with a database; :class:`DatabaseProblem`."""
+    # Ctrl-C ends the program at once.  Otherwise asyncio would cancel what is under way, and the
+    # driver a commit that waits for a standby: then it is seen by all, and no standby has it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        url = _url(given)
+        if find_spec("asyncpg") is None:
+            raise DatabaseProblem(_INSTALL)
+        from durable_streams.postgres.connecting import NoDatabase  # noqa: PLC0415 - see above
+
+        try:
+            return asyncio.run(_awaited(work(url)))
+        except NoDatabase as error:
+            raise DatabaseProblem(f"{error}") from None
+    except NoDatabaseUrl as error:
+        raise DatabaseProblem(f"{error}") from None
+
+
+async def _awaited(work: Awaitable[_T]) -> _T:
     return await work
 
 
@@ -103,7 +125,7 @@ def _url(given: str | None) -> DatabaseUrl:
     if given is not None:
         url = parse(given)
         if url.has_password:
-            raise _Problem(
+            raise DatabaseProblem(
                 "the URL has a password, which all users of this machine can see in the list of "
                 "processes: change it, and give it by PGPASSWORD, or in the file that PGPASSFILE "
                 "names"
@@ -111,7 +133,7 @@ def _url(given: str | None) -> DatabaseUrl:
         return url
     variable = os.environ.get(VARIABLE)
     if not variable:
-        raise _Problem(f"which database? give its URL, or set {VARIABLE}")
+        raise DatabaseProblem(f"which database? give its URL, or set {VARIABLE}")
     return parse(variable)
 
 

@@ -13,6 +13,7 @@
               path has to begin above them.
 ``holds``     streams that somebody follows, on which node, and until when that counts.
 ``nodes``     who is there; a row is written every second.
+``tokens``    those that all nodes know: ``digest`` of the text, and what it may do as JSON.
 
 Which version of all this a database has is a table of :mod:`.versions`.
 Times are milliseconds since 1970, by the database's clock.
@@ -99,5 +100,10 @@ create table ds.nodes (
     beats bigint not null default 0,
     seen timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
+create table ds.tokens (
+    id text collate "C" primary key,
+    digest text collate "C" not null unique,
+    record text not null
+);
 """
 """In a schema that is there, and empty."""

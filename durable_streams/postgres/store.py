@@ -48,6 +48,7 @@ from durable_streams.postgres.streams import Stream, Streams
 from durable_streams.postgres.sweeping import Sweeper
 from durable_streams.postgres.tasks import Tasks
 from durable_streams.postgres.tickets import Writing
+from durable_streams.postgres.token_rows import TokenRows
 from durable_streams.postgres.transactions import Transactions
 from durable_streams.postgres.urls import NoDatabaseUrl, parse
 from durable_streams.rules import json_mode, media_type
@@ -140,6 +141,7 @@ class PostgresStore:
         )
         self._counted = Counted()
         self._begin_writes(Limits(producers_bytes, settings.max_producers))
+        self.tokens = TokenRows(self._readers, standbys, self._transactions)
         self._notices.start(self._following.heard, tasks)
         self._draining = False
         self._closing: asyncio.Task[None] | None = None

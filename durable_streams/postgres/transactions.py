@@ -171,6 +171,10 @@ class Transactions:
             except StreamError:
                 await self._roll_back(at, lane, number, barrier=True)
                 raise
+            except BaseException:  # a bug, say: nothing of it may be committed with what comes next
+                self._lanes[at] = None
+                lane.session.terminate()
+                raise
         raise unavailable("the database is busy with the stream")
 
     async def _begin_lane(self, at: int) -> Lane:

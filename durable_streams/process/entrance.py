@@ -14,10 +14,12 @@ from durable_streams.access.door import OPEN, Door
 from durable_streams.access.jwts import open_jwts
 from durable_streams.access.signed_urls import SignedUrls
 from durable_streams.access.small_files import FileProblem
+from durable_streams.access.token_sources import StoredTokens
 from durable_streams.access.tokens import Tokens
 from durable_streams.http.control import Control
 from durable_streams.http.peers import Peers
 from durable_streams.http.server import pages_of
+from durable_streams.model.errors import StreamError
 from durable_streams.process.options import StartError
 
 if TYPE_CHECKING:
@@ -31,12 +33,28 @@ logger = logging.getLogger("durable_streams")
 
 
 class Guard(NamedTuple):
-    """What a server asks about each request; ``files``: those that it follows for that."""
+    """What a server asks about each request; ``files``: those that it follows for that.
+
+    ``stored``: tokens that are kept in the store, which is to be opened before.
+    """
 
     pages: Pages
     door: Door
     control: Control | None
     files: tuple[FollowedFile[Any], ...] = ()
+    stored: StoredTokens | None = None
+
+    async def begin(self, store: object) -> None:
+        """Read the tokens that a store keeps, if they are those; :class:`StartError`."""
+        if self.stored is None:
+            return
+        rows = getattr(store, "tokens", None)
+        if rows is None:
+            raise StartError("store_tokens needs a database as the store: give --store URL")
+        try:
+            await self.stored.begin(rows)
+        except (StreamError, FileProblem) as error:
+            raise StartError(f"{error}") from error
 
 
 def guard(given: Given, *, is_on_loopback: bool) -> Guard:
@@ -54,7 +72,10 @@ def guard(given: Given, *, is_on_loopback: bool) -> Guard:
 
 def _guard(access: AccessSettings, data_dir: Path, pages: Pages) -> Guard:
     known: list[Authenticator] = []
-    tokens = Tokens(Path(access.tokens)) if access.tokens else None
+    stored = StoredTokens() if access.store_tokens else None
+    tokens = None
+    if stored is not None or access.tokens:
+        tokens = Tokens(Path(access.tokens) if stored is None else stored)
     if tokens is not None:
         known.append(tokens)
     jwts = open_jwts(access)
@@ -66,7 +87,10 @@ def _guard(access: AccessSettings, data_dir: Path, pages: Pages) -> Guard:
         urls = _signed_urls(Path(access.signing_keys), tokens, data_dir)
     door = Door(known, urls, conceal=access.conceal)
     control = None if tokens is None else Control(tokens, urls)
-    return Guard(pages, door, control, tuple(one.file for one in (tokens, urls) if one is not None))
+    files: tuple[FollowedFile[Any], ...] = () if tokens is None else tokens.files
+    if urls is not None:
+        files = (*files, urls.file)
+    return Guard(pages, door, control, files, stored)
 
 
 def _signed_urls(path: Path, tokens: Tokens, data_dir: Path) -> SignedUrls:

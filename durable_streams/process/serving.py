@@ -151,6 +151,7 @@ async def _serve(
             return 0
         try:
             if not stop.is_set():
+                await guard.begin(engine)
                 async with guard.door.running():
                     await _serve_engine(
                         engine,

@@ -1,0 +1,36 @@
+"""Tokens of a database, for who is no node: the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.facts import need_acknowledgements
+from durable_streams.postgres.sessions import LOCK_TIMEOUT, Refused, Session, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from durable_streams.postgres.token_rows import Fetch
+    from durable_streams.postgres.urls import DatabaseUrl
+
+_T = TypeVar("_T")
+
+
+async def change_alone(url: DatabaseUrl, work: Callable[[Fetch], Awaitable[_T]]) -> _T:
+    """Do ``added`` or ``removed`` of ``token_rows``, or look at all; :class:`NoDatabase`."""
+    await need_acknowledgements(url)
+    session = await Session.open(Hosts(url), lock_timeout=LOCK_TIMEOUT)
+    try:
+        await session.fetch("begin")
+        result = await work(session.fetch)
+        await session.fetch("commit")
+    except Refused as error:
+        raise NoDatabase(f"{url}: nothing was changed: {error}") from None
+    except Unknown as error:
+        raise NoDatabase(
+            f"{url}: whether it was done is not known ({error}): look at the list of tokens"
+        ) from None
+    finally:
+        session.terminate()
+    return result
