@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Appended,
         Chunk,
         Created,
+        NodeSeen,
         StreamInfo,
         StreamPage,
         StreamRef,
@@ -232,6 +233,9 @@ class Store(Protocol):
 
     def refusal(self) -> StreamError | None:
         """Why no write is taken now; None if writes are."""
+
+    async def nodes(self) -> list[NodeSeen]:
+        """All servers of these streams, the oldest first; none if only one can be."""
 
     @property
     def numbers(self) -> StoreNumbers:

@@ -23,7 +23,9 @@ PAGE: Final = ROOT / "docs" / "metrics.rst"
 ALERTS: Final = ROOT / "deploy" / "alerts.yml"
 DASHBOARD: Final = ROOT / "deploy" / "grafana-dashboard.json"
 
-_ROW: Final = re.compile(r"^   \* - ``(\w+)``\n     - (counter|gauge|histogram)$", re.MULTILINE)
+METRIC_ROW: Final = re.compile(
+    r"^   \* - ``(\w+)``\n     - (counter|gauge|histogram)$", re.MULTILINE
+)
 _NAMED: Final = re.compile(r"\b(?:durable_streams|process)_[a-z_]+")
 _OF_A_HISTOGRAM: Final = re.compile(r"_(bucket|sum|count)$")
 _NO_UNITS: Final = ("milliseconds", "ms", "minutes", "kib", "mib", "kilobytes", "percent")
@@ -49,7 +51,7 @@ def exported(text: str) -> dict[str, str]:
 
 
 def test_the_table_has_what_is_exported_and_nothing_else(text: str) -> None:
-    rows = _ROW.findall(PAGE.read_text())
+    rows = METRIC_ROW.findall(PAGE.read_text())
     assert rows == sorted(rows)
     assert dict(rows) == exported(text)
 

@@ -49,6 +49,7 @@ class Asked(Enum):
     SIGN = "POST __ds/signed-urls"
     LIST = "GET __ds/streams"
     METRICS = "GET __ds/metrics"
+    NODES = "GET __ds/nodes"
 
     __hash__ = object.__hash__  # as that of scopes
 
@@ -95,6 +96,7 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
     Asked.SIGN: (Need(Scope.READ, On.SIGNED),),
     Asked.LIST: (Need(Scope.LIST, On.LISTED),),
     Asked.METRICS: (Need(Scope.ADMIN, On.ANY),),
+    Asked.NODES: (Need(Scope.ADMIN, On.ANY),),
 }
 
 

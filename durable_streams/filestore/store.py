@@ -4,6 +4,8 @@ Each write is admitted, decided in one step without ``await``, submitted, and an
 durable.  An answer that depends on a decision still on its way (a duplicate, a conflict with it)
 waits until that is durable as well: no crash can make it untrue.  Cancelling a caller cancels
 only its wait: what was sent on its way goes on, what was not never will.
+
+It is long because it has all verbs, which others carry out.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
         Appended,
         Chunk,
         Created,
+        NodeSeen,
         StreamInfo,
         StreamPage,
         StreamRef,
@@ -199,6 +202,10 @@ class FileStore:
     def max_append_bytes(self) -> int:
         """The largest body that is taken."""
         return self._most_bytes
+
+    async def nodes(self) -> list[NodeSeen]:
+        """None: a data directory has one server."""
+        return []
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the streams' files, which lag behind."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from durable_streams.access.needs import Asked, authorize_somewhere
 from durable_streams.access.principals import ANYBODY
+from durable_streams.http import nodes
 from durable_streams.http.inspection import inspect
 from durable_streams.http.metrics import PATH
+from durable_streams.http.nodes import PATH as NODES_PATH
 from durable_streams.http.peers import is_of_this_machine
 from durable_streams.model.commands import Details
 from durable_streams.model.errors import Forbidden, StreamError
@@ -77,6 +79,10 @@ class BelowControl:
         """
         if raw_path == PATH:
             return await self.metrics(request, raw_query, asked)
+        if raw_path == NODES_PATH:
+            if request.method != "OPTIONS":
+                await self._check_watcher(request, raw_query, asked)
+            return await nodes.answer(self._store, request.method)
         if self.lists is not None:
             wanted = parse_list(request.method, raw_path, raw_query)
             if wanted is not None:

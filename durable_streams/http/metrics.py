@@ -24,6 +24,9 @@ from prometheus_client.registry import Collector
 
 from durable_streams.measuring import PREFIX, SECONDS, Family, Kind, Tally, gauge, histogram
 from durable_streams.model.errors import (
+    DatabaseDown,
+    DatabaseReadOnly,
+    DatabaseUnconfirmed,
     DiskFull,
     Draining,
     MethodNotAllowed,
@@ -57,7 +60,10 @@ LOOK_S: Final = 0.1
 """Between two looks at how late the event loop is: a stall of half of it is mostly seen."""
 
 _HEADERS: Final = (("Content-Type", CONTENT_TYPE_PLAIN_0_0_4), ("Cache-Control", "no-store"))
-_REFUSALS: Final = (DiskFull, Draining, NotOpen, StorageFailed, Unavailable)
+_REFUSALS: Final = (
+    *(DatabaseDown, DatabaseReadOnly, DatabaseUnconfirmed),
+    *(DiskFull, Draining, NotOpen, StorageFailed, Unavailable),
+)
 """Why no store may take writes."""
 
 

@@ -40,6 +40,9 @@ one is in the text form of ``model/paths``::
     │   ├── Overloaded            the server is behind, or full of connections
     │   ├── Draining              the server is shutting down
     │   │   └── NotOpen           … the data directory was closed
+    │   ├── DatabaseDown          … which streams are in
+    │   ├── DatabaseReadOnly      … takes no writes
+    │   ├── DatabaseUnconfirmed   … has no standbys that confirm what it writes
     │   ├── WriteFailed           the system refused this one
     │   ├── Unreachable           a client finds no server
     │   └── StorageFailed         a sync failed; writes need a restart
@@ -338,6 +341,18 @@ class NotOpen(Draining):
         Unavailable.__init__(
             self, "the data directory was closed: open it again, and use what that gives"
         )
+
+
+class DatabaseDown(Unavailable):
+    """The database of the streams is not there, or refuses to do anything (503)."""
+
+
+class DatabaseReadOnly(Unavailable):
+    """No server of the database takes writes, as while a standby takes over (503)."""
+
+
+class DatabaseUnconfirmed(Unavailable):
+    """The database confirms nothing: too few standbys are there, or it was replaced (503)."""
 
 
 class WriteFailed(Unavailable):

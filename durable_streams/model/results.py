@@ -75,6 +75,20 @@ class StreamPage(msgspec.Struct, frozen=True):
     next: StreamPath | None
 
 
+class NodeSeen(msgspec.Struct, frozen=True):
+    """A server among several that serve the same streams; times are milliseconds since 1970.
+
+    ``name``: of its machine.  ``version``: of the program.  ``is_this``: it is the one that is
+    asked.  ``seen_ms``: when it was there for certain.
+    """
+
+    name: str
+    version: str
+    began_ms: int
+    seen_ms: int
+    is_this: bool
+
+
 class Created(msgspec.Struct, frozen=True):
     """Outcome of a create; ``created`` is False if the same stream existed already."""
 

@@ -125,6 +125,14 @@ class Appends:
             for writing in (*line.taken, *line.waiting):
                 writing.settle(error)
 
+    def refuse(self, error: StreamError) -> None:
+        """Tell those whose turn has not come, of whom nothing is stored."""
+        for line in self._lines.values():
+            while line.waiting:
+                writing = line.waiting.popleft()
+                self.waiting_bytes -= len(writing.body)
+                writing.settle(error)
+
     def terminate(self) -> None:
         """Close the sessions."""
         for lane in self._lanes:
@@ -163,6 +171,7 @@ class Appends:
                 stream.producers = producers
 
         self.streams.forget(line.path)
+        self.counted.conflicts += 1
         try:
             await self.transactions.run(line.path, work, done, len(line.taken))
         except StreamError as error:
@@ -288,5 +297,6 @@ class _BatchLane:
                 session = await self._appends.database.connect()
                 self._lane = await Lane.begin(session, self._appends.database.node)
             except (NoDatabase, Refused, Unknown) as error:
-                raise unavailable(str(error)) from None
+                database = self._appends.database
+                raise database.refusal() or unavailable(str(error)) from None
         return self._lane

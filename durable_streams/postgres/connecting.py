@@ -25,7 +25,14 @@ FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class NoDatabase(Exception):
-    """A database cannot be used; the text is one line for the user, without any secret."""
+    """A database cannot be used; the text is one line for the user, without any secret.
+
+    ``is_read_only``: it is there, and takes no writes.
+    """
+
+    def __init__(self, text: str, *, is_read_only: bool = False) -> None:
+        super().__init__(text)
+        self.is_read_only = is_read_only
 
 
 _TAKES_WRITES: Final = """
@@ -53,18 +60,21 @@ class Hosts:
 
         ``statements``: how many it keeps prepared; 0 where a pooler in between may share sessions.
         """
-        problems = []
+        problems: list[NoDatabase] = []
         failed: list[DatabaseUrl] = []
         for host in list(self._in_order):
             try:
                 connection = await _connect_to_primary(host, statements)
             except NoDatabase as error:
-                problems.append(f"{error}")
+                problems.append(error)
                 failed.append(host)
             else:
                 self._in_order.sort(key=lambda one: one in failed)
                 return connection
-        raise NoDatabase("; ".join(dict.fromkeys(problems)))
+        raise NoDatabase(
+            "; ".join(dict.fromkeys(map(str, problems))),
+            is_read_only=any(problem.is_read_only for problem in problems),
+        )
 
     async def choose_other(self, than: object) -> object:
         """Try first, from now on, another server than one that has fallen silent; None: no other.
@@ -119,7 +129,8 @@ async def _connect_to_primary(host: DatabaseUrl, statements: int) -> Connection:
     connection.terminate()
     raise NoDatabase(
         f"{host} takes no writes: it is a standby, or default_transaction_read_only is on; "
-        "name the primary, or all hosts"
+        "name the primary, or all hosts",
+        is_read_only=True,
     )
 
 

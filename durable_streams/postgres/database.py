@@ -8,13 +8,21 @@ import uuid
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from durable_streams.model.errors import DiskFull, StorageFailed, StreamError, Unavailable
+from durable_streams.model.errors import (
+    DatabaseDown,
+    DatabaseReadOnly,
+    DiskFull,
+    StorageFailed,
+    StreamError,
+    Unavailable,
+)
 from durable_streams.postgres.connecting import Hosts, NoDatabase
 from durable_streams.postgres.sessions import LOCK_TIMEOUT, Refused, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from durable_streams.postgres.counted import Counted
     from durable_streams.postgres.urls import DatabaseUrl
 
 AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
@@ -54,27 +62,42 @@ class Clock:
 class Database:
     """Where sessions are opened.
 
-    ``problem``: why none could be the last time; empty: it could.  ``node``: who opens them.
+    ``problem``: why none could be the last time; empty: it could.  ``is_read_only``: it is there.
+    ``node``: who opens them.
 
     Sessions may be left at a primary that was replaced, where their commits wait for ever.  So all
     are ended that lead to another server than the one that counts; who uses them opens new ones.
     """
 
-    def __init__(self, url: DatabaseUrl, clock: Clock) -> None:
+    def __init__(self, url: DatabaseUrl, clock: Clock, counted: Counted) -> None:
         self.hosts = Hosts(url)
         self.clock = clock
+        self.counted = counted
         self.node = uuid.uuid4()
         self.problem = ""
+        self.is_read_only = False
         self._sessions: WeakSet[Session] = WeakSet()
+
+    def refusal(self) -> Unavailable | None:
+        """Why nothing can be done there; None if it could be done the last time."""
+        if not self.problem:
+            return None
+        return unavailable(self.problem, DatabaseReadOnly if self.is_read_only else DatabaseDown)
 
     async def leave(self, server: object) -> None:
         """Go on with another server than one that confirms nothing, if any other takes writes."""
         other = await self.hosts.choose_other(server)
         if other is not None:
             log.warning("the database confirms nothing: going on with another server")
-            self.keep_only(other)
+            self.counted.moves += 1
+            self._keep_only(other)
 
-    def keep_only(self, server: object) -> None:
+    def confirmed(self, server: object) -> None:
+        """A server has confirmed a write: it is there, and no other one counts."""
+        self.problem = ""
+        self._keep_only(server)
+
+    def _keep_only(self, server: object) -> None:
         """End all sessions that lead to other servers than this one."""
         for session in [*self._sessions]:
             if session.server != server:
@@ -94,18 +117,19 @@ class Database:
         except NoDatabase as error:
             if str(error) != self.problem:
                 log.error("%s", error)
-            self.problem = str(error)
+            self.problem, self.is_read_only = str(error), error.is_read_only
             raise
         self._sessions.add(session)
+        self.counted.sessions += 1
         if self.problem:
             log.warning("the database is there again")
             self.problem = ""
         return session
 
 
-def unavailable(problem: str) -> Unavailable:
+def unavailable(problem: str, kind: type[Unavailable] = Unavailable) -> Unavailable:
     """The database cannot do it now."""
-    return Unavailable(f"{problem}; nothing was stored: try again")
+    return kind(f"{problem}; nothing was stored: try again")
 
 
 def nobody_knows() -> StorageFailed:

@@ -57,6 +57,7 @@ async def settle(
     A try that fails is repeated until one does not, as nothing else is an answer.
     """
     lane.session.terminate()
+    database.counted.unknown += 1
     found: tuple[int, list[int]] | None = None
     while True:
         session: Session | None = None

@@ -17,9 +17,10 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.model.errors import DatabaseUnconfirmed
 from durable_streams.postgres.connecting import NoDatabase
-from durable_streams.postgres.database import unavailable
 from durable_streams.postgres.sessions import Refused, Unknown
+from durable_streams.program import version
 
 if TYPE_CHECKING:
     from durable_streams.postgres.database import Database
@@ -38,9 +39,15 @@ _ASLEEP: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BEAT: Final = """
 update ds.nodes set beats = beats + 1, seen = clock_timestamp() where node = $1
  returning exists(select from ds.nodes
-  where node <> $1 and seen > clock_timestamp() - interval '10 s') as has_others
+  where node <> $1 and seen > clock_timestamp() - interval '10 s') as has_others,
+ (select count(flush_lsn) from pg_stat_replication
+  where sync_state in ('sync', 'quorum', 'potential')) as standbys,
+ (select extract(epoch from max(flush_lag))::float8 from pg_stat_replication) as lag_s,
+ pg_has_role('pg_read_all_stats', 'usage') as sees_standbys
 """
-_BORN: Final = "insert into ds.nodes (node, name) values ($1, $2) on conflict (node) do nothing"
+_BORN: Final = """
+insert into ds.nodes (node, name, program) values ($1, $2, $3) on conflict (node) do nothing
+"""
 GONE: Final = """
 with gone as (delete from ds.nodes where node = $1),
 unheld as (delete from ds.holds where node = $1)
@@ -80,8 +87,18 @@ class Heartbeat:
         """
         if session.server != self._server:
             raise Unknown("the session leads to another server than the heartbeat's")
-        if now_s() - self.sent_s > MOST_S:
-            raise unavailable("the database has confirmed nothing for some seconds")
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+
+    def refusal(self, after_s: float = MOST_S) -> DatabaseUnconfirmed | None:
+        """Why nothing can be told or written now, if the last good one is so long ago."""
+        if now_s() - self.sent_s <= after_s:
+            return None
+        return DatabaseUnconfirmed(
+            "the database has confirmed nothing for some seconds: too few standbys are there, or "
+            "another server has taken over; try again"
+        )
 
     async def start(self, tasks: Tasks) -> None:
         """The first one, and all others; :class:`NoDatabase` if the first one fails."""
@@ -114,16 +131,19 @@ class Heartbeat:
         if session is None:
             session = self._session = await self._database.connect()
             self._tried = session.server
-            await session.fetch(_BORN, self.node, socket.gethostname())
+            await session.fetch(_BORN, self.node, socket.gethostname(), version())
         beat = await session.fetch(_BEAT, self.node)
         if beat:
             self.has_others = beat[0]["has_others"]
+            if beat[0]["sees_standbys"]:
+                counted = self._database.counted
+                counted.standbys, counted.lag_s = beat[0]["standbys"], beat[0]["lag_s"] or 0.0
         else:
-            await session.fetch(_BORN, self.node, socket.gethostname())
+            await session.fetch(_BORN, self.node, socket.gethostname(), version())
         if not await self._standbys.still_wait(mark, session):
             raise Unknown("commits may not have waited for standbys")
         self._server, self.sent_s = session.server, sent_s
-        self._database.keep_only(session.server)
+        self._database.confirmed(session.server)
 
     def terminate(self) -> None:
         """Close the session."""

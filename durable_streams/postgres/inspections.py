@@ -12,7 +12,7 @@ from durable_streams.model.commands import Last, Since
 from durable_streams.model.details import MOST_DETAILS, StreamDetails
 from durable_streams.model.errors import NotOpen
 from durable_streams.model.paths import parse_path_text, path_text
-from durable_streams.model.results import ForkedFrom, StreamPage, StreamRow
+from durable_streams.model.results import ForkedFrom, NodeSeen, StreamPage, StreamRow
 from durable_streams.postgres.batches import tables
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.records import RecordReader
@@ -22,6 +22,7 @@ from durable_streams.rules.last_producers import last_producers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from uuid import UUID
 
     from durable_streams.model.commands import Place
     from durable_streams.model.details import ProducerSeen
@@ -45,6 +46,12 @@ select path from ds.streams
 
 _FORKS: Final = """
 select path from ds.streams where fork_of = $1 order by sort_key limit $2
+"""
+
+_NODES: Final = """
+select name, program, (extract(epoch from began) * 1000)::bigint,
+  (extract(epoch from seen) * 1000)::bigint, node = $1
+ from ds.nodes where seen > clock_timestamp() - interval '10 s' order by began, node
 """
 
 
@@ -117,6 +124,11 @@ class Inspections:
             for path, row in zip(paths, map(at.get, names), strict=True)
             if row is not None and not row.soft_deleted and not row.is_expired(row.now_ms)
         ]
+
+    async def nodes(self, this: UUID) -> list[NodeSeen]:
+        """The nodes that were there a moment ago; which one ``this`` is."""
+        found = await self._readers.fetch(_NODES, this)
+        return [NodeSeen(*record) for record in found]
 
     # -- one stream ------------------------------------------------------------------------
 

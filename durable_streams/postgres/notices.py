@@ -93,6 +93,7 @@ class Notices:
                 del self._said[number]
             text = ",".join([f"{number:x}" for number in numbers])
             await self._sending.fetch("select pg_notify($1, $2)", _CHANNEL, f"{self._name}:{text}")
+            self._database.counted.notices_sent += 1
 
     async def _listen_always(self) -> None:
         while True:
@@ -107,5 +108,6 @@ class Notices:
     def _hear(self, text: str) -> None:
         name, _, numbers = text.partition(":")
         if name != self._name:
+            self._database.counted.notices_heard += 1
             with suppress(ValueError):  # whoever may connect may say anything
                 self._heard([int(number, 16) for number in numbers.split(",")])

@@ -9,6 +9,7 @@ before.  Nothing is shown if the last good heartbeat is too old by then (:mod:`.
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from durable_streams.model.errors import StreamError
     from durable_streams.model.paths import StreamPath
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.heartbeat import Heartbeat
@@ -99,10 +101,12 @@ class Readers:
             try:
                 if session is None:
                     session = self._sessions[at] = await self._database.connect()
+                begun_s = time.monotonic()
                 result = await work(session)
                 self._heartbeat.check(session)
+                self._database.counted.read(time.monotonic() - begun_s)
             except NoDatabase as error:
-                raise unavailable(str(error)) from None
+                raise self._database.refusal() or unavailable(str(error)) from None
             except Refused as error:
                 raise failure(error) from None
             except Unknown as error:
@@ -115,10 +119,14 @@ class Readers:
                 return result
         raise unavailable("the database does not answer")
 
+    def refuse(self, error: StreamError) -> None:
+        """Tell all who wait for something to be read."""
+        _refuse(self._waiting, error)
+
     def terminate(self) -> None:
         """Close the sessions; who waits for one is told."""
         self._is_closed = True
-        _refuse(self._waiting)
+        self.refuse(NotOpen())
         for session in self._sessions:
             if session is not None:
                 session.terminate()
@@ -178,9 +186,13 @@ class Rows:
             self._tasks.once("rows", self._answer())
         return await asked.done
 
+    def refuse(self, error: StreamError) -> None:
+        """Tell all who wait for a row."""
+        _refuse(self._waiting, error)
+
     def terminate(self) -> None:
         """Tell all who wait that nothing is read any more."""
-        _refuse(self._waiting)
+        self.refuse(NotOpen())
 
     async def _answer(self) -> None:
         """Answer those who have asked by now, and those who come meanwhile."""
@@ -246,10 +258,10 @@ class Rows:
         return gained_ms > min(RENEW_EVERY_MS, ttl_s * 100)
 
 
-def _refuse(waiting: set[asyncio.Future[_T]]) -> None:
+def _refuse(waiting: set[asyncio.Future[_T]], error: StreamError) -> None:
     for done in [*waiting]:
         if not done.done():
-            done.set_exception(NotOpen())
+            done.set_exception(error.again())
             done.exception()  # whoever has left need not hear of it
 
 

@@ -97,6 +97,8 @@ create table ds.holds (
 create table ds.nodes (
     node uuid primary key,
     name text not null,
+    program text not null,
+    began timestamptz not null default clock_timestamp(),
     beats bigint not null default 0,
     seen timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);

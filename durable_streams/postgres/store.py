@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Deliveries
 from durable_streams.model.errors import (
+    DatabaseUnconfirmed,
     DataDirectoryError,
     Draining,
     InvalidJson,
@@ -36,7 +37,7 @@ from durable_streams.postgres.database import Clock, Database, unavailable
 from durable_streams.postgres.decisions import Limits
 from durable_streams.postgres.endings import delete
 from durable_streams.postgres.following import Following
-from durable_streams.postgres.heartbeat import GONE, Heartbeat
+from durable_streams.postgres.heartbeat import GONE, Heartbeat, now_s
 from durable_streams.postgres.holds import Holds
 from durable_streams.postgres.inspections import Inspections
 from durable_streams.postgres.notices import Notices
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from durable_streams.model.records import RecordsPage
     from durable_streams.model.results import (
         Appended,
+        NodeSeen,
         StreamInfo,
         StreamPage,
         StreamRef,
@@ -82,6 +84,11 @@ _FINISHED_S: Final = 10.0
 
 _LEAVING_S: Final = 2.0
 """For a node that leaves to be deleted from the database, which has no need of it."""
+
+_UNCONFIRMED_S: Final = 6.0
+"""Without a heartbeat, after which nothing waits for another any more."""
+
+_LOOK_S: Final = 0.5
 
 MOST_WAITING_BYTES: Final = 64 * MIB
 """Of bodies that wait for their commit; what comes then is refused."""
@@ -139,10 +146,11 @@ class PostgresStore:
         self._inspections = Inspections(
             self._access, self._readers, self._runs, standbys, self._clock
         )
-        self._counted = Counted()
+        self._counted = database.counted
         self._begin_writes(Limits(producers_bytes, settings.max_producers))
         self.tokens = TokenRows(self._readers, standbys, self._transactions)
         self._notices.start(self._following.heard, tasks)
+        tasks.lasting("refusals", self._refuse())
         self._draining = False
         self._closing: asyncio.Task[None] | None = None
 
@@ -190,7 +198,7 @@ class PostgresStore:
             where = parse(url)
         except NoDatabaseUrl as error:
             raise DataDirectoryError(str(error)) from None
-        database = Database(where, Clock(now_ms))
+        database = Database(where, Clock(now_ms), Counted())
         tasks = Tasks()
         standbys = Standbys(database, tasks, allow_unreplicated=settings.store_allow_unreplicated)
         heartbeat = Heartbeat(database, standbys)
@@ -437,13 +445,36 @@ class PostgresStore:
             return NotOpen()
         if self._draining:
             return Draining()
-        problem = self._database.problem or self._standbys.problem
-        return self.bug or (unavailable(problem) if problem else None)
+        return self.bug or self._trouble()
+
+    def _trouble(self) -> StreamError | None:
+        """What is wrong with the database; None if it is good."""
+        problem = self._standbys.problem
+        if problem:
+            return unavailable(problem, DatabaseUnconfirmed)
+        return self._database.refusal() or self._heartbeat.refusal(_UNCONFIRMED_S)
+
+    async def _refuse(self) -> None:
+        """Answer those who wait, while the database cannot do what they wait for.
+
+        But for writes that were sent to it: what becomes of them is to be found out before.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            trouble = self._trouble()
+            if trouble is not None:
+                for part in (self._appends, self._transactions, self._rows, self._readers):
+                    part.refuse(trouble)
 
     @property
     def numbers(self) -> StoreNumbers:
         """What this node has counted."""
-        return self._counted.numbers(len(self._streams), self._appends.waiting)
+        heartbeat_s = now_s() - self._heartbeat.sent_s
+        return self._counted.numbers(len(self._streams), self._appends.waiting, heartbeat_s)
+
+    async def nodes(self) -> list[NodeSeen]:
+        """Those that were there a moment ago."""
+        return await self._inspections.nodes(self._database.node)
 
     def writes_wait(self) -> bool:
         """Whether a write that comes now waits for the database, which is not there."""

@@ -61,6 +61,7 @@ class _Job(Generic[_T]):
         self.work = work
         self.writes = writes
         self.then = then
+        self.is_begun = False
         self.done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self.done.add_done_callback(_looked_at)
 
@@ -88,7 +89,7 @@ class Transactions:
         self._standbys = standbys
         self._queues: list[asyncio.Queue[_Job[Any]]] = [asyncio.Queue() for _ in range(WORKERS)]
         self._lanes: list[Lane | None] = [None] * WORKERS
-        self._waiting: set[asyncio.Future[Any]] = set()
+        self._waiting: set[_Job[Any]] = set()
         for at in range(WORKERS):
             tasks.lasting("transactions", self._work(at))
 
@@ -104,8 +105,8 @@ class Transactions:
         ``writes``: how many it is of.
         """
         job = _Job(work, then, writes)
-        self._waiting.add(job.done)
-        job.done.add_done_callback(self._waiting.discard)
+        self._waiting.add(job)
+        job.done.add_done_callback(lambda _: self._waiting.discard(job))
         self._queues[crc32(path_text(path).encode()) % WORKERS].put_nowait(job)
         return await asyncio.shield(job.done)
 
@@ -116,9 +117,13 @@ class Transactions:
 
     def give_up(self, error: StreamError) -> None:
         """Tell all that wait that nobody knows."""
-        for done in [*self._waiting]:
-            if not done.done():
-                done.set_exception(error.again())
+        self.refuse(error, begun=True)
+
+    def refuse(self, error: StreamError, *, begun: bool = False) -> None:
+        """Tell all whose turn has not come, of whom nothing is stored; or all, also ``begun``."""
+        for job in [*self._waiting]:
+            if not job.done.done() and (begun or not job.is_begun):
+                job.done.set_exception(error.again())
 
     def terminate(self) -> None:
         """Close the sessions."""
@@ -130,6 +135,10 @@ class Transactions:
         queue = self._queues[at]
         while True:
             job = await queue.get()
+            if job.done.done():  # refused meanwhile
+                queue.task_done()
+                continue
+            job.is_begun = True
             try:
                 result = await self._do(at, job)
             except Exception as error:  # noqa: BLE001 - it is raised where it belongs
@@ -183,7 +192,7 @@ class Transactions:
             await session.prepare(self._statements)
             lane = self._lanes[at] = await Lane.begin(session, self._database.node)
         except (NoDatabase, Refused, Unknown) as error:
-            raise unavailable(str(error)) from None
+            raise self._database.refusal() or unavailable(str(error)) from None
         return lane
 
     async def _once(self, lane: Lane, job: _Job[Any]) -> tuple[bool, Any]:

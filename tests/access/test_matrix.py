@@ -82,11 +82,12 @@ CASES: Final = {
     Asked.SIGN: Case("POST", f"{PREFIX}/__ds/signed-urls", (201, 201), _SIGNING.encode()),
     Asked.LIST: Case("GET", f"{PREFIX}/__ds/streams", (200, 200), elsewhere=200),
     Asked.METRICS: Case("GET", f"{PREFIX}/__ds/metrics", (200, 200), elsewhere=200),
+    Asked.NODES: Case("GET", f"{PREFIX}/__ds/nodes", (200, 200), elsewhere=200),
 }
 """One for each row: a row without one fails below."""
 
 TOKENS: Final = frozenset({Asked.LIST_TOKENS, Asked.NEW_TOKEN, Asked.REVOKE_TOKEN, Asked.SIGN})
-CONTROL: Final = TOKENS | {Asked.LIST, Asked.METRICS}
+CONTROL: Final = TOKENS | {Asked.LIST, Asked.METRICS, Asked.NODES}
 """What is of no one stream."""
 
 FOR_NO_PAGE: Final = CONTROL | {Asked.RECORDS, Asked.DETAILS}
@@ -277,6 +278,7 @@ SPECIFIED: Final = {
     Asked.SIGN: {("read", On.SIGNED)},
     Asked.LIST: {("list", On.LISTED)},
     Asked.METRICS: {("admin", On.ANY)},
+    Asked.NODES: {("admin", On.ANY)},
 }
 """What the table has to say: the tests below ask for what it says, whatever that is."""
 

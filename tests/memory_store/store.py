@@ -1,4 +1,7 @@
-"""The verbs of the store in memory."""
+"""The verbs of the store in memory.
+
+It is long because it has all verbs of a store.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from durable_streams.model.records import RecordsPage
     from durable_streams.model.results import (
         Chunk,
+        NodeSeen,
         StreamInfo,
         StreamRef,
         StreamRow,
@@ -251,6 +255,9 @@ class MemoryStore:
 
     async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:
         return self._find(path).records(place, limit)
+
+    async def nodes(self) -> list[NodeSeen]:
+        return []
 
     async def details(self, path: StreamPath) -> StreamDetails | UnusableRow:
         stream, now_ms = self._find(path), self._now_ms()

@@ -122,6 +122,9 @@ OF_TROUBLE: Final = {
     e.Overloaded,
     e.WriteFailed,
     e.StorageFailed,
+    e.DatabaseDown,
+    e.DatabaseReadOnly,
+    e.DatabaseUnconfirmed,
     e.DiskFull,
     e.TooManyRequests,  # in test_store_quotas
     e.StreamUnusable,
