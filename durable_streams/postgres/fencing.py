@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _AGAIN_S: Final = 0.1
 """Before another try where the database is not there."""
 
+BEGIN_LANE: Final = "insert into ds.lanes (lane, node) values ($1, $2)"
+LOOK_AT_LANE: Final = "select batch, won from ds.lanes where lane = $1 for update"
+END_LANE: Final = "delete from ds.lanes where lane = $1"
+
 log = logging.getLogger("durable_streams.postgres")
 
 
@@ -41,7 +45,7 @@ class Lane:
         """Make the row of a session of a node that was just opened; ``Unknown`` if that failed."""
         lane = cls(session)
         try:
-            await session.fetch("insert into ds.lanes (lane, node) values ($1, $2)", lane.id, node)
+            await session.fetch(BEGIN_LANE, lane.id, node)
         except BaseException:  # nobody has it yet
             session.terminate()
             raise
@@ -65,12 +69,10 @@ async def settle(
             mark = standbys.mark
             session = await database.connect()
             await session.fetch("begin")
-            rows = await session.fetch(
-                "select batch, won from ds.lanes where lane = $1 for update", lane.id
-            )
+            rows = await session.fetch(LOOK_AT_LANE, lane.id)
             if rows:
                 found = (rows[0]["batch"], rows[0]["won"])
-                await session.fetch("delete from ds.lanes where lane = $1", lane.id)
+                await session.fetch(END_LANE, lane.id)
             else:  # an earlier try of ours has deleted it; its commit is waited for
                 await session.fetch(BARRIER)
             await session.fetch("commit")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from durable_streams.postgres.tasks import Tasks
 
 _CHANNEL: Final = "durable_streams"
+UNSYNCED: Final = "set synchronous_commit = off"
+NOTIFY: Final = "select pg_notify($1, $2)"
+
 _MOST: Final = 400
 """Streams in one notification, which has room for 8000 bytes."""
 
@@ -86,13 +89,13 @@ class Notices:
     async def _send(self) -> None:
         if self._sending is None:
             self._sending = await self._database.connect()
-            await self._sending.fetch("set synchronous_commit = off")
+            await self._sending.fetch(UNSYNCED)
         while self._said:
             numbers = list(self._said)[:_MOST]
             for number in numbers:
                 del self._said[number]
             text = ",".join([f"{number:x}" for number in numbers])
-            await self._sending.fetch("select pg_notify($1, $2)", _CHANNEL, f"{self._name}:{text}")
+            await self._sending.fetch(NOTIFY, _CHANNEL, f"{self._name}:{text}")
             self._database.counted.notices_sent += 1
 
     async def _listen_always(self) -> None:

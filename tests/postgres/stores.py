@@ -6,19 +6,35 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from durable_streams.model.errors import Unavailable
 from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import Hosts
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
+from tests.store_contract.words import content
 from tools.postgres_cluster import Proxy
 from tools.postgres_cluster.processes import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from durable_streams.settings import Settings
     from tests.postgres.conftest import Database
     from tools.postgres_cluster import PostgresCluster
+
+
+async def until(look: Callable[[], object], what: str) -> None:
+    """Return when something holds."""
+    await asyncio.to_thread(wait_until, look, what)
+
+
+async def read(store: PostgresStore) -> bytes:
+    """What a node shows of the stream, as soon as it shows anything."""
+    while True:
+        try:
+            return await content(store)
+        except Unavailable:
+            await until(lambda: store._heartbeat.refusal() is None, "it is confirmed")
 
 
 class Nodes:

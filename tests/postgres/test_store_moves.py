@@ -14,8 +14,9 @@ from durable_streams.postgres.connecting import Hosts
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from tests.postgres.sessions import until_it_waits
+from tests.postgres.stores import read, until
 from tests.postgres.test_hazard_deposed import cut_off
-from tests.store_contract.words import ROOM, Listener, append, at, by, content, create
+from tests.store_contract.words import ROOM, Listener, append, at, by, create
 from tools.postgres_cluster import Proxy
 from tools.postgres_cluster.processes import wait_until
 
@@ -39,22 +40,13 @@ async def opened(url: str) -> AsyncIterator[PostgresStore]:
         await store.close()
 
 
-async def read(store: PostgresStore) -> bytes:
-    """What a node shows of the stream, as soon as it shows anything."""
-    while True:
-        try:
-            return await content(store)
-        except Unavailable:
-            await asyncio.sleep(0.05)
-
-
 async def made(store: PostgresStore) -> None:
     """Make another stream, however often that takes."""
     while True:
         try:
             await create(store, at("made"))
         except Unavailable:
-            await asyncio.sleep(0.05)
+            await until(lambda: store._heartbeat.refusal() is None, "it is confirmed")
         else:
             return
 
@@ -64,7 +56,7 @@ async def take_over(cluster: PostgresCluster) -> PostgresNode:
     heir = cluster.standbys[0]
     end = cluster.primary.query("select pg_current_wal_lsn()")
     look = f"select pg_last_wal_receive_lsn() >= '{end}'"
-    await asyncio.to_thread(wait_until, lambda: heir.query(look) == "t", "it has all")
+    await until(lambda: heir.query(look) == "t", "it has all")
     cut_off(cluster)
     return heir
 
@@ -140,7 +132,7 @@ async def test_a_node_follows_an_address_that_leads_to_another_primary_now(
             async with opened(url_of(heir)) as other:
                 await append(other, b"two")
             while await read(store) != b"onetwo":
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0)
             await append(store, b"three")
             assert await read(store) == b"onetwothree"
     finally:
@@ -155,10 +147,8 @@ async def test_standbys_that_are_gone_move_nobody(own_cluster: PostgresCluster) 
         for node in own_cluster.standbys:
             node.pause()
         writing = asyncio.ensure_future(append(store, b"one"))
-        moved = store._heartbeat
-        before = moved._moved_s
-        while moved._moved_s == before:
-            await asyncio.sleep(0.05)
+        before = store._heartbeat._moved_s
+        await until(lambda: store._heartbeat._moved_s > before, "another server was looked for")
         with pytest.raises(Unavailable):
             await store.head(ROOM)
         assert not writing.done()

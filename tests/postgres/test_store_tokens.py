@@ -16,7 +16,7 @@ from durable_streams.access.tokens import Tokens, Wanted, made
 from durable_streams.postgres import versions
 from durable_streams.postgres.urls import parse
 from tests.access.test_token_commands import done, refused
-from tests.postgres.stores import Nodes, nodes_of
+from tests.postgres.stores import Nodes, nodes_of, until
 from tests.store_contract.words import append, create
 
 if TYPE_CHECKING:
@@ -87,12 +87,10 @@ async def test_tokens_count_as_they_were_while_the_database_is_not_there(nodes: 
     await stored.add(token, quiet_of, quiet)
     async with stored.running(quiet):
         nodes.cluster.primary.pause()
-        while known.problem is None:
-            await asyncio.sleep(0.01)
+        await until(lambda: known.problem, "it is not read")
         assert known.principal(text) == token.principal
         nodes.cluster.primary.resume()
-        while known.problem is not None:
-            await asyncio.sleep(0.01)
+        await until(lambda: not known.problem, "it is read again")
 
 
 async def test_a_bug_in_a_transaction_takes_nothing_of_it_along_with_the_next(

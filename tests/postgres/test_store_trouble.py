@@ -20,14 +20,13 @@ from durable_streams.model.errors import (
 )
 from durable_streams.postgres import versions
 from durable_streams.postgres.urls import parse
-from tests.postgres.stores import Nodes, nodes_of
-from tests.postgres.test_store_moves import read
+from tests.postgres.stores import Nodes, nodes_of, read, until
 from tests.store_contract.words import ROOM, append, at, create
 from tests.test_metrics_page import METRIC_ROW
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable
     from pathlib import Path
 
     from durable_streams.postgres.store import PostgresStore
@@ -42,13 +41,11 @@ async def nodes(database: Database) -> AsyncIterator[Nodes]:
 
 
 async def until_refused(store: PostgresStore, kind: type[StreamError]) -> None:
-    while type(store.refusal()) is not kind:
-        await asyncio.sleep(0.02)
+    await until(lambda: type(store.refusal()) is kind, f"{kind.__name__}")
 
 
 async def until_good(store: PostgresStore) -> None:
-    while store.refusal() is not None:
-        await asyncio.sleep(0.02)
+    await until(lambda: store.refusal() is None, "writes are taken")
 
 
 async def outcome(work: Awaitable[Any]) -> StreamError | None:
@@ -136,11 +133,6 @@ def asked(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-async def until(look: Callable[[], bool]) -> None:
-    while not await asyncio.to_thread(look):
-        await asyncio.sleep(0.1)
-
-
 async def test_nodes_show_themselves_and_their_trouble_over_http(
     database: Database, start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -161,7 +153,7 @@ async def test_nodes_show_themselves_and_their_trouble_over_http(
         assert "durable_streams_database_standbys 2.0" in text
         for node in database.cluster.standbys:
             node.pause()
-        await until(lambda: asked(f"{one}/readyz")[0] == 503)
+        await until(lambda: asked(f"{one}/readyz")[0] == 503, "it is not ready")
         assert "too few standbys" in asked(f"{one}/readyz")[1]
         async with client.put(f"{one}/v1/stream/s") as answer:
             assert answer.status == 503
@@ -170,6 +162,6 @@ async def test_nodes_show_themselves_and_their_trouble_over_http(
             assert answer.status == 503
             assert answer.headers["Retry-After"]
         database.cluster.mend()
-        await until(lambda: asked(f"{one}/readyz")[0] == 200)
+        await until(lambda: asked(f"{one}/readyz")[0] == 200, "it is ready")
         async with client.put(f"{one}/v1/stream/s") as answer:
             assert answer.status == 201
