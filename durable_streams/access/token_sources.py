@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from durable_streams.postgres.token_rows import Fetch, TokenRows
+    from durable_streams.postgres.token_rows import Fetch
 
     Allow = Callable[[TokenList], None]
 
@@ -63,6 +63,18 @@ class TokenSource(Protocol):
 
     async def remove(self, identity: str, allow: Allow, done: Callable[[], None]) -> None:
         """Remove one, likewise; :class:`NoSuchToken`."""
+
+
+class Shared(Protocol):
+    """What a store on a database has of tokens."""
+
+    async def read(self, known: object) -> tuple[object, list[TokenRow]] | None:
+        """All tokens, with what to call their state; None if that is the one ``known``."""
+
+    async def change(
+        self, work: Callable[[Fetch], Awaitable[None]], done: Callable[[None], None]
+    ) -> None:
+        """Do ``added`` or ``removed``, and ``done`` at once when that is durable."""
 
 
 class FileTokens:
@@ -122,12 +134,12 @@ class StoredTokens:
         self.value = NO_TOKENS
         self.problem: str | None = None
         self._interval_s = interval_s
-        self._rows: TokenRows | None = None
+        self._rows: Shared | None = None
         self._state: object = None
         self._changes = 0
         self._changed: Callable[[], None] = lambda: None
 
-    async def begin(self, rows: TokenRows) -> None:
+    async def begin(self, rows: Shared) -> None:
         """Read them for the first time; raises why that cannot be."""
         self._rows = rows
         await self._look()

@@ -44,12 +44,12 @@ from durable_streams.postgres.notices import Notices
 from durable_streams.postgres.opening import need_fit
 from durable_streams.postgres.readers import Readers, Rows
 from durable_streams.postgres.reading import Reading, RunCache
+from durable_streams.postgres.shared_tokens import SharedTokens
 from durable_streams.postgres.standbys import Standbys
 from durable_streams.postgres.streams import Stream, Streams
 from durable_streams.postgres.sweeping import Sweeper
 from durable_streams.postgres.tasks import Tasks
 from durable_streams.postgres.tickets import Writing
-from durable_streams.postgres.token_rows import TokenRows
 from durable_streams.postgres.transactions import Transactions
 from durable_streams.postgres.urls import NoDatabaseUrl, parse
 from durable_streams.rules import json_mode, media_type
@@ -148,7 +148,7 @@ class PostgresStore:
         )
         self._counted = database.counted
         self._begin_writes(Limits(producers_bytes, settings.max_producers))
-        self.tokens = TokenRows(self._readers, standbys, self._transactions)
+        self.tokens = SharedTokens(self._readers, standbys, self._transactions)
         self._notices.start(self._following.heard, tasks)
         tasks.lasting("refusals", self._refuse())
         self._draining = False
