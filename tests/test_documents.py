@@ -54,6 +54,7 @@ DOCUMENTS: Final = [
     "docs/quickstart.rst",
     "docs/http.rst",
     "docs/library.rst",
+    "docs/client.rst",
     "docs/embedding.rst",
     "docs/security.rst",
     "docs/maintenance.rst",
@@ -223,9 +224,10 @@ def test_the_blocks_of_a_document_do_what_it_says(
             case "sh":
                 server = run_shell_or_serve(block, server, tmp_path, start_server)
             case "python":
-                run_python(block, tmp_path)
+                here = block.code.replace(SERVER, f"127.0.0.1:{server.port}")
+                run_python(replace(block, code=here), tmp_path)
                 if f"port={APPLICATION_PORT}" not in block.code:  # as people do who change a bit
-                    run_python(replace(block, output=[]), tmp_path)
+                    run_python(replace(block, code=here, output=[]), tmp_path)
             case "javascript" | "json" | "text":
                 pass
             case other:

@@ -51,7 +51,6 @@ class Http:
             ),
             skip_auto_headers=("Content-Type", "User-Agent"),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
         )
 
     async def close(self) -> None:

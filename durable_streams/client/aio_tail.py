@@ -87,6 +87,16 @@ class RemoteTail(AsyncIterator[Message]):
         """Where it goes on once all that it has read is taken."""
         return self._state.place.token
 
+    @property
+    def up_to_date(self) -> bool:
+        """Whether all that was there is taken, as far as the server said last."""
+        return self._state.up_to_date
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is closed, and all of it is taken."""
+        return self._state.closed
+
     async def __anext__(self) -> Message:
         """The next message, as soon as there is one; ``StopAsyncIteration`` at the end."""
         self._check_alone()

@@ -54,7 +54,7 @@ class Asking:
         """Create a stream."""
         command = Create(
             arguments.path("path", path),
-            arguments.content_type(content_type),
+            _content_type(content_type),
             arguments.lifetime(ttl_s, expires_at),
             arguments.flag("closed", closed),
         )
@@ -96,7 +96,7 @@ class Asking:
         body = arguments.data(data)
         command = Append(
             arguments.path("path", path),
-            arguments.content_type(content_type),
+            _content_type(content_type),
             arguments.flag("close", close),
             arguments.producer(producer),
             arguments.stream_seq(stream_seq),
@@ -197,7 +197,9 @@ class Asking:
             raise InvalidRequest("give number or take_over: the number is that of one epoch")
         if epoch is None:
             epoch = now_ms if number is None else 0
-        claim = arguments.producer(ProducerClaim(id, epoch, 0 if number is None else number))
+        epoch = arguments.count("epoch", epoch)
+        first = 0 if number is None else arguments.count("number", number)
+        claim = arguments.producer(ProducerClaim(id, epoch, first))
         assert claim is not None
         return NewProducer(
             self.verbs,
@@ -237,6 +239,11 @@ class NewProducer:
             numbered=self.numbered,
             take_over=self.take_over,
         )
+
+
+def _content_type(given: str | None) -> str | None:
+    """What is sent as it is given, if it is one; which ones are the same is for the server."""
+    return None if arguments.content_type(given) is None else given
 
 
 def _place(name: str, offset: object) -> Place:

@@ -106,7 +106,7 @@ class Following:
         self._backoff = verbs.backoff()
         self._until_s: float | None = None
         self._renew = False
-        self._at_tail = self._is_over = False
+        self._at_tail = self._is_over = self._is_closed = False
         self._content_type = ""
         self._cursor: str | None = None
         self._decoder = Decoder()
@@ -119,6 +119,16 @@ class Following:
     def place(self) -> Place:
         """Where it will read on."""
         return self._place
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether all that was there is taken, as far as the server said last."""
+        return self._at_tail and not self.ready
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is closed, and all of it is taken."""
+        return self._is_closed and not self.ready
 
     def step(self) -> Step:
         """What to do next."""
@@ -201,6 +211,7 @@ class Following:
         self._content_type = piece.content_type
         self._cursor = piece.cursor or self._cursor
         self._at_tail = piece.up_to_date
+        self._is_closed = piece.closed
         self._is_over = piece.closed or (piece.up_to_date and not self._live)
 
     # Events

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.client.refusals import Asked, refusal
 from durable_streams.client.retries import ATTEMPTS_AT_500, PASSING
 from durable_streams.client.steps import Call
-from durable_streams.client.verbs import next_offset
+from durable_streams.client.verbs import canonical, next_offset
 from durable_streams.model.commands import Append, ProducerClaim
 from durable_streams.model.errors import (
     InvalidRequest,
@@ -151,7 +151,7 @@ class Producing:
         self._verbs = verbs
         self._path = path
         self._content_type = content_type
-        self._is_json = is_json(content_type)
+        self._is_json = is_json(canonical(content_type))
         self._id = claim.id
         self._limits = limits
         self._numbered = numbered

@@ -197,7 +197,7 @@ class Verbs:
         given = command.content_type
         if given is not None:
             found = (yield from self.head(command.path)).content_type
-            if not same(found, given):
+            if not same(canonical(found), canonical(given)):
                 return ContentTypeMismatch(found, given)
         return error
 
@@ -215,6 +215,11 @@ def _is_passing(answer: Answer, backoff: Backoff) -> bool:
     if answer.status == 500:
         return backoff.failures + 1 < ATTEMPTS_AT_500
     return answer.status in PASSING
+
+
+def canonical(content_type: str) -> str:
+    """A server's content type in the form in which types are compared."""
+    return normalise(content_type) or content_type
 
 
 def said(headers: Mapping[str, str | None]) -> dict[str, str]:
@@ -237,10 +242,9 @@ def metadata(
     path: str, answer: Answer, ttl_s: int | None, expires_at: str | None, *, created: bool = False
 ) -> Metadata:
     """What an answer tells of a stream; over HTTP nobody says when it was made."""
-    content_type = answer.header("content-type")
     return Metadata(
         path,
-        normalise(content_type) or content_type,
+        answer.header("content-type"),
         next_offset(answer),
         answer.is_set("stream-closed"),
         ttl_s,
@@ -258,7 +262,7 @@ def appended(answer: Answer, *, of_producer: bool, has_data: bool) -> AppendResu
 
 def _json_fault(error: InvalidRequest, content_type: str, data: bytes) -> InvalidRequest:
     """The same refusal, as one of its JSON if that is what is wrong with the request."""
-    if type(error) is InvalidRequest and data and is_json(content_type):
+    if type(error) is InvalidRequest and data and is_json(canonical(content_type)):
         try:
             to_wire(data)
         except InvalidJson as fault:

@@ -422,7 +422,7 @@ class StreamDamaged(StreamUnusable):
 
 
 class UnexpectedAnswer(StreamError):
-    """What a client was answered makes no sense: it may be no server of durable streams (502)."""
+    """What a client was answered makes no sense: it may be no server of durable streams (500)."""
 
 
 class OpenedElsewhere(StreamError, RuntimeError):

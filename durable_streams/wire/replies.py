@@ -107,7 +107,7 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.WriteFailed: 503,
     e.StorageFailed: 503,
     e.Unreachable: 503,
-    e.UnexpectedAnswer: 502,
+    e.UnexpectedAnswer: 500,
     e.DiskFull: 507,
     e.StreamUnusable: 500,
     e.StreamOutOfService: 500,

@@ -1,0 +1,1 @@
+"""The official conformance suite for clients, run with ours: see ``__main__``."""
