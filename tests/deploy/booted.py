@@ -44,6 +44,12 @@ _KEPT: Final = (
 )
 """What the other ``/etc`` has of the machine's."""
 
+_OWN: Final = ("/etc", "/opt", "/run", "/srv", "/var/lib")
+"""What it has others of than the machine."""
+
+_PRIVATE: Final = ("/home", "/root")
+"""What the service's user does not see."""
+
 _WITHOUT_PROCESS: Final = {"auto-restart", "dead", "failed"}
 
 _NAMESPACES: Final = ("--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--kill-child")
@@ -87,8 +93,9 @@ def problem() -> str | None:
     cgroups = _cgroups()
     if cgroups is None or not os.access(cgroups / "cgroup.procs", os.W_OK):
         return "no cgroups of version 2 that can be written"
-    if Path(sys.base_prefix).parts[1] in {"root", "home"}:
-        return f"the service's user does not reach {sys.base_prefix}"
+    for needed, hidden in ((Path(sys.base_prefix), (*_OWN, *_PRIVATE)), (ROOT, _OWN)):
+        if any(needed.is_relative_to(place) for place in hidden):
+            return f"{needed} is not seen there"
     run = subprocess.run(["unshare", *_NAMESPACES, "true"], capture_output=True, check=False)
     return None if run.returncode == 0 else "no namespaces can be made"
 
@@ -142,12 +149,15 @@ class Systemd:
     def end(self) -> None:
         """End all that runs there, at once."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            try:
+                os.kill(self.pid, signal.SIGKILL)  # and what it has started with it
+            except (OSError, IndexError):  # it has ended, or not begun
+                self._process.kill()
             self._process.wait()
-        for place in sorted(self._cgroup.rglob("*/"), reverse=True):
-            place.rmdir()
-        self._cgroup.rmdir()
+        if self._cgroup.exists():
+            for place in sorted(self._cgroup.rglob("*/"), reverse=True):
+                place.rmdir()
+            self._cgroup.rmdir()
 
     @property
     def pid(self) -> int:

@@ -161,6 +161,7 @@ def test_what_needs_no_environment_serves(
         assert process.stdout is not None
         told = process.stdout.readline()
         os.killpg(process.pid, signal.SIGTERM)
+        process.stdout.read()  # to its end, which is the server's
     assert told.startswith(f"{TELLS_ITS_VERSION.strip()}: listening on http://127.0.0.1:")
     assert done(HERE / "durable-streams", "verify", tmp_path / "data").endswith(": sound\n")
 
