@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES: Final = 256 * 1024 * 1024
 """Of one event: far above what servers send at once, and not all memory."""
 
-_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+_LINE_END: Final = re.compile(rb"\r\n?|\n")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 

@@ -53,7 +53,8 @@ async def test_a_token_that_has_ended_is_asked_for_again(tmp_path: Path) -> None
         asked = []
 
         async def token() -> str:
-            asked.append(await asyncio.sleep(0, next(given)))
+            await asyncio.sleep(0)
+            asked.append(next(given))
             return asked[-1]
 
         async with durable_streams.connect(url(server), token=token, retries=OFTEN) as streams:
