@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from durable_streams.http.turns import Turns
-    from durable_streams.model.offsets import Offset
     from durable_streams.model.results import Chunk, Publication, StreamRef
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
@@ -79,25 +78,27 @@ class Events(Protocol):
 
 
 class Shared(Protocol):
-    """What the readers of one server have in common.
-
-    ``turns``: those of all who read from files.  ``draining``: whether the server is going down.
-    """
+    """What the readers of one server have in common."""
 
     @property
-    def store(self) -> Store: ...
+    def store(self) -> Store:
+        """Where the streams are."""
 
     @property
-    def settings(self) -> HttpSettings: ...
+    def settings(self) -> HttpSettings:
+        """How long events and pauses last."""
 
     @property
-    def turns(self) -> Turns: ...
+    def turns(self) -> Turns:
+        """Who reads from files takes one."""
 
     @property
-    def random(self) -> Random: ...
+    def random(self) -> Random:
+        """For what must not happen to all at once."""
 
     @property
-    def draining(self) -> bool: ...
+    def draining(self) -> bool:
+        """Whether the server is going down."""
 
     def cursor(self, client: int | None) -> int:
         """The cursor of an answer to a client that sent ``client``."""

@@ -19,10 +19,10 @@ from durable_streams.http.access_log import AccessLog, Exchanged
 from durable_streams.http.askers import Askers
 from durable_streams.http.below_control import BelowControl
 from durable_streams.http.bodies import BodyBudget
+from durable_streams.http.event_reader import BATCH_BYTES, Events
 from durable_streams.http.exchange import Exchange
 from durable_streams.http.incoming import Incoming
 from durable_streams.http.listing import Lists
-from durable_streams.http.event_reader import BATCH_BYTES, Events
 from durable_streams.http.live import LiveReads
 from durable_streams.http.logs import made_id
 from durable_streams.http.metrics import Metrics

@@ -37,7 +37,6 @@ ENDINGS_PER_TURN: Final = 16
 """Of live reads that end when the server goes down, each of which has an answer to end."""
 
 
-
 class _Holder(NamedTuple):
     """Who reads, and what."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.http import event_reader
+from durable_streams.http.event_reader import BATCH_BYTES, PIECE_BYTES
 from durable_streams.model.offsets import ZERO, Offset
 from durable_streams.settings import HttpSettings, Settings
 from tests.http.event_client import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BYTES = "application/octet-stream"
 TYPES = pytest.mark.parametrize("content_type", [BYTES, "text/plain", "application/json"])
-SIZES = (5, 100_000, *[1999] * 60, event_reader.BATCH_BYTES, event_reader.BATCH_BYTES + 1, 1, 1_500_000, 70)
+SIZES = (5, 100_000, *[1999] * 60, BATCH_BYTES, BATCH_BYTES + 1, 1, 1_500_000, 70)
 """Of appends: small ones that share an event, and large ones."""
 
 
@@ -87,7 +87,7 @@ async def test_no_event_begins_or_ends_inside_an_append(
     # Small appends share events when a reader catches up; large ones are alone.
     sizes = list(accumulate(map(len, live_events)))
     assert set(accumulate(map(len, as_sent(content_type, caught_up)))) <= set(sizes)
-    small = [event for event in as_sent(content_type, caught_up) if len(event) <= event_reader.BATCH_BYTES]
+    small = [event for event in as_sent(content_type, caught_up) if len(event) <= BATCH_BYTES]
     assert 0 < len(small) < 20
 
 
@@ -160,7 +160,7 @@ async def test_readers_that_catch_up_give_way_after_each_piece(
     assert taken == batches > 5
     taken = 0
     await read_events(other, "large?offset=-1&live=sse")
-    assert taken >= 1_000_000 // event_reader.PIECE_BYTES
+    assert taken >= 1_000_000 // PIECE_BYTES
 
 
 async def test_a_client_that_leaves_before_it_is_answered_leaves_no_file_open(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams.http import event_reader, live
+from durable_streams.http import live
+from durable_streams.http.event_reader import BATCH_BYTES, SHORTEST_LIFETIME, EventReader
 from durable_streams.settings import HttpSettings, Settings
 from durable_streams.wire import sse
 from durable_streams.wire.cursor import next_cursor
@@ -216,7 +217,7 @@ async def test_catching_up_goes_in_bounded_batches_with_offsets_that_can_be_resu
     wire = b""
     while b"upToDate" not in wire:
         chunk = await reader.chunk()
-        assert len(chunk) < 2 * event_reader.BATCH_BYTES
+        assert len(chunk) < 2 * BATCH_BYTES
         wire += chunk
     offsets = re.findall(rb'streamNextOffset":"0{16}_0*([0-9]+)"', wire)
     assert len(offsets) > 5
@@ -246,9 +247,9 @@ async def test_a_slow_reader_falls_behind_and_misses_nothing(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch, content_type: str
 ) -> None:
     caught_up = 0
-    original = event_reader.EventReader._catch_up
+    original = EventReader._catch_up
 
-    async def count(reader: event_reader.EventReader, chunk: Chunk, *, is_first: bool = True) -> None:
+    async def count(reader: EventReader, chunk: Chunk, *, is_first: bool = True) -> None:
         nonlocal caught_up
         caught_up += 1
         await original(reader, chunk, is_first=is_first)
@@ -259,7 +260,7 @@ async def test_a_slow_reader_falls_behind_and_misses_nothing(
     for reader in (slow, fast):
         await open_events(reader, "a?offset=-1&live=sse")
         await reader.events_until(b"upToDate")
-    monkeypatch.setattr(event_reader.EventReader, "_catch_up", count)
+    monkeypatch.setattr(EventReader, "_catch_up", count)
     text = "x" * 40_000
     for number in range(300):
         await append(writer, "a", f'"{number} {text}"'.encode(), {"Content-Type": content_type})
@@ -304,7 +305,7 @@ async def test_thousands_of_quiet_readers_are_not_all_kept_alive_at_once(
     silences = {reader._keepalive_s for reader in server.handler.live.readers}
     assert len(silences) == 5
     longest = server.handler.settings.sse_keepalive_s
-    assert all(event_reader.SHORTEST_LIFETIME * longest <= silence <= longest for silence in silences)
+    assert all(SHORTEST_LIFETIME * longest <= silence <= longest for silence in silences)
 
 
 async def test_live_reads_end_in_slices_when_the_server_goes_down(server: RunningServer) -> None:
@@ -346,7 +347,7 @@ async def test_a_large_publication_is_read_from_the_files_by_everybody(
     reader, writer = await server.connect(), await server.connect()
     await open_events(reader, "a?offset=-1&live=sse")
     await reader.events_until(b"upToDate")
-    body = b"y" * (event_reader.BATCH_BYTES + 1)
+    body = b"y" * (BATCH_BYTES + 1)
     await append(writer, "a", body)
     assert data_of(await reader.events_until(b"upToDate")) == body
     await append(writer, "a", b"small")
