@@ -1,8 +1,12 @@
-"""Run many seeds: ``python -m tools.simulation --seeds 0 9999 --jobs 2 --record failed.txt``."""
+"""Run many seeds: ``python -m tools.simulation --seeds 0 9999 --jobs 2 --record failed.txt``.
+
+With ``--database``: of two nodes that share a database.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -11,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
+from tools.simulation import nodes
 from tools.simulation.world import GENERATIONS, STEPS, run
 
 _SHARE = 20  # seeds that a process does before it reports
@@ -23,6 +28,7 @@ class _Share(NamedTuple):
     last: int
     steps: int
     generations: int
+    is_of_nodes: bool
 
 
 class _Outcome(NamedTuple):
@@ -37,7 +43,11 @@ def _run_share(share: _Share) -> _Outcome:
     checks, failures = 0, []
     for seed in range(share.first, share.last + 1):
         try:
-            checks += run(seed, steps=share.steps, generations=share.generations)
+            if share.is_of_nodes:
+                logging.disable()  # what goes wrong there is meant to
+                checks += nodes.run(seed, steps=share.steps)
+            else:
+                checks += run(seed, steps=share.steps, generations=share.generations)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -55,13 +65,19 @@ def _tell(error: BaseException) -> str:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
     parser.add_argument("--seeds", nargs=2, type=int, default=(0, 999), metavar=("FIRST", "LAST"))
-    parser.add_argument("--steps", type=int, default=STEPS, help="requests in a generation")
+    parser.add_argument(
+        "--database", action="store_true", help="of nodes that share a model of PostgreSQL"
+    )
+    parser.add_argument("--steps", type=int, help="requests in a generation, or of each who writes")
     parser.add_argument("--generations", type=int, default=GENERATIONS, help="crashes of a seed")
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="append a line for every seed that fails"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.steps is None:
+        options.steps = nodes.STEPS if options.database else STEPS
+    return options
 
 
 def main(arguments: list[str]) -> int:
@@ -69,10 +85,11 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     first, last = options.seeds
     shares = [
-        _Share(at, min(at + _SHARE - 1, last), options.steps, options.generations)
+        _Share(at, min(at + _SHARE - 1, last), options.steps, options.generations, options.database)
         for at in range(first, last + 1, _SHARE)
     ]
-    replay = f"--steps {options.steps} --generations {options.generations} --jobs 1"
+    replay = "--database " if options.database else ""
+    replay += f"--steps {options.steps} --generations {options.generations} --jobs 1"
     began, seeds, checks, failed = time.monotonic(), 0, 0, 0
     with ProcessPoolExecutor(options.jobs) as pool:
         for done in as_completed([pool.submit(_run_share, share) for share in shares]):
