@@ -1,60 +1,20 @@
-"""Who may come in: what ``serve`` is told about access, as what the server asks.
-
-All files are read once before the server starts, which it does not if one of them is no good.
-"""
+"""Who may come in: what ``serve`` is told about access, as what the server asks."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from durable_streams.access import signing_keys
-from durable_streams.access.door import OPEN, Door
-from durable_streams.access.jwts import open_jwts
-from durable_streams.access.signed_urls import SignedUrls
 from durable_streams.access.small_files import FileProblem
-from durable_streams.access.token_sources import StoredTokens
-from durable_streams.access.tokens import Tokens
-from durable_streams.http.control import Control
+from durable_streams.http.guards import guard_of
 from durable_streams.http.peers import Peers
 from durable_streams.http.server import pages_of
 from durable_streams.model.errors import StreamError
 from durable_streams.process.options import StartError
 
 if TYPE_CHECKING:
-    from durable_streams.access.door import Authenticator
-    from durable_streams.access.followed_file import FollowedFile
+    from durable_streams.http.guards import Guard
     from durable_streams.process.options import Given
-    from durable_streams.settings import AccessSettings
-    from durable_streams.wire.pages import Pages
-
-logger = logging.getLogger("durable_streams")
-
-
-class Guard(NamedTuple):
-    """What a server asks about each request; ``files``: those that it follows for that.
-
-    ``stored``: tokens that are kept in the store, which is to be opened before.
-    """
-
-    pages: Pages
-    door: Door
-    control: Control | None
-    files: tuple[FollowedFile[Any], ...] = ()
-    stored: StoredTokens | None = None
-
-    async def begin(self, store: object) -> None:
-        """Read the tokens that a store keeps, if they are those; :class:`StartError`."""
-        if self.stored is None:
-            return
-        rows = getattr(store, "tokens", None)
-        if rows is None:
-            raise StartError("store_tokens needs a database as the store: give --store URL")
-        try:
-            await self.stored.begin(rows)
-        except (StreamError, FileProblem) as error:
-            raise StartError(f"{error}") from error
 
 
 def guard(given: Given, *, is_on_loopback: bool) -> Guard:
@@ -63,39 +23,14 @@ def guard(given: Given, *, is_on_loopback: bool) -> Guard:
     try:
         Peers(given.http.trusted_proxy)  # which is refused here, before anything is opened
         pages = pages_of(given.http, is_open=not access.is_on, is_on_loopback=is_on_loopback)
-        if not access.is_on:
-            return Guard(pages, OPEN, None)
-        return _guard(access, Path(given.process.data_dir), pages)
+        return guard_of(access, Path(given.process.data_dir), pages)
     except (ValueError, OSError, FileProblem) as error:
         raise StartError(f"{error}") from error
 
 
-def _guard(access: AccessSettings, data_dir: Path, pages: Pages) -> Guard:
-    known: list[Authenticator] = []
-    stored = StoredTokens() if access.store_tokens else None
-    tokens = None
-    if stored is not None or access.tokens:
-        tokens = Tokens(Path(access.tokens) if stored is None else stored)
-    if tokens is not None:
-        known.append(tokens)
-    jwts = open_jwts(access)
-    if jwts is not None:
-        known.append(jwts)
-    urls = None
-    if access.signing_keys:
-        assert tokens is not None
-        urls = _signed_urls(Path(access.signing_keys), tokens, data_dir)
-    door = Door(known, urls, conceal=access.conceal)
-    control = None if tokens is None else Control(tokens, urls)
-    files: tuple[FollowedFile[Any], ...] = () if tokens is None else tokens.files
-    if urls is not None:
-        files = (*files, urls.file)
-    return Guard(pages, door, control, files, stored)
-
-
-def _signed_urls(path: Path, tokens: Tokens, data_dir: Path) -> SignedUrls:
-    signing_keys.refuse_inside(path, data_dir)
-    warning = signing_keys.warning(path)
-    if warning is not None:
-        logger.warning("%s", warning)
-    return SignedUrls(path, tokens)
+async def begin(guarding: Guard, store: object) -> None:
+    """Read the tokens that a store keeps, if they are those; :class:`StartError`."""
+    try:
+        await guarding.begin(store)
+    except (ValueError, StreamError, FileProblem) as error:
+        raise StartError(f"{error}") from error

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Coroutine, Iterable
 
+    from durable_streams.http.guards import Guard
     from durable_streams.postgres.store import PostgresStore
-    from durable_streams.process.entrance import Guard
     from durable_streams.process.options import Given
     from durable_streams.settings import HttpSettings, ProcessSettings, Settings
 
@@ -151,7 +151,7 @@ async def _serve(
             return 0
         try:
             if not stop.is_set():
-                await guard.begin(engine)
+                await entrance.begin(guard, engine)
                 async with guard.door.running():
                     await _serve_engine(
                         engine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from starlette.requests import HTTPConnection
 
 import durable_streams
 from durable_streams import (
+    AccessSettings,
     Conflict,
     DataDirectoryInUse,
     Forbidden,
@@ -27,6 +29,7 @@ from durable_streams import (
 )
 from durable_streams.http.asgi.signals import STOPPING
 from tests.http.asgi_driving import Heard, Lifespan, ask, scope_of
+from tests.programs import run_verb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -268,6 +271,42 @@ async def test_an_application_says_who_asks(data_dir: Path, *, is_coroutine: boo
         assert (await ask(app, "GET", "/__ds/metrics", headers=as_user("ann"))).status == 403
 
 
+async def test_tokens_say_who_asks_and_may_be_granted_and_revoked(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens.toml"
+    wanted = ("--scope", ",".join(scope.value for scope in Scope), "--prefix", "")
+    token = await asyncio.to_thread(run_verb, "token", "new", "--tokens", str(file), *wanted)
+    app = durable_streams.asgi(data_dir, access=AccessSettings(tokens=str(file)))
+    async with app.lifespan():
+        ours = [(b"authorization", f"Bearer {token}".encode()), *TEXT]
+        assert (await ask(app, "PUT", "/a", b"x")).status == 401
+        assert (await ask(app, "PUT", "/a", b"x", headers=ours)).status == 201
+        asked = b'{"grants": [{"scopes": ["read"], "path": "a"}]}'
+        granted = await ask(app, "POST", "/__ds/tokens", asked, headers=ours)
+        assert granted.status == 201
+        made = json.loads(granted.body)
+        theirs = [(b"authorization", f"Bearer {made['token']}".encode())]
+        following = asyncio.create_task(ask(app, "GET", "/a?offset=-1&live=sse", headers=theirs))
+        await has_readers(app)
+        assert (await ask(app, "POST", "/a", b"y", headers=[*theirs, *TEXT])).status == 403
+        revoked = await ask(app, "DELETE", f"/__ds/tokens/{made['id']}", headers=ours)
+        assert revoked.status == 204
+        assert (await following).is_whole
+        assert (await ask(app, "GET", "/a", headers=theirs)).status == 401
+
+
+async def test_without_its_file_of_tokens_it_does_not_open(data_dir: Path, tmp_path: Path) -> None:
+    missing = AccessSettings(tokens=str(tmp_path / "none"))
+    said = await Lifespan(durable_streams.asgi(data_dir, access=missing)).tell("startup")
+    assert said["type"] == "lifespan.startup.failed"
+    assert "none" in said["message"]
+    assert "Traceback" not in said["message"]
+    async with durable_streams.open(data_dir) as streams:
+        guarded = durable_streams.asgi(streams=streams, access=missing)
+        assert (await ask(guarded, "GET", "/a")).status == 503  # nobody is let in unasked
+
+
 async def test_what_is_below_ds_is_there(data_dir: Path) -> None:
     everything = Principal("user:root", (Grant.on_prefix("", set(Scope)),))
     app = durable_streams.asgi(data_dir, authorize=lambda _: everything)
@@ -323,6 +362,10 @@ async def test_other_kinds_of_connections_are_refused(data_dir: Path) -> None:
         ({"data_dir": "a", "authorize": "b"}, "authorize must be a function"),
         ({"data_dir": "a", "drain_on_signals": "yes"}, "drain_on_signals must be a bool"),
         ({"data_dir": "a", "http_settings": Settings()}, "http_settings must be"),
+        (
+            {"data_dir": "a", "access": AccessSettings(tokens="t"), "authorize": known},
+            "either access or authorize",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments: Any, error: str) -> None:

@@ -15,6 +15,7 @@ import durable_streams
 from durable_streams import DataDirectoryError, Settings
 from durable_streams.postgres import versions
 from durable_streams.postgres.urls import parse
+from tests.http.asgi_driving import ask
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,6 +81,15 @@ async def test_an_application_serves_them(url: str) -> None:
         await runner.cleanup()
     async with durable_streams.open(url) as streams:
         assert (await streams.read("s")).data == b"one"
+
+
+async def test_any_number_of_asgi_applications_serve_them(url: str) -> None:
+    one, other = durable_streams.asgi(url), durable_streams.asgi(url)
+    text = [(b"content-type", b"text/plain")]
+    async with one.lifespan(), other.lifespan():
+        assert (await ask(one, "PUT", "/s", b"one", headers=text)).status == 201
+        assert (await ask(other, "POST", "/s", b"two", headers=text)).status == 204
+        assert (await ask(one, "GET", "/s")).body == b"onetwo"
 
 
 async def test_what_is_no_database_of_streams_is_not_opened(database: Database) -> None:

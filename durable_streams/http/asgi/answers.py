@@ -21,12 +21,12 @@ from durable_streams.settings import KIB
 from durable_streams.wire.replies import has_no_body, told_length
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from durable_streams.http.asgi.requests import AsgiRequest, Message
     from durable_streams.http.counters import Counters
     from durable_streams.http.turns import Turns
-    from durable_streams.wire.replies import BodyPlan, Common, HeaderList, Reply
+    from durable_streams.wire.replies import BodyPlan, Common, Header, HeaderList, Reply
 
     Send = Callable[[Message], Awaitable[None]]
     Fields = list[tuple[bytes, bytes]]
@@ -55,13 +55,13 @@ class Answer:
 
     async def whole(self, reply: Reply, common: Common, *, last: bool) -> None:
         """Send a reply; ``last``: nothing else that comes on its connection is for us."""
-        await self._begin(reply, common, len(reply.body), last=last)
+        head = self._head(reply, common, len(reply.body), last=last)
         body = b"" if has_no_body(reply.status, self._request.method) else reply.body
-        await self._body(body, more=False)
+        await self._hand(head, self._piece(body, more=False))
 
     async def from_files(self, reply: Reply, plan: BodyPlan, common: Common, turns: Turns) -> None:
         """Send an answer whose body is in files; they must stay open until this returns."""
-        await self._begin(reply, common, plan.size_bytes)
+        await self._hand(self._head(reply, common, plan.size_bytes))
         try:
             if plan.prefix:
                 await self._body(plan.prefix)
@@ -80,7 +80,7 @@ class Answer:
     async def begin_events(self, reply: Reply, common: Common) -> None:
         """Send the head of an answer that has events, behind which the connection ends (§5.8)."""
         self.are_counted = True
-        await self._begin(reply, common, None, last=True)
+        await self._hand(self._head(reply, common, None, last=True))
 
     async def events(self, data: bytes, *, more: bool = True) -> None:
         """Send events."""
@@ -90,13 +90,16 @@ class Answer:
         """Send an answer if there is none, as the client has left: what is around us wants one."""
         if not self.status:
             self.status = CLIENT_LEFT
-            await self._hand({"type": "http.response.start", "status": CLIENT_LEFT, "headers": []})
-            await self._hand({"type": "http.response.body", "body": b""})
+            await self._hand(
+                {"type": "http.response.start", "status": CLIENT_LEFT, "headers": []},
+                {"type": "http.response.body", "body": b""},
+            )
 
-    async def _begin(
+    def _head(
         self, reply: Reply, common: Common, length_bytes: int | None, *, last: bool = False
-    ) -> None:
-        fields: Fields = [*_fields(common.headers), *_fields(reply.headers)]
+    ) -> Message:
+        """The message that begins the answer, which from now on counts as begun."""
+        fields: Fields = [*_common_fields(common.headers), *map(_field, reply.headers)]
         length = told_length(reply.status, self._request.method, length_bytes)
         if length is not None:
             fields.append((b"content-length", b"%d" % length))
@@ -104,17 +107,21 @@ class Answer:
         if last and self._request.for_application["http_version"].startswith("1"):
             fields.append(_CLOSE)
         self.status = reply.status
-        await self._hand({"type": "http.response.start", "status": reply.status, "headers": fields})
+        return {"type": "http.response.start", "status": reply.status, "headers": fields}
+
+    def _piece(self, data: bytes, *, more: bool) -> Message:
+        self.sent_bytes += len(data)
+        return {"type": "http.response.body", "body": data, "more_body": more}
 
     async def _body(self, data: bytes, *, more: bool = True) -> None:
-        self.sent_bytes += len(data)
-        await self._hand({"type": "http.response.body", "body": data, "more_body": more})
+        await self._hand(self._piece(data, more=more))
 
-    async def _hand(self, message: Message) -> None:
-        """Hand a message to the server; :class:`ConnectionResetError` if nobody takes it."""
+    async def _hand(self, *messages: Message) -> None:
+        """Hand messages to the server; :class:`ConnectionResetError` if nobody takes them."""
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._send(message)
+                for message in messages:
+                    await self._send(message)
         except TimeoutError:
             request = self._request
             peer = request.peername
@@ -124,11 +131,14 @@ class Answer:
             raise ConnectionResetError("the client has gone") from error
 
 
-@lru_cache(1024)  # most answers have the same few
-def _fields(headers: HeaderList) -> Iterable[tuple[bytes, bytes]]:
-    return tuple(
-        (name.lower().encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers
-    )
+@lru_cache(64)  # nearly all answers of a server have the same few
+def _common_fields(headers: HeaderList) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(map(_field, headers))
+
+
+def _field(header: Header) -> tuple[bytes, bytes]:
+    name, value = header
+    return name.lower().encode(), value.encode("utf-8", "surrogateescape")
 
 
 class AsgiEvents:

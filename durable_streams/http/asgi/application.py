@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
+from durable_streams.access.door import OPEN
 from durable_streams.http.applications import Source, checked, pages_of
 from durable_streams.http.asgi.answers import Answer
 from durable_streams.http.asgi.handler import AsgiHandler
@@ -25,9 +26,10 @@ from durable_streams.http.asgi.lifespans import Inner, live
 from durable_streams.http.asgi.requests import AsgiRequest
 from durable_streams.http.asgi.scopes import is_below, mounted_at
 from durable_streams.http.asgi.signals import called_on_signals
+from durable_streams.http.guards import Guard, guard_of
 from durable_streams.http.logs import Throttle
 from durable_streams.model.errors import DataDirectoryInUse, StreamError, Unavailable
-from durable_streams.settings import HttpSettings
+from durable_streams.settings import AccessSettings, HttpSettings
 from durable_streams.wire import replies
 from durable_streams.wire.replies import FOR_NO_PAGE
 from durable_streams.wire.url_prefix import checked_prefix
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from durable_streams.settings import Settings
     from durable_streams.store import Store
     from durable_streams.streams import Streams
+    from durable_streams.wire.pages import Pages
 
     Receive = Callable[[], Awaitable[Message]]
 
@@ -69,6 +72,7 @@ def asgi(
     streams: Streams | None = None,
     settings: Settings | None = None,
     http_settings: HttpSettings | None = None,
+    access: AccessSettings | None = None,
     authorize: Authorize | None = None,
     drain_on_signals: bool = False,
 ) -> AsgiStreams:
@@ -78,6 +82,8 @@ def asgi(
     lifespan; or from ``streams`` that the caller has opened, in the event loop that serves, and
     closes afterwards.  Alone it has the streams below ``/``, whatever ``http_settings.prefix`` is.
 
+    ``access`` has the files of tokens, keys and JWTs by which requests say who asks, as ``serve``
+    has them; they are read when the streams open, and followed while they are open.  Or
     ``authorize`` says who asks: a function, or a coroutine function, from the connection scope of
     ASGI (``starlette.requests.HTTPConnection(scope)`` reads it) to a
     :class:`~durable_streams.Principal`, or to None for nobody it knows, who is answered 401; it may
@@ -93,15 +99,28 @@ def asgi(
     source = Source.of("asgi", data_dir, streams, settings)
     http = arguments.settings("http_settings", http_settings, HttpSettings)
     arguments.flag("drain_on_signals", drain_on_signals)
-    make = partial(
-        AsgiHandler,
-        settings=http,
-        pages=pages_of(http, authorize),
-        authorize=checked(authorize),
-        # Where nobody says who may know that, nothing tells which streams there are.
-        lists=authorize is not None,
-    )
-    return AsgiStreams(source, make, http, drain_on_signals=drain_on_signals)
+    who = arguments.settings("access", access, AccessSettings)
+    if who.is_on and authorize is not None:
+        raise TypeError("asgi() takes either access or authorize, as one of them says who asks")
+    front = _Front(http, pages_of(http, checked(authorize)), who, authorize)
+    return AsgiStreams(source, front, drain_on_signals=drain_on_signals)
+
+
+class _Front(NamedTuple):
+    """What a handler is made of, once there is a store."""
+
+    settings: HttpSettings
+    pages: Pages
+    access: AccessSettings
+    authorize: Authorize | None
+
+    def guard(self, data_dir: Path | None) -> Guard:
+        """Who may come in; blocks."""
+        return guard_of(self.access, data_dir, self.pages)
+
+    def handler(self, store: Store, guard: Guard) -> AsgiHandler:
+        """The handler of a store."""
+        return AsgiHandler(store, self.settings, guard, self.authorize)
 
 
 class AsgiStreams:
@@ -110,14 +129,13 @@ class AsgiStreams:
     def __init__(
         self,
         source: Source,
-        make_handler: Callable[[Store], AsgiHandler],
-        settings: HttpSettings,
+        front: _Front,
         *,
         drain_on_signals: bool,
     ) -> None:
         self._source = source
-        self._make_handler = make_handler
-        self._settings = settings
+        self._front = front
+        self._settings = front.settings
         self._drain_on_signals = drain_on_signals
         self._handler: AsgiHandler | None = None
         self._opened: Streams | None = source.streams
@@ -177,7 +195,10 @@ class AsgiStreams:
                     streams = await stack.enter_async_context(self._source.opened())
                 except DataDirectoryInUse as error:
                     raise DataDirectoryInUse(f"{error}. {_WAYS_OUT}", error.pid) from None
-                handler = self._begin(streams)
+                guard = await self._guard()
+                await guard.begin(streams.engine)
+                await stack.enter_async_context(guard.door.running())
+                handler = self._begin(streams, guard)
                 if self._drain_on_signals:
                     stack.enter_context(called_on_signals(self.drain))
                 try:
@@ -198,8 +219,14 @@ class AsgiStreams:
             self._handler.store.drain()
         self._handler.drain()
 
-    def _begin(self, streams: Streams) -> AsgiHandler:
-        handler = self._handler = self._make_handler(streams.engine)
+    async def _guard(self) -> Guard:
+        place = self._source.place
+        data_dir = place if isinstance(place, Path) else None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._front.guard, data_dir)
+
+    def _begin(self, streams: Streams, guard: Guard) -> AsgiHandler:
+        handler = self._handler = self._front.handler(streams.engine, guard)
         self._opened = streams
         handler.metrics.begin()
         return handler
@@ -225,10 +252,11 @@ class AsgiStreams:
     def _running(self) -> AsgiHandler:
         """What answers requests; :class:`Unavailable` if the streams are not open."""
         if self._handler is None:
-            if self._source.streams is None:
+            shared, front = self._source.streams, self._front
+            if shared is None or front.access.is_on:  # there are files to be followed
                 raise Unavailable(_NOT_OPEN)
-            self._begin(self._source.streams)  # they are open, and no lifespan is needed
-        assert self._handler is not None
+            # They are open, and no lifespan is needed.
+            return self._begin(shared, Guard(front.pages, OPEN, None))
         return self._handler
 
     async def _refuse(self, error: StreamError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,6 @@ import time
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from durable_streams.access.door import OPEN
 from durable_streams.http.access_log import CLIENT_LEFT
 from durable_streams.http.asgi.answers import Answer, AsgiEvents
 from durable_streams.http.asgi.requests import AsgiRequest
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
     from durable_streams.http.asgi.requests import Message
     from durable_streams.http.asgi.scopes import Scope
     from durable_streams.http.askers import Authorize
+    from durable_streams.http.guards import Guard
     from durable_streams.settings import HttpSettings
     from durable_streams.store import Store
-    from durable_streams.wire.pages import Pages
     from durable_streams.wire.replies import Common, Reply
 
 
@@ -50,22 +49,22 @@ class AsgiHandler(Front[_Asking, Answer]):
         self,
         store: Store,
         settings: HttpSettings,
-        pages: Pages,
-        *,
+        guard: Guard,
         authorize: Authorize | None,
-        lists: bool,
     ) -> None:
         """See :class:`Front`; ``authorize`` may raise an error of any framework for 401 and 403."""
+        door = guard.door
         self._turns = Turns()
         super().__init__(
             store,
             settings,
-            pages,
-            OPEN,
+            guard.pages,
+            door,
             self._turns,
             authorize=None if authorize is None else _translated(authorize),
-            control=None,
-            lists=lists,
+            control=guard.control,
+            # Where nobody says who may know that, nothing tells which streams there are.
+            lists=authorize is not None or not door.is_open,
             clock=time.time,
             random=None,
         )

@@ -7,6 +7,7 @@ import logging
 import traceback
 from typing import TYPE_CHECKING
 
+from durable_streams.access.small_files import FileProblem
 from durable_streams.model.errors import DataDirectoryError, StreamError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("durable_streams")
 
-_FORESEEN = (DataDirectoryError, StreamError, ImportError, OSError)
+_FORESEEN = (DataDirectoryError, FileProblem, StreamError, ImportError, OSError)
 """Why streams do not open; all else is a bug, and told with a traceback."""
 
 
