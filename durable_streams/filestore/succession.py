@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.filestore.files.directory import absolute
 from durable_streams.filestore.files.format_file import check_format
 from durable_streams.filestore.opening import close_unused, open_files, open_free_files
-from durable_streams.model.errors import DataDirectoryInUse
+from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -46,7 +46,7 @@ async def open_in_turn(
     begin_s = loop.time()
     end_s, attempt, pid, was_there = begin_s + settings.lock_wait_s, 0, None, False
     submit = supervisor.executor.submit
-    is_begun = partial(supervisor.run, check_format, disk, absolute(data_dir))
+    is_begun = partial(supervisor.run, _is_begun, disk, data_dir)
     may_be_there = end_s > begin_s and await is_begun()  # looked at before somebody may move it
     while True:
         if attempt % _THOROUGH == 0 or loop.time() >= end_s:
@@ -70,6 +70,14 @@ async def open_in_turn(
                 log.info("got the data directory after %.1f s", loop.time() - begin_s)
             return opening
         await asyncio.sleep(min(tuning.lock_poll_s, max(0.0, end_s - loop.time())))
+
+
+def _is_begun(disk: Disk, data_dir: Path) -> bool:
+    """Whether there is a data directory; what is wrong with it an attempt to open it tells."""
+    try:
+        return check_format(disk, absolute(data_dir))
+    except (OSError, DataDirectoryError):
+        return False
 
 
 def _tell(data_dir: Path, pid: int | None, wait_s: float) -> None:

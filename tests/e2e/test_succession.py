@@ -170,6 +170,20 @@ async def test_who_waits_begins_no_other_directory_in_its_place(
         assert (await streams.read("s")).data == b"a"
 
 
+async def test_what_is_wrong_is_told_at_once_by_whoever_would_wait(data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "FORMAT.json").write_bytes(b"{")
+    (data_dir / "loop").symlink_to("loop")
+    for place, told in (
+        (data_dir, "unreadable"),
+        (data_dir / "FORMAT.json", "is not a directory"),
+        (data_dir / "loop", "cannot open"),
+    ):
+        with pytest.raises(DataDirectoryError, match=told):
+            async with durable_streams.open(place, Settings(lock_wait_s=float("inf"))):
+                pass
+
+
 async def test_it_waits_for_a_task_of_its_own_process_as_well(data_dir: Path) -> None:
     async def use(letter: bytes) -> None:
         async with durable_streams.open(data_dir, Settings(lock_wait_s=60)) as streams:
