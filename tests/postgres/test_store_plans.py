@@ -1,0 +1,102 @@
+"""Statements find rows by an index, with the plan of their values and with that of any."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from durable_streams.postgres import (
+    births,
+    endings,
+    following,
+    inspections,
+    reading,
+    records,
+    statements,
+    versions,
+)
+from durable_streams.postgres.batches import Statement
+from durable_streams.postgres.urls import parse
+
+if TYPE_CHECKING:
+    from tests.postgres.conftest import Database
+
+MANY: Final = """
+insert into ds.streams (id, path, sort_key, content_type, first_segment, segment, position, chain,
+  size_bytes, created_ms, requested)
+ select n, 'a/' || n, convert_to('a/' || n, 'UTF8'), 'text/plain', 0, 0, 100, '', 100, 0, '{}'
+  from generate_series(1, 20000) as n;
+insert into ds.runs (stream, segment, start, ends, times, before, chain, data)
+ select n % 2000, 0, n / 2000, array[n / 2000 + 1], array[0], '', '', 'x'
+  from generate_series(1, 40000) as n;
+insert into ds.producers select n, 'p', 0, 0, 0 from generate_series(1, 20000) as n;
+insert into ds.graves (stream, path, next_segment, removed_ms, swept)
+ select n, 'b/' || n, 0, 0, true from generate_series(1, 20000) as n;
+insert into ds.lanes (lane, node) select gen_random_uuid(), gen_random_uuid()
+ from generate_series(1, 5000);
+analyze ds.streams, ds.runs, ds.producers, ds.graves, ds.lanes;
+"""
+
+STATEMENTS: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
+    "rows at paths": (statements.ROWS, (["a/7", "a/8"], [], None)),
+    "rows of ids": (statements.ROWS, ([], [7, 8], None)),
+    "rows that are locked": (statements.LOCKED_ROWS, (["a/7"], None)),
+    "producers": (statements.PRODUCERS, ([7, 8],)),
+    "renewals": (statements.RENEW, ([7, 8], None)),
+    "versions": (following._VERSIONS, ([7, 8],)),
+    "runs": (reading.RUNS, (7, 0, 3, 9)),
+    "bytes": (reading._BYTES, (7, 0, 3, 9)),
+    "sizes": (reading.SIZES, ([7, 8], [0, 0])),
+    "records": (records._AHEAD, (7, 0, 3, 0, 9, 64)),
+    "last records": (records._BACK, (7, 0, 9, 64)),
+    "a list": (inspections._PATHS, (b"a/7", b"a", b"b", 100)),
+    "forks": (inspections._FORKS, (7, 100)),
+    "a family": (endings._FAMILY, (7,)),
+    "where a stream may begin": (births._LOOK, ("a/7", 1000, None)),
+}
+
+BIG: Final = ("streams", "runs", "producers", "graves", "lanes")
+
+
+async def plan(database: Database, mode: str, sql: str, arguments: tuple[Any, ...]) -> list[str]:
+    session = await database.connect(settings={"plan_cache_mode": mode})
+    try:
+        return [line for (line,) in await session.fetch(f"explain {sql}", *arguments)]
+    finally:
+        session.terminate()
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_no_statement_reads_a_whole_table(database: Database, mode: str) -> None:
+    await versions.initialise(parse(database.url))
+    session = await database.connect()
+    await session.execute(MANY)
+    session.terminate()
+    found = {
+        name: lines
+        for name, (sql, arguments) in STATEMENTS.items()
+        if reads_all(lines := await plan(database, mode, sql, arguments))
+    }
+    assert found == {}
+
+
+def reads_all(lines: list[str]) -> list[str]:
+    return [line for line in lines if any(f"Seq Scan on {table} " in f"{line} " for table in BIG)]
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_a_batch_finds_its_rows_by_an_index(database: Database, mode: str) -> None:
+    await versions.initialise(parse(database.url))
+    session = await database.connect()
+    await session.execute(MANY)
+    session.terminate()
+
+    class Lane:
+        id = uuid.uuid4()
+        number = 1
+
+    arguments = tuple(Statement().arguments(Lane(), None))  # type: ignore[arg-type]
+    lines = await plan(database, mode, statements.WRITE, arguments)
+    assert reads_all(lines) == []
