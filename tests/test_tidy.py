@@ -59,7 +59,10 @@ MAY_BEGIN: Final = {
     ("records.py", "_records"): "one look at JSON, awaited by whoever asked",
     ("aio_http.py", "_credentials"): "one question for a token, which whoever needs it awaits",
     ("aio_producer.py", "__aenter__"): "a producer's sending, which its end ends",
-    ("aio_producer.py", "_run"): "one batch, which the producer awaits, or cancels at its end",
+    (
+        "aio_producer.py",
+        "_send_what_is_due",
+    ): "one batch, awaited, or ended with the producer",
     ("aio_tail.py", "ask"): "one request, which its tail awaits, or cancels when it is dropped",
     ("requests.py", "live_read"): "looking whether one client leaves, as long as it waits",
     ("answers.py", "_put"): "sending what waits for one reader, who is ended if that fails",

@@ -134,7 +134,15 @@ class RemoteProducer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, http: Http) -> None:
-        """Send what is due, whenever it is."""
+        """Send what is due, until the end; who waits is told if that cannot go on."""
+        try:
+            await self._send_what_is_due(http)
+        except Exception as error:  # noqa: BLE001 - whoever flushes is told, instead of nobody
+            self._begun().failed(error)
+            async with self._progress:
+                self._progress.notify_all()
+
+    async def _send_what_is_due(self, http: Http) -> None:
         state, now = self._begun(), self._new.verbs.now
         while not self._is_over:
             self._changed.clear()

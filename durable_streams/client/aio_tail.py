@@ -51,14 +51,16 @@ class _Way:
         """The answer to a call, which goes on if this is cancelled, and is awaited next time."""
         if self.asking is None:
             self.asking = asyncio.ensure_future(self._ask(call))
-        task = self.asking
+            self.asking.add_done_callback(_seen)
         try:
-            return await asyncio.shield(task)
-        finally:
-            if task.done() and self.asking is task:
-                self.asking = None
-                if not task.cancelled():
-                    task.exception()
+            answer = await asyncio.shield(self.asking)
+        except asyncio.CancelledError:
+            raise  # it stays, also if it has just been answered
+        except BaseException:
+            self.asking = None
+            raise
+        self.asking = None
+        return answer
 
     async def _ask(self, call: Call) -> Answer:
         response = await self.http.begin(call)
@@ -67,6 +69,12 @@ class _Way:
             return head_of(response)
         async with response:
             return await self.http.rest(response)
+
+
+def _seen(task: asyncio.Task[Answer]) -> None:
+    """That it failed is told to whoever asks again, and if nobody does that is no fault."""
+    if not task.cancelled():
+        task.exception()
 
 
 class RemoteTail(AsyncIterator[Message]):

@@ -11,7 +11,7 @@ Whoever does the I/O calls :meth:`Following.step` and does what that says, until
 Catching up is by plain reads, which are the fastest, and which caches have.  At the tail it is by
 events where those bring all bytes as they are; the events of text have LF for every line break, so
 that text is asked for by long-polls; so is everything where events do not come through: where they
-are no events, or three connections in a row end without any.
+are no events, or three connections in a row end soon and bring nothing.
 
 The place moves only when a whole answer, or the control event behind the data, has arrived.  So
 whatever is cut off is asked for again, and nothing is lost or comes twice.
@@ -47,7 +47,11 @@ if TYPE_CHECKING:
 
 SSE: Final = "sse"
 _BARREN: Final = 3
-"""Connections without an event, one after the other: after so many events are given up."""
+"""Connections that bring nothing and end soon, one after the other: then events are given up."""
+
+SOON_S: Final = 0.5
+"""An answer that brings nothing came too soon then: who waits for news is kept waiting for longer.
+Whoever answers so at once, a broken proxy say, is not asked again without a pause."""
 
 
 class LiveMode(Enum):
@@ -112,8 +116,9 @@ class Following:
         self._decoder = Decoder()
         self._data: bytes | None = None
         self._data_id: str | None = None
-        self._is_base64 = False
+        self._is_base64 = self._had_event = False
         self._barren = 0
+        self._began_s = verbs.now()
 
     @property
     def place(self) -> Place:
@@ -141,6 +146,7 @@ class Following:
             if left_s > 0:
                 return Pause(left_s)
             self._until_s = None
+        self._began_s = self._verbs.now()
         live = self._live_mode() if self._at_tail else None
         request = read_request(
             self._verbs, self._path, self._place.offset, live=live, cursor=self._cursor
@@ -163,6 +169,7 @@ class Following:
     def lost(self, why: Disconnected) -> None:
         """There is no answer, or no more of it; ``Unreachable`` when it was so for too long."""
         self._stop_listening()
+        self._settle()
         where = self._verbs.address.stream(self._path)
         self._wait(None, Unreachable(where.partition("?")[0], str(why)))
 
@@ -178,12 +185,17 @@ class Following:
             return
         if self._live_mode() == SSE and self._at_tail:
             self._barren = _BARREN  # whoever is between makes something else of events
+        was_at_tail = self._at_tail
         self._take(piece_of(answer, self._place, self._content_type))
-        self._went_well()
-
-    def _went_well(self) -> None:
         self._backoff.patient()
-        self._backoff.reset()
+        if self.ready or self._is_over or self._has_lasted() or self._at_tail > was_at_tail:
+            self._backoff.reset()
+        else:
+            self._wait(None, UnexpectedAnswer("waits for news end at once, and bring none"))
+
+    def _has_lasted(self) -> bool:
+        """Whether what was asked last took as long as waiting does."""
+        return self._verbs.now() - self._began_s >= SOON_S
 
     def _refused(self, answer: Answer) -> None:
         offset = self._place.offset
@@ -220,6 +232,7 @@ class Following:
         self.listening = True
         self._decoder = Decoder()
         self._is_base64 = answer.header("stream-sse-data-encoding").lower() == "base64"
+        self._had_event = False
         self._barren += 1
         self._data = None
 
@@ -227,13 +240,19 @@ class Following:
         self.listening = False
         self._data = None
 
+    def _settle(self) -> None:
+        """A connection has ended: one that had events and lasted did what it is for."""
+        if self._had_event and self._has_lasted():
+            self._barren = 0
+            self._backoff.reset()
+
     def received(self, data: bytes) -> None:
         """What arrived of the events; b"": the connection ended, as it does after a minute."""
         if not data:
-            is_barren = self._barren > 0
             self._stop_listening()
-            if is_barren:
-                self._wait(None, UnexpectedAnswer("event streams end before any event arrives"))
+            self._settle()
+            if self._barren:
+                self._wait(None, UnexpectedAnswer("event streams end at once, and bring nothing"))
             return
         try:
             for event in self._decoder.feed(data):
@@ -249,19 +268,23 @@ class Following:
 
     def _happened(self, event: Event) -> None:
         if event.kind == "data":
-            self._data = event.data if self._data is None else self._joined(event.data)
+            data = _from_base64(event.data) if self._is_base64 else event.data
+            self._data = data if self._data is None else self._joined(self._data, data)
             self._data_id = event.id
         elif event.kind == "control":
-            self._barren = 0
-            self._went_well()
+            self._had_event = True
+            self._backoff.patient()
+            if self._data is not None:
+                self._barren = 0
+                self._backoff.reset()
             self._moved(_said_by(event.data))
 
-    def _joined(self, more: bytes) -> bytes:
+    def _joined(self, before: bytes, more: bytes) -> bytes:
         """The data of several events before one control event, which no server of ours sends."""
-        before = self._data or b""
-        if not is_json(self._content_type) or self._is_base64:
+        if not is_json(self._content_type):
             return before + more
-        return before.rstrip()[:-1] + b"," + more.lstrip()[1:]
+        arrays = [data.strip()[1:-1] for data in (before, more)]
+        return b"[%b]" % b",".join(array for array in arrays if array.strip())
 
     def _moved(self, control: Control) -> None:
         """A control event: what came before it counts, and ends at its offset."""
@@ -269,8 +292,6 @@ class Following:
         end = control.streamNextOffset
         if data is None:
             data = b"[]" if is_json(self._content_type) else b""
-        elif self._is_base64:
-            data = _from_base64(data)
         is_proved = self._data_id == end and self._place.offset != NOW
         start = self._place.offset if is_proved else None
         self._take(

@@ -37,6 +37,7 @@ from durable_streams.model.errors import (
     InvalidRequest,
     ProducerGap,
     StaleEpoch,
+    StreamClosed,
     StreamError,
     Unreachable,
 )
@@ -328,6 +329,8 @@ class Producing:
         elif isinstance(error, ProducerGap) and error.expected >= batch.expected_then:
             is_first = self._batches[0] is batch
             batch.ready_at = 0.0 if is_first else _NEVER  # until one before it is done
+        elif isinstance(error, StreamClosed) and batch.closes and not batch.data:
+            self._accepted(batch, answer)  # it is closed, as it was to be: by a run before, say
         elif answer.status in PASSING:
             is_hopeless = answer.status == 500 and batch.backoff.failures + 1 >= ATTEMPTS_AT_500
             self._later(batch, None if is_hopeless else batch.backoff.pause_s(answer), error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.client.pieces import Place, json_messages, proved_start
 from durable_streams.client.refusals import Asked
-from durable_streams.client.steps import OutOfTime, Request
+from durable_streams.client.steps import OutOfTime, Pause, Request
 from durable_streams.client.verbs import next_offset
 from durable_streams.messages import Message
 from durable_streams.model.paths import path_text
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LONG_POLL: Final = "long-poll"
 _MAX_PIECE_WAIT_S: Final = 86_400.0
+_SOON_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +125,12 @@ def read(
             cursor=piece.cursor,
             within_s=left_s if piece.up_to_date else None,
         )
+        began_s = verbs.now()
         try:
             answer = yield from verbs.ask(poll, asked)
         except OutOfTime:
             break
         piece = piece_of(answer, place, piece.content_type)
+        if piece.is_empty and not piece.closed and verbs.now() - began_s < _SOON_S:
+            yield Pause(_SOON_S)  # whoever answers so at once is not asked without end
     return piece

@@ -136,17 +136,18 @@ class SyncRemoteProducer:
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
-        http = self._opened()
         for way in self._ways:
-            http.leave(way)
             way.end()
         for thread in self._threads:
             thread.join()
 
     def _run(self, http: SyncHttp, way: Way) -> None:
         """Send what is due, whenever it is; one of several threads."""
-        while (batch := self._next()) is not None:
-            self._send(http, way, batch)
+        try:
+            while (batch := self._next()) is not None:
+                self._send(http, way, batch)
+        finally:
+            http.leave(way)
 
     def _next(self) -> Batch | None:
         """What this thread has to send, as soon as there is anything; None at the end."""

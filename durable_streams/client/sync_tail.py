@@ -29,8 +29,8 @@ class SyncRemoteTail(Iterator[Message]):
     def __init__(self, http: SyncHttp, state: Following) -> None:
         self._http = http
         self._state = state
-        self._way = http.way()
         self._events: BaseHTTPResponse | None = None
+        self._way = http.way()
         self._one_reader = threading.Lock()
         self._is_closed = False
 
@@ -76,7 +76,9 @@ class SyncRemoteTail(Iterator[Message]):
         self.close()
 
     def __del__(self) -> None:
-        self._http.leave(self._way)
+        way = getattr(self, "_way", None)  # none if the client was closed before
+        if way is not None:
+            self._http.leave(way)
         self._stop_listening()
 
     def _act(self) -> None:

@@ -58,7 +58,7 @@ async def test_a_token_that_has_ended_is_asked_for_again(tmp_path: Path) -> None
             return asked[-1]
 
         async with durable_streams.connect(url(server), token=token, retries=OFTEN) as streams:
-            await asyncio.gather(*[streams.create("a/s", content_type="text/plain")] * 1)
+            await streams.create("a/s", content_type="text/plain")
             await streams.append("a/s", b"x")
             async with streams.producer("a/s", "p") as producer:
                 await producer.append(b"y")

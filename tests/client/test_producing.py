@@ -170,6 +170,24 @@ def test_a_run_that_begins_where_the_one_before_was_known_to_be_repeats_nothing(
     assert b"".join(server.stored) == b"".join(b"%d," % number for number in range(30))
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_run_may_close_what_the_one_before_has_closed(*, at_once: bool) -> None:
+    time, server = Time(), Server()
+    run = producing(time, Limits(linger_s=0), numbered=True)
+    run.append(b"x")
+    if not at_once:
+        deliver(run, server, time)
+    run.close(b"")
+    deliver(run, server, time)
+    again = producing(time, claim=ProducerClaim("p", 1, 1), numbered=True)
+    again.close(b"")
+    deliver(again, server, time)
+    again.check()
+    assert run.is_all_acknowledged
+    assert again.is_all_acknowledged
+    assert server.stored == [b"x"]
+
+
 def test_appends_are_gathered_until_they_are_many_or_old() -> None:
     time, server = Time(), Server()
     state = producing(time, Limits(linger_s=1, batch_bytes=10, batch_appends=3))

@@ -213,6 +213,73 @@ def test_events_that_do_not_come_through_are_given_up() -> None:
     assert "live=long-poll" in url_of(state)
 
 
+def test_whoever_answers_at_once_and_brings_nothing_is_not_asked_without_a_pause() -> None:
+    now = [0.0]
+    nothing = Answer(204, {"stream-next-offset": at(2), "stream-up-to-date": "true"})
+    state = following(LiveMode.LONG_POLL, lambda: now[0])
+    state.answered(caught_up())
+    state.ready.clear()
+    for took_s, pauses in ((30, False), (0, True), (0, True), (30, False)):
+        assert "live=long-poll" in url_of(state)
+        now[0] += took_s
+        state.answered(nothing)
+        step = state.step()
+        assert isinstance(step, Pause) == pauses
+        now[0] += step.seconds if isinstance(step, Pause) else 0
+
+    control = b'event: control\ndata: {"streamNextOffset":"%b"}\n\n' % at(2).encode()
+    state = following(LiveMode.SSE, lambda: now[0])
+    state.answered(caught_up())
+    for live in ("sse", "sse", "sse", "long-poll"):
+        assert f"live={live}" in url_of(state)
+        if live == "sse":
+            state.answered(EVENTS)
+            state.received(control)
+            state.received(b"")
+            now[0] += step.seconds if isinstance(step := state.step(), Pause) else 0
+
+
+def test_several_data_events_may_come_before_one_that_says_where_they_end() -> None:
+    end = b'{"streamNextOffset":"%b"}' % at(9).encode()
+    for content_type, encoding, first, second, whole in (
+        ("application/json", "", b"[1]", b"[2, 3]", [b"1", b"2", b"3"]),
+        ("application/json", "", b"[]", b"[2]", [b"2"]),
+        ("application/x", "base64", b"YQ==", b"YmM=", [b"abc"]),
+    ):
+        state = following(LiveMode.SSE)
+        state.answered(caught_up(content_type))
+        state.ready.clear()
+        state.step()
+        headers = {"content-type": "text/event-stream", "stream-sse-data-encoding": encoding}
+        state.answered(Answer(200, headers))
+        data = b"".join(b"event: data\ndata: %b\n\n" % one for one in (first, second))
+        state.received(data + b"event: control\ndata: " + end + b"\n\n")
+        assert [message.data for message in state.ready] == whole
+
+
+def test_events_that_are_held_back_are_given_up_and_quiet_ones_are_not() -> None:
+    now = [0.0]
+    control = b'event: control\ndata: {"streamNextOffset":"%b"}\n\n' % at(2).encode()
+    for is_quiet, live in ((True, "sse"), (False, "long-poll")):
+        state = following(LiveMode.SSE, lambda: now[0])
+        state.answered(caught_up())
+        for _ in range(4):
+            step = state.step()
+            if isinstance(step, Pause):
+                now[0] += step.seconds
+                step = state.step()
+            assert isinstance(step, Call)
+            if not step.is_stream:
+                break
+            state.answered(EVENTS)
+            if is_quiet:
+                state.received(control)
+            now[0] += 600
+            state.lost(Disconnected("cut by a proxy"))
+        now[0] += 10
+        assert f"live={live}" in url_of(state)
+
+
 @pytest.mark.parametrize(
     "events",
     [

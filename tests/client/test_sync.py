@@ -55,7 +55,7 @@ def test_producers_and_tails_go_on_over_kills_of_the_server(
                 producer.close_stream()
 
         following, producing = pool.submit(follow), pool.submit(produce)
-        for _ in range(4):
+        for _ in range(2):
             if not streams.get_metadata("s").closed:
                 tail = streams.get_metadata("s").next_offset
                 streams.read("s", tail, live=True, timeout_s=60)
