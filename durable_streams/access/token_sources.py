@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from durable_streams.access import token_file
@@ -183,7 +183,8 @@ class StoredTokens:
         if refused:
             raise refused[0]
         self._changes += 1
-        await self._look()
+        with suppress(StreamError, FileProblem):  # it is durable: what follows looks again
+            await self._look()
 
     async def _follow(self) -> None:
         while True:

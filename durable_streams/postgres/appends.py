@@ -127,11 +127,13 @@ class Appends:
 
     def refuse(self, error: StreamError) -> None:
         """Tell those whose turn has not come, of whom nothing is stored."""
+        refused: list[Writing] = []
         for line in self._lines.values():
-            while line.waiting:
-                writing = line.waiting.popleft()
-                self.waiting_bytes -= len(writing.body)
-                writing.settle(error)
+            refused += line.waiting
+            line.waiting.clear()
+        self.waiting_bytes -= sum([len(writing.body) for writing in refused])
+        for writing in refused:  # who is told may send the next one at once
+            writing.settle(error)
 
     def terminate(self) -> None:
         """Close the sessions."""
