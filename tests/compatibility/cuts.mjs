@@ -1,9 +1,10 @@
 // A reader of an event stream whose connection is cut off once. Prints which items it got, and
-// whether it came to the end.
+// "the end" if it came there, else what it threw.
 //
 //   node cuts.mjs URL READER HOW WHERE
 //
-// READER is "stream" (the client's own) or "follow" (ours around it). HOW is "end" (as Node's fetch
+// READER is "stream" (the client's own), "follow" (ours around it) or "fault" (the same, and it
+// throws at the second item). HOW is "end" (as Node's fetch
 // takes it if the server dies) or "error" (as a browser does, or behind a proxy). WHERE is
 // "between" two events or "inside" one, before its offset.
 import { DurableStream, stream } from "@durable-streams/client"
@@ -46,13 +47,18 @@ const READERS = {
     session.subscribeJson((batch) => void seen.push(...batch.items))
     await session.closed
   },
-  follow: () => follow(client, (items) => seen.push(...items)),
+  follow: () => follow(client, (items) => void seen.push(...items)),
+  fault: () =>
+    follow(client, (items) => {
+      if (items.includes("second")) throw new TypeError("a fault of the program")
+      seen.push(...items)
+    }),
 }
 
 const handle = await DurableStream.create({ ...client, contentType: "application/json" })
 const reading = READERS[reader]().then(
-  () => true,
-  () => false,
+  () => "the end",
+  (error) => error.message,
 )
 await live
 for (const item of ITEMS) await handle.append(JSON.stringify(item))

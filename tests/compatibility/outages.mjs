@@ -1,7 +1,7 @@
 // The server's outages: a program says when, and the test kills and starts it.
 import { createInterface } from "node:readline"
 
-const PATIENCE_MS = 60_000 // not a judgement on speed: what never happens ends the test
+const PATIENCE_MS = 120_000 // not a judgement on speed: what never happens ends the test
 const replies = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 setTimeout(() => {
   console.error(`nothing came of it in ${PATIENCE_MS} ms`)

@@ -4,7 +4,7 @@ import faulthandler
 import json
 import sys
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 """Not a judgement on speed: what never happens ends the program, with what it waits for."""
 
 faulthandler.dump_traceback_later(PATIENCE_S, exit=True)

@@ -40,10 +40,10 @@ async def produced(
 @pytest.mark.parametrize(
     ("fetch", "in_flight"), [("persistent", DEFAULT_IN_FLIGHT), ("backoff", "1")]
 )
-async def test_a_producer_that_asks_again_loses_and_doubles_nothing_over_kills(
+async def test_a_producer_that_asks_again_loses_and_doubles_nothing_over_a_kill(
     fetch: str, in_flight: str, start_server: StartServer
 ) -> None:
-    assert await produced(start_server, fetch, in_flight, "kills") == (0, True, ALL)
+    assert await produced(start_server, fetch, in_flight, "kill") == (0, True, ALL)
 
 
 async def test_requests_that_overtake_one_another_are_put_in_order(
@@ -65,6 +65,14 @@ async def test_these_producers_lose_all_from_the_first_failure_on_and_say_so(
     assert len(numbers) < COUNT
 
 
+async def test_with_backoff_a_producer_cannot_claim_its_name_and_loses_what_it_was_given(
+    server: ServerProcess,
+) -> None:
+    failed = lead(server, "node", "claims.mjs", server.url("claims"))
+    assert (await stored(server, "claims"))[0] == ["first", "persistent"]
+    assert failed == ["backoff"]
+
+
 ITEMS: Final = ["first", "second", "third"]
 CUTS: Final = list(itertools.product(("end", "error"), ("between", "inside")))
 """How a connection is cut off, and where; ``cuts.mjs`` says what the words mean."""
@@ -82,7 +90,7 @@ def seen_over_cuts(server: ServerProcess, reader: str) -> dict[tuple[str, str], 
 def test_a_reader_that_begins_again_behind_whole_events_sees_each_item_once(
     server: ServerProcess,
 ) -> None:
-    whole = {"ended": True, "seen": ITEMS}
+    whole = {"ended": "the end", "seen": ITEMS}
     assert all(found == whole for found in seen_over_cuts(server, "follow").values())
 
 
@@ -91,10 +99,15 @@ def test_the_clients_own_session_may_end_or_repeat_when_it_is_cut_off(
 ) -> None:
     """As docs/compatibility.rst says; the day this fails, a new client has mended it."""
     found = seen_over_cuts(server, "stream")
-    assert found["end", "between"] == {"ended": True, "seen": ITEMS}
-    assert found["end", "inside"] == {"ended": True, "seen": ["first", *ITEMS]}
-    assert not found["error", "between"]["ended"]
-    assert not found["error", "inside"]["ended"]
+    assert found["end", "between"] == {"ended": "the end", "seen": ITEMS}
+    assert found["end", "inside"] == {"ended": "the end", "seen": ["first", *ITEMS]}
+    assert found["error", "between"]["ended"] == "terminated"
+    assert found["error", "inside"]["ended"] == "terminated"
+
+
+def test_what_the_program_throws_while_it_reads_is_no_outage(server: ServerProcess) -> None:
+    command = ("node", "cuts.mjs", server.url("fault"), "fault", "error", "between")
+    assert lead(server, *command) == {"ended": "a fault of the program", "seen": ["first"]}
 
 
 async def test_what_is_appended_without_a_producer_is_stored_again_if_its_answer_is_lost(
