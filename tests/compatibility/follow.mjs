@@ -11,7 +11,9 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 // onBatch gets the items, each once and in order, and the offset behind them, to keep. Returns when
 // the stream is closed; throws what the server refuses, and what onBatch throws.
 export async function follow({ offset = "-1", ...options }, onBatch) {
+  const aborted = new Promise((resolve) => options.signal?.addEventListener("abort", resolve))
   for (;;) {
+    options.signal?.throwIfAborted()
     let isOver = false
     let thrown = null
     try {
@@ -31,7 +33,8 @@ export async function follow({ offset = "-1", ...options }, onBatch) {
           if (batch.streamClosed) resolve()
         })
       })
-      await session.closed
+      await Promise.race([session.closed, aborted])
+      options.signal?.throwIfAborted()
       if (session.streamClosed) {
         if (session.offset !== offset) await Promise.race([lastBatch, pause(LAST_BATCH_MS)])
         if (session.offset === offset) return
