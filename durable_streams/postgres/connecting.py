@@ -102,11 +102,13 @@ async def _ask(host: DatabaseUrl) -> tuple[object, str]:
     except NoDatabase:
         return None, ""
     server, timeline = None, ""
-    with suppress(*FAILURES, TimeoutError):  # not every service tells its timeline
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            server = await connection.fetchval(_STARTED)
-            timeline = await connection.fetchval(_TIMELINE)
-    connection.terminate()
+    try:
+        with suppress(*FAILURES, TimeoutError):  # not every service tells its timeline
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                server = await connection.fetchval(_STARTED)
+                timeline = await connection.fetchval(_TIMELINE)
+    finally:  # cancelled as well
+        connection.terminate()
     return server, timeline
 
 
