@@ -56,6 +56,7 @@ INTERNAL: Final = {
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("Disconnected", "OutOfTime"),  # inside the client
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
+    "DatabaseProblem",  # as those are
     "_EncryptedError",  # of a private key, for the module ssl
     "CannotRunHere",  # an ImportError, and met as one
     *("NoDatabase", "NoDatabaseUrl", "Refused", "Unknown", "_Committing"),  # of the database
