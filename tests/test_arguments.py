@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -24,10 +25,14 @@ from durable_streams import (
     Durability,
     HttpSettings,
     InvalidRequest,
+    Limits,
     Offset,
     ProducerClaim,
+    Retries,
     Settings,
     Streams,
+    connect,
+    connect_sync,
     mount,
     open_streams,
 )
@@ -35,6 +40,7 @@ from durable_streams.filestore.streams.stream import own
 from durable_streams.model.paths import parse_path_text
 from tools.engines import file_store
 from tools.inside import paths_loaded
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,10 +149,24 @@ GIVEN_OUT: Final = {
     durable_streams.ReadResult,
     durable_streams.Record,
     durable_streams.RecordsResult,
+    durable_streams.RemoteProducer,
+    durable_streams.RemoteStreams,
+    durable_streams.RemoteTail,
     durable_streams.Scope,
+    durable_streams.SyncIterator,
+    durable_streams.SyncRemoteProducer,
+    durable_streams.SyncRemoteStreams,
+    durable_streams.SyncRemoteTail,
+    durable_streams.SyncStreams,
     durable_streams.Tail,
 }
 """Classes that nobody has to make, or whose arguments are somewhere else."""
+ELSEWHERE: Final = {
+    "sign_url": "tests/access/test_signed_urls.py",
+    "asgi": "tests/http/test_asgi_lives.py",
+    "open_sync": "tests/test_blocking_verbs.py",
+}
+"""Functions whose arguments are tested there."""
 SETTINGS: Final = {Settings, HttpSettings, AccessSettings}
 """Their arguments are in ``test_settings``."""
 
@@ -202,13 +222,55 @@ async def call(streams: Streams, method: str, arguments: Arguments) -> Any:
 def test_the_arguments_of_all_that_is_called_are_known() -> None:
     functions = [getattr(durable_streams, name) for name in durable_streams.__all__]
     called = {function.__name__ for function in functions if inspect.isfunction(function)}
-    # Whoever adds one adds its tests; those of sign_url are in tests/access/test_signed_urls.
-    assert called == {"open_streams", "mount", "sign_url"}
+    # Whoever adds one adds its tests, here or beside those of what it does.
+    assert called == {"open_streams", "mount", "connect", "connect_sync", *ELSEWHERE}
     classes = {kind for kind in functions if inspect.isclass(kind)}
     classes -= {kind for kind in classes if issubclass(kind, Exception)}
-    assert classes - GIVEN_OUT == {Streams, ProducerClaim, Offset, Durability, *SETTINGS}
+    made = {Streams, ProducerClaim, Offset, Durability, Limits, Retries}
+    assert classes - GIVEN_OUT == {*made, *SETTINGS}
     assert len(METHODS) >= 9
     assert set(WRONG_TYPES) == set(WRONG_VALUES)
+
+
+@pytest.mark.parametrize("file", sorted(set(ELSEWHERE.values())))
+def test_what_is_tested_elsewhere_is(file: str) -> None:
+    text = (ROOT / file).read_text()
+    for name in (name for name, other in ELSEWHERE.items() if other == file):
+        assert re.search(rf"\b{name}\(", text), name
+    assert re.search(r"raises\((?:TypeError|ValueError|InvalidRequest)", text)
+
+
+@pytest.mark.parametrize("client", [connect, connect_sync])
+@pytest.mark.parametrize(
+    ("url", "kind"), [(5, TypeError), (b"http://h", TypeError), ("", ValueError), ("h", ValueError)]
+)
+def test_what_is_no_url_is_refused_by_name(
+    client: Callable[..., object], url: object, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match=r"url|URL"):
+        client(url)
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong", "named"),
+    [
+        (Limits, {"linger_s": -1.0}, "linger_s"),
+        (Limits, {"linger_s": math.nan}, "linger_s"),
+        (Limits, {"batch_bytes": 0}, "batch_bytes"),
+        (Limits, {"batch_appends": 0}, "batch_appends"),
+        (Limits, {"in_flight": 0}, "in_flight"),
+        (Limits, {"waiting_bytes": 0}, "waiting_bytes"),
+        (Retries, {"first_s": 0.0}, "first_s"),
+        (Retries, {"first_s": 2.0, "longest_s": 1.0}, "longest_s"),
+        (Retries, {"give_up_s": -1.0}, "give_up_s"),
+        (Retries, {"follow_s": math.nan}, "follow_s"),
+    ],
+)
+def test_what_a_client_cannot_be_told_is_refused_by_name(
+    make: Callable[..., object], wrong: dict[str, float], named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        make(**wrong)
 
 
 @pytest.mark.parametrize(

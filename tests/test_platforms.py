@@ -63,7 +63,7 @@ def test_the_program_says_in_one_line_what_is_missing_and_what_to_use(
 
 
 @pytest.mark.parametrize("hidden", ["fcntl", "resource"])
-@pytest.mark.parametrize("name", ["open", "Streams", "mount"])
+@pytest.mark.parametrize("name", ["open", "open_sync", "mount", "asgi"])
 def test_a_program_that_asks_for_what_works_with_files_gets_an_import_error_that_says_so(
     tmp_path: Path, hidden: str, name: str
 ) -> None:
@@ -75,7 +75,8 @@ def test_a_program_that_asks_for_what_works_with_files_gets_an_import_error_that
 
 
 def test_what_needs_no_files_is_there_all_the_same(tmp_path: Path) -> None:
-    code = "from durable_streams import Offset, ProducerClaim, StreamNotFound, Tail; print('here')"
+    names = "Offset, ProducerClaim, StreamNotFound, Streams, Tail, connect"
+    code = f"from durable_streams import {names}; print('here')"
     hidden = ("fcntl", "resource")
     ended = run(tmp_path, sys.executable, "-c", code, platform="emscripten", hidden=hidden)
     assert (ended.stderr, ended.stdout) == ("", "here\n")

@@ -150,8 +150,10 @@ NOT_OF_A_STORE: Final = {
     e.OpenedElsewhere,
     e.DataDirectoryError,
     e.DataDirectoryInUse,
+    e.UnexpectedAnswer,
+    e.Unreachable,
 }
-"""Bases, what HTTP refuses, and what is wrong before there is a store."""
+"""Bases, what HTTP refuses, what is wrong before there is a store, and what only clients meet."""
 
 
 def test_of_every_error_it_is_known_who_raises_it() -> None:
