@@ -16,7 +16,7 @@ from tools.bench import compare, pair
 from tools.bench.builds import OTHER, THIS
 from tools.bench.catalog import paired, select
 from tools.bench.client import Client, Report, group
-from tools.bench.cpu import CPU_US, REQUEST_BYTES, SYSTEM_US, USER_US, cpu_metrics
+from tools.bench.cpu import CPU_US, REQUEST_BYTES, REQUESTS, SYSTEM_US, USER_US, cpu_metrics
 from tools.bench.median import Interval, median_interval
 from tools.bench.servers import Contender
 from tools.bench.workloads import Live, Sample
@@ -70,6 +70,7 @@ def test_the_exact_sum_is_split_as_the_ticks_say() -> None:
         USER_US: 1500.0,
         SYSTEM_US: 500.0,
         REQUEST_BYTES: 256.0,
+        REQUESTS: 1000,
     }
 
 
