@@ -128,11 +128,12 @@ async def test_one_that_something_hinders_is_tried_again_after_a_moment_and_not_
     freed: Freed, data: Path, disk: StagedDisk
 ) -> None:
     await freed.write("s")
+    await freed.fill_the_journal()
+    # From here on nothing is appended: what hinders the files holds writers up once it is noticed.
     (file,) = directory(data, "s").glob("*.seg")
     file.unlink()
     disk.fail("open_write", errno.ENOSPC, "data/aside/")
     assert not freed.freeing.is_due()
-    await freed.fill_the_journal()
     await freed.runtime.do("apply", "apply")
     assert freed.waiting == (0, 0)
     freed.freeing.look()
