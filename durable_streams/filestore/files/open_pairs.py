@@ -119,13 +119,13 @@ class OpenPairs:
         self._let_go(pair)
 
     def drop_deleted(self, path: str, stream_id: str) -> None:
-        """Close all pairs at a path; what was written to ``stream_id`` does not matter now."""
+        """Close all pairs at a path; what was written to ``stream_id`` does not matter now.
+
+        Wherever its directory is.
+        """
         for pair in [pair for pair in self._all() if pair.key[0] == path]:
             pair.dirty = pair.dirty and pair.key[1] != stream_id
             self.drop(pair)
-
-    def drop_homeless(self, path: str, stream_id: str) -> None:
-        """Close the homeless pairs of a stream that is deleted, wherever its directory is."""
         for pair in [pair for pair in self.homeless if pair.key[:2] == (path, stream_id)]:
             self.let_homeless_go(pair)
 

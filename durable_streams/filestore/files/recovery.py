@@ -52,7 +52,12 @@ from durable_streams.filestore.files.journal_reader import (
 )
 from durable_streams.filestore.files.journal_survey import Survey, survey
 from durable_streams.filestore.files.removed_file import take_up
-from durable_streams.filestore.files.stream_files import DamagedFiles, end_before, load_sidecar
+from durable_streams.filestore.files.stream_files import (
+    DamagedFiles,
+    end_before,
+    load_sidecar,
+    owners_of,
+)
 from durable_streams.filestore.files.writer import StreamWriter
 from durable_streams.filestore.format import index as index_format
 from durable_streams.filestore.format import journal as fmt
@@ -258,8 +263,7 @@ class _Replay:
 
     def _is_home_of(self, directory: str, record: SidecarRecord) -> bool:
         """Whether a directory without a readable sidecar is that stream's, and no other's."""
-        files = map(names.parse_file, self._disk.names(directory))
-        owners = {file[1] for file in files if file is not None}
+        owners = owners_of(self._disk, directory)
         if owners:
             return owners == {record.id}
         if self._disk.is_directory(self._directory.tmp / record.id):

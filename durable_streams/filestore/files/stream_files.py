@@ -34,7 +34,7 @@ from durable_streams.filestore.format.proved_end import ProvedEnd
 from durable_streams.filestore.format.sidecar import BadSidecar, NewerSidecar, Sidecar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from durable_streams.filestore.files.disk import Disk, StrPath
     from durable_streams.filestore.files.missing import Files
@@ -151,6 +151,15 @@ def lacks_sidecar(disk: Disk, directory: StrPath) -> set[str]:
     found = disk.names(directory)
     if names.SIDECAR in found or disk.status(f"{directory}/{names.SIDECAR}") is not None:
         return set()
+    return _owners(found)
+
+
+def owners_of(disk: Disk, directory: StrPath) -> set[str]:
+    """Ids of the streams whose segments, or their indexes, are in a directory."""
+    return _owners(disk.names(directory))
+
+
+def _owners(found: Iterable[str]) -> set[str]:
     return {file[1] for file in map(names.parse_file, found) if file is not None}
 
 

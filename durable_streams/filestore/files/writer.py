@@ -23,7 +23,7 @@ from durable_streams.filestore.files.identity import FilesLost, has_a_name
 from durable_streams.filestore.files.index_files import line_behind
 from durable_streams.filestore.files.new_files import NewFiles
 from durable_streams.filestore.files.placed_pairs import PlacedPairs
-from durable_streams.filestore.files.stream_files import DamagedFiles, load_sidecar
+from durable_streams.filestore.files.stream_files import DamagedFiles, load_sidecar, owners_of
 from durable_streams.filestore.format.index import segment_of
 from durable_streams.filestore.format.index_lines import Appended, Damaged
 from durable_streams.filestore.format.journal import AppendRecord, SidecarRecord
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         DeleteRecord,
         ForkRecord,
     )
+    from durable_streams.filestore.format.sidecar import Sidecar
 
 log = logging.getLogger("durable_streams.filestore.files")
 
@@ -80,13 +81,16 @@ class StreamWriter:
         """Make a stream's directory, whole, by one rename.
 
         Where it is there already (the journal is read again after a crash), what a power cut may
-        have taken out of it is written again.
+        have taken out of it is written again.  What others left at the path is moved to ``aside/``.
         """
         self._directory.check_place()
         target = self._directory.home_of(record.path)
         if self._disk.is_directory(target):
-            self._restore(record, target)
-            return
+            if not self._is_left_by_others(target, record.id):
+                self._restore(record, target)
+                return
+            # Among the files of a stream without its sidecar nobody could tell whose any are.
+            move_aside(self._directory, target)
         born = f"{self._tmp}/{record.id}"
         try:
             self._disk.make_directory(born)
@@ -107,10 +111,7 @@ class StreamWriter:
 
     def _restore(self, record: CreateRecord, target: str) -> None:
         if not self._new_files.has(f"{target}/{names.SIDECAR}", record.sidecar):
-            try:
-                sidecar = load_sidecar(self._disk, target)
-            except DamagedFiles:
-                sidecar = None
+            sidecar = self._readable_sidecar(target)
             if sidecar is not None and sidecar.id != record.id:
                 raise FilesLost(f"{target} belongs to another stream")
             if sidecar is None or sidecar.version == 1:
@@ -255,14 +256,15 @@ class StreamWriter:
     def delete(self, record: DeleteRecord, *, keep: bool = False) -> None:
         """Move a stream's directory to ``trash/<id>`` and drop namespaces that became empty.
 
-        Unless its files are to be kept (``keep``), it is removed where it cannot be moved.
+        All of it, also while somebody has taken files out of it: what is put back afterwards finds
+        no place.  Unless its files are to be kept (``keep``), it is removed where it cannot be
+        moved.
         """
         self._directory.check_place()
         source = self._directory.home_of(record.path)
-        self._pairs.drop_homeless(record.path, record.id)
+        self._pairs.drop_deleted(record.path, record.id)
         if not self._is_of(source, record.id):
             return
-        self._pairs.drop_deleted(record.path, record.id)
         move_to_trash(self._directory, source, f"{self._trash}/{record.id}", keep=keep)
         parent = whole_files.parent_of(source)
         dirty = self._dirty
@@ -275,17 +277,26 @@ class StreamWriter:
             dirty.note(parent)
 
     def _is_of(self, directory: str, stream_id: str) -> bool:
-        """Whether a directory is a stream's, even if its sidecar was lost in a power cut."""
-        try:
-            sidecar = load_sidecar(self._disk, directory)
-        except DamagedFiles:
-            sidecar = None
+        """Whether a directory is a stream's, even if its sidecar is torn, or away just now."""
+        sidecar = self._readable_sidecar(directory)
         if sidecar is not None:
             return sidecar.id == stream_id
-        files = map(names.parse_file, self._disk.names(directory))
-        return self._disk.is_directory(directory) and all(
-            file is None or file[1] == stream_id for file in files
-        )
+        # Earlier versions made streams among what others had left: one of its own is enough.
+        owners = owners_of(self._disk, directory)
+        return stream_id in owners or (not owners and self._disk.is_directory(directory))
+
+    def _is_left_by_others(self, directory: str, stream_id: str) -> bool:
+        """Whether only segments of other streams tell whose a directory was."""
+        if self._readable_sidecar(directory) is not None:
+            return False
+        owners = owners_of(self._disk, directory)
+        return bool(owners) and stream_id not in owners
+
+    def _readable_sidecar(self, directory: str) -> Sidecar | None:
+        try:
+            return load_sidecar(self._disk, directory)
+        except DamagedFiles:
+            return None
 
     # -- files that are open ---------------------------------------------------------------
 

@@ -113,6 +113,27 @@ def test_an_expired_stream_is_gone_at_once_and_its_files_after_the_delay(
     live(tmp_path, disk, life)
 
 
+def test_an_expired_stream_whose_sidecar_is_away_goes_when_its_path_is_taken_and_stays_gone(
+    tmp_path: Path, disk: CountingDisk
+) -> None:
+    sidecar = tmp_path / "streams" / names.directory_of(("short",)) / names.SIDECAR
+
+    async def life(engine: FileStore, _: Scheduler) -> None:
+        await make(engine, "short")
+        await passes(1)
+        sidecar.rename(tmp_path.parent / "away")
+        await passes(60)
+        await make(engine, "short", Lifetime(ttl_s=1_000_000))
+        await engine.delete(("short",))
+        await passes(1)
+        with pytest.raises(FileNotFoundError):  # there is no place for it
+            (tmp_path.parent / "away").rename(sidecar)
+        with pytest.raises(StreamNotFound):
+            await engine.head(("short",))
+
+    live(tmp_path, disk, life)
+
+
 def test_nothing_is_reclaimed_in_the_first_hour_of_a_restored_backup(
     tmp_path: Path, disk: CountingDisk
 ) -> None:
