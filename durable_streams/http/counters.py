@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from durable_streams.http.access_log import CLIENT_LEFT
 from durable_streams.measuring import SECONDS, Family, Kind, Tally, counter
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Read
+from durable_streams.model.errors import OpenedElsewhere, UnexpectedAnswer, Unreachable
 from durable_streams.wire.replies import REASONS, reason
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ SYSTEM: Final = "system_error"
 """Reasons of refusals beside those of errors: a bug of ours, and an error of the system."""
 
 
+OF_PROGRAMS: Final = frozenset({OpenedElsewhere, Unreachable, UnexpectedAnswer})
+"""Errors that programs meet, and no request of a healthy server: counted if one ever is."""
+
+
 class Pushing(Protocol):
     """An answer that is under way, and sends what happens."""
 
@@ -70,7 +75,8 @@ class Counters:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.following: set[Pushing] = set()
-        self._refusals = dict.fromkeys((*REASONS.values(), BUG, SYSTEM), 0)
+        known = [name for kind, name in REASONS.items() if kind not in OF_PROGRAMS]
+        self._refusals = dict.fromkeys((*known, BUG, SYSTEM), 0)
 
     def answered(self, method: str, status: int, sent_bytes: int) -> None:
         """A request was answered, or would have been if the client had not left."""
@@ -90,7 +96,8 @@ class Counters:
 
     def refused(self, error: StreamError) -> None:
         """A request was refused, or a connection."""
-        self._refusals[reason(error)] += 1
+        name = reason(error)
+        self._refusals[name] = self._refusals.get(name, 0) + 1
 
     def failed(self, reason: str) -> None:
         """A request failed for a reason that is no error of the protocol."""

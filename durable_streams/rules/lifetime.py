@@ -28,15 +28,14 @@ _TIMESTAMP: Final = re.compile(
 )
 
 
-def parse_count(name: str, text: str) -> int:
-    """Read a non-negative integer in the protocol's strict notation, without leading zeros."""
+def parse_count(name: str, text: str, least: int = 0, most: int = MAX_INTEGER) -> int:
+    """Read an integer within bounds in the protocol's strict notation, without leading zeros."""
     if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS:
         value = int(text)
-        if value <= MAX_INTEGER and (text[0] != "0" or text == "0"):
+        if least <= value <= most and (text[0] != "0" or text == "0"):
             return value
     raise InvalidRequest(
-        f"{name} must be an integer from 0 to {MAX_INTEGER} without leading zeros, "
-        f"not {text[:64]!r}"
+        f"{name} must be an integer from {least} to {most} without leading zeros, not {text[:64]!r}"
     )
 
 

@@ -21,7 +21,7 @@ from durable_streams.model.paths import parse_stream_path, path_text
 from durable_streams.model.results import UnusableRow
 from durable_streams.model.tokens import parse_start
 from durable_streams.rules.lifetime import parse_count, parse_instant
-from durable_streams.rules.record_pages import parse_page
+from durable_streams.rules.record_pages import MAX_RECORDS, parse_page
 from durable_streams.wire.lists import instant, row_as_json
 from durable_streams.wire.replies import Reply
 from durable_streams.wire.requests import parse_query
@@ -60,7 +60,7 @@ def _parse_records(raw_path: str, raw_query: str) -> Records:
     query = parse_query(raw_query, _OF_RECORDS)
     offset, since = query.get("offset"), query.get("since")
     last, limit = (
-        None if (text := query.get(name)) is None else parse_count(name, text)
+        None if (text := query.get(name)) is None else parse_count(name, text, 1, MAX_RECORDS)
         for name in ("last", "limit")
     )
     if since is not None:

@@ -8,7 +8,7 @@ from durable_streams.model.errors import InvalidRequest, MethodNotAllowed
 from durable_streams.model.paths import parse_path_text, path_text
 from durable_streams.model.results import StreamRow
 from durable_streams.rules.lifetime import instant_text, parse_count
-from durable_streams.rules.list_pages import DEFAULT_LISTED, check_limit
+from durable_streams.rules.list_pages import DEFAULT_LISTED, MAX_LISTED
 from durable_streams.wire.requests import parse_query
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def parse_list(method: str, raw_path: str, raw_query: str) -> ListRequest | None
         if "\ufffd" in value:
             raise InvalidRequest(f"{name} is not UTF-8")
     given = query.get("limit")
-    limit = DEFAULT_LISTED if given is None else check_limit(parse_count("limit", given))
+    limit = DEFAULT_LISTED if given is None else parse_count("limit", given, 1, MAX_LISTED)
     return ListRequest(_parse(query.get("prefix", ""), "prefix"), query.get("after", ""), limit)
 
 

@@ -222,6 +222,13 @@ async def test_one_connection_too_many_and_bugs_are_counted_as_well(
     assert changed['http_requests_total{method="HEAD",status="5xx"}'] == 2
 
 
+async def test_what_only_programs_meet_is_no_reason_for_a_refusal(server: RunningServer) -> None:
+    refusals = {name for name in await scrape(server) if "refusals" in name}
+    assert 'http_refusals_total{reason="unavailable"}' in refusals
+    for reason in ("unreachable", "unexpected_answer", "opened_elsewhere"):
+        assert f'http_refusals_total{{reason="{reason}"}}' not in refusals
+
+
 async def test_no_request_makes_a_new_series(either: RunningServer) -> None:
     while "disk_free_bytes" not in (before := await scrape(either)):
         """It is looked at twice a second."""

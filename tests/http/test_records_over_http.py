@@ -119,6 +119,14 @@ async def test_bad_values_are_refused_and_said(query: str, either: RunningServer
     assert any(name in answer.body for name in (b"limit", b"last", b"since", b"offset"))
 
 
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=ten", "last=0", "last="])
+async def test_a_bad_number_is_told_its_bounds(query: str, either: RunningServer) -> None:
+    client = await either.connect()
+    name = query.partition("=")[0]
+    answer = await client.request("GET", f"__ds/records/a?{query}")
+    assert f"{name} must be an integer from 1 to 1000" in answer.body.decode()
+
+
 async def test_what_is_not_there(either: RunningServer) -> None:
     client = await either.connect()
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -285,14 +286,16 @@ HANGUPS: Final = 60
 class Hammer(threading.Thread):
     """A client that asks without a pause, on one connection; notes what is not as it has to be."""
 
-    def __init__(self, port: int, name: str, over: threading.Event) -> None:
+    def __init__(
+        self, client: http.client.HTTPConnection, name: str, over: threading.Event
+    ) -> None:
         super().__init__()
         self.path = f"/v1/stream/{name}"
         self.wrong: list[object] = []
         self.appended = 0
         self.reads = 0
         self._over = over
-        self._client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._client = client
 
     def run(self) -> None:
         try:
@@ -319,14 +322,34 @@ class Hammer(threading.Thread):
             return answer.read()
 
 
+class UnixConnection(http.client.HTTPConnection):
+    """One by a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(self._path)
+
+
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_no_request_is_lost_while_settings_change_under_load(
-    start_server: StartServer, file: Path, loop: str
+    start_server: StartServer, file: Path, loop: str, tmp_path: Path
 ) -> None:
+    """By TCP, and by a unix socket."""
     file.write_text("[http]\nlong_poll_timeout_s = 0.1\nsse_lifetime_s = 0.1\n")
-    server = start_server("--config", str(file), "--loop", loop, "--durability", "none")
+    path = str(tmp_path / "a.sock")
+    listening = ("--host", "127.0.0.1", "--unix-socket", path)
+    server = start_server("--config", str(file), "--loop", loop, "--durability", "none", *listening)
+    clients = [
+        *[http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(4)],
+        *[UnixConnection(path) for _ in range(4)],
+    ]
     over = threading.Event()
-    hammers = [Hammer(server.port, f"s{number}", over) for number in range(8)]
+    hammers = [Hammer(client, f"s{number}", over) for number, client in enumerate(clients)]
     for hammer in hammers:
         hammer.start()
     try:

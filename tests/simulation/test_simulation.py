@@ -24,7 +24,7 @@ FOUND = {
     739: "a deletion that failed brought a stream back that others had been told was gone",
     201764: "a source could not be deleted as another stream at a fork's path was not stored",
     201951: "a fork was refused as its source's file was shorter for a moment",
-    901737: "a stream among another's files was not deleted while its sidecar was away, and came back",
+    901737: "a stream among others' files was not deleted while its sidecar was away",
     949: "a journal file made by a server that was killed: its name was never synced",
 }
 
