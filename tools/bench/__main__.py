@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tools.bench import instructions, pair
+from tools.bench import everybody, instructions, pair
 from tools.bench import report as tables
 from tools.bench.builds import same_environment, two_builds
 from tools.bench.catalog import ENTRIES, Entry, paired, select
@@ -48,6 +48,8 @@ def parse_options() -> argparse.Namespace:
     add("--read-back", type=int, default=Plan.read_back_streams, help="streams, at most")
     add("--only", action="append", help="name of a server; may be repeated")
     add("--asgi", action="store_true", help="our server as an ASGI application in uvicorn, too")
+    add("--everybody", action="store_true", help="compare every server there is at every"
+        " durability it has: ours on aiohttp and on uvicorn, Node's, and rakaia")  # fmt: skip
     add("--skip-node", action="store_true", help="leave out the official Node server")
     add("--server", action="append", default=[], metavar="NAME=COMMAND", help="another server;"
         " {port} and {data_dir} in the command are filled in; may be repeated")  # fmt: skip
@@ -63,13 +65,16 @@ def parse_options() -> argparse.Namespace:
     add("--options", default="", help="more flags for our server, as one argument")
     add("--out", type=Path, help="directory for the results (default: .bench/results/TIME)")
     add("--rst", action="store_true", help="print the tables as reStructuredText")
-    add("--publish", action="store_true", help="write docs/benchmarks-last.rst")
+    add("--publish", action="store_true", help="write docs/benchmarks-last.rst, or, with"
+        " --everybody, docs/benchmarks-everybody.rst")  # fmt: skip
     add("--from", dest="results", type=Path, help="results.json of a run: only report again")
     options = parser.parse_args()
     if options.pair and (options.server or options.only or options.publish):
         parser.error("--pair compares two builds and no other servers, and is not published")
     if options.instructions and not options.pair:
         parser.error("--instructions compares two builds: name the other one with --pair")
+    if options.everybody and (options.pair or options.asgi or options.options):
+        parser.error("--everybody has ours on uvicorn, at each durability, and compares no builds")
     if options.repeats < 1 or options.pairs < 1:
         parser.error("nothing is measured in less than one sample")
     return options
@@ -77,6 +82,18 @@ def parse_options() -> argparse.Namespace:
 
 def contenders(options: argparse.Namespace) -> list[Contender]:
     """The servers that take part, ours first."""
+    every = options.everybody
+    found = everybody.contenders(options.python) if every else out_of_the_box(options)
+    found += [other_server(description) for description in options.server]
+    if options.only:
+        found = [contender for contender in found if contender.name in options.only]
+    if not found:
+        raise ValueError(f"no server is called {options.only}")
+    return found
+
+
+def out_of_the_box(options: argparse.Namespace) -> list[Contender]:
+    """Ours, and Node's unless it is left out."""
     found = [our_server(options.python, options.options)]
     if options.asgi:
         found.append(our_server_on_uvicorn(options.python))
@@ -86,11 +103,6 @@ def contenders(options: argparse.Namespace) -> list[Contender]:
             print("The Node server is not installed and left out.", file=sys.stderr)
         else:
             found.append(node)
-    found += [other_server(description) for description in options.server]
-    if options.only:
-        found = [contender for contender in found if contender.name in options.only]
-    if not found:
-        raise ValueError(f"no server is called {options.only}")
     return found
 
 
@@ -105,7 +117,8 @@ def two_contenders(options: argparse.Namespace) -> list[Contender]:
 
 def wanted(options: argparse.Namespace) -> tuple[Plan, list[Entry], list[Contender]]:
     """What is to be run, on which servers, and how often."""
-    patterns = [name for name in options.workloads.split(",") if name]
+    named = options.workloads or (everybody.WORKLOADS if options.everybody else "")
+    patterns = [name for name in named.split(",") if name]
     if options.pair:
         plan = Plan(options.seconds, options.pairs, options.read_back, options.token)
         return plan, paired(patterns), two_contenders(options)
@@ -127,6 +140,7 @@ def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     results = {
         "began": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "machine": {**machine, "speeds": speeds(work)},
+        "everybody": options.everybody,
         "plan": asdict(plan),
         "servers": [asdict(contender) for contender in taking_part],
         "workloads": [run_entry(entry, taking_part, program, plan, work) for entry in entries],
@@ -155,7 +169,8 @@ def report(results: dict[str, Any], options: argparse.Namespace) -> None:
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (out / "table.txt").write_text(told.plain_table(results))
     (out / "tables.rst").write_text(told.rst_tables(results))
-    plots = [] if is_pair else draw(results, out)
+    too_many = results.get("everybody", False)  # for bars
+    plots = [] if is_pair or too_many else draw(results, out)
     print(told.rst_tables(results) if options.rst else told.plain_table(results), flush=True)
     print(f"results: {out}", file=sys.stderr)
     if options.publish:

@@ -1,7 +1,7 @@
 """Our streams as an ASGI application in uvicorn, for ``scripts/bench --asgi``.
 
-``python -m tools.bench.on_uvicorn PORT DATA_DIR``: below the prefix that all contenders have, and
-without the log of each request that uvicorn writes otherwise, as no other server writes one.
+``python -m tools.bench.on_uvicorn PORT DATA_DIR DURABILITY``: below the prefix that all contenders
+have, and without the log of each request that uvicorn writes otherwise, as no other server does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 import durable_streams
+from durable_streams import Durability, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -32,8 +33,9 @@ async def nothing(
 
 
 if __name__ == "__main__":
-    port, data_dir = sys.argv[1:]
-    streams = durable_streams.asgi(data_dir, drain_on_signals=True)
+    port, data_dir, durability = sys.argv[1:]
+    settings = Settings(durability=Durability(durability))
+    streams = durable_streams.asgi(data_dir, settings=settings, drain_on_signals=True)
     uvicorn.run(
         streams.around(nothing),
         port=int(port),

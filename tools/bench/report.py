@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-DOCUMENT: Final = ROOT / "docs" / "benchmarks-last.rst"
+DOCUMENTS: Final = ROOT / "docs"
 COLUMNS: Final = ("workload", "server", "result", "spread", "to ours", "more", "errors")
+_AFTER_SERVER: Final = 2
 
 
 @dataclass(frozen=True)
 class Row:
     """One workload on one server.
 
-    ``spread``: of the samples, highest minus lowest in parts of the median.
+    ``spread``: of the samples, highest minus lowest in parts of the median.  ``ratio``: to ours, or
+    to what the server is compared with.
     """
 
     workload: str
@@ -33,6 +35,7 @@ class Row:
     ratio: str
     more: str
     errors: str
+    acknowledged: str
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -61,12 +64,13 @@ def median_of(workload: dict[str, Any], server: str, key: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _row(workload: dict[str, Any], server: str) -> Row:
+def _row(workload: dict[str, Any], contender: dict[str, Any]) -> Row:
+    server = contender["name"]
     samples = workload["samples"].get(server, [])
     first, *others = workload["metrics"]
     values = values_of(samples, first["key"])
     median = statistics.median(values) if values else None
-    ours = median_of(workload, OURS, first["key"])
+    ours = median_of(workload, contender.get("beside", OURS), first["key"])
     more = [
         f"{metric['title']} {figure(value)} {metric['unit']}"
         for metric in others
@@ -85,6 +89,7 @@ def _row(workload: dict[str, Any], server: str) -> Row:
         ratio="" if median is None or not ours else f"{median / ours:.2f}",
         more=", ".join(more),
         errors=f"{errors:,}" if samples else "",
+        acknowledged=contender.get("acknowledged", ""),
     )
 
 
@@ -92,7 +97,18 @@ def rows(results: dict[str, Any]) -> Iterator[Row]:
     """All rows, by workload."""
     for workload in results["workloads"]:
         for server in results["servers"]:
-            yield _row(workload, server["name"])
+            yield _row(workload, server)
+
+
+def _table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The columns, with where writes are once acknowledged if that is told, and the rows."""
+    found = list(rows(results))
+    columns, lines = list(COLUMNS), [list(row.cells) for row in found]
+    if any(row.acknowledged for row in found):
+        columns.insert(_AFTER_SERVER, "acknowledged")
+        for row, line in zip(found, lines, strict=True):
+            line.insert(_AFTER_SERVER, row.acknowledged)
+    return columns, lines
 
 
 def _errors(results: dict[str, Any]) -> Iterator[str]:
@@ -153,7 +169,7 @@ def error_lines(results: dict[str, Any]) -> list[str]:
 
 def plain_table(results: dict[str, Any]) -> str:
     """For the terminal."""
-    table = text_table(COLUMNS, [row.cells for row in rows(results)])
+    table = text_table(*_table(results))
     return "\n".join([*machine_lines(results), "", *table, *error_lines(results)]) + "\n"
 
 
@@ -173,7 +189,7 @@ def list_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[st
 def rst_tables(results: dict[str, Any]) -> str:
     """For the documentation: the machine, and one table."""
     lines = [f"- {line}" for line in machine_lines(results)]
-    lines += ["", *list_table(COLUMNS, [row.cells for row in rows(results)])]
+    lines += ["", *list_table(*_table(results))]
     return "\n".join(lines) + "\n"
 
 
@@ -186,13 +202,16 @@ def our_errors(results: dict[str, Any], ours: str) -> int:
     )
 
 
-def publish(results: dict[str, Any], plots: list[Path]) -> Path:
+def publish(results: dict[str, Any], plots: list[Path], documents: Path = DOCUMENTS) -> Path:
     """Write the page that the documentation includes; its first line keeps it out of menus."""
-    text = [":orphan:", "", ".. Written by scripts/bench --publish.", "", rst_tables(results)]
+    of_everybody = results.get("everybody", False)
+    document = documents / f"benchmarks-{'everybody' if of_everybody else 'last'}.rst"
+    command = f"scripts/bench {'--everybody ' if of_everybody else ''}--publish"
+    text = [":orphan:", "", f".. Written by {command}.", "", rst_tables(results)]
     for plot in plots:
         if plot.suffix == ".svg":
-            copy = DOCUMENT.with_suffix(".svg")
+            copy = document.with_suffix(".svg")
             shutil.copyfile(plot, copy)
             text += [f".. image:: {copy.name}", "   :alt: the same as bars", "   :width: 100%", ""]
-    DOCUMENT.write_text("\n".join(text).rstrip() + "\n")
-    return DOCUMENT
+    document.write_text("\n".join(text).rstrip() + "\n")
+    return document

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from durable_streams.settings import Durability
 from tools.bench.client import pinned
 from tools.server_process import ROOT
 
@@ -40,12 +41,16 @@ class Contender:
     """A server as it can be started; its command has ``{port}`` and ``{data_dir}`` in it.
 
     ``directory``: where it is started, which is where Python finds our package first.
+    ``acknowledged``: where a write is when it is acknowledged, if that is told.
+    ``beside``: the server that it is compared with.
     """
 
     name: str
     command: tuple[str, ...]
     version: str = ""
     directory: str = str(ROOT)
+    acknowledged: str = ""
+    beside: str = OURS
 
 
 def our_server(python: str, options: str, *, name: str = OURS, checkout: Path = ROOT) -> Contender:
@@ -65,8 +70,8 @@ def our_server(python: str, options: str, *, name: str = OURS, checkout: Path = 
     return Contender(name, serve + flags, version, str(checkout))
 
 
-def our_server_on_uvicorn(python: str) -> Contender:
-    """The same as an ASGI application, with the default settings of both."""
+def our_server_on_uvicorn(python: str, durability: Durability = Durability.FSYNC) -> Contender:
+    """The same as an ASGI application, with the default settings of both but for the durability."""
     asked = subprocess.run(
         [python, "-c", "import uvicorn; print(uvicorn.__version__)"],
         cwd=ROOT,
@@ -76,11 +81,12 @@ def our_server_on_uvicorn(python: str) -> Contender:
     )
     if asked.returncode != 0:
         raise ServerFailed(f"uvicorn does not run here: {asked.stderr}")
-    command = (python, "-m", "tools.bench.on_uvicorn", "{port}", "{data_dir}")
+    words = ("{port}", "{data_dir}", durability.value)
+    command = (python, "-m", "tools.bench.on_uvicorn", *words)
     return Contender(ON_UVICORN, command, f"uvicorn {asked.stdout.strip()}")
 
 
-def node_server() -> Contender | None:
+def node_server(*, in_memory: bool = False) -> Contender | None:
     """The official Node server, if Node and the package are there."""
     package = NODE_PACKAGE / "node_modules" / "@durable-streams" / "server" / "package.json"
     node = shutil.which("node")
@@ -88,9 +94,9 @@ def node_server() -> Contender | None:
         return None
     version = json.loads(package.read_text())["version"]
     script = str(NODE_PACKAGE / "serve.mjs")
-    return Contender(
-        NODE, (node, script, "{port}", "{data_dir}"), f"@durable-streams/server {version}"
-    )
+    where = () if in_memory else ("{data_dir}",)
+    name = f"{NODE}, memory" if in_memory else NODE
+    return Contender(name, (node, script, "{port}", *where), f"@durable-streams/server {version}")
 
 
 def other_server(description: str) -> Contender:

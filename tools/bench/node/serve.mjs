@@ -1,4 +1,5 @@
-// The official Node server with its file-backed store, out of the box: serve.mjs PORT DATA_DIR
+// The official Node server out of the box: with its file-backed store, serve.mjs PORT DATA_DIR, or
+// with that in memory, serve.mjs PORT
 import { DurableStreamTestServer } from "@durable-streams/server"
 
 const [port, dataDir] = process.argv.slice(2)
