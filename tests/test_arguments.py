@@ -264,6 +264,9 @@ def test_what_is_no_url_is_refused_by_name(
         (Retries, {"first_s": 2.0, "longest_s": 1.0}, "longest_s"),
         (Retries, {"give_up_s": -1.0}, "give_up_s"),
         (Retries, {"follow_s": math.nan}, "follow_s"),
+        (Retries, {"repeats": -1}, "repeats"),
+        (Retries, {"factor": 0.99}, "factor"),
+        (Retries, {"factor": math.inf}, "factor"),
     ],
 )
 def test_what_a_client_cannot_be_told_is_refused_by_name(

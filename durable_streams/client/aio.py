@@ -17,6 +17,7 @@ from durable_streams.client.aio_http import Http, Token
 from durable_streams.client.aio_producer import RemoteProducer
 from durable_streams.client.aio_tail import RemoteTail
 from durable_streams.client.asking import BEGINNING, NOW
+from durable_streams.client.bodies import ANSWER_BYTES
 from durable_streams.client.options import (
     CONNECT_S,
     SILENCE_S,
@@ -48,6 +49,7 @@ def connect(
     live: str = "auto",
     silence_s: float = SILENCE_S,
     connect_s: float = CONNECT_S,
+    answer_bytes: int = ANSWER_BYTES,
 ) -> RemoteStreams:
     """The streams of a server, for ``async with``, as :func:`.open` gives those of a directory.
 
@@ -58,7 +60,8 @@ def connect(
 
     ``live``: how a tail waits: ``"sse"``, ``"long-poll"``, or by the content type.  ``silence_s``:
     after so long without a byte a connection counts as lost; longer than the server lets a reader
-    wait.  ``connect_s``: for connecting.
+    wait.  ``connect_s``: for connecting.  ``answer_bytes``: an answer or event that is larger is
+    refused (``UnexpectedAnswer``), so that no server fills the memory.
 
     Raises ``TypeError`` or ``ValueError`` if an argument cannot be.  Nothing is asked of the server
     before the first verb.
@@ -75,6 +78,7 @@ def connect(
             live=live,
             silence_s=silence_s,
             connect_s=connect_s,
+            answer_bytes=answer_bytes,
         ),
         token,
     )

@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from io import BytesIO
+from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 import aiohttp
 from yarl import URL
 
+from durable_streams.client.bodies import ACCEPTED, SLOWEST_BYTES_PER_S, Body
 from durable_streams.client.options import not_open
 from durable_streams.client.steps import PAUSED, Answer, Call, Disconnected, OutOfTime, Pause
 from durable_streams.model.errors import Unreachable
@@ -51,6 +53,7 @@ class Http:
             ),
             skip_auto_headers=("Content-Type", "User-Agent"),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
         )
 
     async def close(self) -> None:
@@ -93,29 +96,59 @@ class Http:
         request = call.request
         is_large = len(request.body) > _LARGE_BYTES
         headers = self._options.sent_headers(request, await self._credentials(renew=call.renew))
+        headers["Accept-Encoding"] = ACCEPTED
         if call.is_stream:
             headers["Accept"] = "text/event-stream"
             headers["Accept-Encoding"] = "identity"
+        patience = asyncio.timeout(self._head_within_s(request))
         try:
-            return await self._session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                headers=headers,
-                data=BytesIO(request.body) if is_large else request.body or None,
-                expect100=is_large,
-                allow_redirects=False,
-                timeout=self._timeout(request),
-            )
+            async with patience:
+                return await self._session.request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=headers,
+                    data=BytesIO(request.body) if is_large else request.body or None,
+                    expect100=is_large,
+                    allow_redirects=False,
+                    timeout=self._timeout(request),
+                )
         except Exception as error:
+            if patience.expired():
+                raise Disconnected("the head of the answer came too slowly") from error
             raise _as_lost(error, request) from error
 
+    def _head_within_s(self, request: Request) -> float:
+        """How long the request may take to be sent, and the head of the answer to come.
+
+        Who sends a byte of it now and then is never silent, and does not come to its end either.
+        """
+        options = self._options
+        sending_s = len(request.body) / SLOWEST_BYTES_PER_S
+        return options.connect_s + 2 * options.silence_s + sending_s
+
     async def rest(self, response: aiohttp.ClientResponse) -> Answer:
-        """The whole body of an answer, with its head."""
+        """The whole body of an answer, with its head; ``UnexpectedAnswer`` if it is too large."""
+        options = self._options
+        body = Body(head_of(response), options.answer_bytes, options.silence_s, monotonic)
+        is_over = False
         try:
-            body = await response.read()
-        except Exception as error:
-            raise _as_lost(error, None) from error
-        return head_of(response, body)
+            while piece := await self._piece(response):
+                if not body.take(piece):
+                    break
+            else:
+                is_over = True
+        finally:
+            if not is_over:
+                response.close()  # it may go on for ever
+        return body.whole()
+
+    async def _piece(self, response: aiohttp.ClientResponse) -> bytes:
+        """The next bytes, which do not come if all that arrives is the size of a chunk, say."""
+        try:
+            async with asyncio.timeout(2 * self._options.silence_s):
+                return await self.receive(response)
+        except TimeoutError as error:
+            raise Disconnected("no more of the answer came") from error
 
     async def receive(self, response: aiohttp.ClientResponse) -> bytes:
         """The next bytes of a body, b"" at its end; may be cancelled, and loses nothing by that."""
@@ -153,10 +186,10 @@ class Http:
             asking.exception()  # whoever waits is told, and if nobody does that is no fault
 
 
-def head_of(response: aiohttp.ClientResponse, body: bytes = b"") -> Answer:
-    """The head of an answer, and the body that is known of it."""
+def head_of(response: aiohttp.ClientResponse) -> Answer:
+    """The head of an answer."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status, headers, body)
+    return Answer(response.status, headers)
 
 
 def _as_lost(error: Exception, request: Request | None) -> Exception:

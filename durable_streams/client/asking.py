@@ -37,9 +37,10 @@ BEGINNING: Final = "-1"
 class Asking:
     """What may be asked of one server; see :class:`~durable_streams.Streams` for each verb."""
 
-    def __init__(self, verbs: Verbs, mode: LiveMode) -> None:
+    def __init__(self, verbs: Verbs, mode: LiveMode, answer_bytes: int) -> None:
         self.verbs = verbs
         self._mode = mode
+        self._answer_bytes = answer_bytes
 
     def create(
         self,
@@ -213,7 +214,14 @@ class Asking:
     def tail(self, path: str, offset: str, *, live: bool) -> Following:
         """A reader of a stream."""
         at, place = arguments.path("path", path), _place("offset", offset)
-        return Following(self.verbs, at, place, self._mode, live=arguments.flag("live", live))
+        return Following(
+            self.verbs,
+            at,
+            place,
+            self._mode,
+            live=arguments.flag("live", live),
+            limit_bytes=self._answer_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from durable_streams.client.bodies import ANSWER_BYTES
 from durable_streams.model.errors import UnexpectedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-MAX_EVENT_BYTES: Final = 256 * 1024 * 1024
-"""Of one event: far above what servers send at once, and not all memory."""
 
 _LINE_END: Final = re.compile(rb"\r\n?|\n")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -33,18 +31,29 @@ class Event(NamedTuple):
 class Decoder:
     """The events of one connection, given what arrives of it."""
 
-    __slots__ = ("_begun", "_data", "_id", "_kind", "_limit", "_line", "_size", "_skip")
+    __slots__ = (
+        "_begun",
+        "_data",
+        "_has_data",
+        "_id",
+        "_kind",
+        "_limit",
+        "_line",
+        "_size",
+        "_skip",
+    )
 
-    def __init__(self, limit_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, limit_bytes: int = ANSWER_BYTES) -> None:
         self._limit = limit_bytes
-        self._line: list[bytes] = []  # the pieces of a line that has not ended
+        self._line = bytearray()  # what there is of a line that has not ended
         self._skip = False  # the last byte was a CR: an LF now belongs to it
         self._begun = False
         self._reset()
 
     def _reset(self) -> None:
         self._kind = ""
-        self._data: list[bytes] = []
+        self._data = bytearray()  # as lines may be of a byte each
+        self._has_data = False
         self._id: str | None = None
         self._size = 0
 
@@ -65,19 +74,24 @@ class Decoder:
 
     def _hold(self, piece: bytes) -> None:
         if piece:
-            self._line.append(piece)
+            self._line += piece
             self._grow(len(piece))
 
     def _grow(self, size_bytes: int) -> None:
         self._size += size_bytes
         if self._size > self._limit:
-            raise UnexpectedAnswer(f"an event is larger than {self._limit} bytes")
+            raise UnexpectedAnswer(
+                f"an event has more than {self._limit} bytes: if that may be, give the client more "
+                "(answer_bytes); else see what the URL is of"
+            )
 
     def _take(self, rest: bytes) -> Event | None:
         """A line has ended, ``rest`` with it; the event, if that was the last one of it."""
         self._grow(len(rest))
-        line = b"".join([*self._line, rest]) if self._line else rest
-        self._line.clear()
+        line = rest
+        if self._line:
+            line = bytes(self._line) + rest
+            self._line.clear()
         if not self._begun:
             self._begun = True
             line = line.removeprefix(_BYTE_ORDER_MARK)
@@ -88,7 +102,10 @@ class Decoder:
             value = value[1:]
         match name:
             case b"data":
-                self._data.append(value)
+                if self._has_data:
+                    self._data += b"\n"
+                self._data += value
+                self._has_data = True
             case b"event":
                 self._kind = value.decode(errors="replace")
             case b"id" if b"\0" not in value:
@@ -101,7 +118,7 @@ class Decoder:
 
     def _end(self) -> Event | None:
         """The event that an empty line ends; none if it has no data, which is no event."""
-        has_data = bool(self._data)
-        event = Event(self._kind or "message", b"\n".join(self._data), self._id)
+        has_data = self._has_data
+        event = Event(self._kind or "message", bytes(self._data), self._id)
         self._reset()
         return event if has_data else None

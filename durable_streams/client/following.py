@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from durable_streams.client.bodies import ANSWER_BYTES, coding_of
 from durable_streams.client.events import Decoder
 from durable_streams.client.pieces import NOW, Place
 from durable_streams.client.reading import LONG_POLL, Piece, piece_of, read_request
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 SSE: Final = "sse"
 _BARREN: Final = 3
 """Connections that bring nothing and end soon, one after the other: then events are given up."""
+
+_EACH_BYTES: Final = 64
+"""What one event takes that is held, beside its data: there may be many small ones."""
 
 SOON_S: Final = 0.5
 """An answer that brings nothing came too soon then: who waits for news is kept waiting for longer.
@@ -98,8 +102,12 @@ class Following:
         mode: LiveMode = LiveMode.AUTO,
         *,
         live: bool = True,
+        limit_bytes: int = ANSWER_BYTES,
     ) -> None:
-        """``live``: wait for more at the tail; else it is over there."""
+        """``live``: wait for more at the tail; else it is over there.
+
+        ``limit_bytes``: how much of events is held until it is known where they end.
+        """
         self.ready: deque[Message] = deque()
         self.listening = False
         self._verbs = verbs
@@ -113,8 +121,10 @@ class Following:
         self._at_tail = self._is_over = self._is_closed = False
         self._content_type = ""
         self._cursor: str | None = None
-        self._decoder = Decoder()
-        self._data: bytes | None = None
+        self._limit = limit_bytes
+        self._decoder = Decoder(limit_bytes)
+        self._data: list[bytes] = []  # of the events that no control event has come behind yet
+        self._size = 0
         self._data_id: str | None = None
         self._is_base64 = self._had_event = False
         self._barren = 0
@@ -181,7 +191,10 @@ class Following:
         self._renew = False
         content_type = answer.header("content-type")
         if content_type.partition(";")[0].strip().lower() == "text/event-stream":
-            self._begin_listening(answer)
+            if coding_of(answer):
+                self._barren = _BARREN  # whoever packs events keeps them together for a while
+            else:
+                self._begin_listening(answer)
             return
         if self._live_mode() == SSE and self._at_tail:
             self._barren = _BARREN  # whoever is between makes something else of events
@@ -230,15 +243,15 @@ class Following:
 
     def _begin_listening(self, answer: Answer) -> None:
         self.listening = True
-        self._decoder = Decoder()
+        self._decoder = Decoder(self._limit)
         self._is_base64 = answer.header("stream-sse-data-encoding").lower() == "base64"
         self._had_event = False
         self._barren += 1
-        self._data = None
+        self._data.clear()
 
     def _stop_listening(self) -> None:
         self.listening = False
-        self._data = None
+        self._data.clear()
 
     def _settle(self) -> None:
         """A connection has ended: one that had events and lasted did what it is for."""
@@ -268,30 +281,41 @@ class Following:
 
     def _happened(self, event: Event) -> None:
         if event.kind == "data":
-            data = _from_base64(event.data) if self._is_base64 else event.data
-            self._data = data if self._data is None else self._joined(self._data, data)
+            self._hold(_from_base64(event.data) if self._is_base64 else event.data)
             self._data_id = event.id
         elif event.kind == "control":
             self._had_event = True
             self._backoff.patient()
-            if self._data is not None:
+            if self._data:
                 self._barren = 0
                 self._backoff.reset()
             self._moved(_said_by(event.data))
 
-    def _joined(self, before: bytes, more: bytes) -> bytes:
-        """The data of several events before one control event, which no server of ours sends."""
+    def _hold(self, data: bytes) -> None:
+        """Keep data until its control event comes; the bound is that of one event."""
+        self._size = len(data) + (self._size if self._data else 0)
+        self._data.append(data)
+        if self._size + _EACH_BYTES * len(self._data) > self._limit:
+            raise UnexpectedAnswer(
+                f"events have more than {self._limit} bytes of data before one that says where "
+                "they end"
+            )
+
+    def _joined(self) -> bytes:
+        """The data before a control event: one piece from a server of ours, others send several."""
+        pieces = self._data
         if not is_json(self._content_type):
-            return before + more
-        arrays = [data.strip()[1:-1] for data in (before, more)]
+            return b"".join(pieces)
+        if len(pieces) == 1:
+            return pieces[0]
+        arrays = [data.strip()[1:-1] for data in pieces]
         return b"[%b]" % b",".join(array for array in arrays if array.strip())
 
     def _moved(self, control: Control) -> None:
         """A control event: what came before it counts, and ends at its offset."""
-        data, self._data = self._data, None
+        data = self._joined()
+        self._data.clear()
         end = control.streamNextOffset
-        if data is None:
-            data = b"[]" if is_json(self._content_type) else b""
         is_proved = self._data_id == end and self._place.offset != NOW
         start = self._place.offset if is_proved else None
         self._take(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import durable_streams.arguments as arguments  # noqa: PLR0402 - not from the root, which knows us
 from durable_streams.client.address import Address
+from durable_streams.client.bodies import ANSWER_BYTES
 from durable_streams.client.following import LiveMode
 from durable_streams.client.retries import Retries
 from durable_streams.model.errors import NotOpen
@@ -35,6 +36,7 @@ class Options:
 
     ``silence_s``: how long the server may send nothing before the connection counts as lost.
     ``connect_s``: how long connecting may take.  ``live``: how a tail waits (``LiveMode``).
+    ``answer_bytes``: how large one answer, or event, may be.
     """
 
     address: Address
@@ -43,6 +45,7 @@ class Options:
     live: LiveMode = LiveMode.AUTO
     silence_s: float = SILENCE_S
     connect_s: float = CONNECT_S
+    answer_bytes: int = ANSWER_BYTES
 
     @classmethod
     def of(
@@ -54,6 +57,7 @@ class Options:
         live: str,
         silence_s: float,
         connect_s: float,
+        answer_bytes: int,
     ) -> Options:
         """Checked arguments of a client."""
         try:
@@ -67,6 +71,7 @@ class Options:
             mode,
             _wait("silence_s", silence_s),
             _wait("connect_s", connect_s),
+            _size("answer_bytes", answer_bytes),
         )
 
     def sent_headers(self, request: Request, token: str | None) -> dict[str, str]:
@@ -84,6 +89,13 @@ def _wait(name: str, value: object) -> float:
     if not seconds:
         raise ValueError(f"{name} must be above 0")
     return seconds
+
+
+def _size(name: str, value: object) -> int:
+    size = arguments.count(name, value)
+    if not size:
+        raise ValueError(f"{name} must be at least 1")
+    return size
 
 
 def not_open() -> NotOpen:

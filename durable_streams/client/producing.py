@@ -329,8 +329,8 @@ class Producing:
         elif isinstance(error, ProducerGap) and error.expected >= batch.expected_then:
             is_first = self._batches[0] is batch
             batch.ready_at = 0.0 if is_first else _NEVER  # until one before it is done
-        elif isinstance(error, StreamClosed) and batch.closes and not batch.data:
-            self._accepted(batch, answer)  # it is closed, as it was to be: by a run before, say
+        elif isinstance(error, StreamClosed) and self._may_have_closed(batch):
+            self._accepted(batch, answer)
         elif answer.status in PASSING:
             is_hopeless = answer.status == 500 and batch.backoff.failures + 1 >= ATTEMPTS_AT_500
             self._later(batch, None if is_hopeless else batch.backoff.pause_s(answer), error)
@@ -349,6 +349,14 @@ class Producing:
             self._fail(error)
         else:
             batch.ready_at = self._verbs.now() + pause_s
+
+    def _may_have_closed(self, batch: Batch) -> bool:
+        """Whether a run before may have closed the stream, in one step with what it appended last.
+
+        Then the server knows that by another number.  Who had appended nothing closes what somebody
+        else has closed.
+        """
+        return self._numbered and batch.seq > 0 and batch.closes and not batch.data
 
     def _may_take_over(self) -> bool:
         return self._take_over and not self._is_established and not self._numbered

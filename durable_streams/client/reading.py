@@ -114,7 +114,7 @@ def read(
     until = verbs.now() + min(timeout_s, _MAX_PIECE_WAIT_S)
     while live and not piece.messages() and not piece.closed:
         left_s = until - verbs.now()
-        if left_s <= 0 and piece.up_to_date:
+        if left_s <= 0 and (piece.up_to_date or piece.is_empty):
             break
         place = piece.behind()
         poll = read_request(

@@ -42,7 +42,7 @@ class RemoteVerbs:
 
     def __init__(self, options: Options) -> None:
         verbs = Verbs(options.address, options.retries, monotonic, random.random)
-        self.asking: Final = Asking(verbs, options.live)
+        self.asking: Final = Asking(verbs, options.live, options.answer_bytes)
 
     async def _ask(self, conversation: Conversation[_T]) -> _T:
         raise NotImplementedError

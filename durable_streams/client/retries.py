@@ -29,13 +29,14 @@ NOTHING_DONE: Final = frozenset({429})
 class Retries:
     """How a client repeats what failed for a reason that passes.
 
-    The pauses begin at ``first_s`` and double up to ``longest_s``, each cut at random to between
-    half and all of it, so that many clients of a server that is back do not come at once.  Where
-    the server says when to come back (``Retry-After``), that counts.
+    The pauses begin at ``first_s`` and grow ``factor`` times each, up to ``longest_s``; each is cut
+    at random to between half and all of it, so that many clients of a server that is back do not
+    come at once.  Where the server says when to come back (``Retry-After``), that counts.
 
     ``give_up_s``: so long after its beginning a verb, or a batch of a producer, gives up, and
-    raises what happened last.  A :meth:`tail` does so only before its first answer, and after that
-    when the server has been away for ``follow_s``: never, by default.
+    raises what happened last; ``repeats``: or after it was repeated so often (0: it is asked once),
+    None: as often as there is time.  A :meth:`tail` does so only before its first answer, and after
+    that when the server has been away for ``follow_s``: never, by default.
 
     ``unsure``: repeat an append without a producer also if nobody knows whether it was stored
     (a lost connection, a 500 or 503), so that it may be stored twice.
@@ -46,6 +47,8 @@ class Retries:
     give_up_s: float = 60.0
     follow_s: float = math.inf
     unsure: bool = False
+    repeats: int | None = None
+    factor: float = 2.0
 
     def __post_init__(self) -> None:
         """``ValueError`` for what cannot be."""
@@ -53,12 +56,25 @@ class Retries:
             raise ValueError("first_s must be above 0, and at most longest_s")
         if not (self.give_up_s >= 0 and self.follow_s >= 0):
             raise ValueError("give_up_s and follow_s must be seconds from 0 on")
+        if self.repeats is not None and self.repeats < 0:
+            raise ValueError("repeats must be a number from 0 on, or None")
+        if not 1 <= self.factor < math.inf:
+            raise ValueError("factor must be a number from 1 on")
 
 
 class Backoff:
     """The pauses of one row of failures, and whether they have lasted too long."""
 
-    __slots__ = ("_begin_s", "_failures", "_limit_s", "_next_s", "_now", "_policy", "_random")
+    __slots__ = (
+        "_begin_s",
+        "_failures",
+        "_limit_s",
+        "_next_s",
+        "_now",
+        "_policy",
+        "_random",
+        "_repeats",
+    )
 
     def __init__(
         self, policy: Retries, now: Callable[[], float], random: Callable[[], float]
@@ -68,6 +84,7 @@ class Backoff:
         self._now = now
         self._random = random
         self._limit_s = policy.give_up_s
+        self._repeats = policy.repeats
         self.reset()
 
     @property
@@ -84,6 +101,7 @@ class Backoff:
     def patient(self) -> None:
         """From now on the limit is that of somebody who follows."""
         self._limit_s = self._policy.follow_s
+        self._repeats = None
 
     def pause_s(self, answer: Answer | None = None) -> float | None:
         """How long to wait after a failure; None: not any more."""
@@ -91,11 +109,12 @@ class Backoff:
         told_s = retry_after_s(answer)
         if told_s is None:
             pause_s = self._next_s * (1 + self._random()) / 2
-            self._next_s = min(self._next_s * 2, self._policy.longest_s)
+            self._next_s = min(self._next_s * self._policy.factor, self._policy.longest_s)
         else:
             pause_s = min(told_s, LONGEST_TOLD_S) + self._random() * self._policy.first_s
         is_late = self._now() + pause_s - self._begin_s > self._limit_s
-        return None if is_late else pause_s
+        is_last = self._repeats is not None and self._failures > self._repeats
+        return None if is_late or is_last else pause_s
 
 
 def retry_after_s(answer: Answer | None) -> int | None:

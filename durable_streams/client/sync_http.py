@@ -19,6 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, ReadTimeoutError, SSLError
 
+from durable_streams.client.bodies import ACCEPTED, Body
 from durable_streams.client.options import not_open
 from durable_streams.client.steps import PAUSED, Answer, Call, Disconnected, OutOfTime, Pause
 from durable_streams.client.sync_heads import WholeHead
@@ -181,9 +182,10 @@ class SyncHttp:
         way.check()
         request = call.request
         headers = self._options.sent_headers(request, self._credentials(renew=call.renew))
-        headers["Accept-Encoding"] = "identity"
+        headers["Accept-Encoding"] = ACCEPTED
         if call.is_stream:
             headers["Accept"] = "text/event-stream"
+            headers["Accept-Encoding"] = "identity"
         began_s = monotonic()
         _here.way = way
         try:
@@ -196,6 +198,7 @@ class SyncHttp:
                 retries=False,
                 timeout=self._timeout(request),
                 preload_content=False,
+                decode_content=False,
             )
         except (HTTPError, OSError, ValueError) as error:
             way.check()
@@ -206,27 +209,36 @@ class SyncHttp:
     def rest(
         self, response: BaseHTTPResponse, way: Way, request: Request, began_s: float
     ) -> Answer:
-        """The whole body of an answer, with its head."""
+        """The whole body of an answer, with its head; ``UnexpectedAnswer`` if it is too large."""
+        options = self._options
+        body = Body(head_of(response), options.answer_bytes, options.silence_s, monotonic)
+        is_over = False
         try:
-            body = response.read()
-        except (HTTPError, OSError, ValueError) as error:
-            response.close()
-            way.check()
-            raise _as_lost(error, request, began_s) from error
-        except BaseException:
-            response.close()  # half of an answer is in it
-            raise
-        response.release_conn()
-        way.check()
-        return head_of(response, body)
+            while piece := self.receive(response, way, request, began_s):
+                if not body.take(piece):
+                    break
+            else:
+                is_over = True
+        finally:
+            if is_over:
+                response.release_conn()
+            else:
+                response.close()  # half of an answer is in it, which may go on for ever
+        return body.whole()
 
-    def receive(self, response: BaseHTTPResponse, way: Way) -> bytes:
+    def receive(
+        self,
+        response: BaseHTTPResponse,
+        way: Way,
+        request: Request | None = None,
+        began_s: float = 0.0,
+    ) -> bytes:
         """The next bytes of a body, b"" at its end."""
         try:
-            data: bytes = response.read1(_PIECE_BYTES)
+            data: bytes = response.read1(_PIECE_BYTES, decode_content=False)
         except (HTTPError, OSError, ValueError) as error:
             way.check()
-            raise _as_lost(error, None, 0.0) from error
+            raise _as_lost(error, request, began_s) from error
         way.check()
         return data
 
@@ -251,10 +263,10 @@ class SyncHttp:
             return self._known
 
 
-def head_of(response: BaseHTTPResponse, body: bytes = b"") -> Answer:
-    """The head of an answer, and the body that is known of it."""
+def head_of(response: BaseHTTPResponse) -> Answer:
+    """The head of an answer."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status, headers, body)
+    return Answer(response.status, headers)
 
 
 def _as_lost(error: Exception, request: Request | None, began_s: float) -> Exception:

@@ -15,6 +15,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from durable_streams.client.asking import BEGINNING
+from durable_streams.client.bodies import ANSWER_BYTES
 from durable_streams.client.options import (
     CONNECT_S,
     SILENCE_S,
@@ -50,6 +51,7 @@ def connect_sync(
     live: str = "auto",
     silence_s: float = SILENCE_S,
     connect_s: float = CONNECT_S,
+    answer_bytes: int = ANSWER_BYTES,
 ) -> SyncRemoteStreams:
     """The streams of a server, for ``with``, in a program without an event loop.
 
@@ -67,6 +69,7 @@ def connect_sync(
         live=live,
         silence_s=silence_s,
         connect_s=connect_s,
+        answer_bytes=answer_bytes,
     )
     return SyncRemoteStreams(options, token)
 

@@ -188,6 +188,20 @@ def test_a_run_may_close_what_the_one_before_has_closed(*, at_once: bool) -> Non
     assert server.stored == [b"x"]
 
 
+@pytest.mark.parametrize("numbered", [True, False])
+def test_who_closes_what_somebody_else_has_closed_is_told(*, numbered: bool) -> None:
+    time, server = Time(), Server()
+    first = producing(time, numbered=True)
+    first.append(b"x")
+    first.close(b"")
+    deliver(first, server, time)
+    other = producing(time, claim=ProducerClaim("q", 1, 0), numbered=numbered)
+    other.close(b"")
+    deliver(other, server, time)
+    with pytest.raises(StreamClosed):
+        other.check()
+
+
 def test_appends_are_gathered_until_they_are_many_or_old() -> None:
     time, server = Time(), Server()
     state = producing(time, Limits(linger_s=1, batch_bytes=10, batch_appends=3))

@@ -139,6 +139,17 @@ def test_pauses_double_and_end() -> None:
     assert backoff.pause_s(Answer(503, {"retry-after": "999999999"})) == 301
 
 
+def test_pauses_grow_by_their_factor_and_end_after_so_many() -> None:
+    policy = Retries(first_s=1, longest_s=100, give_up_s=math.inf, repeats=3, factor=3)
+    backoff = Backoff(policy, lambda: 0.0, lambda: 1.0)
+    assert [backoff.pause_s() for _ in range(5)] == [1, 3, 9, None, None]
+    backoff.reset()
+    assert backoff.pause_s() == 1
+    backoff.patient()  # who follows goes on for as long as ``follow_s`` says
+    assert None not in [backoff.pause_s() for _ in range(20)]
+    assert Backoff(Retries(repeats=0), lambda: 0.0, lambda: 1.0).pause_s() is None
+
+
 @pytest.mark.parametrize(
     "text", ["", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "9" * 50, "\u0661"]
 )

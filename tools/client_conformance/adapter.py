@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import durable_streams
-from durable_streams import Limits, ProducerClaim, errors
+from durable_streams import Limits, ProducerClaim, Retries, errors
 from durable_streams.wire.replies import STATUS
 from tools.client_conformance.sides import Awaited, Blocking, limits
 
@@ -38,6 +38,12 @@ _CODES: Final[list[tuple[type[Exception], str]]] = [
     (TypeError, "INVALID_ARGUMENT"),
 ]
 _NAMES: Final = {"batch_bytes": "maxBatchBytes", "batch_appends": "maxBatchItems"}
+_NAMES_OF_RETRIES: Final = {
+    "repeats": "maxRetries",
+    "first_s": "initialDelayMs",
+    "longest_s": "maxDelayMs",
+    "factor": "multiplier",
+}
 _Dynamic: TypeAlias = dict[str, dict[str, tuple[str, str, list[int]]]]
 _STEP_S: Final = 0.05
 _FEATURES: Final = {
@@ -49,6 +55,7 @@ _FEATURES: Final = {
     "dynamicHeaders": True,
     "batchItems": True,
     "strictZeroValidation": True,
+    "retryOptions": True,
 }
 
 
@@ -270,18 +277,32 @@ class Adapter:
 
     def _validate(self, command: dict[str, Any]) -> dict[str, Any]:
         target = command["target"]
-        side = self._side("http://localhost:9", {}, "auto")
+        names = _NAMES if target["target"] == "idempotent-producer" else _NAMES_OF_RETRIES
         try:
-            how = Limits(**{ours: target[name] for ours, name in _NAMES.items() if name in target})
-            side.begin_producer(target.get("producerId", "p"), target.get("epoch"), how)
+            self._make(target)
         except (ValueError, errors.InvalidRequest) as error:
             text = str(error)
-            for ours, name in _NAMES.items():
+            for ours, name in names.items():
                 text = text.replace(ours, name)
             raise ValueError(text) from error
+        return {}
+
+    def _make(self, target: dict[str, Any]) -> None:
+        """Make what is described, with our names."""
+        if target["target"] == "retry-options":
+            given = {
+                ours: target[name] / 1000 if name.endswith("Ms") else target[name]
+                for ours, name in _NAMES_OF_RETRIES.items()
+                if name in target
+            }
+            Retries(**given)
+            return
+        how = Limits(**{ours: target[name] for ours, name in _NAMES.items() if name in target})
+        side = self._side("http://localhost:9", {}, "auto")
+        try:
+            side.begin_producer(target.get("producerId", "p"), target.get("epoch"), how)
         finally:
             side.close()
-        return {}
 
 
 def _path(command: dict[str, Any]) -> str:
