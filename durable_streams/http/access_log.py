@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from durable_streams.http.logs import made_id
+from durable_streams.http.logs import LeanRecord, made_id
 from durable_streams.model.commands import Append, Create, Delete, Head, Live, Preflight, Read
 from durable_streams.wire.signed_query import redacted
 
@@ -87,9 +87,10 @@ class AccessLog:
     def __call__(self, exchanged: Exchanged) -> None:
         """Tell of an exchange that is over."""
         status = exchanged.status
-        is_always_told = status >= 500 or status in _REFUSALS
-        if is_always_told or self._share == 1.0 or self._chance() < self._share:
-            logger.info("request", extra=self._fields(exchanged))
+        is_always_told = status >= 500 or status in _REFUSALS or self._share == 1.0
+        is_told = is_always_told or self._chance() < self._share
+        if is_told and logger.isEnabledFor(logging.INFO):
+            logger.handle(LeanRecord(logger.name, "request", self._fields(exchanged)))
 
     def _fields(self, exchanged: Exchanged) -> dict[str, object]:
         fields: dict[str, object] = {

@@ -51,7 +51,7 @@ class Peers:
         """
         address = _address(str(peername[0])) if isinstance(peername, tuple) else None
         name = _text(address) if address is not None else _GONE if peername is None else _UNIX
-        if not self.is_trusted(peername):
+        if not forwarded_for or not self.is_trusted(peername):
             return name
         hops = forwarded_for.rsplit(",", _MAX_HOPS)
         for hop in reversed(hops[-_MAX_HOPS:]):

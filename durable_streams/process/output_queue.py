@@ -16,7 +16,9 @@ import os
 import select
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,6 +32,12 @@ FLUSH_S: Final = 1.0
 
 TELL_S: Final = 10.0
 """Between two counts of what was dropped, while more is dropped all the time."""
+
+LINGER_S: Final = 0.002
+"""How long a line may wait for others: at thousands a second one write is that of many."""
+
+MAX_WRITE_BYTES: Final = 64 * 1024
+"""Of several entries in one write: what a pipe holds."""
 
 _OVERHEAD_BYTES: Final = 64
 """What an entry takes beside its bytes."""
@@ -46,7 +54,7 @@ class OutputQueue:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._dropped = 0
-        self._is_telling = self._is_torn = False
+        self._is_telling = self._is_torn = self._is_flushing = False
         self._tell_again_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"output-{fd}", daemon=True)
         self._thread.start()
@@ -66,7 +74,11 @@ class OutputQueue:
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
         """Wait until all is written, or for so long; whether it is."""
         with self._changed:
-            return self._changed.wait_for(self._is_done, timeout_s)
+            self._is_flushing = True
+            try:
+                return self._changed.wait_for(self._is_done, timeout_s)
+            finally:
+                self._is_flushing = False
 
     def _is_done(self) -> bool:
         return not (self._waiting or self._is_telling)
@@ -75,13 +87,16 @@ class OutputQueue:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
-                data = self._waiting[0]
-            written = self._put(data)
+            self._linger()
             with self._changed:
-                self._waiting.popleft()
-                self._waiting_bytes -= len(data) + _OVERHEAD_BYTES
-                self._dropped += not written
-                count = self._take_count() if written else 0
+                some = self._some()
+            written = self._put(some)
+            with self._changed:
+                # The one that failed is given up, what comes behind it is tried next.
+                for _ in some[: written + 1]:
+                    self._waiting_bytes -= len(self._waiting.popleft()) + _OVERHEAD_BYTES
+                self._dropped += written < len(some)
+                count = self._take_count() if written == len(some) else 0
                 self._is_telling = count > 0
                 self._changed.notify_all()
             if count:
@@ -90,18 +105,39 @@ class OutputQueue:
                     self._is_telling = False
                     self._changed.notify_all()
 
-    def _put(self, data: bytes) -> bool:
-        """Write an entry on a line of its own; whether it could be."""
-        rest = memoryview(b"\n" + data if self._is_torn else data)
-        size = len(rest)
+    def _linger(self) -> None:
+        """Let more come, so that a thread does not have to be woken for every line."""
+        if not self._is_flushing:
+            time.sleep(LINGER_S)
+
+    def _some(self) -> list[bytes]:
+        """The first entries that wait, as many as go into one write; at least one."""
+        some: list[bytes] = []
+        room = MAX_WRITE_BYTES
+        for number in range(len(self._waiting)):  # a finalizer may add one meanwhile
+            entry = self._waiting[number]
+            room -= len(entry)
+            if some and room < 0:
+                break
+            some.append(entry)
+        return some
+
+    def _put(self, some: list[bytes]) -> int:
+        """Write entries, on a line of their own; how many could be, whole."""
+        rest = memoryview((b"\n" if self._is_torn else b"") + b"".join(some))
+        torn = int(self._is_torn)
+        done = 0
         try:
-            while rest:
-                rest = rest[write_some(self._fd, rest) :]
+            while done < len(rest):
+                done += write_some(self._fd, rest[done:])
         except OSError:
-            self._is_torn = self._is_torn or len(rest) < size
-            return False
+            ends = list(accumulate(map(len, some), initial=torn))
+            written = max(bisect_right(ends, done) - 1, 0)
+            if done:
+                self._is_torn = done > ends[written]
+            return written
         self._is_torn = False
-        return True
+        return len(some)
 
     def _take_count(self) -> int:
         """How many were dropped, if it is time to tell."""

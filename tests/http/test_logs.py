@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -166,3 +167,18 @@ def test_threads_may_log_at_a_time() -> None:
         thread.join()
     assert sum(count is not None for count in passed) == 5
     assert throttle.rest(is_last=True) == [(1995, "")]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_lean_record_has_the_fields_of_any_other_one(log_format: str) -> None:
+    logger, extra = logging.getLogger("durable_streams.access"), {"status": 204, "path": "/a b"}
+    formatter = logs.JsonFormatter() if log_format == "json" else logs.TextFormatter()
+    lean = logs.LeanRecord(logger.name, "request", extra)
+    other = logger.makeRecord(logger.name, logging.INFO, __file__, 1, "request", (), None)
+    for name, value in extra.items():
+        setattr(other, name, value)
+    other.created = lean.created
+    assert vars(lean).keys() == vars(other).keys()
+    assert formatter.format(lean) == formatter.format(other)
+    assert vars(logging.makeLogRecord(vars(lean))) == vars(lean)
+    assert formatter.format(copy.copy(lean)) == formatter.format(lean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -124,3 +125,20 @@ def test_a_line_behind_one_that_was_cut_begins_anew(tmp_path: Path) -> None:
     assert queue.flush(60)
     os.close(writer)
     assert log.read_bytes() == b"\nwhole\nnext\n"
+
+
+def test_of_lines_in_one_write_only_those_are_lost_that_were_not_taken(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with log.open("wb") as file:
+        queue = OutputQueue(file.fileno(), lambda count: queue.write(b"dropped %d\n" % count))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(LINE) + 10, limit[1]))
+        try:
+            for _ in range(4):
+                queue.write(LINE)
+            assert queue.flush(60)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        queue.write(b"room\n")
+        assert queue.flush(60)
+    assert log.read_bytes() == LINE + LINE + LINE[:10] + b"\nroom\ndropped 2\n"
