@@ -24,7 +24,7 @@ async def need_fit(hosts: Hosts, *, allow_unreplicated: bool) -> None:
                 "to the database itself, or have the pooler keep sessions"
             )
         fit = (await versions.read(connection.fetch)).fit()
-        if fit not in {Fit.FITS, Fit.OLD}:
+        if fit is not Fit.FITS:
             raise NoDatabase(f"{url}: {fit.value}")
         names = await connection.fetchval("show synchronous_standby_names")
     except FAILURES as error:

@@ -59,6 +59,8 @@ def parse_options() -> argparse.Namespace:
     add("--pairs", type=int, default=pair.PAIRS, help="samples of each build, with --pair")
     add("--instructions", action="store_true", help="with --pair: count the instructions of each"
         " request instead, in one sample, which takes valgrind")  # fmt: skip
+    add("--database", action="store_true", help="measure the store on PostgreSQL, and nothing else:"
+        " scripts/bench --database --help")  # fmt: skip
     add("--python", default=sys.executable, help="the interpreter that runs our server")
     add("--token", default="", help="sent with every request; --options='--tokens FILE' makes a"
         " build look at it that knows tokens")  # fmt: skip
@@ -178,6 +180,10 @@ def report(results: dict[str, Any], options: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["--database"]:
+        from tools.bench.database.__main__ import main as measure  # takes a driver
+
+        return measure(sys.argv[2:])
     options = parse_options()
     if options.list:
         for entry in ENTRIES:

@@ -177,12 +177,15 @@ def _literal(cell: str) -> str:
     return f"``{cell}``" if cell else ""
 
 
-def list_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of reStructuredText."""
+def list_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, has_names: bool = True
+) -> list[str]:
+    """Lines of reStructuredText; ``has_names``: what is first in a row is set as code is."""
     lines = [".. list-table::", "   :header-rows: 1", ""]
     lines += [f"   * - {columns[0]}", *(f"     - {title}" for title in columns[1:])]
     for name, *cells in rows:
-        lines += [f"   * - {_literal(name)}", *(f"     - {cell}".rstrip() for cell in cells)]
+        first = _literal(name) if has_names else name
+        lines += [f"   * - {first}", *(f"     - {cell}".rstrip() for cell in cells)]
     return lines
 
 

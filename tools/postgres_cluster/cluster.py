@@ -53,15 +53,18 @@ class PostgresCluster:
         standbys: int = 2,
         directory: Path | None = None,
         settings: dict[str, str] | None = None,
+        wal_segment_mib: int = 1,
     ) -> None:
         """Commits wait for any one of the standbys; without any, for the primary's disk alone.
 
         ``directory``: where to make one for it; None: where temporary files are.
         ``settings``: of all nodes, beside what they have.
+        ``wal_segment_mib``: a power of two; small ones are soon made, large ones are soon written.
         """
         self._parent = directory
         self._standbys = standbys
         self._settings = settings or {}
+        self._wal_segment_mib = wal_segment_mib
         self._stack = ExitStack()
         self.nodes: list[PostgresNode] = []
         self.links: list[Proxy] = []
@@ -130,7 +133,8 @@ class PostgresCluster:
         primary, *others = (str(node.data) for node in self.nodes)
         command = [beside_postgres("initdb"), "--pgdata", primary, "--username", SUPERUSER]
         command += ["--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
-        run([*command, "--wal-segsize", "1", "--data-checksums"], directory)
+        command += ["--wal-segsize", str(self._wal_segment_mib), "--data-checksums"]
+        run(command, directory)
         for other in others:
             run(["cp", "-a", primary, other], directory)
 
