@@ -56,8 +56,11 @@ class Tuning:
     list_idle_s: float = 900.0
     """How long the order of all paths is kept for the next who asks for a list."""
 
-    rows_at_once: int = 16
+    rows_at_once: int = 8
     """Streams that are looked at on the disk in one go for a list."""
+
+    rows_pause_s: float = 0.0005
+    """How long a pause after them is, for the event loop, as above."""
 
     most_in_trash: int = 10_000
     """Deleted streams remembered until their files are removed, and of those that could not be."""

@@ -118,6 +118,7 @@ class Listing:
         found = {path: self._row_on_disk(path) for path in paths}
         if not directory.is_there():
             raise Unavailable("the data directory cannot be reached")
+        self._core.runtime.pause(self._core.tuning.rows_pause_s)
         return found
 
     def _row_on_disk(self, path: StreamPath) -> Row | None:
