@@ -35,22 +35,28 @@ def check_format(disk: Disk, root: Path) -> bool:
     """
     found = read_format(disk, root)
     if found is None:
-        if not disk.is_directory(root):
-            if disk.status(root) is not None:
-                raise DataDirectoryError(f"the data directory {root} is not a directory")
-            return False
-        strangers = [name for name in disk.names(root) if not _may_stay(name)]
-        if strangers:
+        strangers = _strangers(disk, root)
+        # Whoever begins it writes this file before anything else: it may have done so meanwhile.
+        found = read_format(disk, root) if strangers else None
+        if strangers and found is None:
             raise DataDirectoryError(
                 f"{root} has no FORMAT.json but other files ({min(strangers)!r}); "
                 "give an empty directory, or a whole copy of a data directory"
             )
+    if found is None:
         return False
     if found.format not in READ_FORMATS:
         raise DataDirectoryError(
             f"{root} has data format {found.format}; this version knows only formats up to {FORMAT}"
         )
     return True
+
+
+def _strangers(disk: Disk, root: Path) -> list[str]:
+    """What is in a directory, if it is there, and is in none that has yet to be begun."""
+    if disk.status(root) is not None and not disk.is_directory(root):
+        raise DataDirectoryError(f"the data directory {root} is not a directory")
+    return [name for name in disk.names(root) if not _may_stay(name)]
 
 
 def read_format(disk: Disk, root: Path) -> FormatFile | None:

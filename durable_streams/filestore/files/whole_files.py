@@ -59,14 +59,21 @@ def parent_of(path: str) -> str:
 
 
 def make_directories(disk: Disk, path: StrPath, top: StrPath) -> list[str]:
-    """Make ``path`` and its missing parents below ``top``; the directories that got a new name."""
+    """Make ``path`` and its missing parents below ``top``; the directories that got a new name.
+
+    Whoever makes some of them at the same time may be faster, and need not have synced any.
+    """
     name, end = str(path), str(top)
     missing: list[str] = []
     while name != end and not disk.is_directory(name):
         missing.append(name)
         name = parent_of(name)
     for directory in reversed(missing):
-        disk.make_directory(directory)
+        try:
+            disk.make_directory(directory)
+        except FileExistsError:
+            if not disk.is_directory(directory):
+                raise
     return [parent_of(directory) for directory in missing]
 
 

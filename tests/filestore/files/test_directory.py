@@ -4,12 +4,13 @@ import errno
 import fcntl
 import logging
 import os
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from durable_streams.filestore.files.directory import LONGEST_DIRECTORY, DataDirectory
-from durable_streams.filestore.files.disk import Disk, StrPath
+from durable_streams.filestore.files.disk import Disk, FileStatus, StrPath
 from durable_streams.filestore.files.format_file import check_format
 from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from tests.filestore.files.staged_disk import StagedDisk
@@ -50,6 +51,52 @@ class RecordingDisk(Disk):
     def sync_file_system(self, fd: int) -> None:
         super().sync_file_system(fd)
         self.events.append(("sync all", Path()))
+
+
+class OthersComeDisk(Disk):
+    """Somebody else opens the directory, and closes it again, before the system call number n."""
+
+    def __init__(self, root: Path, before: int) -> None:
+        self.root = root
+        self.left = before
+        self.came = self.found_it_in_use = False
+
+    def _come(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.came = True
+            try:
+                opened(self.root)
+            except DataDirectoryInUse:
+                self.found_it_in_use = True
+
+    def open_read(self, path: StrPath) -> int:
+        self._come()
+        return super().open_read(path)
+
+    def open_write(self, path: StrPath) -> int:
+        self._come()
+        return super().open_write(path)
+
+    def names(self, path: StrPath) -> list[str]:
+        self._come()
+        return super().names(path)
+
+    def status(self, path: StrPath) -> FileStatus | None:
+        self._come()
+        return super().status(path)
+
+    def is_directory(self, path: StrPath) -> bool:
+        self._come()
+        return super().is_directory(path)
+
+    def make_directory(self, path: StrPath) -> None:
+        self._come()
+        super().make_directory(path)
+
+    def lock(self, fd: int) -> None:
+        self._come()
+        super().lock(fd)
 
 
 def opened(root: Path, disk: Disk | None = None) -> None:
@@ -253,6 +300,27 @@ def test_what_somebody_else_began_before_we_had_the_lock_is_kept(data_dir: Path)
     disk = LateDisk()
     opened(data_dir, disk)
     assert (data_dir / "FORMAT.json").read_bytes() == disk.begun
+
+
+def test_who_begins_one_at_the_same_time_may_be_faster_at_every_step(tmp_path: Path) -> None:
+    found = set()
+    for step in count(1):
+        disk = OthersComeDisk(tmp_path / str(step) / "deep" / "down", step)
+        opened(disk.root, disk)
+        if not disk.came:
+            break
+        found.add(disk.found_it_in_use)
+    assert found == {False, True}  # before we had the lock, and with it
+
+
+def test_a_file_that_came_in_the_way_a_moment_ago_is_named(data_dir: Path) -> None:
+    class FileComesDisk(Disk):
+        def make_directory(self, path: StrPath) -> None:
+            Path(path).write_text("")
+            super().make_directory(path)
+
+    with pytest.raises(DataDirectoryError, match="File exists"):
+        opened(data_dir, FileComesDisk())
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "ceph"])
