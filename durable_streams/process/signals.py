@@ -6,11 +6,15 @@ From before anything is opened, so also while it starts and recovers.  The handl
 not the event loop's: a loop that is stuck in a system call is interrupted by them, and ended.  They
 wake the loop as ``asyncio.Runner`` does for SIGINT, and log nothing themselves, as they may come
 upon any line.
+
+What comes when all is done, while Python takes itself apart, changes nothing any more: it would
+find Python's handlers gone, and have a stop that was clean end by a signal.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import signal
@@ -40,6 +44,7 @@ class StopSignals:
         self._event = asyncio.Event()
         for number in _STOPPING:
             signal.signal(number, self._stop)
+        atexit.register(self._ignore)  # before others: done after them, when nothing is written
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not nohup's, nor an application's
             signal.signal(signal.SIGHUP, self._hang_up)
 
@@ -55,6 +60,11 @@ class StopSignals:
             os._exit(128 + number)
         self._asked = signal.Signals(number)
         self._on_loop(self._tell_stop)
+
+    def _ignore(self) -> None:
+        for number in _STOPPING:
+            if signal.getsignal(number) == self._stop:  # not what a program set that calls us
+                signal.signal(number, signal.SIG_IGN)
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
         if self._loop is None:

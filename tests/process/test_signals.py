@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,7 @@ from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import StartServer
     from tests.process.conftest import StartQuietServer
@@ -85,26 +85,69 @@ def test_a_hangup_is_said_and_ends_nothing(start_server: StartServer, loop: str)
     assert "the settings were read again; none has changed" in server.stderr
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT,) * 2])
-def test_a_second_signal_ends_a_start_that_takes_long(
-    data_dir: Path, numbers: tuple[signal.Signals, signal.Signals]
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_start_that_takes_long(data_dir: Path, number: signal.Signals) -> None:
     data_dir.mkdir()
     os.mkfifo(data_dir / "FORMAT.json")  # whoever opens it waits for somebody who writes
     with subprocess.Popen(
         [*COMMAND, "serve", "--data-dir", str(data_dir), "--port", "0"],
         cwd=ROOT,
+        env=os.environ | {"DURABLE_STREAMS_NO_SUCH_SETTING": "1"},
         stderr=subprocess.PIPE,
     ) as process:
-        while not handles(process.pid, numbers[0]):
-            with suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"it ended with {process.wait(0.02)}")
-        process.send_signal(numbers[0])
         assert process.stderr is not None
-        assert b"stopping" in process.stderr.readline()
-        process.send_signal(numbers[1])
-        assert process.wait() == 128 + numbers[1]
-        assert process.stderr.read() == b""
+        assert b"NO_SUCH_SETTING" in process.stderr.readline()  # it has taken over the signals
+        process.send_signal(number)
+        assert process.stderr.read().endswith(f"INFO stopping signal={number.name}\n".encode())
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT,) * 2])
+def test_a_second_signal_ends_a_start_that_heeds_no_first(
+    data_dir: Path, numbers: tuple[signal.Signals, signal.Signals]
+) -> None:
+    first, second = numbers
+    program = f"""
+import asyncio, contextlib, sys
+from durable_streams import cli
+from durable_streams.process import serving
+async def goes_on(*arguments):
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.to_thread(sys.stderr.write, "opening\\n")
+serving._open = goes_on
+sys.exit(cli.main(["serve", "--port", "0", "--data-dir", {str(data_dir)!r}]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "opening\n"
+        process.send_signal(first)
+        lines = iter(process.stderr.readline, "")
+        assert any(line.endswith(f"INFO stopping signal={first.name}\n") for line in lines)
+        process.send_signal(second)
+        assert set(process.stderr) <= {"opening\n"}
+        assert process.wait() == 128 + second
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_when_all_is_done_changes_nothing(
+    data_dir: Path, number: signal.Signals
+) -> None:
+    program = f"""
+import atexit, os, signal, sys
+atexit.register(os.kill, os.getpid(), {int(number)})  # after all that was registered later
+from durable_streams import cli
+from durable_streams.process import serving
+begin = serving._open
+def interrupted(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return begin(*arguments)
+serving._open = interrupted
+sys.exit(cli.main(["serve", "--port", "0", "--data-dir", {str(data_dir)!r}]))
+"""
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
 def test_what_is_asked_to_stop_while_it_starts_says_nothing_of_serving(data_dir: Path) -> None:
@@ -124,11 +167,3 @@ sys.exit(cli.main(["serve", "--port", "0", "--data-dir", {str(data_dir)!r}]))
     )
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.endswith("INFO stopping signal=SIGTERM\n")
-
-
-def handles(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal, other than what Python begins with."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt"))[7:], 16)
-    both = (1 << signal.SIGTERM - 1) | (1 << number - 1)
-    return caught & both == both
