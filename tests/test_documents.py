@@ -55,6 +55,7 @@ DOCUMENTS: Final = [
     "docs/http.rst",
     "docs/library.rst",
     "docs/client.rst",
+    "docs/runs.rst",
     "docs/embedding.rst",
     "docs/security.rst",
     "docs/maintenance.rst",

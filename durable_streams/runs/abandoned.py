@@ -1,0 +1,130 @@
+"""Runs whose process is gone: found, and ended with a reason.
+
+Who looks counts: a worker whose stream has not changed over so many looks, a third of a lease
+apart, has been silent for a whole lease.  No clock is compared with another, and a look that does
+not succeed is none: while the store is away nobody can give a sign of life, and nobody is blamed.
+
+From a worker's last sign of life to the end of its runs it takes at most 4/3 of a lease and what
+the looks take, if one process looks all the time, and as long from the next start if none did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from durable_streams.model.errors import StreamError, StreamGone, StreamNotFound
+from durable_streams.runs.states import DEFAULT_LEASE_S, End, State
+from durable_streams.runs.store import all_json, until_it_works
+from durable_streams.runs.workers import SIGNS
+
+if TYPE_CHECKING:
+    from durable_streams.listing import ListedStream
+    from durable_streams.runs.records import Records
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_LEASE_S: Final = 24 * 60 * 60.0
+
+
+class _Seen(NamedTuple):
+    """Where a worker's stream ended at a look, and how many looks it has since."""
+
+    offset: str
+    looks: int
+    needed: int
+
+
+class Sweeper:
+    """Looks after the workers of all processes, this one's own aside."""
+
+    def __init__(self, records: Records, lease_s: float) -> None:
+        self._records = records
+        self._pause_s = lease_s / SIGNS
+        self._seen: dict[str, _Seen] = {}
+
+    async def run(self, own: set[str]) -> None:
+        """Look for ever; ``own``: the paths of workers that live here."""
+        while True:
+            try:
+                await self.look(own)
+            except (StreamError, OSError) as error:
+                _log.warning("runs: cannot look for abandoned runs now: %s", error)
+            await asyncio.sleep(self._pause_s)
+
+    async def look(self, own: set[str]) -> None:
+        """Look once at all workers, and end the runs of those that are silent for too long."""
+        before, self._seen = self._seen, {}
+        dead: list[str] = []
+        try:
+            for stream in await self._workers():
+                if stream.path not in own and stream.error is None:
+                    seen = await self._look_at(stream, before.get(stream.path))
+                    self._seen[stream.path] = seen
+                    if seen.looks >= seen.needed:
+                        dead.append(stream.path)
+        except BaseException:
+            self._seen = before | self._seen
+            raise
+        for path in dead:
+            await self.bury(path)
+            del self._seen[path]
+
+    async def _workers(self) -> list[ListedStream]:
+        found: list[ListedStream] = []
+        after: str | None = ""
+        prefix = self._records.places.workers
+        while after is not None:
+            page = await self._records.streams.list_page(prefix, after=after)
+            found += page.streams
+            after = page.next
+        return found
+
+    async def _look_at(self, stream: ListedStream, before: _Seen | None) -> _Seen:
+        if before is None:
+            lease_s = await self._lease_of(stream.path)
+            return _Seen(stream.next_offset, 0, max(SIGNS, math.ceil(lease_s / self._pause_s)))
+        if before.offset != stream.next_offset:
+            return before._replace(offset=stream.next_offset, looks=0)
+        return before._replace(looks=before.looks + 1)
+
+    async def _lease_of(self, path: str) -> float:
+        with suppress(StreamNotFound, StreamGone):
+            values = (await self._records.streams.read_json(path)).values
+            given = values[0].get("lease_s") if values and isinstance(values[0], dict) else None
+            if isinstance(given, (int, float)) and 0 < given <= _LONGEST_LEASE_S:
+                return float(given)
+        return DEFAULT_LEASE_S
+
+    async def bury(self, path: str) -> None:
+        """End all runs of a worker: it is fenced first, and forgotten last."""
+        streams = self._records.streams
+        with suppress(StreamNotFound, StreamGone):
+            await streams.close(path)  # from here on it can begin none
+            values = await all_json(streams, path)
+            worker = path.rpartition("/")[2]
+            for name in _unended(values):
+                await self._end(name, worker, _reason(values))
+            await streams.delete(path)
+
+    async def _end(self, name: str, worker: str, reason: str) -> None:
+        """End a run as abandoned, if it is this worker's."""
+        with suppress(StreamNotFound, StreamGone):
+            found = await until_it_works(lambda: self._records.find(name))
+            if found.claim.worker == worker:
+                end = await self._records.end(name, End(State.ABANDONED, reason))
+                _log.warning("runs: %s is %s: %s", name, end.state.value, end.reason)
+
+
+def _unended(values: list[Any]) -> list[str]:
+    messages = [value for value in values if isinstance(value, dict)]
+    over = {message["over"] for message in messages if "over" in message}
+    return [m["run"] for m in messages if "run" in m and m["run"] not in over]
+
+
+def _reason(values: list[Any]) -> str:
+    lease_s = values[0].get("lease_s") if values and isinstance(values[0], dict) else None
+    return f"the process that carried it gave no sign of life for {lease_s or DEFAULT_LEASE_S:g} s"

@@ -1,0 +1,348 @@
+"""Runs that outlive their request: started, followed, stopped and found, by name.
+
+    async with durable_streams.connect(url) as streams, Runs(streams) as runs:
+        await runs.start("chat/1", answer(question))
+        async for piece in runs.read("chat/1"):
+            print(piece.value)
+
+``states`` says what a run is and what a crash leaves of it.  Everything here may be cancelled, as a
+request is when its client leaves: what has been begun goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from uuid import uuid4
+
+from durable_streams.model.commands import ProducerClaim
+from durable_streams.model.errors import (
+    InvalidRequest,
+    NotOpen,
+    StreamClosed,
+    StreamGone,
+    StreamNotFound,
+)
+from durable_streams.runs.abandoned import Sweeper
+from durable_streams.runs.carrying import Carried
+from durable_streams.runs.formats import FORMATS, TEXT, Format
+from durable_streams.runs.pieces import json_of
+from durable_streams.runs.records import Records
+from durable_streams.runs.sources import Source, drop
+from durable_streams.runs.states import DEFAULT_LEASE_S, Claim, End, Piece, Places, State, Status
+from durable_streams.runs.store import all_json, until_it_works
+from durable_streams.runs.workers import Worker, tell_to_stop
+from durable_streams.runs.writing import LINGER_S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Coroutine
+    from types import TracebackType
+
+    from durable_streams.runs.store import AnyStreams
+
+_log = logging.getLogger(__name__)
+
+_JSON: Final = "application/json"
+LIMIT_S: Final = 600.0
+TTL_S: Final = 7 * 24 * 60 * 60
+_SHORTEST_LEASE_S: Final = 0.3
+
+
+class Run(NamedTuple):
+    """A run that :meth:`Runs.start` began, or found; ``is_new``: whether it began.
+
+    ``path``: of the stream that has what it yields.
+    """
+
+    name: str
+    path: str
+    is_new: bool
+
+
+class Runs:
+    """Runs below one prefix of streams, of a directory, a database or a server.
+
+    Any number of processes may have the same ones.  They are used in one event loop, within
+    ``async with``; its end gives the runs that are under way here ``drain_s`` to come to theirs.
+    """
+
+    def __init__(
+        self,
+        streams: AnyStreams,
+        prefix: str = "runs",
+        *,
+        lease_s: float = DEFAULT_LEASE_S,
+        drain_s: float = 5.0,
+        linger_s: float = LINGER_S,
+        ttl_s: int | None = TTL_S,
+    ) -> None:
+        """``lease_s``: so long a process may be silent before its runs are ended for it.
+
+        ``linger_s``: what a batch waits for more.  ``ttl_s``: so long a run's streams are kept
+        after their last use, None for ever.  Raises ``ValueError`` for what cannot be.
+        """
+        if not _SHORTEST_LEASE_S <= lease_s < math.inf:
+            raise ValueError(f"lease_s must be seconds from {_SHORTEST_LEASE_S:g} on")
+        if not (drain_s >= 0 and linger_s >= 0):
+            raise ValueError("drain_s and linger_s must be seconds from 0 on")
+        self._places = Places(prefix)
+        self._records = Records(streams, self._places, ttl_s)
+        self._streams = streams
+        self._lease_s = lease_s
+        self._drain_s = drain_s
+        self._linger_s = linger_s
+        self._ttl_s = ttl_s
+        self._carried: dict[str, Carried] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._worker: Worker | None = None
+        self._beginning = asyncio.Lock()
+        self._own: set[str] = set()
+        self._is_left_open = False
+        self._sweeper = Sweeper(self._records, lease_s)
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to look for what others have abandoned."""
+        if self._sweeping is not None:
+            raise RuntimeError("it is open already: make a Runs for each use")
+        self._sweeping = asyncio.create_task(self._sweeper.run(self._own))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End what is under way here."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait ``drain_s`` for the runs that are under way here, and end the others."""
+        sweeping, self._sweeping = self._sweeping, None
+        if sweeping is None:
+            return
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._drain_s)
+        for carried in self._carried.values():
+            carried.tell(End(State.ABANDONED, "the process that carried it was shut down"))
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=max(1.0, self._drain_s))
+            for task in late:  # the store is away, or a source does not end: others will find it
+                task.cancel()
+        if self._worker is not None:
+            await self._worker.end(forget=not (self._carried or self._is_left_open))
+
+    async def start(
+        self,
+        name: str,
+        source: Source,
+        *,
+        format: Format = TEXT,  # noqa: A002 - what else
+        limit_s: float | None = LIMIT_S,
+        group: str | None = None,
+    ) -> Run:
+        """Begin a run, or find that it exists: then ``source`` is not used, and ``is_new`` False.
+
+        ``source``: a generator, a coroutine, what frameworks return (``sources``), or a function
+        without arguments that gives one.  It goes on when this returns, whatever becomes of who
+        called.  ``limit_s``: then it has failed.  ``group``: what :meth:`latest` finds it by.
+
+        Raises ``InvalidRequest`` for a name that cannot be, and what streams raise.
+        """
+        self._check_open()
+        self._places.answer(name)
+        if format not in FORMATS.values():
+            raise TypeError("format must be one of durable_streams.runs: TEXT, JSON, …")
+        if limit_s is not None and not 0 < limit_s < (self._ttl_s or math.inf):
+            raise InvalidRequest("limit_s must be seconds above 0, and less than ttl_s")
+        starting = self._spawn(self._start(name, source, format, limit_s, group))
+        return await asyncio.shield(starting)
+
+    async def _start(
+        self,
+        name: str,
+        source: Source,
+        form: Format,
+        limit_s: float | None,
+        group: str | None,
+    ) -> Run:
+        if group is not None:
+            await self._join(group, name)
+        worker = await self._named(name)
+        claim = Claim(worker.id, uuid4().hex, form.name, limit_s)
+        run = Run(name, self._places.answer(name), is_new=await self._claim(name, claim))
+        if not run.is_new:
+            drop(source)
+            await self._have_opened(name)
+            return run
+        carried = Carried(
+            self._records, worker, name, form, limit_s=limit_s, linger_s=self._linger_s
+        )
+        self._carried[name] = carried
+        self._spawn(self._carry(carried, source))
+        await carried.is_open
+        return run
+
+    async def _join(self, group: str, name: str) -> None:
+        path = self._places.group(group)
+        claim = ProducerClaim(f"start-{uuid4().hex}", 0, 0)
+        await self._streams.create(path, content_type=_JSON, ttl_s=self._ttl_s)
+        await self._streams.append(path, json_of({"run": name}), content_type=_JSON, producer=claim)
+
+    async def _claim(self, name: str, claim: Claim) -> bool:
+        """Claim a run; whether it is ours."""
+        try:
+            return await self._records.claim(name, claim) == claim
+        except BaseException:
+            self._spawn(self._disown(name, claim))
+            raise
+
+    async def _disown(self, name: str, claim: Claim) -> None:
+        """End a run of ours that nobody carries, if there is one: its claim was not answered."""
+        with suppress(StreamNotFound, StreamGone):
+            found = await until_it_works(lambda: self._records.find(name))
+            if found.claim == claim:
+                await self._records.end(name, End(State.FAILED, "it could not be started"))
+
+    async def _have_opened(self, name: str) -> None:
+        """Have the stream of a run that others carry, or have ended, also where they crashed."""
+        status = await self.status(name)
+        if status.state is State.RUNNING:
+            await self._records.open(name, status.format)
+        else:
+            await self._records.end(name, End(status.state, status.reason))
+
+    async def _named(self, name: str) -> Worker:
+        """The worker of this process, which has said that it is about to claim a run."""
+        while True:
+            async with self._beginning:
+                worker = self._worker
+                if worker is None or worker.is_dead:
+                    worker = self._worker = Worker(
+                        self._streams, self._places, self._lease_s, self._stopped, self._died
+                    )
+                    self._own.add(worker.path)
+                    await worker.begin()
+            with suppress(StreamClosed, StreamNotFound):
+                await worker.note(run=name)
+                return worker
+
+    async def _carry(self, carried: Carried, source: Source) -> None:
+        try:
+            end = await carried.carry(source)
+        except BaseException as error:
+            self._is_left_open = True  # others find it
+            if isinstance(error, Exception):
+                _log.exception("runs: %s could not be ended", carried.name)
+            raise
+        finally:
+            del self._carried[carried.name]
+        _log.debug("runs: %s is %s", carried.name, end.state.value)
+        with suppress(StreamClosed, StreamNotFound):
+            await carried.worker.note(over=carried.name)
+
+    async def stop(self, name: str, reason: str = "it was stopped") -> Status:
+        """Stop a run, wherever it is carried; how it has ended, by this or before.
+
+        It has ended on return, and its stream is closed: who carries it notices at once, or when
+        it next appends.  Raises ``StreamNotFound`` if there is no such run.
+        """
+        self._check_open()
+        return await asyncio.shield(self._spawn(self._stop(name, reason)))
+
+    async def _stop(self, name: str, reason: str) -> Status:
+        found = await self._records.find(name)
+        if found.end is None:
+            worker = self._places.worker(found.claim.worker)
+            await self._records.end(name, End(State.STOPPED, reason))
+            self._stopped(name)
+            await tell_to_stop(self._streams, worker, name)
+        return await self.status(name)
+
+    def _stopped(self, name: str) -> None:
+        if name in self._carried:
+            self._carried[name].tell(End(State.STOPPED, "it was stopped"))
+
+    def _died(self, worker: Worker) -> None:
+        self._own.discard(worker.path)  # if whoever closed it crashed, we bury it
+        for carried in self._carried.values():
+            if carried.worker is worker:
+                reason = "the process that carried it was silent for too long"
+                carried.tell(End(State.ABANDONED, reason))
+
+    async def status(self, name: str) -> Status:
+        """Where a run is; ``StreamNotFound`` if there is none.
+
+        One whose process left without a trace is ended.
+        """
+        self._check_open()
+        found = await self._records.find(name)
+        end = found.end
+        if end is None and name not in self._carried:
+            try:
+                await self._streams.get_metadata(self._places.worker(found.claim.worker))
+            except (StreamNotFound, StreamGone):
+                gone = End(State.ABANDONED, "the process that carried it is gone")
+                end = await self._records.end(name, gone)
+        return Status(
+            name,
+            self._places.answer(name),
+            State.RUNNING if end is None else end.state,
+            "" if end is None else end.reason,
+            found.claim.format,
+        )
+
+    async def latest(self, group: str) -> Status | None:
+        """The run of a group that was started last, None if there is none (any more)."""
+        self._check_open()
+        try:
+            started = await all_json(self._streams, self._places.group(group))
+        except (StreamNotFound, StreamGone):
+            return None
+        for entry in reversed(started):
+            with suppress(StreamNotFound, StreamGone):
+                return await self.status(entry["run"])
+        return None
+
+    async def tail_of(self, name: str) -> str:
+        """Where the stream that has what a run yields ends now."""
+        return (await self._streams.get_metadata(self._places.answer(name))).next_offset
+
+    async def read(self, name: str, offset: str = "-1") -> AsyncGenerator[Piece, None]:
+        """What a run yields, from an offset on, then what comes; the last piece has its end.
+
+        Raises ``StreamNotFound`` if there is no such run, and what ``tail`` raises.
+        """
+        status = await self.status(name)
+        form = FORMATS.get(status.format)
+        async with aclosing(self._streams.tail(status.path, offset)) as messages:
+            async for message in messages:
+                offset = message.offset
+                if form is TEXT:
+                    yield Piece(message.data.decode(errors="replace"), offset)
+                elif form is None or not form.is_ending(message.data):
+                    yield Piece(message.json(), offset)
+        status = await self.status(name)
+        yield Piece(None, offset, End(status.state, status.reason))
+
+    def _check_open(self) -> None:
+        if self._sweeping is None:
+            raise NotOpen
+
+    def _spawn(self, doing: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._settled)
+        return task
+
+    def _settled(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.debug("runs: %r", error)
