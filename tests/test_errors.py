@@ -58,6 +58,7 @@ INTERNAL: Final = {
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
     "DatabaseProblem",  # as those are
     "_EncryptedError",  # of a private key, for the module ssl
+    "RunFailed",  # which sources of runs raise, and nobody meets
     "CannotRunHere",  # an ImportError, and met as one
     *("NoDatabase", "NoDatabaseUrl", "Refused", "Unknown", "_Committing"),  # of the database
 }

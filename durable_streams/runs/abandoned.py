@@ -51,8 +51,10 @@ class Sweeper:
         while True:
             try:
                 await self.look(own)
-            except (StreamError, OSError) as error:
+            except StreamError as error:
                 _log.warning("runs: cannot look for abandoned runs now: %s", error)
+            except Exception:  # noqa: BLE001 - whatever is there, the next look is due
+                _log.exception("runs: a look for abandoned runs failed")
             await asyncio.sleep(self._pause_s)
 
     async def look(self, own: set[str]) -> None:

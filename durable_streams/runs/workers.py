@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from durable_streams.model.commands import ProducerClaim
-from durable_streams.model.errors import StreamClosed, StreamError, StreamGone, StreamNotFound
+from durable_streams.model.errors import StreamClosed, StreamGone, StreamNotFound
 from durable_streams.runs.pieces import json_of
 from durable_streams.runs.store import until_it_works
 
@@ -101,10 +101,14 @@ class Worker:
             self._on_death(self)
 
     async def _live(self) -> None:
-        with suppress(StreamClosed, StreamNotFound):
-            while True:
-                await asyncio.sleep(self._lease_s / SIGNS)
+        while not self.is_dead:
+            await asyncio.sleep(self._lease_s / SIGNS)
+            try:
                 await self.note()
+            except (StreamClosed, StreamNotFound):
+                return
+            except Exception:  # noqa: BLE001 - the next one is due all the same
+                _log.exception("runs: a sign of life could not be given")
 
     async def _listen(self) -> None:
         """Hear what is to stop, until it is dead; a note finds that out as well."""
@@ -113,14 +117,14 @@ class Worker:
             try:
                 async with aclosing(self._streams.tail(self.path, offset)) as messages:
                     async for message in messages:
-                        name = message.json().get("stop")
-                        if name is not None:
-                            self._on_stop(name)
+                        value = message.json()
+                        if isinstance(value, dict) and "stop" in value:
+                            self._on_stop(value["stop"])
                         offset = message.offset
             except (StreamNotFound, StreamGone):
                 pass
-            except StreamError as error:
-                _log.debug("runs: cannot listen for stops now: %s", error)
+            except Exception as error:  # noqa: BLE001 - they are told in other ways as well
+                _log.warning("runs: cannot listen for stops now: %s", error)
                 await asyncio.sleep(self._lease_s / SIGNS)
                 continue
             self._die()

@@ -51,13 +51,14 @@ async def entered() -> AsyncIterator[AsyncIterator[str]]:
     yield words()
 
 
-@pytest.mark.parametrize(
-    "source",
-    [words, words(), a_text, a_text(), "a b", blocking, blocking(), entered],
-    ids=str,
-)
-async def test_whatever_gives_items_is_a_source(source: Any) -> None:
-    assert await stored(TEXT, source) == "a b"
+@pytest.mark.parametrize("function", [words, a_text, blocking, entered])
+@pytest.mark.parametrize("is_called", [False, True])
+async def test_whatever_gives_items_is_a_source(function: Any, is_called: bool) -> None:
+    assert await stored(TEXT, function() if is_called else function) == "a b"
+
+
+async def test_a_value_is_a_source_of_one_item() -> None:
+    assert await stored(TEXT, "a b") == "a b"
 
 
 def chunk(text: str | None) -> ChatCompletionChunk:
