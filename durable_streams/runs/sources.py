@@ -24,7 +24,7 @@ _NO_MORE: Final = object()
 
 async def items_of(source: Source) -> AsyncGenerator[Any, None]:
     """All items of a source; closing this closes the source."""
-    if callable(source) and not hasattr(source, "__aiter__"):
+    if callable(source) and not (hasattr(source, "__aiter__") or hasattr(source, "__aenter__")):
         source = source()
     if inspect.isawaitable(source):
         source = await source
