@@ -3,6 +3,7 @@
 Exit status of ``serve``: 0 after a clean stop; 1 if the disk failed while serving; 2 if the server
 could not start (bad flag, taken port, data directory in use or unreadable), with one line on stderr
 that says why; 128 + n when a second signal n cuts a stop short.  The other verbs are in
+:mod:`durable_streams.shell.commands` (those on streams: ``ls``, ``append``, ``tail`` …), in
 :mod:`durable_streams.maintenance.commands` (``verify``, ``repair``, ``dump``), in
 :mod:`durable_streams.access.commands` (``token``, ``signing-key``, ``sign-url``), in
 :mod:`durable_streams.postgres.commands` (``store``) and in
@@ -28,9 +29,10 @@ from durable_streams.process.addresses import CannotListen
 from durable_streams.process.options import StartError
 from durable_streams.process.standard_streams import OutputFailed
 from durable_streams.program import PROGRAM, version
+from durable_streams.shell import VERBS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 EXIT_NO_START: Final = 2
 EXIT_BUG: Final = 70
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         check()
-        given = make_parser().parse_args(arguments)
+        given = _parser_for(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
         status: int = given.run(given)
     except SystemExit as end:  # argparse has said what there was to say
         return end.code if isinstance(end.code, int) else 0
@@ -84,22 +86,38 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_NO_START, f"{PROGRAM}: error: {message}\n")
 
 
+def _parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the verbs on streams alone, if it is one of them: they are run often."""
+    if not arguments or arguments[0] not in VERBS:
+        return make_parser()
+    from durable_streams.shell import commands as shell  # noqa: PLC0415 - see above
+
+    parser, add_parser = _empty_parser()
+    shell.add_to(add_parser)
+    return parser
+
+
+def _empty_parser() -> tuple[argparse.ArgumentParser, Callable[..., argparse.ArgumentParser]]:
+    """A parser without verbs, and what adds one."""
+    parser = _Parser(prog=PROGRAM, description="A Durable Streams server.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    return parser, commands.add_parser
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all verbs: each sets ``run`` to what it does."""
     from durable_streams.access import commands as access  # noqa: PLC0415 - see above
     from durable_streams.maintenance import commands as maintenance  # noqa: PLC0415
     from durable_streams.postgres import commands as postgres  # noqa: PLC0415
     from durable_streams.process import config_commands, serving  # noqa: PLC0415
+    from durable_streams.shell import commands as shell  # noqa: PLC0415
 
-    parser = _Parser(prog=PROGRAM, description="A Durable Streams server.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve the streams of a data directory over HTTP")
+    parser, add_parser = _empty_parser()
+    serve = add_parser("serve", help="serve the streams of a data directory over HTTP")
     serve.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
     serve.set_defaults(run=serving.run)
     options.add_flags(serve)
-    maintenance.add_to(commands.add_parser)
-    access.add_to(commands.add_parser)
-    postgres.add_to(commands.add_parser)
-    config_commands.add_to(commands.add_parser)
+    for others in (shell, maintenance, access, postgres, config_commands):
+        others.add_to(add_parser)
     return parser

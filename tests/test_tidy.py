@@ -74,6 +74,8 @@ MAY_BEGIN: Final = {
     ("answers.py", "_put"): "sending what waits for one reader, who is ended if that fails",
     ("lifespans.py", "tell"): "the lifespan of an application inside, which is waited for",
     ("loop_thread.py", "__init__"): "a loop's thread, of whose end everybody is told who waits",
+    ("pump.py", "run"): "reading and sending, which are awaited",
+    ("reading.py", "_unless_nobody_reads"): "printing, and a look at stdout, both awaited",
     ("serving.py", "_opened_unless"): "the opening and a stop, whichever comes first",
     ("sync_producer.py", "__enter__"): "threads that send, which the producer's end awaits",
     ("jwks.py", "running"): "following the keys of JWTs, whose faults are logged and tried again",

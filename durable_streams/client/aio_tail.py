@@ -109,15 +109,32 @@ class RemoteTail(AsyncIterator[Message]):
         """The next message, as soon as there is one; ``StopAsyncIteration`` at the end."""
         self._check_alone()
         ready = self._state.ready
-        if ready:
-            return ready.popleft()
+        if not ready:
+            await self._fill()
+        return ready.popleft()
+
+    async def some(self) -> list[Message]:
+        """All messages that are ready, at least one as soon as there is one; none at the end.
+
+        For those to whom each step costs something.  Raises what a step does.
+        """
+        self._check_alone()
+        ready = self._state.ready
+        with suppress(StopAsyncIteration):
+            if not ready:
+                await self._fill()
+        some = list(ready)
+        ready.clear()
+        return some
+
+    async def _fill(self) -> None:
+        """Have at least one message ready; ``StopAsyncIteration`` if it is over."""
         self._is_waiting = True
         try:
-            while not ready:
+            while not self._state.ready:
                 await self._act()
         finally:
             self._is_waiting = False
-        return ready.popleft()
 
     async def aclose(self) -> None:
         """End it: there are no more messages; ``RuntimeError`` while somebody waits for one."""

@@ -1,0 +1,179 @@
+"""Where streams are: a server's URL, a data directory or a database; told by flags or around them.
+
+A flag comes before the environment (``STREAM_URL``, ``STREAM_AUTH``), and that before the context
+in use.  A context's token goes to that context's server only, whatever else names a server.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from durable_streams.client.address import split_url
+from durable_streams.client.retries import Retries
+from durable_streams.model.errors import DataDirectoryError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+
+    from durable_streams.client.aio import RemoteStreams
+    from durable_streams.streams import Streams
+
+AnyStreams: TypeAlias = "Streams | RemoteStreams"
+"""The verbs are the same."""
+
+DEFAULT_URL: Final = "http://localhost:4437/v1/stream"
+_PREFIX: Final = "/v1/stream"
+URL_VARIABLE: Final = "STREAM_URL"
+AUTH_VARIABLE: Final = "STREAM_AUTH"
+WAIT_S: Final = 5.0
+_TYPES: Final = {"json": "application/json", "text": "text/plain"}
+_VISIBLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
+
+
+class Unusable(Exception):
+    """What names the streams cannot be; the text is one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Streams, and who asks for them: ``auth`` is a token, or a whole ``Authorization``."""
+
+    place: str
+    auth: str | None = None
+
+    @property
+    def is_url(self) -> bool:
+        """Whether a server is asked."""
+        return self.place.startswith(("http://", "https://"))
+
+    def at(self, path: str) -> tuple[Target, str]:
+        """Which streams, and which of them: ``path`` may be the whole URL of a stream."""
+        if not path.startswith(("http://", "https://")):
+            return self, path
+        if self.is_url and path.startswith(f"{self.place}/"):
+            return self, split_url(path, urlsplit(self.place).path)[1]
+        try:
+            place, found = split_url(path)
+        except ValueError as error:
+            raise Unusable(f"{error}; say --url for the part before the path") from None
+        return replace(self, place=place), found
+
+
+def media_type(text: str | None) -> str | None:
+    """A content type, for which there may be a short word."""
+    return _TYPES.get(text, text) if text is not None else None
+
+
+def add_to(command: argparse.ArgumentParser) -> None:
+    """Add the flags that say where the streams are."""
+    where = command.add_mutually_exclusive_group()
+    where.add_argument(
+        "-u",
+        "--url",
+        metavar="URL",
+        help=f"the server's streams, such as {DEFAULT_URL} (default: what {URL_VARIABLE} says, or "
+        "the context in use, or that one)",
+    )
+    where.add_argument("-d", "--data-dir", metavar="PATH", help="those of a data directory")
+    command.add_argument(
+        "--auth",
+        metavar="TOKEN",
+        help="what is sent as Authorization: a token, or the whole of it; @FILE reads it from a "
+        f"file, which other users do not see (default: what {AUTH_VARIABLE} says)",
+    )
+    command.add_argument(
+        "--wait",
+        type=_seconds,
+        default=WAIT_S,
+        metavar="SECONDS",
+        help=f"for a server that does not answer (default: {WAIT_S:g}; inf: for ever)",
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise ValueError(text)
+    return value
+
+
+def target_of(options: argparse.Namespace) -> Target:
+    """Which streams the flags, and what is around them, name; raises :class:`Unusable`."""
+    place = options.data_dir or options.url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    auth = options.auth or os.environ.get(AUTH_VARIABLE)
+    return Target(_completed(place), None if auth is None else _read_auth(auth))
+
+
+def _completed(place: str) -> str:
+    """A server's URL with its prefix, if it has no path: others take it without."""
+    if not place.startswith(("http://", "https://")):
+        return place
+    parts = urlsplit(place)
+    if parts.path.strip("/"):
+        return place.rstrip("/")
+    return parts._replace(path=_PREFIX).geturl()
+
+
+def _read_auth(text: str) -> str:
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            said = getattr(error, "strerror", None) or "it is no token"
+            raise Unusable(f"--auth: {text[1:]} cannot be read: {said}") from None
+    text = text.strip()
+    if not text or not _VISIBLE.issuperset(text):
+        raise Unusable("--auth is no token: give one line of visible ASCII characters")
+    return text
+
+
+@asynccontextmanager
+async def opened(
+    target: Target, *, wait_s: float = WAIT_S, makes: bool = False
+) -> AsyncIterator[AnyStreams]:
+    """The streams of a target.
+
+    ``wait_s``: how long to try a server that does not answer.  ``makes``: a data directory that is
+    not there is made.
+    """
+    if target.is_url:
+        async with _connected(target, wait_s) as remote:
+            yield remote
+        return
+    from durable_streams.library import open_streams  # noqa: PLC0415 - servers need none of it
+
+    if not makes:
+        _check_there(target.place)
+    async with open_streams(target.place) as streams:
+        yield streams
+
+
+def _check_there(place: str) -> None:
+    """Nobody who only looks makes a data directory."""
+    from durable_streams.databases import is_database  # noqa: PLC0415 - as above
+
+    if not is_database(place) and not Path(place, "FORMAT.json").exists():
+        raise DataDirectoryError(f"{place} is no data directory: it has no FORMAT.json")
+
+
+def _connected(target: Target, wait_s: float) -> RemoteStreams:
+    from durable_streams.client.aio import connect  # noqa: PLC0415 - directories need none of it
+
+    auth = target.auth
+    is_whole = auth is not None and " " in auth
+    try:
+        return connect(
+            target.place,
+            token=None if is_whole else auth,
+            headers={"Authorization": auth} if auth is not None and is_whole else None,
+            retries=Retries(give_up_s=wait_s, follow_s=math.inf),
+        )
+    except ValueError as error:
+        raise Unusable(str(error)) from None

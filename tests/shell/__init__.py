@@ -1,0 +1,1 @@
+"""The verbs on streams of the command line."""
