@@ -60,8 +60,8 @@ _CONTROL: Final = {
 """What a terminal would do something for, but for tabulators and line feeds."""
 
 _TOKEN: Final = re.compile(
-    r'(?P<key>"(?:[^"\\]|\\.)*"(?=\s*:))|(?P<text>"(?:[^"\\]|\\.)*")'
-    r"|(?P<number>-?\d[\d.eE+-]*)|(?P<word>true|false|null)"
+    r'(?P<text>"(?:[^"\\]|\\.)*")|(?P<number>-?[0-9][0-9.eE+-]*)|(?P<word>true|false|null)',
+    re.DOTALL,
 )
 _COLOURS: Final = {"key": "34", "text": "32", "number": "36", "word": "35"}
 
@@ -80,9 +80,18 @@ def harmless(text: str) -> str:
 
 def coloured(text: str) -> str:
     """JSON, with the colours of a terminal."""
-    return _TOKEN.sub(
-        lambda found: f"\x1b[{_COLOURS[found.lastgroup or '']}m{found[0]}\x1b[0m", text
-    )
+    pieces: list[str] = []
+    place = 0
+    while place < len(text):
+        found = _TOKEN.match(text, place)
+        if found is None or found.lastgroup is None:
+            pieces.append(text[place])
+            place += 1
+            continue
+        place = found.end()
+        is_key = found.lastgroup == "text" and text.startswith((":", " :"), place)
+        pieces.append(f"\x1b[{_COLOURS['key' if is_key else found.lastgroup]}m{found[0]}\x1b[0m")
+    return "".join(pieces)
 
 
 class Printer:
