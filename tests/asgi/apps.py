@@ -20,7 +20,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Mount
 
 import durable_streams
-from durable_streams import HttpSettings
+from durable_streams import HttpSettings, Settings
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -32,11 +32,12 @@ PREFIX = "/v1/stream"
 
 streams = durable_streams.asgi(
     os.environ["STREAMS_DATA"],
+    settings=Settings(lock_wait_s=float(os.environ.get("STREAMS_LOCK_WAIT_S", "0"))),
     http_settings=HttpSettings(
         long_poll_timeout_s=float(os.environ.get("STREAMS_LONG_POLL_S", "30")),
         stall_timeout_s=float(os.environ.get("STREAMS_STALL_S", "30")),
         body_timeout_s=float(os.environ.get("STREAMS_BODY_S", "30")),
-        sse_lifetime_s=600,
+        sse_lifetime_s=float(os.environ.get("STREAMS_SSE_S", "600")),
     ),
     drain_on_signals=True,
 )
@@ -51,6 +52,11 @@ fastapi.mount(PREFIX, streams)
 @fastapi.get("/hello")
 async def hello() -> str:
     return "hello"
+
+
+@fastapi.get("/pid")
+async def pid() -> int:
+    return os.getpid()
 
 
 async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:

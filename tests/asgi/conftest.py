@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class StartAsgi(Protocol):
     """Start a server of a kind, with an application, and with these in its environment."""
 
-    def __call__(self, kind: str, app: str, **environment: str) -> AsgiServer: ...
+    def __call__(self, kind: str, app: str, *options: str, **environment: str) -> AsgiServer: ...
 
 
 @pytest.fixture
@@ -24,10 +24,11 @@ def start_asgi(tmp_path: Path, data_dir: Path) -> Iterator[StartAsgi]:
     """Start servers; each is stopped at the end, and its log has no traceback."""
     servers: list[AsgiServer] = []
 
-    def start(kind: str, app: str, **environment: str) -> AsgiServer:
+    def start(kind: str, app: str, *options: str, **environment: str) -> AsgiServer:
         log = tmp_path / f"log-{len(servers)}"
-        servers.append(AsgiServer(kind, app, data_dir, log, environment=environment))
-        return servers[-1]
+        server = AsgiServer(kind, app, data_dir, log, options=options, environment=environment)
+        servers.append(server)
+        return server
 
     try:
         yield start

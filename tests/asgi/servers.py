@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 PATIENCE_S: Final = 60
@@ -32,6 +32,13 @@ COMMANDS: Final = {
     "hypercorn": ("hypercorn", "--bind", "fd://{fd}", "--workers", "0"),
 }
 
+_GUNICORN: Final = ("gunicorn", "--workers", "1", "--no-control-socket", "--bind", "fd://{fd}")
+UNDER_GUNICORN: Final = {
+    "its own worker": (*_GUNICORN, "--worker-class", "asgi"),
+    "uvicorn's worker": (*_GUNICORN, "--worker-class", "uvicorn_worker.UvicornWorker"),
+}
+"""Servers of one process that is replaced, sometimes before it has ended."""
+
 
 class AsgiServer:
     """One that is given a socket which listens already: who asks it waits until it serves."""
@@ -43,13 +50,14 @@ class AsgiServer:
         data_dir: Path,
         log: Path,
         *,
+        options: Sequence[str] = (),
         program: Path | None = None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """``program``: a file that has the application, instead of ``tests.asgi.apps``."""
+        """``options``: more of the server's.  ``program``: the file of another application."""
         self.log = log
         self.prefix = PREFIXES.get(app, "/v1/stream")
-        self._kind = kind
+        self._command = (*{**COMMANDS, **UNDER_GUNICORN}[kind], *options)
         self._target = f"tests.asgi.apps:{app}" if program is None else f"{program.stem}:{app}"
         self._directory = ROOT if program is None else program.parent
         self.environment = {**os.environ, "STREAMS_DATA": str(data_dir), **environment}
@@ -60,7 +68,7 @@ class AsgiServer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         number = self._listening.fileno()
-        command = [part.format(fd=number) for part in COMMANDS[self._kind]]
+        command = [part.format(fd=number) for part in self._command]
         with self.log.open("ab") as file:
             return subprocess.Popen(
                 [sys.executable, "-m", *command, self._target],

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import re
+import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.http.client import Client
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.asgi.conftest import StartAsgi
     from tests.asgi.servers import AsgiServer
 
@@ -26,7 +29,8 @@ TEXT: Final = {"Content-Type": "text/plain"}
 JSON: Final = {"Content-Type": "application/json"}
 BYTES: Final = {"Content-Type": "application/octet-stream"}
 POST: Final = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
-READERS: Final = 100
+READERS: Final = {"uvicorn": 1000, "hypercorn": 100}
+OPEN_FILES: Final = 4096
 SLOW_CLIENTS: Final = 60
 
 _PAGE_BYTES: Final = 4096
@@ -86,13 +90,24 @@ async def test_streams_are_written_read_and_followed(
     await follower.close()
 
 
+@pytest.fixture
+def many_open_files() -> Iterator[None]:
+    """This process, and those that it starts, may have a connection to each of many clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, enough), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_open_files")
 @pytest.mark.parametrize("kind", COMMANDS)
 async def test_a_stop_ends_every_live_read_cleanly(start_asgi: StartAsgi, kind: str) -> None:
     server = start_asgi(kind, "fastapi")
     at = f"{server.prefix}/"
     client = await Client.connect(server.port)
     assert (await client.request("PUT", f"{at}a", b"one", TEXT)).status == 201
-    followers = [await Client.connect(server.port) for _ in range(READERS)]
+    followers = [await Client.connect(server.port) for _ in range(READERS[kind])]
     for follower in followers:
         follower.ask("GET", f"{at}a?offset=-1&live=sse")
     for follower in followers:
@@ -101,6 +116,7 @@ async def test_a_stop_ends_every_live_read_cleanly(start_asgi: StartAsgi, kind: 
     poller = await Client.connect(server.port)
     poller.ask("GET", f"{at}a?offset=now&live=long-poll")
     await until_it_has(server, "long_poll", 1)
+    await until_it_has(server, "sse", READERS[kind])
     server.process.terminate()
     assert (await poller.answer()).status == 204
     for follower in followers:
