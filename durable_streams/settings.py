@@ -263,6 +263,15 @@ class HttpSettings:
         "largest one, if this is less.",
         flag=True,
     )
+    console: str = setting(
+        "auto",
+        choices=("auto", "off", "read-only", "full"),
+        help="the console, a page for browsers below ``__ds/console/``; auto: full for a ``serve`` "
+        "that listens on loopback, else off",
+        more="``read-only`` leaves out what changes anything; what one may do is up to their "
+        "credentials in any case.",
+        flag=True,
+    )
     private_caching: bool = setting(
         False,
         help="keep streams out of shared caches: answers say ``private``",

@@ -19,6 +19,7 @@ from durable_streams.http.access_log import AccessLog, Exchanged
 from durable_streams.http.askers import Askers
 from durable_streams.http.below_control import BelowControl
 from durable_streams.http.bodies import BodyBudget
+from durable_streams.http.console import COMMON, MODES, PATH, Console, is_visit, leads_to
 from durable_streams.http.event_reader import BATCH_BYTES, Events
 from durable_streams.http.exchange import Exchange
 from durable_streams.http.incoming import Incoming
@@ -140,6 +141,7 @@ class Front(ABC, Generic[R, A]):
             control=control,
             lists=Lists(store) if lists else None,
         )
+        self.console = Console(settings.console) if settings.console in MODES else None
 
     def use(self, settings: HttpSettings) -> None:
         """Go on with other settings, which differ in *reloadable* ones only (``model/setting``).
@@ -222,10 +224,15 @@ class Front(ABC, Generic[R, A]):
         called = self.called(request, asked)
         common = exchange.pages.default.with_id(called)
         try:
+            host = authority(request.target)
+            of_console = await self._of_console(request, host, prefix, raw_path)
+            if of_console is not None:
+                if asked is not None:
+                    asked.kind = "control"
+                return await self.send(request, of_console, COMMON.with_id(called))
             is_control = is_reserved(raw_path)
             if is_control:
                 common = FOR_NO_PAGE.with_id(called)
-            host = authority(request.target)
             page = exchange.pages.admit(host, request.headers, for_all=not is_control)
             common = page.with_id(called)
             if is_control:
@@ -314,6 +321,27 @@ class Front(ABC, Generic[R, A]):
             timeout_s=self.settings.body_timeout_s,
             url_of=partial(self._url_of, request, prefix),
         )
+
+    def way_to_console(self, request: R, path: str, prefix: str) -> Reply | None:
+        """What leads somebody on who opened the server's own address; None if nothing does."""
+        if self.console is None or path not in {"/", prefix} or not is_visit(request):
+            return None
+        segments = prefix.split("/")
+        return leads_to("/".join([*segments[1 if path == "/" else -1 :], PATH, ""]))
+
+    async def _of_console(self, request: R, host: str, prefix: str, raw_path: str) -> Reply | None:
+        """Answer a request for the console, or of a visitor to the root; None if it is neither."""
+        console = self.console
+        if console is None:
+            return None
+        is_root = not raw_path and is_visit(request)
+        if not is_root and not console.knows(raw_path):
+            return None
+        self.exchange.pages.admit_host(host, request.headers)
+        if is_root:
+            return leads_to(f"{PATH}/")
+        url_of = partial(self._url_of, request, prefix)
+        return await console.answer(request.method, raw_path, request.headers, url_of)
 
     def _seen_below(self, request: R, prefix: str) -> str:
         """The path below which whoever asks sees the streams, as it names the source of a fork."""

@@ -178,9 +178,11 @@ class HttpServer:
         common = pages.default
         try:
             common = pages.admit_probe(request.headers)
-            below, door = handler.below_control, handler.exchange.door
-            may_know = path in probes.PATHS and await below.may_watch(asking, query)
-            reply = probes.answer(request.method, path, self._store, door, may_know=may_know)
+            reply = handler.way_to_console(asking, path, self._prefix)
+            if reply is None:
+                below, door = handler.below_control, handler.exchange.door
+                may_know = path in probes.PATHS and await below.may_watch(asking, query)
+                reply = probes.answer(request.method, path, self._store, door, may_know=may_know)
         except StreamError as error:
             handler.counters.refused(error)
             reply = replies.errors(error)

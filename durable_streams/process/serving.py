@@ -26,6 +26,7 @@ from durable_streams.databases import is_database, open_database
 from durable_streams.descriptors import LEAST, divide, soft_limit
 from durable_streams.filestore.store import FileStore
 from durable_streams.http import logs
+from durable_streams.http.console import MODES, PATH
 from durable_streams.http.handler import StreamsHandler
 from durable_streams.http.metrics import PATH_AT_ROOT
 from durable_streams.http.metrics_server import MetricsServer
@@ -146,6 +147,8 @@ async def _serve(
             logger.warning("tls_cert is of no use: there are unix sockets only, which stay plain")
         stop = signals.attach()
         http_settings = _with_descriptors_for_all(given.http, settings)
+        if http_settings.console == "auto":
+            http_settings = replace(http_settings, console="full" if is_on_loopback else "off")
         engine = await _opened_unless(stop, _open(process, settings))
         if engine is None:
             return 0
@@ -251,7 +254,7 @@ async def _serve_engine(
     for bound in for_metrics:
         logger.info("metrics are at http://%s%s", addresses.name_of(bound), PATH_AT_ROOT)
     scheme = "http" if certificates is None else "https"
-    manager.ready(_announce(engine, scheme, settings.prefix, sockets))
+    manager.ready(_announce(engine, scheme, settings, sockets))
     gc.collect()
     gc.freeze()
 
@@ -266,10 +269,15 @@ async def _serve_engine(
     await watched.stop()
 
 
-def _announce(engine: Engine, scheme: str, prefix: str, sockets: list[socket.socket]) -> str:
+def _announce(
+    engine: Engine, scheme: str, settings: HttpSettings, sockets: list[socket.socket]
+) -> str:
     """Say in one line on stdout where the server is, what it found and what it promises."""
-    urls = " and ".join(_url(bound, scheme, prefix) for bound in sockets)
-    told = f"listening on {urls}, {engine.recovery}, durability {engine.settings.durability.value}"
+    urls = [_url(bound, scheme, settings.prefix) for bound in sockets]
+    told = f"listening on {' and '.join(urls)}, {engine.recovery}"
+    told += f", durability {engine.settings.durability.value}"
+    if settings.console in MODES and urls[0].startswith(scheme):
+        told += f", console at {urls[0].rstrip('/')}/{PATH}/"
     sys.stdout.write(f"{PROGRAM} {version()}: {told}\n")
     return told
 

@@ -105,6 +105,10 @@ class Pages:
             return FOR_ALL
         return self._admit_origin(host, headers)
 
+    def admit_host(self, authority: str, headers: Headers) -> None:
+        """Check the name only, as for what is the same for everybody; :class:`ForeignHost`."""
+        self._checked_host(authority, headers)
+
     def admit_probe(self, headers: Headers) -> Common:
         """The same for a health check, whatever name it comes by."""
         return FOR_ALL if self._any else self._admit_origin(None, headers)

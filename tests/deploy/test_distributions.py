@@ -57,7 +57,9 @@ def test_the_wheel_says_what_it_is_and_has_the_licence_and_the_package_alone(whe
     assert licence == (ROOT / "LICENSE").read_text()
     assert said.get_all("Project-URL")
     assert said.get_payload() == (ROOT / "README.rst").read_text()
-    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "durable_streams").rglob("*.py")}
+    package = ROOT / "durable_streams"
+    files = (*package.rglob("*.py"), *(package / "http" / "console_page").iterdir())
+    ours = {str(path.relative_to(ROOT)) for path in files}
     packed = {name for name in names if not name.startswith("durable_streams_server-")}
     assert packed == ours | {"durable_streams/py.typed"}
 
