@@ -234,7 +234,10 @@ class Journal:
         try:
             if payload_bytes < _WORTH_GROWING:
                 self._zero_ahead(file, end)
-            self._write_pieces(file, pieces)
+            position = file.position
+            for piece in pieces:
+                self._disk.pwrite(file.fd, piece, position)
+                position += len(piece)
         except OSError as error:
             # Of a batch for which there was no room, too little is there to be taken for it.
             self._abandoned = error.errno not in FULL
@@ -248,12 +251,6 @@ class Journal:
         file.position = end
         file.last = self.last = number
         return number
-
-    def _write_pieces(self, file: _File, pieces: list[bytes]) -> None:
-        position = file.position
-        for piece in pieces:
-            self._disk.pwrite(file.fd, piece, position)
-            position += len(piece)
 
     def sync(self) -> None:
         """Make everything written so far durable."""

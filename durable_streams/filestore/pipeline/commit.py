@@ -54,13 +54,13 @@ class Committer:
         journal: Journal,
         *,
         reserve: int,
-        durable: Callable[[int, list[Operation]], None],
+        durable: Callable[[int, list[Operation], int], None],
         failed: Callable[[StorageFailed], None],
         refused: Callable[[], None],
     ) -> None:
         """``reserve``: bytes of the journal that only what is put first may take.
 
-        ``durable``: gets each batch's number and operations; ``failed``: a final error;
+        ``durable``: gets each batch's number, operations and bytes; ``failed``: a final error;
         ``refused``: there was no room on the disk.
         """
         self._loop = loop
@@ -141,7 +141,7 @@ class Committer:
         self.bytes += size
         self.took.add(took_s)
         self.shared.add(len(batch))
-        self._durable(number, batch)
+        self._durable(number, batch, size)
         self._start_soon()
         self._changes.wake()
 

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
-
-    from durable_streams.filestore.pipeline.operations import Operation
 
 
 class Lag:
@@ -23,7 +20,7 @@ class Lag:
     def __init__(self, loop: asyncio.AbstractEventLoop, last: int) -> None:
         """``last``: the last batch of the journal, which is in files."""
         self._loop = loop
-        self._batches: deque[tuple[int, float]] = deque()
+        self._batches: deque[tuple[int, float, int]] = deque()  # number, since when, bytes
         self._last = last
         self.since: float | None = None
         self.bytes = 0
@@ -47,18 +44,17 @@ class Lag:
         """Every batch up to this one is in files."""
         return self._batches[0][0] - 1 if self._batches else self._last
 
-    def begins(self, number: int, operations: Sequence[Operation]) -> None:
+    def begins(self, number: int, size_bytes: int) -> None:
         """A batch is durable."""
         now = self.moved_s = self._loop.time()
         self._last = number
-        self._batches.append((number, now))
+        self._batches.append((number, now, size_bytes))
         if self.since is None:
             self.since = now
-        self.bytes += sum([operation.size_bytes for operation in operations])
+        self.bytes += size_bytes
 
-    def ends(self, number: int, operations: Sequence[Operation]) -> None:
-        """Every batch up to a number is in files: these operations."""
+    def ends(self, number: int) -> None:
+        """Every batch up to a number is in files."""
         while self._batches and self._batches[0][0] <= number:
-            self._batches.popleft()
+            self.bytes -= self._batches.popleft()[2]
         self.since = self._batches[0][1] if self._batches else None
-        self.bytes -= sum([operation.size_bytes for operation in operations])

@@ -205,8 +205,8 @@ class Pipeline:
 
     # -- the way of an operation -----------------------------------------------------------
 
-    def _on_durable(self, number: int, operations: list[Operation]) -> None:
-        self.lag.begins(number, operations)
+    def _on_durable(self, number: int, operations: list[Operation], size_bytes: int) -> None:
+        self.lag.begins(number, size_bytes)
         self._applier.submit(number, operations)
         if self.outages.errors:
             self.outages.durable(number, operations)
@@ -224,7 +224,7 @@ class Pipeline:
         self.admission.look()
 
     def _on_applied(self, number: int, operations: list[Operation]) -> None:
-        self.lag.ends(number, operations)
+        self.lag.ends(number)
         for operation in operations:
             try:
                 operation.applied()

@@ -78,8 +78,9 @@ class Line:
             refused=self._refused,
         )
 
-    def _durable(self, number: int, operations: list[Operation]) -> None:
+    def _durable(self, number: int, operations: list[Operation], size_bytes: int) -> None:
         assert number == len(self.batches) + 1
+        assert size_bytes == sum(operation.size_bytes for operation in operations)
         self.batches.append([cast("Noted", operation).name for operation in operations])
         for operation in operations:
             operation.settle(None)
