@@ -398,6 +398,10 @@ class SimulatedDisk(Disk):
         node = self._lookup(path)
         return isinstance(node, File) and bool(node.data)
 
+    def outlasts_power(self, path: Path) -> bool:
+        """Whether a file's name is in its directory after a power cut, whatever is in it."""
+        return path.name in self._directory(path.parent).durable
+
     def keep(self, path: Path) -> None:
         """Make a file and its name durable."""
         file = self._lookup(path)

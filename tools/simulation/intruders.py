@@ -6,8 +6,10 @@ copy.  It happens at any call of the disk, in whatever thread is simulated, betw
 
 They are careful: a copy has what the file has at that moment, nothing is put back where a stream is
 no more or another file has come, no stream is disturbed twice before the engine has looked, and
-before the next start everything is back.  A stream that has lost a file is in memory meanwhile, as
-somebody reads it: nobody can tell a stream whose last file is away from a shorter one.
+before the next start everything is back.  A sidecar is taken only where a power cut leaves another
+file of its stream, by which they know whose the directory is.  A stream that has lost a file is in
+memory meanwhile, as somebody reads it: nobody can tell a stream whose last file is away from a
+shorter one.
 """
 
 from __future__ import annotations
@@ -140,7 +142,8 @@ class Intruders:
         files = [file for file in self._disk.list_files(directory) if stream.id in file.name]
         sidecar = directory / names.SIDECAR
         if len(files) > 1 and self._disk.list_files(sidecar):
-            files.append(sidecar)
+            if any(map(self._disk.outlasts_power, files)):  # by which the place is known again
+                files.append(sidecar)
             self._move_away(called if called in files else self._random.choice(files), stream)
 
     def _take_journal(self, called: Path) -> None:
