@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from durable_streams.model.commands import ProducerClaim
-from durable_streams.model.errors import StreamClosed, StreamGone, StreamNotFound
+from durable_streams.model.errors import StreamClosed, StreamError, StreamGone, StreamNotFound
 from durable_streams.runs.pieces import json_of
-from durable_streams.runs.store import until_it_works
+from durable_streams.runs.store import passes, until_it_works
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,8 +91,10 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if forget:
-            with suppress(StreamNotFound, StreamGone):
+            try:
                 await self._streams.delete(self.path)
+            except StreamError as error:  # the store ends as well: others will find it
+                _log.debug("runs: %s stays: %s", self.path, error)
 
     def _die(self) -> None:
         if not self.is_dead:
@@ -124,7 +126,8 @@ class Worker:
             except (StreamNotFound, StreamGone):
                 pass
             except Exception as error:  # noqa: BLE001 - they are told in other ways as well
-                _log.warning("runs: cannot listen for stops now: %s", error)
+                level = logging.DEBUG if passes(error) else logging.WARNING
+                _log.log(level, "runs: cannot listen for stops now: %s", error)
                 await asyncio.sleep(self._lease_s / SIGNS)
                 continue
             self._die()

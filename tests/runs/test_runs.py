@@ -188,7 +188,7 @@ async def test_runs_of_a_process_that_ends_are_ended_and_it_leaves_nothing(
 
 
 async def test_runs_of_a_process_without_a_sign_of_life_are_ended(streams: AnyStreams) -> None:
-    """Here it never gives one; of killed ones see ``test_kills``."""
+    """Here it never gives one; of killed ones see ``test_killed_runs``."""
     places = Places("runs")
     records = Records(streams, places, None)
     await streams.create(places.worker("gone"), content_type="application/json")
