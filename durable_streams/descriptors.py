@@ -8,7 +8,7 @@ system would refuse connections and files at random.
 The limit is the soft one, as it is when a data directory is opened.  ``serve`` raises it to the
 hard one first; nothing does so in somebody else's program, which may rely on low numbers
 (``select``).  Where the program has taken more than is left to it, what is only kept open is given
-back (:func:`on_loop`), and what was to be opened is tried again.
+back (:func:`from_all`), and what was to be opened is tried again.
 """
 
 from __future__ import annotations
@@ -104,4 +104,26 @@ def on_loop(loop: asyncio.AbstractEventLoop, give_back: Callable[[], bool]) -> b
         loop.call_soon_threadsafe(lambda: answer.set_result(give_back()))
         return answer.result(_PATIENCE_S)
     except (RuntimeError, TimeoutError):  # the loop has ended, or has better things to do
+        return False
+
+
+def from_all(
+    loop: asyncio.AbstractEventLoop,
+    of_loop: Callable[[], bool],
+    of_thread: Callable[[], Future[bool]],
+) -> bool:
+    """Give back what is the loop's, and if there is nothing, what another thread keeps.
+
+    ``of_thread`` asks that one; the loop does not wait for its answer.
+    """
+    if on_loop(loop, of_loop):
+        return True
+    try:
+        if asyncio.get_running_loop() is loop:
+            return False
+    except RuntimeError:
+        pass  # a thread
+    try:
+        return of_thread().result(_PATIENCE_S)
+    except TimeoutError:
         return False

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from durable_streams.descriptors import share
+from durable_streams.descriptors import from_all, share
 from durable_streams.filestore.catalog import Catalog
 from durable_streams.filestore.pipeline.pipeline import Pipeline
 from durable_streams.filestore.pipeline.removed import RemovedPaths
@@ -27,6 +28,7 @@ from durable_streams.model.errors import Draining
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from durable_streams.descriptors import Descriptors
     from durable_streams.filestore.files.directory import DataDirectory
     from durable_streams.filestore.files.journal import Journal
     from durable_streams.filestore.files.recovery import Kept, StreamKey
@@ -100,13 +102,20 @@ class Core:
             verify=verify,
             tuning=tuning,
         )
-        self.reader = Reader(directory, self.executor, settings.max_read_bytes, available, tuning)
+        self.reader = self._make_reader(available)
         self._held = ExitStack()  # each is let go once, whatever became of the one before
         self._held.callback(directory.close)
         self._held.callback(self.reader.close)
         ticks = Ticks(self.pipeline, self.clock, settings, tuning.tick_s)
         self._ticking = supervisor.watch("ticks", ticks.run())
         self.pipeline.begin(outages)
+
+    def _make_reader(self, available: Descriptors) -> Reader:
+        directory, most = self.directory, self.settings.max_read_bytes
+        reader = Reader(directory, self.executor, most, available, self.tuning)
+        give_back = partial(from_all, self.loop, reader.give_back, self.pipeline.give_back)
+        directory.disk.give_back = give_back
+        return reader
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Do something that may wait for the disk, off the loop."""

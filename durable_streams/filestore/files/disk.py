@@ -16,7 +16,7 @@ import re
 import stat
 from heapq import nsmallest
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Final, Union
+from typing import TYPE_CHECKING, Final, TypeVar, Union
 
 import msgspec
 
@@ -38,6 +38,8 @@ _STDERR: Final = 2
 NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 """The process, or the system, has as many open files as it may."""
 
+
+_T = TypeVar("_T")
 
 Identity = tuple[int, int]
 """Device and inode: which file or directory it is, whatever its name."""
@@ -67,7 +69,8 @@ class Disk:
     """The real file system.
 
     ``give_back`` is called, in any thread, where there are no more descriptors: it closes what is
-    only kept open, and tells whether there was any; then the call is tried once more.
+    only kept open, and tells whether there was any; then the call is tried again, until there is
+    none: what is given back may go to another thread, or another part of the program.
     ``sync_failed``: whether any sync ever failed.  What it was for may be lost although a later
     sync succeeds, so from then on no sync proves anything.  ``nowait``: the flag of the system's
     that has a read not wait, 0 where there is none.
@@ -86,12 +89,15 @@ class Disk:
         return self._open(path, os.O_RDWR | os.O_CREAT)
 
     def _open(self, path: StrPath, flags: int) -> int:
-        try:
-            return _open(path, flags)
-        except OSError as error:
-            if error.errno not in NO_DESCRIPTORS or not self.give_back():
-                raise
-        return _open(path, flags)
+        return self._with_a_descriptor(lambda: _open(path, flags))
+
+    def _with_a_descriptor(self, call: Callable[[], _T]) -> _T:
+        while True:
+            try:
+                return call()
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS or not self.give_back():
+                    raise
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""
@@ -247,13 +253,9 @@ class Disk:
         Whoever takes no more of them closes the iterator.
         """
         try:
-            entries = os.scandir(path)
+            entries = self._with_a_descriptor(lambda: os.scandir(path))
         except (FileNotFoundError, NotADirectoryError):
             return
-        except OSError as error:
-            if error.errno not in NO_DESCRIPTORS or not self.give_back():
-                raise
-            entries = os.scandir(path)
         with entries:
             for entry in entries:
                 yield entry.name
@@ -268,12 +270,7 @@ class Disk:
 
     def _listed(self, names_of: Callable[[], list[str]]) -> list[str]:
         try:
-            try:
-                return names_of()
-            except OSError as error:
-                if error.errno not in NO_DESCRIPTORS or not self.give_back():
-                    raise
-            return names_of()
+            return self._with_a_descriptor(names_of)
         except (FileNotFoundError, NotADirectoryError):
             return []
 

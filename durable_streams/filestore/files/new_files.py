@@ -80,6 +80,11 @@ class NewFiles:
         else:
             dirty.files.append(fd)
 
+    @property
+    def are_taken(self) -> bool:
+        """Whether a checkpoint has some."""
+        return self._waiting > 0
+
     def give_back(self) -> bool:
         """There are no more descriptors: close all that is not taken; whether there was any."""
         files, self._dirty.files = self._dirty.files, []

@@ -89,6 +89,11 @@ class OpenPairs:
         is_full = len(self._free) + others >= self._max_pairs
         return next(iter(self._free.values()), None) if is_full else None
 
+    @property
+    def are_taken(self) -> bool:
+        """Whether a checkpoint has some."""
+        return bool(self._held) or self._doomed > 0
+
     def give_back(self) -> list[Pair]:
         """There are no more descriptors: which to close; and keep fewer from now on."""
         self._max_pairs = max(1, self._max_pairs // 2)

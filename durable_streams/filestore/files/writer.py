@@ -313,6 +313,11 @@ class StreamWriter:
         """Whether open files have what is nowhere else, but for the journal; for any thread."""
         return bool(self._pairs.homeless)
 
+    @property
+    def holds_files(self) -> bool:
+        """Whether a checkpoint has to be done with files until they can be given back."""
+        return self._new_files.are_taken or self._pairs.are_taken
+
     def give_back(self) -> bool:
         """There are no more descriptors: close what is only kept open; whether there was any."""
         had_files = self._new_files.give_back()

@@ -31,6 +31,7 @@ from durable_streams.filestore.files.recovery import apply_again
 from durable_streams.filestore.files.stream_files import DamagedFiles
 from durable_streams.filestore.format import journal as fmt
 from durable_streams.filestore.format.stored_path import stored_text
+from durable_streams.filestore.pipeline.giving_back import GivingBack
 from durable_streams.filestore.pipeline.operations import AppendOperation, DeleteOperation
 from durable_streams.filestore.pipeline.outages import KeptOperation
 from durable_streams.settings import Durability
@@ -77,7 +78,9 @@ class _Batch(NamedTuple):
 class Applier:
     """Brings durable batches to the streams' files; its methods are called on the loop.
 
-    ``writes`` only ever grows, with every write: it tells whether anything moves.
+    ``writes`` only ever grows, with every write: it tells whether anything moves.  ``give_back``
+    asks, in any thread, for the descriptors that are only kept open; ``syncing_here`` tells in
+    which one a dirty set is synced.
     """
 
     def __init__(
@@ -107,6 +110,10 @@ class Applier:
         self._directory = directory
         self._runtime = runtime
         self._worker = supervisor.worker("apply")
+        self._giving_back = GivingBack(self._worker, writer)
+        self._do = self._giving_back.do
+        self.give_back = self._giving_back.ask
+        self.syncing_here = self._giving_back.syncing_here
         self._writer = writer
         self._applied = applied
         self._failed = failed
@@ -134,7 +141,7 @@ class Applier:
     def _schedule(self, share: Callable[[], None]) -> None:
         """Have a share of what is pending applied, unless one is to be already; for any thread."""
         if self._scheduled.acquire(blocking=False):
-            self._worker.do(share)
+            self._do(share)
 
     def left(self) -> list[Operation]:
         """What is not in the files, once the worker has ended."""
@@ -148,7 +155,7 @@ class Applier:
 
         Or tell (on the loop) why that cannot be said now.
         """
-        self._worker.do(lambda: self._take_dirty(then, refused))
+        self._do(lambda: self._take_dirty(then, refused))
 
     def _take_dirty(
         self, then: Callable[[Dirty, int], None], refused: Callable[[OSError], None]
@@ -172,7 +179,11 @@ class Applier:
 
     def synced(self, dirty: Dirty) -> None:
         """A dirty set is durable; callable from any thread."""
-        self._worker.do(lambda: self._writer.synced(dirty))
+        self._do(lambda: self._synced(dirty))
+
+    def _synced(self, dirty: Dirty) -> None:
+        self._writer.synced(dirty)
+        self._giving_back.answer()
 
     def hasten(self) -> None:
         """Wait no more: not for further batches, nor for room on the disk."""
@@ -180,8 +191,9 @@ class Applier:
 
     def stop(self) -> None:
         """Apply what was given, as far as the disk has room, and end the worker; blocks."""
-        self._worker.do(self._apply_rest)
+        self._do(self._apply_rest)
         self._worker.stop()
+        self._giving_back.end()
 
     def _gather_share(self) -> None:
         """In the worker: a share of what is pending, after a moment in which more may come."""
@@ -275,6 +287,7 @@ class Applier:
             self._broken[key] = self._current
             return
         while key not in self._deleted_ahead or isinstance(record, fmt.DeleteRecord):
+            self._giving_back.answer()
             try:
                 write()
             except OSError as error:
@@ -359,7 +372,7 @@ class Applier:
         ``ended`` is told of those that succeed; where several fail one after the other, the rest
         is not tried.
         """
-        self._worker.do(lambda: self._try_again(kept, number))
+        self._do(lambda: self._try_again(kept, number))
 
     def _try_again(self, kept: Sequence[tuple[StreamKey, Sequence[Record]]], number: int) -> None:
         """In the worker."""

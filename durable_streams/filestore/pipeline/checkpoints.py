@@ -88,6 +88,7 @@ class Checkpointer:
         """In the worker."""
         begin_s = self._syncing_since = self._loop.time()
         failure: Exception | None = None
+        self._applier.syncing_here()
         try:
             sync_dirty(self._directory, dirty)
         except OSError as error:

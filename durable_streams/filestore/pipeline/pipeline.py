@@ -146,6 +146,7 @@ class Pipeline:
             tried=self._on_tried,
             refused=self.room.refused,
         )
+        self.give_back = self._applier.give_back  # of files kept open for writing
         self.freeing = Freeing(
             directory,
             self.journal,

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.descriptors import on_loop
 from durable_streams.filestore.files import names
 from durable_streams.filestore.reading.read_ahead import ReadAhead
 from durable_streams.model.errors import Overloaded
@@ -109,7 +107,6 @@ class OpenSegments:
         self._max_files = available.files // 2
         self._room = asyncio.Semaphore(available.answers)
         self._loop = asyncio.get_running_loop()
-        self._disk.give_back = partial(on_loop, self._loop, self.give_back)
         self._shrunk_s = float("-inf")
         self._files: OrderedDict[_FileKey, OpenSegment] = OrderedDict()
 

@@ -57,6 +57,7 @@ class Reader:
         self._max_read_bytes = max_read_bytes
         self._small_bytes = min(_SMALL_BYTES, max_read_bytes)
         self._files = OpenSegments(directory, executor, available, tuning.answers_wait_s)
+        self.give_back = self._files.give_back
         self.boundaries = Boundaries(directory, self._run, tuning.ends_bytes)
         self._looking = asyncio.Lock()
 

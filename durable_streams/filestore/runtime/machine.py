@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-MAX_JOBS: Final = 6
+MAX_JOBS: Final = 7
 """Jobs of one worker that wait at a time, at most: one of each kind that it does."""
 
 _POOL_THREADS: Final = 8

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import durable_streams
 from durable_streams import Streams
 from durable_streams.filestore.files import names
+from durable_streams.filestore.files.disk import StrPath
 from durable_streams.filestore.runtime.machine import Pool
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, ForkRequest
@@ -21,7 +23,7 @@ from durable_streams.model.results import Chunk
 from durable_streams.settings import Settings
 from tests.filestore.files.staged_disk import StagedDisk
 from tools import inside
-from tools.inside import in_files, reader
+from tools.inside import begin_checkpoint, in_files, pipeline, reader, worker_of
 
 BYTES = "application/octet-stream"
 
@@ -119,11 +121,90 @@ async def test_where_there_are_no_more_descriptors_those_kept_open_are_given_bac
     assert files._files
     assert await asyncio.to_thread(disk.give_back)
     assert not files._files
-    assert not await asyncio.to_thread(disk.give_back)
+    assert not files.give_back()
     assert files._max_files == most // 2  # they asked at the same time
     assert "no more descriptors" in caplog.text
     caplog.clear()
     assert await read(engine) == b"one.two."
+
+
+class FewDescriptors(ColdDisk):
+    """While ``is_full`` there is one only when another was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_full = False
+        self.free = 0
+
+    def _open(self, path: StrPath, flags: int) -> int:
+        def opened() -> int:
+            if self.is_full and self.free <= 0:
+                raise OSError(errno.EMFILE, "Too many open files")
+            fd = super(FewDescriptors, self)._open(path, flags)
+            self.free -= 1
+            return fd
+
+        return self._with_a_descriptor(opened)
+
+    def close(self, fd: int) -> None:
+        super().close(fd)
+        self.free += 1
+
+
+async def test_a_reader_gets_the_descriptor_of_a_file_that_is_kept_open_for_writing(
+    tmp_path: Path,
+) -> None:
+    disk = FewDescriptors()
+    engine = await FileStore.at(tmp_path / "data", Settings(), disk)
+    await engine.create(Create(("s",), BYTES), b"one.")
+    await engine.append(Append(("s",), BYTES), b"two.")
+    await in_files(engine, "s")
+    assert disk.open_files  # one of the writer's, none of a reader's
+    disk.is_full, disk.free = True, 0
+    assert await read(engine) == b"one.two."
+    disk.is_full = False
+    await engine.close()
+
+
+async def test_a_reader_waits_for_descriptors_that_a_checkpoint_has_to_sync_first(
+    tmp_path: Path,
+) -> None:
+    disk = FewDescriptors()
+    engine = await FileStore.at(tmp_path / "data", Settings(), disk)
+    await engine.create(Create(("s",), BYTES), b"one.")
+    await engine.append(Append(("s",), BYTES), b"two.")
+    await in_files(engine, "s")
+    gates = [disk.hold("sync", ".seg"), disk.hold("sync_file_system")]
+    begin_checkpoint(engine)
+    while not any(gate.reached.is_set() for gate in gates):
+        await asyncio.sleep(0)
+    disk.is_full, disk.free = True, 0
+    reading = asyncio.ensure_future(read(engine))
+    asked = pipeline(engine)._applier._giving_back._asked
+    while not asked:
+        await asyncio.sleep(0)
+    had_its_turn = threading.Event()
+    worker_of(engine, "apply").do(had_its_turn.set)
+    await asyncio.to_thread(had_its_turn.wait)
+    assert asked  # and had nothing to give back
+    for gate in gates:
+        gate.open()
+    assert await reading == b"one.two."
+    disk.is_full = False
+    disk.heal()
+    await engine.close()
+
+
+async def test_where_nothing_is_kept_open_whoever_finds_no_descriptor_is_told(
+    tmp_path: Path,
+) -> None:
+    disk = FewDescriptors()
+    engine = await FileStore.at(tmp_path / "data", Settings(), disk)
+    disk.is_full, disk.free = True, 0
+    assert not await asyncio.to_thread(disk.give_back)
+    disk.is_full = False
+    await engine.close()
+    assert not await asyncio.to_thread(disk.give_back)  # nobody is there to be asked
 
 
 OPENED = ("open_read", ".seg")
