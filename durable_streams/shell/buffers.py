@@ -30,6 +30,10 @@ class Buffer(Protocol):
     def uncut(self) -> int:
         """How many bytes are in no append yet."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is an append that waits for nothing."""
+
     def take(self, fd: int) -> int:
         """Read what there is; 0 at its end."""
 
@@ -61,6 +65,11 @@ class Memory:
     def uncut(self) -> int:
         """See :class:`Buffer`."""
         return len(self._data)
+
+    @property
+    def is_ready(self) -> bool:
+        """See :class:`Buffer`."""
+        return False
 
     def take(self, fd: int) -> int:
         """See :class:`Buffer`."""

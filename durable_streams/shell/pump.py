@@ -7,6 +7,7 @@ they have to be, and one at a time is enough.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from durable_streams.shell.cutting import TooLong
@@ -83,9 +84,10 @@ class Pump:
 
     async def _next(self) -> Batch | None:
         """The next append; None at the end."""
+        now = asyncio.get_running_loop().time
         while True:
             self._read.clear()
-            if self._is_due():
+            if self._is_due(now()):
                 batch = self._buffer.next(is_last=self._is_over)
                 self._began_s = None
                 if batch is not None or self._is_over:
@@ -93,23 +95,21 @@ class Pump:
                 if not self._buffer.has_room:
                     raise TooLong("a line of JSON is longer than all that may wait")
                 await self._read.wait()
-            elif self._began_s is None:
-                await self._read.wait()
-                self._began_s = asyncio.get_running_loop().time()
+            elif self._buffer.uncut:
+                self._began_s = now() if self._began_s is None else self._began_s
+                await _until(self._read, self._began_s + self._linger_s - now())
             else:
-                left_s = self._began_s + self._linger_s - asyncio.get_running_loop().time()
-                await _until(self._read, left_s)
+                await self._read.wait()
 
-    def _is_due(self) -> bool:
-        """Whether an append has waited long enough for more."""
-        buffer, now = self._buffer, asyncio.get_running_loop().time()
-        has_lasted = self._began_s is not None and now >= self._began_s + self._linger_s
-        return self._is_over or buffer.uncut >= self._batch_bytes or has_lasted
+    def _is_due(self, now_s: float) -> bool:
+        """Whether there is an append that need not wait for more."""
+        buffer = self._buffer
+        has_lasted = self._began_s is not None and now_s >= self._began_s + self._linger_s
+        is_full = buffer.uncut >= self._batch_bytes
+        return self._is_over or buffer.is_ready or is_full or has_lasted
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(max(0.0, seconds)):
             await event.wait()
-    except TimeoutError:
-        pass

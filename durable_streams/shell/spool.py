@@ -291,6 +291,11 @@ class Spool:
 
     # What is sent
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether an append of a run before is to be sent again."""
+        return bool(self._again)
+
     def next(self, *, is_last: bool) -> Batch | None:
         """The next append, durable; None if more has to be read first.
 
