@@ -55,6 +55,7 @@ DOCUMENTS: Final = [
     "docs/http.rst",
     "docs/library.rst",
     "docs/client.rst",
+    "docs/command-line.rst",
     "docs/runs.rst",
     "docs/embedding.rst",
     "docs/security.rst",
@@ -67,7 +68,12 @@ THERE_ALREADY: Final = {"docs/backup.rst": "chat/room-1"}
 
 APPLICATION_PORT: Final = "8080"
 LEFT_OUT: Final = "…"
-_HERE: Final = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+_HERE: Final = {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "XDG_CONFIG_HOME": os.devnull,  # nothing that whoever runs this has said of streams
+    "STREAM_AUTH": "",
+    "STREAM_URL": "",
+}
 
 
 def is_as_told(expected: list[str], printed: str) -> bool:

@@ -90,7 +90,10 @@ async def receive_body(
                 pieces.add(piece)
                 patience.reschedule(begin_s + timeout_s + size_bytes / SLOWEST_BYTES_PER_S)
     except TimeoutError:
-        raise RequestTimeout(f"the body did not arrive within {timeout_s:g} s") from None
+        raise RequestTimeout(
+            f"the body did not arrive within {timeout_s:g} s: use durable-streams append for what "
+            "has no end"
+        ) from None
     return pieces.join()
 
 

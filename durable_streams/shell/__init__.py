@@ -6,5 +6,7 @@ that ends; what it found out is its exit status (:mod:`.exit_status`).
 
 from typing import Final
 
-VERBS: Final = frozenset({"ls", "info", "create", "fork", "close", "rm", "append", "read", "tail"})
+VERBS: Final = frozenset(
+    {"ls", "info", "create", "fork", "close", "rm", "append", "read", "tail", "context"}
+)
 """All of them: what serves and maintains is not imported for these."""

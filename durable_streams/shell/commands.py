@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from durable_streams.model.errors import DataDirectoryError, StreamError
 from durable_streams.program import PROGRAM
-from durable_streams.shell import appending, changing, looking, reading
+from durable_streams.shell import appending, changing, looking, naming, reading
+from durable_streams.shell.contexts import ContextProblem
 from durable_streams.shell.cutting import TooLong
 from durable_streams.shell.exit_status import Status, status_of
 from durable_streams.shell.spool import NoSpool
@@ -27,7 +28,7 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         command.set_defaults(run=run)
         return command
 
-    for verbs in (looking, changing, appending, reading):
+    for verbs in (looking, changing, appending, reading, naming):
         verbs.add_to(added)
 
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         status: int = asyncio.run(options.run_async(options))
     except (StreamError, DataDirectoryError, OSError) as error:
         return _told(error, status_of(error))
-    except (Unusable, NoSpool) as error:
+    except (Unusable, NoSpool, ContextProblem) as error:
         return _told(error, Status.USAGE)
     except TooLong as error:
         return _told(error, Status.BAD_DATA)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from durable_streams.client.address import split_url
 from durable_streams.client.retries import Retries
 from durable_streams.model.errors import DataDirectoryError
+from durable_streams.shell import contexts
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +47,8 @@ class Target:
     """Streams, and who asks for them: ``auth`` is a token, or a whole ``Authorization``."""
 
     place: str
-    auth: str | None = None
+    auth: str | None = field(default=None, repr=False)
+    is_of_context: bool = False
 
     @property
     def is_url(self) -> bool:
@@ -63,7 +65,8 @@ class Target:
             place, found = split_url(path)
         except ValueError as error:
             raise Unusable(f"{error}; say --url for the part before the path") from None
-        return replace(self, place=place), found
+        auth = None if self.is_of_context else self.auth  # its token is for its server alone
+        return Target(place, auth), found
 
 
 def media_type(text: str | None) -> str | None:
@@ -82,11 +85,12 @@ def add_to(command: argparse.ArgumentParser) -> None:
         "the context in use, or that one)",
     )
     where.add_argument("-d", "--data-dir", metavar="PATH", help="those of a data directory")
+    where.add_argument("--context", metavar="NAME", help="those of a context: see context list")
     command.add_argument(
         "--auth",
         metavar="TOKEN",
         help="what is sent as Authorization: a token, or the whole of it; @FILE reads it from a "
-        f"file, which other users do not see (default: what {AUTH_VARIABLE} says)",
+        f"file, which other users do not see (default: what {AUTH_VARIABLE} or the context says)",
     )
     command.add_argument(
         "--wait",
@@ -106,12 +110,30 @@ def _seconds(text: str) -> float:
 
 def target_of(options: argparse.Namespace) -> Target:
     """Which streams the flags, and what is around them, name; raises :class:`Unusable`."""
-    place = options.data_dir or options.url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
-    auth = options.auth or os.environ.get(AUTH_VARIABLE)
-    return Target(_completed(place), None if auth is None else _read_auth(auth))
+    auth = options.auth or os.environ.get(AUTH_VARIABLE) or None
+    said = None if auth is None else read_auth(auth)
+    place = options.data_dir or options.url
+    if place is None and options.context is None:
+        place = os.environ.get(URL_VARIABLE) or None
+    if place is not None:
+        return Target(completed(place), said)
+    context = _context(options.context)
+    if context is None:
+        return Target(DEFAULT_URL, said)
+    return Target(context.streams, said or context.auth, is_of_context=said is None)
 
 
-def _completed(place: str) -> str:
+def _context(name: str | None) -> contexts.Context | None:
+    """The one that is named, or else in use."""
+    try:
+        known = contexts.known()
+        name = known.use if name is None else name
+        return None if name is None else known.get(name)
+    except contexts.ContextProblem as error:
+        raise Unusable(str(error)) from None
+
+
+def completed(place: str) -> str:
     """A server's URL with its prefix, if it has no path: others take it without."""
     if not place.startswith(("http://", "https://")):
         return place
@@ -121,7 +143,8 @@ def _completed(place: str) -> str:
     return parts._replace(path=_PREFIX).geturl()
 
 
-def _read_auth(text: str) -> str:
+def read_auth(text: str) -> str:
+    """A token, or a whole ``Authorization``, or the file that it is in."""
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="ascii")

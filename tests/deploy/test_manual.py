@@ -47,6 +47,10 @@ def test_bash_completes_commands_flags_choices_and_files(made: Path) -> None:
     assert completed(made, "serve", "--data") == ["--data-dir"]
     assert completed(made, "serve", "--durability", "") == ["fsync", "interval", "none"]
     assert completed(made, "token", "re") == ["revoke"]
+    assert completed(made, "app") == ["append"]
+    assert completed(made, "context", "u") == ["use"]
+    assert completed(made, "read", "--format", "e") == ["envelope"]
+    assert completed(made, "append", "--file", "sh") == ["share"]
     assert completed(made, "serve", "--data-dir", "sh") == ["share"]
 
 
@@ -84,6 +88,7 @@ def test_the_tabulator_completes_in_a_terminal_by_both_names(made: Path, name: s
     assert typed(made, f"{name} serve --durab") == [name, "serve", "--durability"]
     assert typed(made, f"{name} serve --durability f") == [name, "serve", "--durability", "fsync"]
     assert typed(made, f"{name} verify sha") == [name, "verify", "share/"]
+    assert typed(made, f"{name} tail --unt") == [name, "tail", "--until"]
 
 
 def test_zsh_has_a_file_of_the_form_that_it_loads(made: Path) -> None:
@@ -97,5 +102,10 @@ def test_groff_finds_nothing_wrong_with_the_man_page(made: Path) -> None:
     command = ["groff", "-man", "-ww", "-Tascii", str(made / manual.MAN_PAGE)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
-    for told in ("a server for the Durable Streams protocol", "--data-dir PATH", "sign-url"):
+    for told in (
+        "a server for the Durable Streams protocol",
+        "--data-dir PATH",
+        "sign-url",
+        "--spool-bytes",
+    ):
         assert told in run.stdout

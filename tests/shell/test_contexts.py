@@ -1,0 +1,47 @@
+"""Contexts: where streams are unless it is said, and whose token goes where."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import TYPE_CHECKING
+
+from durable_streams.shell.exit_status import Status
+
+if TYPE_CHECKING:
+    from tests.shell.running import Shell
+    from tools.server_process import ServerProcess
+
+
+def test_a_flag_counts_before_the_environment_and_that_before_a_context(
+    shell: Shell, running: ServerProcess
+) -> None:
+    nowhere = shell.home / "nowhere"
+    shell.told("create", "there")
+    del shell.environment["STREAM_URL"]
+    shell.told("context", "add", "here", "--url", running.base_url)
+    shell.told("context", "add", "nowhere", "--data-dir", nowhere)
+    assert shell.told("ls", "there") == "there\n"
+    shell.told("context", "use", "nowhere")
+    assert str(nowhere) in shell.refused("ls")[1]
+    assert shell.told("ls", "--context", "here", "there") == "there\n"
+    shell.environment["STREAM_URL"] = running.base_url
+    assert shell.told("ls", "there") == "there\n"
+    assert shell.refused("ls", "--data-dir", nowhere)[0] == Status.USAGE
+    shell.told("context", "rm", "nowhere")
+    assert shell.refused("context", "use", "nowhere")[0] == Status.USAGE
+
+
+def test_a_token_is_in_a_file_of_ones_own_and_never_printed(shell: Shell) -> None:
+    (shell.home / "token").write_text("dst_secret\n")
+    shell.told("context", "add", "p", "-u", "http://a.example", "--auth", f"@{shell.home}/token")
+    file = shell.home / ".config" / "durable-streams" / "contexts.toml"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "dst_secret" in file.read_text()
+    told = shell.told("context", "list") + shell.told("context", "list", "--json")
+    assert "secret" not in told
+    assert json.loads(told.splitlines()[1])["has_token"]
+    file.chmod(0o644)
+    status, line = shell.refused("context", "list")
+    assert status == Status.USAGE
+    assert "chmod 600" in line
