@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable_streams.measuring import StoreNumbers, counter, gauge
+from durable_streams.measuring import Family, Kind, StoreNumbers, counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from durable_streams.filestore.core import Core
     from durable_streams.filestore.files.recovery import Recovery
-    from durable_streams.measuring import Family
 
 
 def numbers_of(core: Core, recovery: Recovery, duplicates: int) -> StoreNumbers:
@@ -30,6 +29,10 @@ def numbers_of(core: Core, recovery: Recovery, duplicates: int) -> StoreNumbers:
 
 def _of_files(core: Core) -> Iterator[Family]:
     pipeline = core.pipeline
+    mode = core.settings.durability.value
+    yield Family(
+        Kind.GAUGE, "durability", "Always 1; what is acknowledged.", {(mode,): 1}, ("mode",)
+    )
     checkpointer, lag = pipeline.freeing.checkpointer, pipeline.lag
     yield gauge(
         "files_lag_seconds",

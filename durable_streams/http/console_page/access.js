@@ -14,10 +14,12 @@ const TIMES = [["3600", "an hour"], ["86400", "a day"], ["2592000", "30 days"], 
 
 export async function access(place, _, signal) {
     const list = h("div", {}, loading());
-    show(place, heading("Access", mayWrite && button("New token", () => newTokenDialog(draw), { kind: "primary", symbol: "plus" })), list);
+    const make = mayWrite && button("New token", () => newTokenDialog(draw), { kind: "primary", symbol: "plus", hidden: true });
+    show(place, heading("Access", make), list);
     const draw = async () => {
         try {
             const { tokens: all } = await tokens(signal);
+            if (make) make.hidden = false;
             show(list, panel("Tokens", tokenTable(all, draw)), signer());
         } catch (error) {
             if (signal.aborted) return;

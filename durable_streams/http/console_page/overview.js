@@ -90,7 +90,7 @@ function meter(label, value, most, text) {
 function storage(now) {
     const free = now.sum("disk_free_bytes");
     const files = now.sum("journal_files");
-    const mode = now.of("build_info")[0]?.labels.durability;
+    const mode = now.of("durability")[0]?.labels.mode;
     if (free === null && files === null) return panel("Storage", h("p", { class: "hint" }, "The streams are in a database."));
     return panel("Storage",
         files !== null && meter("Journal", files, now.sum("journal_files_limit") ?? 0, `${count(files)} of ${many(now.sum("journal_files_limit") ?? 0, "file")}`),

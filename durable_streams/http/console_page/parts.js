@@ -9,7 +9,7 @@ export function fault(error, again) {
     return h("div", { class: "fault", role: "alert" },
         h("p", { class: "sentence" }, sentence),
         h("p", {}, advice),
-        detail && h("p", { class: "detail" }, "The server said: ", h("q", {}, detail)),
+        detail && h("p", { class: "said" }, "The server said: ", h("q", {}, detail)),
         again && button("Try again", again, { symbol: "refresh" }));
 }
 

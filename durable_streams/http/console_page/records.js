@@ -2,6 +2,7 @@
 // guessing an offset that lies some way before, and going forwards from there.
 
 import { details, records } from "./api.js";
+import { Fault } from "./faults.js";
 
 export const PAGE = 500;
 const MOST = 1000;
@@ -21,14 +22,19 @@ export class Records {
     /** Know of the stream what its details say. */
     use(known) {
         this.begin = known.begin;
-        this.size = known.size_bytes;
+        this.size = known.size_bytes ?? 0;
         const { first, count, last_sizes: sizes } = known.segments;
         this.segments = { first, count };
         this.sizes = new Map(sizes.map((size, index) => [first + count - sizes.length + index, size]));
     }
 
+    /** Know how large it is by now, if that is told. */
     async refresh(signal) {
-        this.use(await details(this.path, signal));
+        try {
+            this.use(await details(this.path, signal));
+        } catch (error) {
+            if (!(error instanceof Fault)) throw error;
+        }
     }
 
     from(offset, signal, limit = PAGE) {

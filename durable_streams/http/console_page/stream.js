@@ -2,14 +2,15 @@
 
 import { about } from "./about.js";
 import { closeDialog, copyDialog, deleteDialog, forkDialog } from "./actions.js";
-import { details, mayWrite } from "./api.js";
+import { details, head, mayWrite } from "./api.js";
 import { button, h, show, toast } from "./dom.js";
 import { save, whole } from "./download.js";
-import { isAbort } from "./faults.js";
+import { Fault, isAbort } from "./faults.js";
 import { bytes, duration } from "./format.js";
 import { Messages } from "./messages.js";
-import { fault, loading } from "./parts.js";
+import { empty, fault, loading } from "./parts.js";
 import { above } from "./paths.js";
+import { token } from "./records.js";
 import { note, to } from "./route.js";
 import { visible } from "./text.js";
 
@@ -17,7 +18,7 @@ const TABS = [["messages", "Messages"], ["about", "Details"]];
 
 export async function stream(place, { path, query }, signal) {
     show(place, loading());
-    const known = await details(path, signal);
+    const known = await knownOf(path, signal);
     if (signal.aborted) return "";
     if (known.error) {
         show(place, crumbs(path), fault({ message: known.error }));
@@ -37,7 +38,8 @@ export async function stream(place, { path, query }, signal) {
         leaving = new AbortController();
         const inner = AbortSignal.any([signal, leaving.signal]);
         shown.setAttribute("aria-labelledby", `tab-${name}`);
-        if (name === "about") about(show(shown), path, inner);
+        if (name === "about" && known.isPartial) show(shown, empty("No details are told here", "The application that serves these streams tells no more of them than their messages."));
+        else if (name === "about") about(show(shown), path, inner);
         else {
             const messages = new Messages(path, info, known, query, inner);
             show(shown, messages.node);
@@ -55,6 +57,24 @@ export async function stream(place, { path, query }, signal) {
     return path;
 }
 
+/** Its details; where an application tells nobody of them, what a HEAD says. */
+async function knownOf(path, signal) {
+    try {
+        return await details(path, signal);
+    } catch (error) {
+        if (!(error instanceof Fault) || error.status !== 400) throw error;
+    }
+    const { headers } = await head(path, signal);
+    return {
+        isPartial: true,
+        content_type: headers.get("Content-Type"),
+        tail: headers.get("Stream-Next-Offset"),
+        closed: headers.get("Stream-Closed") === "true",
+        begin: token(0, 0),
+        segments: { first: 0, count: 0, last_sizes: [] },
+    };
+}
+
 function crumbs(path) {
     const last = path.split("/").at(-1);
     return h("div", { class: "crumbs" },
@@ -66,7 +86,7 @@ function crumbs(path) {
 function drawBadges(place, known) {
     show(place,
         h("span", { class: "badge mono" }, known.content_type),
-        h("span", { class: "badge" }, bytes(known.size_bytes)),
+        known.size_bytes !== undefined && h("span", { class: "badge" }, bytes(known.size_bytes)),
         known.closed && h("span", { class: "badge warn" }, "closed"),
         known.left_s !== null && known.left_s !== undefined && h("span", { class: "badge warn" }, `ends in ${duration(known.left_s)} without use`),
         known.fork && h("span", { class: "badge" }, "a fork"));
@@ -79,7 +99,7 @@ function actions(path, info, known, signal, redraw) {
         button("Use from a program", () => copyDialog(path, info.contentType, info.isJson), { kind: "quiet", symbol: "copy" }),
         download,
         mayWrite && [
-            button("Fork", async () => forkDialog(path, (await details(path, signal)).tail, "where it ends now"), { kind: "quiet", symbol: "fork" }),
+            button("Fork", async () => forkDialog(path, (await knownOf(path, signal)).tail, "where it ends now"), { kind: "quiet", symbol: "fork" }),
             close,
             button("Delete", () => deleteDialog(path), { kind: "quiet danger", symbol: "trash" }),
         ]);

@@ -3,11 +3,11 @@
 import { createDialog } from "./actions.js";
 import { mayWrite } from "./api.js";
 import { button, choice, h, icon, show } from "./dom.js";
-import { isAbort } from "./faults.js";
+import { Fault, isAbort } from "./faults.js";
 import { ago, bytes, many } from "./format.js";
 import { children, matching, MOST_SORTED, some } from "./listing.js";
 import { empty, every, fault, heading, loading } from "./parts.js";
-import { note, to } from "./route.js";
+import { go, note, to } from "./route.js";
 import { visible } from "./text.js";
 
 const RENEWED_MS = 3000;
@@ -29,7 +29,9 @@ export async function streams(place, { query }, signal) {
         try {
             await (state.view === "tree" ? tree(shown, state.prefix, inner) : table(shown, state, inner, draw));
         } catch (error) {
-            if (!isAbort(error) && !inner.aborted) show(shown, fault(error, draw));
+            if (isAbort(error) || inner.aborted) return;
+            const isUntold = error instanceof Fault && error.status === 400 && !state.prefix;
+            show(shown, isUntold ? untold() : fault(error, draw));
         }
     };
     let typing = 0;
@@ -50,6 +52,12 @@ export async function streams(place, { query }, signal) {
     draw();
     return "Streams";
 }
+
+/** Where an application tells nobody which streams there are: one has to know a path. */
+const untold = () => empty("Nobody is told which streams there are",
+    "The application that serves them says so. If you know the path of one, open it:",
+    h("form", { onsubmit: (event) => { event.preventDefault(); go("stream", event.target.elements[0].value.trim()); } },
+        h("input", { "aria-label": "Path of a stream", required: true, spellcheck: "false" }), " ", h("button", { type: "submit", class: "button" }, "Open")));
 
 const ORDERS = {
     path: () => 0,
