@@ -63,6 +63,30 @@ async def open_message(page: Page, text: str) -> None:
     await expect(page.locator("pre.content")).to_be_visible()
 
 
+async def fork_before_it(page: Page) -> None:
+    """Fork a stream before the second message, which is open; and go back to its source."""
+    await page.get_by_role("button", name="Fork before it").click()
+    await page.get_by_label("Path of the fork").fill("by/fork")
+    await page.get_by_role("button", name="Fork", exact=True).last.click()
+    await expect(page.get_by_role("heading", name="fork")).to_be_visible()
+    await expect(page.get_by_role("option")).to_have_count(1)
+    await page.get_by_role("tab", name="Details").click()
+    await page.get_by_role("link", name="by/hand").click()
+
+
+async def close_and_delete(page: Page) -> None:
+    """Close a stream, and delete it by typing its path."""
+    await page.get_by_role("button", name="Close", exact=True).click()
+    await page.get_by_role("button", name="Close it").click()
+    await expect(page.locator(".follow-state")).to_have_text("closed")
+    await page.get_by_role("button", name="Delete").click()
+    really = page.get_by_role("button", name="Delete it")
+    await expect(really).to_be_disabled()
+    await page.get_by_label("Type its path").fill("by/hand")
+    await really.click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Streams")
+
+
 async def test_a_newcomer_opens_the_address_and_sees_their_own_curl_arrive(
     start_server: StartServer, chromium: Browser
 ) -> None:
@@ -116,14 +140,7 @@ async def test_a_stream_is_created_appended_to_forked_closed_and_deleted_by_hand
             await page.locator(".detail").get_by_role("button", name="Download").click()
         message = await (await saving.value).path()
         assert message.read_text() == '{"n": 12345678901234567890}'
-        # Forked before it, which leaves what was before.
-        await page.get_by_role("button", name="Fork before it").click()
-        await page.get_by_label("Path of the fork").fill("by/fork")
-        await page.get_by_role("button", name="Fork", exact=True).last.click()
-        await expect(page.get_by_role("heading", name="fork")).to_be_visible()
-        await expect(page.get_by_role("option")).to_have_count(1)
-        await page.get_by_role("tab", name="Details").click()
-        await page.get_by_role("link", name="by/hand").click()
+        await fork_before_it(page)
         # All of it as a file, and how programs use it.
         await expect(page.get_by_role("option")).to_have_count(4)
         async with page.expect_download() as saving:
@@ -140,16 +157,7 @@ async def test_a_stream_is_created_appended_to_forked_closed_and_deleted_by_hand
             await page.get_by_role("button", name=language, exact=True).click()
             await expect(page.locator("dialog pre").first).to_contain_text("by/hand")
         await page.get_by_role("button", name="Close", exact=True).last.click()
-        # Closed, and deleted by typing its path.
-        await page.get_by_role("button", name="Close", exact=True).click()
-        await page.get_by_role("button", name="Close it").click()
-        await expect(page.locator(".follow-state")).to_have_text("closed")
-        await page.get_by_role("button", name="Delete").click()
-        really = page.get_by_role("button", name="Delete it")
-        await expect(really).to_be_disabled()
-        await page.get_by_label("Type its path").fill("by/hand")
-        await really.click()
-        await expect(page.get_by_role("heading", level=1)).to_have_text("Streams")
+        await close_and_delete(page)
     assert await status_of(server, "by/hand") == 410  # its fork needs it
     assert await status_of(server, "by/fork") == 200
 

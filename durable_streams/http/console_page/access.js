@@ -13,7 +13,7 @@ const KINDS = [["prefix", "all below a prefix"], ["path", "one path"], ["glob", 
 const TIMES = [["3600", "an hour"], ["86400", "a day"], ["2592000", "30 days"], ["31536000", "a year"]];
 
 export async function access(place, _, signal) {
-    const list = h("div", {}, loading());
+    const list = h("div", { class: "streams" }, loading());
     const make = mayWrite && button("New token", () => newTokenDialog(draw), { kind: "primary", symbol: "plus", hidden: true });
     show(place, heading("Access", make), list);
     const draw = async () => {

@@ -61,7 +61,7 @@ export class Messages {
         this.followButton = h("button", { type: "button", class: "button", onclick: () => this.toggle() });
         this.jump = h("input", {
             type: "text", list: "places", spellcheck: "false", autocomplete: "off", "aria-label": "Jump to a time or an offset",
-            placeholder: "Jump: yesterday 14:00, -1h, an offset",
+            placeholder: "Jump: yesterday 14:00, -1h, offset",
         });
         this.filter = h("input", {
             type: "search", spellcheck: "false", autocomplete: "off", "aria-label": "Filter", value: this.query.get("filter") ?? "",
