@@ -74,6 +74,7 @@ MAY_BEGIN: Final = {
     ("answers.py", "_put"): "sending what waits for one reader, who is ended if that fails",
     ("lifespans.py", "tell"): "the lifespan of an application inside, which is waited for",
     ("loop_thread.py", "__init__"): "a loop's thread, of whose end everybody is told who waits",
+    ("benching.py", "_measured"): "appends and reads, which are awaited",
     ("pump.py", "run"): "reading and sending, which are awaited",
     ("reading.py", "_unless_nobody_reads"): "printing, and a look at stdout, both awaited",
     ("serving.py", "_opened_unless"): "the opening and a stop, whichever comes first",

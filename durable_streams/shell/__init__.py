@@ -7,6 +7,6 @@ that ends; what it found out is its exit status (:mod:`.exit_status`).
 from typing import Final
 
 VERBS: Final = frozenset(
-    {"ls", "info", "create", "fork", "close", "rm", "append", "read", "tail", "context"}
+    {"ls", "info", "create", "fork", "close", "rm", "append", "read", "tail", "context", "bench"}
 )
 """All of them: what serves and maintains is not imported for these."""

@@ -142,7 +142,9 @@ async def _append(options: argparse.Namespace) -> int:
 async def _content_type(target: Target, path: str, options: argparse.Namespace) -> str:
     """The type of the stream, which is made if that was asked for."""
     kind = options.create
-    async with targets.opened(target, wait_s=options.wait, makes=kind is not None) as streams:
+    async with targets.opened(
+        target, wait_s=options.wait, makes=kind is not None, writes=True
+    ) as streams:
         try:
             return (await streams.get_metadata(path)).content_type
         except StreamNotFound:

@@ -83,7 +83,7 @@ async def _create(options: argparse.Namespace) -> int:
 async def _fork(options: argparse.Namespace) -> int:
     target, source = targets.target_of(options).at(options.source)
     _, path = target.at(options.path)
-    async with targets.opened(target, wait_s=options.wait) as streams:
+    async with targets.opened(target, wait_s=options.wait, writes=True) as streams:
         found = await streams.fork(
             path,
             source,
@@ -108,7 +108,7 @@ async def _tell_created(found: Metadata, *, as_json: bool) -> int:
 async def _close(options: argparse.Namespace) -> int:
     target, path = targets.target_of(options).at(options.path)
     output = Output()
-    async with targets.opened(target, wait_s=options.wait) as streams:
+    async with targets.opened(target, wait_s=options.wait, writes=True) as streams:
         closed = await streams.close(path)
     if options.json:
         await output.json({"path": path, "next_offset": closed.next_offset, "closed": True})
@@ -125,7 +125,7 @@ async def _rm(options: argparse.Namespace) -> int:
         target, path = common.at(given)
         if not path.strip("/"):
             raise Unusable("which stream? rm needs a path, also for all below it")
-        async with targets.opened(target, wait_s=options.wait) as streams:
+        async with targets.opened(target, wait_s=options.wait, writes=True) as streams:
             for doomed in await _doomed(streams, path, options):
                 await streams.delete(doomed)
                 if options.json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from durable_streams.model.errors import DataDirectoryError, StreamError
 from durable_streams.program import PROGRAM
-from durable_streams.shell import appending, changing, looking, naming, reading
+from durable_streams.shell import appending, benching, changing, looking, naming, reading
 from durable_streams.shell.contexts import ContextProblem
 from durable_streams.shell.cutting import TooLong
 from durable_streams.shell.exit_status import Status, status_of
@@ -28,7 +28,7 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         command.set_defaults(run=run)
         return command
 
-    for verbs in (looking, changing, appending, reading, naming):
+    for verbs in (looking, changing, appending, reading, naming, benching):
         verbs.add_to(added)
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from durable_streams.client.address import split_url
 from durable_streams.client.retries import Retries
-from durable_streams.model.errors import DataDirectoryError
+from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.shell import contexts
 
 if TYPE_CHECKING:
@@ -159,12 +159,13 @@ def read_auth(text: str) -> str:
 
 @asynccontextmanager
 async def opened(
-    target: Target, *, wait_s: float = WAIT_S, makes: bool = False
+    target: Target, *, wait_s: float = WAIT_S, makes: bool = False, writes: bool = False
 ) -> AsyncIterator[AnyStreams]:
     """The streams of a target.
 
     ``wait_s``: how long to try a server that does not answer.  ``makes``: a data directory that is
-    not there is made.
+    not there is made.  ``writes``: they are not only looked at; else those of a directory that a
+    server has open will do.
     """
     if target.is_url:
         async with _connected(target, wait_s) as remote:
@@ -174,8 +175,28 @@ async def opened(
 
     if not makes:
         _check_there(target.place)
-    async with open_streams(target.place) as streams:
-        yield streams
+    async with AsyncExitStack() as stack:
+        try:
+            streams = await stack.enter_async_context(open_streams(target.place))
+        except DataDirectoryInUse as error:
+            yield _held(target.place, error, writes=writes or makes)
+        else:
+            yield streams
+
+
+def _held(place: str, error: DataDirectoryInUse, *, writes: bool) -> AnyStreams:
+    """The streams of a directory that a server has open."""
+    from durable_streams.shell.held import HeldStreams, listening  # noqa: PLC0415 - as above
+
+    if not writes:
+        return cast("AnyStreams", HeldStreams(Path(place)))
+    where = " and ".join(listening(error.pid)) if error.pid is not None else ""
+    told = f", which listens on {where}" if where else ""
+    raise DataDirectoryInUse(
+        f"{place} is open in process {error.pid or 'unknown'}{told}: use --url with its URL, such "
+        f"as {DEFAULT_URL}",
+        error.pid,
+    ) from None
 
 
 def _check_there(place: str) -> None:
