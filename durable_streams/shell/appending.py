@@ -7,6 +7,7 @@ producer's number makes each append of it be stored once while this runs.
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import stat
@@ -28,7 +29,6 @@ from durable_streams.shell.spool import SPOOL_BYTES, NoSpool, Spool, claimed
 from durable_streams.shell.targets import Unusable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from durable_streams.shell.buffers import Buffer
@@ -107,17 +107,16 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise ValueError(text)
+    value = targets.seconds(text)
+    if math.isinf(value):
+        raise argparse.ArgumentTypeError("it has to end: give seconds, such as 0.1")
     return value
 
 
 def _size(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give bytes, from 1 on")
+    return int(text)
 
 
 async def _append(options: argparse.Namespace) -> int:

@@ -27,7 +27,10 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the verb."""
     command = add_parser("bench", help="measure appends and reads, on a stream of its own")
     command.add_argument(
-        "--seconds", type=float, default=_SECONDS, help=f"for each of both (default: {_SECONDS:g})"
+        "--seconds",
+        type=targets.seconds,
+        default=_SECONDS,
+        help=f"for each of both (default: {_SECONDS:g})",
     )
     command.add_argument(
         "--size",

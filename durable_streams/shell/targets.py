@@ -6,6 +6,7 @@ in use.  A context's token goes to that context's server only, whatever else nam
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +21,6 @@ from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.shell import contexts
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import AsyncIterator
 
     from durable_streams.client.aio import RemoteStreams
@@ -94,17 +94,21 @@ def add_to(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--wait",
-        type=_seconds,
+        type=seconds,
         default=WAIT_S,
         metavar="SECONDS",
         help=f"for a server that does not answer (default: {WAIT_S:g}; inf: for ever)",
     )
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
+def seconds(text: str) -> float:
+    """A number of seconds that somebody waits."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not value >= 0:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give seconds, from 0 on")
     return value
 
 

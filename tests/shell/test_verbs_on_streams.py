@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import pty
 import signal
 import subprocess
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,3 +184,20 @@ def test_the_verbs_that_are_told_from_the_others_are_all_of_these() -> None:
     assert isinstance(all_verbs.choices, dict)
     assert set(all_verbs.choices) >= VERBS
     assert next(iter(all_verbs.choices)) == "serve"
+
+
+def test_on_a_terminal_rm_wants_the_name_and_nothing_drives_it(shell: Shell) -> None:
+    shell.told("append", "--create", "text", "doomed", "\x1b[2Jhidden")
+    terminal, its_other_end = pty.openpty()
+    with FileIO(terminal, "r+") as keyboard, FileIO(its_other_end) as own:
+        with shell.started("read", "doomed", stdout=own) as command:
+            pass
+        assert command.returncode == 0
+        assert keyboard.read(4096) == b"\\x1b[2Jhidden\r\n"
+        for name, status in (("dome", Status.USAGE), ("doomed", Status.DONE)):
+            with shell.started("rm", "doomed", stdin=own, stderr=subprocess.PIPE) as command:
+                keyboard.write(f"{name}\n".encode())
+                assert command.stderr is not None
+                assert "type its name" in command.stderr.read()
+            assert command.returncode == status
+    assert shell.refused("read", "doomed")[0] == Status.NOT_FOUND
