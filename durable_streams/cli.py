@@ -5,6 +5,7 @@ could not start (bad flag, taken port, data directory in use or unreadable), wit
 that says why; 128 + n when a second signal n cuts a stop short.  The other verbs are in
 :mod:`durable_streams.shell.commands` (those on streams: ``ls``, ``append``, ``tail`` …), in
 :mod:`durable_streams.maintenance.commands` (``verify``, ``repair``, ``dump``), in
+:mod:`durable_streams.importing.commands` (``import``), in
 :mod:`durable_streams.access.commands` (``token``, ``signing-key``, ``sign-url``), in
 :mod:`durable_streams.postgres.commands` (``store``) and in
 :mod:`durable_streams.process.config_commands` (``config``).  Of all but a server that runs, which
@@ -108,6 +109,7 @@ def _empty_parser() -> tuple[argparse.ArgumentParser, Callable[..., argparse.Arg
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all verbs: each sets ``run`` to what it does."""
     from durable_streams.access import commands as access  # noqa: PLC0415 - see above
+    from durable_streams.importing import commands as importing  # noqa: PLC0415
     from durable_streams.maintenance import commands as maintenance  # noqa: PLC0415
     from durable_streams.postgres import commands as postgres  # noqa: PLC0415
     from durable_streams.process import config_commands, serving  # noqa: PLC0415
@@ -118,6 +120,6 @@ def make_parser() -> argparse.ArgumentParser:
     serve.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
     serve.set_defaults(run=serving.run)
     options.add_flags(serve)
-    for others in (shell, maintenance, access, postgres, config_commands):
+    for others in (shell, maintenance, importing, access, postgres, config_commands):
         others.add_to(add_parser)
     return parser

@@ -70,6 +70,7 @@ MAY_BEGIN: Final = {
     ("sources.py", "_in_threads"): "one step of an iterator, which is awaited",
     ("wire.py", "_beating"): "one step of an answer, awaited, or ended with it",
     ("workers.py", "begin"): "signs of life, and stops, whose faults are logged and tried again",
+    ("commands.py", "all"): "copies of streams, which the command awaits",
     ("requests.py", "live_read"): "looking whether one client leaves, as long as it waits",
     ("answers.py", "_put"): "sending what waits for one reader, who is ended if that fails",
     ("lifespans.py", "tell"): "the lifespan of an application inside, which is waited for",
