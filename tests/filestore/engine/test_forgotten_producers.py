@@ -230,6 +230,7 @@ async def test_forks_from_before_and_after_know_nobody_and_their_source_goes_on(
 async def test_who_was_forgotten_for_what_failed_is_known_again(data: Path, clock: Clock) -> None:
     async with opened(data, clock) as engine:
         await filled(engine)
+        await in_files(engine, "s")  # or else who writes may have to wait in line
         stream = await engine._find(("s",))
         clock.time_ms += 8 * DAY_MS
         known = await producers(engine)
