@@ -27,6 +27,8 @@ TESTED_WITH: Final = {
     "haproxy": "it as a proxy was",
     "curl": "proxies, by HTTP/2, were",
     "groff": "the man page was",
+    "zsh": "what completes commands in it was",
+    "fish": "what completes commands in it was",
     "systemd-analyze": "units were",
     "dbus-daemon": "the service, under systemd itself, was",
 }

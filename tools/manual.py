@@ -27,8 +27,10 @@ ALSO_CALLED: Final = "durable-streams-server"
 COMPLETIONS: Final = {
     "bash": f"share/bash-completion/completions/{PROGRAM}",
     "zsh": f"share/zsh/site-functions/_{PROGRAM}",
+    "fish": f"share/fish/vendor_completions.d/{PROGRAM}.fish",
 }
 _BASH_BY_ITS_OTHER_NAME: Final = f"share/bash-completion/completions/{ALSO_CALLED}"
+_FISH_BY_ITS_OTHER_NAME: Final = f"share/fish/vendor_completions.d/{ALSO_CALLED}.fish"
 MAN_PAGE: Final = f"share/man/man1/{PROGRAM}.1"
 
 _NAMES_FILES: Final = frozenset({"FILE", "--data-dir", "--unix-socket", "directory", "path"})
@@ -37,7 +39,7 @@ _NAMES_FILES: Final = frozenset({"FILE", "--data-dir", "--unix-socket", "directo
 
 def files() -> dict[str, str]:
     """What there is, by where it goes."""
-    bash, zsh = (shtab.complete(_for_shells(), shell) for shell in COMPLETIONS)
+    bash, zsh, fish = (shtab.complete(_for_shells(), shell) for shell in COMPLETIONS)
     before, registered, name = bash.rpartition(f" {PROGRAM}")
     assert not name.strip(), name
     bash = f"{before}{registered} {ALSO_CALLED}\n"
@@ -47,6 +49,8 @@ def files() -> dict[str, str]:
         COMPLETIONS["bash"]: bash,
         _BASH_BY_ITS_OTHER_NAME: bash,  # bash looks for a file of the command's name
         COMPLETIONS["zsh"]: f"{first} {ALSO_CALLED}{mark}{rest}",
+        COMPLETIONS["fish"]: fish,
+        _FISH_BY_ITS_OTHER_NAME: f"complete -c {ALSO_CALLED} -w {PROGRAM}\n",  # as does fish
     }
 
 

@@ -7,17 +7,16 @@ import pty
 import re
 import shlex
 import subprocess
+import sys
 from contextlib import suppress
 from io import FileIO
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tools import manual
 from tools.server_process import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TO_THE_BEGINNING: Final = "\x01"
 """Control-A, of the line."""
@@ -54,17 +53,32 @@ def test_bash_completes_commands_flags_choices_and_files(made: Path) -> None:
     assert completed(made, "serve", "--data-dir", "sh") == ["share"]
 
 
-def typed(made: Path, line: str) -> list[str]:
-    """The words of a command line in a terminal's bash, behind which the tabulator was pressed."""
-    script = shlex.quote(str(made / manual.COMPLETIONS["bash"]))
-    keys = f"source {script}\r{line}\t{TO_THE_BEGINNING}printf '<%s>\\n' \rexit\r"
-    bash = ["bash", "--norc", "--noprofile", "-i"]
-    own = {"TERM": "dumb", "INPUTRC": "/dev/null", "PATH": "/usr/bin:/bin"}
+def in_bash(made: Path) -> str:
+    return f"source {shlex.quote(str(made / manual.COMPLETIONS['bash']))}"
+
+
+def in_zsh(made: Path) -> str:
+    """As it is where the functions of the system are found by themselves."""
+    directory = shlex.quote(str((made / manual.COMPLETIONS["zsh"]).parent))
+    return f"bindkey -e; fpath=({directory} $fpath); autoload -U compinit; compinit -u -D"
+
+
+SHELLS: Final = {
+    "bash": (("bash", "--norc", "--noprofile", "-i"), in_bash),
+    "zsh": (("zsh", "-f", "-i"), in_zsh),
+}
+
+
+def typed(made: Path, shell: str, line: str) -> list[str]:
+    """The words of a command line in a shell's terminal, behind which the tabulator was pressed."""
+    command, begin = SHELLS[shell]
+    keys = f"{begin(made)}\r{line}\t{TO_THE_BEGINNING}printf '<%s>\\n' \rexit\r"
+    own = {"TERM": "dumb", "INPUTRC": "/dev/null", "PATH": "/usr/bin:/bin", "HOME": str(made)}
     terminal, its_other_end = pty.openpty()
     with (
         FileIO(terminal, "r+") as keyboard,
         subprocess.Popen(
-            bash,
+            command,
             stdin=its_other_end,
             stdout=its_other_end,
             stderr=its_other_end,
@@ -82,19 +96,42 @@ def typed(made: Path, line: str) -> list[str]:
     return re.findall(r"^<(.+)>\r?$", shown.decode(), re.MULTILINE)
 
 
+@pytest.mark.parametrize("shell", ["bash", pytest.param("zsh", marks=pytest.mark.needs("zsh"))])
 @pytest.mark.parametrize("name", ["durable-streams", "durable-streams-server"])
-def test_the_tabulator_completes_in_a_terminal_by_both_names(made: Path, name: str) -> None:
-    assert typed(made, f"{name} ser") == [name, "serve"]
-    assert typed(made, f"{name} serve --durab") == [name, "serve", "--durability"]
-    assert typed(made, f"{name} serve --durability f") == [name, "serve", "--durability", "fsync"]
-    assert typed(made, f"{name} verify sha") == [name, "verify", "share/"]
-    assert typed(made, f"{name} tail --unt") == [name, "tail", "--until"]
+def test_the_tabulator_completes_in_a_terminal_by_both_names(
+    made: Path, shell: str, name: str
+) -> None:
+    def completes(line: str, *words: str) -> None:
+        found = [word.rstrip("/") for word in typed(made, shell, f"{name} {line}")]
+        assert found == [name, *words]
+
+    completes("ser", "serve")
+    completes("serve --durab", "serve", "--durability")
+    completes("serve --durability f", "serve", "--durability", "fsync")
+    completes("token rev", "token", "revoke")
+    completes("verify sha", "verify", "share")
+    completes("tail --unt", "tail", "--until")
 
 
-def test_zsh_has_a_file_of_the_form_that_it_loads(made: Path) -> None:
-    text = (made / manual.COMPLETIONS["zsh"]).read_text()
-    assert text.startswith("#compdef durable-streams durable-streams-server\n")
-    assert "--data-dir" in text
+@pytest.mark.needs("fish")
+@pytest.mark.parametrize("name", ["durable-streams", "durable-streams-server"])
+def test_fish_completes_commands_flags_choices_and_files_by_both_names(
+    made: Path, name: str
+) -> None:
+    """It says itself what it would offer, also where it finds the files by itself."""
+    own = {"HOME": str(made), "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/bin"])}
+    here = {**os.environ, **own, "XDG_DATA_DIRS": f"{made / 'share'}:/usr/share"}
+
+    def offered(line: str) -> list[str]:
+        ask = ["fish", "-c", 'complete -C "$argv"', f"{name} {line}"]
+        run = subprocess.run(ask, cwd=made, env=here, capture_output=True, text=True, check=True)
+        return [said.partition("\t")[0] for said in run.stdout.splitlines()]
+
+    assert offered("ser") == ["serve"]
+    assert offered("serve --data") == ["--data-dir"]
+    assert offered("serve --durability ") == ["fsync", "interval", "none"]
+    assert offered("token rev") == ["revoke"]
+    assert offered("serve --data-dir sh") == ["share/"]
 
 
 @pytest.mark.needs("groff")
