@@ -1,6 +1,7 @@
 """A page follows a stream through each proxy of ``docs/proxies.rst``: TLS, HTTP/2, a real browser.
 
 The times are the server's own, so this waits for a minute: until the first event stream has ended.
+The server is the wheel's, as in ``tests/deploy``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.deploy.conftest import (  # noqa: F401 - fixtures
+    distributions,
+    made_once,
+    programs,
+    served_by,
+    wheel,
+)
 from tests.deploy.proxies import NAME, PROGRAMS, running
 
 if TYPE_CHECKING:

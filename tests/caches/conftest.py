@@ -1,4 +1,7 @@
-"""Fixtures: a server, a cache in front of it, and connections to both."""
+"""Fixtures: a server, a cache in front of it, and connections to both.
+
+What is served is the wheel's, as in ``tests/deploy``: these caches are recipes as well.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,20 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.caches.running import running
+from tests.deploy.conftest import (  # noqa: F401 - fixtures
+    distributions,
+    made_once,
+    programs,
+    served_by,
+    wheel,
+)
 from tests.http.client import Client
 from tests.http.conftest import serve  # noqa: F401 - a fixture
 from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 PROGRAMS: Final = [
     pytest.param(program, marks=pytest.mark.needs(program)) for program in ("nginx", "varnishd")
@@ -36,11 +47,13 @@ class Cached:
 
 @pytest.fixture(scope="session", params=PROGRAMS)
 def cached(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: Path,  # noqa: F811 - the fixture
 ) -> Iterator[Cached]:
     """Run each cache in turn, one for all tests: each has a stream of its own."""
     directory = tmp_path_factory.mktemp(request.param)
-    server = ServerProcess(directory / "data", *REACHED_AS)
+    server = ServerProcess(directory / "data", *REACHED_AS, programs=programs)
     server.start()
     try:
         with running(request.param, directory / "cache", server.port) as port:

@@ -64,9 +64,11 @@ async def test_a_stream_is_gone_though_the_cache_may_show_a_piece_while_it_asks_
 ) -> None:
     server = await serve(HttpSettings(immutable_max_age_s=1))
     origin = await server.connect()
-    await create_long(origin, stream, expires_in(4.5))
     with running(program, tmp_path / "cache", server.port) as port:
         reader = await Client.connect(port)
+        await create_long(
+            origin, stream, expires_in(4.5)
+        )  # its time begins when the cache is there
         first = await read_piece(reader, stream)
         hits = await read_until_it_is_gone(origin, reader, stream)
         gone = await read(reader, stream)

@@ -1,6 +1,7 @@
 """What a release is made of, built once and installed as anybody installs it.
 
-All servers of these tests are of the wheel, none of them of the checkout.
+All servers of these tests are of the wheel, none of them of the checkout; and those of the recipes
+for caches and of the page in a browser, whose tests are in ``tests/caches`` and ``tests/browser``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import textwrap
 import zipfile
 from email import message_from_string
 from pathlib import Path
@@ -166,6 +167,39 @@ def test_what_needs_no_environment_serves(
         process.stdout.read()  # to its end, which is the server's
     assert told.startswith(f"{TELLS_ITS_VERSION.strip()}: listening on http://127.0.0.1:")
     assert done(HERE / "durable-streams", "verify", tmp_path / "data").endswith(": sound\n")
+
+
+def block_of_the_readme() -> str:
+    """The commands that install into an environment of one's own."""
+    text = (ROOT / "README.rst").read_text()
+    (found,) = re.findall(r"^(?:    python3 -m venv .*\n)(?:    .*\n)+", text, re.MULTILINE)
+    return textwrap.dedent(str(found))
+
+
+def test_what_the_readme_says_of_an_environment_of_one_s_own_serves(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """All of it, but for the wheel that stands for the clone, and the port."""
+    install, _, serve = block_of_the_readme().rstrip().rpartition("\n")
+    assert install.count("pip install .  ") == 1
+    install = install.replace("pip install .  ", f"pip --quiet install {wheel}  ")
+    assert serve == "python -m durable_streams serve --data-dir ./data"
+    cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # what pip has already
+    places = [f"{sys.base_prefix}/bin", os.environ["PATH"]]
+    own = {"HOME": str(tmp_path), "XDG_CACHE_HOME": cache, "PATH": os.pathsep.join(places)}
+    with subprocess.Popen(
+        ["bash", "-euc", f"{install}\nexec {serve} --port 0"],
+        cwd=tmp_path,
+        env={**os.environ, **own},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        process.terminate()
+    assert told.startswith(f"{TELLS_ITS_VERSION.strip()}: listening on http://127.0.0.1:")
+    assert process.returncode == 0
+    assert (tmp_path / "data").is_dir()
 
 
 def test_the_changelog_begins_with_this_version() -> None:
