@@ -62,7 +62,9 @@ def _man_page() -> str:
         "manual_title": "Durable Streams",
         "description": "a server for the Durable Streams protocol",
     }
-    return str(Manpage(parser, about))
+    first, mark, rest = str(Manpage(parser, about)).partition("\n")
+    # No justified lines: beside the longest words of usages there is nothing to be spread.
+    return f"{first}{mark}.ad l\n{rest}"
 
 
 def _for_shells() -> argparse.ArgumentParser:
