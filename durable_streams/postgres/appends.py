@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from durable_streams.model.errors import StreamError, Unavailable
@@ -25,6 +25,7 @@ from durable_streams.postgres.rows import row_of
 from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.postgres.statements import LOCKED_ROWS, WRITE
 from durable_streams.postgres.tickets import Line
+from durable_streams.postgres.transactions import worker_of
 from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
@@ -153,56 +154,83 @@ class Appends:
                 self.counted.duplicates += 1
             writing.settle(answer)
 
-    async def lost(self, line: Line) -> None:
-        """Decide a line again, with the stream's row locked; its answers are given then."""
+    async def lost(self, lines: list[Line]) -> None:
+        """Decide lines again, with the streams' rows locked; their answers are given then.
 
-        async def work(transaction: Transaction) -> tuple[Row | None, Plan | StreamError, Any]:
-            return await self._locked(transaction, line)
+        They are of one worker of the transactions.
+        """
 
-        def done(result: tuple[Row | None, Plan | StreamError, Any]) -> None:
-            row, plan, producers = result
+        async def work(transaction: Transaction) -> list[_Decided]:
+            return await self._locked(transaction, lines)
+
+        for line in lines:
+            self.streams.forget(line.path)
+        self.counted.conflicts += len(lines)
+        try:
+            writes = sum([len(line.taken) for line in lines])
+            await self.transactions.run(lines[0].path, work, self._settle_all, writes)
+        except StreamError as error:
+            for line in lines:
+                line.settle(error)
+        finally:
+            for line in lines:
+                self.go_on(line)
+
+    def _settle_all(self, decided: list[_Decided]) -> None:
+        for line, row, plan, producers in decided:
             if row is None or isinstance(plan, StreamError):
                 assert isinstance(plan, StreamError)
-                line_failed = plan
-                for writing in line.taken:
-                    writing.settle(line_failed)
-                return
+                line.settle(plan)
+                continue
             self.settle(line, plan, row)
             stream = self.streams.numbered(row.id)
             if stream is not None and stream.row is plan.row:
                 stream.producers = producers
 
-        self.streams.forget(line.path)
-        self.counted.conflicts += 1
-        try:
-            await self.transactions.run(line.path, work, done, len(line.taken))
-        except StreamError as error:
-            for writing in line.taken:
-                writing.settle(error)
-        finally:
-            self.go_on(line)
-
-    async def _locked(
-        self, transaction: Transaction, line: Line
-    ) -> tuple[Row | None, Plan | StreamError, ProducerTable | None]:
+    async def _locked(self, transaction: Transaction, lines: list[Line]) -> list[_Decided]:
         fetch, lane, clock = transaction.fetch, transaction.lane, self.database.clock
-        found = await fetch(LOCKED_ROWS, [path_text(line.path)], clock.parameter)
-        row = row_of(found[0]) if found else None
-        problem = why_unusable(line.path, row, row.now_ms if row else 0)
-        if row is None or problem is not None:
-            assert problem is not None
-            return None, problem, None
-        producers = (await tables(fetch, [row.id]))[row.id]
-        plan = decide(row, producers, line.taken, row.now_ms, self.limits)
-        if plan.writes or plan.used:
-            statement = Statement()
+        paths = [path_text(line.path) for line in lines]
+        found = {each["path"]: each for each in await fetch(LOCKED_ROWS, paths, clock.parameter)}
+        rows = {path: row_of(record) for path, record in found.items()}
+        producers = await tables(fetch, [row.id for row in rows.values()])
+        decided: list[_Decided] = []
+        statement = Statement()
+        for line, path in zip(lines, paths, strict=True):
+            row = rows.get(path)
+            problem = why_unusable(line.path, row, row.now_ms if row else 0)
+            if row is None or problem is not None:
+                assert problem is not None
+                decided.append(_Decided(line, None, problem, None))
+                continue
+            plan = decide(row, producers[row.id], line.taken, row.now_ms, self.limits)
             statement.add(plan, row)
+            decided.append(_Decided(line, row, plan, producers[row.id]))
+        if statement.changes:
             (result,) = await fetch(WRITE, *statement.arguments(lane, clock.parameter))
             lane.number += 1
-            if plan.writes and result["moved"] != [row.id]:
-                raise Unavailable("the stream ended meanwhile: try again")
-        plan.row = row_after(plan, row, row.now_ms)
-        return row, plan, producers
+            decided = [_unless_ended(each, result["moved"]) for each in decided]
+        for each in decided:
+            if each.row is not None and isinstance(each.plan, Plan):
+                each.plan.row = row_after(each.plan, each.row, each.row.now_ms)
+        return decided
+
+
+class _Decided(NamedTuple):
+    """What a line came to, with its stream's row locked; without a row: why there is none."""
+
+    line: Line
+    row: Row | None
+    plan: Plan | StreamError
+    producers: ProducerTable | None
+
+
+def _unless_ended(decided: _Decided, moved: list[int]) -> _Decided:
+    """What was decided, if it is among what moved, in case it should be."""
+    line, row, plan, _ = decided
+    if row is None or isinstance(plan, StreamError) or not plan.writes or row.id in moved:
+        return decided
+    problem = Unavailable("the stream ended meanwhile: try again")
+    return _Decided(line, None, problem, None)
 
 
 class _BatchLane:
@@ -241,7 +269,11 @@ class _BatchLane:
         return lines
 
     async def _write(self, lines: list[Line]) -> None:
-        """Write a batch, and answer for it or have it decided again."""
+        """Write a batch, and answer for it or have it decided again.
+
+        The next one waits for the answers, though it could be sent before them: it would have fewer
+        appends, and what a commit takes matters more than when it begins.
+        """
         appends = self._appends
         batch = Batch(
             lines, appends.streams, appends.database.clock, appends.limits, appends.settle
@@ -250,15 +282,18 @@ class _BatchLane:
             lost = await self._try(batch)
         except StreamError as error:
             for line in lines:
-                self._appends.streams.forget(line.path)
-                for writing in line.taken:
-                    writing.settle(error)
+                appends.streams.forget(line.path)
+                line.settle(error)
             lost = []
+        again: dict[int, list[Line]] = {}
+        for line in lost:
+            again.setdefault(worker_of(line.path), []).append(line)
+        for some in again.values():
+            self._tasks.once("lost appends", appends.lost(some))
+        are_lost = set(lost)
         for line in lines:
-            if line in lost:
-                self._tasks.once("lost appends", self._appends.lost(line))
-            else:
-                self._appends.go_on(line)
+            if line not in are_lost:
+                appends.go_on(line)
 
     async def _try(self, batch: Batch) -> list[Line]:
         """The lines that have to be decided again."""

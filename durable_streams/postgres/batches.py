@@ -13,7 +13,7 @@ from durable_streams.rules.producer_table import ProducerTable
 from durable_streams.rules.producers import ProducerState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     import asyncpg
 
@@ -113,9 +113,7 @@ class Batch:
                 continue
             if isinstance(decided, StreamError):
                 if found_none:
-                    line_error = decided
-                    for writing in line.taken:
-                        writing.settle(line_error)
+                    line.settle(decided)
                 else:
                     lost.append(line)
                 continue
@@ -132,21 +130,22 @@ class Batch:
 
 
 class Statement:
-    """The arguments of ``WRITE`` for many plans."""
+    """The arguments of ``WRITE`` for many plans, a tuple for each row of them."""
 
     def __init__(self) -> None:
-        self._input: list[list[Any]] = [[] for _ in range(14)]
-        self._known: list[list[Any]] = [[] for _ in range(5)]
-        self._forgotten: list[list[Any]] = [[] for _ in range(2)]
-        self._checked: list[list[Any]] = [[] for _ in range(2)]
+        self._input: list[tuple[Any, ...]] = []
+        self._known: list[tuple[Any, ...]] = []
+        self._forgotten: list[tuple[int, str]] = []
+        self._checked: list[tuple[int, int]] = []
         self._used: list[int] = []
 
     def add(self, plan: Plan, row: Row) -> None:
         """Write what was decided on a row; or see to it that this is the row, if that is all."""
+        number = row.id
         if not plan.writes:
-            _put(self._checked, row.id, row.version)
+            self._checked.append((number, row.version))
             if plan.used:
-                self._used.append(row.id)
+                self._used.append(number)
             return
         after, run = plan.row, plan.run
         ends = claims = data = start = None
@@ -154,48 +153,43 @@ class Statement:
             start = run.start.position
             ends = "{" + ",".join(map(str, run.ends)) + "}"
             claims = claims_text(run.claims)
-            data = b"".join(run.data)
-        _put(
-            self._input,
-            row.id,
-            row.version,
-            after.tail.segment,
-            after.tail.position,
-            after.closed,
-            claim_text(after.closed_by),
-            after.stream_seq,
-            after.chain,
-            start,
-            ends,
-            claims,
-            row.chain,
-            data,
-            after.closed_alone,
+            data = run.data[0] if len(run.data) == 1 else b"".join(run.data)
+        self._input.append(
+            (
+                *(number, row.version, *after.tail, after.closed, claim_text(after.closed_by)),
+                *(after.stream_seq, after.chain, start, ends, claims, row.chain, data),
+                after.closed_alone,
+            )
         )
         for name, state in plan.known.items():
-            _put(self._known, row.id, name, state.epoch, state.seq, state.time_ms)
+            self._known.append((number, name, state.epoch, state.seq, state.time_ms))
         for name in plan.forgotten:
-            _put(self._forgotten, row.id, name)
+            self._forgotten.append((number, name))
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is written, or used."""
+        return bool(self._input or self._used)
 
     def arguments(self, lane: Lane, now_ms: int | None) -> Iterable[Any]:
         """All of them, for the next write of a lane."""
-        *columns, closed_alone = self._input
+        *columns, closed_alone = _columns(self._input, 14)
         return (
             lane.id,
             lane.number,
             now_ms,
             *columns,
-            *self._known,
-            *self._forgotten,
-            *self._checked,
+            *_columns(self._known, 5),
+            *_columns(self._forgotten, 2),
+            *_columns(self._checked, 2),
             self._used,
             closed_alone,
         )
 
 
-def _put(columns: list[list[Any]], *values: object) -> None:
-    for column, value in zip(columns, values, strict=True):
-        column.append(value)
+def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[tuple[Any, ...]]:
+    """Rows of so many values, turned over."""
+    return list(zip(*rows, strict=True)) if rows else [()] * count
 
 
 async def tables(fetch: Fetch, numbers: list[int]) -> dict[int, ProducerTable]:

@@ -118,6 +118,7 @@ class Following:
             stream = self._streams.numbered(number)
             if stream is not None:
                 stream.is_stale = True
+                stream.producers = None  # who writes to it looks first, and loses no race for it
                 if stream.audience:
                     self.look(stream)
 

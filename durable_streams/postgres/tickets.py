@@ -55,9 +55,9 @@ class Writing:
     async def wait(self) -> None:
         """Return when the answer is known; whoever is cancelled meanwhile disturbs nobody."""
         if self._answer is None:
-            done = asyncio.Event()
-            self.when_settled(done.set)
-            await done.wait()
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.when_settled(lambda: None if done.done() else done.set_result(None))
+            await done
 
     def outcome(self) -> Appended:
         """The answer; raises what it was refused with."""
@@ -91,8 +91,7 @@ class Line:
             size += len(writing.body)
         return size
 
-    def fail(self, error: StreamError) -> None:
-        """Tell those that were taken that nothing was stored."""
+    def settle(self, answer: StreamError) -> None:
+        """Give those that were taken the same answer."""
         for writing in self.taken:
-            writing.settle(error)
-        self.taken = []
+            writing.settle(answer)

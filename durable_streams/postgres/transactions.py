@@ -71,6 +71,11 @@ def _looked_at(done: asyncio.Future[Any]) -> None:
         done.exception()
 
 
+def worker_of(path: StreamPath) -> int:
+    """Which worker does what is about a path."""
+    return crc32(path_text(path).encode()) % WORKERS
+
+
 class Transactions:
     """Workers that do them, each with a session of its own; :meth:`finished` before the end."""
 
@@ -107,7 +112,7 @@ class Transactions:
         job = _Job(work, then, writes)
         self._waiting.add(job)
         job.done.add_done_callback(lambda _: self._waiting.discard(job))
-        self._queues[crc32(path_text(path).encode()) % WORKERS].put_nowait(job)
+        self._queues[worker_of(path)].put_nowait(job)
         return await asyncio.shield(job.done)
 
     async def finished(self) -> None:

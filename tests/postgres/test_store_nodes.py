@@ -18,8 +18,11 @@ from durable_streams.model.errors import (
     Unavailable,
 )
 from durable_streams.model.offsets import Start
+from durable_streams.model.results import Appended
+from durable_streams.postgres.appends import LANES
 from durable_streams.postgres.streams import Stream
-from tests.postgres.stores import Nodes, nodes_of
+from durable_streams.postgres.transactions import WORKERS
+from tests.postgres.stores import Nodes, nodes_of, until
 from tests.store_contract.words import (
     FORK,
     ROOM,
@@ -197,6 +200,63 @@ async def test_writers_of_both_nodes_lose_nothing_double_nothing_and_keep_their_
             f"{name}.{seq}" for seq in range(25)
         ]
     assert await content(pair[1]) == await content(pair[0])
+
+
+async def test_races_that_are_lost_together_are_decided_again_together(pair: Pair) -> None:
+    """As behind a balancer, where each stream was moved by the other node since."""
+    one, two = pair
+    two._notices._heard = lambda _: None  # so it does not know better
+    paths = [("many", str(number)) for number in range(24)]
+    for path in paths:
+        await create(one, path)
+    await asyncio.gather(*[append(two, b"a", path) for path in paths])
+    await asyncio.gather(*[append(one, b"b", path) for path in paths])
+    before = sum(two.numbers.commits.counts)
+
+    await asyncio.gather(*[append(two, b"c", path) for path in paths])
+
+    assert two._counted.conflicts == len(paths)
+    assert sum(two.numbers.commits.counts) - before <= 2 * LANES + 2 * WORKERS
+    for path in paths:
+        assert await content(one, path) == b"abc"
+
+
+async def test_a_stream_of_many_that_lose_may_be_gone_or_closed(pair: Pair) -> None:
+    one, two = pair
+    two._notices._heard = lambda _: None
+    paths = [("many", str(number)) for number in range(12)]
+    for path in paths:
+        await create(one, path)
+    await asyncio.gather(*[append(two, b"a", path) for path in paths])
+    for path in paths[::3]:
+        await one.delete(path)
+    for path in paths[1::3]:
+        await close(one, path)
+    for path in paths[2::3]:
+        await append(one, b"b", path)
+
+    found = await asyncio.gather(
+        *[append(two, b"c", each) for each in paths], return_exceptions=True
+    )
+
+    assert [type(each) for each in found] == [StreamNotFound, StreamClosed, Appended] * 4
+    for path in paths[2::3]:
+        assert await content(one, path) == b"abc"
+
+
+async def test_who_hears_that_a_stream_was_moved_looks_before_it_writes(pair: Pair) -> None:
+    one, two = pair
+    await until(lambda: one._heartbeat.has_others, "it knows that somebody listens")
+    await create(one)
+    await append(two, b"a")
+    (stream,) = [each for each in two._streams.all() if each.path == ROOM]
+    await append(one, b"b")
+    await until(lambda: stream.producers is None, "it was heard")
+
+    await append(two, b"c")
+
+    assert not two._counted.conflicts
+    assert await content(one) == b"abc"
 
 
 async def test_the_same_append_sent_to_both_nodes_is_stored_once(pair: Pair) -> None:

@@ -54,21 +54,25 @@ class PostgresCluster:
         directory: Path | None = None,
         settings: dict[str, str] | None = None,
         wal_segment_mib: int = 1,
+        has_links: bool = True,
     ) -> None:
         """Commits wait for any one of the standbys; without any, for the primary's disk alone.
 
         ``directory``: where to make one for it; None: where temporary files are.
         ``settings``: of all nodes, beside what they have.
         ``wal_segment_mib``: a power of two; small ones are soon made, large ones are soon written.
+        ``has_links``: standbys reach the primary through what can be cut, which takes this process
+        time for all that is written.
         """
         self._parent = directory
         self._standbys = standbys
         self._settings = settings or {}
         self._wal_segment_mib = wal_segment_mib
+        self._has_links = has_links
         self._stack = ExitStack()
         self.nodes: list[PostgresNode] = []
         self.links: list[Proxy] = []
-        """From each standby to the primary, in the order of :attr:`standbys`."""
+        """From each standby to the primary, in the order of :attr:`standbys`; if it has links."""
 
     @property
     def primary(self) -> PostgresNode:
@@ -114,14 +118,15 @@ class PostgresCluster:
             stack.callback(node.end)
             self.nodes.append(node)
         self._make_data(directory)
-        self.links = [Proxy(self.primary.port) for _ in self.standbys]
+        self.links = [Proxy(self.primary.port) for _ in self.standbys if self._has_links]
         for link in self.links:
             stack.callback(link.close)
         for node in self.nodes:
             names = self.quorum if node is self.primary else ""
             node.prepare({"synchronous_standby_names": names} | self._settings)
-        for node, link in zip(self.standbys, self.links, strict=True):
-            node.follow(link.port)
+        ports = [link.port for link in self.links] or [self.primary.port] * self._standbys
+        for node, port in zip(self.standbys, ports, strict=True):
+            node.follow(port)
         for node in self.nodes:
             node.launch()
         for node in self.nodes:

@@ -65,7 +65,8 @@ def measure(work: Path, sizes: Sizes, databases: Path | None = None) -> Plan:
     """
     raise_file_limit()
     program = build()
-    with PostgresCluster(2, databases or work, _SETTINGS, wal_segment_mib=16) as cluster:
+    where = databases or work
+    with PostgresCluster(2, where, _SETTINGS, wal_segment_mib=16, has_links=False) as cluster:
         plan = Plan(cluster.primary.url(), work, program, sizes)
         _run(plan.run())
     return plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import struct
 import time
@@ -83,6 +84,16 @@ def through(store: Store) -> Put:
     async def put(path: StreamPath, body: bytes, producer: str | None, seq: int) -> object:
         claim = None if producer is None else ProducerClaim(producer, 0, seq)
         return await store.append(Append(path, BINARY, producer=claim), body)
+
+    return put
+
+
+def in_turn(puts: Sequence[Put]) -> Put:
+    """As behind a balancer: each append another way than the one before."""
+    turns = itertools.cycle(puts)
+
+    def put(path: StreamPath, body: bytes, producer: str | None, seq: int) -> Awaitable[object]:
+        return next(turns)(path, body, producer, seq)
 
     return put
 

@@ -32,6 +32,7 @@ class What(Enum):
     ALONE = ("an append, one writer, median", "ms")
     HOT = ("appends to one stream through two nodes, 64 writers", "/s")
     HOT_P99 = ("of these appends, 99 of 100 within", "ms")
+    BY_TURNS = ("appends to 64 streams, each through both nodes by turns", "/s")
     CATCH_UP = ("catching up on rows of 8 KiB, 8 readers", "MiB/s")
     SMALL_READS = ("reads of a small stream, 64 readers", "/s")
     OTHER_P50 = ("append to reader on another node, 1,000/s, median", "ms")

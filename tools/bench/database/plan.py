@@ -79,7 +79,7 @@ class Plan:
             self._through_nodes(1, Way.NODE, self.url, number)
             self._through_nodes(2, Way.NODES, self.url, number)
             self._through_nodes(1, Way.FILES_NODE, str(self.directory), number)
-        await self._hot_stream()
+        await self._two_nodes()
         await self._reads()
         await self._other_node()
 
@@ -126,7 +126,7 @@ class Plan:
                 self._tell(What.SMALL_READS, way, report.rate)
             self.errors += clients.errors
 
-    async def _hot_stream(self) -> None:
+    async def _two_nodes(self) -> None:
         load = Load(streams=1)
         async with self._store() as one, self._store() as other:
             await drivers.create(one, [load.path(0)])
@@ -134,6 +134,10 @@ class Plan:
             loop = await self._append(puts, load)
         self._tell(What.HOT, Way.STORE, loop.rate)
         self._tell(What.HOT_P99, Way.STORE, loop.within_ms(99))
+        async with self._store() as one, self._store() as other:
+            puts = [drivers.in_turn([drivers.through(one), drivers.through(other)])]
+            loop = await self._append(puts, self._loads[What.APPENDS_64])
+        self._tell(What.BY_TURNS, Way.STORE, loop.rate)
 
     # -- reads -----------------------------------------------------------------------------
 
