@@ -13,6 +13,7 @@ from blockbuster import BlockBuster, BlockBusterFunction
 
 from durable_streams.filestore.files import child_processes
 from durable_streams.filestore.tuning import Tuning
+from tests.long import FIRST, LONG
 from tests.programs import CLIENTS_PYTHON, TESTED_WITH, find_program
 from tools.node import node_problem, running_in_ci
 from tools.server_process import ServerProcess
@@ -71,25 +72,6 @@ _PATIENT: Final = frozenset(
 _PROCESSES: Final = frozenset({"start_server", "postgres_cluster", "own_cluster"})
 """Fixtures that start servers, ours and others'."""
 
-_LONG: Final = frozenset(
-    {
-        "access/test_token_commands.py",
-        "filestore/engine/test_lifetimes.py",
-        "http/test_fast_lane_alike.py::test_the_same_answers_to_a_head_and_its_body_apart",
-        "http/test_fast_lane_alike.py::test_the_same_answers_to_requests_in_pieces",
-        "maintenance/test_commands.py",
-        "rules/test_json_mode.py::test_millions_of_messages_take_the_memory_of_a_few_bodies",
-        "test_cancelled_verbs.py",
-        "test_cli.py",
-        "test_documents.py::test_the_documentation_builds_without_a_warning",
-        "test_embedding_page.py",
-        "test_forgotten.py",
-        "test_root.py::test_every_name_resolves_however_it_is_imported",
-        "test_types.py",
-    }
-)
-"""Files and tests among these, and beside them, that take many seconds all the same: measured."""
-
 _ON_DISK: Final = frozenset(
     {
         "http/test_fast_lane.py::test_a_client_that_takes_no_answers_is_dropped",
@@ -103,7 +85,7 @@ def _is_quick(item: pytest.Item) -> bool:
     """The one rule: whether a test is run by ``scripts/test --quick``.
 
     What is in another folder, starts a server, needs what others made, is ``slow`` or listed in
-    ``_LONG`` or ``_ON_DISK`` is left to the whole.  So a new test is in one of both, and a new
+    ``LONG`` or ``_ON_DISK`` is left to the whole.  So a new test is in one of both, and a new
     folder in the whole.
     """
     folder, *others = item.path.relative_to(_HERE).parts
@@ -111,14 +93,25 @@ def _is_quick(item: pytest.Item) -> bool:
     test = f"{file}::{getattr(item, 'originalname', item.name)}"
     return (
         (not others or folder in _QUICK)
-        and not {file, test} & (_LONG | _ON_DISK)
+        and not {file, test} & (LONG | _ON_DISK)
         and not _PROCESSES & set(getattr(item, "fixturenames", ()))
         and not any(item.get_closest_marker(name) for name in ("slow", "node", "needs"))
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import nothing of the folders that are left to the whole: that costs as many tests."""
+    is_folder = collection_path.parent == _HERE and collection_path.is_dir()
+    is_left_out = is_folder and collection_path.name not in _QUICK
+    return True if is_left_out and config.option.markexpr == "not whole" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the quick tier leaves out, and what of it may run beside others."""
+    """Mark what the quick tier leaves out, and what of it may run beside others.
+
+    What takes a minute by itself begins first, so that the others run beside it.
+    """
+    items.sort(key=lambda item: item.path.relative_to(_HERE).as_posix() not in FIRST)
     for item in items:
         if not _is_quick(item):
             item.add_marker(pytest.mark.whole)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.long import FIRST, LONG
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -166,6 +167,13 @@ def test_no_test_replaces_a_constant(path: Path) -> None:
     """What a test needs otherwise is a setting, or an argument."""
     found = PATCHED.search(path.read_text())
     assert found is None, found
+
+
+def test_what_takes_long_is_listed_by_its_name() -> None:
+    for listed in LONG | FIRST:
+        file, _, test = listed.partition("::")
+        text = (Path(__file__).parent / file).read_text()
+        assert not test or f"def {test}(" in text, listed
 
 
 def test_no_two_test_files_have_the_same_name() -> None:
