@@ -1,6 +1,7 @@
 """Pictures of the console's screens, light and dark, of a server with streams as people have them.
 
-To be looked at: what no test sees is whether a page is pleasant.
+To be looked at: what no test sees is whether a page is pleasant.  Those that the documentation
+shows are in docs/console, of 40 colours, so that they are small.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import aiohttp
 from playwright.async_api import async_playwright
 
-from tools.server_process import ROOT, ServerProcess
+from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
-
-DOCUMENTED: Final = ROOT / "docs" / "console"
-"""Where those are that the documentation shows."""
 
 _JSON: Final = {"Content-Type": "application/json"}
 _TEXT: Final = {"Content-Type": "text/plain"}
 _SIZE: Final = (1120, 720)
 _PHONE: Final = (390, 780)
+
+
+_GRAPHS_ARE_LONG: Final = """
+    () => document.querySelector(".graph-line").getAttribute("points").split(" ").length > 20
+"""
 
 
 class Screen(NamedTuple):
@@ -60,9 +63,6 @@ SCREENS: Final = (
     Screen("access", "#/access", "text=worker"),
     Screen("new-token", "#/access", "text=worker", "text=New token", "dialog"),
     Screen("delete", "#/stream/chat/room-1", ".list-row", "text=Delete", "dialog"),
-)
-DOCUMENTED_ONES: Final = frozenset(
-    {"try-light", "overview-dark", "streams-light", "stream-light", "details-dark"}
 )
 
 
@@ -128,7 +128,8 @@ async def picture(browser: Browser, server: ServerProcess, token: str, where: Pa
         await page.evaluate("text => sessionStorage.setItem('durable-streams-token', text)", token)
         for screen in SCREENS:
             await _open(page, server, screen)
-            await page.screenshot(path=where / f"{screen.name}-{theme}.png")
+            name = f"{screen.name}-{theme}"
+            await page.screenshot(path=where / f"{name}.png")
         await context.close()
 
 
@@ -136,6 +137,8 @@ async def _open(page: Page, server: ServerProcess, screen: Screen) -> None:
     await page.goto("about:blank")
     await page.goto(server.url("__ds/console/") + screen.place)
     await page.locator(screen.drawn).first.wait_for(state="attached")
+    if screen.name == "overview":
+        await page.wait_for_function(_GRAPHS_ARE_LONG, timeout=120_000)
     if screen.clicked:
         await page.locator(screen.clicked).last.click()
         await page.locator(screen.then).first.wait_for()
@@ -153,14 +156,29 @@ async def make(where: Path) -> None:
         server.start()
         try:
             await fill(server, token)
+            busy = asyncio.create_task(_keep_busy(server, token))
             async with async_playwright() as playwright:
                 browser = await playwright.chromium.launch(
                     executable_path=shutil.which("chromium"), args=["--disable-gpu"]
                 )
                 await picture(browser, server, token, where)
                 await browser.close()
+            busy.cancel()
         finally:
             server.finish()
+
+
+async def _keep_busy(server: ServerProcess, token: str) -> None:
+    """Append to a stream now and then, more and less."""
+    chance = random.Random(9)
+    headers = {**_JSON, "Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        while True:
+            for _ in range(chance.randint(1, 30)):
+                data = json.dumps(_order(chance))
+                async with session.post(server.url("orders/us/shop-2"), data=data) as appended:
+                    assert appended.ok
+            await asyncio.sleep(chance.uniform(0.2, 1))
 
 
 async def _token(server: ServerProcess, file: str, name: str, scopes: str, prefix: str) -> str:
@@ -176,14 +194,9 @@ def main() -> None:
     """Make them where they are wanted."""
     parser = argparse.ArgumentParser(prog="screenshots", description=__doc__)
     parser.add_argument("directory", nargs="?", default=".screenshots", type=Path)
-    parser.add_argument("--documented", action="store_true", help="renew those of docs/console/")
     given = parser.parse_args()
     asyncio.run(make(given.directory))
     print(f"{len(list(given.directory.glob('*.png')))} pictures are in {given.directory}")
-    if given.documented:
-        DOCUMENTED.mkdir(exist_ok=True)
-        for name in sorted(DOCUMENTED_ONES):
-            shutil.copy(given.directory / f"{name}.png", DOCUMENTED)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ export function graph(title) {
         show(now, values.length ? say(values.at(-1)) : "–");
         const top = Math.max(...values, 0);
         show(most, top > 0 ? `at most ${say(top)}` : "nothing so far");
-        const step = WIDTH / Math.max(1, MOST_SHOWN - 1);
+        const step = WIDTH / (Math.max(20, values.length) - 1);
         const from = WIDTH - (values.length - 1) * step;
         const points = values.map((value, index) => `${(from + index * step).toFixed(1)},${(HEIGHT - 2 - (top ? (value / top) * (HEIGHT - 6) : 0)).toFixed(1)}`);
         line.setAttribute("points", points.join(" "));
