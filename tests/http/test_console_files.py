@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
+import durable_streams
 from durable_streams.http import console
 from durable_streams.settings import KIB, HttpSettings
 from durable_streams.wire.hosts import parse_host
+from tests.http.asgi_driving import ask
 
 if TYPE_CHECKING:
     from tests.http.client import Client
@@ -81,6 +85,29 @@ async def test_a_visitor_is_led_there_from_the_root_and_a_program_is_not(serve: 
         for headers in ({}, {"Accept": "*/*"}, {"Sec-Fetch-Mode": "cors", "Accept": "text/html"}):
             assert (await client.request("GET", path, None, headers)).status in {400, 404}
         assert (await client.request("POST", path, b"", NAVIGATES)).status in {400, 404, 405}
+
+
+async def test_it_is_below_the_prefix_of_an_application_of_asgi(tmp_path: Path) -> None:
+    app = durable_streams.asgi(tmp_path / "data", http_settings=HttpSettings(console="full"))
+    async with app.lifespan():
+        page = await ask(app, "GET", "/streams/__ds/console/", root_path="/streams")
+        assert (page.status, b'data-mode="full"' in page.body) == (200, True)
+        policy = page.headers["content-security-policy"]
+        assert "script-src example.test/streams/__ds/console/;" in policy
+        led = await ask(app, "GET", "/streams/__ds/console", root_path="/streams")
+        assert (led.status, led.headers["location"]) == (302, "console/")
+
+
+async def test_it_is_below_the_prefix_of_an_application_of_aiohttp(tmp_path: Path) -> None:
+    app = web.Application()
+    settings = HttpSettings(console="read-only")
+    durable_streams.mount(app, "/streams", data_dir=tmp_path / "data", http_settings=settings)
+    async with TestClient(TestServer(app)) as client:
+        page = await client.get("/streams/__ds/console/")
+        assert (page.status, 'data-mode="read-only"' in await page.text()) == (200, True)
+        assert "/streams/__ds/console/;" in page.headers["Content-Security-Policy"]
+        led = await client.get("/streams/", headers=NAVIGATES, allow_redirects=False)
+        assert (led.status, led.headers["Location"]) == (302, "__ds/console/")
 
 
 @pytest.mark.parametrize("mode", ["off", "auto"])

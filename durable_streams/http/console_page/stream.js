@@ -21,7 +21,7 @@ export async function stream(place, { path, query }, signal) {
     const known = await knownOf(path, signal);
     if (signal.aborted) return "";
     if (known.error) {
-        show(place, crumbs(path), fault({ message: known.error }));
+        show(place, crumbs(path), fault(new Fault(500, known.error)));
         return path;
     }
     const contentType = known.content_type;
