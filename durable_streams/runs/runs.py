@@ -23,6 +23,7 @@ from durable_streams.model.errors import (
     InvalidRequest,
     NotOpen,
     StreamClosed,
+    StreamExists,
     StreamGone,
     StreamNotFound,
 )
@@ -100,6 +101,7 @@ class Runs:
         self._worker: Worker | None = None
         self._beginning = asyncio.Lock()
         self._own: set[str] = set()
+        self._held: dict[str, Worker] = {}
         self._is_left_open = False
         self._sweeper = Sweeper(self._records, lease_s)
         self._sweeping: asyncio.Task[None] | None = None
@@ -130,8 +132,11 @@ class Runs:
             await sweeping
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._drain_s)
+        shut_down = End(State.ABANDONED, "the process that carried it was shut down")
         for carried in self._carried.values():
-            carried.tell(End(State.ABANDONED, "the process that carried it was shut down"))
+            carried.tell(shut_down)
+        for name in list(self._held):
+            self._spawn(self._let_go(name, shut_down))
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=max(1.0, self._drain_s))
             for task in late:  # the store is away, or a source does not end: others will find it
@@ -247,6 +252,42 @@ class Runs:
         _log.debug("runs: %s is %s", carried.name, end.state.value)
         with suppress(StreamClosed, StreamNotFound):
             await carried.worker.note(over=carried.name)
+
+    async def hold(self, name: str, form: Format) -> str:
+        """Begin a run without a source: the path of its stream, to which whoever holds it appends.
+
+        It is ended by :meth:`release`, or as others are when this process ends.  Raises
+        ``StreamExists`` if there is such a run.
+        """
+        self._check_open()
+        worker = await self._named(name)
+        claim = Claim(worker.id, uuid4().hex, form.name)
+        if not await self._claim(name, claim):
+            raise StreamExists(self._places.control(name), "it is another's run")
+        self._held[name] = worker
+        await self._records.open(name, form.name)
+        return self._places.answer(name)
+
+    async def release(self, name: str) -> None:
+        """End a run that is held, as done."""
+        await self._let_go(name, End(State.DONE))
+
+    async def _let_go(self, name: str, end: End) -> None:
+        worker = self._held.pop(name, None)
+        try:
+            await self._records.end(name, end)
+        except BaseException:
+            self._is_left_open = True  # others find it
+            raise
+        if worker is not None:
+            with suppress(StreamClosed, StreamNotFound):
+                await worker.note(over=name)
+
+    async def delete(self, name: str) -> None:
+        """Delete a run and its stream, which has ended; its name is free then."""
+        for path in (self._places.answer(name), self._places.control(name)):
+            with suppress(StreamNotFound, StreamGone):
+                await self._streams.delete(path)
 
     async def stop(self, name: str, reason: str = "it was stopped") -> Status:
         """Stop a run, wherever it is carried; how it has ended, by this or before.

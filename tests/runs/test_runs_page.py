@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def test_every_program_of_the_page_is_run_here() -> None:
-    """The first, without a name, by ``tests/test_documents.py``; the chats by ``test_chat_api``."""
+    """Or by ``test_documents`` (the first, without a name), ``test_chat_api`` and ``test_mcp``."""
     programs = {block.name for block in blocks_of(PAGE) if block.language == "python"}
-    assert programs == {"", "answers.py", "chat_api.py", "site_runs.py"}
+    assert programs == {"", "answers.py", "chat_api.py", "site_runs.py", "mcp_app.py"}
 
 
 async def events(
