@@ -19,7 +19,7 @@ pytestmark = pytest.mark.node
 
 @pytest.mark.parametrize("transport", ["default", "durable"])
 def test_a_chat_is_resumed_asked_again_and_stopped(transport: str, tmp_path: Path) -> None:
-    server = serve(tmp_path, "chat_api.py", "app", pace_s=0.03)
+    server = serve(tmp_path, "chat_api.py", "app", pace_s=0.06)
     try:
         program = subprocess.run(
             ["node", "run_chats.mjs", server.base_url, transport],
