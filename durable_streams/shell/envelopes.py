@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.model.errors import Unavailable
+from durable_streams.model.tokens import parse_offset
 from durable_streams.rules.record_pages import MAX_RECORDS
 from durable_streams.shell.formats import Content, harmless, one_line
 
@@ -56,8 +57,10 @@ class Envelopes:
         else:
             data = b"".join(message.data for message in messages)
             async for record in self._records(messages[-1].offset):
-                await self._put(record, data[: record.size_bytes])
-                data = data[record.size_bytes :]
+                begin = max(record.offset, self._place)  # a read may begin inside of an append
+                size = parse_offset(record.next_offset).position - parse_offset(begin).position
+                await self._put(record, data[:size])
+                data = data[size:]
         self._place = messages[-1].offset
 
     async def end(self) -> None:

@@ -55,6 +55,9 @@ def test_an_envelope_tells_when_where_and_by_whom(shell: Shell) -> None:
     assert (end["closed"], end["size_bytes"], two["closed"]) == (True, 0, False)
     last = shell.told("tail", "-n", "2", "envelopes", "--format", "envelope").splitlines()
     assert last == told[1:]
+    inside = f"{one['offset'][:-1]}2"
+    told = shell.told("read", "envelopes", "--format", "envelope", "--offset", inside).splitlines()
+    assert [json.loads(line)["data"] for line in told] == ["e\n", "two\n", ""]
 
 
 def test_a_read_is_from_a_time_or_an_offset_on_and_up_to_a_time(shell: Shell) -> None:
