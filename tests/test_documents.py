@@ -57,6 +57,7 @@ DOCUMENTS: Final = [
     "docs/client.rst",
     "docs/command-line.rst",
     "docs/runs.rst",
+    "docs/redis-streams.rst",
     "docs/embedding.rst",
     "docs/security.rst",
     "docs/maintenance.rst",

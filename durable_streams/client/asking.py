@@ -179,8 +179,7 @@ class Asking:
         piece = yield from self.read(path, offset, live=live, timeout_s=timeout_s)
         if not piece.is_json:
             raise ContentTypeMismatch(piece.content_type, JSON)
-        values = [message.json() for message in piece.messages()]
-        return JsonResult(values, piece.next_offset, piece.up_to_date, piece.closed)
+        return JsonResult(piece.values(), piece.next_offset, piece.up_to_date, piece.closed)
 
     def producer(
         self,

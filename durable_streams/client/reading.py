@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.client.pieces import Place, json_messages, proved_start
 from durable_streams.client.refusals import Asked
@@ -52,6 +53,16 @@ class Piece:
         if self.is_json:
             return json_messages(self.data, self.place, self.next_offset, self.start)
         return [Message(self.data, self.next_offset)] if self.data else []
+
+    def values(self) -> list[Any]:
+        """What its messages stand for, at once if that can be; else they say what is wrong."""
+        try:
+            found = json.loads(self.data)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, list):
+            return found[self.place.skip :]
+        return [message.json() for message in self.messages()]
 
     def behind(self) -> Place:
         """Where to read on: what was to be skipped and did not come yet is skipped there."""

@@ -57,6 +57,11 @@ class Proxy:
         with self._changed:
             self._changed.wait_for(lambda: some in self._asked)
 
+    def wait_for_bytes_often(self, some: bytes, times: int) -> None:
+        """Return when clients have sent them so often."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._asked.count(some) >= times)
+
     def _wait_for(self, connections: int) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self.connections >= connections)

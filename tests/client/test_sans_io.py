@@ -13,6 +13,7 @@ from durable_streams import InvalidOffset, Retries, UnexpectedAnswer
 from durable_streams.client.address import Address, split_url
 from durable_streams.client.following import Following, LiveMode, Over, Receive
 from durable_streams.client.pieces import Place, json_messages, proved_start
+from durable_streams.client.reading import piece_of
 from durable_streams.client.refusals import Asked, refusal
 from durable_streams.client.retries import Backoff, retry_after_s
 from durable_streams.client.steps import Answer, Call, Disconnected, Pause
@@ -92,6 +93,21 @@ def test_messages_keep_their_bytes() -> None:
     body = b'[ {"a" : 1e2,\n"b":"\\ud800"} ,\t"\xc3\xa4" ]'
     found = json_messages(body, Place("-1"), "x", None)
     assert [message.data for message in found] == [b'{"a" : 1e2,\n"b":"\\ud800"}', b'"\xc3\xa4"']
+
+
+@pytest.mark.parametrize("skip", [0, 1, 3, 4])
+def test_the_values_of_a_piece_are_those_of_its_messages(skip: int) -> None:
+    head = {"content-type": "application/json", "stream-next-offset": "x"}
+    piece = piece_of(Answer(200, head, b' [1, {"a":[2]}, "\\u00e4"] '), Place("-1", skip))
+    assert piece.values() == [message.json() for message in piece.messages()]
+    assert piece.values() == [1, {"a": [2]}, "ä"][skip:]
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[", b"[1]]", b"[" + b"9" * 5000 + b"]"])
+def test_what_has_no_values_is_told_as_of_messages(body: bytes) -> None:
+    head = {"content-type": "application/json", "stream-next-offset": "x"}
+    with pytest.raises((UnexpectedAnswer, e.InvalidJson)):
+        piece_of(Answer(200, head, body), Place("-1")).values()
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a,b", "a,-1", "now,1", ",1", "a&b", "x" * 300])
