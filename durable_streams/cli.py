@@ -9,8 +9,8 @@ that says why; 128 + n when a second signal n cuts a stop short.  The other verb
 :mod:`durable_streams.access.commands` (``token``, ``signing-key``, ``sign-url``), in
 :mod:`durable_streams.postgres.commands` (``store``) and in
 :mod:`durable_streams.process.config_commands` (``config``).  Of all but a server that runs, which
-waits for no stdout: 74 if it cannot be written, 141 if nobody reads it any more.  Of all: 2 where
-it cannot run at all; 70 after a bug, with its traceback: what else a status says was found out.
+waits for no stdout: 141 if nobody reads it any more.  Of all: 2 where it cannot run at all, or
+stdout cannot be written; 70 after a bug, with its traceback: what else a status says was found out.
 
 The verbs are imported when it is known that they can be: see ``platforms``.
 """
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 EXIT_NO_START: Final = 2
 EXIT_BUG: Final = 70
-EXIT_OUTPUT: Final = 74
 """As ``sysexits.h`` has them, apart from what the verbs found out."""
 
 
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.nobody_reads:
             return 128 + signal.SIGPIPE
         _say(error)
-        return EXIT_OUTPUT
+        return EXIT_NO_START
     return status
 
 

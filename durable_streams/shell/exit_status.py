@@ -26,7 +26,7 @@ class Status(IntEnum):
 
     DONE = 0, "it was done"
     REFUSED = 1, "it was not done, for a reason that is none of those below: stderr says it"
-    USAGE = 2, "the command line, a configuration or a data directory cannot be used as it is"
+    USAGE = 2, "a command line, configuration, data directory or stdout that cannot be used"
     NOT_FOUND = 3, "there is no such stream"
     GONE = 4, "it was deleted and its forks still need it, or the offset lies before its beginning"
     CONFLICT = 5, "it contradicts what is there: another type or configuration, a producer's number"
@@ -36,7 +36,6 @@ class Status(IntEnum):
     BUSY = 9, "not now: too many requests, or the server is stopping, behind, or without its disk"
     BAD_DATA = 10, "some of what was to be appended is no JSON, and was left out: stderr says which"
     BUG = 70, "a bug of this program; its traceback is on stderr"
-    OUTPUT = 74, "stdout cannot be written: a full disk, say"
     INTERRUPTED = 130, "Ctrl-C (SIGINT)"
     UNREAD = 141, "nobody reads stdout any more, as behind ``| head`` (SIGPIPE)"
 

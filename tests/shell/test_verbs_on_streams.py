@@ -163,7 +163,7 @@ def test_output_that_cannot_be_written_is_told_whatever_stdout_is(shell: Shell) 
             with shell.started(*verb, stdout=full.fileno(), stderr=subprocess.PIPE) as command:
                 assert command.stderr is not None
                 (line,) = command.stderr.read().splitlines()
-            assert command.returncode == Status.OUTPUT, verb
+            assert command.returncode == Status.USAGE, verb
             assert "No space left on device" in line
 
 
