@@ -13,12 +13,18 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
-from durable_streams.model.errors import StreamError, Unavailable
+from durable_streams.model.errors import InvalidRequest, StreamError, Unavailable
 from durable_streams.model.paths import path_text
 from durable_streams.model.results import Appended
 from durable_streams.postgres.batches import Batch, Statement, tables
 from durable_streams.postgres.connecting import NoDatabase
-from durable_streams.postgres.database import AGAIN, failure, nobody_knows, unavailable
+from durable_streams.postgres.database import (
+    AGAIN,
+    failure,
+    is_of_a_value,
+    nobody_knows,
+    unavailable,
+)
 from durable_streams.postgres.decisions import Plan, decide, row_after, why_unusable
 from durable_streams.postgres.fencing import Lane, settle
 from durable_streams.postgres.rows import row_of
@@ -157,7 +163,8 @@ class Appends:
     async def lost(self, lines: list[Line]) -> None:
         """Decide lines again, with the streams' rows locked; their answers are given then.
 
-        They are of one worker of the transactions.
+        They are of one worker of the transactions.  Where a value of one of them cannot be stored,
+        each is done alone, so that it fails alone.
         """
 
         async def work(transaction: Transaction) -> list[_Decided]:
@@ -169,6 +176,13 @@ class Appends:
         try:
             writes = sum([len(line.taken) for line in lines])
             await self.transactions.run(lines[0].path, work, self._settle_all, writes)
+        except InvalidRequest as error:
+            if len(lines) > 1:
+                some, lines = lines, []
+                for line in some:
+                    await self.lost([line])
+            for line in lines:
+                line.settle(error)
         except StreamError as error:
             for line in lines:
                 line.settle(error)
@@ -309,7 +323,7 @@ class _BatchLane:
                 if not await standbys.still_wait(mark, lane.session):
                     raise Unknown("commits may not have waited for standbys")
             except Refused as error:
-                if error.code in AGAIN:
+                if error.code in AGAIN or (is_of_a_value(error) and len(batch.lines) > 1):
                     return batch.lines
                 raise failure(error) from None
             except Unknown:

@@ -12,6 +12,7 @@ from durable_streams.model.errors import (
     DatabaseDown,
     DatabaseReadOnly,
     DiskFull,
+    InvalidRequest,
     StorageFailed,
     StreamError,
     Unavailable,
@@ -29,6 +30,9 @@ AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 """Of statements that were in each other's way: serialization, deadlock, a lock not had in time."""
 
 _FULL: Final = frozenset({"53100"})
+
+_OF_VALUES: Final = ("22", "54")
+"""What codes begin with that say what is wrong with a value: data, and limits of the program."""
 
 log = logging.getLogger("durable_streams.postgres")
 
@@ -137,8 +141,15 @@ def nobody_knows() -> StorageFailed:
     return StorageFailed("the database has forgotten this node, and what its last write came to")
 
 
+def is_of_a_value(error: Refused) -> bool:
+    """Whether a statement was refused for what somebody wants to have stored."""
+    return error.code.startswith(_OF_VALUES)
+
+
 def failure(error: Refused) -> StreamError:
     """What to tell whoever asked for what the database refused."""
+    if is_of_a_value(error):
+        return InvalidRequest("the request has a value that the database cannot store")
     if error.code in _FULL:
         return DiskFull("the database has no space left; nothing was stored")
     return unavailable(f"the database refused it: {error}")

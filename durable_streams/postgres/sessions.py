@@ -165,7 +165,9 @@ class Session:
         try:
             result = await steadily(work)
         except asyncpg.PostgresError as error:
-            if getattr(error, "severity_en", None) == "ERROR":
+            severity = getattr(error, "severity_en", None)
+            was_sent = severity is not None or not isinstance(error, asyncpg.DataError)
+            if severity == "ERROR" or not was_sent:  # the driver has no way to say such a value
                 raise Refused(error.sqlstate or "", str(error)) from None
             raise Unknown(str(error)) from None
         except (asyncpg.InterfaceError, OSError) as error:
