@@ -227,7 +227,7 @@ class PostgresStore:
     # -- writes ----------------------------------------------------------------------------
 
     def create_now(self, command: Create, body: bytes) -> None:  # noqa: ARG002
-        """Not now: it takes several statements."""
+        """Not now: what is answered was read in the database after it was asked for."""
         self._check_body(body)
 
     async def create(self, command: Create, body: bytes) -> Created:
@@ -315,7 +315,7 @@ class PostgresStore:
         return await self._inspections.details(path)
 
     def open_now(self, path: StreamPath) -> None:
-        """Not now: the database is asked."""
+        """Not now: no answer comes from a node's memory, as another node may have moved it."""
 
     async def open(self, path: StreamPath) -> Stream:
         """The stream at a path, for reading; renews a TTL."""
@@ -323,7 +323,7 @@ class PostgresStore:
         return stream
 
     def read_now(self, stream: StreamRef, start: Offset | Start) -> None:
-        """Not now: the database is asked."""
+        """Not now: as :meth:`open_now`."""
 
     async def read(
         self,
