@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -107,7 +108,7 @@ async def in_postgres(url: str, clock: Clock, limits: Limits) -> Store:
         url,
         Settings(
             max_append_bytes=MAX_APPEND_BYTES,
-            store_allow_unreplicated=True,
+            store_allow_unreplicated=not STANDBYS,
             **limits._asdict(),
         ),
         now_ms=clock,
@@ -150,10 +151,14 @@ def limits() -> Limits:
 POSTGRES: Final = pytest.param("postgres", marks=[pytest.mark.needs("postgres")])
 
 
+STANDBYS: Final = 2 if os.environ.get("DS_CONTRACT_WITH_STANDBYS") else 0
+"""By hand: with them all of it takes longer, and what is promised of them is tried elsewhere."""
+
+
 @pytest.fixture(scope="session")
 def lone_postgres() -> Iterator[PostgresCluster]:
-    """A primary alone, as what is promised of standbys is tried elsewhere."""
-    with PostgresCluster(0, Path("/dev/shm")) as cluster:
+    """A primary alone, unless ``DS_CONTRACT_WITH_STANDBYS`` is set."""
+    with PostgresCluster(STANDBYS, Path("/dev/shm"), has_links=False) as cluster:
         yield cluster
 
 
