@@ -86,13 +86,17 @@ class NewFiles:
         return self._waiting > 0
 
     def give_back(self) -> bool:
-        """There are no more descriptors: close all that is not taken; whether there was any."""
+        """There are no more descriptors: close all that is not taken; whether there was any.
+
+        From then on fewer are kept, if it was half of what may be at least.
+        """
         files, self._dirty.files = self._dirty.files, []
         for fd in files:
             self._disk.close(fd)
         if files:
             self._dirty.note_everything()
-        self._max_open //= 2
+        if files and 2 * len(files) >= self._max_open:
+            self._max_open //= 2
         return bool(files)
 
     def taken(self, files: list[int]) -> None:

@@ -95,8 +95,13 @@ class OpenPairs:
         return bool(self._held) or self._doomed > 0
 
     def give_back(self) -> list[Pair]:
-        """There are no more descriptors: which to close; and keep fewer from now on."""
-        self._max_pairs = max(1, self._max_pairs // 2)
+        """There are no more descriptors: which to close; and keep fewer from now on.
+
+        Unless less than half of the bound was open: then it is not to blame, and who asks again
+        and again, as nobody has any, would make it nothing.
+        """
+        if 2 * len(self._free) >= self._max_pairs:
+            self._max_pairs = max(1, self._max_pairs // 2)
         return list(self._free.values())
 
     def drop(self, pair: Pair) -> None:

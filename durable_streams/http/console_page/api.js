@@ -35,6 +35,7 @@ export const streamUrl = (path) => new URL(urlPath(path), BASE);
 /** Ask; the answer if it is a good one, else a Fault is thrown. */
 export async function ask(place, { query, headers, ...options } = {}) {
     const url = new URL(place, BASE);
+    if (!url.href.startsWith(BASE.href)) throw new Fault(404, ""); // a link with ".." in its path
     for (const [name, value] of Object.entries(query ?? {})) {
         if (value !== undefined && value !== "") url.searchParams.set(name, value);
     }

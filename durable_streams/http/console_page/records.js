@@ -7,6 +7,7 @@ import { Fault } from "./faults.js";
 export const PAGE = 500;
 const MOST = 1000;
 const LEAST_SPAN = 4096;
+const MOST_SPAN = 4 * 1024 * 1024;
 
 export const parse = (offset) => offset.split("_").map(Number);
 export const token = (segment, position) =>
@@ -65,9 +66,13 @@ export class Records {
                 }
                 found.push(record);
             }
+            if (found.length > 10 * MOST && this.span > LEAST_SPAN) {
+                this.span = Math.max(LEAST_SPAN, this.span >> 4); // messages are smaller here
+                return this.before(end, signal);
+            }
         }
         if (found.length > MOST) this.span = Math.max(LEAST_SPAN, Math.floor(this.span / 2));
-        else if (found.length < PAGE / 4) this.span *= 2;
+        else if (found.length < PAGE / 4) this.span = Math.min(2 * this.span, MOST_SPAN);
         return found;
     }
 
