@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.directory import FULL
 from durable_streams.filestore.files.disk import FailedSync
+from durable_streams.filestore.files.journal_reader import make_durable
 
 if TYPE_CHECKING:
     from durable_streams.filestore.files.directory import DataDirectory, Layout
@@ -74,11 +75,17 @@ def move_aside(directory: DataDirectory, path: StrPath) -> Path:
     return target
 
 
-def move_to_trash(directory: DataDirectory, source: StrPath, target: str, *, keep: bool) -> None:
+def move_to_trash(
+    directory: DataDirectory, source: StrPath, target: str, *, keep: bool, journaled: bool
+) -> None:
     """Move a deleted stream's directory out of its place, or remove it where it cannot be moved.
 
     If it is to be kept (``keep``), each file is moved by itself then; no room for that is an
     ``OSError``, after which this can be done again.
+
+    ``journaled``: the deletion is in the journal, durably.  Else it is made so before the directory
+    goes in pieces: a power cut that took the deletion and not all of these would bring back a
+    stream without some of its files.
     """
     disk = directory.disk
     if not (keep and disk.is_directory(target)):  # else an earlier try got as far as this
@@ -90,6 +97,8 @@ def move_to_trash(directory: DataDirectory, source: StrPath, target: str, *, kee
                 raise
         else:
             return
+    if not journaled:
+        make_durable(directory, None)
     if keep:
         _move_each(disk, source, target)
         disk.sync_directory(directory.trash)

@@ -265,7 +265,13 @@ class StreamWriter:
         self._pairs.drop_deleted(record.path, record.id)
         if not self._is_of(source, record.id):
             return
-        move_to_trash(self._directory, source, f"{self._trash}/{record.id}", keep=keep)
+        move_to_trash(
+            self._directory,
+            source,
+            f"{self._trash}/{record.id}",
+            keep=keep,
+            journaled=self._journaled,
+        )
         parent = whole_files.parent_of(source)
         dirty = self._dirty
         dirty.note(parent, self._trash)
