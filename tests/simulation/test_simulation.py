@@ -25,6 +25,7 @@ FOUND = {
     201764: "a source could not be deleted as another stream at a fork's path was not stored",
     201951: "a fork was refused as its source's file was shorter for a moment",
     901737: "a stream among others' files was not deleted while its sidecar was away",
+    960399: "a sidecar that was torn under fsync was given up by an unsynced run",
     960876: "a deletion in pieces, unsynced: the stream came back without some of them",
     970114: "in the world: a sidecar was not put back, as nothing else of its fork was durable",
     949: "a journal file made by a server that was killed: its name was never synced",

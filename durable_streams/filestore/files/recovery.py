@@ -8,7 +8,9 @@ Runs before anything is served, alone, and may be repeated from any point:
    server may have left in it what a power cut would still take back
    (``journal_reader.make_durable``).  Drop half-made files in ``tmp/``, so that nothing writes to
    one that has another name in a hard-link backup.
-2. Put back sidecars that a power cut left unreadable and that the journal has.
+2. Put back sidecars that a power cut left unreadable and that the journal has.  A run that does
+   not sync each batch tears none as it replaces them, but may have begun with one: of a stream that
+   was out of service already.
 3. Skip batches that a checkpoint has already made durable in the streams' files, and what was
    written to streams that are deleted further on.
 4. Apply each record where its path, id and running checksum continue what is on disk; leave out
@@ -173,6 +175,7 @@ def apply_again(directory: DataDirectory, records: Sequence[Record]) -> None:
     """
     replay = _Replay(directory, max_files=2, max_journal_files=0)
     try:
+        replay.begin_with(records)
         for record in records:
             if not replay.dispatch(record):
                 raise FilesLost("its files do not have what the journal continues")
@@ -200,8 +203,9 @@ class _Replay:
         # Of a run that did not sync each batch it does not matter: the streams are verified.
         make_durable(self._directory, None if self._unsynced else content.newest)
         self._clear_tmp(directories=False)
-        if not self._unsynced:
-            self._mend_sidecars()
+        if self._unsynced:
+            self._survey.residents.clear()  # it may lack who came later
+        self._mend_sidecars()
         for batch in read_journal(self._directory, JournalContent()):
             if batch.number > content.checkpointed:
                 for record in fmt.unpack_records(batch.payload):
@@ -231,6 +235,15 @@ class _Replay:
         result.generation = content.generation + 1
         return result
 
+    def begin_with(self, records: Sequence[Record]) -> None:
+        """These are all that a stream in its place is missing; mend its sidecar first."""
+        for record in records:
+            self._survey.residents[record.path] = {record.id}
+            if isinstance(record, fmt.SidecarRecord):
+                self._survey.sidecars[record.path, record.id] = record
+        for sidecar in self._survey.sidecars.values():
+            self._mend_sidecar(sidecar)
+
     def close(self) -> None:
         """Close what is open; nothing of it is synced here."""
         self._writer.synced(self._writer.take_dirty())
@@ -258,7 +271,7 @@ class _Replay:
             load_sidecar(self._disk, directory)
         except DamagedFiles:
             if self._is_home_of(directory, record):
-                self._writer.replace_sidecar(record)
+                self._writer.mend_sidecar(record)
                 self._result.records += 1
 
     def _is_home_of(self, directory: str, record: SidecarRecord) -> bool:
@@ -268,7 +281,8 @@ class _Replay:
             return owners == {record.id}
         if self._disk.is_directory(self._directory.tmp / record.id):
             return False  # it is not in its place yet
-        return self._survey.residents[record.path] - self._survey.ended == {record.id}
+        residents = self._survey.residents.get(record.path, set())
+        return residents - self._survey.ended == {record.id}
 
     def _apply(self, record: Record) -> None:
         kept = self._result.kept.get((record.path, record.id))
@@ -316,7 +330,7 @@ class _Replay:
                     return self._holds(record.path, record.id)
                 self._writer.adopt(record)
                 later = self._survey.sidecars.get((record.path, record.id))
-                if later is not None and not self._unsynced:
+                if later is not None:
                     self._mend_sidecar(later)
             case fmt.SidecarRecord():
                 self._writer.replace_sidecar(record)

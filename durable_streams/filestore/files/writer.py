@@ -250,6 +250,17 @@ class StreamWriter:
                 return
         self._put_sidecar(record.id, target, record.sidecar)
 
+    def mend_sidecar(self, record: SidecarRecord) -> None:
+        """Put a sidecar in the place of an unreadable one that is known to be of the same stream.
+
+        Where the journal is not ``journaled``, too: what a power cut tore before, under another
+        setting, may not have been mended yet.
+        """
+        self._directory.check_place()
+        target = self._directory.home_of(record.path)
+        log.warning("%s/%s: replaced from the journal", target, names.SIDECAR)
+        self._put_sidecar(record.id, target, record.sidecar)
+
     def _put_sidecar(self, stream_id: str, target: str, data: bytes) -> None:
         self._new_files.put(target, names.SIDECAR, data, f"{stream_id}.{names.SIDECAR}")
 
