@@ -21,6 +21,7 @@ from durable_streams.model.errors import Unavailable
 from durable_streams.model.tokens import parse_offset
 from durable_streams.rules.record_pages import MAX_RECORDS
 from durable_streams.shell.formats import Content, harmless, one_line
+from durable_streams.shell.places import size_between
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,7 +59,7 @@ class Envelopes:
             data = b"".join(message.data for message in messages)
             async for record in self._records(messages[-1].offset):
                 begin = max(record.offset, self._place)  # a read may begin inside of an append
-                size = parse_offset(record.next_offset).position - parse_offset(begin).position
+                size = size_between(parse_offset(begin), parse_offset(record.next_offset))
                 await self._put(record, data[:size])
                 data = data[size:]
         self._place = messages[-1].offset

@@ -16,6 +16,7 @@ from durable_streams.shell.formats import Content
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from durable_streams.model.offsets import Offset
     from durable_streams.shell.targets import AnyStreams
 
 BEGINNING: Final = "-1"
@@ -87,9 +88,7 @@ async def _kept(
         end = some[-1].offset
         if content is Content.TEXT:
             _drop_lines(kept, count)
-    if content is Content.TEXT and kept:
-        kept = deque([Message(_last_lines(b"".join(one.data for one in kept), count), end)])
-    return list(kept), end
+    return _last_lines(list(kept), count) if content is Content.TEXT else list(kept), end
 
 
 def _lines(messages: Iterable[Message]) -> int:
@@ -104,22 +103,38 @@ def _drop_lines(kept: deque[Message], count: int) -> None:
         behind -= kept.popleft().data.count(b"\n")
 
 
-def _last_lines(data: bytes, count: int) -> bytes:
+def _last_lines(messages: list[Message], count: int) -> list[Message]:
+    """Pieces without what is before the last so many lines; each keeps its own end."""
+    data = b"".join(one.data for one in messages)
     place = len(data) - data.endswith(b"\n")
     for _ in range(count):
         place = data.rfind(b"\n", 0, place)
         if place < 0:
-            return data
-    return data[place + 1 :]
+            return messages
+    found = []
+    left = place + 1
+    for one in messages:
+        if left < len(one.data):
+            found.append(Message(one.data[left:], one.offset))
+        left = max(0, left - len(one.data))
+    return found
 
 
 def up_to(message: Message, end: str) -> Message | None:
-    """What of a message, or a piece of bytes, lies before ``end``; None: nothing."""
+    """What of a message, or a piece of bytes, lies before ``end``; None: nothing.
+
+    Positions begin at 0 in each segment, and no piece is of two of them.
+    """
     try:
-        place, limit = parse_offset(message.offset).position, parse_offset(end).position
+        place, limit = parse_offset(message.offset), parse_offset(end)
     except InvalidRequest:  # of another server, whose offsets need not be numbers
         return message
-    left = len(message.data) - max(0, place - limit)
-    if left <= 0:
-        return None
-    return message if left == len(message.data) else Message(message.data[:left], end)
+    if place <= limit:
+        return message
+    left = len(message.data) - size_between(limit, place) if place.segment == limit.segment else 0
+    return Message(message.data[:left], end) if left > 0 else None
+
+
+def size_between(begin: Offset, end: Offset) -> int:
+    """How many bytes there are from the one to the other, which ends or is in the same segment."""
+    return end.position - (begin.position if begin.segment == end.segment else 0)
