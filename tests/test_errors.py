@@ -56,7 +56,7 @@ INTERNAL: Final = {
     *("BodyCutOff", "HeadTooLong"),  # for aiohttp
     *("Disconnected", "OutOfTime"),  # inside the client
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
-    *("ContextProblem", "Differs", "NoSpool", "TooLong", "Unusable"),  # of its verbs on streams
+    *("ContextProblem", "Differs", "NoSpool", "Unusable"),  # of its verbs on streams
     "DatabaseProblem",  # as those are
     "_EncryptedError",  # of a private key, for the module ssl
     "RunFailed",  # which sources of runs raise, and nobody meets

@@ -59,7 +59,8 @@ class Memory:
     @property
     def has_room(self) -> bool:
         """See :class:`Buffer`."""
-        return self.uncut < 2 * self._cutter.batch_bytes
+        uncut = self.uncut
+        return uncut < 2 * self._cutter.batch_bytes or self._cutter.wants(uncut)
 
     @property
     def uncut(self) -> int:
@@ -81,11 +82,11 @@ class Memory:
         """See :class:`Buffer`."""
         while self._data:
             data = bytes(self._data[: self._cutter.look_at(len(self._data))])
-            end = self._cutter.end(data, is_last=is_last and len(data) == len(self._data))
+            is_rest = is_last and len(data) == len(self._data)
+            end, body = self._cutter.cut(data, is_last=is_rest)
             if not end:
                 return None
             del self._data[:end]
-            body = self._cutter.body(data[:end])
             if body:
                 return Batch(next(self._claims), body)
         return None

@@ -10,7 +10,6 @@ from durable_streams.model.errors import DataDirectoryError, StreamError
 from durable_streams.program import PROGRAM
 from durable_streams.shell import appending, benching, changing, looking, naming, reading
 from durable_streams.shell.contexts import ContextProblem
-from durable_streams.shell.cutting import TooLong
 from durable_streams.shell.exit_status import Status, status_of
 from durable_streams.shell.spool import NoSpool
 from durable_streams.shell.targets import Unusable
@@ -40,8 +39,6 @@ def run(options: argparse.Namespace) -> int:
         return _told(error, status_of(error))
     except (Unusable, NoSpool, ContextProblem) as error:
         return _told(error, Status.USAGE)
-    except TooLong as error:
-        return _told(error, Status.BAD_DATA)
     return status
 
 

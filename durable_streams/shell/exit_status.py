@@ -34,7 +34,7 @@ class Status(IntEnum):
     NOT_ALLOWED = 7, "no credentials, or some that are not known, or not enough (401, 403)"
     UNREACHABLE = 8, "there is no answer"
     BUSY = 9, "not now: too many requests, or the server is stopping, behind, or without its disk"
-    BAD_DATA = 10, "some of what was to be appended is no JSON, and was left out: stderr says which"
+    BAD_DATA = 10, "some lines are no JSON, or too long, and were left out: stderr says which"
     BUG = 70, "a bug of this program; its traceback is on stderr"
     INTERRUPTED = 130, "Ctrl-C (SIGINT)"
     UNREAD = 141, "nobody reads stdout any more, as behind ``| head`` (SIGPIPE)"

@@ -10,7 +10,6 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durable_streams.shell.cutting import TooLong
 from durable_streams.shell.waiting import readable
 
 if TYPE_CHECKING:
@@ -92,8 +91,7 @@ class Pump:
                 self._began_s = None
                 if batch is not None or self._is_over:
                     return batch
-                if not self._buffer.has_room:
-                    raise TooLong("a line of JSON is longer than all that may wait")
+                self._freed.set()  # there is room for what an append still needs
                 await self._read.wait()
             elif self._buffer.uncut:
                 self._began_s = now() if self._began_s is None else self._began_s

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from durable_streams.model.commands import ProducerClaim
-from durable_streams.shell.cutting import Cutter, Input
+from durable_streams.shell.cutting import PART_OF_A_LINE, Cutter, Input
 from durable_streams.shell.waiting import READ_BYTES
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ class Batch:
 
 @dataclass(slots=True)
 class _File:
-    """A file of what was read; ``ends``: of its appends; ``left``: how many of them are open."""
+    """A file of what was read; ``ends``: of its appends; ``left``: how many of them are open.
+
+    ``looked_to``: up to where nothing more becomes an append, which lines that are left out may be.
+    """
 
     number: int
     epoch: int
@@ -81,10 +84,15 @@ class _File:
     size: int = 0
     ends: list[int] = field(default_factory=list)
     left: int = 0
+    looked_to: int = 0
 
     @property
     def cut_to(self) -> int:
         return self.ends[-1] if self.ends else 0
+
+    @property
+    def uncut(self) -> int:
+        return self.size - self.looked_to
 
 
 def home() -> Path:
@@ -166,7 +174,7 @@ class Spool:
         self.how = Input.RAW
         self._lock_fd = lock_fd
         self._producer = producer
-        self._file_bytes = max(1, max_bytes // _FILES)
+        self._file_bytes = max(2 * len(PART_OF_A_LINE), max_bytes // _FILES)
         self._pipe = ""
         self._cutter = Cutter(self.how, 1)
         self._again: list[Batch] = []
@@ -201,12 +209,13 @@ class Spool:
         os.ftruncate(cut_fd, good_bytes)
         os.lseek(fd, 0, os.SEEK_END)
         found.left = len(found.ends)
+        found.looked_to = found.cut_to
         return found
 
     @property
     def has_leftovers(self) -> bool:
         """Whether something may not be stored yet."""
-        return any(file.size for file in self._files)
+        return any(file.left or file.uncut for file in self._files)
 
     @property
     def size_bytes(self) -> int:
@@ -231,7 +240,7 @@ class Spool:
     def end_line(self) -> None:
         """What was begun of a line stays one of its own: what would end it is lost."""
         last = self._files[-1]
-        if self.how is not Input.LINES or last.cut_to == last.size:
+        if self.how is not Input.LINES or not last.uncut:
             return
         if os.pread(last.fd, 1, last.size - 1) != b"\n":
             last.size += os.write(last.fd, b"\n")
@@ -261,23 +270,27 @@ class Spool:
     @property
     def has_room(self) -> bool:
         """Whether more may be read."""
-        return self.size_bytes < self.max_bytes
+        return self.size_bytes < self.max_bytes or self._cutter.wants(self.uncut)
 
     def take(self, fd: int) -> int:
         """Move what there is to read into the file; 0 at its end."""
         file = self._files[-1]
-        if file.size >= self._file_bytes and file.ends:
+        if file.looked_to >= self._file_bytes:
             file = self._roll(file)
         taken = _moved(fd, file.fd, READ_BYTES)
         file.size += taken
         return taken
 
     def _roll(self, file: _File) -> _File:
-        """Go on in a new file, which begins with what is in no append yet."""
-        rest = os.pread(file.fd, file.size - file.cut_to, file.cut_to)
+        """Go on in a new file, which begins with what is in no append yet.
+
+        That is copied, and therefore only done when as much as a file has is not needed any more.
+        """
+        rest = PART_OF_A_LINE if self._cutter.is_in_line else b""
+        rest += os.pread(file.fd, file.uncut, file.looked_to)
         new = self._add_file(file.epoch, number=file.number + 1, rest=rest)
         os.ftruncate(file.fd, file.cut_to)
-        file.size = file.cut_to
+        file.size = file.looked_to = file.cut_to
         if not file.left:
             self._files.remove(file)
             self._remove(file)
@@ -286,8 +299,7 @@ class Spool:
     @property
     def uncut(self) -> int:
         """How many bytes are in no append yet."""
-        file = self._files[-1]
-        return file.size - file.cut_to
+        return self._files[-1].uncut
 
     # What is sent
 
@@ -303,17 +315,17 @@ class Spool:
         """
         if self._again:
             return self._again.pop(0)
-        file = self._files[-1]
-        begin = file.cut_to
-        while begin < file.size:
-            data = os.pread(file.fd, self._cutter.look_at(file.size - begin), begin)
-            end = self._cutter.end(data, is_last=is_last and begin + len(data) == file.size)
+        while (file := self._files[-1]).uncut:
+            data = os.pread(file.fd, self._cutter.look_at(file.uncut), file.looked_to)
+            is_rest = is_last and len(data) == file.uncut
+            end, body = self._cutter.cut(data, is_last=is_rest)
             if not end:
                 return None
-            body = self._cutter.body(data[:end])
+            end += file.looked_to
             if body:
-                return self._cut(file, begin + end, body)
-            begin += end
+                return self._cut(file, end, body)
+            file.looked_to = end
+            self._free(file)
         return None
 
     def _cut(self, file: _File, end: int, body: bytes) -> Batch:
@@ -324,6 +336,7 @@ class Spool:
         os.fdatasync(file.cut_fd)
         file.ends.append(end)
         file.left += 1
+        file.looked_to = end
         self._next += 1
         return Batch(self._claim(file, number), body, file.number)
 
@@ -335,13 +348,18 @@ class Spool:
         for file in self._files:
             if file.number == batch.file:
                 file.left -= 1
-                is_last = file is self._files[-1]
-                if not file.left and is_last and file.size >= self._file_bytes:
-                    self._roll(file)
-                elif not file.left and not is_last:
-                    self._files.remove(file)
-                    self._remove(file)
+                self._free(file)
                 return
+
+    def _free(self, file: _File) -> None:
+        """Have room where a file had what is not needed any more."""
+        if file.left:
+            return
+        if file is not self._files[-1]:
+            self._files.remove(file)
+            self._remove(file)
+        elif file.looked_to >= self._file_bytes:
+            self._roll(file)
 
     def finish(self) -> None:
         """All of it is stored, and nothing more is read."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
+from durable_streams.settings import MIB
 from durable_streams.shell.exit_status import Status
 from tests.shell.running import Shell
 from tools.proofs.prove_shell import Run
@@ -99,3 +100,21 @@ def test_what_the_server_refuses_is_kept_and_where_is_told(
     assert it.returncode == Status.CLOSED
     assert str(tmp_path / ".local" / "state") in kept
     assert "closed for good" in error
+
+
+def test_a_line_of_json_is_as_long_as_a_server_takes_and_a_longer_one_is_left_out(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    shell = Shell(tmp_path, start_server().base_url)
+    shell.told("create", "long", "-t", "json")
+    longest, too_long = (f'"{"x" * (size - 2)}"\n' for size in (16 * MIB - 2, 16 * MIB - 1))
+    given = f"1\n{longest}2\n{too_long}3\n"
+    file = tmp_path / "lines"
+    file.write_text(given)
+    for source in (["--spool-bytes", "65536"], ["--file", file]):
+        done = shell.run("append", "long", *source, given=given)
+        (line,) = (line for line in done.stderr.splitlines() if "left out" in line)
+        assert done.returncode == Status.BAD_DATA
+        assert '"xxx' in line
+    assert shell.told("read", "long") == f"1\n{longest}2\n3\n" * 2
+    assert shell.told("append", "long", "4") == ""

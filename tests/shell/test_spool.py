@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.shell.cutting import Input
+from durable_streams.shell.cutting import LONGEST_LINE_BYTES, Input
 from durable_streams.shell.spool import claimed
 
 if TYPE_CHECKING:
@@ -48,16 +48,18 @@ def pipe() -> Iterator[Pipe]:
     os.close(made.writes)
 
 
-def begun(max_bytes: int = 1000) -> Spool:
+def begun(
+    max_bytes: int = 1000, how: Input = Input.LINES, longest_bytes: int = LONGEST_LINE_BYTES
+) -> Spool:
     (spool,) = claimed(*PLACE, max_bytes)
-    spool.renew(Input.LINES, "a pipe", BATCH_BYTES)
+    spool.renew(how, "a pipe", BATCH_BYTES).longest_bytes = longest_bytes
     return spool
 
 
-def again() -> Spool:
+def again(how: Input = Input.LINES, longest_bytes: int = LONGEST_LINE_BYTES) -> Spool:
     (spool,) = claimed(*PLACE, 1000)
-    assert spool.goes_on(Input.LINES, "a pipe")
-    spool.again(BATCH_BYTES)
+    assert spool.goes_on(how, "a pipe")
+    spool.again(BATCH_BYTES).longest_bytes = longest_bytes
     return spool
 
 
@@ -137,6 +139,74 @@ def test_what_is_full_has_room_when_something_is_stored(pipe: Pipe) -> None:
     for batch in all_of(spool):
         spool.done(batch)
     assert [*room, spool.has_room] == [False, True]
+    spool.close()
+
+
+def test_what_gathered_is_copied_only_when_as_much_was_freed(pipe: Pipe) -> None:
+    spool = begun(max_bytes=800)
+    for number in range(70):
+        pipe.into(spool, b"%09d\n" % number)
+    sent = 0
+    while (batch := spool.next(is_last=False)) is not None:
+        spool.done(batch)
+        sent += 1
+    (file,) = spool.directory.glob("*.in")
+    assert (sent, int(file.stem)) == (70, 7)
+    spool.close()
+
+
+def test_lines_that_are_left_out_are_told_once_and_take_no_room(
+    pipe: Pipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spool = begun(max_bytes=80, how=Input.JSONL)
+    for number in range(12):
+        pipe.into(spool, b"\n  no %d\n" % number)
+        assert spool.next(is_last=False) is None
+        assert spool.has_room
+        assert not spool.has_leftovers
+    assert capsys.readouterr().err.count("a line is left out") == 12
+    pipe.into(spool, b"no\n1\n")
+    sent = told(all_of(spool))
+    assert sent == [(0, 0, b"[1]")]
+    spool.close()
+    spool = again(Input.JSONL)
+    assert told(all_of(spool)) == sent
+    spool.close()
+
+
+@pytest.mark.parametrize("max_bytes", [1, 80, 1000])
+def test_a_line_of_json_that_no_server_takes_is_left_out_and_what_follows_is_sent(
+    pipe: Pipe, max_bytes: int
+) -> None:
+    longest, too_long = b'"%048d"' % 1, b'"%049d"' % 2
+    given = [b"0", longest, too_long, too_long * 9, b"3", longest]
+    spool = begun(max_bytes, Input.JSONL, longest_bytes=50)
+    sent = []
+    data = b"\n".join(given)
+    for begin in range(0, len(data), 7):
+        while (batch := spool.next(is_last=False)) is not None:
+            spool.done(batch)
+            sent.append(batch)
+        assert spool.has_room
+        pipe.into(spool, data[begin : begin + 7])
+    sent += all_of(spool, is_last=True)
+    assert [batch.body for batch in sent] == [
+        b"[%b]" % data for data in (b"0", longest, b"3", longest)
+    ]
+    spool.close()
+
+
+def test_a_crash_within_a_line_that_is_left_out_leaves_it_out(pipe: Pipe) -> None:
+    spool = begun(max_bytes=80, how=Input.JSONL, longest_bytes=50)
+    pipe.into(spool, b'1\n"%060d' % 2)
+    (batch,) = all_of(spool)
+    spool.done(batch)
+    pipe.into(spool, b'3" 4')
+    assert spool.next(is_last=False) is None
+    spool.close()
+    spool = again(Input.JSONL, longest_bytes=50)
+    pipe.into(spool, b"5\n6\n")
+    assert told(all_of(spool))[-1] == (0, 1, b"[6]")
     spool.close()
 
 
