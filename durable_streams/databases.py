@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from durable_streams.postgres.urls import NoDatabaseUrl, parse
+from durable_streams.postgres.urls import SECRET, NoDatabaseUrl, parse
 
 if TYPE_CHECKING:
     from durable_streams.postgres.store import PostgresStore
@@ -27,6 +28,16 @@ def without_password(name: str) -> str:
     except NoDatabaseUrl:
         return "a URL that cannot be read"
     return str(url) if url.has_password else name
+
+
+def identity(name: str) -> str:
+    """What tells a database from all others, also if its password changes: it has none.
+
+    :class:`.NoDatabaseUrl` if it cannot be read.
+    """
+    url = parse(name)
+    kept = [one for one in parse_qsl(urlsplit(name).query) if one[0] not in SECRET]
+    return f"{url}?{urlencode(kept)}" if kept else str(url)
 
 
 async def open_database(url: str, settings: Settings) -> PostgresStore:

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 SCHEMES: Final = frozenset({"postgresql", "postgres"})
-_SECRET: Final = frozenset({"password", "sslpassword"})
+SECRET: Final = frozenset({"password", "sslpassword"})
 _LIKE: Final = "give one like postgresql://user@host1,host2/database"
 
 
@@ -63,7 +63,7 @@ def parse(text: str) -> DatabaseUrl:
     shown = DatabaseUrl(
         text,
         f"{parts.scheme}://{user}{at}{hosts or 'localhost'}{unquote(parts.path)}",
-        bool(password) or not _SECRET.isdisjoint(parameters),
+        bool(password) or not SECRET.isdisjoint(parameters),
     )
     if not shown.shown.isprintable():
         return replace(shown, shown=ascii(shown.shown)[1:-1])

@@ -211,7 +211,7 @@ class _Appending:
         self._content_type = content_type
         self._options = options
         self._how = Input(options.input).for_content(Content.of(content_type))
-        self._place = target.place if target.is_url else os.path.realpath(target.place)
+        self._place = target.identity
         self._cutters: list[Cutter] = []
         self._next_offset: str | None = None
         self._appends = 0

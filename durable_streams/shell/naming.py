@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from durable_streams.databases import is_database, without_password
 from durable_streams.shell import contexts, targets
 from durable_streams.shell.contexts import Context
 from durable_streams.shell.exit_status import Status
@@ -56,20 +57,21 @@ async def _add(options: argparse.Namespace) -> int:
 
 def _place(options: argparse.Namespace) -> str:
     """What stays right wherever it is used."""
-    if options.data_dir:
+    if options.data_dir and not is_database(options.data_dir):
         return str(Path(options.data_dir).resolve())
-    return targets.completed(options.url)
+    return targets.completed(options.data_dir or options.url)
 
 
 async def _list(options: argparse.Namespace) -> int:
     found = contexts.known()
     output = Output()
     for name, context in sorted(found.by_name.items()):
+        streams = without_password(context.streams)
         if options.json:
             await output.json(
                 {
                     "name": name,
-                    "streams": context.streams,
+                    "streams": streams,
                     "has_token": context.auth is not None,
                     "in_use": name == found.use,
                 }
@@ -77,7 +79,7 @@ async def _list(options: argparse.Namespace) -> int:
         else:
             mark = "*" if name == found.use else " "
             token = ", with a token" if context.auth is not None else ""
-            await output.line(f"{mark} {name}: {shown(context.streams)}{token}")
+            await output.line(f"{mark} {name}: {shown(streams)}{token}")
     await output.flush()
     return Status.DONE
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from durable_streams.client.address import split_url
 from durable_streams.client.retries import Retries
+from durable_streams.databases import identity, is_database
 from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.shell import contexts
 
@@ -54,6 +55,13 @@ class Target:
     def is_url(self) -> bool:
         """Whether a server is asked."""
         return self.place.startswith(("http://", "https://"))
+
+    @property
+    def identity(self) -> str:
+        """What tells them from all others, wherever somebody is; it has no password."""
+        if self.is_url:
+            return self.place
+        return identity(self.place) if is_database(self.place) else os.path.realpath(self.place)
 
     def at(self, path: str) -> tuple[Target, str]:
         """Which streams, and which of them: ``path`` may be the whole URL of a stream."""
@@ -205,8 +213,6 @@ def _held(place: str, error: DataDirectoryInUse, *, writes: bool) -> AnyStreams:
 
 def _check_there(place: str) -> None:
     """Nobody who only looks makes a data directory."""
-    from durable_streams.databases import is_database  # noqa: PLC0415 - as above
-
     if not is_database(place) and not Path(place, "FORMAT.json").exists():
         raise DataDirectoryError(f"{place} is no data directory: it has no FORMAT.json")
 

@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from durable_streams.shell.exit_status import Status
+from durable_streams.shell.targets import Target
 
 if TYPE_CHECKING:
     from tests.shell.running import Shell
@@ -45,3 +46,20 @@ def test_a_token_is_in_a_file_of_ones_own_and_never_printed(shell: Shell) -> Non
     status, line = shell.refused("context", "list")
     assert status == Status.USAGE
     assert "chmod 600" in line
+
+
+def test_a_database_is_named_wherever_one_is_and_its_password_is_shown_nowhere(
+    shell: Shell,
+) -> None:
+    url = "postgresql://ds:hidden@db1,db2/streams?password=hidden&options=-csearch_path%3Da"
+    shell.told("context", "add", "one", "--data-dir", url)
+    shell.told("context", "add", "two", "--url", url)
+    told = shell.told("context", "list")
+    assert told.count("postgresql://ds@db1,db2/streams\n") == 2
+    assert "hidden" not in told + shell.told("context", "list", "--json")
+    file = shell.home / ".config" / "durable-streams" / "contexts.toml"
+    assert file.read_text().count(url) == 2
+    identity = Target(url).identity
+    assert "hidden" not in identity
+    assert identity == Target(url.replace("hidden", "other")).identity
+    assert identity != Target(url.replace("Da", "Db")).identity
