@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 from durable_streams.access.small_files import (
     FileProblem,
     edit_small,
-    is_open_to_others,
     read_small,
 )
 from durable_streams.access.tables_in_toml import NotToml, quoted, read_toml
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_BYTES: Final = 1024 * 1024
+_OF_OTHERS: Final = 0o077
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
@@ -79,8 +79,7 @@ def known() -> Contexts:
     path = file()
     if not path.exists():
         return Contexts()
-    if is_open_to_others(path):
-        raise ContextProblem(f"{path} may be read by others, and has tokens: chmod 600 {path}")
+    _check_mode(path)
     return _read(_checked(lambda: read_small(path, _MAX_BYTES)))
 
 
@@ -89,6 +88,8 @@ def change(how: Callable[[Contexts], None]) -> None:
     path = file()
 
     def changed(content: bytes | None) -> bytes:
+        if content is not None:  # it keeps its mode, and may get a token
+            _check_mode(path)
         found = _read(content or b"")
         how(found)
         return _written(found)
@@ -98,6 +99,15 @@ def change(how: Callable[[Contexts], None]) -> None:
     except OSError as error:
         raise ContextProblem(f"{path.parent} cannot be made: {error.strerror}") from None
     _checked(lambda: edit_small(path, changed, max_bytes=_MAX_BYTES))
+
+
+def _check_mode(path: Path) -> None:
+    try:
+        is_open = bool(path.stat().st_mode & _OF_OTHERS)
+    except OSError:  # which whoever reads it tells
+        return
+    if is_open:
+        raise ContextProblem(f"{path} may be read by others, and has tokens: chmod 600 {path}")
 
 
 def _checked(do: Callable[[], bytes]) -> bytes:

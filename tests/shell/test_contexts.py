@@ -42,10 +42,14 @@ def test_a_token_is_in_a_file_of_ones_own_and_never_printed(shell: Shell) -> Non
     told = shell.told("context", "list") + shell.told("context", "list", "--json")
     assert "secret" not in told
     assert json.loads(told.splitlines()[1])["has_token"]
-    file.chmod(0o644)
-    status, line = shell.refused("context", "list")
-    assert status == Status.USAGE
-    assert "chmod 600" in line
+    before = file.read_bytes()
+    for mode in (0o640, 0o604):
+        file.chmod(mode)
+        for verb in (["list"], ["add", "q", "-u", "http://a.example", "--auth", "dst_other"]):
+            status, line = shell.refused("context", *verb)
+            assert status == Status.USAGE
+            assert "chmod 600" in line
+    assert file.read_bytes() == before
 
 
 def test_a_database_is_named_wherever_one_is_and_its_password_is_shown_nowhere(
