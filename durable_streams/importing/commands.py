@@ -22,6 +22,7 @@ from durable_streams.importing.copying import Copied, Differs, copy
 from durable_streams.importing.source_names import names_in
 from durable_streams.library import open_streams
 from durable_streams.model.errors import (
+    DataDirectoryError,
     StreamError,
     StreamGone,
     StreamNotFound,
@@ -75,7 +76,7 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def _run(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(_import(options))
-    except (_Problem, OSError, ValueError) as error:
+    except (_Problem, StreamError, DataDirectoryError, OSError, ValueError) as error:
         _say(f"error: {error}")
         return EXIT_NOTHING
 

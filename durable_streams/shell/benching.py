@@ -120,9 +120,12 @@ async def _measured(
             moved += await do()
             times.append(monotonic() - began_s)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(options.at_once):
-            group.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(options.at_once):
+                group.create_task(work())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
     lasted_s = max(monotonic() - begin_s, 1e-9)
     ordered = sorted(times) or [0.0]
     return {

@@ -67,9 +67,9 @@ class Target:
         """Which streams, and which of them: ``path`` may be the whole URL of a stream."""
         if not path.startswith(("http://", "https://")):
             return self, path
-        if self.is_url and path.startswith(f"{self.place}/"):
-            return self, split_url(path, urlsplit(self.place).path)[1]
         try:
+            if self.is_url and path.startswith(f"{self.place}/"):
+                return self, split_url(path, urlsplit(self.place).path)[1]
             place, found = split_url(path)
         except ValueError as error:
             raise Unusable(f"{error}; say --url for the part before the path") from None
@@ -149,7 +149,10 @@ def completed(place: str) -> str:
     """A server's URL with its prefix, if it has no path: others take it without."""
     if not place.startswith(("http://", "https://")):
         return place
-    parts = urlsplit(place)
+    try:
+        parts = urlsplit(place)
+    except ValueError as error:
+        raise Unusable(f"{place[:64]!r} is no URL: {error}") from None
     if parts.path.strip("/"):
         return place.rstrip("/")
     return parts._replace(path=_PREFIX).geturl()

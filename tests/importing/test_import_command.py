@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import durable_streams
+from tests.client.hostile_server import HostileServer
 from tests.client.proxies import Proxy
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartServer
     from tools.server_process import ServerProcess
 
+REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 12\r\n\r\nwho are you?"
 COMMAND = [sys.executable, "-m", "durable_streams", "import"]
 
 
@@ -47,6 +49,12 @@ def test_all_streams_that_a_server_lists_go_to_a_directory_and_to_a_server(
         assert copied.read("s/19").data == b"19"
     with durable_streams.connect_sync(url_of(other)) as sent:
         assert sent.read("s/7").data == b"7"
+
+
+def test_a_list_that_is_refused_is_told_in_a_line(tmp_path: Path) -> None:
+    with HostileServer(lambda _: iter([REFUSAL])) as server:
+        ended = run(server.url, "--data-dir", str(tmp_path / "copy"))
+    assert (ended.returncode, ended.stderr) == (2, "durable-streams: error: who are you?\n")
 
 
 def test_what_is_not_there_or_differs_is_told_and_the_rest_is_copied(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable_streams.cli import make_parser
+from durable_streams.settings import MIB
 from durable_streams.shell import VERBS, commands
 from durable_streams.shell.exit_status import Status
 
@@ -115,6 +116,10 @@ def test_what_cannot_be_is_told_apart_by_the_exit_status(shell: Shell) -> None:
     assert shell.refused("create", "there", "-t", "json")[0] == Status.CONFLICT
     assert shell.refused("create", "a//b")[0] == Status.USAGE
     assert shell.refused("ls", "-u", "http://")[0] == Status.USAGE
+    assert shell.refused("ls", "-u", "http://[x")[0] == Status.USAGE
+    assert shell.refused("ls", "-u", "http://a.b/s", "http://a.b/s/")[0] == Status.USAGE
+    assert shell.refused("ls", "http://[x/v1/stream/a")[0] == Status.USAGE
+    assert shell.refused("bench", "--size", f"{17 * MIB}", "--at-once=2")[0] == Status.REFUSED
     assert shell.refused("read", "there", "--since", "noon")[0] == Status.USAGE
     assert shell.refused("append", "there", "--file", "/nowhere")[0] == Status.USAGE
     assert shell.refused("ls", "-d", "/nowhere")[0] == Status.USAGE
