@@ -1,4 +1,4 @@
-"""What this program is called, and which version of it runs."""
+"""What this program is called, which version of it runs, and how it shows what others wrote."""
 
 from __future__ import annotations
 
@@ -13,3 +13,12 @@ PROGRAM: Final = "durable-streams"
 def version() -> str:
     """The version that runs."""
     return __version__
+
+
+def shown(text: str) -> str:
+    """A text for a line on a terminal: what is not printable is an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )

@@ -29,6 +29,7 @@ from durable_streams.model.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
+from durable_streams.program import PROGRAM, shown
 
 if TYPE_CHECKING:
     import argparse
@@ -197,11 +198,11 @@ def _show(copied: Copied, *, as_json: bool) -> None:
         return
     end = ", closed" if copied.closed else ""
     print(
-        f"{copied.path}: {copied.size_bytes} bytes, {copied.new_bytes} new{end}; "
-        f"{copied.source_offset} is {copied.offset} here",
+        f"{shown(copied.path)}: {copied.size_bytes} bytes, {copied.new_bytes} new{end}; "
+        f"{shown(copied.source_offset)} is {shown(copied.offset)} here",
         flush=True,
     )
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"durable-streams: {' '.join(text.split())}\n")
+    sys.stderr.write(f"{PROGRAM}: {shown(' '.join(text.split()))}\n")

@@ -6,9 +6,10 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from durable_streams.program import shown
 from durable_streams.shell import targets
 from durable_streams.shell.exit_status import Status
-from durable_streams.shell.output import Output, shown
+from durable_streams.shell.output import Output
 from durable_streams.shell.targets import Unusable
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def _tell_created(found: Metadata, *, as_json: bool) -> int:
         await output.json(asdict(found))
     else:
         was = "created" if found.created else "it is there already, and the same"
-        await output.line(f"{shown(found.path)}: {was}, {found.content_type}")
+        await output.line(f"{shown(found.path)}: {was}, {shown(found.content_type)}")
     await output.flush()
     return Status.DONE
 
@@ -113,7 +114,7 @@ async def _close(options: argparse.Namespace) -> int:
     if options.json:
         await output.json({"path": path, "next_offset": closed.next_offset, "closed": True})
     else:
-        await output.line(f"{shown(path)}: closed at {closed.next_offset}")
+        await output.line(f"{shown(path)}: closed at {shown(closed.next_offset)}")
     await output.flush()
     return Status.DONE
 

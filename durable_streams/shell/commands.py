@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from durable_streams.model.errors import DataDirectoryError, StreamError
-from durable_streams.program import PROGRAM
+from durable_streams.program import PROGRAM, shown
 from durable_streams.shell import appending, benching, changing, looking, naming, reading
 from durable_streams.shell.contexts import ContextProblem
 from durable_streams.shell.exit_status import Status, status_of
@@ -43,5 +43,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _told(error: Exception, status: Status) -> int:
-    sys.stderr.write(f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"{PROGRAM}: error: {shown(' '.join(str(error).split()))}\n")
     return status

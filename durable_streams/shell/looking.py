@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from durable_streams.program import shown
 from durable_streams.shell import targets
 from durable_streams.shell.exit_status import Status
-from durable_streams.shell.output import Output, shown
+from durable_streams.shell.output import Output
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +55,7 @@ async def _ls(options: argparse.Namespace) -> int:
 def _row(stream: ListedStream) -> str:
     if stream.error is not None:
         return f"{'-':>12}  {'-':20}  {'-':24}  {shown(stream.path)}  ({shown(stream.error)})"
-    kind = stream.content_type + (" closed" if stream.closed else "")
+    kind = shown(stream.content_type) + (" closed" if stream.closed else "")
     written = _time(stream.last_write_ms or stream.created_ms)
     return f"{stream.size_bytes:12}  {written:20}  {kind:24}  {shown(stream.path)}"
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable_streams.databases import is_database, without_password
+from durable_streams.program import shown
 from durable_streams.shell import contexts, targets
 from durable_streams.shell.contexts import Context
 from durable_streams.shell.exit_status import Status
-from durable_streams.shell.output import Output, shown
+from durable_streams.shell.output import Output
 
 if TYPE_CHECKING:
     import argparse

@@ -46,12 +46,3 @@ class Output:
             await write_all(self._fd, data)
         except OSError as error:
             raise OutputFailed(error) from error
-
-
-def shown(text: str) -> str:
-    """A text for a line on a terminal: what is not printable is an escape."""
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )

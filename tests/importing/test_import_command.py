@@ -57,6 +57,15 @@ def test_a_list_that_is_refused_is_told_in_a_line(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (2, "durable-streams: error: who are you?\n")
 
 
+def test_a_path_does_nothing_to_a_terminal(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server()
+    with durable_streams.connect_sync(url_of(server)) as streams:
+        streams.create("a\x1b[2J", content_type="text/plain")
+    ended = run(url_of(server), "a\x1b[2J", "b\x1b[2J", "--data-dir", str(tmp_path / "copy"))
+    assert ended.stdout.startswith("a\\x1b[2J: 0 bytes")
+    assert ended.stderr.startswith("durable-streams: b\\x1b[2J: there is no such stream")
+
+
 def test_what_is_not_there_or_differs_is_told_and_the_rest_is_copied(
     start_server: StartServer, tmp_path: Path
 ) -> None:

@@ -121,7 +121,8 @@ def test_what_cannot_be_is_told_apart_by_the_exit_status(shell: Shell) -> None:
     assert shell.refused("ls", "http://[x/v1/stream/a")[0] == Status.USAGE
     assert shell.refused("bench", "--size", f"{17 * MIB}", "--at-once=2")[0] == Status.REFUSED
     assert shell.refused("read", "there", "--since", "noon")[0] == Status.USAGE
-    assert shell.refused("append", "there", "--file", "/nowhere")[0] == Status.USAGE
+    status, line = shell.refused("append", "there", "--file", "/nowhere\x1b[2J")
+    assert (status, "/nowhere\\x1b[2J" in line) == (Status.USAGE, True)
     assert shell.refused("ls", "-d", "/nowhere")[0] == Status.USAGE
 
 
