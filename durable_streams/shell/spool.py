@@ -23,7 +23,6 @@ Blocking code: a sync takes milliseconds, and there is nothing else to do meanwh
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -39,6 +38,7 @@ from zlib import crc32
 
 from durable_streams.model.commands import ProducerClaim
 from durable_streams.shell.cutting import PART_OF_A_LINE, Cutter, Input
+from durable_streams.shell.spool_files import moved, synced, written
 from durable_streams.shell.waiting import READ_BYTES
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ _MOST_AT_ONCE: Final = 64
 """Programs of one user that append to one stream on one machine; the next is refused."""
 
 _LINE: Final = re.compile(rb"(\d{1,18}) (\d{1,18}) ([0-9a-f]{8})")
-
-_NO_SPLICE: Final = {errno.EINVAL, errno.ENOSYS, errno.EPERM}
 
 
 class NoSpool(Exception):
@@ -161,7 +159,7 @@ def _whose(directory: Path, place: str, path: str) -> str:
         found: dict[str, Any] = json.loads(file.read_bytes())
         return str(found["id"])
     producer = f"append-{secrets.token_hex(8)}"
-    _written(file, json.dumps({"id": producer, "streams": place, "path": path}).encode() + b"\n")
+    written(file, json.dumps({"id": producer, "streams": place, "path": path}).encode() + b"\n")
     return producer
 
 
@@ -183,6 +181,7 @@ class Spool:
         for path in sorted(directory.glob("[0-9]*.cut")):
             self._files.append(self._read(path))
             self._next = self._files[-1].first + len(self._files[-1].ends)
+        self._drop_old_epochs()
         for left in directory.glob("[0-9]*.in"):
             if not left.with_suffix(".cut").exists():
                 left.unlink()
@@ -210,7 +209,19 @@ class Spool:
         os.lseek(fd, 0, os.SEEK_END)
         found.left = len(found.ends)
         found.looked_to = found.cut_to
+        synced(fd)  # a run that ended before it could do so sent nothing of the last line
+        synced(cut_fd)
         return found
+
+    def _drop_old_epochs(self) -> None:
+        """Forget files that were removed, and are back as a power cut came before that was durable.
+
+        An epoch begins when nothing is left of the one before.
+        """
+        old = [file for file in self._files if file.epoch < self._files[-1].epoch]
+        self._files = self._files[len(old) :]
+        for file in old:
+            self._remove(file)
 
     @property
     def has_leftovers(self) -> bool:
@@ -277,7 +288,7 @@ class Spool:
         file = self._files[-1]
         if file.looked_to >= self._file_bytes:
             file = self._roll(file)
-        taken = _moved(fd, file.fd, READ_BYTES)
+        taken = moved(fd, file.fd, READ_BYTES)
         file.size += taken
         return taken
 
@@ -331,9 +342,9 @@ class Spool:
     def _cut(self, file: _File, end: int, body: bytes) -> Batch:
         data = os.pread(file.fd, end - file.cut_to, file.cut_to)
         number = self._next
-        os.fdatasync(file.fd)
+        synced(file.fd)
         os.write(file.cut_fd, f"{number} {end} {crc32(data):08x}\n".encode())
-        os.fdatasync(file.cut_fd)
+        synced(file.cut_fd)
         file.ends.append(end)
         file.left += 1
         file.looked_to = end
@@ -378,9 +389,9 @@ class Spool:
     def _add_file(self, epoch: int, *, number: int, rest: bytes = b"") -> _File:
         """Make the next pair of files; it is there when the second one has its name."""
         cut = self.directory / f"{number:08d}.cut"
-        _written(cut.with_suffix(".in"), rest)
+        written(cut.with_suffix(".in"), rest)
         head = {"epoch": epoch, "first": self._next, "how": self.how.value, "pipe": self._pipe}
-        _written(cut, json.dumps(head).encode() + b"\n")
+        written(cut, json.dumps(head).encode() + b"\n")
         fd = os.open(cut.with_suffix(".in"), os.O_RDWR | os.O_CLOEXEC)
         os.lseek(fd, 0, os.SEEK_END)
         cut_fd = os.open(cut, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -404,37 +415,3 @@ def _proved(file: _File, line: bytes) -> int | None:
     end = int(match[2])
     data = os.pread(file.fd, max(0, end - file.cut_to), file.cut_to)
     return end if f"{crc32(data):08x}".encode() == match[3] else None
-
-
-def _moved(fd: int, to_fd: int, most: int) -> int:
-    """Move bytes from a pipe to the end of a file, in the kernel if it can."""
-    if hasattr(os, "splice"):
-        try:
-            return os.splice(fd, to_fd, most)
-        except OSError as error:
-            if error.errno not in _NO_SPLICE:
-                raise
-    data = os.read(fd, most)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(to_fd, view) :]
-    return len(data)
-
-
-def _written(path: Path, data: bytes) -> None:
-    """Have a whole file, durably, or none."""
-    fresh = path.with_name(f".{path.name}")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    fresh.rename(path)
-    directory_fd = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory_fd)
-    finally:
-        os.close(directory_fd)

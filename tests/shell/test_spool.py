@@ -224,6 +224,42 @@ def test_a_run_behind_a_proper_end_begins_an_epoch(pipe: Pipe) -> None:
     spool.close()
 
 
+def test_a_file_of_an_epoch_before_that_a_power_cut_brings_back_is_not_sent(pipe: Pipe) -> None:
+    spool = begun()
+    pipe.into(spool, b"one\n")
+    (batch,) = all_of(spool)
+    before = {file: file.read_bytes() for file in spool.directory.glob("[0-9]*")}
+    spool.done(batch)
+    spool.renew(Input.LINES, "a pipe", BATCH_BYTES)
+    pipe.into(spool, b"two\n")
+    sent = told(all_of(spool))
+    spool.close()
+    for file, data in before.items():
+        assert not file.exists()
+        file.write_bytes(data)
+    spool = again()
+    assert told(all_of(spool)) == sent == [(1, 0, b"two\n")]
+    assert not any(file.exists() for file in before)
+    spool.close()
+
+
+def test_what_a_start_sends_again_is_durable_first(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = begun()
+    pipe.into(spool, b"one\n")
+    sent = told(all_of(spool))
+    spool.close()
+    synced: set[int] = set()
+    monkeypatch.setattr(
+        "durable_streams.shell.spool.synced", lambda fd: synced.add(os.fstat(fd).st_ino)
+    )
+    spool = again()
+    assert synced == {file.stat().st_ino for file in spool.directory.glob("[0-9]*")}
+    assert told(all_of(spool)) == sent
+    spool.close()
+
+
 def test_programs_at_the_same_time_have_one_each_and_what_one_left_is_found(pipe: Pipe) -> None:
     first, second = begun(), begun()
     assert first.directory != second.directory
