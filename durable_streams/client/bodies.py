@@ -91,9 +91,12 @@ class Body:
                 "is between this program and the server"
             )
         try:
-            return self._unpacking.decompress(piece, self._limit + 1 - self._size)
+            unpacked = self._unpacking.decompress(piece, self._limit + 1 - self._size)
         except zlib.error as error:
             raise UnexpectedAnswer(f"the answer cannot be unpacked: {error}") from None
+        if self._unpacking.unused_data:  # a second member, say: nothing is cut off unheard
+            raise UnexpectedAnswer("the answer cannot be unpacked: something is behind its end")
+        return unpacked
 
     def whole(self) -> Answer:
         """The answer with its body; :class:`Disconnected` if that was cut off."""

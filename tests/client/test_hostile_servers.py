@@ -191,6 +191,8 @@ def test_a_small_answer_that_unpacks_to_a_large_one_takes_no_more_than_may_be(sh
     [
         (b"gzip", gzip.compress(b"x" * 1000)[:-9], Unreachable),
         (b"gzip", b"no gzip", UnexpectedAnswer),
+        (b"gzip", gzip.compress(b"x") + gzip.compress(b"y"), UnexpectedAnswer),
+        (b"gzip", gzip.compress(b"x") + b"\0", UnexpectedAnswer),
         (b"br", b"x", UnexpectedAnswer),
         (b"gzip, gzip", gzip.compress(gzip.compress(b"x")), UnexpectedAnswer),
     ],
