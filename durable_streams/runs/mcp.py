@@ -112,15 +112,25 @@ class _Session:
         self._path = ""
         self._seq = 0
         self._owner = ""
+        self._is_over = False
         self._turn = asyncio.Lock()
+        self.id = ""
+        self.requests = 0
+
+    @property
+    def oldest(self) -> int:
+        """The part that its events begin in, those that are kept."""
+        return max(0, self._part - 1)
 
     def part(self, number: int) -> str:
         """The name of a part of its events, as a run."""
         return f"{self.name}/{number}"
 
     async def store(self, stream: str, message: bytes) -> str:
-        """Store an event; its id."""
+        """Store an event; its id.  ``RuntimeError`` when the session is over."""
         async with self._turn:
+            if self._is_over:  # nobody would end the part that it began
+                raise RuntimeError("the session is over, and keeps nothing more")
             if self._seq >= self._keep:
                 await self._cut()
             entry = b'{"stream":%b,"message":%b}' % (json_of(stream), message)
@@ -136,7 +146,8 @@ class _Session:
     async def end(self) -> None:
         """It is over: who follows it is told."""
         async with self._turn:
-            for part in range(max(0, self._part - 1), self._part + 1):
+            self._is_over = True
+            for part in range(self.oldest, self._part + 1):
                 with suppress(StreamNotFound, StreamGone):
                     await self._runs.release(self.part(part))
 
@@ -241,12 +252,18 @@ class DurableEvents(EventStore):
         """Replay what came behind an event of this session, and go on until the answer is there."""
         session, last = _current.get(), _parsed(last_event_id)
         if session is not None and last is not None and last.name == session.name:
-            async for event in self._events_after(last):
+            async for event in self._events_after(last, session):
                 await send_callback(event)
         return None  # so nothing else sends on this connection
 
-    async def _events_after(self, last: _EventId) -> AsyncIterator[EventMessage]:
-        """Events of one of a session's streams, also those to come, until it is complete."""
+    async def _events_after(
+        self, last: _EventId, session: _Session | None = None
+    ) -> AsyncIterator[EventMessage]:
+        """Events of one of a session's streams, also those to come, until it is complete.
+
+        ``session``: if this process carries it.  Of what is kept no longer it goes on behind that:
+        the answer may be there.
+        """
         part, offset = last.part, last.offset
         while True:
             path = f"{self._prefix}/{last.name}/{part}"
@@ -258,10 +275,14 @@ class DurableEvents(EventStore):
                             yield event
                             if last.stream != GET_STREAM_KEY and _is_answer(event.message):
                                 return
-            except (StreamNotFound, StreamGone, InvalidRequest, OffsetGone):
-                break
+            except InvalidRequest:
+                return
+            except (StreamNotFound, StreamGone, OffsetGone):
+                if session is None or part >= session.oldest:
+                    break
+                part = session.oldest - 1
             part, offset = part + 1, "-1"
-        if part > last.part and last.stream != GET_STREAM_KEY:
+        if last.stream != GET_STREAM_KEY:
             yield EventMessage(_lost(last.stream))
 
     # Whose request it is
@@ -273,23 +294,18 @@ class DurableEvents(EventStore):
             if scope["type"] != "http":
                 await application(scope, receive, send)
                 return
-            headers = dict(scope["headers"])
-            given = headers.get(_HEADER)
-            if given is None:
+            ids = _values(scope, _HEADER)
+            session = self._sessions.get(ids[0]) if ids else None
+            if len(ids) > 1:  # of which the SDK would take another one than whoever is before it
+                await _refuse(send)
+            elif not ids:
                 await self._opening(application, scope, receive, send)
-                return
-            id_ = given.decode("latin-1")
-            session, answer = self._sessions.get(id_), application
-            last = headers.get(b"last-event-id", b"").decode("latin-1")
-            if session is None and scope["method"] == "GET" and last:
-                answer = await self._elsewhere(id_, last, scope) or application
             elif session is not None:
-                self._sessions.move_to_end(id_)
-            _current.set(session)
-            await answer(scope, receive, send)
-            if session is not None and scope["method"] == "DELETE":
-                self._sessions.pop(id_, None)
-                await self._whole(session.end())
+                await self._using(session, application, (scope, receive, send))
+            else:
+                _current.set(None)
+                answer = await self._elsewhere(ids[0], scope) or application
+                await answer(scope, receive, send)
 
         return wrapped
 
@@ -302,6 +318,7 @@ class DurableEvents(EventStore):
     ) -> None:
         """A request that may open a session: its id is in the answer's head."""
         session = _Session(self._streams, self._runs, self._keep)
+        session.requests = 1
 
         async def noting(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -311,23 +328,52 @@ class DurableEvents(EventStore):
             await send(message)
 
         _current.set(session)
-        await application(scope, receive, noting)
+        try:
+            await application(scope, receive, noting)
+        finally:
+            session.requests -= 1
+
+    async def _using(
+        self,
+        session: _Session,
+        application: Callable[..., Awaitable[None]],
+        request: tuple[_Anything, _Anything, _Anything],
+    ) -> None:
+        """A request of a session that this process carries."""
+        scope, receive, send = request
+        status = 500
+
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        self._sessions.move_to_end(session.id)
+        _current.set(session)
+        session.requests += 1
+        try:
+            await application(scope, receive, noting)
+        finally:
+            session.requests -= 1
+        if scope["method"] == "DELETE" and status < 400:  # else it was not its user's
+            self._sessions.pop(session.id, None)
+            await self._whole(session.end())
 
     async def _begin(self, id_: str, session: _Session, scope: _Anything) -> None:
         await session.bind(_owner(id_, scope))
+        session.id = id_
         self._sessions[id_] = session
         while len(self._sessions) > self._most:
-            _, oldest = self._sessions.popitem(last=False)
-            await oldest.end()
+            idle = next((s for s in self._sessions.values() if not s.requests), None)
+            if idle is None:
+                break  # connections have a bound of their own
+            del self._sessions[idle.id]
+            await idle.end()
 
-    async def _elsewhere(
-        self,
-        id_: str,
-        last_event_id: str,
-        scope: _Anything,
-    ) -> Callable[..., Awaitable[None]] | None:
+    async def _elsewhere(self, id_: str, scope: _Anything) -> Callable[..., Awaitable[None]] | None:
         """What answers a session of another process, or of one that is gone; None: nothing does."""
-        last = _parsed(last_event_id)
+        given = _values(scope, b"last-event-id")
+        last = _parsed(given[0]) if given and scope["method"] == "GET" else None
         if last is None or not await self._is_of(last, _owner(id_, scope)):
             return None
 
@@ -356,6 +402,17 @@ class DurableEvents(EventStore):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
+
+
+def _values(scope: _Anything, name: bytes) -> list[str]:
+    """All values of a header."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+async def _refuse(send: _Anything) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": b"there must be one Mcp-Session-Id\n"})
 
 
 def _owner(id_: str, scope: _Anything) -> str:

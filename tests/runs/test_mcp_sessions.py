@@ -1,0 +1,177 @@
+"""Whose events are whose, and until when, before an application that answers as the SDK's does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCResponse
+
+import durable_streams
+from durable_streams.runs.mcp import DurableEvents
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from mcp.server.streamable_http import EventMessage
+
+    from durable_streams import Streams
+
+
+class Served:
+    """An application behind ``around``: it opens sessions, and stores an event for each request."""
+
+    def __init__(self, events: DurableEvents) -> None:
+        self.events = events
+        self.status = 200
+        self.asked: list[str] = []
+        self.ids: list[str] = []
+        self.replayed: list[Any] = []
+        self.held = ""
+        self.is_held, self.go_on = asyncio.Event(), asyncio.Event()
+        self._application = events.around(self._answer)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        given = [value for name, value in scope["headers"] if name == b"mcp-session-id"]
+        id_ = given[0] if given else b"session-%d" % len(self.asked)
+        if scope["method"] == "GET":
+            await self._replay(scope)
+            return
+        self.asked.append(id_.decode())
+        if self.status < 400 and scope["method"] == "POST":
+            self.ids.append(await self.events.store_event("1", progress()))
+        if id_.decode() == self.held:
+            self.is_held.set()
+            await self.go_on.wait()
+        head = {"type": "http.response.start", "status": self.status}
+        await send(head | {"headers": [(b"mcp-session-id", id_)]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask(self, *ids: str, method: str = "POST") -> int:
+        """Make a request of these sessions; its status."""
+        told: list[int] = []
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                told.append(message["status"])
+
+        headers = [(b"mcp-session-id", id_.encode()) for id_ in ids]
+        scope = {"type": "http", "method": method, "headers": headers}
+        await asyncio.ensure_future(self._application(scope, None, send))
+        return told[0]
+
+    async def replay(self, id_: str, last_event_id: str) -> list[Any]:
+        """The messages that a session gets behind an event, until the answer is there."""
+        self.replayed = []
+        scope = {"type": "http", "method": "GET"}
+        headers = [(b"mcp-session-id", id_.encode()), (b"last-event-id", last_event_id.encode())]
+        await asyncio.ensure_future(self._application(scope | {"headers": headers}, None, None))
+        return self.replayed
+
+    async def _replay(self, scope: Any) -> None:
+        async def take(event: EventMessage) -> None:
+            self.replayed.append(event.message)
+
+        last = dict(scope["headers"])[b"last-event-id"].decode()
+        await self.events.replay_events_after(last, take)
+
+
+def progress() -> JSONRPCNotification:
+    return JSONRPCNotification(jsonrpc="2.0", method="notifications/progress", params={})
+
+
+@pytest.fixture
+async def streams(tmp_path: Path) -> AsyncIterator[Streams]:
+    async with durable_streams.open(tmp_path / "data") as opened:
+        yield opened
+
+
+async def paths_in(streams: Streams, name: str) -> list[tuple[str, bool]]:
+    """The parts of a session, and whether each is closed."""
+    found = [s.path async for s in streams.list(f"mcp/{name}") if not s.path.endswith("~run")]
+    return [(path, (await streams.get_metadata(path)).closed) for path in found]
+
+
+async def test_a_request_with_the_ids_of_two_sessions_is_refused(streams: Streams) -> None:
+    """The SDK would check the first one, and the events would be those of the last."""
+    async with DurableEvents(streams) as events:
+        served = Served(events)
+        await served.ask()
+        await served.ask()
+        ann, bob = served.asked
+        assert await served.ask(bob, ann) == 400
+        assert served.asked == [ann, bob]
+        assert await served.ask(bob) == 200
+        assert served.ids[2].split(".")[0] == served.ids[1].split(".")[0]
+        assert served.ids[2].split(".")[0] != served.ids[0].split(".")[0]
+
+
+async def test_a_session_goes_on_after_a_deletion_that_is_refused(streams: Streams) -> None:
+    async with DurableEvents(streams) as events:
+        served = Served(events)
+        await served.ask()
+        served.status = 404  # another user asks
+        assert await served.ask(served.asked[0], method="DELETE") == 404
+        served.status = 200
+        await served.ask(served.asked[0])
+        name = served.ids[0].split(".")[0]
+        assert served.ids[1].split(".")[:2] == [name, "0"]
+        await served.ask(served.asked[0], method="DELETE")
+        assert await paths_in(streams, name) == [(f"mcp/{name}/0", True)]
+
+
+async def test_at_the_bound_a_session_with_a_request_under_way_stays(streams: Streams) -> None:
+    async with DurableEvents(streams, sessions=2) as events:
+        served = Served(events)
+        await served.ask()
+        await served.ask()
+        first, second = served.asked
+        served.held = first
+        asking = asyncio.create_task(served.ask(first))
+        await served.is_held.wait()
+        await served.ask(second)  # so it was used after the other
+        await served.ask()
+        served.go_on.set()
+        assert await asking == 200
+        names = [id_.split(".")[0] for id_ in served.ids[:2]]
+        assert await paths_in(streams, names[0]) == [(f"mcp/{names[0]}/0", False)]
+        assert await paths_in(streams, names[1]) == [(f"mcp/{names[1]}/0", True)]
+
+
+async def test_what_comes_after_the_end_of_a_session_begins_no_part(streams: Streams) -> None:
+    async with DurableEvents(streams) as events:
+        served = Served(events)
+        await served.ask()
+        session = events._sessions[served.asked[0]]
+        await served.ask(served.asked[0], method="DELETE")
+        with pytest.raises(RuntimeError):
+            await session.store("1", b"null")
+        assert await paths_in(streams, session.name) == [(f"mcp/{session.name}/0", True)]
+
+
+async def test_who_comes_for_events_that_are_kept_no_longer_gets_the_answer_all_the_same(
+    streams: Streams,
+) -> None:
+    async with DurableEvents(streams, keep=2) as events:
+        served = Served(events)
+        await served.ask()
+        session = events._sessions[served.asked[0]]
+        for _ in range(6):
+            await session.store("1", progress().model_dump_json().encode())
+        replaying = asyncio.create_task(served.replay(served.asked[0], served.ids[0]))
+        answer = JSONRPCResponse(jsonrpc="2.0", id=1, result={})
+        await session.store("1", answer.model_dump_json().encode())
+        assert (await replaying)[-1] == answer
+
+
+async def test_who_comes_when_nothing_is_kept_is_told(streams: Streams) -> None:
+    async with DurableEvents(streams) as events:
+        served = Served(events)
+        await served.ask()
+        session = events._sessions[served.asked[0]]
+        await streams.delete(f"mcp/{session.name}/0")
+        (lost,) = await served.replay(served.asked[0], served.ids[0])
+        assert isinstance(lost, JSONRPCError)
+        assert lost.id == 1
