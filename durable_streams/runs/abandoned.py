@@ -6,6 +6,9 @@ not succeed is none: while the store is away nobody can give a sign of life, and
 
 From a worker's last sign of life to the end of its runs it takes at most 4/3 of a lease and what
 the looks take, if one process looks all the time, and as long from the next start if none did.
+
+A run or a worker whose streams are damaged, or not to be had, keeps nobody else waiting: it is
+logged, and its turn comes again when the worker has been silent for one more lease.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LONGEST_LEASE_S: Final = 24 * 60 * 60.0
+_ENDING_S: Final = 5.0
+"""What the end of one run may take, before the next has its turn."""
 
 
 class _Seen(NamedTuple):
@@ -63,17 +68,25 @@ class Sweeper:
         dead: list[str] = []
         try:
             for stream in await self._workers():
-                if stream.path not in own and stream.error is None:
+                if stream.path in own or stream.error is not None:
+                    continue
+                try:
                     seen = await self._look_at(stream, before.get(stream.path))
+                except StreamError as error:  # nobody knows its lease, and others can be seen
+                    _log.warning("runs: cannot look at %s now: %s", stream.path, error)
+                    continue
+                if seen.looks < seen.needed:
                     self._seen[stream.path] = seen
-                    if seen.looks >= seen.needed:
-                        dead.append(stream.path)
+                else:  # whatever comes of it now, it has another lease before the next time
+                    dead.append(stream.path)
         except BaseException:
             self._seen = before | self._seen
             raise
         for path in dead:
-            await self.bury(path)
-            del self._seen[path]
+            try:
+                await self.bury(path)
+            except Exception as error:  # noqa: BLE001 - the others are to be buried all the same
+                _log.warning("runs: cannot end the runs of %s now: %r", path, error)
 
     async def _workers(self) -> list[ListedStream]:
         found: list[ListedStream] = []
@@ -108,9 +121,19 @@ class Sweeper:
             await streams.close(path)  # from here on it can begin none
             values = await all_json(streams, path)
             worker = path.rpartition("/")[2]
-            for name in _unended(values):
-                await self._end(name, worker, _reason(values))
-            await streams.delete(path)
+            ended = [await self._ends(name, worker, _reason(values)) for name in _unended(values)]
+            if all(ended):
+                await streams.delete(path)
+
+    async def _ends(self, name: str, worker: str, reason: str) -> bool:
+        """Whether a run is ended now, or was."""
+        try:
+            async with asyncio.timeout(_ENDING_S):
+                await self._end(name, worker, reason)
+        except Exception as error:  # noqa: BLE001 - the worker's other runs can be ended
+            _log.warning("runs: cannot end %s now: %r", name, error)
+            return False
+        return True
 
     async def _end(self, name: str, worker: str, reason: str) -> None:
         """End a run as abandoned, if it is this worker's."""

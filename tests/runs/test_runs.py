@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams import InvalidRequest, NotOpen, StreamClosed, StreamNotFound
+from durable_streams import (
+    Forbidden,
+    InvalidRequest,
+    NotOpen,
+    StreamClosed,
+    StreamNotFound,
+    Unavailable,
+)
 from durable_streams.runs import JSON, TEXT, UI_MESSAGES, End, Piece, RunFailed, Runs, State
 from durable_streams.runs.abandoned import Sweeper
 from durable_streams.runs.records import Records
@@ -304,3 +311,64 @@ async def test_arguments_that_cannot_be_are_refused(runs: Runs, streams: AnyStre
         Runs(streams, lease_s=0)
     with pytest.raises(ValueError):
         Runs(streams, drain_s=-1)
+
+
+class Refusing:
+    """Streams that fail or hang where a test says so, with ``refuse`` a path and an error."""
+
+    def __init__(self, streams: AnyStreams) -> None:
+        self._streams = streams
+        self.errors: dict[tuple[str, str], Exception] = {}
+        self.seen = asyncio.Event()
+
+    def refuse(self, verb: str, path: str, error: Exception) -> None:
+        self.errors[verb, path] = error
+
+    def allow(self) -> None:
+        self.errors.clear()
+
+    def __getattr__(self, verb: str) -> Any:
+        ours = getattr(self._streams, verb)
+
+        def asked(path: str = "", *args: Any, **named: Any) -> Any:
+            if (verb, path) in self.errors:
+                self.seen.set()
+                raise self.errors[verb, path]
+            return ours(path, *args, **named)
+
+        return asked
+
+
+async def test_one_run_that_cannot_be_ended_keeps_no_other_from_its_end(
+    streams: AnyStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its next turn when its worker has been silent for one more lease."""
+    monkeypatch.setattr("durable_streams.runs.abandoned._ENDING_S", 0.05)
+    places = Places("runs")
+    refusing = Refusing(streams)
+    records = Records(refusing, places, None)
+    for worker, names in (("w1", ["bad", "hangs", "good"]), ("w2", ["fine"]), ("w3", [])):
+        path = places.worker(worker)
+        await streams.create(path, content_type="application/json")
+        await streams.append_json(path, {"lease_s": LEASE_S}, *({"run": name} for name in names))
+        for name in names:
+            await records.claim(name, Claim(worker, "1", "text"))
+            await records.open(name, "text")
+    refusing.refuse("append", places.control("bad"), Forbidden("not yours"))
+    refusing.refuse("append", places.control("hangs"), Unavailable("not now"))
+    refusing.refuse("close", places.worker("w3"), Forbidden("not yours"))
+    sweeper = Sweeper(records, LEASE_S)
+    for _ in range(4):
+        await sweeper.look(set())
+    ends = {name: (await records.find(name)).end for name in ("bad", "hangs", "good", "fine")}
+    assert [name for name, end in ends.items() if end is None] == ["bad", "hangs"]
+    left = [places.worker("w1"), places.worker("w3")]
+    assert [s.path async for s in streams.list("runs/~workers")] == left
+    refusing.allow()
+    await sweeper.look(set())
+    assert (await records.find("bad")).end is None
+    for _ in range(3):
+        await sweeper.look(set())
+    assert (await records.find("bad")).end is not None
+    assert (await records.find("hangs")).end is not None
+    assert [s.path async for s in streams.list("runs/~workers")] == []
