@@ -18,11 +18,11 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from uuid import uuid4
 
-from durable_streams.model.commands import ProducerClaim
 from durable_streams.model.errors import (
     InvalidRequest,
     NotOpen,
     StreamClosed,
+    StreamError,
     StreamExists,
     StreamGone,
     StreamNotFound,
@@ -34,7 +34,7 @@ from durable_streams.runs.pieces import json_of
 from durable_streams.runs.records import Records
 from durable_streams.runs.sources import Source, drop
 from durable_streams.runs.states import DEFAULT_LEASE_S, Claim, End, Piece, Places, State, Status
-from durable_streams.runs.store import all_json, until_it_works
+from durable_streams.runs.store import all_json, passes, until_it_works
 from durable_streams.runs.workers import Worker, tell_to_stop
 from durable_streams.runs.writing import LINGER_S
 
@@ -50,6 +50,8 @@ _JSON: Final = "application/json"
 LIMIT_S: Final = 600.0
 TTL_S: Final = 7 * 24 * 60 * 60
 _SHORTEST_LEASE_S: Final = 0.3
+_CANCELLING_S: Final = 1.0
+"""What a task may take to be cancelled, before it is left."""
 
 
 class Run(NamedTuple):
@@ -138,11 +140,14 @@ class Runs:
         for name in list(self._held):
             self._spawn(self._let_go(name, shut_down))
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=max(1.0, self._drain_s))
-            for task in late:  # the store is away, or a source does not end: others will find it
-                task.cancel()
+            await asyncio.wait(self._tasks, timeout=max(1.0, self._drain_s))
+        late = list(self._tasks)  # the store is away, or a source does not end: others will find it
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_CANCELLING_S)
         if self._worker is not None:
-            await self._worker.end(forget=not (self._carried or self._is_left_open))
+            await self._worker.end(forget=not (late or self._is_left_open))
 
     async def start(
         self,
@@ -197,9 +202,14 @@ class Runs:
 
     async def _join(self, group: str, name: str) -> None:
         path = self._places.group(group)
-        claim = ProducerClaim(f"start-{uuid4().hex}", 0, 0)
+        entry = json_of({"run": name})
         await self._streams.create(path, content_type=_JSON, ttl_s=self._ttl_s)
-        await self._streams.append(path, json_of({"run": name}), content_type=_JSON, producer=claim)
+        try:
+            await self._streams.append(path, entry, content_type=_JSON)
+        except StreamError as error:
+            if not passes(error):
+                raise
+            await self._streams.append(path, entry, content_type=_JSON)  # twice does no harm
 
     async def _claim(self, name: str, claim: Claim) -> bool:
         """Claim a run; whether it is ours."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import durable_streams
 from durable_streams import (
     Forbidden,
     InvalidRequest,
@@ -19,10 +20,12 @@ from durable_streams.runs import JSON, TEXT, UI_MESSAGES, End, Piece, RunFailed,
 from durable_streams.runs.abandoned import Sweeper
 from durable_streams.runs.records import Records
 from durable_streams.runs.states import Claim, Places
+from durable_streams.settings import Settings
 from tests.runs.conftest import LEASE_S, Led
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from durable_streams.runs import Format
     from tests.client.conftest import AnyStreams
@@ -372,3 +375,30 @@ async def test_one_run_that_cannot_be_ended_keeps_no_other_from_its_end(
     assert (await records.find("bad")).end is not None
     assert (await records.find("hangs")).end is not None
     assert [s.path async for s in streams.list("runs/~workers")] == []
+
+
+async def test_a_group_may_have_more_runs_than_a_stream_may_have_producers(tmp_path: Path) -> None:
+    settings = Settings(max_producers=3)
+    async with (
+        durable_streams.open(tmp_path / "data", settings) as streams,
+        Runs(streams, drain_s=0) as runs,
+        Runs(streams, drain_s=0) as others,
+    ):
+        for number in range(5):
+            await runs.start(f"r/{number}", Led(), group="g")
+            assert (await others.stop(f"r/{number}")).state is State.STOPPED
+        latest = await runs.latest("g")
+        assert latest is not None
+        assert latest.name == "r/4"
+
+
+async def test_who_ends_while_a_held_run_cannot_be_ended_leaves_it_to_others(
+    streams: AnyStreams,
+) -> None:
+    refusing = Refusing(streams)
+    async with Runs(refusing, drain_s=0) as runs:
+        await runs.hold("r", JSON)
+        refusing.refuse("append", "runs/r/~run", Unavailable("not now"))
+    (worker,) = [s.path async for s in streams.list("runs/~workers")]
+    await Sweeper(Records(streams, Places("runs"), None), LEASE_S).bury(worker)
+    assert (await streams.get_metadata("runs/r")).closed
