@@ -51,6 +51,7 @@ class Carried:
         self.name: Final = name
         self.worker: Final = worker
         self.is_open: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
+        self.end: End | None = None  # how it is to end, once that is known
         self._records = records
         self._format = form
         self._limit_s = limit_s
@@ -68,10 +69,10 @@ class Carried:
         pump = asyncio.create_task(self._pump(source), name=f"run {self.name}")
         writing = asyncio.create_task(self._write(), name=f"run {self.name}: writing")
         try:
-            end = await self._outcome(pump, writing)
-            last = self._encoder.ending(end)
+            self.end = await self._outcome(pump, writing)
+            last = self._encoder.ending(self.end)
             end = await self._records.end(
-                self.name, end, last=last, claim=self._writer.last_claim()
+                self.name, self.end, last=last, claim=self._writer.last_claim()
             )
         finally:
             for task in (pump, writing):

@@ -48,6 +48,7 @@ from durable_streams.model.errors import (
     InvalidRequest,
     OffsetGone,
     StreamClosed,
+    StreamExists,
     StreamGone,
     StreamNotFound,
 )
@@ -153,16 +154,21 @@ class _Session:
 
     async def _append(self, entry: bytes) -> str:
         while True:
-            if not self._path:
-                await self._begin_part(self._part)
             try:
+                if not self._path:
+                    await self._begin_part(self._part)
                 return await self._append_one(entry)
             except (StreamClosed, StreamNotFound, StreamGone):
                 # It expired, or this process was silent for too long: the next part begins.
-                await self._begin_part(self._part + 1)
+                self._path, self._part = "", self._part + 1
 
     async def _begin_part(self, part: int) -> None:
-        self._path = await self._runs.hold(self.part(part), JSON)
+        while True:
+            try:
+                self._path = await self._runs.hold(self.part(part), JSON)
+                break
+            except StreamExists:  # it was begun, and then the store was out of order
+                part += 1
         self._part, self._seq = part, 0
         if self._owner:
             await self._append_one(json_of({"owner": self._owner}))

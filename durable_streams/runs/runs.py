@@ -35,7 +35,7 @@ from durable_streams.runs.records import Records
 from durable_streams.runs.sources import Source, drop
 from durable_streams.runs.states import DEFAULT_LEASE_S, Claim, End, Piece, Places, State, Status
 from durable_streams.runs.store import all_json, passes, until_it_works
-from durable_streams.runs.workers import Worker, tell_to_stop
+from durable_streams.runs.workers import SIGNS, Worker, tell_to_stop
 from durable_streams.runs.writing import LINGER_S
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ TTL_S: Final = 7 * 24 * 60 * 60
 _SHORTEST_LEASE_S: Final = 0.3
 _CANCELLING_S: Final = 1.0
 """What a task may take to be cancelled, before it is left."""
+
+_NOT_STARTED: Final = End(State.FAILED, "it could not be started")
 
 
 class Run(NamedTuple):
@@ -147,7 +149,7 @@ class Runs:
         if late:
             await asyncio.wait(late, timeout=_CANCELLING_S)
         if self._worker is not None:
-            await self._worker.end(forget=not (late or self._is_left_open))
+            await self._worker.end(forget=not (late or self._held or self._is_left_open))
 
     async def start(
         self,
@@ -187,7 +189,7 @@ class Runs:
             await self._join(group, name)
         worker = await self._named(name)
         claim = Claim(worker.id, uuid4().hex, form.name, limit_s)
-        run = Run(name, self._places.answer(name), is_new=await self._claim(name, claim))
+        run = Run(name, self._places.answer(name), is_new=await self._claim(name, claim, worker))
         if not run.is_new:
             drop(source)
             await self._have_opened(name)
@@ -211,20 +213,42 @@ class Runs:
                 raise
             await self._streams.append(path, entry, content_type=_JSON)  # twice does no harm
 
-    async def _claim(self, name: str, claim: Claim) -> bool:
+    async def _claim(self, name: str, claim: Claim, worker: Worker) -> bool:
         """Claim a run; whether it is ours."""
         try:
             return await self._records.claim(name, claim) == claim
         except BaseException:
-            self._spawn(self._disown(name, claim))
+            self._leave(name, _NOT_STARTED, worker, claim)
             raise
 
-    async def _disown(self, name: str, claim: Claim) -> None:
-        """End a run of ours that nobody carries, if there is one: its claim was not answered."""
-        with suppress(StreamNotFound, StreamGone):
-            found = await until_it_works(lambda: self._records.find(name))
-            if found.claim == claim:
-                await self._records.end(name, End(State.FAILED, "it could not be started"))
+    def _leave(self, name: str, end: End, worker: Worker | None, claim: Claim | None) -> None:
+        """A run of ours could not be ended, or nobody knows whether it is one: see to it later."""
+        if self._sweeping is None:
+            self._is_left_open = True  # others find it
+        else:
+            self._spawn(self._end_at_last(name, end, worker, claim))
+
+    async def _end_at_last(
+        self, name: str, end: End, worker: Worker | None, claim: Claim | None
+    ) -> None:
+        """End a run, if it has this claim, as soon as that can be done, with another token, say.
+
+        While its worker lives nobody else does.
+        """
+        while worker is None or not worker.is_dead:
+            try:
+                if claim is None or (await self._records.find(name)).claim == claim:
+                    await self._records.end(name, end)
+            except (StreamNotFound, StreamGone):
+                break
+            except NotOpen:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run has to end
+                _log.warning("runs: %s cannot be ended now: %r", name, error)
+                await asyncio.sleep(self._lease_s / SIGNS)
+            else:
+                break
+        await _note_over(worker, name)
 
     async def _have_opened(self, name: str) -> None:
         """Have the stream of a run that others carry, or have ended, also where they crashed."""
@@ -240,11 +264,12 @@ class Runs:
             async with self._beginning:
                 worker = self._worker
                 if worker is None or worker.is_dead:
-                    worker = self._worker = Worker(
+                    worker = Worker(
                         self._streams, self._places, self._lease_s, self._stopped, self._died
                     )
+                    await worker.begin()  # if this fails, it has no runs, and others bury it
                     self._own.add(worker.path)
-                    await worker.begin()
+                    self._worker = worker
             with suppress(StreamClosed, StreamNotFound):
                 await worker.note(run=name)
                 return worker
@@ -253,29 +278,37 @@ class Runs:
         try:
             end = await carried.carry(source)
         except BaseException as error:
-            self._is_left_open = True  # others find it
+            self._leave(carried.name, carried.end or _NOT_STARTED, carried.worker, None)
             if isinstance(error, Exception):
                 _log.exception("runs: %s could not be ended", carried.name)
             raise
         finally:
             del self._carried[carried.name]
         _log.debug("runs: %s is %s", carried.name, end.state.value)
-        with suppress(StreamClosed, StreamNotFound):
-            await carried.worker.note(over=carried.name)
+        await _note_over(carried.worker, carried.name)
 
     async def hold(self, name: str, form: Format) -> str:
         """Begin a run without a source: the path of its stream, to which whoever holds it appends.
 
-        It is ended by :meth:`release`, or as others are when this process ends.  Raises
-        ``StreamExists`` if there is such a run.
+        It is ended by :meth:`release`, or as others are when this process ends.  While the store is
+        away it waits.  Raises ``StreamExists`` if there is such a run.
         """
         self._check_open()
-        worker = await self._named(name)
+        return await asyncio.shield(self._spawn(self._hold(name, form)))
+
+    async def _hold(self, name: str, form: Format) -> str:
+        worker = await until_it_works(lambda: self._named(name))
         claim = Claim(worker.id, uuid4().hex, form.name)
-        if not await self._claim(name, claim):
+        try:
+            found = await until_it_works(lambda: self._records.claim(name, claim))
+            if found == claim:
+                await until_it_works(lambda: self._records.open(name, form.name))
+        except BaseException:
+            self._leave(name, _NOT_STARTED, worker, claim)
+            raise
+        if found != claim:
             raise StreamExists(self._places.control(name), "it is another's run")
         self._held[name] = worker
-        await self._records.open(name, form.name)
         return self._places.answer(name)
 
     async def release(self, name: str) -> None:
@@ -287,11 +320,9 @@ class Runs:
         try:
             await self._records.end(name, end)
         except BaseException:
-            self._is_left_open = True  # others find it
+            self._leave(name, end, worker, None)
             raise
-        if worker is not None:
-            with suppress(StreamClosed, StreamNotFound):
-                await worker.note(over=name)
+        await _note_over(worker, name)
 
     async def delete(self, name: str) -> None:
         """Delete a run and its stream, which has ended; its name is free then."""
@@ -397,3 +428,10 @@ class Runs:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.debug("runs: %r", error)
+
+
+async def _note_over(worker: Worker | None, name: str) -> None:
+    """Have it known that a run of a worker has ended, if that lives."""
+    if worker is not None:
+        with suppress(StreamClosed, StreamNotFound):
+            await worker.note(over=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -37,6 +37,33 @@ class Led:
                 yield item
         finally:
             self.closed.set()
+
+
+class Refusing:
+    """Streams that refuse what a test says: a verb at a path, and below it."""
+
+    def __init__(self, streams: AnyStreams) -> None:
+        self._streams = streams
+        self._errors: list[tuple[str, str, str | None, Exception]] = []
+        self.seen = asyncio.Event()
+
+    def refuse(self, verb: str, path: str, error: Exception, *, but: str | None = None) -> None:
+        self._errors.append((verb, path, but, error))
+
+    def allow(self) -> None:
+        self._errors.clear()
+
+    def __getattr__(self, verb: str) -> Any:
+        allowed = getattr(self._streams, verb)
+
+        def asked(path: str = "", *args: Any, **named: Any) -> Any:
+            for refused, below, but, error in self._errors:
+                if verb == refused and path.startswith(below) and path != but:
+                    self.seen.set()
+                    raise error
+            return allowed(path, *args, **named)
+
+        return asked
 
 
 @pytest.fixture(params=["directory", "server"])

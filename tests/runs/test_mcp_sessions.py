@@ -9,7 +9,9 @@ import pytest
 from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCResponse
 
 import durable_streams
+from durable_streams import Forbidden
 from durable_streams.runs.mcp import DurableEvents
+from tests.runs.conftest import LEASE_S, Refusing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -175,3 +177,22 @@ async def test_who_comes_when_nothing_is_kept_is_told(streams: Streams) -> None:
         (lost,) = await served.replay(served.asked[0], served.ids[0])
         assert isinstance(lost, JSONRPCError)
         assert lost.id == 1
+
+
+async def test_a_session_goes_on_in_another_part_after_one_that_could_not_begin(
+    streams: Streams,
+) -> None:
+    refusing = Refusing(streams)
+    async with DurableEvents(refusing, keep=2, lease_s=LEASE_S) as events:
+        served = Served(events)
+        await served.ask()
+        session = events._sessions[served.asked[0]]
+        part = f"mcp/{session.name}/1"
+        refusing.refuse("create", part, Forbidden("not yours"), but=f"{part}/~run")
+        with pytest.raises(Forbidden):
+            await session.store("1", progress().model_dump_json().encode())
+        refusing.allow()
+        answer = JSONRPCResponse(jsonrpc="2.0", id=1, result={})
+        stored = await session.store("1", answer.model_dump_json().encode())
+        assert stored.split(".")[:2] == [session.name, "2"]
+        assert (await served.replay(served.asked[0], served.ids[0]))[-1] == answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from durable_streams import (
     InvalidRequest,
     NotOpen,
     StreamClosed,
+    StreamExists,
     StreamNotFound,
     Unavailable,
 )
@@ -21,7 +23,7 @@ from durable_streams.runs.abandoned import Sweeper
 from durable_streams.runs.records import Records
 from durable_streams.runs.states import Claim, Places
 from durable_streams.settings import Settings
-from tests.runs.conftest import LEASE_S, Led
+from tests.runs.conftest import LEASE_S, Led, Refusing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -316,32 +318,6 @@ async def test_arguments_that_cannot_be_are_refused(runs: Runs, streams: AnyStre
         Runs(streams, drain_s=-1)
 
 
-class Refusing:
-    """Streams that fail or hang where a test says so, with ``refuse`` a path and an error."""
-
-    def __init__(self, streams: AnyStreams) -> None:
-        self._streams = streams
-        self.errors: dict[tuple[str, str], Exception] = {}
-        self.seen = asyncio.Event()
-
-    def refuse(self, verb: str, path: str, error: Exception) -> None:
-        self.errors[verb, path] = error
-
-    def allow(self) -> None:
-        self.errors.clear()
-
-    def __getattr__(self, verb: str) -> Any:
-        ours = getattr(self._streams, verb)
-
-        def asked(path: str = "", *args: Any, **named: Any) -> Any:
-            if (verb, path) in self.errors:
-                self.seen.set()
-                raise self.errors[verb, path]
-            return ours(path, *args, **named)
-
-        return asked
-
-
 async def test_one_run_that_cannot_be_ended_keeps_no_other_from_its_end(
     streams: AnyStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,3 +378,58 @@ async def test_who_ends_while_a_held_run_cannot_be_ended_leaves_it_to_others(
     (worker,) = [s.path async for s in streams.list("runs/~workers")]
     await Sweeper(Records(streams, Places("runs"), None), LEASE_S).bury(worker)
     assert (await streams.get_metadata("runs/r")).closed
+
+
+@pytest.mark.parametrize("path", ["runs/~workers/", "runs/r/~run", "runs/r"])
+async def test_a_run_is_held_as_soon_as_the_store_is_back(streams: AnyStreams, path: str) -> None:
+    refusing = Refusing(streams)
+    async with Runs(refusing) as runs:
+        refusing.refuse("create", path, Unavailable("not now"))
+        holding = asyncio.create_task(runs.hold("r", JSON))
+        await refusing.seen.wait()
+        refusing.allow()
+        assert await holding == "runs/r"
+        assert (await runs.status("r")).state is State.RUNNING
+        await runs.release("r")
+        assert await all_of(runs, "r") == ([], End(State.DONE))
+
+
+async def ended(streams: AnyStreams, name: str) -> None:
+    """Wait until a run has ended, and its worker has said so."""
+    (worker,) = [s.path async for s in streams.list("runs/~workers")]
+    async with aclosing(streams.tail(worker)) as messages:
+        async for message in messages:
+            if message.json() == {"over": name}:
+                return
+
+
+async def test_a_run_that_could_not_be_held_is_ended(streams: AnyStreams) -> None:
+    refusing = Refusing(streams)
+    async with Runs(refusing, lease_s=LEASE_S) as runs:
+        refusing.refuse("create", "runs/r", Forbidden("not yours"), but="runs/r/~run")
+        with pytest.raises(Forbidden):
+            await runs.hold("r", JSON)
+        with pytest.raises(StreamExists):
+            await runs.hold("r", JSON)
+        refusing.allow()
+        await ended(streams, "r")
+        assert (await runs.status("r")).reason == "it could not be started"
+        assert (await streams.get_metadata("runs/r")).closed
+
+
+async def test_an_end_that_is_refused_comes_when_it_is_allowed(streams: AnyStreams) -> None:
+    """As when a token has expired, and is replaced: nobody else ends the runs of who lives."""
+    led, refusing = Led(), Refusing(streams)
+    async with Runs(refusing, lease_s=LEASE_S) as runs:
+        await runs.hold("held", JSON)
+        await runs.start("carried", led)
+        refusing.refuse("append", "runs/held/~run", Forbidden("not yours"))
+        refusing.refuse("append", "runs/carried/~run", Forbidden("not yours"))
+        with pytest.raises(Forbidden):
+            await runs.release("held")
+        led.give("all", None)
+        await led.closed.wait()
+        assert (await first_of(runs, "carried")).value == "all"
+        refusing.allow()
+        assert await all_of(runs, "carried") == (["all"], End(State.DONE))
+        assert await all_of(runs, "held") == ([], End(State.DONE))
