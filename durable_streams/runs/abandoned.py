@@ -137,11 +137,14 @@ class Sweeper:
 
     async def _end(self, name: str, worker: str, reason: str) -> None:
         """End a run as abandoned, if it is this worker's."""
-        with suppress(StreamNotFound, StreamGone):
+        try:
             found = await until_it_works(lambda: self._records.find(name))
-            if found.claim.worker == worker:
-                end = await self._records.end(name, End(State.ABANDONED, reason))
-                _log.warning("runs: %s is %s: %s", name, end.state.value, end.reason)
+        except (StreamNotFound, StreamGone):
+            await self._records.close_unclaimed(name)
+            return
+        if found.claim.worker == worker:
+            end = await self._records.end(name, End(State.ABANDONED, reason))
+            _log.warning("runs: %s is %s: %s", name, end.state.value, end.reason)
 
 
 def _unended(values: list[Any]) -> list[str]:

@@ -160,7 +160,9 @@ class _Session:
                 return await self._append_one(entry)
             except (StreamClosed, StreamNotFound, StreamGone):
                 # It expired, or this process was silent for too long: the next part begins.
-                self._path, self._part = "", self._part + 1
+                before, self._path, self._part = self._part, "", self._part + 1
+                await self._begin_part(self._part)
+                await self._runs.release(self.part(before))
 
     async def _begin_part(self, part: int) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -100,9 +101,23 @@ class Records:
                 raise UnexpectedAnswer(f"{control!r} is closed, and says no end") from None
             end, last = found.end, None
         except (StreamNotFound, StreamGone):
-            return end  # it was deleted, and there is nothing to be ended
+            await self.close_unclaimed(name)
+            return end
         await self._close(name, end, last, claim or by)
         return end
+
+    async def close_unclaimed(self, name: str) -> None:
+        """Close the stream of a run whose claim was deleted, or has expired, if it is there."""
+        with suppress(StreamNotFound, StreamGone, StreamClosed):
+            await until_it_works(lambda: self.streams.close(self.places.answer(name)))
+
+    async def touch(self, path: str) -> None:
+        """Use a stream, so that its TTL begins again."""
+        with suppress(StreamNotFound, StreamGone):
+            end = (await self.streams.get_metadata(path)).next_offset
+            async with aclosing(self.streams.tail(path, end, live=False)) as messages:
+                async for _ in messages:
+                    break
 
     async def _close(self, name: str, end: End, last: bytes | None, claim: ProducerClaim) -> None:
         """Close the stream that readers read, with its last message, if nobody has."""

@@ -32,6 +32,7 @@ from durable_streams.runs.carrying import Carried
 from durable_streams.runs.formats import FORMATS, TEXT, Format
 from durable_streams.runs.pieces import json_of
 from durable_streams.runs.records import Records
+from durable_streams.runs.renewing import renew
 from durable_streams.runs.sources import Source, drop
 from durable_streams.runs.states import DEFAULT_LEASE_S, Claim, End, Piece, Places, State, Status
 from durable_streams.runs.store import all_json, passes, until_it_works
@@ -114,7 +115,7 @@ class Runs:
         """Begin to look for what others have abandoned."""
         if self._sweeping is not None:
             raise RuntimeError("it is open already: make a Runs for each use")
-        self._sweeping = asyncio.create_task(self._sweeper.run(self._own))
+        self._sweeping = asyncio.create_task(self._look_after_all())
         return self
 
     async def __aexit__(
@@ -125,6 +126,12 @@ class Runs:
     ) -> None:
         """End what is under way here."""
         await self.aclose()
+
+    async def _look_after_all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweeper.run(self._own))
+            if self._ttl_s is not None:
+                group.create_task(renew(self._records, self._ttl_s, self._carried, self._held))
 
     async def aclose(self) -> None:
         """Wait ``drain_s`` for the runs that are under way here, and end the others."""
