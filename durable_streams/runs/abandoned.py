@@ -3,6 +3,8 @@
 Who looks counts: a worker whose stream has not changed over so many looks, a third of a lease
 apart, has been silent for a whole lease.  No clock is compared with another, and a look that does
 not succeed is none: while the store is away nobody can give a sign of life, and nobody is blamed.
+Nor is anybody while it can be read and not written, as with a full disk: so who finds somebody
+silent writes something as well, or else that look is none.
 
 From a worker's last sign of life to the end of its runs it takes at most 4/3 of a lease and what
 the looks take, if one process looks all the time, and as long from the next start if none did.
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LONGEST_LEASE_S: Final = 24 * 60 * 60.0
+_LOOKS_TTL_S: Final = 24 * 60 * 60
+_JSON: Final = "application/json"
 _ENDING_S: Final = 5.0
 """What the end of one run may take, before the next has its turn."""
 
@@ -64,29 +68,47 @@ class Sweeper:
 
     async def look(self, own: set[str]) -> None:
         """Look once at all workers, and end the runs of those that are silent for too long."""
-        before, self._seen = self._seen, {}
-        dead: list[str] = []
-        try:
-            for stream in await self._workers():
-                if stream.path in own or stream.error is not None:
-                    continue
-                try:
-                    seen = await self._look_at(stream, before.get(stream.path))
-                except StreamError as error:  # nobody knows its lease, and others can be seen
-                    _log.warning("runs: cannot look at %s now: %s", stream.path, error)
-                    continue
-                if seen.looks < seen.needed:
-                    self._seen[stream.path] = seen
-                else:  # whatever comes of it now, it has another lease before the next time
-                    dead.append(stream.path)
-        except BaseException:
-            self._seen = before | self._seen
-            raise
+        before = self._seen
+        found = await self._found(own)
+        silent = [path for path, seen in found.items() if seen.looks]
+        self._seen = found | {path: before[path] for path in silent}
+        if silent:
+            await self._write()  # or they were not able to, either
+        self._seen = found
+        dead = [path for path in silent if found[path].looks >= found[path].needed]
         for path in dead:
+            seen = self._seen.pop(path)  # whatever comes of it now, it has another lease then
             try:
-                await self.bury(path)
+                if await self._is_at(path, seen.offset):
+                    await self.bury(path)
+            except (StreamNotFound, StreamGone):
+                pass  # somebody else has
             except Exception as error:  # noqa: BLE001 - the others are to be buried all the same
                 _log.warning("runs: cannot end the runs of %s now: %r", path, error)
+        if dead:
+            with suppress(StreamNotFound, StreamGone):
+                await self._records.streams.delete(self._records.places.looks)
+
+    async def _found(self, own: set[str]) -> dict[str, _Seen]:
+        found: dict[str, _Seen] = {}
+        for stream in await self._workers():
+            if stream.path in own or stream.error is not None:
+                continue
+            try:
+                found[stream.path] = await self._look_at(stream, self._seen.get(stream.path))
+            except StreamError as error:  # nobody knows its lease, and others can be seen
+                _log.warning("runs: cannot look at %s now: %s", stream.path, error)
+        return found
+
+    async def _write(self) -> None:
+        """Write something, as a worker that lives does: to a stream that a burial deletes."""
+        streams, path = self._records.streams, self._records.places.looks
+        await streams.create(path, content_type=_JSON, ttl_s=_LOOKS_TTL_S)
+        await streams.append(path, b"{}", content_type=_JSON)
+
+    async def _is_at(self, path: str, offset: str) -> bool:
+        """Whether a worker was silent until now: it may have said something after the write."""
+        return (await self._records.streams.get_metadata(path)).next_offset == offset
 
     async def _workers(self) -> list[ListedStream]:
         found: list[ListedStream] = []

@@ -101,6 +101,7 @@ class Places:
     def __init__(self, prefix: str) -> None:
         self._prefix = _checked(prefix, "prefix")
         self.workers: Final = f"{self._prefix}/~workers"
+        self.looks: Final = f"{self._prefix}/~looks"
 
     def answer(self, name: str) -> str:
         """The stream that readers read."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable_streams
-from durable_streams import Forbidden, StreamExists, Unavailable
+from durable_streams import DiskFull, Forbidden, StreamExists, Unavailable
 from durable_streams.runs import JSON, End, Runs, State
 from durable_streams.runs.abandoned import Sweeper
 from durable_streams.runs.records import Records
@@ -21,6 +21,7 @@ from tests.runs.test_runs import all_of, first_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from durable_streams.listing import ListedStream
     from tests.client.conftest import AnyStreams
 
 
@@ -57,6 +58,47 @@ async def test_one_run_that_cannot_be_ended_keeps_no_other_from_its_end(
     assert (await records.find("bad")).end is not None
     assert (await records.find("hangs")).end is not None
     assert [s.path async for s in streams.list("runs/~workers")] == []
+
+
+async def test_nobody_is_silent_while_nothing_can_be_written(streams: AnyStreams) -> None:
+    """Streams can be read though the disk is full: then no worker can give a sign of life."""
+    refusing = Refusing(streams)
+    async with Runs(streams) as runs:
+        await runs.hold("r", JSON)
+        (worker,) = [s.path async for s in streams.list("runs/~workers")]
+        sweeper = Sweeper(Records(refusing, Places("runs"), None), 15.0)
+        await sweeper.look(set())
+        refusing.refuse("append", "", DiskFull("no room"))
+        for _ in range(10):
+            with pytest.raises(DiskFull):
+                await sweeper.look(set())
+        refusing.allow()
+        for _ in range(2):
+            await sweeper.look(set())
+        assert (await runs.status("r")).state is State.RUNNING
+        await sweeper.look(set())
+        assert (await runs.status("r")).state is State.ABANDONED
+        left = [s.path async for s in streams.list("runs") if "/~" in s.path]
+        assert worker not in left
+        assert left == ["runs/r/~run"]
+
+
+async def test_a_sign_of_life_that_comes_after_the_last_look_counts(
+    streams: AnyStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Runs(streams) as runs:
+        await runs.hold("r", JSON)
+        sweeper = Sweeper(Records(streams, Places("runs"), None), 15.0)
+        as_listed = await sweeper._workers()
+
+        async def listed() -> list[ListedStream]:
+            return as_listed
+
+        monkeypatch.setattr(sweeper, "_workers", listed)
+        await streams.append_json(as_listed[0].path, {})
+        for _ in range(4):
+            await sweeper.look(set())
+        assert (await runs.status("r")).state is State.RUNNING
 
 
 async def test_a_group_may_have_more_runs_than_a_stream_may_have_producers(tmp_path: Path) -> None:
