@@ -50,7 +50,8 @@ class _Seen(NamedTuple):
 class Sweeper:
     """Looks after the workers of all processes, this one's own aside."""
 
-    def __init__(self, records: Records, lease_s: float) -> None:
+    def __init__(self, records: Records, lease_s: float, ending_s: float = _ENDING_S) -> None:
+        self._ending_s = ending_s
         self._records = records
         self._pause_s = lease_s / SIGNS
         self._seen: dict[str, _Seen] = {}
@@ -150,7 +151,7 @@ class Sweeper:
     async def _ends(self, name: str, worker: str, reason: str) -> bool:
         """Whether a run is ended now, or was."""
         try:
-            async with asyncio.timeout(_ENDING_S):
+            async with asyncio.timeout(self._ending_s):
                 await self._end(name, worker, reason)
         except Exception as error:  # noqa: BLE001 - the worker's other runs can be ended
             _log.warning("runs: cannot end %s now: %r", name, error)

@@ -110,12 +110,16 @@ class Runs:
         self._is_left_open = False
         self._sweeper = Sweeper(self._records, lease_s)
         self._sweeping: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to look for what others have abandoned."""
         if self._sweeping is not None:
             raise RuntimeError("it is open already: make a Runs for each use")
-        self._sweeping = asyncio.create_task(self._look_after_all())
+        self._sweeping = asyncio.create_task(self._sweeper.run(self._own))
+        if self._ttl_s is not None:
+            renewing = renew(self._records, self._ttl_s, self._carried, self._held)
+            self._renewing = asyncio.create_task(renewing)
         return self
 
     async def __aexit__(
@@ -127,20 +131,16 @@ class Runs:
         """End what is under way here."""
         await self.aclose()
 
-    async def _look_after_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._sweeper.run(self._own))
-            if self._ttl_s is not None:
-                group.create_task(renew(self._records, self._ttl_s, self._carried, self._held))
-
     async def aclose(self) -> None:
         """Wait ``drain_s`` for the runs that are under way here, and end the others."""
         sweeping, self._sweeping = self._sweeping, None
         if sweeping is None:
             return
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
+        for task in (sweeping, self._renewing):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._drain_s)
         shut_down = End(State.ABANDONED, "the process that carried it was shut down")

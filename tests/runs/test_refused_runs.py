@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 
 
 async def test_one_run_that_cannot_be_ended_keeps_no_other_from_its_end(
-    streams: AnyStreams, monkeypatch: pytest.MonkeyPatch
+    streams: AnyStreams,
 ) -> None:
     """It has its next turn when its worker has been silent for one more lease."""
-    monkeypatch.setattr("durable_streams.runs.abandoned._ENDING_S", 0.05)
     places = Places("runs")
     refusing = Refusing(streams)
     records = Records(refusing, places, None)
@@ -43,7 +42,7 @@ async def test_one_run_that_cannot_be_ended_keeps_no_other_from_its_end(
     refusing.refuse("append", places.control("bad"), Forbidden("not yours"))
     refusing.refuse("append", places.control("hangs"), Unavailable("not now"))
     refusing.refuse("close", places.worker("w3"), Forbidden("not yours"))
-    sweeper = Sweeper(records, LEASE_S)
+    sweeper = Sweeper(records, LEASE_S, ending_s=0.05)
     for _ in range(4):
         await sweeper.look(set())
     ends = {name: (await records.find(name)).end for name in ("bad", "hangs", "good", "fine")}
