@@ -34,7 +34,8 @@ TELL_S: Final = 10.0
 """Between two counts of what was dropped, while more is dropped all the time."""
 
 LINGER_S: Final = 0.002
-"""How long a line may wait for others: at thousands a second one write is that of many."""
+"""How long a line may wait for others, if one was written no longer ago: at thousands a second one
+write is that of many."""
 
 MAX_WRITE_BYTES: Final = 64 * 1024
 """Of several entries in one write: what a pipe holds."""
@@ -55,7 +56,7 @@ class OutputQueue:
         self._waiting_bytes = 0
         self._dropped = 0
         self._is_telling = self._is_torn = self._is_flushing = False
-        self._tell_again_s = 0.0
+        self._tell_again_s = self._written_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"output-{fd}", daemon=True)
         self._thread.start()
 
@@ -91,6 +92,7 @@ class OutputQueue:
             with self._changed:
                 some = self._some()
             written = self._put(some)
+            self._written_s = time.monotonic()
             with self._changed:
                 # The one that failed is given up, what comes behind it is tried next.
                 for _ in some[: written + 1]:
@@ -106,8 +108,9 @@ class OutputQueue:
                     self._changed.notify_all()
 
     def _linger(self) -> None:
-        """Let more come, so that a thread does not have to be woken for every line."""
-        if not self._is_flushing:
+        """Let more come when much does, so that a thread is not woken for every line."""
+        is_busy = time.monotonic() < self._written_s + LINGER_S
+        if is_busy and not self._is_flushing:
             time.sleep(LINGER_S)
 
     def _some(self) -> list[bytes]:

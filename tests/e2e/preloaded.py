@@ -32,5 +32,6 @@ app.router.add_get("/pid", pid)
 if "MASTER" in os.environ:
     durable_streams.mount(app, "/streams", streams=opened_by_the_master(os.environ["MASTER"]))
 else:
-    settings = durable_streams.Settings(lock_wait_s=20)
+    # Longer than gunicorn lets a worker take for its end, which may be all of that time.
+    settings = durable_streams.Settings(lock_wait_s=60)
     durable_streams.mount(app, "/streams", data_dir=os.environ["STORE"], settings=settings)
