@@ -10,7 +10,7 @@
 import { createDurableChatTransport, toDurableStreamResponse } from "@durable-streams/aisdk-transport"
 import { readUIMessageStream, streamText } from "ai"
 import { MockLanguageModelV3 } from "ai/test"
-import { goOn, HALF, loseAnswer, quiet, until, words, write } from "./answering.mjs"
+import { begin, goOn, HALF, loseAnswer, quiet, until, words } from "./answering.mjs"
 import { finish, kill, start } from "./outages.mjs"
 
 const [url, writer, event] = process.argv.slice(2)
@@ -44,7 +44,7 @@ async function answer(request) {
     const waitUntil = (writing) => written.push(writing)
     return await toDurableStreamResponse({ source, stream: { writeUrl: url }, waitUntil })
   }
-  written.push(write(url, source, true))
+  written.push((await begin(url, source, true)).written)
   return Response.json({ streamUrl: url }, { status: 201, headers: { Location: url } })
 }
 

@@ -60,10 +60,15 @@ export const quiet = () => new Promise((resolve) => (underWay ? quietNow.push(re
 // The next write is done, and its answer is lost.
 export const loseAnswer = () => void (isLost = true)
 
-// Write chunks so that each is stored once, whatever happens to the server.
-export async function write(url, chunks, isWhole) {
+// Write chunks so that each is stored once, whatever happens to the server: once the stream is there
+// for whoever reads it, this resolves to what resolves when all is written.
+export async function begin(url, chunks, isWhole) {
   const client = { url, contentType: "application/json", warnOnHttp: false }
   const stream = await DurableStream.create(client)
+  return { written: write(stream, chunks, isWhole) }
+}
+
+async function write(stream, chunks, isWhole) {
   const fetch = persistentFetch(globalThis.fetch, 10, 100)
   const producer = new IdempotentProducer(stream, crypto.randomUUID(), { fetch })
   for await (const chunk of chunks) producer.append(JSON.stringify(chunk))

@@ -14,7 +14,7 @@ import {
   toMessageEchoChunks,
 } from "@durable-streams/tanstack-ai-transport"
 import { ChatClient } from "@tanstack/ai-client"
-import { ANSWER, chunks, goOn, HALF, quiet, until, write } from "./answering.mjs"
+import { ANSWER, begin, chunks, goOn, HALF, quiet, until } from "./answering.mjs"
 import { finish, kill, start } from "./outages.mjs"
 
 const [url, writer, event] = process.argv.slice(2)
@@ -36,7 +36,7 @@ async function answer(request) {
       waitUntil: (writing) => written.push(writing),
     })
   }
-  written.push(write(url, session(question), false))
+  written.push((await begin(url, session(question), false)).written)
   return new Response(null, { status: 202 })
 }
 
@@ -88,5 +88,6 @@ await Promise.all([asking, ...written])
 await until(() => opens.text, ANSWER)
 await opens.ask("And then?")
 await Promise.all(written)
-await until(() => (stays.messages.length < 4 ? "" : stays.text), ANSWER)
+for (const page of [stays, opens])
+  await until(() => (page.messages.length < 4 ? "" : page.text), ANSWER)
 finish({ stays: stays.messages, opens: opens.messages })
