@@ -23,6 +23,7 @@ TESTED_WITH: Final = {
     "varnishd": "it as a cache was",
     "postgres": "the store on PostgreSQL was",
     "pgbouncer": "PostgreSQL behind it was",
+    "etcd": "fail-over of PostgreSQL was",
     "caddy": "it as a proxy was",
     "haproxy": "it as a proxy was",
     "curl": "proxies, by HTTP/2, were",

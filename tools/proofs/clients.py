@@ -13,7 +13,7 @@ import base64
 import hashlib
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import aiohttp
 
@@ -26,6 +26,13 @@ T = TypeVar("T")
 
 NO_ANSWER: Final = frozenset({502, 504})
 """What a proxy says when the server gave no answer: nobody knows what became of the request."""
+
+
+class Persistence(Protocol):
+    """How a client gets over what happens to its server."""
+
+    async def get_over(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make the attempt again while something spoils it that happens."""
 
 
 class Outages:
@@ -158,7 +165,7 @@ class Reader:
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        outages: Outages,
+        outages: Persistence,
         url: str,
         received: Received | None = None,
     ) -> None:

@@ -1,0 +1,64 @@
+"""What a proof takes for a broken promise: it has to notice each of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tools.proofs.cluster_book import BYTES, JSON, Book, Faults, Following, Tails, digest, faults_of
+
+ALL = ["a 0 x", "b 0 x", "a 1 x", "b 1 x"]
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.mark.parametrize(
+    ("records", "found"),
+    [
+        (ALL, (0, 0, 0)),
+        (["a 0 x", "a 1 x", "b 0 x"], (1, 0, 0)),
+        ([*ALL, "a 1 x"], (0, 1, 0)),
+        (["a 1 x", "b 0 x", "a 0 x", "b 1 x"], (0, 0, 1)),
+    ],
+    ids=["all", "one is lost", "one is there twice", "one came before another"],
+)
+def test_what_a_stream_holds_is_compared_with_what_was_acknowledged(
+    records: list[str], found: tuple[int, int, int], faults: Faults
+) -> None:
+    book = Book("s", BYTES, faults)
+    book.compare(0, records, "somebody")
+    assert faults_of(book, {"a": 2, "b": 2}) == found
+
+
+@pytest.mark.parametrize("kind", [JSON, BYTES])
+def test_whoever_reads_something_else_is_noticed(kind: str, faults: Faults) -> None:
+    book = Book("s", kind, faults)
+    pieces = [b"one\ntw", b"o\n"] if kind == BYTES else [b'["one"]', b'["two"]']
+    for who in ("first", "second"):
+        following = Following(book, who)
+        for number, piece in enumerate(pieces):
+            following.add(piece, f"{number}", closed=False)
+    assert book.records == ["one", "two"]
+    assert not faults.texts
+    following = Following(book, "third")
+    following.add(pieces[0], "5", closed=False)
+    following.add(pieces[0], "4", closed=False)
+    assert "third: s from 5 to 4" in faults.texts[0]
+    assert "third: record 1 of s is" in faults.texts[1]
+
+
+def test_a_tail_that_goes_back_is_noticed_on_one_node_and_between_two(faults: Faults) -> None:
+    tails = Tails(faults)
+    tails.see("one", "s", "5", sent_s=0.0)
+    tails.see("other", "s", "4", sent_s=0.0)
+    assert not faults.texts, "it was asked before"
+    tails.see("other", "s", "4", sent_s=float("inf"))
+    tails.see("one", "s", "4", sent_s=0.0)
+    assert "other: the tail of s was inf s old" in faults.texts[0]
+    assert "one: the tail of s went back from 5 to 4" in faults.texts[1]
+
+
+def test_a_checksum_is_of_records_and_where_they_end() -> None:
+    assert digest(["ab", "c"]) != digest(["a", "bc"])

@@ -1,0 +1,223 @@
+"""What can happen to a cluster: how it is struck and mended, in the order of a run."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tools.cluster import FailoverCluster, Machine
+
+
+class Lasts(Enum):
+    """How long what was done stays so."""
+
+    SHORT = "until writes go on, or some seconds"
+    PAUSE = "as long as machines stand still"
+    DOWN = "as long as the database is down"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """``strike`` returns what ``mend`` undoes; both block, and return as soon as it is done.
+
+    ``needs_own_network``: networks that can be cut, or a disk of its own that can be filled.
+    ``stops_writes``: maybe nothing can be acknowledged before it is mended.
+    ``bound_s``: how long an append should wait at most, on a machine that does nothing else.
+    """
+
+    name: str
+    words: str
+    strike: Callable[[FailoverCluster], Callable[[], None]]
+    lasts: Lasts = Lasts.SHORT
+    needs_own_network: bool = False
+    stops_writes: bool = False
+    bound_s: float | None = None
+
+
+def _kill_node(cluster: FailoverCluster) -> Callable[[], None]:
+    node = cluster.nodes[0]
+    cluster.nodes.reverse()  # the other one, the next time
+    node.kill()
+    return node.start_again
+
+
+def _kill_standby(cluster: FailoverCluster) -> Callable[[], None]:
+    standby = cluster.standbys()[0]
+    standby.kill()
+    return standby.start
+
+
+def _kill_postgres(cluster: FailoverCluster) -> Callable[[], None]:
+    leader = cluster.leader()
+    leader.kill_postgres()
+    return leader.start
+
+
+def _kill_machine(cluster: FailoverCluster) -> Callable[[], None]:
+    leader = cluster.leader()
+    leader.kill()
+    return leader.start
+
+
+def _kill_etcd(cluster: FailoverCluster) -> Callable[[], None]:
+    leader = cluster.leader()
+    leader.kill_one("etcd")
+    return leader.start
+
+
+def _kill_patroni(cluster: FailoverCluster) -> Callable[[], None]:
+    leader = cluster.leader()
+    leader.kill_one("patroni")
+    return leader.start
+
+
+def _pause_machine(cluster: FailoverCluster) -> Callable[[], None]:
+    leader = cluster.leader()
+    leader.pause()
+    return leader.resume
+
+
+def _pause_node(cluster: FailoverCluster) -> Callable[[], None]:
+    node = cluster.nodes[0]
+    node.pause()
+    return node.resume
+
+
+def _between_nodes_and_primary(*, there: bool, back: bool) -> Callable[..., Callable[[], None]]:
+    def strike(cluster: FailoverCluster) -> Callable[[], None]:
+        leader = cluster.leader()
+        for node in cluster.nodes:
+            if there:
+                cluster.network.cut(node.number, leader.number)
+            if back:
+                cluster.network.cut(leader.number, node.number)
+        return cluster.network.mend
+
+    return strike
+
+
+def _between_a_node_and_all(cluster: FailoverCluster) -> Callable[[], None]:
+    for machine in cluster.machines:
+        cluster.network.cut(cluster.nodes[0].number, machine.number)
+        cluster.network.cut(machine.number, cluster.nodes[0].number)
+    return cluster.network.mend
+
+
+def _between_primary_and_machines(*, there: bool, back: bool) -> Callable[..., Callable[[], None]]:
+    def strike(cluster: FailoverCluster) -> Callable[[], None]:
+        leader, *others = [cluster.leader(), *cluster.standbys()]
+        for other in others:
+            if there:
+                cluster.network.cut(leader.number, other.number)
+            if back:
+                cluster.network.cut(other.number, leader.number)
+        return cluster.network.mend
+
+    return strike
+
+
+def _fill_disk(cluster: FailoverCluster) -> Callable[[], None]:
+    leader = cluster.leader()
+    ballast = leader.directory / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 20))
+    with suppress(OSError), ballast.open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+
+    def mend() -> None:
+        ballast.unlink()
+        leader.start()
+
+    return mend
+
+
+def _kill_all_machines(cluster: FailoverCluster) -> Callable[[], None]:
+    machines: list[Machine] = list(cluster.machines)
+    for machine in machines:
+        machine.kill()
+
+    def mend() -> None:
+        for machine in machines:
+            machine.start()
+
+    return mend
+
+
+_NET: Final = "the network between"
+
+FAULTS: Final = [
+    Fault("node", "kill -9 of a node of ours", _kill_node, bound_s=0.5),
+    Fault("standby", "kill -9 of a standby's machine", _kill_standby, bound_s=1),
+    Fault("postgres", "kill -9 of the primary's postgres", _kill_postgres, bound_s=10),
+    Fault("etcd", "kill -9 of the etcd on the primary's machine", _kill_etcd),
+    Fault("machine", "kill -9 of the primary's machine", _kill_machine, bound_s=30),
+    Fault("patroni", "kill -9 of the primary's Patroni alone", _kill_patroni),
+    Fault("pause", "SIGSTOP of the primary's machine, then SIGCONT", _pause_machine, Lasts.PAUSE),
+    Fault("pause-node", "SIGSTOP of a node of ours, then SIGCONT", _pause_node),
+    Fault(
+        "cut-nodes",
+        f"{_NET} our nodes and the primary cut",
+        _between_nodes_and_primary(there=True, back=True),
+        needs_own_network=True,
+        stops_writes=True,
+    ),
+    Fault(
+        "cut-nodes-there",
+        f"{_NET} our nodes and the primary cut, towards the primary",
+        _between_nodes_and_primary(there=True, back=False),
+        needs_own_network=True,
+        stops_writes=True,
+    ),
+    Fault(
+        "cut-nodes-back",
+        f"{_NET} our nodes and the primary cut, from the primary",
+        _between_nodes_and_primary(there=False, back=True),
+        needs_own_network=True,
+        stops_writes=True,
+    ),
+    Fault(
+        "cut-one-node",
+        f"{_NET} one of our nodes and all databases cut",
+        _between_a_node_and_all,
+        needs_own_network=True,
+    ),
+    Fault(
+        "cut-primary",
+        f"{_NET} the primary and the other machines cut",
+        _between_primary_and_machines(there=True, back=True),
+        needs_own_network=True,
+    ),
+    Fault(
+        "cut-primary-there",
+        f"{_NET} the primary and the other machines cut, from the primary",
+        _between_primary_and_machines(there=True, back=False),
+        needs_own_network=True,
+    ),
+    Fault(
+        "cut-primary-back",
+        f"{_NET} the primary and the other machines cut, towards the primary",
+        _between_primary_and_machines(there=False, back=True),
+        needs_own_network=True,
+    ),
+    Fault(
+        "disk-full",
+        "the primary's disk full",
+        _fill_disk,
+        needs_own_network=True,
+        stops_writes=True,
+    ),
+    Fault(
+        "down",
+        "kill -9 of all three machines of the database",
+        _kill_all_machines,
+        Lasts.DOWN,
+        stops_writes=True,
+    ),
+]

@@ -1,0 +1,273 @@
+"""Everything that can happen to a database with fail-over and its nodes, in turn, under load.
+
+Prints a table, how long each fault kept producers waiting, and every broken promise
+(`scripts/prove-cluster`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from tools.cluster import FailoverCluster, Loopback, Namespaces, problem
+from tools.cluster.network import alone, namespaces_problem
+from tools.node import node_problem
+from tools.postgres_cluster import in_memory
+from tools.proofs.cluster_faults import FAULTS, Fault, Lasts
+from tools.proofs.cluster_load import Load, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_STAYS_S: Final = 3.0
+"""How long something stays broken at least, also if writes go on at once."""
+
+_GOES_ON_S: Final = 120.0
+"""Within this, writes have to go on while something is broken that does not stop them."""
+
+_CALM_S: Final = 2.0
+_LOOK_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one fault; times in seconds.
+
+    ``waited_s``: the longest that one append waited for its answer; ``silence_s``: the longest time
+    in which no append of anybody was acknowledged; ``broken_s``: until it was mended, ``whole_s``:
+    from then on until all was as before.
+    """
+
+    fault: Fault
+    waited_s: float
+    silence_s: float
+    broken_s: float
+    whole_s: float
+    answers: str
+
+    def __str__(self) -> str:
+        bound_s = self.fault.bound_s
+        over = f"; over {bound_s:g} s" if self.is_over else ""
+        return (
+            f"{self.fault.name:18} {self.waited_s:8.2f} {self.silence_s:8.2f}"
+            f" {self.broken_s:8.1f} {self.whole_s:7.1f}  {self.answers}{over}"
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether an append waited for longer than it should on a quiet machine."""
+        return self.fault.bound_s is not None and self.waited_s > self.fault.bound_s
+
+
+HEAD: Final = (
+    f"{'fault':18} {'outage':>8} {'silence':>8} {'broken':>8} {'whole':>7}  answers meanwhile"
+)
+
+
+class Proof:
+    """One run: ``faults`` in turn, again and again until the time is over, each at least once."""
+
+    def __init__(self, cluster: FailoverCluster, load: Load, options: argparse.Namespace) -> None:
+        self._cluster = cluster
+        self._load = load
+        self._options = options
+        self.rows: list[Row] = []
+        self._is_stuck = False
+
+    async def run(self, faults: Sequence[Fault]) -> None:
+        end = time.monotonic() + self._options.minutes * 60
+        print(HEAD, flush=True)
+        turn = 0
+        while turn == 0 or (time.monotonic() < end and turn < self._options.turns):
+            for fault in faults:
+                if turn and time.monotonic() > end:
+                    return
+                row = await self._one(fault)
+                self.rows.append(row)
+                print(row, flush=True)
+                if self._is_stuck:
+                    return
+            turn += 1
+
+    async def _one(self, fault: Fault) -> Row:
+        await self._goes_on()
+        await asyncio.sleep(_CALM_S)
+        self._load.waits.begin()
+        struck_s = time.monotonic()
+        mend = await asyncio.to_thread(fault.strike, self._cluster)
+        await self._stay_broken(fault, struck_s)
+        mended_s = time.monotonic()
+        await asyncio.to_thread(mend)
+        try:
+            await asyncio.to_thread(self._cluster.wait_whole)
+        except TimeoutError as error:
+            self._stuck(f"after {fault.name}: {error}")
+        await self._goes_on()
+        waits = self._load.waits
+        answers = ", ".join(f"{count} {name}" for name, count in waits.answers.most_common(4))
+        return Row(
+            fault,
+            waits.longest_s,
+            waits.silence_s,
+            mended_s - struck_s,
+            time.monotonic() - mended_s,
+            answers,
+        )
+
+    async def _stay_broken(self, fault: Fault, struck_s: float) -> None:
+        least_s = {
+            Lasts.SHORT: self._options.broken_s if fault.stops_writes else _STAYS_S,
+            Lasts.PAUSE: self._options.pause_s,
+            Lasts.DOWN: self._options.down_s,
+        }[fault.lasts]
+        await asyncio.sleep(struck_s + least_s - time.monotonic())
+        if not fault.stops_writes:
+            await self._goes_on()
+
+    async def _goes_on(self) -> None:
+        """Return when whoever waited has been answered."""
+        asked_s = time.monotonic()
+        waits = self._load.waits
+        count = waits.acknowledged
+        while waits.acknowledged == count or any(at < asked_s for at in waits.waiting.values()):
+            if time.monotonic() > asked_s + _GOES_ON_S:
+                self._stuck(f"writes do not go on: {dict(waits.answers)}")
+                return
+            await asyncio.sleep(_LOOK_S)
+
+    def _stuck(self, why: str) -> None:
+        """It makes no sense to go on."""
+        self._load.faults.add(why)
+        self._is_stuck = True
+
+
+def page(rows: Sequence[Row], began: str) -> str:
+    """The table of docs/failover.rst: the worst of each fault, in reStructuredText."""
+    lines = [
+        ":orphan:",
+        "",
+        f".. list-table:: {began}; seconds",
+        "   :header-rows: 1",
+        "   :widths: 12 44 12 12 20",
+        "",
+        *("   * - Fault", "     - What was done", "     - Outage", "     - Broken for"),
+        "     - Answers meanwhile",
+    ]
+    for fault in FAULTS:
+        own = [row for row in rows if row.fault is fault]
+        if own:
+            worst = max(own, key=lambda row: row.waited_s)
+            lines += [
+                f"   * - ``{fault.name}``",
+                f"     - {fault.words}",
+                f"     - {worst.waited_s:.1f}",
+                f"     - {worst.broken_s:.0f}",
+                f"     - {worst.answers}",
+            ]
+    return "\n".join([*lines, ""])
+
+
+async def prove(
+    cluster: FailoverCluster, faults: Sequence[Fault], options: argparse.Namespace
+) -> int:
+    """All of a run on a cluster; how many promises were broken."""
+    plan = Plan(
+        producers=options.producers,
+        readers=options.readers,
+        javascript=0 if node_problem() else min(8, options.readers),
+        pause_s=options.pause_ms / 1000,
+    )
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=connector, skip_auto_headers=["Content-Type"]
+    ) as session:
+        session._retry_connection = False  # by itself it asks again, and nobody would know
+        nodes = [(node.name, node.base_url) for node in cluster.nodes]
+        load = Load(session, cluster.url, nodes, plan)
+        await load.create()
+        proof = Proof(cluster, load, options)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.run())
+            try:
+                await proof.run(faults)
+            finally:
+                load.ending.set()
+        lost, doubled, disordered = await load.compare()
+    for node in cluster.nodes:
+        if "Traceback" in node.log:
+            load.faults.add(f"{node.name} wrote a traceback:\n{node.log[-3000:]}")
+    print("\n".join(load.faults.texts))
+    print(
+        f"{load.waits.acknowledged} appends acknowledged by {plan.producers} producers, read by"
+        f" {plan.readers} readers, {plan.javascript} of them the JavaScript client;"
+        f" {load.tails.looked} tails compared, the oldest {load.tails.stalest_s:.1f} s old\n"
+        f"{lost} lost, {doubled} doubled, {disordered} out of order,"
+        f" {len(load.faults.texts)} other promises broken",
+        flush=True,
+    )
+    if options.page:
+        began = f"{time.strftime('%Y-%m-%d')}, {len(proof.rows)} faults, {plan.producers} producers"
+        options.page.write_text(page(proof.rows, f"{began}, {plan.readers} readers"))
+    over = sum(row.is_over for row in proof.rows) if options.bounds else 0
+    return lost + doubled + disordered + len(load.faults.texts) + over
+
+
+def main() -> int:
+    options = _options()
+    missing = problem()
+    if missing is not None:
+        print(f"nothing is proved: {missing}", file=sys.stderr)
+        return 2
+    is_alone = not options.loopback and alone()
+    chosen = [fault for fault in FAULTS if not options.faults or fault.name in options.faults]
+    faults = [fault for fault in chosen if is_alone or not fault.needs_own_network]
+    for fault in chosen:
+        if fault not in faults:
+            why = "--loopback" if options.loopback else namespaces_problem()
+            print(f"NOT DONE: {fault.name}, {fault.words}: {why}")
+    if node_problem():
+        print(f"NOT DONE: the JavaScript client: {node_problem()}")
+    if is_alone:  # in memory that ends with this process
+        mount = ["mount", "-t", "tmpfs", "-o", "size=8g,mode=1777", "machines", "/dev/shm"]
+        subprocess.run(mount, check=True)
+    network = Namespaces() if is_alone else Loopback()
+    directory = Path("/dev/shm") if is_alone else in_memory()
+    with FailoverCluster(network, directory, has_disks=is_alone) as cluster:
+        print(f"up in {cluster.started_in_s:.1f} s: {cluster.store}", flush=True)
+        broken = asyncio.run(prove(cluster, faults, options))
+        if broken and options.keep:
+            subprocess.run(["cp", "-a", str(cluster.directory), str(options.keep)], check=False)
+    return 1 if broken else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/prove-cluster", description=__doc__)
+    add = parser.add_argument
+    names = [fault.name for fault in FAULTS]
+    add("--minutes", type=float, default=30.0, help="each fault is done once, however short")
+    add("--turns", type=int, default=1_000_000, help="of all faults, at most")
+    add("--faults", nargs="+", choices=names, metavar="FAULT", help=f"of: {', '.join(names)}")
+    add("--producers", type=int, default=64)
+    add("--readers", type=int, default=200)
+    add("--pause-ms", type=float, default=500.0, help="mean pause of a producer between appends")
+    add("--broken-s", type=float, default=15.0, help="how long networks stay cut that stop writes")
+    add("--pause-s", type=float, default=60.0, help="how long a machine stands still")
+    add("--down-s", type=float, default=300.0, help="how long the whole database is down")
+    add("--bounds", action="store_true", help="fail if an outage is longer than it should be")
+    add("--loopback", action="store_true", help="no namespaces, so no cuts and no full disk")
+    add("--page", type=Path, help="where to write the table of docs/failover.rst")
+    add("--keep", type=Path, help="where to copy everything if a promise was broken")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
