@@ -87,13 +87,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of the verbs on streams alone, if it is one of them: they are run often."""
-    if not arguments or arguments[0] not in VERBS:
+    """The parser of the verb alone, if it is one that is run often: others are not imported."""
+    verb = arguments[0] if arguments else ""
+    if verb != "serve" and verb not in VERBS:
         return make_parser()
-    from durable_streams.shell import commands as shell  # noqa: PLC0415 - see above
-
     parser, add_parser = _empty_parser()
-    shell.add_to(add_parser)
+    if verb == "serve":
+        _add_serve_to(add_parser)
+    else:
+        from durable_streams.shell import commands as shell  # noqa: PLC0415 - see above
+
+        shell.add_to(add_parser)
     return parser
 
 
@@ -105,20 +109,26 @@ def _empty_parser() -> tuple[argparse.ArgumentParser, Callable[..., argparse.Arg
     return parser, commands.add_parser
 
 
+def _add_serve_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    from durable_streams.process import serving  # noqa: PLC0415 - see above
+
+    serve = add_parser("serve", help="serve the streams of a data directory over HTTP")
+    serve.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
+    serve.set_defaults(run=serving.run)
+    options.add_flags(serve)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all verbs: each sets ``run`` to what it does."""
     from durable_streams.access import commands as access  # noqa: PLC0415 - see above
     from durable_streams.importing import commands as importing  # noqa: PLC0415
     from durable_streams.maintenance import commands as maintenance  # noqa: PLC0415
     from durable_streams.postgres import commands as postgres  # noqa: PLC0415
-    from durable_streams.process import config_commands, serving  # noqa: PLC0415
+    from durable_streams.process import config_commands  # noqa: PLC0415
     from durable_streams.shell import commands as shell  # noqa: PLC0415
 
     parser, add_parser = _empty_parser()
-    serve = add_parser("serve", help="serve the streams of a data directory over HTTP")
-    serve.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
-    serve.set_defaults(run=serving.run)
-    options.add_flags(serve)
+    _add_serve_to(add_parser)
     for others in (shell, maintenance, importing, access, postgres, config_commands):
         others.add_to(add_parser)
     return parser
