@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from playwright.async_api import Browser, Page
 
     from tools.server_process import ServerProcess
 
 PLACE: Final = "__ds/console/"
+JSON: Final = {"Content-Type": "application/json"}
+MOST_ROWS: Final = 120
+"""Of a list, in the page at any time: what is seen, and a little beyond."""
+
 _HANGS_MS: Final = 60_000
 """Not a judgement on speed: a page in which nothing happens any more fails the test."""
 
@@ -64,3 +73,53 @@ async def console(
     finally:
         await context.close()
     assert trouble == []
+
+
+async def put(
+    server: ServerProcess, path: str, body: Any = None, headers: dict[str, str] | None = None
+) -> None:
+    """Create a stream, or append if it is there; ``body``: JSON unless it is bytes or text."""
+    text = body if isinstance(body, str | bytes) else json.dumps(body, ensure_ascii=False)
+    data = BytesIO(text if isinstance(text, bytes) else text.encode())
+    async with aiohttp.ClientSession(headers={**JSON, **(headers or {})}) as session:
+        async with session.put(server.url(path)) as made:
+            assert made.status in {200, 201}, await made.text()
+        if body is not None:
+            async with session.post(server.url(path), data=data) as appended:
+                assert appended.status == 204, await appended.text()
+
+
+async def read(server: ServerProcess, path: str, headers: dict[str, str] | None = None) -> str:
+    """All of a stream, as it is sent."""
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(server.url(path)) as found,
+    ):
+        assert found.status == 200, await found.text()
+        return await found.text()
+
+
+async def status_of(server: ServerProcess, path: str) -> int:
+    """What is said to whoever asks for a stream."""
+    async with aiohttp.ClientSession() as session, session.head(server.url(path)) as found:
+        return found.status
+
+
+async def open_message(page: Page, text: str) -> None:
+    """Open the message that shows a text, and wait for all of it."""
+    await page.get_by_role("option").filter(has_text=text).last.click()
+    await expect(page.locator("pre.content")).to_be_visible()
+
+
+def new_token(server: ServerProcess, file: Path, name: str, scopes: str, prefix: str = "") -> str:
+    """Make a token by the command that a server has as well; its text."""
+    words = ["token", "new", "--tokens", str(file), "--id", name, "--scope", scopes]
+    made = subprocess.run(
+        [*server.program, *words, "--prefix", prefix], check=True, capture_output=True, text=True
+    )
+    return made.stdout.strip()
+
+
+async def use_token(page: Page, text: str) -> None:
+    """Have the page use a token from its next opening on."""
+    await page.evaluate("text => sessionStorage.setItem('durable-streams-token', text)", text)

@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
-from tests.browser.consoles import console
+from tests.browser.consoles import MOST_ROWS, console, open_message, put, status_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,43 +22,13 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
     from tests.conftest import StartServer
-    from tools.server_process import ServerProcess
 
 pytestmark = pytest.mark.needs("chromium", "curl")
 
-JSON: Final = {"Content-Type": "application/json"}
-TEXT: Final = {"Content-Type": "text/plain"}
 BYTES: Final = {"Content-Type": "application/octet-stream"}
 MANY: Final = 100_000
-MOST_ROWS: Final = 120
-"""Of a list, in the page at any time: what is seen, and a little beyond."""
 
 EVIL: Final = "<img src=x onerror=globalThis.ran=1><script>globalThis.ran=1</script>"
-
-
-async def put(
-    server: ServerProcess, path: str, body: Any = None, headers: dict[str, str] | None = None
-) -> None:
-    """Create a stream, or append if it is there; ``body``: JSON unless it is bytes or text."""
-    text = body if isinstance(body, str | bytes) else json.dumps(body, ensure_ascii=False)
-    data = BytesIO(text if isinstance(text, bytes) else text.encode())
-    async with aiohttp.ClientSession(headers=headers or JSON) as session:
-        async with session.put(server.url(path)) as made:
-            assert made.status in {200, 201}, await made.text()
-        if body is not None:
-            async with session.post(server.url(path), data=data) as appended:
-                assert appended.status == 204, await appended.text()
-
-
-async def status_of(server: ServerProcess, path: str) -> int:
-    async with aiohttp.ClientSession() as session, session.head(server.url(path)) as found:
-        return found.status
-
-
-async def open_message(page: Page, text: str) -> None:
-    """Open the message that shows a text, and wait for all of it."""
-    await page.get_by_role("option").filter(has_text=text).last.click()
-    await expect(page.locator("pre.content")).to_be_visible()
 
 
 async def fork_before_it(page: Page) -> None:

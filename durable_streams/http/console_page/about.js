@@ -4,7 +4,7 @@ import { details } from "./api.js";
 import { h, show } from "./dom.js";
 import { isAbort } from "./faults.js";
 import { ago, bytes, count, duration, many, moment } from "./format.js";
-import { every, facts, fault, loading, panel } from "./parts.js";
+import { every, facts, fault, hint, loading, panel, table, tableRow } from "./parts.js";
 import { to } from "./route.js";
 import { visible } from "./text.js";
 
@@ -67,10 +67,10 @@ function panels(path, known, parents) {
             ["By long-polls", count(readers.long_polls)],
         ])),
         panel("Forks", forkTree(path, known, parents)),
-        panel(`Producers (${count(producers.count)})`, producers.last.length ? h("div", { class: "scroll", tabIndex: 0 }, h("table", {},
-            h("thead", {}, h("tr", {}, ["Producer", "Epoch", "Last number", "Last seen"].map((one) => h("th", { scope: "col" }, one)))),
-            h("tbody", {}, producers.last.map((one) => h("tr", {},
-                h("td", {}, h("bdi", {}, visible(one.id))), h("td", { class: "number" }, count(one.epoch)), h("td", { class: "number" }, count(one.seq)), h("td", {}, ago(one.last_seen))))))) : h("p", { class: "hint" }, "None has named itself.")),
+        panel(`Producers (${count(producers.count)})`, producers.last.length
+            ? table("Producers", ["Producer", "Epoch", "Last number", "Last seen"], producers.last.map((one) =>
+                tableRow(h("bdi", {}, visible(one.id)), one.epoch, one.seq, ago(one.last_seen))))
+            : hint("None has named itself.")),
         panel(`Segments (${count(segments.count)})`, segmentBars(segments)),
     ];
 }
@@ -81,11 +81,11 @@ const link = (path) => h("a", { href: to("stream", path) }, h("bdi", {}, visible
 function forkTree(path, known, parents) {
     const own = h("li", {}, h("strong", {}, h("bdi", {}, visible(path))),
         known.forks.paths.length > 0 && h("ul", {}, known.forks.paths.map((one) => h("li", {}, link(one)))),
-        known.forks.more && h("p", { class: "hint" }, "There may be more than these."));
+        known.forks.more && hint("There may be more than these."));
     const tree = parents.reduceRight((inner, one) => h("li", {}, link(one.path), h("ul", {}, inner)), own);
-    const hint = known.fork && !known.fork.source ? "It was made of a stream that you may not see."
+    const note = known.fork && !known.fork.source ? "It was made of a stream that you may not see."
         : !known.fork && !known.forks.paths.length ? "It was made of no other stream, and none was made of it." : null;
-    return [h("ul", { class: "tree" }, tree), hint && h("p", { class: "hint" }, hint)];
+    return [h("ul", { class: "tree" }, tree), note && hint(note)];
 }
 
 function segmentBars({ first, count: all, last_sizes: sizes }) {

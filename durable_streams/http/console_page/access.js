@@ -5,7 +5,7 @@ import { button, field, h, show, toast } from "./dom.js";
 import { form, sheet } from "./dialog.js";
 import { Fault } from "./faults.js";
 import { moment } from "./format.js";
-import { copyable, empty, fault, heading, loading, panel } from "./parts.js";
+import { copyable, empty, fault, heading, hint, loading, panel, table, tableRow } from "./parts.js";
 import { askToken } from "./token_box.js";
 
 const SCOPES = ["read", "append", "create", "delete", "fork", "list", "admin"];
@@ -50,14 +50,12 @@ const grantText = (grant) => {
 };
 
 function tokenTable(all, again) {
-    if (!all.length) return h("p", { class: "hint" }, "There is none that you may see.");
-    return h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Tokens" }, h("table", {},
-        h("thead", {}, h("tr", {}, ["Token", "May", "Expires", ""].map((one) => h("th", { scope: "col" }, one || h("span", { class: "unseen" }, "Actions"))))),
-        h("tbody", {}, all.map((one) => h("tr", {},
-            h("td", {}, h("strong", {}, one.id), one.note && h("div", { class: "hint" }, one.note)),
-            h("td", {}, one.grants.map((grant) => h("div", {}, grantText(grant)))),
-            h("td", {}, one.expires ? moment(one.expires) : "never"),
-            h("td", {}, mayWrite && button("Revoke", () => revokeDialog(one.id, again), { kind: "quiet danger", "aria-label": `Revoke ${one.id}` })))))));
+    if (!all.length) return hint("There is none that you may see.");
+    return table("Tokens", ["Token", "May", "Expires", h("span", { class: "unseen" }, "Actions")], all.map((one) => tableRow(
+        [h("strong", {}, one.id), one.note && hint(one.note)],
+        one.grants.map((grant) => h("div", {}, grantText(grant))),
+        one.expires ? moment(one.expires) : "never",
+        mayWrite && button("Revoke", () => revokeDialog(one.id, again), { kind: "quiet danger", "aria-label": `Revoke ${one.id}` }))));
 }
 
 function revokeDialog(id, again) {
@@ -75,10 +73,10 @@ const select = (options, more) => h("select", more, options.map(([value, text]) 
 const until = (seconds) => new Date(Date.now() + Number(seconds) * 1000).toISOString();
 
 function newTokenDialog(again) {
-    const id = h("input", { spellcheck: "false", placeholder: "worker-1" });
-    const text = h("input", { spellcheck: "false" });
+    const id = h("input", { placeholder: "worker-1" });
+    const text = h("input", {});
     const kind = select(KINDS);
-    const where = h("input", { spellcheck: "false", placeholder: "chat" });
+    const where = h("input", { placeholder: "chat" });
     const expires = select([["", "never"], ...TIMES]);
     const boxes = SCOPES.map((scope) => h("input", { type: "checkbox", value: scope, checked: scope === "read" }));
     form({
@@ -108,7 +106,7 @@ function newTokenDialog(again) {
 /** A form that signs a URL for a stream, or for all below a prefix. */
 function signer() {
     const kind = select(KINDS.slice(0, 2).reverse());
-    const where = h("input", { required: true, spellcheck: "false", placeholder: "chat/room-1" });
+    const where = h("input", { required: true, placeholder: "chat/room-1" });
     const expires = select(TIMES);
     const made = h("div", {});
     return panel("A URL for somebody without a token", h("form", {
@@ -117,10 +115,10 @@ function signer() {
             event.preventDefault();
             try {
                 const signed = await sign({ [kind.value]: where.value.trim(), expires: until(expires.value) });
-                show(made, h("p", { class: "hint" }, `Whoever has it may read until ${moment(signed.expires)}.`), copyable(signed.url));
+                show(made, hint(`Whoever has it may read until ${moment(signed.expires)}.`), copyable(signed.url));
             } catch (error) {
                 show(made, error instanceof Fault && error.status === 404
-                    ? h("p", { class: "hint" }, "This server signs no URLs: start it with --signing-keys FILE.")
+                    ? hint("This server signs no URLs: start it with --signing-keys FILE.")
                     : fault(error));
             }
         },

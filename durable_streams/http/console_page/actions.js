@@ -1,34 +1,32 @@
 // What changes a stream: each asks first, in a dialog, and says what became of it.
 
 import { append, BASE, create, remove, streamUrl } from "./api.js";
-import { choice, field, h, show, toast } from "./dom.js";
+import { choice, complain, field, h, show, toast } from "./dom.js";
 import { form, sheet } from "./dialog.js";
 import { urlPath, problem } from "./paths.js";
-import { copyable } from "./parts.js";
+import { copyable, hint } from "./parts.js";
 import { go } from "./route.js";
 import { curl, javascript, python, sampleOf } from "./snippets.js";
 
 const TYPES = ["application/json", "text/plain", "application/octet-stream"];
 
 function pathInput(value) {
-    return h("input", { value, required: true, spellcheck: "false", autocomplete: "off", placeholder: "chat/room-1" });
+    return h("input", { value, required: true, autocomplete: "off", placeholder: "chat/room-1" });
 }
 
 /** The trouble with a path, told by the field itself; "" if there is none. */
 function isWrong(input) {
     const trouble = problem(input.value.trim());
-    input.setCustomValidity(trouble);
-    if (trouble) input.reportValidity();
-    input.oninput = () => input.setCustomValidity("");
+    complain(input, trouble);
     return trouble !== "";
 }
 
 export function createDialog(prefix = "") {
     const path = pathInput(prefix ? `${prefix}/` : "");
-    const type = h("input", { value: TYPES[0], list: "content-types", spellcheck: "false" });
+    const type = h("input", { value: TYPES[0], list: "content-types" });
     const types = h("datalist", { id: "content-types" }, TYPES.map((one) => h("option", { value: one })));
     const ttl = h("input", { type: "number", min: 1, placeholder: "never" });
-    const first = h("textarea", { rows: 3, spellcheck: "false" });
+    const first = h("textarea", { rows: 3 });
     form({
         title: "New stream",
         content: [
@@ -84,7 +82,7 @@ export function closeDialog(path, done) {
 }
 
 export function deleteDialog(path) {
-    const typed = h("input", { spellcheck: "false", autocomplete: "off" });
+    const typed = h("input", { autocomplete: "off" });
     const dialog = form({
         title: "Delete the stream",
         content: [
@@ -107,14 +105,13 @@ export function copyDialog(path, contentType, isJson) {
     const sample = sampleOf(isJson);
     const place = h("div", { class: "snippets" });
     const forms = {
-        curl: () => Object.entries(curl(path, contentType, sample)).filter(([name]) => name !== "create")
-            .map(([name, text]) => [h("h3", {}, { append: "Append", read: "Read", follow: "Follow" }[name]), copyable(text)]),
+        curl: () => Object.entries(curl(path, contentType, sample)).map(([name, text]) => [h("h3", {}, `To ${name}`), copyable(text)]),
         python: () => copyable(python(path, contentType, sample)),
         javascript: () => copyable(javascript(path, contentType, sample)),
     };
     const draw = (name) => show(place, forms[name]());
     sheet("Use it from a program",
-        h("p", { class: "hint" }, String(streamUrl(path))),
+        hint(String(streamUrl(path))),
         choice("Language", [["curl", "curl"], ["python", "Python"], ["javascript", "JavaScript"]], "curl", draw),
         place);
     draw("curl");

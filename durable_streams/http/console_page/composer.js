@@ -9,7 +9,7 @@ import { fault } from "./parts.js";
 export function composer(path, info, done) {
     const trouble = h("div", {});
     const text = h("textarea", {
-        rows: 1, spellcheck: "false", "aria-label": "What is appended",
+        rows: 1, "aria-label": "What is appended",
         placeholder: info.isJson ? '{"a": "message"}   or an array of messages' : "Text to append; or drop a file here",
     });
     const send = h("button", { type: "submit", class: "button primary" }, icon("send"), h("span", {}, "Append"));

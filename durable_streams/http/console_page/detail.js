@@ -2,11 +2,11 @@
 // it is.
 
 import { mayWrite } from "./api.js";
-import { button, choice, h, icon, say, show, toast } from "./dom.js";
+import { button, choice, h, icon, show, toast } from "./dom.js";
 import { isAbort } from "./faults.js";
 import { forkDialog } from "./actions.js";
 import { bytes as sizeText, count, day, clock } from "./format.js";
-import { copy, facts, fault, loading } from "./parts.js";
+import { copy, facts, fault, hint, loading } from "./parts.js";
 import { save } from "./download.js";
 import { base64, decode, hexDump, isBinary, isUtf8, pretty, visible } from "./text.js";
 
@@ -31,14 +31,13 @@ export class Detail {
         show(this.node);
     }
 
-    async open(record, focus = false) {
+    async open(record) {
         this.reading.abort();
         this.reading = new AbortController();
         const { signal } = this.reading;
         const body = h("div", { class: "detail-body" }, loading());
         this.node.hidden = false;
         show(this.node, this.#head(record), body);
-        if (focus) this.node.querySelector("button")?.focus();
         try {
             const bytes = await this.contents.whole(record, signal);
             if (!signal.aborted) this.#draw(body, record, bytes);
@@ -77,7 +76,7 @@ export class Detail {
         show(place,
             h("div", { class: "row" },
                 choice("How it is shown", FORMS, this.form, (form) => { this.form = form; draw(); }),
-                button("Copy", async () => { await copy(decode(bytes)); say("Copied"); toast("Copied the message"); }, { kind: "quiet", symbol: "copy" }),
+                button("Copy", async () => { await copy(decode(bytes)); toast("Copied the message"); }, { kind: "quiet", symbol: "copy" }),
                 button("Download", () => save(new Blob([bytes]), this.info.isJson ? `${name}.json` : name), { kind: "quiet", symbol: "down" }),
                 button("Copy link", async () => { await copy(location.href); toast("Copied a link to this message"); }, { kind: "quiet", symbol: "link" }),
                 mayWrite && button("Fork before it", () => forkDialog(this.path, record.start, "before this message"), { kind: "quiet", symbol: "fork" }),
@@ -90,7 +89,7 @@ export class Detail {
 
 /** Bytes in a form, a piece at a time. */
 function shown(form, bytes) {
-    if (!bytes.length) return h("p", { class: "hint" }, "It has no content.");
+    if (!bytes.length) return hint("It has no content.");
     let text = "";
     if (form === "json") text = visible(pretty(decode(bytes)));
     else if (form === "text") text = visible(decode(bytes));

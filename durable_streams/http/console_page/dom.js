@@ -39,6 +39,20 @@ export function show(node, ...children) {
     return fill(node, children);
 }
 
+/** Have an element hold these, where those that look the same stay, and so does the focus. */
+export function renew(node, children) {
+    children.forEach((child, index) => {
+        const old = node.children[index];
+        if (!old) node.append(child);
+        else if (!old.isEqualNode(child)) {
+            const isHere = old.contains(document.activeElement);
+            old.replaceWith(child);
+            if (isHere) child.querySelector("a")?.focus();
+        }
+    });
+    while (node.children.length > children.length) node.lastChild.remove();
+}
+
 /** An icon: a few strokes on a grid of 24, for the eye only. */
 export function icon(name) {
     return svg("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" },
@@ -64,7 +78,6 @@ const ICONS = {
     key: "M14 10a4 4 0 1 0-4 4c.5 0 1 0 1.4-.3L13 15h2v2h2v2h3v-3l-6.3-6.3",
     theme: "M12 4a8 8 0 1 0 8 8 6 6 0 0 1-8-8z",
     link: "M10 14l4-4M8 12l-2 2a3 3 0 0 0 4 4l2-2M16 12l2-2a3 3 0 0 0-4-4l-2 2",
-    back: "M14 6l-6 6 6 6",
     refresh: "M20 12a8 8 0 1 1-2.5-5.8M20 4v5h-5",
 };
 
@@ -84,6 +97,13 @@ export function field(label, input, hint) {
 }
 
 let made = 0;
+
+/** Say what is wrong with what is in a field, until it is changed. */
+export function complain(input, text) {
+    input.setCustomValidity(text);
+    input.reportValidity();
+    input.oninput = () => input.setCustomValidity("");
+}
 
 /** Options to choose one of, as a row of buttons. */
 export function choice(label, options, chosen, onchoose) {

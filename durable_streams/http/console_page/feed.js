@@ -105,16 +105,16 @@ export class Feed {
         this.changed(-gone);
     }
 
-    /** Take what comes until the signal, or the end of the stream. `told({trouble})`: of each turn. */
+    /** Take what comes until the signal, or the end of the stream. `told(trouble)`: of each turn. */
     async follow(signal, told) {
         while (!signal.aborted) {
             try {
                 if (await this.#turn(signal)) return;
-                told({});
+                told();
             } catch (error) {
                 if (isAbort(error)) return;
                 if (!(error instanceof Fault) || (error.status && error.status < 500 && error.status !== 429)) throw error;
-                told({ trouble: error });
+                told(error);
                 await pause(AGAIN_MS, signal).catch(() => {});
             }
         }

@@ -3,67 +3,83 @@
 
 import { list } from "./api.js";
 
-export const MOST_SORTED = 5000;
-const MOST_CHILDREN = 200;
+const MOST_CHILDREN = 100;
 const LAST = "\u{10FFFF}";
 
-/** {rows, next}: the first streams whose paths begin with a text. */
-export async function some(text, most, signal) {
-    const rows = [];
+/** Pages of the streams whose paths begin with a text, from behind a path on: {rows, next}. */
+export async function* pages(text, size, signal, behind = "") {
     const { prefix, part } = split(text);
-    let after = part ? joined(prefix, part) : "";
-    if (part) {
-        const own = await list({ prefix: joined(prefix, part), limit: 1 }, signal);
-        rows.push(...own.streams.filter((row) => row.path === joined(prefix, part)));
+    const begin = joined(prefix, part);
+    let after = behind || (part ? begin : "");
+    let rows = [];
+    if (part && !behind) {
+        const own = await list({ prefix: begin, limit: 1 }, signal);
+        rows = own.streams.filter((row) => row.path === begin);
     }
-    for (;;) {
-        const page = await list({ prefix, after, limit: Math.min(1000, most - rows.length) }, signal);
-        const begin = joined(prefix, part);
+    while (after !== null) {
+        const page = await list({ prefix, after, limit: size - rows.length }, signal);
         const fits = part ? page.streams.filter((row) => row.path.startsWith(begin)) : page.streams;
+        after = fits.length < page.streams.length ? null : page.next;
         rows.push(...fits);
-        if (fits.length < page.streams.length || page.next === null) return { rows, next: null };
-        if (rows.length >= most) return { rows, next: page.next };
-        after = page.next;
+        if (rows.length < size && after !== null) continue;
+        yield { rows, next: after };
+        rows = [];
     }
 }
 
+/**
+ * The first `most` by an order among all whose paths begin with a text; `told({rows, count, isAll})`
+ * of them after each page, until it returns true. No more rows are kept than those.
+ */
+export async function foremost(text, order, most, signal, told) {
+    let rows = [];
+    let count = 0;
+    for await (const page of pages(text, 1000, signal)) {
+        count += page.rows.length;
+        rows = rows.concat(page.rows).sort(order).slice(0, most);
+        if (told({ rows, count, isAll: page.next === null })) return;
+    }
+}
+
+/**
+ * The next segments below a path that begin with a text, or go on behind one: {found, next}, where
+ * `next` is what to go on behind, if there may be more.
+ */
+export async function children(path, signal, { part = "", behind = "" } = {}) {
+    const found = [];
+    const begin = joined(path, part);
+    let after = behind || path;
+    if (part && !behind) {
+        const { streams: [row, other] } = await list({ prefix: begin, limit: 2 }, signal);
+        if (row) found.push(child(begin, row, other));
+        after = `${begin}/${LAST}`;
+    }
+    while (found.length < MOST_CHILDREN) {
+        const page = await list({ prefix: path, after, limit: 2 }, signal);
+        const [row, other] = page.streams;
+        if (row && !row.path.startsWith(part ? begin : "")) return { found };
+        if (row) {
+            const above = path ? path.length + 1 : 0;
+            const own = row.path.slice(0, above) + row.path.slice(above).split("/")[0];
+            found.push(child(own, row, other));
+            after = `${own}/${LAST}`;
+        } else if (page.next === null) return { found };
+        else after = page.next;
+    }
+    return { found, next: after };
+}
+
+/** What is at a path, of the first two streams at it or below. */
+const child = (path, row, other) => ({
+    path,
+    row: row.path === path ? row : null,
+    hasBelow: row.path !== path || (other?.path.startsWith(`${path}/`) ?? false),
+});
+
 /** "chat/ro" is what begins with "ro" below "chat". */
-function split(text) {
+export function split(text) {
     const at = text.lastIndexOf("/");
     return { prefix: text.slice(0, Math.max(0, at)).replace(/^\/+|\/+$/g, ""), part: text.slice(at + 1) };
 }
 
-const joined = (prefix, part) => (prefix ? `${prefix}/${part}` : part);
-
-/** {found, isAll}: the next segments below a path, as far as there are not too many. */
-export async function children(path, signal) {
-    const found = [];
-    let after = path;
-    while (found.length < MOST_CHILDREN) {
-        const page = await list({ prefix: path, after, limit: 2 }, signal);
-        const row = page.streams.find((one) => one.path !== path);
-        if (!row) {
-            if (page.next === null) return { found, isAll: true };
-            after = page.next;
-            continue;
-        }
-        const begin = path ? `${path}/` : "";
-        const own = begin + row.path.slice(begin.length).split("/")[0];
-        const other = page.streams.find((one) => one.path !== path && one.path !== row.path);
-        found.push({
-            path: own,
-            row: row.path === own ? row : null,
-            hasBelow: row.path !== own || (other?.path.startsWith(`${own}/`) ?? false),
-        });
-        after = `${own}/${LAST}`;
-    }
-    return { found, isAll: false };
-}
-
-/** The same for what somebody types: whole segments, and perhaps the beginning of one. */
-export async function matching(top, text, signal) {
-    const { prefix, part } = split(text);
-    if (!part) return children(top, signal);
-    const { found, isAll } = await children(prefix, signal);
-    return { found: found.filter((one) => one.path.startsWith(joined(prefix, part))), isAll };
-}
+const joined = (prefix, part) => (prefix && part ? `${prefix}/${part}` : prefix || part);

@@ -4,6 +4,7 @@ import { changed, mayWrite, mode, version } from "./api.js";
 import { h, icon, show } from "./dom.js";
 import { fault } from "./parts.js";
 import { here, to } from "./route.js";
+import { lookSeldom } from "./samples.js";
 import { screens } from "./screens.js";
 import { themeButton } from "./theme.js";
 import { tokenButton } from "./token_box.js";
@@ -74,3 +75,4 @@ changed.addEventListener("up", () => { down.hidden = true; });
 
 show(document.getElementById("app"), frame());
 open();
+lookSeldom();

@@ -5,13 +5,13 @@ import { mayWrite } from "./api.js";
 import { composer } from "./composer.js";
 import { Contents } from "./content.js";
 import { Detail } from "./detail.js";
-import { button, h, icon, say, show } from "./dom.js";
+import { button, complain, h, icon, say, show } from "./dom.js";
 import { isAbort } from "./faults.js";
 import { Feed } from "./feed.js";
 import { bytes, many, rate, short, when } from "./format.js";
 import { empty, fault } from "./parts.js";
 import { note } from "./route.js";
-import { matcher, MOST_FOUND, scan } from "./scan.js";
+import { matcher, Scan } from "./scan.js";
 import { line } from "./text.js";
 import { place as parsePlace } from "./times.js";
 import { WindowList } from "./window_list.js";
@@ -29,7 +29,6 @@ export class Messages {
         this.feed = new Feed(path, known, this.contents, (added) => this.#onfeed(added));
         this.found = null;
         this.busy = new Set();
-        this.filling = new AbortController();
         this.following = null;
         this.scanning = null;
         this.detail = new Detail(path, this.contents, info, () => this.#closeDetail());
@@ -56,15 +55,19 @@ export class Messages {
     #frame() {
         this.trouble = h("div", {});
         this.state = h("span", { class: "follow-state" });
-        this.scanState = h("div", { class: "scan", hidden: true });
+        this.scanProgress = h("progress", { "aria-label": "Looked through" });
+        this.scanText = h("span", { class: "scan-text" });
+        this.scanButton = button("", () => (this.scanning ? this.scanning.abort() : this.#lookOn()));
+        this.scanState = h("div", { class: "scan", hidden: true }, this.scanProgress, this.scanText, this.scanButton,
+            button("Show all messages", () => { this.filter.value = ""; this.toEnd(); }));
         this.none = h("div", {});
         this.followButton = h("button", { type: "button", class: "button", onclick: () => this.toggle() });
         this.jump = h("input", {
-            type: "text", list: "places", spellcheck: "false", autocomplete: "off", "aria-label": "Jump to a time or an offset",
+            type: "text", list: "places", autocomplete: "off", "aria-label": "Jump to a time or an offset",
             placeholder: "Jump: yesterday 14:00, -1h, offset",
         });
         this.filter = h("input", {
-            type: "search", spellcheck: "false", autocomplete: "off", "aria-label": "Filter", value: this.query.get("filter") ?? "",
+            type: "search", autocomplete: "off", "aria-label": "Filter", value: this.query.get("filter") ?? "",
             placeholder: "Filter: words, or /an expression/",
         });
         return h("div", { class: "messages" },
@@ -79,7 +82,7 @@ export class Messages {
             this.scanState, this.trouble,
             h("div", { class: "split" },
                 h("div", { class: "list-frame" },
-                    h("div", { class: "list-head", "aria-hidden": "true" }, ["Time", "Offset", "Size", "Producer", "Content"].map((one) => h("span", {}, one))),
+                    h("div", { class: "list-head", "aria-hidden": "true" }, ["Time", "Offset", "Size", "Producer", "Content"].map((one) => h("span", { class: one.toLowerCase() }, one))),
                     this.list.node, this.none),
                 this.detail.node),
             mayWrite && !this.feed.isClosed && (this.composer = composer(this.path, this.info, () => this.#appended())));
@@ -97,12 +100,12 @@ export class Messages {
         else await this.toEnd();
     }
 
-    async #guarded(work) {
+    async #guarded(work, again = () => this.#guarded(work)) {
         show(this.trouble);
         try {
             return await work();
         } catch (error) {
-            if (!isAbort(error) && !this.signal.aborted) show(this.trouble, fault(error, () => this.#guarded(work)));
+            if (!isAbort(error) && !this.signal.aborted) show(this.trouble, fault(error, again));
             return undefined;
         }
     }
@@ -121,12 +124,7 @@ export class Messages {
 
     async toPlace(text) {
         const found = parsePlace(text);
-        if (!found) {
-            this.jump.setCustomValidity("Give a time such as “yesterday 14:00”, “-1h” or 2026-01-31 14:00:05, or an offset.");
-            this.jump.reportValidity();
-            this.jump.oninput = () => this.jump.setCustomValidity("");
-            return;
-        }
+        if (!found) return void complain(this.jump, "Give a time such as “yesterday 14:00”, “-1h” or 2026-01-31 14:00:05, or an offset.");
         if (found.offset === "now") return void this.toEnd();
         note({ at: found.offset ?? "", since: found.since ?? "", from: "", filter: "", open: "" });
         if (found.offset) await this.#to(() => this.feed.at(found.offset, this.signal));
@@ -165,9 +163,8 @@ export class Messages {
         const signal = AbortSignal.any([this.signal, following.signal]);
         this.timer = setInterval(() => this.#drawFollow(), 1000);
         this.#drawFollow();
-        this.#guarded(() => this.feed.follow(signal, ({ trouble }) => {
-            show(this.trouble, trouble && fault(trouble));
-        })).finally(() => { if (this.following === following) this.#pause(); });
+        this.#guarded(() => this.feed.follow(signal, (trouble) => show(this.trouble, trouble && fault(trouble))))
+            .finally(() => { if (this.following === following) this.#pause(); });
     }
 
     #pause() {
@@ -205,59 +202,51 @@ export class Messages {
         try {
             matches = matcher(text);
         } catch {
-            this.filter.setCustomValidity("That is no regular expression.");
-            this.filter.reportValidity();
-            this.filter.oninput = () => this.filter.setCustomValidity("");
-            return;
+            return void complain(this.filter, "That is no regular expression.");
         }
         note({ filter: text, at: "", since: "", from: "" });
         this.#pause();
         this.#clearFound();
-        this.found = [];
-        this.list.resize(0);
-        this.#drawNone();
-        await this.#scan(matches);
-    }
-
-    async #scan(matches) {
-        const scanning = this.scanning = new AbortController();
-        const signal = AbortSignal.any([this.signal, scanning.signal]);
-        const { records } = this.feed;
-        this.#drawScan({ bytes: 0 }, true);
-        let last = { bytes: 0 };
         let drawn = 0;
-        const end = await this.#guarded(async () => {
-            await records.refresh(signal);
-            const tail = (await records.last(signal, 1)).next;
-            return scan({
-                records, isJson: this.info.isJson, start: tail, back: true, matches, signal,
-                found: (record) => { this.found.push(record); },
-                told: (state) => {
-                    last = state;
-                    if (performance.now() - drawn < 100) return;
-                    drawn = performance.now();
-                    this.list.resize(this.found.length);
-                    this.#drawScan(last, true);
-                },
-            });
+        this.scan = new Scan(this.feed.records, this.info.isJson, matches, (size) => {
+            if (performance.now() - drawn < 100) return;
+            drawn = performance.now();
+            this.list.resize(this.found.length);
+            this.#drawScan(size);
         });
+        this.found = this.scan.found;
+        this.list.resize(0);
+        await this.#lookOn();
+    }
+
+    /** Look on, from the end or where it was stopped. */
+    async #lookOn() {
+        const { scan } = this;
+        const scanning = this.scanning = new AbortController();
+        this.#drawNone();
+        this.#drawScan(scan.bytes);
+        await this.#guarded(() => scan.run(AbortSignal.any([this.signal, scanning.signal])), () => this.#lookOn());
         if (this.scanning !== scanning) return;
+        this.scanning = null;
         this.list.resize(this.found.length);
-        this.#drawScan(last, false, end);
+        this.#drawScan(scan.bytes);
         this.#drawNone();
     }
 
-    #drawScan({ bytes: size }, isBusy, end) {
-        const all = this.feed.records.size;
-        const hits = many(this.found.length, "message");
-        const how = isBusy ? "Looking" : end === "end" ? "Looked through all of it" : end === "enough" ? `Stopped at ${MOST_FOUND}` : "Stopped";
-        const text = `${how}: ${hits} of ${bytes(size)}${isBusy ? ` (${all ? Math.min(100, Math.round((100 * size) / all)) : 100} %)` : ""}, newest first.`;
+    #drawScan(size) {
+        const { isAll } = this.scan;
+        const isBusy = this.scanning !== null;
+        const all = Math.max(1, this.feed.records.size);
+        const how = isBusy ? "Looking" : isAll ? "Looked through all of it" : "Stopped";
+        const share = isAll ? "" : ` (${Math.min(100, Math.round((100 * size) / all))} %)`;
         this.scanState.hidden = false;
-        show(this.scanState,
-            isBusy && h("progress", { max: Math.max(1, all), value: Math.min(size, all), "aria-label": "Looked through" }),
-            h("span", { class: "scan-text" }, text),
-            isBusy ? button("Stop", () => this.scanning?.abort()) : button("Show all messages", () => { this.filter.value = ""; this.toEnd(); }));
-        if (!isBusy) say(text);
+        this.scanProgress.hidden = !isBusy;
+        this.scanProgress.max = all;
+        this.scanProgress.value = Math.min(size, all);
+        this.scanText.textContent = `${how}: ${many(this.found.length, "message")} of ${bytes(size)}${share}, newest first.`;
+        this.scanButton.hidden = isAll;
+        this.scanButton.firstChild.textContent = isBusy ? "Stop" : "Go on";
+        if (!isBusy) say(this.scanText.textContent);
     }
 
     #clearFound() {
@@ -283,7 +272,7 @@ export class Messages {
     #drawNone() {
         const isEmpty = this.rows.length === 0 && !this.scanning;
         show(this.none, isEmpty && (this.found
-            ? empty("Nothing found", "No message has all of these words.")
+            ? this.scan.isAll && empty("Nothing found", "No message has all of these words.")
             : empty("No messages yet", mayWrite ? "Append one below, or from a program: “Use from a program” has the commands." : "They show here as they come.")));
     }
 

@@ -1,11 +1,11 @@
 // How the server is: health, disk and journal, what it does, whom it refuses.
 
 import { nodes } from "./api.js";
-import { h, show } from "./dom.js";
+import { h, renew, show } from "./dom.js";
 import { Fault, isAbort } from "./faults.js";
 import { ago, bytes, count, duration, many, moment, rate } from "./format.js";
 import { graph } from "./graph.js";
-import { empty, every, facts, fault, heading, loading, panel } from "./parts.js";
+import { empty, every, facts, fault, heading, hint, loading, panel, table, tableRow } from "./parts.js";
 import { levels, look, rates } from "./samples.js";
 import { to } from "./route.js";
 
@@ -37,7 +37,7 @@ export async function overview(place, _, signal) {
             if (!pictures.isConnected) show(place, heading("Overview"), state, pictures, rest);
             show(state, health(now));
             for (const [one, values, say] of graphs) one.draw(values(), say);
-            show(rest, storage(now), process(now), refusals(now), nodesPanel(others));
+            renew(rest, [storage(now), process(now), refusals(now), nodesPanel(others)].filter(Boolean));
         } catch (error) {
             if (isAbort(error)) return;
             pictures.remove();
@@ -68,7 +68,7 @@ function health(now) {
     return h("div", { class: `health ${kind}`, role: "status" },
         h("span", { class: "dot", "aria-hidden": "true" }),
         h("div", {}, h("p", { class: "sentence" }, text), h("p", {}, more)),
-        version && h("p", { class: "hint" }, `version ${version}`));
+        version && hint(`version ${version}`));
 }
 
 const WHY = {
@@ -82,25 +82,25 @@ const WHY = {
     unavailable: "The data directory is not there.",
 };
 
-function meter(label, value, most, text) {
-    const share = most > 0 ? value / most : 0;
-    return h("div", { class: "meter-row" }, h("span", {}, label), h("meter", { value: share, min: 0, max: 1, low: 0.75, high: 0.9, optimum: 0, "aria-label": label }), h("span", { class: "number" }, text));
-}
+/** How much is taken of what there is. */
+const share = (label, value, most, what = "") => h("div", { class: "meter-row" }, h("span", {}, label),
+    h("meter", { value: most > 0 ? value / most : 0, min: 0, max: 1, low: 0.75, high: 0.9, optimum: 0, "aria-label": label }),
+    h("span", { class: "number" }, `${count(value)} of ${count(most)} ${what}`));
 
 function storage(now) {
-    const free = now.sum("disk_free_bytes");
-    const files = now.sum("journal_files");
+    const number = (name) => now.sum(name) ?? 0;
+    const [free, files] = [now.sum("disk_free_bytes"), now.sum("journal_files")];
     const mode = now.of("durability")[0]?.labels.mode;
-    if (free === null && files === null) return panel("Storage", h("p", { class: "hint" }, "The streams are in a database."));
+    if (free === null && files === null) return panel("Storage", hint("The streams are in a database."));
     return panel("Storage",
-        files !== null && meter("Journal", files, now.sum("journal_files_limit") ?? 0, `${count(files)} of ${many(now.sum("journal_files_limit") ?? 0, "file")}`),
+        files !== null && share("Journal", files, number("journal_files_limit"), "files"),
         facts([
             mode && ["Durability", MODES[mode] ?? mode],
             free !== null && ["Disk", `${bytes(free)} free`],
-            free !== null && ["Reserve", `${bytes(now.sum("disk_reserve_bytes") ?? 0)}, kept for deletions`],
-            ["Files behind the journal", `${bytes(now.sum("files_lag_bytes") ?? 0)}, ${duration(now.sum("files_lag_seconds") ?? 0)}`],
-            ["Streams in memory", count(now.sum("store_open_streams") ?? 0)],
-            ["Checkpoints", count(now.sum("checkpoints_total") ?? 0)],
+            free !== null && ["Reserve", `${bytes(number("disk_reserve_bytes"))}, kept for deletions`],
+            ["Files behind the journal", `${bytes(number("files_lag_bytes"))}, ${duration(number("files_lag_seconds"))}`],
+            ["Streams in memory", count(number("store_open_streams"))],
+            ["Checkpoints", count(number("checkpoints_total"))],
         ]));
 }
 
@@ -112,27 +112,24 @@ const MODES = {
 
 function process(now) {
     const began = now.sum("process_start_time_seconds");
-    const connections = now.sum("http_connections");
+    const [connections, open] = [now.sum("http_connections"), now.sum("process_open_fds")];
+    const [memory, seconds] = [now.sum("process_resident_memory_bytes"), now.sum("process_cpu_seconds_total")];
     return panel("Process",
-        connections !== null && meter("Connections", connections, now.sum("http_connections_limit") ?? 0, `${count(connections)} of ${count(now.sum("http_connections_limit") ?? 0)}`),
-        now.sum("process_open_fds") !== null && meter("Descriptors", now.sum("process_open_fds"), now.sum("process_max_fds") ?? 0, `${count(now.sum("process_open_fds"))} of ${count(now.sum("process_max_fds") ?? 0)}`),
+        connections !== null && share("Connections", connections, now.sum("http_connections_limit") ?? 0),
+        open !== null && share("Descriptors", open, now.sum("process_max_fds") ?? 0),
         facts([
             began && ["Began", `${moment(began * 1000)}, ${ago(began * 1000)}`],
-            now.sum("process_resident_memory_bytes") !== null && ["Memory", bytes(now.sum("process_resident_memory_bytes"))],
-            now.sum("process_cpu_seconds_total") !== null && ["Processor", `${duration(now.sum("process_cpu_seconds_total"))} in all`],
+            memory !== null && ["Memory", bytes(memory)],
+            seconds !== null && ["Processor", `${duration(seconds)} in all`],
         ]));
 }
 
 function refusals(now) {
     const seen = now.of("http_refusals_total").filter((one) => one.value > 0).sort((one, other) => other.value - one.value);
     return panel("Refusals since it began", seen.length
-        ? h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Reason"), h("th", { scope: "col" }, "Requests"))),
-            h("tbody", {}, seen.slice(0, 12).map((one) => h("tr", {}, h("td", {}, one.labels.reason.replaceAll("_", " ")), h("td", { class: "number" }, count(one.value))))))
-        : h("p", { class: "hint" }, "Nobody was refused."));
+        ? table("Refusals", ["Reason", "Requests"], seen.slice(0, 12).map((one) => tableRow(one.labels.reason.replaceAll("_", " "), one.value)))
+        : hint("Nobody was refused."));
 }
 
-function nodesPanel(all) {
-    if (all.length < 2) return null;
-    return panel("Nodes", h("table", {}, h("thead", {}, h("tr", {}, ["Node", "Version", "Seen"].map((one) => h("th", { scope: "col" }, one)))),
-        h("tbody", {}, all.map((one) => h("tr", {}, h("td", {}, one.name, one.this && " (this one)"), h("td", {}, one.version), h("td", {}, ago(one.seen)))))));
-}
+const nodesPanel = (all) => all.length > 1 && panel("Nodes", table("Nodes", ["Node", "Version", "Seen"],
+    all.map((one) => tableRow([one.name, one.this && " (this one)"], one.version, ago(one.seen)))));

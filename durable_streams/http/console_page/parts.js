@@ -2,6 +2,7 @@
 
 import { button, h, icon, show } from "./dom.js";
 import { told } from "./faults.js";
+import { count } from "./format.js";
 
 /** A fault as a sentence, what to do, and what the server said. */
 export function fault(error, again) {
@@ -28,6 +29,18 @@ export const heading = (title, ...actions) =>
 export const loading = (what = "Loading…") => h("p", { class: "loading" }, what);
 
 export const panel = (title, ...content) => h("section", { class: "panel" }, h("h2", {}, title), content);
+
+export const hint = (...text) => h("p", { class: "hint" }, text);
+
+/** A table that may be wider than the page; `body`: its rows, or what holds them. */
+export const table = (label, columns, body, kind = "") =>
+    h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, h("table", { class: kind },
+        h("thead", {}, h("tr", {}, columns.map((one) => h("th", { scope: "col" }, one)))),
+        Array.isArray(body) ? h("tbody", {}, body) : body));
+
+/** A row of a table; numbers stand at the right. */
+export const tableRow = (...cells) =>
+    h("tr", {}, cells.map((one) => h("td", typeof one === "number" && { class: "number" }, typeof one === "number" ? count(one) : one)));
 
 /** Text with a button that copies it. */
 export function copyable(text, label = "Copy") {
@@ -66,6 +79,16 @@ export function every(milliseconds, signal, work) {
     document.addEventListener("visibilitychange", () => { if (!document.hidden) turn(); }, { signal });
     signal.addEventListener("abort", () => clearTimeout(timer));
     return turn();
+}
+
+/** Signals, each of which ends the one before; all end with `signal`. */
+export function turns(signal) {
+    let last = new AbortController();
+    return () => {
+        last.abort();
+        last = new AbortController();
+        return AbortSignal.any([signal, last.signal]);
+    };
 }
 
 /** Return after a time; throws as fetch does if the signal is aborted meanwhile. */

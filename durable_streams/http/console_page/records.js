@@ -86,12 +86,4 @@ export class Records {
         const guess = token(segment, Math.max(0, position - this.span));
         return guess < this.begin ? this.begin : guess;
     }
-
-    /** How many bytes lie before an offset, as far as that is known. */
-    bytesBefore(offset) {
-        const [segment, position] = parse(offset);
-        let after = 0;
-        for (const [number, size] of this.sizes) if (number >= segment) after += size;
-        return Math.max(0, Math.min(this.size, this.size - after + position));
-    }
 }

@@ -1,9 +1,10 @@
 // What the server counts, out of its metrics, and how that changes while the console is open.
 
-import { metrics } from "./api.js";
-import { MOST_SHOWN } from "./graph.js";
+import { changed, metrics } from "./api.js";
 
 const LINE = /^([a-z_:][\w:]*)(?:\{(.*)\})? (\S+)/i;
+const KEPT_MS = 300_000;
+const SELDOM_MS = 10_000;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 
 /** All samples of a text of metrics: name → [{labels, value}]. */
@@ -39,8 +40,8 @@ export class Samples {
     }
 }
 
-/** What was seen since the page was opened, on whichever screen: at most the last minutes. */
-export const history = [];
+/** What was seen since the page was opened, on whichever screen, of the last minutes. */
+const history = [];
 
 export async function look(signal) {
     const now = new Samples(await metrics(signal));
@@ -48,8 +49,18 @@ export async function look(signal) {
     const wasRestarted = last && (now.sum("process_start_time_seconds") ?? 0) !== (last.sum("process_start_time_seconds") ?? 0);
     if (wasRestarted) history.length = 0;
     history.push(now);
-    if (history.length > MOST_SHOWN + 1) history.shift();
+    while (history[0].at < now.at - KEPT_MS) history.shift();
     return now;
+}
+
+/** Look now and then, whatever is on the screen, so that graphs have a past; until that is refused. */
+export function lookSeldom() {
+    let isTold = true;
+    changed.addEventListener("token", () => { isTold = true; });
+    setInterval(async () => {
+        if (document.hidden || !isTold || Date.now() - history.at(-1)?.at < SELDOM_MS / 2) return;
+        await look().catch(({ status }) => { isTold = !status || status >= 500; });
+    }, SELDOM_MS);
 }
 
 /** How much a counter grew in a second, from one look to the next. */
@@ -58,9 +69,9 @@ export function rates(name, labels) {
     for (let index = 1; index < history.length; index++) {
         const [one, other] = [history[index - 1], history[index]];
         const grown = (other.sum(name, labels) ?? 0) - (one.sum(name, labels) ?? 0);
-        out.push(Math.max(0, grown) / Math.max(0.001, (other.at - one.at) / 1000));
+        out.push({ at: other.at, value: Math.max(0, grown) / Math.max(0.001, (other.at - one.at) / 1000) });
     }
     return out;
 }
 
-export const levels = (name, labels) => history.map((one) => one.sum(name, labels) ?? 0);
+export const levels = (name, labels) => history.map((one) => ({ at: one.at, value: one.sum(name, labels) ?? 0 }));

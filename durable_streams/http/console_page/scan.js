@@ -1,5 +1,5 @@
-// Looking through a stream for a text: page by page, newest first or oldest first, with rests in which
-// the page can do other things. No more is in memory than a page of records and the message at hand.
+// Looking through a stream for a text, newest first: page by page, with rests in which the page can do
+// other things. No more is in memory than a page of records and the message at hand.
 
 import { read } from "./api.js";
 import { messages } from "./content.js";
@@ -24,53 +24,59 @@ export function matcher(text) {
     };
 }
 
-/**
- * Look from `start`, an offset, on or back. `found(record)` is told of each, `told({bytes})` how much
- * was looked through. Returns where it stopped: "end", "enough", or an offset to go on from.
- */
-export async function scan({ records, isJson, start, back, matches, signal, found, told }) {
-    const state = { count: 0, bytes: 0, rested: performance.now() };
-    const look = (page) => lookThrough(page, { records, isJson, matches, signal, told, state });
-    let at = start;
-    for (;;) {
-        let page;
-        if (back) {
-            page = await records.before(at, signal);
-            if (!page.length) return "end";
-            at = page[0].start;
-        } else {
-            const { records: some, next, up_to_date: isLast } = await records.from(at, signal);
-            page = some;
-            at = isLast ? "" : next;
-        }
-        const hits = await look(page);
-        for (const record of back ? hits.reverse() : hits) {
-            found(record);
-            if (++state.count >= MOST_FOUND) return "enough";
-        }
-        if (at === "") return "end";
-    }
-}
+/** One that can be stopped, and goes on where it was: all from `at` on was looked through. */
+export class Scan {
+    at = "";
+    bytes = 0;
+    isAll = false;
 
-async function lookThrough(page, { records, isJson, matches, signal, told, state }) {
-    const hits = [];
-    let left = page.filter((record) => record.size > 0);
-    while (left.length) {
-        const answer = await read(records.path, { offset: left[0].start }, signal);
-        let taken = 0;
-        for await (const [record, bytes] of messages(answer, left, isJson)) {
-            taken++;
-            state.bytes += record.size;
-            if (matches(decode(bytes))) hits.push(record);
-            if (performance.now() - state.rested > WORK_MS) {
-                told({ bytes: state.bytes, found: state.count + hits.length });
-                await pause(REST_MS, signal);
-                state.rested = performance.now();
-            }
-        }
-        if (!taken) break;
-        left = left.slice(taken);
+    /** `told(bytes)`: how much was looked through by now; `found`: those that fit. */
+    constructor(records, isJson, matches, told) {
+        Object.assign(this, { records, isJson, matches, told, found: [] });
     }
-    told({ bytes: state.bytes, found: state.count + hits.length });
-    return hits;
+
+    /** Go on, from the end if it is new: to the beginning of the stream, or until that is enough. */
+    async run(signal) {
+        const most = this.found.length + MOST_FOUND;
+        if (!this.at) {
+            await this.records.refresh(signal);
+            this.at = (await this.records.last(signal, 1)).next;
+        }
+        while (!this.isAll) {
+            const page = await this.records.before(this.at, signal);
+            const hits = await this.#lookThrough(page, signal);
+            signal.throwIfAborted();
+            for (const record of page.reverse()) {
+                this.at = record.start;
+                this.bytes += record.size;
+                if (hits.has(record) && this.found.push(record) === most) return;
+            }
+            this.isAll = page.length === 0;
+            this.told(this.bytes);
+        }
+    }
+
+    async #lookThrough(page, signal) {
+        const hits = new Set();
+        let left = page.filter((record) => record.size > 0);
+        let size = this.bytes;
+        let rested = performance.now();
+        while (left.length) {
+            const answer = await read(this.records.path, { offset: left[0].start }, signal);
+            let taken = 0;
+            for await (const [record, bytes] of messages(answer, left, this.isJson)) {
+                taken++;
+                size += record.size;
+                if (this.matches(decode(bytes))) hits.add(record);
+                if (performance.now() - rested > WORK_MS) {
+                    await pause(REST_MS, signal);
+                    this.told(size);
+                    rested = performance.now();
+                }
+            }
+            if (!taken) break;
+            left = left.slice(taken);
+        }
+        return hits;
+    }
 }

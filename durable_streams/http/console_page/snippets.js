@@ -8,29 +8,26 @@ const literal = (text) => JSON.stringify(text);
 export function curl(path, contentType, sample) {
     const url = quoted(String(streamUrl(path)));
     const who = token.get() ? ` -H "Authorization: Bearer $TOKEN"` : "";
-    const query = (text) => quoted(`${streamUrl(path)}?${text}`);
     return {
-        create: `curl${who} -X PUT -H ${quoted(`Content-Type: ${contentType}`)} ${url}`,
         append: `curl${who} -H ${quoted(`Content-Type: ${contentType}`)} -d ${quoted(sample)} ${url}`,
         read: `curl${who} ${url}`,
-        follow: `curl -N${who} ${query("offset=now&live=sse")}`,
+        follow: `curl -N${who} ${quoted(`${streamUrl(path)}?offset=now&live=sse`)}`,
     };
 }
 
 export function python(path, contentType, sample) {
-    const who = token.get() ? `, headers={"Authorization": f"Bearer {token}"}` : "";
-    return `import json
-import urllib.request
+    const [given, who] = token.get() ? ['\ntoken = "…"', ', "Authorization": f"Bearer {token}"'] : ["", ""];
+    return `import urllib.request
 
-url = ${literal(String(streamUrl(path)))}${token.get() ? '\ntoken = "…"' : ""}
-
-
-def ask(url, body=None, **headers):
-    request = urllib.request.Request(url, body, headers)${who ? '\n    request.add_header("Authorization", f"Bearer {token}")' : ""}
-    return urllib.request.urlopen(request)
+url = ${literal(String(streamUrl(path)))}${given}
+headers = {"Content-Type": ${literal(contentType)}${who}}
 
 
-ask(url, ${literal(sample)}.encode(), **{"Content-Type": ${literal(contentType)}})
+def ask(url, body=None):
+    return urllib.request.urlopen(urllib.request.Request(url, body, headers))
+
+
+ask(url, ${literal(sample)}.encode())
 
 offset = "-1"
 while True:
@@ -43,18 +40,15 @@ while True:
 }
 
 export function javascript(path, contentType, sample) {
-    const who = token.get() ? ', "Authorization": `Bearer ${token}`' : "";
-    return `const url = ${literal(String(streamUrl(path)))};${token.get() ? '\nconst token = "…";' : ""}
+    const [given, who] = token.get() ? ['\nconst token = "…";', ', "Authorization": `Bearer ${token}`'] : ["", ""];
+    return `const url = ${literal(String(streamUrl(path)))};${given}
+const headers = { "Content-Type": ${literal(contentType)}${who} };
 
-await fetch(url, {
-    method: "POST",
-    headers: { "Content-Type": ${literal(contentType)}${who} },
-    body: ${literal(sample)},
-});
+await fetch(url, { method: "POST", headers, body: ${literal(sample)} });
 
 let offset = "-1";
 for (;;) {
-    const answer = await fetch(\`\${url}?offset=\${offset}&live=long-poll\`${token.get() ? ', { headers: { "Authorization": `Bearer ${token}` } }' : ""});
+    const answer = await fetch(\`\${url}?offset=\${offset}&live=long-poll\`, { headers });
     console.log(await answer.text());
     offset = answer.headers.get("Stream-Next-Offset");
     if (answer.headers.get("Stream-Closed") === "true") break;

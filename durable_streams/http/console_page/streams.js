@@ -2,50 +2,52 @@
 
 import { createDialog } from "./actions.js";
 import { mayWrite } from "./api.js";
-import { button, choice, h, icon, show } from "./dom.js";
+import { button, choice, h, icon, renew, show } from "./dom.js";
 import { Fault, isAbort } from "./faults.js";
-import { ago, bytes, many } from "./format.js";
-import { children, matching, MOST_SORTED, some } from "./listing.js";
-import { empty, every, fault, heading, loading } from "./parts.js";
+import { ago, bytes, clock, many } from "./format.js";
+import { children, foremost, pages, split } from "./listing.js";
+import { empty, every, fault, heading, loading, table, turns } from "./parts.js";
 import { go, note, to } from "./route.js";
 import { visible } from "./text.js";
 
 const RENEWED_MS = 3000;
 const TYPING_MS = 120;
+const PAGE = 100;
+const MOST_SORTED = 5000;
+const MOST_SHOWN = 200;
 
 export async function streams(place, { query }, signal) {
-    const state = { prefix: query.get("prefix") ?? "", view: query.get("view") ?? "list", sort: query.get("sort") ?? "path" };
+    const state = { prefix: query.get("prefix") ?? "", view: query.get("view") ?? "list", sort: query.get("sort") ?? "path", after: query.get("after") ?? "" };
     const shown = h("div", { class: "streams" }, loading());
     const input = h("input", {
-        type: "search", value: state.prefix, spellcheck: "false", autocomplete: "off",
+        type: "search", value: state.prefix, autocomplete: "off",
         "aria-label": "Paths that begin with", placeholder: "Paths that begin with…",
     });
-    let drawing = new AbortController();
+    const turn = turns(signal);
     const draw = async () => {
-        drawing.abort();
-        drawing = new AbortController();
-        const inner = AbortSignal.any([signal, drawing.signal]);
-        note({ prefix: state.prefix, view: state.view === "list" ? "" : state.view, sort: state.sort === "path" ? "" : state.sort });
-        try {
-            await (state.view === "tree" ? tree(shown, state.prefix, inner) : table(shown, state, inner, draw));
-        } catch (error) {
+        const inner = turn();
+        note({ prefix: state.prefix, view: state.view === "list" ? "" : state.view, sort: state.sort === "path" ? "" : state.sort, after: state.after });
+        const failed = (error) => {
             if (isAbort(error) || inner.aborted) return;
             const isUntold = error instanceof Fault && error.status === 400 && !state.prefix;
             show(shown, isUntold ? untold() : fault(error, draw));
-        }
+        };
+        if (state.view === "tree") await tree(shown, state.prefix, inner).catch(failed);
+        else await listed(shown, state, inner, failed);
     };
+    const anew = (change) => { Object.assign(state, { after: "" }, change); draw(); };
     let typing = 0;
     input.oninput = () => {
         clearTimeout(typing);
-        typing = setTimeout(() => { state.prefix = input.value.trim(); draw(); }, TYPING_MS);
+        typing = setTimeout(() => anew({ prefix: input.value.trim() }), TYPING_MS);
     };
     show(place,
         heading("Streams", mayWrite && button("New stream", () => createDialog(state.prefix.replace(/\/+$/, "")), { kind: "primary", symbol: "plus" })),
         h("div", { class: "bar" },
             h("form", { class: "with-icon wide", role: "search", onsubmit: (event) => event.preventDefault() }, icon("search"), input),
-            choice("View", [["list", "List"], ["tree", "Tree"]], state.view, (view) => { state.view = view; draw(); }),
+            choice("View", [["list", "List"], ["tree", "Tree"]], state.view, (view) => anew({ view })),
             h("label", { class: "inline" }, "Sort by ",
-                h("select", { onchange: (event) => { state.sort = event.target.value; state.view = "list"; draw(); } },
+                h("select", { onchange: (event) => anew({ sort: event.target.value, view: "list" }) },
                     [["path", "path"], ["write", "last write"], ["size", "size"]].map(([value, text]) =>
                         h("option", { value, selected: value === state.sort }, text))))),
         shown);
@@ -57,52 +59,89 @@ export async function streams(place, { query }, signal) {
 const untold = () => empty("Nobody is told which streams there are",
     "The application that serves them says so. If you know the path of one, open it:",
     h("form", { onsubmit: (event) => { event.preventDefault(); go("stream", event.target.elements[0].value.trim()); } },
-        h("input", { "aria-label": "Path of a stream", required: true, spellcheck: "false" }), " ", h("button", { type: "submit", class: "button" }, "Open")));
+        h("input", { "aria-label": "Path of a stream", required: true }), " ", h("button", { type: "submit", class: "button" }, "Open")));
 
 const ORDERS = {
-    path: () => 0,
     write: (one, other) => (other.last_write ?? "").localeCompare(one.last_write ?? ""),
     size: (one, other) => (other.size_bytes ?? 0) - (one.size_bytes ?? 0),
 };
 
-/** A table, page by page; how streams have grown since it was first drawn is told beside them. */
-async function table(place, state, signal, again) {
-    const isSorted = state.sort !== "path";
+/** As a table; how streams have grown since they were first drawn is told beside them. */
+function listed(place, state, signal, failed) {
     const first = new Map();
     const body = h("tbody", {});
-    const more = h("div", { class: "row" });
     const told = h("p", { class: "hint", role: "status" });
-    let pages = 1;
-    let isDrawn = false;
-    const load = async () => {
-        const found = isSorted
-            ? await some(state.prefix, MOST_SORTED, signal)
-            : await some(state.prefix, pages * 100, signal);
-        if (signal.aborted) return;
-        for (const row of found.rows) if (!first.has(row.path)) first.set(row.path, row.size_bytes);
-        const rows = [...found.rows].sort(ORDERS[state.sort]).slice(0, isSorted ? 200 : Infinity);
-        if (!rows.length) {
-            isDrawn = false;
-            show(place, nothing(state.prefix));
-            return;
-        }
-        if (!isDrawn) show(place, frame(body, told, more));
-        isDrawn = true;
-        show(body, rows.map((row) => streamRow(row, first.get(row.path))));
-        told.textContent = isSorted
-            ? `${rows.length < found.rows.length ? `The first ${rows.length} of ` : ""}${many(found.rows.length, "stream")}${found.next ? ", the first by path that there are: type what paths begin with to sort among others." : "."}`
-            : `${many(rows.length, "stream")}${found.next ? ", and more." : "."}`;
-        show(more, !isSorted && found.next && button("Show more", () => { pages++; load().catch(() => again()); }));
+    const more = h("div", { class: "row" });
+    const draw = (rows, text) => {
+        for (const row of rows) if (!first.has(row.path)) first.set(row.path, row.size_bytes);
+        if (!rows.length && !state.after) return void show(place, nothing(state.prefix));
+        if (!body.isConnected) show(place, table("Streams", ["Path", "Type", "Size", "Last write", "State"], body, "stream-table"), told, more);
+        renew(body, rows.map((row) => streamRow(row, first.get(row.path))));
+        if (told.textContent !== text) told.textContent = text;
     };
-    await load();
-    await every(RENEWED_MS, signal, () => load().catch((error) => { if (!isAbort(error)) isDrawn = false; }));
+    const { again, controls } = (ORDERS[state.sort] ? sorted : inPages)(state, signal, draw, failed);
+    show(more, controls);
+    return every(RENEWED_MS, signal, async () => {
+        try {
+            await again();
+        } catch (error) {
+            if (!body.isConnected || error.status !== 0) failed(error); // that nobody answers is told above
+        }
+    });
 }
 
-const frame = (body, told, more) => [
-    h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Streams" }, h("table", { class: "stream-table" },
-        h("thead", {}, h("tr", {}, ["Path", "Type", "Size", "Last write", "State"].map((one) => h("th", { scope: "col" }, one)))), body)),
-    told, more,
-];
+function inPages(state, signal, draw, failed) {
+    const before = [];
+    let next = null;
+    const again = async () => {
+        const { after } = state;
+        const { value: page } = await pages(state.prefix, PAGE, signal, after).next();
+        if (signal.aborted || after !== state.after) return;
+        next = page.next;
+        draw(page.rows, `${many(page.rows.length, "stream")}${after ? ` behind ${visible(after)}` : ""}${next === null ? "." : ", and more."}`);
+        back.hidden = !after;
+        on.hidden = next === null;
+    };
+    const move = (after) => {
+        state.after = after;
+        note({ after });
+        scrollTo(0, 0);
+        again().catch(failed);
+    };
+    const back = button("Previous page", () => move(before.pop() ?? ""), { hidden: true });
+    const on = button("Next page", () => { before.push(state.after); move(next); }, { hidden: true });
+    return { again, controls: [back, on] };
+}
+
+/** The first ones by an order: among some thousands again and again, or among all if somebody asks. */
+function sorted(state, signal, draw, failed) {
+    let going = null;
+    let isAsked = false;
+    const look = (most, inner) => {
+        let drawn = 0;
+        return foremost(state.prefix, ORDERS[state.sort], MOST_SHOWN, inner, ({ rows, count, isAll }) => {
+            const isEnd = isAll || count >= most;
+            if (isAsked !== (most === Infinity)) return true;
+            if (!isEnd && performance.now() - drawn < 500) return false;
+            drawn = performance.now();
+            const among = `${count > rows.length ? `The first ${rows.length} of ` : ""}${many(count, "stream")}`;
+            draw(rows, isEnd && isAll ? `${among}${isAsked ? `, as they were at ${clock(Date.now()).slice(0, 8)}` : ""}.`
+                : `${among}${isEnd ? ", the first by path that there are" : " so far"}.`);
+            all.hidden = isAll && !isAsked;
+            return isEnd;
+        });
+    };
+    const all = button("Sort all of them", async () => {
+        if (going) return void going.abort();
+        isAsked = true;
+        going = new AbortController();
+        all.firstChild.textContent = "Stop";
+        await look(Infinity, AbortSignal.any([signal, going.signal])).catch(failed);
+        going = null;
+        all.firstChild.textContent = "Sort all of them";
+    }, { hidden: true });
+    return { again: () => isAsked || look(MOST_SORTED, signal), controls: all };
+}
 
 function streamRow(row, before) {
     const grown = (row.size_bytes ?? 0) - (before ?? 0);
@@ -125,35 +164,44 @@ function nothing(prefix) {
 }
 
 /** What is below a prefix, segment by segment. */
-async function tree(place, prefix, signal) {
-    const top = prefix.replace(/\/+$/, "");
-    const { found, isAll } = await matching(top, prefix, signal);
-    if (signal.aborted) return;
-    if (!found.length) show(place, nothing(prefix));
-    else show(place, h("ul", { class: "tree big" }, found.map((one) => branch(one, signal)), !isAll && h("li", { class: "hint" }, "There are more: type what paths begin with.")));
+async function tree(place, text, signal) {
+    const { prefix, part } = split(text);
+    const list = h("ul", { class: "tree big" });
+    await grow(list, prefix, signal, { part });
+    if (!signal.aborted) show(place, list.children.length ? list : nothing(text));
+}
+
+/** Put the next branches below a path into a list, with a button that has more of them. */
+async function grow(list, path, signal, from) {
+    const { found, next } = await children(path, signal, from);
+    list.append(...found.map((one) => branch(one, signal)));
+    if (!next) return;
+    const more = h("li", {}, button("Show more", () => grow(list, path, signal, { ...from, behind: next })
+        .then(() => more.remove(), (error) => { if (!isAbort(error)) more.append(fault(error)); })));
+    list.append(more);
 }
 
 function branch({ path, row, hasBelow }, signal) {
-    const label = h("bdi", {}, visible(path.split("/").at(-1)));
-    const own = row
-        ? [h("a", { href: to("stream", path) }, label), h("span", { class: "hint" }, ` ${row.error ? row.error : `${bytes(row.size_bytes)}, ${ago(row.last_write)}`}`)]
-        : label;
-    if (!hasBelow) return h("li", {}, own);
-    const inner = h("ul", {});
+    const name = visible(path.split("/").at(-1));
+    const own = row && [h("a", { href: to("stream", path) }, h("bdi", {}, name)),
+        h("span", { class: "hint" }, ` ${row.error ? row.error : `${bytes(row.size_bytes)}, ${ago(row.last_write)}`}`)];
+    if (!hasBelow) return h("li", {}, own ?? name);
+    const waiting = h("ul", {});
     let isAsked = false;
     const box = h("details", {
         ontoggle: async () => {
             if (isAsked || !box.open) return;
             isAsked = true;
-            show(inner, h("li", {}, loading()));
+            show(waiting, h("li", {}, loading()));
+            const list = h("ul", {});
             try {
-                const { found, isAll } = await children(path, signal);
-                show(inner, found.map((one) => branch(one, signal)), !isAll && h("li", { class: "hint" }, "There are more."));
+                await grow(list, path, signal);
+                waiting.replaceWith(list);
             } catch (error) {
                 isAsked = false;
-                if (!isAbort(error)) show(inner, h("li", {}, fault(error)));
+                if (!isAbort(error)) show(waiting, h("li", {}, fault(error)));
             }
         },
-    }, h("summary", {}, h("bdi", {}, visible(path.split("/").at(-1))), "/"), inner);
+    }, h("summary", {}, h("bdi", {}, name), "/"), waiting);
     return h("li", {}, row && h("div", {}, own), box);
 }

@@ -15,7 +15,7 @@ export function tokenButton() {
 }
 
 export function askToken() {
-    const input = h("input", { type: "password", autocomplete: "off", spellcheck: "false", placeholder: "dst_…" });
+    const input = h("input", { type: "password", autocomplete: "off", placeholder: "dst_…" });
     form({
         title: "Use a token",
         content: field("Token", input,

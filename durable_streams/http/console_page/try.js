@@ -11,7 +11,7 @@ export const PATH = "try/hello";
 const TYPE = "application/json";
 
 export async function tryIt(place, { query }, signal) {
-    const watched = h("div", { class: "watch" }, loading("Making a stream…"));
+    const watched = h("div", { class: "watch" });
     const commands = curl(PATH, TYPE, '{"from": "curl"}');
     const step = (number, title, text, command) => h("li", {}, h("h2", {}, h("span", { class: "step", "aria-hidden": "true" }, String(number)), title), h("p", {}, text), copyable(command));
     show(place,

@@ -13,7 +13,7 @@ export class WindowList {
 
     /**
      * `draw(index)`: what is in a row; `key(index)`: changes when that does. `chosen(index)`: somebody
-     * has taken one. `moved({first, last, atEnd, byHand})`: others are seen now.
+     * has taken one. `moved({first, last})`: others are seen now.
      */
     constructor({ label, draw, key, chosen, moved }) {
         this.draw = draw;
@@ -28,14 +28,6 @@ export class WindowList {
         }, this.space);
         this.watcher = new ResizeObserver(() => this.render());
         this.watcher.observe(this.node);
-    }
-
-    get length() {
-        return this.#length;
-    }
-
-    get isAtEnd() {
-        return this.node.scrollTop + this.node.clientHeight >= this.#length * ROW - ROW / 2;
     }
 
     /** Have another length; `added` rows came before those that there were (or went, if negative). */
