@@ -50,6 +50,7 @@ class Asked(Enum):
     LIST = "GET __ds/streams"
     METRICS = "GET __ds/metrics"
     NODES = "GET __ds/nodes"
+    CONSOLE = "GET __ds/console/<file>"
 
     __hash__ = object.__hash__  # as that of scopes
 
@@ -97,6 +98,7 @@ TABLE: Final[dict[Asked, tuple[Need, ...]]] = {
     Asked.LIST: (Need(Scope.LIST, On.LISTED),),
     Asked.METRICS: (Need(Scope.ADMIN, On.ANY),),
     Asked.NODES: (Need(Scope.ADMIN, On.ANY),),
+    Asked.CONSOLE: (),  # its files are the same for everybody: what they show they ask for
 }
 
 

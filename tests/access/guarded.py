@@ -161,7 +161,7 @@ async def guarded(
     store = await FileStore.at(directory / "data", Settings(), disk or Disk())
     server = Guarded(store, known, urls, clock)
     run = _mounted if way == "mount" else _served
-    settings = settings or HttpSettings(fast_lane=way == "lane")
+    settings = settings or HttpSettings(fast_lane=way == "lane", console="full")
     try:
         async with door.running(), run(server, door, settings):
             yield server

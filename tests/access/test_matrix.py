@@ -84,6 +84,7 @@ CASES: Final = {
     Asked.LIST: Case("GET", f"{PREFIX}/__ds/streams", (200, 200), elsewhere=200),
     Asked.METRICS: Case("GET", f"{PREFIX}/__ds/metrics", (200, 200), elsewhere=200),
     Asked.NODES: Case("GET", f"{PREFIX}/__ds/nodes", (200, 200), elsewhere=200),
+    Asked.CONSOLE: Case("GET", f"{PREFIX}/__ds/console/main.js", (200, 200)),
 }
 """One for each row: a row without one fails below."""
 
@@ -280,6 +281,7 @@ SPECIFIED: Final = {
     Asked.LIST: {("list", On.LISTED)},
     Asked.METRICS: {("admin", On.ANY)},
     Asked.NODES: {("admin", On.ANY)},
+    Asked.CONSOLE: set(),
 }
 """What the table has to say: the tests below ask for what it says, whatever that is."""
 
@@ -301,7 +303,9 @@ def test_the_table_says_what_is_specified() -> None:
 def test_each_command_is_in_a_row_of_its_own() -> None:
     assert set(COMMANDS) == set(get_args(Asking))
     rows = [asked_by(command) for command in (*COMMANDS.values(), FORK)]
-    assert sorted(row.name for row in rows) == sorted(row.name for row in set(Asked) - CONTROL)
+    assert sorted(row.name for row in rows) == sorted(
+        row.name for row in set(Asked) - CONTROL - {Asked.CONSOLE}
+    )
 
 
 # -- who is nobody here --------------------------------------------------------------------
@@ -382,8 +386,8 @@ async def test_who_is_nobody_is_told_so_whatever_exists(
                 continue  # an application knows nothing of them
             answers = [await request(asked, *lines, exists=exists, query=query) for exists in NAMES]
             assert plain(answers[0]) == plain(answers[1]), said
-            if asked is Asked.PREFLIGHT:
-                assert answers[0].status == 204
+            if not TABLE[asked]:  # whoever that is
+                assert answers[0].status == CASES[asked].statuses[0]
             else:
                 assert_refused(answers[0], told(wanted, way), asked)
         assert await everything(server, tmp_path) == before
@@ -609,6 +613,7 @@ async def test_pages_of_any_origin_are_told_why_but_for_control(way: str, tmp_pa
             answer = await client.answer(case.method)
             if asked in FOR_NO_PAGE:
                 assert answer.status == 403
+            if asked in FOR_NO_PAGE or asked is Asked.CONSOLE:
                 assert "access-control-allow-origin" not in answer.headers
             else:
                 assert answer.headers["access-control-allow-origin"] == "*"
