@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PLACE: Final = "__ds/console/"
 JSON: Final = {"Content-Type": "application/json"}
+ALL_SCOPES: Final = "read,append,create,delete,fork,list,admin"
 MOST_ROWS: Final = 120
 """Of a list, in the page at any time: what is seen, and a little beyond."""
 
