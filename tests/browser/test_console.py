@@ -378,9 +378,13 @@ async def test_it_is_used_by_keyboard_alone(start_server: StartServer, chromium:
     await put(server, "a", [{"n": 1}, {"n": 2}, {"n": 3}])
     async with console(chromium, server, "#/streams") as page:
         await expect(page.locator("td.path")).to_have_count(1)
-        await page.get_by_role("link", name="a", exact=True).focus()
+        link = page.get_by_role("link", name="a", exact=True)
+        await link.focus()
+        await put(server, "a", {"n": 4})  # the row is drawn anew, and keeps the focus
+        await expect(page.locator(".grown")).to_be_visible()
+        await expect(link).to_be_focused()
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("option")).to_have_count(3)
+        await expect(page.get_by_role("option")).to_have_count(4)
         await page.get_by_role("listbox").focus()
         await page.keyboard.press("Home")
         await expect(page.locator("pre.content")).to_contain_text('"n": 1')
