@@ -58,7 +58,7 @@ MAY_BEGIN: Final = {
     ("reloading.py", "_once"): "one look at a file, which is awaited",
     ("tasks.py", "_begin"): "all of a node on PostgreSQL, watched",
     ("store.py", "append"): "one large body, looked through for whoever sent it",
-    ("records.py", "_records"): "one look at JSON, awaited by whoever asked",
+    ("records.py", "_fed"): "one look at JSON, awaited by whoever asked",
     ("aio_http.py", "_credentials"): "one question for a token, which whoever needs it awaits",
     ("aio_producer.py", "__aenter__"): "a producer's sending, which its end ends",
     (

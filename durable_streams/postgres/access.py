@@ -10,6 +10,7 @@ from durable_streams.model.errors import NotOpen, StreamDamaged, StreamGone, Str
 from durable_streams.model.paths import path_text
 from durable_streams.postgres.decisions import why_unusable
 from durable_streams.postgres.streams import Stream
+from durable_streams.postgres.texts import check_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,6 +36,7 @@ class Access:
 
     async def at(self, path: StreamPath, *, uses: bool = False) -> tuple[Stream, Row]:
         """The stream at a path, and its row as it is now; ``uses``: that renews a TTL."""
+        check_path(path)
         if self.closed:
             raise NotOpen
         row = await self._rows.at(path, uses=uses)

@@ -30,7 +30,7 @@ from durable_streams.postgres.fencing import Lane, settle
 from durable_streams.postgres.rows import row_of
 from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.postgres.statements import LOCKED_ROWS, WRITE
-from durable_streams.postgres.tickets import Line
+from durable_streams.postgres.tickets import Line, halves
 from durable_streams.postgres.transactions import worker_of
 from durable_streams.settings import MIB
 
@@ -163,32 +163,36 @@ class Appends:
     async def lost(self, lines: list[Line]) -> None:
         """Decide lines again, with the streams' rows locked; their answers are given then.
 
-        They are of one worker of the transactions.  Where a value of one of them cannot be stored,
-        each is done alone, so that it fails alone.
+        They are of one worker of the transactions.
         """
-
-        async def work(transaction: Transaction) -> list[_Decided]:
-            return await self._locked(transaction, lines)
-
         for line in lines:
             self.streams.forget(line.path)
         self.counted.conflicts += len(lines)
         try:
-            writes = sum([len(line.taken) for line in lines])
+            await self._decide_again(lines)
+        finally:
+            for line in lines:
+                self.go_on(line)
+
+    async def _decide_again(self, lines: list[Line]) -> None:
+        """Where a value of an append cannot be stored, all are halved until it fails alone."""
+
+        async def work(transaction: Transaction) -> list[_Decided]:
+            return await self._locked(transaction, lines)
+
+        writes = sum([len(line.taken) for line in lines])
+        try:
             await self.transactions.run(lines[0].path, work, self._settle_all, writes)
         except InvalidRequest as error:
-            if len(lines) > 1:
-                some, lines = lines, []
-                for line in some:
-                    await self.lost([line])
+            if writes > 1:
+                for half in halves(lines):
+                    await self._decide_again(half)
+                return
             for line in lines:
                 line.settle(error)
         except StreamError as error:
             for line in lines:
                 line.settle(error)
-        finally:
-            for line in lines:
-                self.go_on(line)
 
     def _settle_all(self, decided: list[_Decided]) -> None:
         for line, row, plan, producers in decided:
@@ -323,7 +327,7 @@ class _BatchLane:
                 if not await standbys.still_wait(mark, lane.session):
                     raise Unknown("commits may not have waited for standbys")
             except Refused as error:
-                if error.code in AGAIN or (is_of_a_value(error) and len(batch.lines) > 1):
+                if error.code in AGAIN or (is_of_a_value(error) and batch.writes > 1):
                     return batch.lines
                 raise failure(error) from None
             except Unknown:
@@ -336,8 +340,7 @@ class _BatchLane:
                 break
             self._lane = None  # somebody ended it; nothing was written
             lane.session.terminate()
-        writes = sum([len(line.taken) for line in batch.lines])
-        self._appends.counted.commit(time.monotonic() - begun_s, writes)
+        self._appends.counted.commit(time.monotonic() - begun_s, batch.writes)
         lane.number += 1
         database.clock.learn(result["now_ms"])
         return batch.settle(result["moved"], result["confirmed"], found_none=True)

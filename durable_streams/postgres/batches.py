@@ -48,6 +48,11 @@ class Batch:
         self.statement = Statement()
         self._plans: dict[Line, tuple[Row, Plan, ProducerTable] | StreamError] = {}
 
+    @property
+    def writes(self) -> int:
+        """How many appends it is of."""
+        return sum([len(line.taken) for line in self.lines])
+
     async def decide(self, fetch: Fetch) -> None:
         """Decide about all, from what is known or is looked up now."""
         self.statement = Statement()

@@ -18,7 +18,9 @@ from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.records import RecordReader
 from durable_streams.postgres.rows import row_of, sort_key
 from durable_streams.postgres.statements import ROWS
+from durable_streams.rules.json_marks import Marks
 from durable_streams.rules.last_producers import last_producers
+from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 _LOOKED_AT_ONCE: Final = 256
 """Paths that are offered to a filter at a time."""
+
+_MARKS_BYTES: Final = MIB
+"""Of memory for where messages end in appends that have many: some 500 MiB of such appends."""
 
 _PATHS: Final = """
 select path from ds.streams
@@ -66,6 +71,7 @@ class Inspections:
         self._runs = runs
         self._standbys = standbys
         self._clock = clock
+        self._marks = Marks(_MARKS_BYTES)
 
     # -- lists -----------------------------------------------------------------------------
 
@@ -136,7 +142,8 @@ class Inspections:
         """A page of records."""
         stream, row = await self._access.at(path)
         async with self._access.there_if_damaged(stream):
-            page = await RecordReader(row, Reading(path, row, self._runs)).page(place, limit)
+            reading = Reading(path, row, self._runs)
+            page = await RecordReader(row, reading, self._marks).page(place, limit)
         if isinstance(place, Last | Since):  # of what ended meanwhile the first are gone before
             await self._access.of(stream)
         return page

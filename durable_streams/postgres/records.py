@@ -1,12 +1,15 @@
 """What was appended, as records: from what each run says of its appends, and the messages in them.
 
-Of JSON the bytes are looked into for as long as a page needs.  What a page is made of lies below
-the tail of a row that a quorum has, and runs do not change, so there is nothing more to wait for.
+Of JSON the bytes are looked into for as long as a page needs, from the last mark before it
+(``json_marks``).  What a page is made of lies below the tail of a row that a quorum has, and runs
+do not change, so there is nothing more to wait for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.model.commands import Last, Since
@@ -14,7 +17,8 @@ from durable_streams.model.offsets import Offset
 from durable_streams.model.records import Record, RecordsPage
 from durable_streams.postgres.rows import claims_of
 from durable_streams.rules import media_type
-from durable_streams.rules.json_borders import positions
+from durable_streams.rules.json_borders import Borders
+from durable_streams.rules.json_marks import marks_among
 from durable_streams.settings import KIB, MIB
 
 if TYPE_CHECKING:
@@ -25,10 +29,15 @@ if TYPE_CHECKING:
     from durable_streams.model.commands import Place, ProducerClaim
     from durable_streams.postgres.reading import Reading
     from durable_streams.postgres.rows import Layer, Row
+    from durable_streams.rules.json_marks import Mark, Marks
 
 _RUNS_AT_ONCE: Final = 64
 _LOOKED_INTO_BYTES: Final = MIB  # of JSON at a time, and in a page beyond its first appends
 _OFF_THE_LOOP_BYTES: Final = 64 * KIB
+
+_FIRST_PIECE_BYTES: Final = 16 * KIB
+"""Of JSON that is looked into first, then twice as much each time: a page takes no more than some
+multiple of its own bytes."""
 
 _AHEAD: Final = """
 select segment, start, ends, times, claims from ds.runs
@@ -63,8 +72,9 @@ class _Append(NamedTuple):
 class RecordReader:
     """Reads pages of records of one stream, as its row says it is."""
 
-    def __init__(self, row: Row, reading: Reading) -> None:
+    def __init__(self, row: Row, reading: Reading, marks: Marks) -> None:
         self._row = row
+        self._marks = marks
         self._reading = reading
         self._fetch = reading.fetch
         self._is_json = media_type.is_json(row.content_type)
@@ -100,9 +110,11 @@ class RecordReader:
         """Those that end behind an offset; fewer, if more bytes had to be looked into."""
         records: list[Record] = []
         looked_into = 0
-        async for group in self._ahead(offset):
-            looked_into += group[-1].end - group[0].begin
-            records += [each for each in await self._records(group) if each.end > offset]
+        async for group in self._ahead(offset, limit):
+            behind = offset.position if group[0].segment == offset.segment else 0
+            begin, ends = await self._ends(group, behind, limit - len(records))
+            looked_into += ends[-1] - begin
+            records += await self._records(group, begin, ends)
             if len(records) >= limit or (self._is_json and looked_into > _LOOKED_INTO_BYTES):
                 return records
         tail = self._row.tail
@@ -114,10 +126,14 @@ class RecordReader:
         records: list[Record] = []
         if count > 0:
             async for group in self._back():
-                records = await self._records(group) + records
-                if len(records) >= count:
+                begin, ends = await self._ends(group, 0, sys.maxsize)
+                more = len(ends) - (count - len(records))
+                if more > 0:
+                    begin, ends = ends[more - 1], ends[more:]
+                records = await self._records(group, begin, ends) + records
+                if len(records) == count:
                     break
-        return records[len(records) - count :] if len(records) > count else records
+        return records
 
     async def _since(self, time_ms: int) -> Offset:
         """Where the first run is that is of a time or later; the tail if none is."""
@@ -142,7 +158,7 @@ class RecordReader:
 
     # -- appends ---------------------------------------------------------------------------
 
-    async def _ahead(self, offset: Offset) -> AsyncIterator[list[_Append]]:
+    async def _ahead(self, offset: Offset, limit: int) -> AsyncIterator[list[_Append]]:
         """Appends that end behind an offset, in groups of one segment each."""
         at = offset
         for layer, start, end in self._reading.parts():
@@ -155,7 +171,7 @@ class RecordReader:
                     at.position,
                     end.segment - layer.shift,
                     end.position,
-                    _RUNS_AT_ONCE,
+                    min(limit, _RUNS_AT_ONCE),
                 )
                 appends = [
                     each
@@ -201,20 +217,47 @@ class RecordReader:
         if group:
             yield group
 
-    async def _records(self, group: Sequence[_Append]) -> list[Record]:
-        """The records that a group of appends has."""
-        row, segment, begin = self._row, group[0].segment, group[0].begin
+    async def _ends(
+        self, group: Sequence[_Append], behind: int, most: int
+    ) -> tuple[int, Sequence[int]]:
+        """Where records of a group end that do so behind a position, and where the first begins.
+
+        At least one does; up to ``most``, of those that are known without looking into anything.
+        """
+        if not self._is_json:
+            return group[0].begin, [each.end for each in group]
+        segment, end = group[0].segment, group[-1].end
+        which = (f"{self._row.id}", segment, group[0].begin, "")
+        mark = self._marks.before(which, behind, 0)
+        at = begin = mark.position
+        before, size = mark.messages, _FIRST_PIECE_BYTES
+        borders = Borders()
+        ends: list[int] = []
+        seen: list[Mark] = []
+        while at < end and len(ends) < most:
+            piece = await self._reading.bytes_in(segment, at, min(at + size, end))
+            found = await _fed(borders, piece, at)
+            seen += marks_among(found, seen[-1] if seen else mark, before)
+            before += len(found)
+            first = bisect_right(found, behind)
+            if first:
+                begin = found[first - 1]
+            ends += found[first : first + most - len(ends)]
+            at, size = at + len(piece), min(2 * size, _LOOKED_INTO_BYTES)
+        self._marks.keep(which, mark, seen)
+        if not ends:
+            raise self._reading.gap(Offset(segment, begin))
+        return begin, ends
+
+    async def _records(
+        self, group: Sequence[_Append], begin: int, ends: Sequence[int]
+    ) -> list[Record]:
+        """The records of a group that end there, and the first of which begins there."""
+        row, segment = self._row, group[0].segment
         start = Offset(segment, begin)
         if not begin and segment > row.first_segment:  # one position, one offset
             (size,) = await self._reading.segment_sizes(segment - 1, segment)
             start = Offset(segment - 1, size)
-        ends: Sequence[int] = [each.end for each in group]
-        if self._is_json:
-            data = await self._reading.bytes_in(segment, begin, ends[-1])
-            if len(data) > _OFF_THE_LOOP_BYTES:
-                ends = await asyncio.to_thread(_message_ends, data, begin)
-            else:
-                ends = _message_ends(data, begin)
         records: list[Record] = []
         of = iter(group)
         append = next(of)
@@ -240,5 +283,10 @@ def _appends(layer: Layer, end: Offset, record: asyncpg.Record) -> Iterator[_App
         begin = stop
 
 
-def _message_ends(data: bytes, begin: int) -> list[int]:
-    return [begin + at for at in positions([data])]
+async def _fed(borders: Borders, piece: bytes, begin: int) -> list[int]:
+    """Where messages end in the next piece, which begins at a position."""
+    if len(piece) > _OFF_THE_LOOP_BYTES:
+        found = await asyncio.to_thread(borders.feed, piece)
+    else:
+        found = borders.feed(piece)
+    return [begin + at for at in found]

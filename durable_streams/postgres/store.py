@@ -49,6 +49,7 @@ from durable_streams.postgres.standbys import Standbys
 from durable_streams.postgres.streams import Stream, Streams
 from durable_streams.postgres.sweeping import Sweeper
 from durable_streams.postgres.tasks import Tasks
+from durable_streams.postgres.texts import check_append, check_create, check_path
 from durable_streams.postgres.tickets import Writing
 from durable_streams.postgres.transactions import Transactions
 from durable_streams.postgres.urls import NoDatabaseUrl, parse
@@ -232,6 +233,7 @@ class PostgresStore:
 
     async def create(self, command: Create, body: bytes) -> Created:
         """PUT; on a quorum when this returns."""
+        check_create(command)
         self._check_write(body)
 
         async def work(transaction: Transaction) -> tuple[bool, Row]:
@@ -248,6 +250,7 @@ class PostgresStore:
     def append_now(self, command: Append, body: bytes) -> Writing | None:
         """Begin :meth:`append`; None for a large body of JSON, which is looked through first."""
         check_syntax(command, bool(body))
+        check_append(command)
         self._check_write(body)
         if len(body) > LARGE_BODY and media_type.is_json(command.content_type or ""):
             return None
@@ -271,6 +274,7 @@ class PostgresStore:
 
     async def delete(self, path: StreamPath) -> None:
         """DELETE; on a quorum when this returns."""
+        check_path(path)
         self._check_write(b"")
         work = partial(delete, path, self._clock.parameter)
         await self._transactions.run(path, work, self._following.buried)
@@ -304,6 +308,8 @@ class PostgresStore:
         most: int = 0,
     ) -> StreamPage:
         """Streams at and below a prefix whose paths come behind ``after``."""
+        check_path(prefix)
+        check_path(after)
         return await self._inspections.page(prefix, after, limit, may, most)
 
     async def records(self, path: StreamPath, place: Place, limit: int) -> RecordsPage:

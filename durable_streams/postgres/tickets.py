@@ -95,3 +95,18 @@ class Line:
         """Give those that were taken the same answer."""
         for writing in self.taken:
             writing.settle(answer)
+
+
+def halves(lines: list[Line]) -> tuple[list[Line], list[Line]]:
+    """The appends of lines, parted in the middle, as lines of their own in the same order."""
+    left = sum([len(line.taken) for line in lines]) // 2
+    first: list[Line] = []
+    second: list[Line] = []
+    for line in lines:
+        for half, taken in ((first, line.taken[:left]), (second, line.taken[left:])):
+            if taken:
+                part = Line(line.path)
+                part.taken = taken
+                half.append(part)
+        left = max(0, left - len(line.taken))
+    return first, second

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from durable_streams.model.errors import DiskFull, StreamError, StreamNotFound
+from durable_streams.postgres.transactions import worker_of
 from tests.postgres.stores import Nodes, nodes_of
 from tests.store_contract.words import ROOM, append, at, by, close, content, create
 from tools.postgres_cluster import Way
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from durable_streams.model.results import Appended
     from durable_streams.postgres.store import PostgresStore
     from tests.postgres.conftest import Database
 
@@ -139,6 +142,93 @@ async def test_a_delete_that_arrives_late_takes_nothing_along(nodes: Nodes, step
     await create(other, body=b"new")
     await arrives(nodes)
     assert await content(other) == b"new"
+
+
+# -- what was decided again, under a lock --------------------------------------------------
+
+
+HELD_UP: Final = """
+create function wait() returns trigger language plpgsql as $$ begin
+ perform pg_advisory_xact_lock(1);
+ return new;
+end $$;
+create trigger waits before insert on ds.runs for each row execute function wait();
+select pg_advisory_lock(1);
+"""
+
+
+async def a_commit_on_its_way(
+    nodes: Nodes, store: PostgresStore, other: PostgresStore, stop: Callable[[], None]
+) -> asyncio.Future[Appended]:
+    """An append that lost its race is written under a lock; what then ``stop``s its commit."""
+    await create(store)
+    await append(store, b"0")
+    nodes.proxy.hold(Way.THERE)
+    writing = nodes.begin(append(store, b"2"))
+    await nodes.proxy.held()
+    await append(other, b"1")
+    lane = store._transactions._lanes[worker_of(ROOM)]
+    assert lane is not None
+    fetch, sent = lane.session.fetch, asyncio.Event()
+
+    def noticed(sql: str, *arguments: object) -> Any:
+        if sql == "commit":
+            sent.set()
+        return fetch(sql, *arguments)
+
+    lane.session.fetch = noticed  # type: ignore[method-assign]
+    gate = await nodes.database.connect()
+    try:
+        await gate.execute(HELD_UP)
+        nodes.proxy.release()
+        waits = "select count(*) from pg_stat_activity where wait_event = 'advisory'"
+        await nodes.until(waits, "1", "it is written, with the stream's row locked")
+        stop()
+        await gate.execute("select pg_advisory_unlock(1)")
+    finally:
+        gate.terminate()
+    await sent.wait()
+    return writing
+
+
+async def test_a_commit_under_a_lock_that_arrives_behind_its_fence_commits_nothing(
+    nodes: Nodes,
+) -> None:
+    """The fence waits for the lane's row until the server gives up on who is idle."""
+    store, other = await nodes.node(proxied=True), await nodes.node()
+    writing = await a_commit_on_its_way(nodes, store, other, lambda: nodes.proxy.hold(Way.THERE))
+    nodes.lose_sessions(store)
+    assert (await writing).tail.position == 3
+    await append(other, b"3")
+    await arrives(nodes)
+    assert await content(other) == b"0123"
+    assert store._counted.unknown == 1
+
+
+async def test_a_commit_under_a_lock_that_arrives_while_its_fence_waits_is_what_is_answered(
+    nodes: Nodes,
+) -> None:
+    store, other = await nodes.node(proxied=True), await nodes.node()
+    writing = await a_commit_on_its_way(nodes, store, other, lambda: nodes.proxy.hold(Way.THERE))
+    nodes.lose_sessions(store)
+    fence = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+    await nodes.until(f"{fence} and query like 'select batch, won%'", "1", "the fence waits")
+    assert not writing.done()
+    nodes.proxy.release()
+    assert (await writing).tail.position == 3
+    assert await content(other) == b"012"
+    await nodes.until("select count(*) from ds.runs", "3", "it was written once")
+
+
+async def test_a_commit_under_a_lock_whose_answer_is_lost_is_found(nodes: Nodes) -> None:
+    store, other = await nodes.node(proxied=True), await nodes.node()
+    writing = await a_commit_on_its_way(nodes, store, other, nodes.pause_standbys)
+    await nodes.until_commits_wait()
+    nodes.proxy.hold(Way.BACK)
+    nodes.lose_sessions(store)
+    nodes.resume_standbys()
+    assert (await writing).tail.position == 3
+    assert await content(other) == b"012"
 
 
 # -- commits that did not wait for the standbys --------------------------------------------

@@ -11,7 +11,6 @@ import pytest
 
 from durable_streams.model.commands import Last, Lifetime, Since
 from durable_streams.model.errors import (
-    InvalidRequest,
     ProducerGap,
     StreamClosed,
     StreamGone,
@@ -243,33 +242,6 @@ async def test_a_stream_of_many_that_lose_may_be_gone_or_closed(pair: Pair) -> N
     assert [type(each) for each in found] == [StreamNotFound, StreamClosed, Appended] * 4
     for path in paths[2::3]:
         assert await content(one, path) == b"abc"
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"stream_seq": "a\0b"},
-        {"stream_seq": "\udc80"},
-        {"producer": by(0, name="a\0b")},
-        {"producer": by(0, epoch=2**63)},
-    ],
-    ids=["seq-nul", "seq-surrogate", "producer-nul", "epoch"],
-)
-async def test_a_value_that_cannot_be_stored_fails_alone(pair: Pair, bad: dict[str, Any]) -> None:
-    """The server and the library refuse all of these before; the store does not rely on it."""
-    store, other = pair
-    paths = [("many", str(number)) for number in range(12)]
-    for path in paths:
-        await create(store, path)
-    wrong = [append(store, b"bad", path, **bad) for path in paths[:2]]
-    right = [append(store, b"good", path, stream_seq="a") for path in paths[2:]]
-
-    found = await asyncio.gather(*wrong, *right, return_exceptions=True)
-
-    assert [type(each) for each in found[:2]] == [InvalidRequest] * 2
-    assert [type(each) for each in found[2:]] == [Appended] * 10
-    assert [await content(other, path) for path in paths] == [b""] * 2 + [b"good"] * 10
-    assert (await append(store, b"again", paths[0])).wrote_data
 
 
 async def test_who_hears_that_a_stream_was_moved_looks_before_it_writes(pair: Pair) -> None:

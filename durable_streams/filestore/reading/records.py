@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from durable_streams.filestore.files.append_lines import AppendLines
 from durable_streams.filestore.format.index import BadLine
 from durable_streams.filestore.reading.boundaries import Span
-from durable_streams.filestore.reading.marks import Mark, Marks, marks_among
 from durable_streams.filestore.reading.reads import not_before
 from durable_streams.model.commands import Last, Since
 from durable_streams.model.errors import InvalidOffset, StreamDamaged
@@ -22,6 +21,7 @@ from durable_streams.model.offsets import Offset, Start
 from durable_streams.model.paths import path_text
 from durable_streams.model.records import Record, RecordsPage
 from durable_streams.rules.json_borders import Borders
+from durable_streams.rules.json_marks import Mark, Marks, marks_among
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.filestore.files.disk import Disk
-from durable_streams.filestore.reading.marks import STEP_BYTES, Mark, Marks, marks_among
 from durable_streams.filestore.store import FileStore
 from durable_streams.model.commands import Append, Create, Last, Place
 from durable_streams.model.offsets import Offset, Start
 from durable_streams.model.paths import parse_path_text
+from durable_streams.rules.json_marks import STEP_BYTES, Mark, Marks, marks_among
 from durable_streams.settings import KIB, MIB, Settings
 from tests.filestore.engine.faulty import DEFAULT
 

@@ -3,7 +3,7 @@
 Where a message ends is known only to who has gone through the append from its beginning.  What was
 seen on the way is remembered, so that of pages that follow one another each looks into its own
 bytes, and not into all before them.  Within a bound: what is forgotten is gone through again.
-Owned by the event loop.
+Owned by the event loop.  Stores have them in common.
 """
 
 from __future__ import annotations
