@@ -14,7 +14,7 @@ from durable_streams.model.errors import (
 )
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
-from durable_streams.postgres import endings, statements, token_rows
+from durable_streams.postgres import doubt, endings, statements, token_rows
 from durable_streams.postgres.decisions import chained, why_unusable
 from durable_streams.postgres.endings import bury
 from durable_streams.postgres.reading import RUNS as _RUNS
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.stream_limits import StreamLimit
     from durable_streams.postgres.database import Clock
+    from durable_streams.postgres.doubt import Doubt
     from durable_streams.postgres.rows import Layer
     from durable_streams.postgres.transactions import Transaction
 
@@ -79,6 +80,7 @@ STATEMENTS: Final = (
     *(_LOOK, _NEW, _SOURCE, _COUNT, _ONE_BY_ONE, _RUNS, _SIZES),
     *endings.STATEMENTS,
     *token_rows.STATEMENTS,
+    doubt.SERVER,
     *(statements.BARRIER, statements.LOCKED_ROWS, statements.PRODUCERS, statements.WRITE),
 )
 """All that transactions use, for creates, deletes, appends and tokens."""
@@ -90,9 +92,14 @@ class Births:
     """Makes streams, each in a transaction."""
 
     def __init__(
-        self, clock: Clock, limits: tuple[StreamLimit, ...], remember_removed_s: float
+        self,
+        clock: Clock,
+        clock_doubt: Doubt,
+        limits: tuple[StreamLimit, ...],
+        remember_removed_s: float,
     ) -> None:
         self._clock = clock
+        self._doubt = clock_doubt
         self._limits = limits
         self._remember_ms = round(min(remember_removed_s * 1000, 2**53))
 
@@ -116,7 +123,8 @@ class Births:
                 if problem is None:
                     matches(row.identity(), command)
                     return False, row
-                await bury(transaction, row.id, now_ms, only_expired=True)
+                keep = await self._doubt.is_there(transaction.fetch)
+                await bury(transaction, row.id, now_ms, only_expired=True, keep=keep)
                 continue
             made = await self._make(transaction, command, body, now_ms, look["above"])
             if made is not None:

@@ -34,8 +34,11 @@ select fork_of, count(*) as number from ds.streams where fork_of = any($1::bigin
 """
 
 _GRAVE: Final = """
-insert into ds.graves (stream, path, next_segment, removed_ms) values ($1, $2, $3, $4)
+insert into ds.graves (stream, path, next_segment, removed_ms, kept)
+ select s.id, s.path, $2, $3, case when $4::boolean then to_jsonb(s) end
+  from ds.streams s where s.id = $1
 """
+"""What is kept of a stream, beside its bytes: its row, so that it can be had again by hand."""
 
 _REMOVE: Final = "delete from ds.streams where id = $1 and version = $2 returning id"
 
@@ -71,9 +74,17 @@ async def delete(path: StreamPath, told_ms: int | None, transaction: Transaction
 
 
 async def bury(
-    transaction: Transaction, number: int, now_ms: int, *, only_expired: bool = False
+    transaction: Transaction,
+    number: int,
+    now_ms: int,
+    *,
+    only_expired: bool = False,
+    keep: bool = False,
 ) -> Buried | None:
-    """End a stream; None if there is none, or, if so asked, it has not expired after all."""
+    """End a stream; None if there is none, or, if so asked, it has not expired after all.
+
+    ``keep``: what it held is not removed yet.
+    """
     fetch = transaction.fetch
     family = {record["id"]: record for record in await fetch(_FAMILY, number)}
     stream = family.get(number)
@@ -86,9 +97,9 @@ async def bury(
     forks = {record["fork_of"]: record["number"] for record in counted}
     buried = Buried()
     while not forks.get(stream["id"]):
-        await fetch(_REMOVE, stream["id"], stream["version"])
         next_segment = stream["segment"] + (stream["position"] > 0)
-        await fetch(_GRAVE, stream["id"], stream["path"], next_segment, now_ms)
+        await fetch(_GRAVE, stream["id"], next_segment, now_ms, keep)
+        await fetch(_REMOVE, stream["id"], stream["version"])
         buried.removed.append(stream["id"])
         source = family.get(stream["fork_of"])
         if source is None:

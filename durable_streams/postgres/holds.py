@@ -7,7 +7,7 @@ anew, after the last one left.
 
 from __future__ import annotations
 
-import time
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.postgres.statements import HELD, now
@@ -61,6 +61,7 @@ class Holds:
     def __init__(self, node: uuid.UUID, clock: Clock) -> None:
         self._node = node
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._held: dict[int, Stream] = {}
         self._came: dict[int, tuple[int, float]] = {}
         self._left: dict[int, int] = {}
@@ -71,7 +72,7 @@ class Holds:
         stream.followers += 1
         if stream.followers == 1 and stream.row.lifetime.ttl_s is not None:
             self._held[stream.number] = stream
-            self._came[stream.number] = (self._clock.now_ms(), time.monotonic())
+            self._came[stream.number] = (self._clock.now_ms(), self._loop.time())
             self._left.pop(stream.number, None)
 
     def leave(self, stream: Stream) -> None:
@@ -89,13 +90,13 @@ class Holds:
     @property
     def is_renewal_due(self) -> bool:
         """Whether the leases have to be renewed."""
-        return bool(self._held) and time.monotonic() - self._renewed_s > RENEW_S
+        return bool(self._held) and self._loop.time() - self._renewed_s > RENEW_S
 
     async def write(self, session: Session) -> None:
         """Write down who came and who left."""
         came, self._came = self._came, {}
         left, self._left = self._left, {}
-        prompt_s = time.monotonic() - _PROMPT_S
+        prompt_s = self._loop.time() - _PROMPT_S
         try:
             if came:
                 since = [ms if at_s > prompt_s else None for ms, at_s in came.values()]
@@ -110,7 +111,7 @@ class Holds:
     async def renew(self, session: Session) -> None:
         """Renew the leases of all that are followed."""
         numbers = list(self._held)
-        self._renewed_s = time.monotonic()
+        self._renewed_s = self._loop.time()
         await session.fetch(
             _HOLD, self._node, numbers, [None] * len(numbers), self._clock.parameter
         )

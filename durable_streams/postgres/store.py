@@ -35,6 +35,7 @@ from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.counted import Counted
 from durable_streams.postgres.database import Clock, Database, unavailable
 from durable_streams.postgres.decisions import Limits
+from durable_streams.postgres.doubt import Doubt
 from durable_streams.postgres.endings import delete
 from durable_streams.postgres.following import Following
 from durable_streams.postgres.heartbeat import GONE, Heartbeat, now_s
@@ -158,13 +159,14 @@ class PostgresStore:
     def _begin_writes(self, limits: Limits) -> None:
         database, standbys, tasks = self._database, self._standbys, self._tasks
         self._transactions = Transactions(database, standbys, tasks, STATEMENTS, self._counted)
-        self._births = Births(
-            self._clock, parse_limits(self.settings.max_streams), self.remember_removed_s
-        )
+        doubt = Doubt(self.settings.reclaim_delay_s)
+        limits_of_streams = parse_limits(self.settings.max_streams)
+        self._births = Births(self._clock, doubt, limits_of_streams, self.remember_removed_s)
         self._sweeper = Sweeper(
             self._readers,
             self._transactions,
             self._clock,
+            doubt,
             self.settings,
             ended=self._following.buried,
             tasks=tasks,

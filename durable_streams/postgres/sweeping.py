@@ -2,15 +2,14 @@
 
 Each in steps, so that nothing is locked for long; several nodes may do it at once.  An expired
 stream is not there for anybody; how soon it is removed matters to the room it takes, and to the
-limits it counts for.  Nothing expired is removed for some time after a start, or after the database
-got another primary or another clock, which may be wrong: it can be mended by then.
+limits it counts for.  While the clock is in doubt (:mod:`.doubt`) nothing expired is removed, nor
+what was replaced at its path meanwhile: its grave is ``kept`` then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable_streams.postgres.database import Clock
+    from durable_streams.postgres.doubt import Doubt
     from durable_streams.postgres.endings import Buried
     from durable_streams.postgres.readers import Readers
     from durable_streams.postgres.sessions import Session
@@ -36,10 +36,7 @@ GRAVES_S: Final = 5.0
 _STEP: Final = 500
 """Runs, or producers, that are removed in one commit."""
 
-_JUMP_S: Final = 60.0
-"""Of the database's clock against ours, which is one that may be wrong."""
-
-_GRAVES: Final = "select stream from ds.graves where not swept limit 100"
+_GRAVES: Final = "select stream from ds.graves where not swept and kept is null limit 100"
 
 _SWEEP: Final = """
 with part as (select ctid from ds.{table} where stream = $1 limit $2),
@@ -48,6 +45,9 @@ select count(*) as number from removed
 """
 
 _SWEPT: Final = "update ds.graves set swept = true where stream = $1"
+
+_RELEASE: Final = "update ds.graves set kept = null where kept is not null"
+"""What was kept while the clock was in doubt is removed as everything is."""
 
 _FORGOTTEN: Final = f"""
 delete from ds.graves where swept and removed_ms < {now("$2")} - $1
@@ -67,10 +67,7 @@ select s.id, s.path from ds.streams s
  order by s.id limit 100
 """  # noqa: S608 - of constants
 
-_SERVER: Final = """
-select (pg_control_checkpoint()).timeline_id as timeline,
- extract(epoch from clock_timestamp())::float8 as at_s
-"""
+_NOW: Final = f"select {now('$1')} as now_ms"
 
 log = logging.getLogger("durable_streams.postgres")
 
@@ -83,6 +80,7 @@ class Sweeper:
         readers: Readers,
         transactions: Transactions,
         clock: Clock,
+        doubt: Doubt,
         settings: Settings,
         *,
         ended: Callable[[Buried | None], None],
@@ -93,22 +91,20 @@ class Sweeper:
         self._clock = clock
         self._settings = settings
         self._ended = ended
-        self._doubted_s = time.monotonic()
-        self._timeline: int | None = None
-        self._ahead_s = 0.0
+        self._doubt = doubt
+        self._loop = asyncio.get_running_loop()
         tasks.lasting("sweeper", self._run())
 
     async def _run(self) -> None:
-        next_s = time.monotonic() + self._settings.reclaim_interval_s
+        next_s = self._loop.time() + self._settings.reclaim_interval_s
         while True:
             await asyncio.sleep(GRAVES_S)
             try:
                 await self.sweep_graves()
-                if time.monotonic() >= next_s:
-                    next_s = time.monotonic() + self._settings.reclaim_interval_s
+                if self._loop.time() >= next_s:
+                    next_s = self._loop.time() + self._settings.reclaim_interval_s
                     await self._readers.fetch(_LEFT_BEHIND)
-                    if await self.may_remove():
-                        await self.remove_expired()
+                    await self.remove_expired()
             except StreamError as error:
                 log.info("nothing is removed now: %s", error)
 
@@ -123,18 +119,11 @@ class Sweeper:
         remembered_ms = round(min(self._settings.remember_removed_s * 1000, 2**53))
         await self._readers.fetch(_FORGOTTEN, remembered_ms, self._clock.parameter)
 
-    async def may_remove(self) -> bool:
-        """Whether what has expired has done so by a clock that was not changed lately."""
-        (row,) = await self._readers.fetch(_SERVER)
-        ahead_s = row["at_s"] - time.monotonic()
-        if row["timeline"] != self._timeline or abs(ahead_s - self._ahead_s) > _JUMP_S:
-            if self._timeline is not None:
-                self._doubted_s = time.monotonic()
-            self._timeline, self._ahead_s = row["timeline"], ahead_s
-        return time.monotonic() - self._doubted_s >= self._settings.reclaim_delay_s
-
     async def remove_expired(self) -> None:
-        """Remove all that has expired, and that nobody needs."""
+        """Remove all that has expired, and that nobody needs, unless the clock is in doubt."""
+        if await self._doubt.is_there(self._readers.fetch):
+            return
+        await self._readers.fetch(_RELEASE)
         last = -1
         while found := await self._readers.fetch(_EXPIRED, last, self._clock.parameter):
             for record in found:
@@ -143,9 +132,7 @@ class Sweeper:
 
     async def _remove(self, path: str, number: int) -> None:
         async def work(transaction: Transaction) -> Buried | None:
-            (record,) = await transaction.fetch(
-                f"select {now('$1')} as now_ms", self._clock.parameter
-            )
+            (record,) = await transaction.fetch(_NOW, self._clock.parameter)
             return await bury(transaction, number, record["now_ms"], only_expired=True)
 
         await self._transactions.run(parse_path_text(path), work, self._ended)

@@ -54,7 +54,10 @@ class Step:
     sql: str
 
 
-STEPS: Final[tuple[Step, ...]] = (Step(1, 1, schema.CREATE),)
+STEPS: Final[tuple[Step, ...]] = (
+    Step(1, 1, schema.CREATE),
+    Step(2, 1, schema.KEEP),
+)
 """All there ever were, in order; a database may be at any of them."""
 
 VERSION: Final = STEPS[-1].version

@@ -13,11 +13,13 @@ from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.database import Clock, Database
 from durable_streams.postgres.sessions import Refused, Session, Unknown
 from durable_streams.postgres.urls import parse
-from tools.simulation.database import Tables, Transaction
+from tools.simulation.locked_rows import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from random import Random
+
+    from tools.simulation.database import Tables
 
 _NOBODY = "postgresql://nobody@nowhere/simulated"
 

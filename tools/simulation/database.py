@@ -1,9 +1,10 @@
 """A model of the database that nodes share: what their statements do to its tables.
 
 It knows each statement by its text, and does what PostgreSQL does for it: a statement sees what was
-committed before, rows are locked until the transaction ends, and what is committed is seen by all
-once a standby has it, which takes a while.  There are no lifetimes, forks and limits in it.  When
-it crashes, commits that waited are there afterwards or are not, the first before the others.
+committed before, rows are locked until the transaction ends (``locked_rows``), and its clock is
+everybody's.  There are no limits in it.  A fork without its source ends the simulation.
+
+It is long because it has all statements of nodes.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.postgres import (
     births,
+    doubt,
     endings,
     fencing,
     following,
     heartbeat,
+    holds,
     notices,
     reading,
     standbys,
     statements,
     sweeping,
 )
-from durable_streams.postgres.sessions import Refused
+from tools.simulation.locked_rows import LockedRows, Mode, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from random import Random
 
-    Key = tuple[Any, ...]
-    Row = dict[str, Any]
-    Rows = list[Row]
+    from tools.simulation.locked_rows import Row, Rows
 
 _ADVANCE: Final = re.compile(
     r"\s*begin; update ds\.lanes set batch = (\d+) where lane = '([0-9a-f-]+)'"
@@ -47,30 +48,16 @@ _COLUMNS: Final = (
 )
 """Of a new stream, and of the run that it begins with, as they are given."""
 
-_SYNC_S: Final = (0.0005, 0.02)
-_LOCK_TIMEOUT_S: Final = 2.0
+_HELD_MS: Final = 5000
+"""A hold's, as its statement says it."""
 
 
-class Transaction:
-    """What was changed and locked, and is not committed."""
-
-    def __init__(self) -> None:
-        self.changed: dict[Key, Row | None] = {}
-        self.locked: set[Key] = set()
-        self.is_over = False
-
-
-class Tables:
-    """All rows, by table and key; ``started``: which server it is, another one after each crash."""
+class Tables(LockedRows):
+    """What statements do to all rows."""
 
     def __init__(self, random: Random, now_ms: Callable[[], int]) -> None:
-        self._random = random
+        super().__init__(random)
         self.now_ms = now_ms
-        self.started = 0
-        self.rows: dict[Key, Row] = {}
-        self._locks: dict[Key, Transaction] = {}
-        self._freed = asyncio.Event()
-        self._syncing: list[tuple[Transaction, asyncio.Future[bool]]] = []
         self.heard: list[Callable[[str], None]] = []
         self._known = self._statements()
 
@@ -78,9 +65,11 @@ class Tables:
         return {
             births._LOOK: self._look,
             births._NEW: self._new,
+            births._SOURCE: self._source,
             endings._FAMILY: self._family,
-            endings._FORKS: self._none,
+            endings._FORKS: self._forks,
             endings._GRAVE: self._grave,
+            endings._KEEP: self._keep,
             endings._REMOVE: self._remove,
             fencing.BEGIN_LANE: self._begin_lane,
             fencing.LOOK_AT_LANE: self._look_at_lane,
@@ -89,17 +78,27 @@ class Tables:
             heartbeat._BEAT: self._beat,
             heartbeat._BORN: self._none,
             heartbeat.GONE: self._gone,
+            holds._FORGET: self._none,
+            holds._HOLD: self._hold,
+            holds._LET_GO: self._let_go,
             notices.NOTIFY: self._notify,
             notices.UNSYNCED: self._none,
             reading.RUNS: self._runs,
+            reading.SIZES: self._sizes,
             standbys._ASK: self._ask,
             statements.BARRIER: self._barrier,
             statements.LOCKED_ROWS: self._locked_rows,
             statements.PRODUCERS: self._producers,
+            statements.RENEW: self._renew_all,
             statements.ROWS: self._of_streams,
             statements.WRITE: self._write,
+            sweeping._EXPIRED: self._expired,
             sweeping._FORGOTTEN: self._none,
             sweeping._GRAVES: self._graves,
+            sweeping._LEFT_BEHIND: self._none,
+            sweeping._NOW: self._clock,
+            sweeping._RELEASE: self._release,
+            doubt.SERVER: self._clock,
             sweeping._SWEPT: self._swept,
         }
 
@@ -120,88 +119,27 @@ class Tables:
         transaction.changed[key] = lane | {"batch": number}
         return "UPDATE 1"
 
-    # -- transactions ----------------------------------------------------------------------
+    def _told(self, transaction: Transaction, row: Row) -> Row:
+        return row | {
+            "forked": bool(self._forks_of(transaction, row["id"])),
+            "held": row["ttl_s"] is not None and self._is_held(transaction, row["id"]),
+            "now_ms": self.now_ms(),
+        }
 
-    async def commit(self, transaction: Transaction) -> bool:
-        """Commit, and wait for a standby; False if the server crashed, whatever became of it."""
-        if not transaction.changed:
-            self.end(transaction)
+    def _forks_of(self, transaction: Transaction, number: int) -> Rows:
+        streams = self._all(transaction, "streams")
+        return [row for row in streams if row["fork_of"] == number]
+
+    def _is_held(self, transaction: Transaction, number: int) -> bool:
+        holds = self._all(transaction, "holds")
+        return any(hold["stream"] == number and hold["until"] > self.now_ms() for hold in holds)
+
+    def _is_alive(self, transaction: Transaction, row: Row, at_ms: int | None = None) -> bool:
+        """Whether it has not expired, by now or another time."""
+        deadline_ms = row["deadline_ms"]
+        if deadline_ms is None or deadline_ms > (self.now_ms() if at_ms is None else at_ms):
             return True
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._syncing.append((transaction, done))
-        asyncio.get_running_loop().call_later(
-            self._random.uniform(*_SYNC_S), self._synced, transaction, done
-        )
-        return await done
-
-    def _synced(self, transaction: Transaction, done: asyncio.Future[bool]) -> None:
-        if (transaction, done) in self._syncing:
-            self._syncing.remove((transaction, done))
-            self._apply(transaction)
-            if not done.done():
-                done.set_result(True)
-
-    def _apply(self, transaction: Transaction) -> None:
-        for key, row in transaction.changed.items():
-            if row is None:
-                self.rows.pop(key, None)
-            else:
-                self.rows[key] = row
-        self.end(transaction)
-
-    def end(self, transaction: Transaction) -> None:
-        """Roll back what is not committed, and let go of all locks."""
-        transaction.is_over = True
-        transaction.changed = {}
-        for key in transaction.locked:
-            self._locks.pop(key, None)
-        transaction.locked = set()
-        self._freed.set()
-        self._freed = asyncio.Event()
-
-    def crash(self) -> None:
-        """End the server and start another one on its disk, or a standby's."""
-        waiting, self._syncing = self._syncing, []
-        kept = self._random.randint(0, len(waiting))
-        for number, (transaction, done) in enumerate(waiting):
-            if number < kept:
-                self._apply(transaction)
-            self.end(transaction)
-            if not done.done():
-                done.set_result(False)
-        for transaction in [*self._locks.values()]:
-            self.end(transaction)
-        self.started += 1
-
-    # -- rows ------------------------------------------------------------------------------
-
-    def _row(self, transaction: Transaction, key: Key) -> Row | None:
-        if key in transaction.changed:
-            return transaction.changed[key]
-        return self.rows.get(key)
-
-    def _all(self, transaction: Transaction, table: str) -> Rows:
-        merged = {**self.rows, **transaction.changed}
-        return [row for key, row in merged.items() if key[0] == table and row is not None]
-
-    async def _lock(
-        self, transaction: Transaction, key: Key, *, is_patient: bool = True
-    ) -> Row | None:
-        """The row, which nobody else changes until the transaction ends."""
-        try:
-            async with asyncio.timeout(None if is_patient else _LOCK_TIMEOUT_S):
-                while self._locks.get(key, transaction) is not transaction:
-                    await self._freed.wait()
-        except TimeoutError:
-            raise Refused("55P03", "canceling statement due to lock timeout") from None
-        if transaction.is_over:
-            raise Refused("57P01", "the server has ended")
-        self._locks[key] = transaction
-        transaction.locked.add(key)
-        return self._row(transaction, key)
-
-    def _told(self, row: Row) -> Row:
-        return row | {"forked": False, "held": False, "now_ms": self.now_ms()}
+        return row["ttl_s"] is not None and self._is_held(transaction, row["id"])
 
     # -- statements ------------------------------------------------------------------------
 
@@ -212,18 +150,28 @@ class Tables:
         self, transaction: Transaction, paths: list[str], numbers: list[int], _: object
     ) -> Rows:
         return [
-            self._told(row)
+            self._told(transaction, row)
             for row in self._all(transaction, "streams")
             if row["path"] in paths or row["id"] in numbers
         ]
 
     async def _locked_rows(self, transaction: Transaction, paths: list[str], _: object) -> Rows:
+        return await self._locked_at(transaction, paths, Mode.NO_KEY_UPDATE)
+
+    async def _source(self, transaction: Transaction, paths: list[str], _: object) -> Rows:
+        return await self._locked_at(transaction, paths, Mode.KEY_SHARE)
+
+    async def _locked_at(self, transaction: Transaction, paths: list[str], mode: Mode) -> Rows:
+        rows = [row for row in self._all(transaction, "streams") if row["path"] in paths]
+        return await self._locked_in_order(transaction, rows, mode)
+
+    async def _locked_in_order(self, transaction: Transaction, rows: Rows, mode: Mode) -> Rows:
+        """What rows that a statement sees are when it has locked them, one after the other."""
         found: Rows = []
-        for row in self._all(transaction, "streams"):
-            if row["path"] in paths:
-                now = await self._lock(transaction, ("streams", row["id"]), is_patient=False)
-                if now is not None:
-                    found.append(self._told(now))
+        for row in sorted(rows, key=lambda row: int(row["id"])):
+            now = await self._lock(transaction, ("streams", row["id"]), mode, is_patient=False)
+            if now is not None:
+                found.append(self._told(transaction, now))
         return found
 
     async def _producers(self, transaction: Transaction, numbers: list[int]) -> Rows:
@@ -246,11 +194,24 @@ class Tables:
         first = max([run["start"] for run in runs if run["start"] <= begin], default=begin)
         return [run for run in runs if first <= run["start"] < end]
 
-    async def _look(self, transaction: Transaction, path: str, _: object, __: object) -> Rows:
+    async def _sizes(
+        self, transaction: Transaction, streams: list[int], segments: list[int]
+    ) -> Rows:
+        sizes = [
+            [
+                run["ends"][-1]
+                for run in self._all(transaction, "runs")
+                if (run["stream"], run["segment"]) == asked
+            ]
+            for asked in zip(streams, segments, strict=True)
+        ]
+        return [{"size": max(ends, default=None)} for ends in sizes]
+
+    async def _look(self, transaction: Transaction, path: str, remember_ms: int, _: object) -> Rows:
         above = [
             grave["next_segment"]
             for grave in self._all(transaction, "graves")
-            if grave["path"] == path
+            if grave["path"] == path and grave["removed_ms"] > self.now_ms() - remember_ms
         ]
         there = [row["id"] for row in self._all(transaction, "streams") if row["path"] == path]
         return [
@@ -266,6 +227,10 @@ class Tables:
         await self._lock(transaction, ("paths", row["path"]), is_patient=False)
         if any(other["path"] == row["path"] for other in self._all(transaction, "streams")):
             return []
+        if row["fork_of"] is not None:
+            source = ("streams", row["fork_of"])
+            found = await self._lock(transaction, source, Mode.KEY_SHARE, is_patient=False)
+            assert found is not None, "a fork of a stream that is no more"
         start, before, data = row.pop("start"), row.pop("before"), row.pop("data")
         row |= {"version": 0, "closed_by": None, "stream_seq": None, "soft_deleted": False}
         transaction.changed["streams", row["id"]] = row
@@ -287,29 +252,63 @@ class Tables:
         transaction.changed["runs", run["stream"], run["segment"], run["start"]] = run
 
     async def _family(self, transaction: Transaction, number: int) -> Rows:
-        row = await self._lock(transaction, ("streams", number), is_patient=False)
-        return [] if row is None else [self._told(row)]
+        rows: Rows = []
+        above: int | None = number
+        while above is not None:
+            row = self._row(transaction, ("streams", above))
+            if row is None:
+                break
+            rows.append(row)
+            above = row["fork_of"]
+        return await self._locked_in_order(transaction, rows, Mode.UPDATE)
+
+    async def _forks(self, transaction: Transaction, numbers: list[int]) -> Rows:
+        counted = [(number, len(self._forks_of(transaction, number))) for number in numbers]
+        return [{"fork_of": number, "number": count} for number, count in counted if count]
 
     async def _remove(self, transaction: Transaction, number: int, version: int) -> Rows:
         row = self._row(transaction, ("streams", number))
         if row is None or row["version"] != version:
             return []
         transaction.changed["streams", number] = None
+        assert not self._forks_of(transaction, number), "removed, and there are forks of it"
+        return [{"id": number}]
+
+    async def _keep(self, transaction: Transaction, number: int, version: int) -> Rows:
+        key = ("streams", number)
+        row = self._row(transaction, key)
+        if row is None or row["version"] != version:
+            return []
+        transaction.changed[key] = row | {"soft_deleted": True, "version": version + 1}
         return [{"id": number}]
 
     async def _grave(
-        self, transaction: Transaction, number: int, path: str, next_segment: int, _: int
+        self, transaction: Transaction, number: int, next_segment: int, now_ms: int, keep: bool
     ) -> Rows:
+        row = self._row(transaction, ("streams", number))
+        assert row is not None
         transaction.changed["graves", number] = {
             "stream": number,
-            "path": path,
+            "path": row["path"],
+            "kept": keep,
             "next_segment": next_segment,
+            "removed_ms": now_ms,
             "swept": False,
         }
         return []
 
     async def _graves(self, transaction: Transaction) -> Rows:
-        return [grave for grave in self._all(transaction, "graves") if not grave["swept"]]
+        graves = self._all(transaction, "graves")
+        return [grave for grave in graves if not grave["swept"] and not grave["kept"]]
+
+    async def _release(self, transaction: Transaction) -> Rows:
+        for grave in self._all(transaction, "graves"):
+            if grave["kept"]:
+                key = ("graves", grave["stream"])
+                now = await self._lock(transaction, key)
+                if now is not None:
+                    transaction.changed[key] = now | {"kept": False}
+        return []
 
     async def _swept(self, transaction: Transaction, number: int) -> Rows:
         grave = await self._lock(transaction, ("graves", number))
@@ -362,8 +361,9 @@ class Tables:
     async def _write(
         self, transaction: Transaction, lane: object, number: int, _: object, *columns: Any
     ) -> Rows:
-        *inputs, closed_alone = columns[:13] + columns[-1:]
+        *inputs, closed_alone = *columns[:13], columns[-1]
         known, forgotten, checked = columns[13:18], columns[18:20], columns[20:22]
+        used = columns[22]
         before = dict(self.rows) | transaction.changed  # what the statement sees
         key = ("lanes", str(lane))
         mine = await self._lock(transaction, key)
@@ -390,8 +390,12 @@ class Tables:
         confirmed = [
             stream
             for stream, version in zip(*checked, strict=True)
-            if (before.get(("streams", stream)) or {}).get("version") == version
+            if (row := before.get(("streams", stream))) is not None
+            and row["version"] == version
+            and self._is_alive(transaction, row, now_ms)
         ]
+        for stream in sorted({*used} & {*confirmed}):
+            self._renew(transaction, stream, now_ms)
         transaction.changed[key] = mine | {"batch": number, "won": moved}
         return [{"is_mine": True, "moved": moved, "confirmed": confirmed, "now_ms": now_ms}]
 
@@ -400,14 +404,17 @@ class Tables:
         number, version, segment, position, closed, closed_by, stream_seq, chain = values[:8]
         start, ends, claims, before, data, closed_alone = values[8:]
         key = ("streams", number)
-        if self._locks.get(key, transaction) is not transaction:
+        if self._is_barred(transaction, key, Mode.NO_KEY_UPDATE):
             return False
         row = self._row(transaction, key)
         if row is None or row["version"] != version or row["soft_deleted"]:
             return False
-        self._locks[key] = transaction
-        transaction.locked.add(key)
+        if not self._is_alive(transaction, row, now_ms):
+            return False
+        self._take(transaction, key, Mode.NO_KEY_UPDATE)
+        deadline_ms, ttl_s = row["deadline_ms"], row["ttl_s"]
         transaction.changed[key] = row | {
+            "deadline_ms": deadline_ms if ttl_s is None else now_ms + ttl_s * 1000,
             "version": version + 1,
             "segment": segment,
             "position": position,
@@ -432,3 +439,76 @@ class Tables:
                 data=data,
             )
         return True
+
+    # -- lifetimes -------------------------------------------------------------------------
+
+    def _renew(self, transaction: Transaction, number: int, now_ms: int) -> int | None:
+        """Have a TTL begin anew, if nobody has the row; until when it lasts."""
+        key = ("streams", number)
+        row = self._row(transaction, key)
+        if row is None or row["ttl_s"] is None or row["soft_deleted"]:
+            return None
+        if self._is_barred(transaction, key, Mode.NO_KEY_UPDATE):
+            return None
+        self._take(transaction, key, Mode.NO_KEY_UPDATE)
+        deadline_ms = now_ms + int(row["ttl_s"]) * 1000
+        transaction.changed[key] = row | {"deadline_ms": deadline_ms}
+        return deadline_ms
+
+    async def _renew_all(self, transaction: Transaction, numbers: list[int], _: object) -> Rows:
+        renewed: Rows = []
+        for number in sorted(numbers):
+            row = self._row(transaction, ("streams", number))
+            if row is not None and self._is_alive(transaction, row):
+                deadline_ms = self._renew(transaction, number, self.now_ms())
+                if deadline_ms is not None:
+                    renewed.append({"id": number, "deadline_ms": deadline_ms})
+        return renewed
+
+    async def _hold(
+        self,
+        transaction: Transaction,
+        node: object,
+        numbers: list[int],
+        since: list[int | None],
+        _: object,
+    ) -> Rows:
+        for number, since_ms in sorted(zip(numbers, since, strict=True)):
+            row = await self._lock(transaction, ("streams", number))
+            if row is None or row["ttl_s"] is None or row["soft_deleted"]:
+                continue
+            if not self._is_alive(transaction, row, since_ms):
+                continue
+            now_ms, ttl_ms = self.now_ms(), row["ttl_s"] * 1000
+            if row["deadline_ms"] < now_ms + ttl_ms // 2:
+                changed = row | {"deadline_ms": now_ms + ttl_ms}
+                transaction.changed["streams", number] = changed
+            hold = {"stream": number, "node": node, "until": now_ms + _HELD_MS}
+            transaction.changed["holds", number, node] = hold
+        return []
+
+    async def _let_go(
+        self, transaction: Transaction, node: object, numbers: list[int], left: list[int]
+    ) -> Rows:
+        for number, left_ms in sorted(zip(numbers, left, strict=True)):
+            transaction.changed["holds", number, node] = None
+            row = await self._lock(transaction, ("streams", number))
+            if row is not None and row["ttl_s"] is not None and not row["soft_deleted"]:
+                deadline_ms = max(row["deadline_ms"], left_ms + row["ttl_s"] * 1000)
+                changed = row | {"deadline_ms": deadline_ms}
+                transaction.changed["streams", number] = changed
+        return []
+
+    async def _expired(self, transaction: Transaction, last: int, _: object) -> Rows:
+        return [
+            {"id": row["id"], "path": row["path"]}
+            for row in sorted(self._all(transaction, "streams"), key=lambda row: int(row["id"]))
+            if not self._is_alive(transaction, row)
+            and not row["soft_deleted"]
+            and row["id"] > last
+            and not self._forks_of(transaction, row["id"])
+        ]
+
+    async def _clock(self, _: Transaction, __: object = None) -> Rows:
+        now_ms = self.now_ms()
+        return [{"timeline": self.started, "at_s": now_ms / 1000, "now_ms": now_ms}]

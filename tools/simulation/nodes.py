@@ -2,7 +2,8 @@
 
 What was acknowledged is there, once, where it was said to be, and what was refused is not; nobody
 sees less than was there when they asked, on any node; a stream that was deleted stays so.  Of a
-request whose node was killed nobody knows what became of it, until it is repeated.
+request whose node was killed nobody knows what became of it, until it is repeated.  ``lives`` has
+those who use streams with a TTL, and forks.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from durable_streams.postgres.tasks import Tasks
 from durable_streams.settings import MIB, Settings
 from tools.simulation.connections import ModelDatabase, Network
 from tools.simulation.database import Tables
+from tools.simulation.lives import LATE_S, TEXT, Family, Idler, Killed
 from tools.simulation.scheduler import Scheduler, SimulatedLoop
 
 if TYPE_CHECKING:
@@ -30,23 +32,18 @@ if TYPE_CHECKING:
 
     from durable_streams.model.paths import StreamPath
 
-TEXT = "text/plain"
 SHARED: tuple[StreamPath, ...] = (("hot",), ("warm",))
 STEPS = 12
 """What each of those who write does."""
 
-_LATE_S = 10.0
-"""After which nothing arrives any more."""
+_SETTINGS = Settings(reclaim_delay_s=4.0, reclaim_interval_s=2.0)
+"""What has expired is looked for, though the clock is believed soon after each crash."""
 
 _MOST_S = 1000.0
 _ANSWERED_S = 60.0
 
 _NODES = 2
 _WRITERS = 5
-
-
-class Killed(Exception):
-    """The node that was asked is no more."""
 
 
 class Node:
@@ -74,7 +71,7 @@ class Node:
                 continue
             return cls(
                 PostgresStore(
-                    database, beats, standbys, tasks, settings=Settings(), producers_bytes=MIB
+                    database, beats, standbys, tasks, settings=_SETTINGS, producers_bytes=MIB
                 )
             )
 
@@ -153,6 +150,7 @@ class World:
         self.seen: dict[StreamPath, Seen] = {path: Seen() for path in SHARED}
         self.nodes: list[Node] = []
         self.may_kill = self.random.random() < 0.5
+        self.is_calm = self.random.random() < 0.2
         self.checks = 0
 
     def now_ms(self) -> int:
@@ -166,13 +164,15 @@ class World:
         self.nodes = [await Node.begin(self.network, self.now_ms) for _ in range(_NODES)]
         for path in SHARED:
             await self.nodes[0].store.create(Create(path, TEXT, Lifetime(), closed=False), b"")
-        self.network.trouble = self.random.choice([0.0, 0.01, 0.05, 0.15])
+        self.network.trouble = 0.0 if self.is_calm else self.random.choice([0.0, 0.01, 0.05, 0.15])
         trouble = asyncio.ensure_future(self._trouble())
         async with asyncio.timeout(_MOST_S):  # nobody waits for ever
             await asyncio.gather(
                 *[self._write(number) for number in range(_WRITERS)],
                 *[self._come_and_go(("own", f"{number}")) for number in range(2)],
                 *[self._read(path) for path in SHARED],
+                *[Idler(self, ("idle", f"{number}")).live(self.steps) for number in range(2)],
+                *[Family(self, f"{number}").live(self.steps // 4) for number in range(2)],
             )
         assert not trouble.done(), trouble.exception()
         trouble.cancel()
@@ -183,18 +183,20 @@ class World:
                 self.nodes[at] = await Node.begin(self.network, self.now_ms)
         for path, seen in self.seen.items():
             for node in self.nodes:
-                seen.saw(await self._until_done(node, path), seen.floor)
+                seen.saw(await self.until_done(node, path), seen.floor)
             self.checks += seen.check()
         for node in self.nodes:
             assert node.store.bug is None, node.store.bug
             await node.store.close()
-        await asyncio.sleep(_LATE_S)
+        await asyncio.sleep(LATE_S)
         return self.checks
 
     async def _trouble(self) -> None:
         """Nodes and the database come to an end, and begin again."""
         while True:
             await asyncio.sleep(self.random.uniform(0.05, 1.5))
+            if self.is_calm:
+                continue
             if self.random.random() < 0.5:
                 self.network.crash()
                 self.network.is_down = True
@@ -245,7 +247,7 @@ class World:
 
     async def _found(self, path: StreamPath, token: bytes, floor: int) -> int:
         """Where an append ends that was stored when nobody was told."""
-        content = await self._until_done(None, path)
+        content = await self.until_done(None, path)
         self.seen[path].saw(content, floor)
         assert token in content, f"{token!r} is a duplicate, and is not there"
         return content.index(token) + len(token)
@@ -255,10 +257,10 @@ class World:
             await asyncio.sleep(self.random.uniform(0, 0.2))
             floor = self.seen[path].floor
             with suppress(Killed, Unavailable):
-                self.seen[path].saw(await self._content(self.node, path), floor)
+                self.seen[path].saw(await self.content(self.node, path), floor)
                 self.checks += 1
 
-    async def _content(self, node: Node, path: StreamPath) -> bytes:
+    async def content(self, node: Node, path: StreamPath) -> bytes:
         async def read() -> bytes:
             stream = await node.store.open(path)
             with await node.store.read(stream, Start.BEGINNING, max_bytes=MIB) as chunk:
@@ -266,10 +268,10 @@ class World:
 
         return bytes(await node.ask(read()))
 
-    async def _until_done(self, node: Node | None, path: StreamPath) -> bytes:
+    async def until_done(self, node: Node | None, path: StreamPath) -> bytes:
         while True:
             try:
-                return await self._content(node or self.node, path)
+                return await self.content(node or self.node, path)
             except (Killed, Unavailable):
                 await asyncio.sleep(0.05)
 
@@ -295,7 +297,7 @@ class World:
                 continue
             except Killed:  # what it sent may still arrive
                 is_there = None
-                await asyncio.sleep(_LATE_S)
+                await asyncio.sleep(LATE_S)
                 continue
             is_there = wants
             await self._look(path, is_there=is_there)
