@@ -376,7 +376,8 @@ class AccessSettings:
         False,
         help="with a database as the store: know the tokens that are kept in it, for all nodes",
         more="``durable-streams token new --store URL`` makes them.  It takes the place of "
-        "``tokens``; what is changed counts within 2 s on all nodes.",
+        "``tokens``; what is changed counts within 2 s on all nodes.  So it is with the keys of "
+        "signed URLs, unless ``signing_keys`` names a file.",
         flag=True,
     )
     signing_keys: str = setting(

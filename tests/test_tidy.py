@@ -46,7 +46,7 @@ MAY_BEGIN: Final = {
     ("output_queue.py", "__init__"): "the command line's own output, whatever is open",
     ("fast_lane.py", "_wait_for"): "one request, whose outcome is asked for",
     ("followed_file.py", "in_thread"): "one look at a file, or one edit, which is awaited",
-    ("token_sources.py", "running"): "looks at a table, whose faults are logged and tried again",
+    ("stored.py", "running"): "looks at a table, whose faults are logged and tried again",
     ("followed_file.py", "running"): "looks at a file, whose faults are logged and tried again",
     ("tls.py", "_accept"): "one handshake, which has an end, and is cut off before the server's",
     (

@@ -1,10 +1,10 @@
 """The command line's verbs ``token``, ``signing-key`` and ``sign-url``.
 
 They work on files, beside a server or without one: what they change counts there within 2 s.  The
-files are named by a flag, or else in the environment by the same names as for ``serve``; tokens may
-be those in the database of a store instead, which is named in the same ways.  Exit status: 0 when
-it was done; 2 with one line on stderr if it was not.  What is secret is on stdout alone, so that
-``TOKEN=$(durable-streams token new …)`` has it, and nothing else.
+files are named by a flag, or else in the environment by the same names as for ``serve``; tokens and
+keys may be those in the database of a store instead, which is named in the same ways.  Exit status:
+0 when it was done; 2 with one line on stderr if it was not.  What is secret is on stdout alone, so
+that ``TOKEN=$(durable-streams token new …)`` has it, and nothing else.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from durable_streams.access.token_sources import add_checked, list_of, remove_ch
 from durable_streams.access.tokens import Wanted, check_id, check_note, made, parse_instant
 from durable_streams.model.errors import StreamError
 from durable_streams.model.setting import ENVIRONMENT
+from durable_streams.postgres import key_rows
 from durable_streams.postgres.commands import DatabaseProblem, with_database
 from durable_streams.postgres.token_rows import added, every, removed
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
+    from durable_streams.access.signing_keys import SigningKeys
     from durable_streams.access.token_file import TokenList, TokenRecord
 
 EXIT_NOTHING: Final = 2
@@ -63,24 +65,42 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 
     command = verbs.add_parser("list", help="show what there is, but for the tokens themselves")
     _add_file(command, "tokens")
+    _add_store(command)
     command.add_argument("--json", action="store_true", help="one line of JSON for each token")
     command.set_defaults(run=partial(_told, _list))
 
     command = verbs.add_parser("revoke", help="remove a token")
     command.add_argument("id", metavar="ID", help="its id, as list shows it")
     _add_file(command, "tokens")
+    _add_store(command)
     command.set_defaults(run=partial(_told, _revoke))
 
-    keys = add_parser("signing-key", help="make keys of signed URLs")
+    _add_keys(add_parser)
+    _add_sign_url(add_parser)
+
+
+def _add_keys(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    keys = add_parser("signing-key", help="make, list and remove keys of signed URLs")
     verbs = keys.add_subparsers(dest="verb", required=True, metavar="VERB")
     command = verbs.add_parser(
-        "new",
-        help="put a new key in front of those of a file, which signs from then on; print its id",
+        "new", help="put a new key in front of the others, which signs from then on; print its id"
     )
     _add_file(command, "signing-keys")
+    _add_store(command)
     command.set_defaults(run=partial(_told, _new_key))
 
-    _add_sign_url(add_parser)
+    command = verbs.add_parser(
+        "list", help="show the ids of all keys, that of the signing one first"
+    )
+    _add_file(command, "signing-keys")
+    _add_store(command)
+    command.set_defaults(run=partial(_told, _list_keys))
+
+    command = verbs.add_parser("remove", help="remove a key, and so all URLs that it has signed")
+    command.add_argument("id", metavar="ID", help="its id, as list shows it")
+    _add_file(command, "signing-keys")
+    _add_store(command)
+    command.set_defaults(run=partial(_told, _remove_key))
 
 
 def _add_new(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
@@ -88,6 +108,7 @@ def _add_new(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         "new", help="make a token and print it", description=_NEW.replace("\n", " ")
     )
     _add_file(command, "tokens", "made if it is missing")
+    _add_store(command)
     scopes = ", ".join(scope.value for scope in Scope)
     command.add_argument(
         "--scope",
@@ -126,6 +147,7 @@ def _add_sign_url(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("url", metavar="URL", help="that of a stream, as clients use it")
     _add_file(command, "tokens")
     _add_file(command, "signing-keys")
+    _add_store(command)
     command.add_argument(
         "--token", required=True, metavar="ID", help="the id of the token in whose name it is"
     )
@@ -152,13 +174,15 @@ def _add_file(command: argparse.ArgumentParser, name: str, more: str = "") -> No
         metavar="FILE",
         help=f"{what}{more and ', '}{more} (default: what {variable} says)",
     )
-    if name == "tokens":
-        command.add_argument(
-            "--store",
-            metavar="URL",
-            help="the database with the tokens, postgresql://user@host1,host2/database, in place "
-            f"of a file (default: what {_variable('store')} says, if no file is named)",
-        )
+
+
+def _add_store(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--store",
+        metavar="URL",
+        help="the database with them, postgresql://user@host1,host2/database, in place "
+        f"of a file (default: what {_variable('store')} says, if no file is named)",
+    )
 
 
 def _variable(name: str) -> str:
@@ -250,13 +274,15 @@ def _revoke(options: argparse.Namespace) -> None:
         token_file.remove_token(_file(options, "tokens"), options.id)
 
 
-def _is_stored(options: argparse.Namespace) -> bool:
-    """Whether the tokens of a database are meant."""
-    if options.tokens is not None and options.store is not None:
-        raise _Problem("give one of --tokens and --store: a file, or a database")
-    if options.tokens is not None or options.store is not None:
-        return options.store is not None
-    return not os.environ.get(_variable("tokens")) and bool(os.environ.get(_variable("store")))
+def _is_stored(options: argparse.Namespace, name: str = "tokens") -> bool:
+    """Whether the tokens, or keys, of a database are meant."""
+    file = getattr(options, name.replace("-", "_"))
+    takes_both = hasattr(options, "token")  # sign-url: one may be in a file, one in a database
+    if file is not None and options.store is not None and not takes_both:
+        raise _Problem(f"give one of --{name} and --store: a file, or a database")
+    if file is not None or options.store is not None:
+        return file is None
+    return not os.environ.get(_variable(name)) and bool(os.environ.get(_variable("store")))
 
 
 def _tokens(options: argparse.Namespace) -> TokenList:
@@ -269,12 +295,39 @@ def _tokens(options: argparse.Namespace) -> TokenList:
 
 
 def _new_key(options: argparse.Namespace) -> None:
-    sys.stdout.write(f"{signing_keys.new_key(_file(options, 'signing-keys'))}\n")
+    if _is_stored(options, "signing-keys"):
+        row = signing_keys.made()
+        look = signing_keys.add_checked
+        with_database(options.store, lambda fetch: key_rows.added(fetch, row, look))
+        identity = row.id
+    else:
+        identity = signing_keys.new_key(_file(options, "signing-keys"))
+    sys.stdout.write(f"{identity}\n")
+
+
+def _list_keys(options: argparse.Namespace) -> None:
+    for key in _keys(options).keys:
+        sys.stdout.write(f"{key.id}\n")
+
+
+def _remove_key(options: argparse.Namespace) -> None:
+    if _is_stored(options, "signing-keys"):
+        look = signing_keys.remove_checked(options.id)
+        with_database(options.store, lambda fetch: key_rows.removed(fetch, options.id, look))
+    else:
+        signing_keys.remove_key(_file(options, "signing-keys"), options.id)
+
+
+def _keys(options: argparse.Namespace) -> SigningKeys:
+    if _is_stored(options, "signing-keys"):
+        return signing_keys.keys_of(with_database(options.store, key_rows.every))
+    return signing_keys.read_keys(_file(options, "signing-keys"))
 
 
 def _sign_url(options: argparse.Namespace) -> None:
-    tokens = _tokens(options)
-    keys = signing_keys.read_keys(_file(options, "signing-keys"))
+    tokens, keys = _tokens(options), _keys(options)
+    if not keys.keys:
+        raise _Problem("there is no key: make one by durable-streams signing-key new --store URL")
     token = tokens.by_id.get(options.token)
     if token is None:
         raise _Problem(

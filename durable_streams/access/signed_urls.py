@@ -31,6 +31,7 @@ from durable_streams.access.door import INVALID
 from durable_streams.access.followed_file import INTERVAL_S, FollowedFile
 from durable_streams.access.grants import Grant, Kind, Pattern, Scope, cover
 from durable_streams.access.principals import Principal
+from durable_streams.access.signing_keys import StoredKeys
 from durable_streams.access.token_file import TokenRecord, digest_of, id_in, is_id
 from durable_streams.model.errors import Forbidden, InvalidRequest, Unauthenticated
 from durable_streams.model.paths import parse_stream_path
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from durable_streams.access.signing_keys import SigningKey
+    from durable_streams.access.signing_keys import SigningKey, SigningKeys
     from durable_streams.access.tokens import Tokens
     from durable_streams.model.paths import StreamPath
 
@@ -106,9 +107,9 @@ def is_good(signed: str, key: SigningKey, token_digest: str, pattern: Pattern) -
 class SignedUrls:
     """The authenticator of signed URLs; it blocks while it is made.
 
-    ``tokens``: those in whose name they are signed, which somebody else follows.  ``clock`` is in
-    seconds since 1970.  A file of keys that is missing or no good is a :class:`FileProblem`, mostly
-    a :class:`SigningKeysError`.
+    ``keys``: the file of them, or those of a database.  ``tokens``: those in whose name they are
+    signed, which somebody else follows.  ``clock`` is in seconds since 1970.  A file of keys that
+    is missing or no good is a :class:`FileProblem`, mostly a :class:`SigningKeysError`.
     """
 
     kind: str = "signed"
@@ -116,7 +117,7 @@ class SignedUrls:
 
     def __init__(
         self,
-        path: Path,
+        keys: Path | StoredKeys,
         tokens: Tokens,
         *,
         clock: Callable[[], float] = time.time,
@@ -124,18 +125,24 @@ class SignedUrls:
     ) -> None:
         self._tokens = tokens
         self._clock = clock
-        self.file = FollowedFile(
+        self.files: tuple[FollowedFile[SigningKeys], ...] = ()
+        self._keys: FollowedFile[SigningKeys] | StoredKeys
+        if isinstance(keys, StoredKeys):
+            self._keys = keys
+            return
+        self._keys = FollowedFile(
             "file of signing keys",
-            path,
+            keys,
             signing_keys.parse_keys,
             max_bytes=signing_keys.MAX_FILE_BYTES,
             interval_s=interval_s,
         )
+        self.files = (self._keys,)
 
     @property
     def problem(self) -> str | None:
-        """Why the file of keys cannot be used as it is now, so that it counts as it was."""
-        return self.file.problem
+        """Why the keys cannot be read as they are now, so that they count as they were."""
+        return self._keys.problem
 
     def holder(self, signed: str, path: StreamPath) -> Principal:
         """Who holds a URL of ``path`` with this signature; raises :class:`Unauthenticated`."""
@@ -157,7 +164,7 @@ class SignedUrls:
     @asynccontextmanager
     async def running(self, changed: Callable[[], None]) -> AsyncIterator[None]:
         """Follow the keys while the block runs; ``changed`` is called when others count."""
-        async with self.file.running(changed):
+        async with self._keys.running(changed):
             yield
 
     def sign(self, issuer: Principal, pattern: Pattern, expires_at_s: float) -> str:
@@ -170,11 +177,13 @@ class SignedUrls:
         token = None if now is None else self._tokens.known(now.name.partition(":")[2])
         if token is None:
             raise Forbidden("URLs are signed for the holders of tokens of the server's file only")
-        key = self.file.value.keys[0]
-        return signed_for(key, token, pattern, expires_at_s, self._clock())
+        keys = self._keys.value.keys
+        if not keys:
+            raise Forbidden("the server has no key to sign URLs with")
+        return signed_for(keys[0], token, pattern, expires_at_s, self._clock())
 
     def _holder(self, signed: str, signature: Signature, pattern: Pattern) -> Principal:
-        key = self.file.value.by_id.get(signature.key_id)
+        key = self._keys.value.by_id.get(signature.key_id)
         token = self._tokens.known(signature.token_id)
         if key is None or token is None or not is_good(signed, key, token.digest, pattern):
             raise _refused()

@@ -1,4 +1,4 @@
-"""The file of signing keys: its format, and new keys.
+"""Signing keys: the file of them and its format, those in a database, and new keys.
 
 It is TOML, in UTF-8, of at most ``MAX_FILE_BYTES``, with a table for each key::
 
@@ -23,16 +23,19 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from durable_streams.access import tables_in_toml as toml
+from durable_streams.access.followed_file import INTERVAL_S
 from durable_streams.access.small_files import (
     FileProblem,
     edit_small,
     is_open_to_others,
     read_small,
 )
+from durable_streams.access.stored import Stored
 from durable_streams.access.token_file import is_id
+from durable_streams.postgres.key_rows import KeyRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 MAX_FILE_BYTES: Final = 256 * 1024
@@ -65,10 +68,18 @@ class SigningKey(msgspec.Struct, frozen=True):
 
 
 class SigningKeys(NamedTuple):
-    """All keys of a file, at least one; the first one signs."""
+    """All keys; the first one signs.  A file has at least one."""
 
     keys: tuple[SigningKey, ...]
     by_id: Mapping[str, SigningKey]
+
+
+class StoredKeys(Stored[KeyRow, SigningKeys]):
+    """Those of a database, of which there may be none yet."""
+
+    def __init__(self, *, interval_s: float = INTERVAL_S) -> None:
+        nothing = SigningKeys((), {})
+        super().__init__("signing keys", nothing, keys_of, interval_s=interval_s)
 
 
 def read_keys(path: Path) -> SigningKeys:
@@ -101,13 +112,44 @@ def decode_secret(text: str) -> bytes:
     return secret
 
 
+def keys_of(rows: Sequence[KeyRow]) -> SigningKeys:
+    """What the rows of a database mean; :class:`SigningKeysError`."""
+    try:
+        tables = [row._asdict() for row in rows]
+        keys = tuple(_key(table, number) for number, table in enumerate(tables, 1))
+    except ValueError as error:
+        raise SigningKeysError(f"the signing keys in the database: {error}") from None
+    return SigningKeys(keys, {key.id: key for key in keys})
+
+
+def add_checked(rows: Sequence[KeyRow]) -> None:
+    """Look at all keys before one is added."""
+    if len(rows) >= MAX_KEYS:
+        raise SigningKeysError(f"there are {MAX_KEYS} keys: remove old ones")
+
+
+def remove_checked(identity: str) -> Callable[[Sequence[KeyRow]], None]:
+    """What looks at all keys before one is removed."""
+
+    def look(rows: Sequence[KeyRow]) -> None:
+        if identity not in [row.id for row in rows]:
+            raise SigningKeysError(f"there is no key {identity[:64]!r}")
+
+    return look
+
+
+def made(random: Callable[[int], bytes] = secrets.token_bytes) -> KeyRow:
+    """A new key; ``random`` makes so many bytes that nobody can guess."""
+    secret = base64.urlsafe_b64encode(random(MIN_SECRET_BYTES)).rstrip(b"=").decode()
+    return KeyRow(f"k{random(6).hex()}", secret)
+
+
 def new_key(path: Path, random: Callable[[int], bytes] = secrets.token_bytes) -> str:
     """Put a new key in front of the others, durably; returns its id.
 
-    The file is made if it is missing.  ``random`` makes so many bytes that nobody can guess.
+    The file is made if it is missing.  ``random``: as that of :func:`made`.
     """
-    identity = f"k{random(6).hex()}"
-    secret = base64.urlsafe_b64encode(random(MIN_SECRET_BYTES)).rstrip(b"=").decode()
+    identity, secret = made(random)
     lines = toml.table("key", {"id": toml.quoted(identity), "secret": toml.quoted(secret)})
     wanted = SigningKey(identity, decode_secret(secret))
 
@@ -125,6 +167,26 @@ def new_key(path: Path, random: Callable[[int], bytes] = secrets.token_bytes) ->
 
     edit_small(path, change, max_bytes=MAX_FILE_BYTES)
     return identity
+
+
+def remove_key(path: Path, identity: str) -> None:
+    """Remove a key from the file, durably: what it has signed is refused from then on."""
+
+    def change(content: bytes | None) -> bytes:
+        content = content or b""
+        old = _parsed(path, content).keys
+        if identity not in [key.id for key in old]:
+            raise SigningKeysError(f"{path} has no key {identity[:64]!r}")
+        at = [key.id for key in old].index(identity)
+        new = toml.without(content.decode(), "key", at).encode()
+        left = (*old[:at], *old[at + 1 :])
+        if not left:
+            raise SigningKeysError(f"{path} has no other key: make a new one before")
+        if _parsed(path, new).keys != left:
+            raise SigningKeysError(f"{path} is written in a way that is not changed here: edit it")
+        return new
+
+    edit_small(path, change, max_bytes=MAX_FILE_BYTES)
 
 
 def refuse_inside(path: Path, data_dir: Path) -> None:

@@ -6,15 +6,13 @@ those that were last good go on counting, and ``problem`` says why.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from durable_streams.access import token_file
-from durable_streams.access.followed_file import INTERVAL_S, FollowedFile, in_thread
-from durable_streams.access.small_files import FileProblem
+from durable_streams.access.followed_file import INTERVAL_S, FollowedFile
+from durable_streams.access.stored import Stored
 from durable_streams.access.token_file import (
     MAX_FILE_BYTES,
     NoSuchToken,
@@ -22,19 +20,14 @@ from durable_streams.access.token_file import (
     TokenList,
     TokenRecord,
 )
-from durable_streams.model.errors import StreamError
 from durable_streams.postgres.token_rows import TokenRow, added, removed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from durable_streams.postgres.token_rows import Fetch
-
     Allow = Callable[[TokenList], None]
-
-logger = logging.getLogger("durable_streams")
 
 NO_TOKENS: Final = TokenList((), {}, {})
 
@@ -63,18 +56,6 @@ class TokenSource(Protocol):
 
     async def remove(self, identity: str, allow: Allow, done: Callable[[], None]) -> None:
         """Remove one, likewise; :class:`NoSuchToken`."""
-
-
-class Shared(Protocol):
-    """What a store on a database has of tokens."""
-
-    async def read(self, known: object) -> tuple[object, list[TokenRow]] | None:
-        """All tokens, with what to call their state; None if that is the one ``known``."""
-
-    async def change(
-        self, work: Callable[[Fetch], Awaitable[None]], done: Callable[[None], None]
-    ) -> None:
-        """Do ``added`` or ``removed``, and ``done`` at once when that is durable."""
 
 
 class FileTokens:
@@ -127,95 +108,20 @@ class FileTokens:
         await self.file.edit(work)
 
 
-class StoredTokens:
-    """Those of a database, which is known from :meth:`begin` on."""
+class StoredTokens(Stored[TokenRow, TokenList]):
+    """Those of a database."""
 
     def __init__(self, *, interval_s: float = INTERVAL_S) -> None:
-        self.value = NO_TOKENS
-        self.problem: str | None = None
-        self._interval_s = interval_s
-        self._rows: Shared | None = None
-        self._state: object = None
-        self._changes = 0
-        self._changed: Callable[[], None] = lambda: None
-
-    async def begin(self, rows: Shared) -> None:
-        """Read them for the first time; raises why that cannot be."""
-        self._rows = rows
-        await self._look()
-
-    @asynccontextmanager
-    async def running(self, changed: Callable[[], None]) -> AsyncIterator[None]:
-        """Look at them while the block runs."""
-        self._changed = changed
-        following = asyncio.create_task(self._follow())
-        try:
-            yield
-        finally:
-            self._changed = lambda: None
-            following.cancel()
-            await asyncio.wait([following])
+        super().__init__("tokens", NO_TOKENS, list_of, interval_s=interval_s)
 
     async def add(self, token: TokenRecord, allow: Allow, done: Callable[[], None]) -> None:
         """Add one to the table."""
-        await self._change(lambda fetch: added(fetch, *add_checked(token, allow)), done)
+        await self.change(lambda fetch: added(fetch, *add_checked(token, allow)), done)
 
     async def remove(self, identity: str, allow: Allow, done: Callable[[], None]) -> None:
         """Remove one from the table."""
         look = remove_checked(identity, allow)
-        await self._change(lambda fetch: removed(fetch, identity, look), done)
-
-    async def _change(
-        self, work: Callable[[Fetch], Awaitable[None]], done: Callable[[], None]
-    ) -> None:
-        """Change the table, and have what is in it count; what is refused changes nothing."""
-        assert self._rows is not None
-        refused: list[FileProblem] = []
-
-        async def tried(fetch: Fetch) -> None:
-            refused.clear()
-            try:
-                await work(fetch)
-            except FileProblem as error:
-                refused.append(error)
-
-        await self._rows.change(tried, lambda _: None if refused else done())
-        if refused:
-            raise refused[0]
-        self._changes += 1
-        with suppress(StreamError, FileProblem):  # it is durable: what follows looks again
-            await self._look()
-
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            try:
-                await self._look()
-            except (StreamError, FileProblem) as error:
-                self._fail(f"{error}")
-            except Exception as error:
-                self._fail(f"they cannot be used because of a bug: {type(error).__name__}")
-                logger.exception("bug: a look at the tokens in the database failed")
-
-    async def _look(self) -> None:
-        assert self._rows is not None
-        changes = self._changes
-        found = await self._rows.read(self._state)
-        if found is not None:
-            state, rows = found
-            tokens = await in_thread(lambda: list_of(rows))
-            if changes != self._changes:
-                return  # what was changed here meanwhile is looked at by whoever did it
-            self._state, self.value = state, tokens
-            self._changed()
-        if self.problem is not None:
-            self.problem = None
-            logger.info("the tokens in the database are read again")
-
-    def _fail(self, problem: str) -> None:
-        if problem != self.problem:
-            self.problem = problem
-            logger.error("the tokens in the database count as they were before: %s", problem)
+        await self.change(lambda fetch: removed(fetch, identity, look), done)
 
 
 def list_of(rows: Sequence[TokenRow]) -> TokenList:

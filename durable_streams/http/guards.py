@@ -13,6 +13,7 @@ from durable_streams.access import signing_keys
 from durable_streams.access.door import OPEN, Door
 from durable_streams.access.jwts import open_jwts
 from durable_streams.access.signed_urls import SignedUrls
+from durable_streams.access.signing_keys import StoredKeys
 from durable_streams.access.token_sources import StoredTokens
 from durable_streams.access.tokens import Tokens
 from durable_streams.http.control import Control
@@ -29,7 +30,8 @@ logger = logging.getLogger("durable_streams")
 class Guard(NamedTuple):
     """What is asked about each request; ``files``: those that are followed for that.
 
-    ``stored``: tokens that are kept in the store, which is to be opened before.
+    ``stored``, ``stored_keys``: tokens, and keys of signed URLs, that are kept in the store, which
+    is to be opened before.
     """
 
     pages: Pages
@@ -37,9 +39,10 @@ class Guard(NamedTuple):
     control: Control | None
     files: tuple[FollowedFile[Any], ...] = ()
     stored: StoredTokens | None = None
+    stored_keys: StoredKeys | None = None
 
     async def begin(self, store: object) -> None:
-        """Read the tokens that a store keeps, if they are those.
+        """Read the tokens and keys that a store keeps, if they are those.
 
         Raises ``ValueError`` if it keeps none, :class:`StreamError` or :class:`FileProblem`.
         """
@@ -49,6 +52,8 @@ class Guard(NamedTuple):
         if rows is None:
             raise ValueError("store_tokens needs a database as the store: give --store URL")
         await self.stored.begin(rows)
+        if self.stored_keys is not None:
+            await self.stored_keys.begin(getattr(store, "signing_keys"))  # noqa: B009 - of a database
 
 
 def guard_of(access: AccessSettings, data_dir: Path | None, pages: Pages) -> Guard:
@@ -69,16 +74,19 @@ def guard_of(access: AccessSettings, data_dir: Path | None, pages: Pages) -> Gua
     jwts = open_jwts(access)
     if jwts is not None:
         known.append(jwts)
-    urls = None
+    urls, stored_keys = None, None
     if access.signing_keys:
         assert tokens is not None
         urls = _signed_urls(Path(access.signing_keys), tokens, data_dir)
+    elif stored is not None and tokens is not None:
+        stored_keys = StoredKeys()
+        urls = SignedUrls(stored_keys, tokens)
     door = Door(known, urls, conceal=access.conceal)
     control = None if tokens is None else Control(tokens, urls)
     files: tuple[FollowedFile[Any], ...] = () if tokens is None else tokens.files
     if urls is not None:
-        files = (*files, urls.file)
-    return Guard(pages, door, control, files, stored)
+        files = (*files, *urls.files)
+    return Guard(pages, door, control, files, stored, stored_keys)
 
 
 def _signed_urls(path: Path, tokens: Tokens, data_dir: Path | None) -> SignedUrls:

@@ -15,6 +15,7 @@
 ``holds``     streams that somebody follows, on which node, and until when that counts.
 ``nodes``     who is there; a row is written every second.
 ``tokens``    those that all nodes know: ``digest`` of the text, and what it may do as JSON.
+``signing_keys``  those of signed URLs that all nodes know; the one of the highest number signs.
 
 Which version of all this a database has is a table of :mod:`.versions`.
 Times are milliseconds since 1970, by the database's clock.
@@ -112,6 +113,11 @@ create table ds.tokens (
 """In a schema that is there, and empty."""
 
 KEEP: Final = """
-alter table ds.graves add column kept jsonb
+alter table ds.graves add column kept jsonb;
+create table ds.signing_keys (
+    id text collate "C" primary key,
+    secret text not null,
+    number bigint not null unique
+);
 """
-"""Nodes that do not know of it keep nothing."""
+"""Nodes that do not know of these keep nothing, and have keys of signed URLs in files."""

@@ -45,7 +45,7 @@ from durable_streams.postgres.notices import Notices
 from durable_streams.postgres.opening import need_fit
 from durable_streams.postgres.readers import Readers, Rows
 from durable_streams.postgres.reading import Reading, RunCache
-from durable_streams.postgres.shared_tokens import SharedTokens
+from durable_streams.postgres.shared_rows import shared_keys, shared_tokens
 from durable_streams.postgres.standbys import Standbys
 from durable_streams.postgres.streams import Stream, Streams
 from durable_streams.postgres.sweeping import Sweeper
@@ -150,7 +150,8 @@ class PostgresStore:
         )
         self._counted = database.counted
         self._begin_writes(Limits(producers_bytes, settings.max_producers))
-        self.tokens = SharedTokens(self._readers, standbys, self._transactions)
+        shared = self._readers, standbys, self._transactions
+        self.tokens, self.signing_keys = shared_tokens(*shared), shared_keys(*shared)
         self._notices.start(self._following.heard, tasks)
         tasks.lasting("refusals", self._refuse())
         self._draining = False

@@ -121,7 +121,7 @@ class Guarded:
     def sign(self, held: Held, kind: Kind, path: str, expires_s: int = LATER_S) -> str:
         """The parameter ``signed`` for a path, in the name of a token."""
         digest = hashlib.sha256(held.text.encode()).hexdigest()
-        key = self.urls.file.value.keys[0]
+        key = self.urls.files[0].value.keys[0]
         return signed_text(key, held.id, digest, Pattern.parse(kind, path), expires_s)
 
     def count(self, handler: StreamsHandler) -> None:

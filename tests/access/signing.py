@@ -44,9 +44,9 @@ class Place:
 
     def read_again(self) -> None:
         async def look() -> None:
-            for file in (self.tokens.file, self.urls.file):
-                await file.look()
-                await file.look()
+            for look in (self.tokens.file.look, *[file.look for file in self.urls.files]):
+                await look()
+                await look()
 
         asyncio.run(look())
 
@@ -69,4 +69,4 @@ class Place:
     @property
     def secret(self) -> str:
         """The key that signs, as the file has it."""
-        return base64.urlsafe_b64encode(self.urls.file.value.keys[0].secret).decode()
+        return base64.urlsafe_b64encode(self.urls.files[0].value.keys[0].secret).decode()

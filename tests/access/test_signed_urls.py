@@ -305,7 +305,7 @@ async def test_keys_are_followed_while_it_runs(tmp_path: Path) -> None:
     async with urls.running(changed.set):
         identity = await asyncio.to_thread(signing_keys.new_key, place.key_path)
         await changed.wait()
-    assert urls.file.value.keys[0].id == identity
+    assert urls.files[0].value.keys[0].id == identity
 
 
 def test_nobody_else_is_a_holder(place: Place) -> None:
