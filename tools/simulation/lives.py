@@ -154,7 +154,7 @@ class Idler:
         with node.store.following(stream):
             other = self._world.node
             await other.ask(other.store.open(self._path))  # so it is known that it is held
-            await asyncio.sleep(self._world.random.uniform(0, life.ttl_ms / 500))
+            await asyncio.sleep(self._world.random.uniform(0, life.ttl_ms / 500 + _HOLD_MS / 1000))
             other = self._world.node
             try:
                 await other.ask(other.store.head(self._path))
@@ -163,6 +163,8 @@ class Idler:
                 raise
             finally:
                 life.may_be_used(self._world.now_ms() + LATE_S * 1000 + _HOLD_MS)
+        if self._world.is_calm:  # its time begins when the reader has left
+            life.used(self._world.now_ms(), self._world.now_ms())
 
 
 class Family:
