@@ -11,6 +11,7 @@ whole, without the spaces around its values; until then it may be longer by what
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -99,8 +100,9 @@ class BoundedParser:
         parsed = self._parser.feed_data(data)
         messages = parsed[0]
         if messages:
-            if any(_head_bytes(message) > MAX_HEAD_BYTES for message, _ in messages):
-                raise HeadTooLong
+            for message, _ in messages:
+                if _head_bytes(message) > MAX_HEAD_BYTES:
+                    raise HeadTooLong
             self._body = messages[-1][1]
             self._silent_bytes = 0
         elif body is not None and (body.is_eof() or body.total_bytes > before_bytes):
@@ -124,5 +126,6 @@ class BoundedParser:
 
 
 def _head_bytes(message: RawRequestMessage) -> int:
-    fields = sum(len(name) + len(value) + _BETWEEN_BYTES for name, value in message.raw_headers)
+    headers = message.raw_headers
+    fields = sum(map(len, chain.from_iterable(headers))) + len(headers) * _BETWEEN_BYTES
     return len(message.method) + len(message.path) + fields + _FIRST_AND_EMPTY_LINE_BYTES
