@@ -7,10 +7,11 @@ that says why; 128 + n when a second signal n cuts a stop short.  The other verb
 :mod:`durable_streams.maintenance.commands` (``verify``, ``repair``, ``dump``), in
 :mod:`durable_streams.importing.commands` (``import``), in
 :mod:`durable_streams.access.commands` (``token``, ``signing-key``, ``sign-url``), in
-:mod:`durable_streams.postgres.commands` (``store``) and in
-:mod:`durable_streams.process.config_commands` (``config``).  Of all but a server that runs, which
-waits for no stdout: 141 if nobody reads it any more.  Of all: 2 where it cannot run at all, or
-stdout cannot be written; 70 after a bug, with its traceback: what else a status says was found out.
+:mod:`durable_streams.postgres.commands` (``store``), with :mod:`durable_streams.shell.moving`
+(``store copy``), and in :mod:`durable_streams.process.config_commands` (``config``).  Of all but a
+server that runs, which waits for no stdout: 141 if nobody reads it any more.  Of all: 2 where it
+cannot run at all, or stdout cannot be written; 70 after a bug, with its traceback: what else a
+status says was found out.
 
 The verbs are imported when it is known that they can be: see ``platforms``.
 """
@@ -126,9 +127,11 @@ def make_parser() -> argparse.ArgumentParser:
     from durable_streams.postgres import commands as postgres  # noqa: PLC0415
     from durable_streams.process import config_commands  # noqa: PLC0415
     from durable_streams.shell import commands as shell  # noqa: PLC0415
+    from durable_streams.shell import moving  # noqa: PLC0415
 
     parser, add_parser = _empty_parser()
     _add_serve_to(add_parser)
-    for others in (shell, maintenance, importing, access, postgres, config_commands):
+    for others in (shell, maintenance, importing, access, config_commands):
         others.add_to(add_parser)
+    moving.add_to(postgres.add_to(add_parser))
     return parser

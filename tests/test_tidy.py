@@ -58,6 +58,7 @@ MAY_BEGIN: Final = {
     ("reloading.py", "_once"): "one look at a file, which is awaited",
     ("tasks.py", "_begin"): "all of a node on PostgreSQL, watched",
     ("store.py", "append"): "one large body, looked through for whoever sent it",
+    ("reading.py", "in_thread"): "a copy's look at files, or what it writes, awaited by it",
     ("records.py", "_fed"): "one look at JSON, awaited by whoever asked",
     ("aio_http.py", "_credentials"): "one question for a token, which whoever needs it awaits",
     ("aio_producer.py", "__aenter__"): "a producer's sending, which its end ends",

@@ -1,9 +1,10 @@
 """The command line's verbs ``verify``, ``repair`` and ``dump``.
 
 Exit status of ``verify``: 0 sound or torn, 1 damaged, 2 not all could be looked at, 3 incomplete;
-where several apply, the first in the order 1, 3, 2.  Of ``repair``: 0 if nothing has to be repaired
-or is left, else 1.  Of ``dump``: 0 when all was printed.  Of all: 2 if the argument is nothing that
-can be looked at, or the system refused something.
+where several apply, the first in the order 1, 3, 2.  So it is of a database, which is never torn.
+Of ``repair``: 0 if nothing has to be repaired or is left, else 1.  Of ``dump``: 0 when all was
+printed.  Of all: 2 if the argument is nothing that can be looked at, or the system refused
+something.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.databases import is_database
+from durable_streams.maintenance.database_check import verify_database
 from durable_streams.maintenance.dump import NotDumpable, dump
 from durable_streams.maintenance.findings import Finding, Level, State
 from durable_streams.maintenance.repair import repair
 from durable_streams.maintenance.verify import verify
+from durable_streams.postgres.commands import DatabaseProblem
 
 if TYPE_CHECKING:
     import argparse
@@ -46,9 +50,12 @@ _REDRAW_S: Final = 0.2
 def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the three verbs; each sets ``run`` to a function from options to exit status."""
     command = add_parser(
-        "verify", help="read every byte of a data directory and check every checksum"
+        "verify", help="read every byte of a data directory or database, check every checksum"
     )
-    command.add_argument("directory", type=Path, help="a data directory, a copy of one, a stream's")
+    command.add_argument(
+        "directory",
+        help="a data directory, a copy of one, a stream's; or a database (postgresql://…)",
+    )
     command.add_argument("-v", "--verbose", action="store_true", help="tell of torn ends and notes")
     command.add_argument("--json", action="store_true", help="one line of JSON for each finding")
     command.set_defaults(run=partial(_told, _verify))
@@ -81,7 +88,14 @@ def _verify(options: argparse.Namespace) -> int:
             progress.clear()
             print(_as_json(finding) if options.json else finding)
 
-    checked = verify(options.directory, report, progress=progress)
+    if is_database(options.directory):
+        try:
+            checked = verify_database(options.directory, report, progress=progress)
+        except DatabaseProblem as error:
+            sys.stderr.write(f"durable-streams: error: {' '.join(str(error).split())}\n")
+            return EXIT_NOTHING
+    else:
+        checked = verify(Path(options.directory), report, progress=progress)
     progress.clear()
     counts = {level.value: checked.found[level] for level in Level}
     if options.json:

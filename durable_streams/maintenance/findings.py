@@ -43,9 +43,9 @@ class State(Enum):
 class Finding:
     """One thing out of the ordinary.
 
-    ``file``: where, as a path on this machine.  ``place``: a line or a byte in it, or empty.
-    ``stream``: the text of the stream's path, empty if none is concerned.  ``meaning``: for its
-    readers.
+    ``file``: where, as a path on this machine, or a row of a database.  ``place``: a line or a byte
+    in it, or empty.  ``stream``: the text of the stream's path, empty if none is concerned.
+    ``meaning``: for its readers.
     """
 
     level: Level

@@ -1,4 +1,4 @@
-"""The command line's verbs ``store init``, ``store check`` and ``store migrate``.
+"""The command line's verbs ``store init``, ``check``, ``migrate`` and ``restored``.
 
 They take the URL of a database, or what ``DURABLE_STREAMS_STORE`` says.  A password in an argument
 would be in every list of processes, and is refused: PGPASSWORD and PGPASSFILE are read, and the
@@ -34,15 +34,20 @@ EXIT_WRONG: Final = 1
 EXIT_NOTHING: Final = 2
 
 VARIABLE: Final = f"{ENVIRONMENT}STORE"
-_INSTALL: Final = "a store on PostgreSQL needs pip install 'durable-streams-server[postgres]'"
+INSTALL: Final = "a store on PostgreSQL needs pip install 'durable-streams-server[postgres]'"
 
 
 class DatabaseProblem(Exception):
     """What was asked for cannot be; the text is one line for the user."""
 
 
-def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the verb; each below it sets ``run`` to a function from options to exit status."""
+def add_to(
+    add_parser: Callable[..., argparse.ArgumentParser],
+) -> Callable[..., argparse.ArgumentParser]:
+    """Add the verb; each below it sets ``run`` to a function from options to exit status.
+
+    Returns what adds another one below it.
+    """
     store = add_parser("store", help="set up and check a PostgreSQL database of streams")
     verbs = store.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -65,6 +70,13 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     _add_url(command)
     command.set_defaults(run=partial(_told, _migrate))
 
+    command = verbs.add_parser(
+        "restored", help="have no offset lead anywhere that was told before a restore"
+    )
+    _add_url(command)
+    command.set_defaults(run=partial(_told, _restored))
+    return verbs.add_parser
+
 
 def _add_url(command: argparse.ArgumentParser) -> None:
     command.add_argument(
@@ -81,7 +93,7 @@ def _told(
 ) -> int:
     """Run a verb; what is wrong is one line."""
     try:
-        return _run(options.url, partial(verb, options))
+        return with_url(options.url, partial(verb, options))
     except DatabaseProblem as error:
         sys.stderr.write(f"durable-streams: error: {' '.join(str(error).split())}\n")
         return EXIT_NOTHING
@@ -95,10 +107,10 @@ def with_database(given: str | None, work: Callable[[Fetch], Awaitable[_T]]) -> 
 
         return await change_alone(url, work)
 
-    return _run(given, alone)
+    return with_url(given, alone)
 
 
-def _run(given: str | None, work: Callable[[DatabaseUrl], Awaitable[_T]]) -> _T:
+def with_url(given: str | None, work: Callable[[DatabaseUrl], Awaitable[_T]]) -> _T:
     """Do something with a database; :class:`DatabaseProblem`."""
     # Ctrl-C ends the program at once.  Otherwise asyncio would cancel what is under way, and the
     # driver a commit that waits for a standby: then it is seen by all, and no standby has it.
@@ -106,7 +118,7 @@ def _run(given: str | None, work: Callable[[DatabaseUrl], Awaitable[_T]]) -> _T:
     try:
         url = _url(given)
         if find_spec("asyncpg") is None:
-            raise DatabaseProblem(_INSTALL)
+            raise DatabaseProblem(INSTALL)
         from durable_streams.postgres.connecting import NoDatabase  # noqa: PLC0415 - see above
 
         try:
@@ -123,18 +135,22 @@ async def _awaited(work: Awaitable[_T]) -> _T:
 
 def _url(given: str | None) -> DatabaseUrl:
     if given is not None:
-        url = parse(given)
-        if url.has_password:
-            raise DatabaseProblem(
-                "the URL has a password, which all users of this machine can see in the list of "
-                "processes: change it, and give it by PGPASSWORD, or in the file that PGPASSFILE "
-                "names"
-            )
-        return url
+        return without_secret(given)
     variable = os.environ.get(VARIABLE)
     if not variable:
         raise DatabaseProblem(f"which database? give its URL, or set {VARIABLE}")
     return parse(variable)
+
+
+def without_secret(given: str) -> DatabaseUrl:
+    """The database that an argument names; :class:`DatabaseProblem` if that has a password."""
+    url = parse(given)
+    if url.has_password:
+        raise DatabaseProblem(
+            "the URL has a password, which all users of this machine can see in the list of "
+            "processes: change it, and give it by PGPASSWORD, or in the file that PGPASSFILE names"
+        )
+    return url
 
 
 async def _init(_: argparse.Namespace, url: DatabaseUrl) -> int:
@@ -171,4 +187,13 @@ async def _migrate(_: argparse.Namespace, url: DatabaseUrl) -> int:
 
     version = await versions.migrate(url, tell)
     sys.stdout.write(f"{url} is at version {version.number}, which is that of this program\n")
+    return 0
+
+
+async def _restored(_: argparse.Namespace, url: DatabaseUrl) -> int:
+    from durable_streams.postgres import restored  # noqa: PLC0415 - see above
+
+    count = await restored.renumber(url)
+    begin = "1 stream begins" if count == 1 else f"{count} streams begin"
+    sys.stdout.write(f"{url}: {begin} higher now: offsets told before lead nowhere\n")
     return 0

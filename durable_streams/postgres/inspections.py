@@ -193,7 +193,7 @@ def _told(path: StreamPath, row: Row) -> StreamRow:
     """What lists say of a stream."""
     fork = None
     if row.requested.source is not None:
-        fork = ForkedFrom(row.requested.source, row.layers[-1].end if row.layers else row.begin)
+        fork = ForkedFrom(row.requested.source, row.point)
     return StreamRow(
         path,
         f"{row.id:016x}",

@@ -36,9 +36,10 @@ class Requested(msgspec.Struct, frozen=True):
 
 
 class Layer(msgspec.Struct, frozen=True, array_like=True):
-    """Up to ``end``, and from where the layer before ends, a fork has the runs of ``stream``.
+    """Up to ``end``, and from where the layer before ends, a stream has the runs of ``stream``.
 
-    ``end`` counts as the fork does; ``shift``: how much higher its segments' numbers are.
+    That is what it is a fork of, or itself, under the numbers that its segments had before a
+    restore.  ``end`` counts as the fork does; ``shift``: how much higher its segments' numbers are.
     """
 
     stream: int
@@ -87,6 +88,23 @@ class Row(msgspec.Struct, frozen=True):
     def begin(self) -> Offset:
         """Where the stream begins."""
         return Offset(self.first_segment, 0)
+
+    @property
+    def inherited(self) -> tuple[Layer, ...]:
+        """Its layers that are of others: those behind them are its own, from before a restore."""
+        return tuple([layer for layer in self.layers if layer.stream != self.id])
+
+    @property
+    def own(self) -> tuple[Layer, ...]:
+        """The layers that its own runs are in, of which the last one ends at the tail."""
+        last = Layer(self.id, 0, *self.tail)
+        return (*[layer for layer in self.layers if layer.stream == self.id], last)
+
+    @property
+    def point(self) -> Offset:
+        """Up to where it has what it is a fork of."""
+        inherited = self.inherited
+        return inherited[-1].end if inherited else self.begin
 
     def is_expired(self, now_ms: int) -> bool:
         """Whether it has ended by itself."""

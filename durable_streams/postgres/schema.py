@@ -2,9 +2,10 @@
 
 ``streams``   one row an incarnation: its tail, and all that decides about the next write.  ``id``
               is random, as a sequence repeats itself after a restore.  ``version`` moves with every
-              change but a renewed TTL.  ``layers``: of a fork, whose runs it begins with.
-              ``sort_key``: the segments of the path with a NUL between them, by which lists are
-              sorted.  ``closed_alone``: the close brought no data, and is a record of its own.
+              change but a renewed TTL.  ``layers``: of a fork, or after a restore, whose runs it
+              begins with.  ``sort_key``: the segments of the path with a NUL between them, by
+              which lists are sorted.  ``closed_alone``: the close brought no data, and is a record
+              of its own.
 ``runs``      what one commit appended to one stream: where each append ends, what it was, when.
               ``before`` and ``chain``: the running checksum where it begins and ends.
 ``producers`` the newest claim of each, and when it was seen.

@@ -64,6 +64,10 @@ VERSION: Final = STEPS[-1].version
 """What this program knows."""
 
 
+COPYING: Final = 2**31 - 1
+"""What a database has while all streams of another store are copied into it."""
+
+
 class Fit(Enum):
     """How the tables of a database and a program go together."""
 
@@ -71,6 +75,7 @@ class Fit(Enum):
     OLD = "its tables are of an older version: run durable-streams store migrate"
     FITS = "its tables fit"
     NEW = "its tables are of a version that is too new: install a newer durable-streams-server"
+    COPYING = "a copy into it was begun and has not ended: run durable-streams store copy again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,8 @@ class Version:
         """Whether a program that knows all steps up to ``known`` can work with it."""
         if not self.number:
             return Fit.EMPTY
+        if self.needs == COPYING:
+            return Fit.COPYING
         if self.needs > known:
             return Fit.NEW
         return Fit.OLD if self.number < known else Fit.FITS

@@ -84,6 +84,15 @@ def own_cluster() -> Iterator[PostgresCluster]:
 
 
 @pytest.fixture
+async def other_database(cluster: PostgresCluster) -> AsyncIterator[Database]:
+    """A second one."""
+    made = Database(cluster, f"other_{next(_NUMBERS)}")
+    cluster.primary.query(f"create database {made.name}")
+    yield made
+    cluster.primary.query(f"drop database {made.name} with (force)")
+
+
+@pytest.fixture
 async def database(cluster: PostgresCluster) -> AsyncIterator[Database]:
     """An empty database, which is gone after the test."""
     made = Database(cluster, f"test_{next(_NUMBERS)}")

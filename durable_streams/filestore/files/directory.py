@@ -193,7 +193,7 @@ class DataDirectory(Layout):
                 # An earlier first start may have made some directories, and not synced them.
                 _sync_file_system_of(disk, root)
                 write_format(disk, root, secrets.token_hex(8))
-            directory._make_missing()
+            directory.make_missing()
             directory._check_volumes()
             holder.sign(disk, lock_fd)
             directory._warn_of_remote()
@@ -230,7 +230,8 @@ class DataDirectory(Layout):
             FORMAT,
         )
 
-    def _make_missing(self) -> None:
+    def make_missing(self) -> None:
+        """Have all directories in it, durably."""
         for path in (self.streams, self.journal, self.tmp, self.trash, self.aside):
             if not self.disk.is_directory(path):
                 self.disk.make_directory(path)

@@ -38,6 +38,12 @@ class SegmentReader:
         """Whether the bytes of an append, which are all there, are those its line is of."""
         return f"{self._checksum(found.begin, found.line.end):08x}" == found.line.crc32
 
+    def bytes_of(self, found: Appended) -> bytes:
+        """The bytes of an append, as many of them as are there."""
+        if self._fd is None:
+            return b""
+        return self._disk.pread(self._fd, found.line.end - found.begin, found.begin)
+
     def _checksum(self, begin: int, end: int) -> int:
         crc = 0
         while begin < end:

@@ -1,0 +1,204 @@
+"""All streams of a store, copied into another one and compared; then it may be served.
+
+Forks come behind what they are forks of.  What is in the target is not copied again, so a copy that
+was broken off goes on; all of it is compared in the end, whenever it was copied: what is known of
+each stream, and a checksum over its appends, with their bytes, places, times and producers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from durable_streams.model.offsets import Offset
+from durable_streams.model.paths import path_text
+from durable_streams.transfers import Damaged
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from durable_streams.transfers import Appended, Moved, Source, Streams, Target
+
+
+class Phase(Enum):
+    """What is being done."""
+
+    COPYING = "copied"
+    COMPARING = "compared"
+
+
+class Differs(Damaged):
+    """The copy is not what its source is."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is; ``found``: streams that were there already."""
+
+    phase: Phase = Phase.COPYING
+    streams: int = 0
+    found: int = 0
+    appends: int = 0
+    data_bytes: int = 0
+
+    def count(self, appends: Sequence[Appended]) -> None:
+        """Some more."""
+        self.appends += len(appends)
+        self.data_bytes += sum([len(append.data) for append in appends])
+
+
+async def copy(source: Source, target: Target, told: Callable[[Progress], None]) -> Progress:
+    """Copy all, compare all, and let the target be served; what was compared.
+
+    Raises what ``transfers`` has, and :class:`Differs`.
+    """
+    copying = _Copying(source, target, told)
+    await copying.run()
+    await target.settle()
+    compared = Progress(Phase.COMPARING)
+    await _compare_all(source, target, compared, told)
+    compared.found = copying.progress.found
+    await source.check_still()
+    await target.finish(await source.removed())
+    return compared
+
+
+class _Copying:
+    """The first part."""
+
+    def __init__(self, source: Source, target: Target, told: Callable[[Progress], None]) -> None:
+        self._source = source
+        self._target = target
+        self._told = told
+        self.progress = Progress()
+
+    async def run(self) -> None:
+        """Have all in the target that is in the source."""
+        async for streams in self._source.all():
+            there = await self._target.find(streams)
+            self.progress.found += len(there)
+            self.progress.streams += len(there)
+            for stream in streams:
+                if stream.key not in there:
+                    await self._add(stream)
+            self._told(self.progress)
+
+    async def _add(self, stream: Moved) -> None:
+        """One, behind all that it is a fork of, directly or not; it may be there by now."""
+        line = [stream]
+        while (source := await self._missing_source(line[-1])) is not None:
+            line.append(source)
+        if len(line) == 1 and await self._target.find([stream]):
+            return
+        for each in reversed(line):
+            await self._target.add(each, partial(self._appends, each))
+            self.progress.streams += 1
+            self._told(self.progress)
+
+    async def _missing_source(self, stream: Moved) -> Moved | None:
+        if stream.source is None or stream.fork is None:
+            return None
+        source = await self._source.at(stream.fork.source)
+        if source is None or source.key != stream.source:
+            raise Damaged(f"{path_text(stream.path)}: what it is a fork of changes meanwhile")
+        return None if await self._target.find([source]) else source
+
+    async def _appends(self, stream: Moved, behind: Offset) -> AsyncIterator[Sequence[Appended]]:
+        async for batch in self._source.appends(stream, behind):
+            yield batch
+            self.progress.count(batch)
+            self._told(self.progress)
+
+
+# -- compared ------------------------------------------------------------------------------
+
+
+async def _compare_all(
+    source: Source, target: Target, progress: Progress, told: Callable[[Progress], None]
+) -> None:
+    async for streams in source.all():
+        for stream in streams:
+            there = await target.at(stream.path)
+            if there is None:
+                raise Differs(f"{path_text(stream.path)} is not in the copy")
+            _compare(target, stream, there)
+            await _compare_appends(source, target, stream, there, progress)
+            progress.streams += 1
+            told(progress)
+    count = 0
+    async for streams in target.all():
+        count += len(streams)
+    if count != progress.streams:
+        raise Differs(f"the copy has {count} streams, and its source {progress.streams}")
+
+
+_SAME: Final = (
+    *("path", "content_type", "lifetime", "requested", "fork", "created_ms", "deadline_ms"),
+    *("soft_deleted", "first_segment", "tail", "closed", "closed_by", "stream_seq"),
+)
+
+
+def _compare(target: Target, stream: Moved, there: Moved) -> None:
+    """:class:`Differs` unless what is known of a stream is what is known of its copy."""
+    wrong = [name for name in _SAME if getattr(stream, name) != getattr(there, name)]
+    if there.key != target.key_of(stream.key):
+        wrong.append("key")
+    source = None if stream.source is None else target.key_of(stream.source)
+    if there.source != source:
+        wrong.append("source")
+    if source is not None and there.point not in {stream.point, there.begin}:
+        wrong.append("point")
+    known, copied = (
+        {name: (state.epoch, state.seq) for name, state in each.producers.items()}
+        for each in (stream, there)
+    )
+    if known != copied:
+        wrong.append("producers")
+    if wrong:
+        raise Differs(f"{path_text(stream.path)} differs from its copy in: {', '.join(wrong)}")
+
+
+async def _compare_appends(
+    source: Streams, target: Streams, stream: Moved, there: Moved, progress: Progress
+) -> None:
+    ours = _Checksum(stream.point)
+    async for batch in source.appends(stream, _BEFORE_ALL):
+        ours.take(batch)
+        progress.count(batch)
+    theirs = _Checksum(stream.point)
+    async for batch in target.appends(there, _BEFORE_ALL):
+        theirs.take(batch)
+    if ours.digest() != theirs.digest():
+        raise Differs(f"{path_text(stream.path)} differs from its copy in its appends")
+
+
+_BEFORE_ALL: Final = Offset(-1, 0)
+
+
+class _Checksum:
+    """Of appends; of those that a fork has of its source not by whom they are.
+
+    The piece in which a fork was made has no producers in files, and has them in a database.
+    """
+
+    def __init__(self, point: Offset) -> None:
+        self._point = point
+        self._hash = blake2b()
+
+    def take(self, batch: Sequence[Appended]) -> None:
+        """Some more."""
+        for each in batch:
+            is_own = Offset(each.segment, each.end) > self._point or not each.data
+            claim = each.claim if is_own else None
+            said = each.segment, each.begin, each.end, each.time_ms, claim, each.closes
+            self._hash.update(msgspec.msgpack.encode(said))
+            self._hash.update(each.data)
+
+    def digest(self) -> bytes:
+        """Over all so far."""
+        return self._hash.digest()

@@ -1,0 +1,339 @@
+"""A database that a copy is made in, which no node serves before it is whole.
+
+``ds.versions`` has a version that no program knows until then, and ``ds.copying`` of which source
+the copy is.  A stream's runs come first, some at a time, then its row, which nobody sees before:
+so a stream with a row is there whole, and one without goes on behind its last run.
+"""
+
+from __future__ import annotations
+
+import secrets
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from durable_streams.model.commands import ForkRequest
+from durable_streams.model.errors import InvalidOffset, OffsetGone
+from durable_streams.model.offsets import Offset
+from durable_streams.model.paths import path_text
+from durable_streams.postgres import facts, versions
+from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.copied_streams import (
+    AGAIN,
+    DatabaseStreams,
+    need_no_nodes,
+    open_session,
+)
+from durable_streams.postgres.decisions import chained
+from durable_streams.postgres.reading import Reading, RunCache
+from durable_streams.postgres.rows import (
+    FIRST_CHAIN,
+    Layer,
+    Requested,
+    claim_text,
+    claims_text,
+    layers_text,
+    requested_text,
+    sort_key,
+)
+from durable_streams.postgres.sessions import Refused, Session, Unknown
+from durable_streams.postgres.versions import Fit
+from durable_streams.settings import KIB, MIB
+from durable_streams.transfers import Damaged, NotReached, NotUsable, Occupied
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from durable_streams.model.paths import StreamPath
+    from durable_streams.postgres.urls import DatabaseUrl
+    from durable_streams.transfers import Appended, Moved
+
+RUN_BYTES: Final = 64 * KIB
+"""Of appends that are put in one row, as rows of that size are read fastest."""
+
+_RUN_APPENDS: Final = 1000
+_STATEMENT_BYTES: Final = 4 * MIB
+
+_ONE_AT_A_TIME: Final = "select pg_try_advisory_lock(7310579661349056102)"
+"""For as long as its session lasts, there is no other copy; the number is any."""
+
+_BEGUN: Final = "select to_regclass('ds.copying') is not null"
+_WHOSE: Final = "select source, salt from ds.copying"
+_IS_USED: Final = "select exists(select from ds.streams) or exists(select from ds.runs)"
+_BEGIN: Final = f"""
+begin; {versions.ALONE};
+create table ds.copying (source text not null, salt text not null);
+insert into ds.copying values ('{{source}}', '{{salt}}');
+insert into ds.versions (version, needs) values ({versions.COPYING}, {versions.COPYING});
+commit
+"""  # noqa: S608 - of constants, and of what is checked to be digits and the like
+_END: Final = f"""
+begin; {versions.ALONE};
+drop table ds.copying; delete from ds.versions where version = {versions.COPYING};
+commit
+"""  # noqa: S608 - of constants
+_ANALYSE: Final = "analyze ds.streams, ds.runs, ds.producers"
+
+_GRAVES: Final = """
+insert into ds.graves (stream, path, next_segment, removed_ms, swept)
+ select stream, path, first, (extract(epoch from clock_timestamp()) * 1000)::bigint, true
+  from unnest($1::bigint[], $2::text[], $3::bigint[]) as t(stream, path, first)
+ on conflict (stream) do nothing
+"""
+
+_THERE: Final = "select id from ds.streams where id = any($1::bigint[])"
+
+_LAST: Final = """
+select segment, ends[cardinality(ends)] as position, chain, times[cardinality(times)] as time_ms
+ from ds.runs where stream = $1 order by segment desc, start desc limit 1
+"""
+
+_RUNS: Final = """
+insert into ds.runs (stream, segment, start, ends, times, claims, before, chain, data)
+ select $1, segment, start, ends::bigint[], times::bigint[], claims, before, chain, data
+  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[],
+   $8::bytea[], $9::bytea[])
+   as t(segment, start, ends, times, claims, before, chain, data)
+"""
+
+_ROW: Final = """
+with made as (
+ insert into ds.streams (id, path, sort_key, content_type, first_segment, segment, position, chain,
+   closed, closed_by, closed_alone, size_bytes, last_write_ms, stream_seq, ttl_s, expires_at,
+   expires_at_ms, deadline_ms, created_ms, requested, soft_deleted, fork_of, layers)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+   $20, $21, $22, $23)
+  returning id)
+insert into ds.producers (stream, producer, epoch, seq, seen_ms)
+ select id, producer, epoch, seq, seen_ms
+  from made, unnest($24::text[], $25::bigint[], $26::bigint[], $27::bigint[])
+   as t(producer, epoch, seq, seen_ms)
+"""
+"""A stream, and its producers."""
+
+
+class TargetDatabase(DatabaseStreams):
+    """One; use :meth:`open`, and :meth:`close` it."""
+
+    def __init__(self, session: Session, url: DatabaseUrl, salt: str) -> None:
+        super().__init__(session, url)
+        self._salt = salt
+        self._runs = RunCache(self.fetch)
+
+    @classmethod
+    async def open(cls, url: DatabaseUrl, source: str) -> TargetDatabase:
+        """Begin a copy of a source, or go on; :class:`Occupied`, :class:`InUse`."""
+        assert source.replace("/", "").isalnum()
+        try:
+            await facts.need_acknowledgements(url)
+            await versions.initialise(url)
+        except NoDatabase as error:
+            raise NotReached(str(error)) from None
+        session = await open_session(Hosts(url))
+        try:
+            salt = await _begun(session, url, source)
+        except (Refused, Unknown) as error:
+            session.terminate()
+            raise NotReached(f"{url}: {error}") from None
+        except BaseException:
+            session.terminate()
+            raise
+        return cls(session, url, salt)
+
+    def key_of(self, key: str) -> str:
+        """What the copy of an incarnation is called: its number here."""
+        return str(self._number(key))
+
+    def _number(self, key: str) -> int:
+        digest = blake2b(f"{self._salt} {key}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest) >> 1
+
+    async def find(self, streams: Sequence[Moved]) -> set[str]:
+        """Those that are there whole."""
+        numbers = {self._number(stream.key): stream.key for stream in streams}
+        return {numbers[record["id"]] for record in await self.fetch(_THERE, list(numbers))}
+
+    async def add(
+        self,
+        stream: Moved,
+        appends: Callable[[Offset], AsyncIterator[Sequence[Appended]]],
+    ) -> None:
+        """Have a stream, whole."""
+        number = self._number(stream.key)
+        layers, own, chain, size_bytes = await self._inherited(stream)
+        writer = _Writer(self, number, own, chain)
+        await writer.resume()
+        async for batch in appends(writer.at):
+            await writer.put(batch)
+        await writer.flush()
+        size_bytes += await self._own_bytes(number)
+        asked, fork = stream.requested, stream.fork
+        requested = Requested(asked.ttl_s, asked.expires_at, asked.expires_at_ms)
+        if fork is not None:
+            offset = None if fork.offset is None else (fork.offset.segment, fork.offset.position)
+            requested = Requested(
+                asked.ttl_s,
+                asked.expires_at,
+                asked.expires_at_ms,
+                fork.source,
+                offset,
+                fork.sub_offset,
+            )
+        producers = sorted(stream.producers.items())
+        await self.fetch(
+            _ROW,
+            *(number, path_text(stream.path), sort_key(stream.path), stream.content_type),
+            *(stream.first_segment, *stream.tail, writer.chain),
+            *(stream.closed, claim_text(stream.closed_by), writer.closed_alone),
+            *(size_bytes, writer.last_ms, stream.stream_seq),
+            *(stream.lifetime.ttl_s, stream.lifetime.expires_at, stream.lifetime.expires_at_ms),
+            *(stream.deadline_ms, stream.created_ms, requested_text(requested)),
+            *(stream.soft_deleted, None if stream.source is None else self._number(stream.source)),
+            layers_text(layers),
+            [name for name, _ in producers],
+            [state.epoch for _, state in producers],
+            [state.seq for _, state in producers],
+            [state.time_ms for _, state in producers],
+        )
+
+    async def _own_bytes(self, number: int) -> int:
+        ((size,),) = await self.fetch(
+            "select coalesce(sum(length(data)), 0)::bigint from ds.runs where stream = $1", number
+        )
+        return int(size)
+
+    async def _inherited(self, stream: Moved) -> tuple[tuple[Layer, ...], Offset, bytes, int]:
+        """What a stream has of its source: layers, where its own begins, checksum, bytes."""
+        nothing = (), stream.begin, FIRST_CHAIN, 0
+        if stream.source is None or stream.fork is None:
+            return nothing
+        source = await self.row_at(stream.fork.source)
+        if source is None or source.id != self._number(stream.source):
+            raise Damaged(f"{self.name}: {path_text(stream.path)}: its source is not there")
+        shift = stream.first_segment - source.first_segment
+        point = Offset(stream.point.segment - shift, stream.point.position)
+        reading = Reading(stream.fork.source, source, self._runs)
+        try:
+            _, chain = await reading.cut(ForkRequest(stream.fork.source, point))
+        except (InvalidOffset, OffsetGone):
+            return nothing  # a source that was repaired may be shorter: the fork has its own bytes
+        if point == source.begin:
+            return nothing
+        size_bytes = await reading.size_up_to(point)
+        return reading.layers_up_to(point, shift), stream.point, chain, size_bytes
+
+    async def settle(self) -> None:
+        """All is committed."""
+
+    async def finish(self, removed: Mapping[StreamPath, int]) -> None:
+        """Let nodes serve it."""
+        places = [(path_text(path), first) for path, first in removed.items()]
+        numbers = [self._number(f"removed {path}") for path, _ in places]
+        await self.fetch(
+            _GRAVES, numbers, [path for path, _ in places], [first for _, first in places]
+        )
+        await self.fetch(_ANALYSE)
+        try:
+            await self._session.run(_END)
+        except (Refused, Unknown) as error:
+            raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
+
+
+async def _begun(session: Session, url: DatabaseUrl, source: str) -> str:
+    """The salt of a copy that is begun, or goes on."""
+    ((is_ours,),) = await session.fetch(_ONE_AT_A_TIME)
+    if not is_ours:
+        raise Occupied(f"{url}: another copy into it is under way")
+    ((is_begun,),) = await session.fetch(_BEGUN)
+    if is_begun:
+        (row,) = await session.fetch(_WHOSE)
+        if row["source"] != source:
+            raise Occupied(
+                f"{url} has a copy of something else that was not ended: end that, or empty it "
+                "(drop schema ds cascade), or give another database"
+            )
+        return str(row["salt"])
+    fit = (await versions.read(session.fetch)).fit()
+    if fit is not Fit.FITS:
+        raise NotUsable(f"{url}: {fit.value}")
+    ((is_used,),) = await session.fetch(_IS_USED)
+    if is_used:
+        raise Occupied(
+            f"{url} has streams already: a copy is made in a database without any: make one with "
+            "createdb, or empty this one (drop schema ds cascade)"
+        )
+    await need_no_nodes(session, url)
+    salt = secrets.token_hex(8)
+    await session.run(_BEGIN.format(source=source, salt=salt))
+    await need_no_nodes(session, url)  # nor did one begin a moment before
+    return salt
+
+
+class _Writer:
+    """The runs of one stream; ``at``, ``chain``: where they end; ``last_ms``: its last write."""
+
+    def __init__(self, target: TargetDatabase, number: int, at: Offset, chain: bytes) -> None:
+        self._target = target
+        self._number = number
+        self.at = at
+        self.chain = chain
+        self.last_ms: int | None = None
+        self.closed_alone = False
+        self._rows: list[tuple[Any, ...]] = []
+        self._row: list[Appended] = []
+        self._size = 0
+        self._bytes = 0
+
+    async def resume(self) -> None:
+        """Go on behind the last run that is there."""
+        for last in await self._target.fetch(_LAST, self._number):
+            self.at = Offset(last["segment"], last["position"])
+            self.chain, self.last_ms = last["chain"], last["time_ms"]
+
+    async def put(self, batch: Sequence[Appended]) -> None:
+        """Some more appends."""
+        for append in batch:
+            self.last_ms = append.time_ms
+            if not append.data:
+                self.closed_alone = append.closes
+                continue
+            if self._row and (
+                append.segment != self._row[0].segment
+                or self._size + len(append.data) > RUN_BYTES
+                or len(self._row) == _RUN_APPENDS
+            ):
+                self._end_row()
+                if self._bytes >= _STATEMENT_BYTES:
+                    await self._send()
+            self._row.append(append)
+            self._size += len(append.data)
+
+    async def flush(self) -> None:
+        """All that came is committed when this returns."""
+        self._end_row()
+        await self._send()
+
+    def _end_row(self) -> None:
+        row, self._row = self._row, []
+        if not row:
+            return
+        before = self.chain
+        for append in row:
+            self.chain = chained(self.chain, append.data)
+        ends, times = (
+            "{" + ",".join(map(str, values)) + "}"
+            for values in ([each.end for each in row], [each.time_ms for each in row])
+        )
+        self._rows.append(
+            (
+                *(row[0].segment, row[0].begin, ends, times),
+                claims_text([append.claim for append in row]),
+                *(before, self.chain, b"".join([append.data for append in row])),
+            )
+        )
+        self._bytes += self._size
+        self._size = 0
+
+    async def _send(self) -> None:
+        rows, self._rows, self._bytes = self._rows, [], 0
+        if rows:
+            await self._target.fetch(_RUNS, self._number, *zip(*rows, strict=True))

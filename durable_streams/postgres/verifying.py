@@ -1,0 +1,217 @@
+"""Verify a database: every byte of every stream is read, and every checksum computed again.
+
+Streams are looked at as they are at one moment, a hundred together, while nodes go on serving; of
+a stream some runs are in memory at a time.  Of a fork its own runs are read, and that they continue
+its source where it was made: what it has of that is checked there.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from durable_streams.postgres import versions
+from durable_streams.postgres.batches import tables
+from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.rows import FIRST_CHAIN, row_of
+from durable_streams.postgres.sessions import Refused, Session, Unknown
+from durable_streams.postgres.statements import ROWS
+from durable_streams.postgres.versions import Fit
+from durable_streams.postgres.walks import Broken, Walk, chain_behind
+from durable_streams.rules.producers import IDLE_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import asyncpg
+
+    from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.urls import DatabaseUrl
+    from durable_streams.postgres.walks import Fetch, Step
+    from durable_streams.rules.producers import ProducerState
+
+_AT_ONCE: Final = 100
+
+_NEXT: Final = f"select id from ds.streams where id > $1 order by id limit {_AT_ONCE}"  # noqa: S608
+
+_BEYOND: Final = """
+select segment, start from ds.runs where stream = $1 and (segment, start) >= ($2, $3) limit 1
+"""
+
+_OWNERLESS: Final = """
+select stream from (select distinct stream from ds.runs) as r
+ where not exists(select from ds.streams s where s.id = r.stream)
+   and not exists(select from ds.graves g where g.stream = r.stream)
+"""
+
+
+class Kind(Enum):
+    """How bad it is, as ``maintenance`` has it of files."""
+
+    NOTE = "note"
+    INCOMPLETE = "incomplete"
+    DAMAGE = "damage"
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One thing out of the ordinary: which row, what, of which stream, and what that means."""
+
+    kind: Kind
+    place: str
+    text: str
+    stream: str = ""
+    meaning: str = ""
+
+
+class Counts(msgspec.Struct):
+    """How much was looked at."""
+
+    streams: int = 0
+    appends: int = 0
+    data_bytes: int = 0
+
+
+async def verify(
+    url: DatabaseUrl, report: Callable[[Found], None], progress: Callable[[Counts], None]
+) -> Counts:
+    """Look at everything; ``progress`` is called after each stream.  :class:`NoDatabase`."""
+    session = await Session.open(Hosts(url))
+    try:
+        version = await versions.read(session.fetch)
+        if version.fit() is not Fit.FITS:
+            raise NoDatabase(f"{url}: {version.fit().value}")
+        return await _Verification(session, report, progress).run()
+    except (Refused, Unknown) as error:
+        raise NoDatabase(f"{url}: {error}") from None
+    finally:
+        session.terminate()
+
+
+class _Verification:
+    def __init__(
+        self,
+        session: Session,
+        report: Callable[[Found], None],
+        progress: Callable[[Counts], None],
+    ) -> None:
+        self._session = session
+        self._fetch = session.fetch
+        self._report = report
+        self._progress = progress
+        self._counts = Counts()
+
+    async def run(self) -> Counts:
+        last: int | None = -1
+        while last is not None:
+            await self._session.run("begin isolation level repeatable read read only")
+            last = await self._some(last)
+            await self._session.run("commit")
+        for record in await self._fetch(_OWNERLESS):
+            text = "they are of no stream, and of none that was removed"
+            self._report(Found(Kind.NOTE, f"ds.runs, stream {record['stream']}", text))
+        return self._counts
+
+    async def _some(self, last: int) -> int | None:
+        """The streams behind a number; the last one's, None: there are no more."""
+        numbers = [record["id"] for record in await self._fetch(_NEXT, last)]
+        producers = await tables(self._fetch, numbers)
+        for record in await self._fetch(ROWS, [], numbers, None):
+            await self._stream(record, producers[record["id"]].states)
+            self._counts.streams += 1
+            self._progress(self._counts)
+        return numbers[-1] if numbers else None
+
+    async def _stream(self, record: asyncpg.Record, producers: Mapping[str, ProducerState]) -> None:
+        number, stream = record["id"], record["path"]
+        place = f"ds.streams, id {number}"
+
+        def damaged(text: str, meaning: str = "") -> None:
+            self._report(Found(Kind.DAMAGE, place, text, stream, meaning))
+
+        try:
+            row = row_of(record)
+        except (msgspec.MsgspecError, TypeError) as error:
+            damaged(f"it cannot be read: {error}", "the stream answers 500")
+            return
+        if row.inherited and row.fork_of is None:
+            damaged("it is a fork of nothing", "what it has of its source may be removed")
+        check = _StreamCheck(self._fetch, row, producers, self._counts)
+        try:
+            await check.run()
+        except Broken as broken:
+            kind = Kind.INCOMPLETE if broken.is_missing else Kind.DAMAGE
+            meaning = f"it is sound up to {broken.at.token}; what is behind answers 500"
+            self._report(Found(kind, broken.place, broken.text, stream, meaning))
+            return
+        for text, meaning in check.problems():
+            damaged(text, meaning)
+
+
+class _StreamCheck:
+    """One stream's own runs, and what they come to."""
+
+    def __init__(
+        self, fetch: Fetch, row: Row, producers: Mapping[str, ProducerState], counts: Counts
+    ) -> None:
+        self._fetch = fetch
+        self._row = row
+        self._producers = producers
+        self._counts = counts
+        self._since_ms = (row.last_write_ms or 0) - IDLE_MS
+        self._last: dict[str, tuple[int, int]] = {}
+        self._own_bytes = 0
+        self._chain = b""
+        self._beyond = ""
+
+    async def run(self) -> None:
+        row, fetch = self._row, self._fetch
+        chain = await chain_behind(fetch, row.inherited) if row.inherited else FIRST_CHAIN
+        walk = Walk(fetch, row.point, chain)
+        for layer in row.own:
+            async for steps in walk.over(layer):
+                self._take(steps)
+        self._chain = walk.chain or FIRST_CHAIN
+        for run in await fetch(_BEYOND, row.id, *row.tail):
+            self._beyond = f"segment {run['segment']}, start {run['start']}"
+
+    def _take(self, steps: Sequence[Step]) -> None:
+        self._counts.appends += len(steps)
+        for step in steps:
+            self._own_bytes += len(step.data)
+            claim = step.claim
+            if claim is not None and (claim.id in self._producers or step.time_ms > self._since_ms):
+                self._last[claim.id] = claim.epoch, claim.seq
+        self._counts.data_bytes += sum([len(step.data) for step in steps])
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What the row says that its runs do not, and what that means."""
+        row, found = self._row, list[tuple[str, str]]()
+        if self._chain != row.chain:
+            found.append(
+                (
+                    f"its checksum at the tail {row.tail.token} is not that of its bytes",
+                    "offsets that were told may be given again",
+                )
+            )
+        if self._beyond:
+            found.append((f"it has a run behind its tail ({self._beyond})", "writes to it fail"))
+        if not row.inherited and self._own_bytes != row.size_bytes:
+            found.append((f"it says {row.size_bytes} bytes, and has {self._own_bytes}", ""))
+        if row.closed_alone and row.closed_by is not None:
+            claim = row.closed_by
+            self._last[claim.id] = claim.epoch, claim.seq
+        for name in sorted(self._producers.keys() | self._last.keys()):
+            state, last = self._producers.get(name), self._last.get(name)
+            known = None if state is None else (state.epoch, state.seq)
+            if known != last:
+                said = "is not known" if known is None else f"is at {known[0]}, {known[1]}"
+                is_at = "has no append" if last is None else f"came to {last[0]}, {last[1]}"
+                found.append(
+                    (
+                        f"producer {name!r} {said} (epoch, sequence), and {is_at}",
+                        "a producer's retry may be refused, or stored twice",
+                    )
+                )
+        return found

@@ -1,0 +1,166 @@
+"""What goes along when all streams of a store are copied into another: the seam below the verbs.
+
+The interface of a store makes streams anew: at this time, without the producers that others were,
+at offsets of its own.  A copy has all of that as it was, so each store has a way in and out beside
+its verbs: a ``Source``, which is read while nobody writes to it, and a ``Target``, which nobody
+serves before :meth:`Target.finish`.  A target can be broken off at any moment: what
+:meth:`Target.find` tells of is there whole, and whatever else was begun is begun again, or goes on.
+
+Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from durable_streams.model.offsets import Offset
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from durable_streams.model.commands import ForkRequest, Lifetime, ProducerClaim
+    from durable_streams.model.paths import StreamPath
+    from durable_streams.rules.producers import ProducerState
+
+
+class TransferError(Exception):
+    """A copy cannot go on; the text is one line for the user, and says what to do."""
+
+
+class Occupied(TransferError):
+    """The target has something that is not of this copy."""
+
+
+class InUse(TransferError):
+    """Somebody serves the source or the target."""
+
+
+class NotReached(TransferError):
+    """A database does not answer, or not any more."""
+
+
+class NotUsable(TransferError):
+    """A database is there, and has no tables that this program can work with."""
+
+
+class Damaged(TransferError):
+    """A store has a stream whose bytes, or what is said of them, are not what they were."""
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """One append, or the close of a stream, which need not bring ``data``.
+
+    ``begin``, ``end``: positions in the segment.  ``time_ms``: since 1970.
+    """
+
+    segment: int
+    begin: int
+    end: int
+    time_ms: int
+    claim: ProducerClaim | None
+    closes: bool
+    data: bytes
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """All that is known of a stream beside what was appended.
+
+    ``key``: what its store calls this incarnation.  ``requested``: the lifetime that the create
+    asked for.  ``fork``: likewise; ``source``: the key of what it is a fork of, None if that is
+    not there any more; ``point``: up to where it has that content, as its own offset.
+    ``deadline_ms``: when it ends, if nobody uses it.  ``soft_deleted``: there for its forks alone.
+    """
+
+    key: str
+    path: StreamPath
+    content_type: str
+    lifetime: Lifetime
+    requested: Lifetime
+    fork: ForkRequest | None
+    source: str | None
+    point: Offset
+    created_ms: int
+    deadline_ms: int | None
+    soft_deleted: bool
+    first_segment: int
+    tail: Offset
+    closed: bool
+    closed_by: ProducerClaim | None
+    stream_seq: str | None
+    producers: Mapping[str, ProducerState]
+
+    @property
+    def begin(self) -> Offset:
+        """Where it begins."""
+        return Offset(self.first_segment, 0)
+
+
+class Streams(Protocol):
+    """All streams of a store, as they are read by a copy."""
+
+    def all(self) -> AsyncIterator[Sequence[Moved]]:
+        """Every stream, some at a time, in any order; :class:`Damaged`."""
+
+    async def at(self, path: StreamPath) -> Moved | None:
+        """The stream at a path; :class:`Damaged`."""
+
+    def appends(self, stream: Moved, behind: Offset) -> AsyncIterator[Sequence[Appended]]:
+        """Its appends that end behind an offset, and its close, in order, some at a time.
+
+        Every checksum is compared that the store has of them; :class:`Damaged`.
+        """
+
+    async def removed(self) -> Mapping[StreamPath, int]:
+        """Paths where a stream was removed lately: at which segment another one has to begin."""
+
+
+class Source(Streams, Protocol):
+    """A store that is copied.
+
+    ``name``: for people.  ``identity``: by which it is known again.
+    """
+
+    name: str
+    identity: str
+
+    async def check_still(self) -> None:
+        """Raise :class:`InUse` if somebody may have written to it since it was opened."""
+
+    async def close(self) -> None:
+        """Let go of it."""
+
+
+class Target(Streams, Protocol):
+    """A store that a copy is made in.
+
+    ``name``: for people.
+    """
+
+    name: str
+
+    def key_of(self, key: str) -> str:
+        """What the copy of an incarnation of the source is called."""
+
+    async def find(self, streams: Sequence[Moved]) -> set[str]:
+        """The keys, in the source, of those of its streams that are there whole."""
+
+    async def add(
+        self,
+        stream: Moved,
+        appends: Callable[[Offset], AsyncIterator[Sequence[Appended]]],
+    ) -> None:
+        """Have a stream of the source, whole; what it is a fork of is there.
+
+        ``appends``: the source's, that end behind an offset.
+        """
+
+    async def settle(self) -> None:
+        """What was added is durable, and is read as it will be."""
+
+    async def finish(self, removed: Mapping[StreamPath, int]) -> None:
+        """The copy is whole, and may be served."""
+
+    async def close(self) -> None:
+        """Let go of it, finished or not."""
