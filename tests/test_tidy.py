@@ -70,6 +70,7 @@ MAY_BEGIN: Final = {
     ("runs.py", "__aenter__"): "looks for abandoned runs, whose faults are logged and tried again",
     ("runs.py", "_spawn"): "a start, which is awaited, or a run, whose end is logged",
     ("mcp.py", "_whole"): "what one request stores, which is awaited",
+    ("mcp_resuming.py", "in_one_piece"): "one step of a replay, awaited, or ended with it",
     ("carrying.py", "carry"): "a run's source and its writing, which it awaits, or cancels",
     ("sources.py", "_in_threads"): "one step of an iterator, which is awaited",
     ("wire.py", "_beating"): "one step of an answer, awaited, or ended with it",

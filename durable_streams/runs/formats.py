@@ -7,7 +7,8 @@
     UI_MESSAGES  the AI SDK's: a message for each UIMessageChunk.  The last is ``finish``, ``abort``
                  or ``error``, which no source's own chunk can be: a ``finish`` of its own is kept
                  back and becomes the last one
-    OPENAI       a message for each chat.completion.chunk, the last as in JSON
+    OPENAI       a message for each chat.completion.chunk, the last as in JSON; of texts, one with
+                 ``finish_reason`` before it
 
 Whoever ends a run that is another's writes its last message, so it depends on the format's name and
 the end alone.
@@ -95,8 +96,21 @@ class _JsonEncoder(Encoder):
 
 
 class _OpenAiEncoder(_JsonEncoder):
+    """Chunks as they are; of texts, with the last one that clients expect."""
+
+    def __init__(self, form: Format) -> None:
+        super().__init__(form)
+        self._is_text = False
+
     def items(self, item: object) -> list[bytes]:
+        self._is_text = isinstance(item, str)
         return super().items(_openai_chunk(item) if isinstance(item, str) else item)
+
+    def ending(self, end: End) -> bytes:
+        last = self._format.ending(end)
+        if end.state is not State.DONE or not self._is_text:
+            return last
+        return b"[%b,%b]" % (json_of(_openai_chunk(None)), last)
 
 
 class _UiEncoder(Encoder):
@@ -167,13 +181,15 @@ def _last_chunk(end: End) -> dict[str, str]:
             return {"type": "error", "errorText": end.reason or end.state.value}
 
 
-def _openai_chunk(text: str) -> dict[str, Any]:
+def _openai_chunk(text: str | None) -> dict[str, Any]:
+    """A chunk of text; None: the last one."""
+    delta, reason = ({}, "stop") if text is None else ({"content": text}, None)
     return {
         "id": "chatcmpl-run",
         "object": "chat.completion.chunk",
         "created": 0,
         "model": "",
-        "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}],
+        "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
     }
 
 

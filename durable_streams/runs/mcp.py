@@ -8,58 +8,43 @@ session has the same of.  So a store has to find out itself whose event it is to
 asked for.  ``around`` says so: it sets a context variable for each request, which the SDK's tasks
 for a session inherit from the request that opened it.  Without it nothing is stored, nor replayed.
 
-Each session has a stream of its own, below a name that nobody can guess, and holds it as a run
-holds its own, so that others know when its process is gone.  An event's id is ``NAME.PART.STREAM.
-OFFSET``; it is replayed to the session of that name alone.  A session keeps its last ``keep``
-events, and as many more: its stream is cut into parts of so many, and the older ones are deleted.
+Each session has a stream of its own, below a name that nobody can guess (``mcp_sessions``).  An
+event's id says where it is (``mcp_ids``), and it is replayed to the session of that name alone.  A
+session keeps its last ``keep`` events, and as many more: its stream is cut into parts of so many,
+and the older ones are deleted.
 
-Replaying goes on live, until the answer to the request is there: nothing is lost between what was
-stored and what comes.  So another process can do it as well.  It knows a session by a digest of its
-id (and of its user, with the SDK's authorization) in the stream.  When the process that carries the
-session is gone, what is under way is answered with an error that says so.
+Replaying goes on until the answer to the request is there: nothing is lost between what was stored
+and what comes.  So another process can do it as well.  It knows a session by a digest of its id
+(and of its user, with the SDK's authorization) in the stream.  When the process that carries the
+session is gone, what is under way is answered with an error that says so; unless a run answers it
+(:meth:`DurableEvents.follow`), which any process reads on where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
-import secrets
 from collections import OrderedDict
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
-from urllib.parse import quote, unquote
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
-from mcp.server.streamable_http import GET_STREAM_KEY, EventMessage, EventStore
-from mcp_types import (
-    INTERNAL_ERROR,
-    ErrorData,
-    JSONRPCError,
-    JSONRPCMessage,
-    JSONRPCResponse,
-    jsonrpc_message_adapter,
-)
+from mcp.server.streamable_http import EventStore
+from mcp_types import INVALID_REQUEST, CallToolResult, ErrorData, JSONRPCError, JSONRPCMessage
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from sse_starlette import EventSourceResponse
 
-from durable_streams.model.commands import ProducerClaim
-from durable_streams.model.errors import (
-    InvalidRequest,
-    OffsetGone,
-    StreamClosed,
-    StreamExists,
-    StreamGone,
-    StreamNotFound,
-)
-from durable_streams.runs.formats import JSON
-from durable_streams.runs.pieces import json_of
+from durable_streams.runs.mcp_calls import BEGIN_S, Call, Result, is_answer, is_progress, pieces_of
+from durable_streams.runs.mcp_ids import EventId, parsed, unscoped
+from durable_streams.runs.mcp_replaying import Replaying
+from durable_streams.runs.mcp_resuming import in_one_piece, joined
+from durable_streams.runs.mcp_sessions import Session
 from durable_streams.runs.runs import Runs
 from durable_streams.runs.states import DEFAULT_LEASE_S
-from durable_streams.runs.store import until_it_works
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
     from types import TracebackType
 
     from mcp.server.streamable_http import EventCallback
@@ -72,129 +57,25 @@ _Anything: TypeAlias = Any
 KEEP: Final = 1000
 TTL_S: Final = 60 * 60
 SESSIONS: Final = 10_000
-_NAME: Final = re.compile("[0-9a-f]{32}")
-_NUMBER: Final = re.compile("[0-9]{1,9}")
 _HEADER: Final = b"mcp-session-id"
-_GONE: Final = "the process that carried this request is gone, or its events are kept no longer"
+_LAST: Final = b"last-event-id"
 
 
-class _EventId(NamedTuple):
-    """Where an event is: ``offset`` behind it."""
-
-    name: str
-    part: int
-    stream: str
-    offset: str
+class _Context(Protocol):
+    """What a tool is called with: the SDK's ``Context``, or fastmcp's."""
 
     @property
-    def text(self) -> str:
-        """As the client keeps it."""
-        stream = quote(self.stream, safe="").replace(".", "%2E")
-        return f"{self.name}.{self.part}.{stream}.{self.offset}"
+    def request_context(self) -> Any:  # noqa: ANN401 - of two packages
+        """The request, and what came with it."""
+
+    async def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Notify of progress."""
 
 
-def _parsed(text: str) -> _EventId | None:
-    parts = text.split(".")
-    if len(parts) != 4 or not _NAME.fullmatch(parts[0]) or not _NUMBER.fullmatch(parts[1]):
-        return None
-    name, part, stream, offset = parts
-    return _EventId(name, int(part), unquote(stream), offset)
-
-
-class _Session:
-    """The events of one session, which this process carries."""
-
-    def __init__(self, streams: AnyStreams, runs: Runs, keep: int) -> None:
-        self.name: Final = secrets.token_hex(16)
-        self._streams = streams
-        self._runs = runs
-        self._keep = keep
-        self._part = 0
-        self._path = ""
-        self._seq = 0
-        self._owner = ""
-        self._is_over = False
-        self._turn = asyncio.Lock()
-        self.id = ""
-        self.requests = 0
-
-    @property
-    def oldest(self) -> int:
-        """The part that its events begin in, those that are kept."""
-        return max(0, self._part - 1)
-
-    def part(self, number: int) -> str:
-        """The name of a part of its events, as a run."""
-        return f"{self.name}/{number}"
-
-    async def store(self, stream: str, message: bytes) -> str:
-        """Store an event; its id.  ``RuntimeError`` when the session is over."""
-        async with self._turn:
-            if self._is_over:  # nobody would end the part that it began
-                raise RuntimeError("the session is over, and keeps nothing more")
-            if self._seq >= self._keep:
-                await self._cut()
-            entry = b'{"stream":%b,"message":%b}' % (json_of(stream), message)
-            return _EventId(self.name, self._part, stream, await self._append(entry)).text
-
-    async def bind(self, owner: str) -> None:
-        """Have it known whose it is, before any id of it is told."""
-        async with self._turn:
-            self._owner = owner
-            if self._path:
-                await self._append(json_of({"owner": owner}))
-
-    async def end(self) -> None:
-        """It is over: who follows it is told."""
-        async with self._turn:
-            self._is_over = True
-            for part in range(self.oldest, self._part + 1):
-                with suppress(StreamNotFound, StreamGone):
-                    await self._runs.release(self.part(part))
-
-    async def _append(self, entry: bytes) -> str:
-        while True:
-            try:
-                if not self._path:
-                    await self._begin_part(self._part)
-                return await self._append_one(entry)
-            except (StreamClosed, StreamNotFound, StreamGone):
-                # It expired, or this process was silent for too long: the next part begins.
-                before, self._path, self._part = self._part, "", self._part + 1
-                await self._begin_part(self._part)
-                await self._runs.release(self.part(before))
-
-    async def _begin_part(self, part: int) -> None:
-        while True:
-            try:
-                self._path = await self._runs.hold(self.part(part), JSON)
-                break
-            except StreamExists:  # it was begun, and then the store was out of order
-                part += 1
-        self._part, self._seq = part, 0
-        if self._owner:
-            await self._append_one(json_of({"owner": self._owner}))
-
-    async def _append_one(self, entry: bytes) -> str:
-        claim = ProducerClaim("session", 0, self._seq)
-        result = await until_it_works(
-            lambda: self._streams.append(
-                self._path, entry, content_type=JSON.content_type, producer=claim
-            )
-        )
-        self._seq += 1
-        return result.next_offset
-
-    async def _cut(self) -> None:
-        """Begin the next part, and delete the one before the last."""
-        full = self._part
-        await self._begin_part(full + 1)  # first: who follows the full one goes on there
-        await self._runs.release(self.part(full))
-        if full > 0:
-            await self._runs.delete(self.part(full - 1))
-
-
-_current: ContextVar[_Session | None] = ContextVar("durable_streams_mcp_session", default=None)
+_current: ContextVar[Session | None] = ContextVar("durable_streams_mcp_session", default=None)
+_asked: ContextVar[list[EventId] | None] = ContextVar("durable_streams_mcp_asked", default=None)
 
 
 class DurableEvents(EventStore):
@@ -212,11 +93,16 @@ class DurableEvents(EventStore):
         ttl_s: int = TTL_S,
         lease_s: float = DEFAULT_LEASE_S,
         sessions: int = SESSIONS,
+        runs: Runs | None = None,
+        begin_s: float = BEGIN_S,
+        polling: bool = True,
     ) -> None:
         """``keep``: events of each session, at least.  ``ttl_s``: after a session's last use.
 
         ``lease_s``: as :class:`.Runs`.  ``sessions``: beyond so many those end that were not used
-        for longest.  Raises ``ValueError`` for what cannot be.
+        for longest.  ``runs``: for :meth:`follow`, and ``begin_s``: what one may take to begin.
+        ``polling``: a resumed connection has the events that are there, and ends; False: it stays.
+        Raises ``ValueError`` for what cannot be.
         """
         if keep < 1 or sessions < 1 or ttl_s < 1:
             raise ValueError("keep, sessions and ttl_s must be at least 1")
@@ -225,7 +111,11 @@ class DurableEvents(EventStore):
         self._prefix = prefix
         self._keep = keep
         self._most = sessions
-        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._answers = runs
+        self._begin_s = begin_s
+        self._polling = polling
+        self._replaying = Replaying(streams, prefix, runs, begin_s)
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -250,48 +140,64 @@ class DurableEvents(EventStore):
         session = _current.get()
         if session is None:
             raise RuntimeError("whose event is this? Serve the application that around() gives")
+        stream_id = unscoped(stream_id)
+        if (call := session.calls.get(stream_id)) is not None:  # its run has it already
+            if is_answer(message):
+                del session.calls[stream_id]
+            return session.in_run(stream_id, call.place(message))
         dumped = message and message.model_dump_json(by_alias=True, exclude_unset=True)
         id_: str = await self._whole(session.store(stream_id, (dumped or "null").encode()))
         return id_
 
     async def replay_events_after(
-        self, last_event_id: str, send_callback: EventCallback
+        self,
+        last_event_id: str,
+        send_callback: EventCallback,  # noqa: ARG002 - the SDK's
     ) -> str | None:
-        """Replay what came behind an event of this session, and go on until the answer is there."""
-        session, last = _current.get(), _parsed(last_event_id)
-        if session is not None and last is not None and last.name == session.name:
-            async for event in self._events_after(last, session):
-                await send_callback(event)
-        return None  # so nothing else sends on this connection
+        """Have it known that whoever asks may resume; the events are sent around the application.
 
-    async def _events_after(
-        self, last: _EventId, session: _Session | None = None
-    ) -> AsyncIterator[EventMessage]:
-        """Events of one of a session's streams, also those to come, until it is complete.
-
-        ``session``: if this process carries it.  Of what is kept no longer it goes on behind that:
-        the answer may be there.
+        So nothing else sends on this connection, nor has to wait for its end.
         """
-        part, offset = last.part, last.offset
-        while True:
-            path = f"{self._prefix}/{last.name}/{part}"
-            try:
-                async with aclosing(self._streams.tail(path, offset)) as messages:
-                    async for message in messages:
-                        event = _event(message.json(), last, part, message.offset)
-                        if event is not None:
-                            yield event
-                            if last.stream != GET_STREAM_KEY and _is_answer(event.message):
-                                return
-            except InvalidRequest:
-                return
-            except (StreamNotFound, StreamGone, OffsetGone):
-                if session is None or part >= session.oldest:
-                    break
-                part = session.oldest - 1
-            part, offset = part + 1, "-1"
-        if last.stream != GET_STREAM_KEY:
-            yield EventMessage(_lost(last.stream))
+        session, last, asked = _current.get(), parsed(last_event_id), _asked.get()
+        if session is not None and last is not None and last.name == session.name:
+            if asked is None:
+                raise RuntimeError("who asks for events? Serve the application around() gives")
+            asked.append(last)
+        return None
+
+    # For tools
+
+    async def follow(self, ctx: _Context, name: str) -> CallToolResult:
+        """Answer the call of a tool with a run, whoever carries that: what the tool returns.
+
+        Its items ``{"progress": …, "total": …, "message": …}`` are the call's notifications, all
+        others its result, a text each; if it does not end well, that is an error with its reason.
+        The call outlives this process: any other that has the same ``runs`` goes on with it where
+        the client comes again.  So a tool does nothing else, and returns this as it is.
+
+        Raises ``StreamNotFound`` if no such run begins within ``begin_s`` (15 s).
+        """
+        runs = self._answers
+        if runs is None:
+            raise RuntimeError("DurableEvents(streams, runs=…) has no runs")
+        given = ctx.request_context
+        request = getattr(given, "_srctx", given)  # fastmcp's makes a str of each id
+        call = Call(name, request.request_id, _token(request.meta))
+        session = _current.get()
+        if session is not None:
+            await self._whole(session.begin_call(str(call.id), call))
+        result = Result()
+        async with aclosing(pieces_of(runs, name, self._begin_s)) as pieces:
+            async for piece in pieces:
+                if piece.end is not None:
+                    return result.given(piece.end)
+                if not is_progress(piece.value):
+                    result.take(piece.value)
+                elif call.token is not None:
+                    call.expect(piece.offset)
+                    told = (piece.value.get(key) for key in ("progress", "total", "message"))
+                    await ctx.report_progress(*told)
+        raise RuntimeError("a run that is read has an end")
 
     # Whose request it is
 
@@ -312,7 +218,7 @@ class DurableEvents(EventStore):
                 await self._using(session, application, (scope, receive, send))
             else:
                 _current.set(None)
-                answer = await self._elsewhere(ids[0], scope) or application
+                answer = await self._elsewhere(ids[0], scope) or _unknown(application, scope)
                 await answer(scope, receive, send)
 
         return wrapped
@@ -325,7 +231,7 @@ class DurableEvents(EventStore):
         send: _Anything,
     ) -> None:
         """A request that may open a session: its id is in the answer's head."""
-        session = _Session(self._streams, self._runs, self._keep)
+        session = Session(self._streams, self._runs, self._keep)
         session.requests = 1
 
         async def noting(message: MutableMapping[str, Any]) -> None:
@@ -343,7 +249,7 @@ class DurableEvents(EventStore):
 
     async def _using(
         self,
-        session: _Session,
+        session: Session,
         application: Callable[..., Awaitable[None]],
         request: tuple[_Anything, _Anything, _Anything],
     ) -> None:
@@ -360,14 +266,46 @@ class DurableEvents(EventStore):
         _current.set(session)
         session.requests += 1
         try:
-            await application(scope, receive, noting)
+            if scope["method"] == "GET" and _values(scope, _LAST):
+                await self._resuming(session, application, request)
+            else:
+                await application(scope, receive, noting)
         finally:
             session.requests -= 1
         if scope["method"] == "DELETE" and status < 400:  # else it was not its user's
             self._sessions.pop(session.id, None)
             await self._whole(session.end())
 
-    async def _begin(self, id_: str, session: _Session, scope: _Anything) -> None:
+    async def _resuming(
+        self,
+        session: Session,
+        application: Callable[..., Awaitable[None]],
+        request: tuple[_Anything, _Anything, _Anything],
+    ) -> None:
+        """A connection that resumes: the application says whether it may, and we send the events.
+
+        So does that of ``fastmcp``, which would hold them back until all of them were there.
+        """
+        scope, receive, send = request
+        asked: list[EventId] = []
+        _asked.set(asked)
+        head: MutableMapping[str, Any] | None = None
+
+        async def holding(message: MutableMapping[str, Any]) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start":
+                head = message
+            elif not asked:
+                if head is not None:
+                    await send(head)
+                    head = None
+                await send(message)
+
+        await application(scope, receive, holding)
+        if asked and head is not None:
+            await self._replay(asked[0], session, head)(scope, receive, send)
+
+    async def _begin(self, id_: str, session: Session, scope: _Anything) -> None:
         await session.bind(_owner(id_, scope))
         session.id = id_
         self._sessions[id_] = session
@@ -380,29 +318,40 @@ class DurableEvents(EventStore):
 
     async def _elsewhere(self, id_: str, scope: _Anything) -> Callable[..., Awaitable[None]] | None:
         """What answers a session of another process, or of one that is gone; None: nothing does."""
-        given = _values(scope, b"last-event-id")
-        last = _parsed(given[0]) if given and scope["method"] == "GET" else None
-        if last is None or not await self._is_of(last, _owner(id_, scope)):
+        given = _values(scope, _LAST)
+        last = parsed(given[0]) if given and scope["method"] == "GET" else None
+        if last is None or not await self._replaying.is_of(last, _owner(id_, scope)):
             return None
+        headers = [
+            (b"content-type", b"text/event-stream"),
+            (b"cache-control", b"no-cache, no-transform"),
+            (_HEADER, id_.encode()),
+        ]
+        head = {"type": "http.response.start", "status": 200, "headers": headers}
+        return self._replay(last, None, head)
 
-        async def events() -> AsyncIterator[dict[str, str]]:
-            async for event in self._events_after(last):
-                data = event.message.model_dump_json(by_alias=True, exclude_unset=True)
-                id_given = {"id": event.event_id} if event.event_id else {}
-                yield {"event": "message", "data": data, **id_given}
+    def _replay(
+        self, last: EventId, session: Session | None, head: MutableMapping[str, Any]
+    ) -> Callable[..., Awaitable[None]]:
+        """What answers a client that resumes, and is who it says; ``head``: of the answer."""
+        replayed = self._replaying.after(last, session)
+        events = in_one_piece(replayed) if self._polling else replayed
 
-        headers = {"Cache-Control": "no-cache, no-transform", "mcp-session-id": id_}
-        return EventSourceResponse(events(), headers=headers)
+        async def told() -> AsyncGenerator[dict[str, str], None]:
+            async with aclosing(events):
+                async for event in events:
+                    data = event.message.model_dump_json(by_alias=True, exclude_unset=True)
+                    id_given = {"id": event.event_id} if event.event_id else {}
+                    yield {"event": "message", "data": data, **id_given}
 
-    async def _is_of(self, last: _EventId, owner: str) -> bool:
-        """Whether an event's session is the one of this id and user."""
-        try:
-            path = f"{self._prefix}/{last.name}/{last.part}"
-            found = (await self._streams.read_json(path)).values
-        except (StreamNotFound, StreamGone, InvalidRequest):
-            return False
-        owners = [v["owner"] for v in found if isinstance(v, dict) and "owner" in v]
-        return bool(owners) and secrets.compare_digest(str(owners[0]), owner)
+        async def answer(scope: _Anything, receive: _Anything, send: _Anything) -> None:
+            async def under_the_head(message: MutableMapping[str, Any]) -> None:
+                await send(head if message["type"] == "http.response.start" else message)
+
+            sending = joined(under_the_head) if self._polling else under_the_head
+            await EventSourceResponse(told())(scope, receive, sending)
+
+        return answer
 
     async def _whole(self, doing: _Anything) -> _Anything:
         """What is not cut off in the middle, whoever is cancelled: numbers have to go on."""
@@ -423,27 +372,35 @@ async def _refuse(send: _Anything) -> None:
     await send({"type": "http.response.body", "body": b"there must be one Mcp-Session-Id\n"})
 
 
+def _unknown(
+    application: Callable[..., Awaitable[None]], scope: _Anything
+) -> Callable[..., Awaitable[None]]:
+    """What answers a session that has ended here, or was never known: as the SDK would, 404.
+
+    The SDK may know it yet, if it was ended as there were too many, and is told by a DELETE.
+    """
+    versions = _values(scope, b"mcp-protocol-version")
+    has_sessions = not versions or versions[0] in HANDSHAKE_PROTOCOL_VERSIONS
+    return _not_found if has_sessions and scope["method"] != "DELETE" else application
+
+
+async def _not_found(_scope: _Anything, _receive: _Anything, send: _Anything) -> None:
+    error = ErrorData(code=INVALID_REQUEST, message="Session not found")
+    body = JSONRPCError(jsonrpc="2.0", id=None, error=error)
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 404, "headers": headers})
+    dumped = body.model_dump_json(by_alias=True, exclude_unset=True)
+    await send({"type": "http.response.body", "body": dumped.encode()})
+
+
+def _token(meta: _Anything) -> str | int | None:
+    """What the notifications of a request are to have, None if it wants none."""
+    if isinstance(meta, dict):
+        return meta.get("progress_token", meta.get("progressToken"))
+    return getattr(meta, "progress_token", getattr(meta, "progressToken", None))
+
+
 def _owner(id_: str, scope: _Anything) -> str:
     user = scope.get("user")
     who = authorization_context(user) if isinstance(user, AuthenticatedUser) else None
     return hashlib.sha256(repr((id_, who)).encode()).hexdigest()
-
-
-def _event(entry: _Anything, last: _EventId, part: int, offset: str) -> EventMessage | None:
-    """The event in an entry, None if it is none of this stream."""
-    if not isinstance(entry, dict) or entry.get("stream") != last.stream:
-        return None
-    if entry.get("message") is None:
-        return None  # a priming event, which says where a connection began
-    message = jsonrpc_message_adapter.validate_python(entry["message"], by_name=False)
-    return EventMessage(message, _EventId(last.name, part, last.stream, offset).text)
-
-
-def _is_answer(message: JSONRPCMessage) -> bool:
-    return isinstance(message, JSONRPCResponse | JSONRPCError)
-
-
-def _lost(stream: str) -> JSONRPCError:
-    """The answer to a request that nobody answers any more; most clients count their requests."""
-    id_ = int(stream) if stream.isascii() and stream.isdecimal() else stream
-    return JSONRPCError(jsonrpc="2.0", id=id_, error=ErrorData(code=INTERNAL_ERROR, message=_GONE))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LEASE_S: Final = 3.0
 KEEP: Final = int(os.environ.get("KEEP", "1000"))
+SESSIONS: Final = int(os.environ.get("SESSIONS", "1000"))
 server = MCPServer("counts")
 serving: dict[str, Any] = {}
 
@@ -37,7 +38,7 @@ async def count(ctx: Context, notifications: int, cuts: int) -> str:
 async def lifespan() -> AsyncIterator[None]:
     async with (
         durable_streams.connect(os.environ["STREAMS_URL"]) as streams,
-        DurableEvents(streams, lease_s=LEASE_S, keep=KEEP) as events,
+        DurableEvents(streams, lease_s=LEASE_S, keep=KEEP, sessions=SESSIONS) as events,
     ):
         inner = server.streamable_http_app(event_store=events, retry_interval=20)
         async with inner.router.lifespan_context(inner):

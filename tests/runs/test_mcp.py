@@ -12,7 +12,6 @@ import pytest
 from mcp import Client, MCPError
 
 from tests.asgi.servers import AsgiServer
-from tests.documents import named_blocks_of
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -116,6 +115,7 @@ class Raw:
 
     def __init__(self, session: aiohttp.ClientSession, server: AsgiServer) -> None:
         self._session = session
+        self.server = server
         self.url = f"{server.base_url}/mcp"
         self.id = ""
 
@@ -131,6 +131,12 @@ class Raw:
             assert response.status == 200, await response.text()
             self.id = response.headers.get("Mcp-Session-Id", self.id)
             return events_in(await response.text())
+
+    async def status(self) -> int:
+        """What a request is answered with now."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        async with self._session.post(self.url, json=body, headers=self._headers) as response:
+            return response.status
 
     async def begin(self) -> None:
         await self.ask(
@@ -214,17 +220,16 @@ async def test_a_session_keeps_so_many_events_and_no_more(start_mcp: StartMcp) -
         assert 40 <= len(gone) <= 80
 
 
-async def test_the_application_of_the_page_resumes(tmp_path: Path) -> None:
-    program = tmp_path / "mcp_app.py"
-    program.write_text(named_blocks_of("docs/runs.rst")["mcp_app.py"].code + "\n")
-    ours, log = {"PYTHONPATH": str(ROOT)}, tmp_path / "log"
-    server = AsgiServer("uvicorn", "app", tmp_path, log, program=program, environment=ours)
-    try:
-        async with aiohttp.ClientSession() as session:
-            client = Raw(session, server)
-            await client.begin()
-            events = await client.call("count", {"up_to": 5})
-            assert len(told(events)) == 6
-            assert told((await client.replay(events[2]["id"]))[1]) == told(events)[2:]
-    finally:
-        server.close()
+async def test_a_client_whose_session_had_to_make_room_begins_another(
+    start_mcp: StartMcp,
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        ann = Raw(session, start_mcp(SESSIONS="1"))
+        bob = Raw(session, ann.server)
+        await ann.begin()
+        await bob.begin()
+        assert await ann.status() == 404
+        assert len(told(await bob.count(3))) == 4
+        ann.id = ""
+        await ann.begin()
+        assert len(told(await ann.count(3))) == 4

@@ -12,6 +12,7 @@ import durable_streams
 from durable_streams import Forbidden
 from durable_streams.runs.mcp import DurableEvents
 from tests.runs.conftest import LEASE_S, Refusing
+from tests.runs.resumed import resumed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +31,6 @@ class Served:
         self.status = 200
         self.asked: list[str] = []
         self.ids: list[str] = []
-        self.replayed: list[Any] = []
         self.held = ""
         self.is_held, self.go_on = asyncio.Event(), asyncio.Event()
         self._application = events.around(self._answer)
@@ -39,7 +39,7 @@ class Served:
         given = [value for name, value in scope["headers"] if name == b"mcp-session-id"]
         id_ = given[0] if given else b"session-%d" % len(self.asked)
         if scope["method"] == "GET":
-            await self._replay(scope)
+            await self._replay(scope, send)
             return
         self.asked.append(id_.decode())
         if self.status < 400 and scope["method"] == "POST":
@@ -66,18 +66,17 @@ class Served:
 
     async def replay(self, id_: str, last_event_id: str) -> list[Any]:
         """The messages that a session gets behind an event, until the answer is there."""
-        self.replayed = []
-        scope = {"type": "http", "method": "GET"}
         headers = [(b"mcp-session-id", id_.encode()), (b"last-event-id", last_event_id.encode())]
-        await asyncio.ensure_future(self._application(scope | {"headers": headers}, None, None))
-        return self.replayed
+        return [message for _, message in await resumed(self._application, headers)]
 
-    async def _replay(self, scope: Any) -> None:
-        async def take(event: EventMessage) -> None:
-            self.replayed.append(event.message)
+    async def _replay(self, scope: Any, send: Any) -> None:
+        async def nothing(event: EventMessage) -> None:
+            raise AssertionError(event)
 
         last = dict(scope["headers"])[b"last-event-id"].decode()
-        await self.events.replay_events_after(last, take)
+        assert await self.events.replay_events_after(last, nothing) is None
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def progress() -> JSONRPCNotification:
@@ -140,6 +139,23 @@ async def test_at_the_bound_a_session_with_a_request_under_way_stays(streams: St
         names = [id_.split(".")[0] for id_ in served.ids[:2]]
         assert await paths_in(streams, names[0]) == [(f"mcp/{names[0]}/0", False)]
         assert await paths_in(streams, names[1]) == [(f"mcp/{names[1]}/0", True)]
+
+
+async def test_a_session_that_had_to_make_room_is_not_found_until_it_begins_anew(
+    streams: Streams,
+) -> None:
+    """By the protocol a client begins another one when it is answered 404."""
+    async with DurableEvents(streams, sessions=1) as events:
+        served = Served(events)
+        await served.ask()
+        first = served.asked[0]
+        await served.ask()
+        assert await served.ask(first) == 404
+        assert await served.ask("never known") == 404
+        assert len(served.asked) == 2  # so the SDK was not asked, which knows it yet
+        await served.ask(first, method="DELETE")
+        assert served.asked[2] == first  # and is told that it has ended
+        assert await served.ask() == 200
 
 
 async def test_what_comes_after_the_end_of_a_session_begins_no_part(streams: Streams) -> None:

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 def test_every_program_of_the_page_is_run_here() -> None:
-    """Or by ``test_documents`` (the first, without a name), ``test_chat_api`` and ``test_mcp``."""
+    """Or by ``test_documents`` (the first, without a name), and the other files beside this."""
     programs = {block.name for block in blocks_of(PAGE) if block.language == "python"}
-    assert programs == {"", "answers.py", "chat_api.py", "site_runs.py", "mcp_app.py"}
+    served = {"answers.py", "chat_api.py", "site_runs.py", "completions.py", "ask.py"}
+    mcp = {"mcp_app.py", "counting.py", "counting_mcp.py", "fastmcp_app.py"}
+    assert programs == {"", *served, *mcp}
 
 
 async def events(

@@ -2,8 +2,9 @@
 
     python -m tools.proofs.runs_application URL LEDGER LEASE_S
 
-Each source writes its name into the ledger when it begins, and then yields its numbers.  What was
-started is told on stdout, with whether it was new.
+URL is that of a server of streams, or of a database.  Each source writes its name into the ledger
+when it begins, and then yields its numbers.  What was started is told on stdout, with whether it
+was new.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ async def main(url: str, ledger: str, lease_s: float) -> None:
     """Start runs until stdin ends."""
     loop = asyncio.get_running_loop()
     starting: set[asyncio.Task[None]] = set()
-    async with durable_streams.connect(url) as streams, Runs(streams, lease_s=lease_s) as runs:
+    opened = durable_streams.connect if url.startswith("http") else durable_streams.open
+    async with opened(url) as streams, Runs(streams, lease_s=lease_s) as runs:
 
         async def start(name: str) -> None:
             run = await runs.start(name, lambda: tokens(name, ledger), format=JSON)
