@@ -95,7 +95,7 @@ async def test_fastmcps_own_client_goes_on_when_its_connection_is_cut(
 def carrier(start_server: StartServer, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server of streams, and the process of the page that carries runs on it."""
     server = start_server()
-    program = written(tmp_path, "counting.py", **{"asyncio.sleep(0.1)": "asyncio.sleep(0.05)"})
+    program = written(tmp_path, "counting.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "STREAMS_URL": server.url()}
     with subprocess.Popen([sys.executable, str(program)], env=environment) as process:
         yield server
