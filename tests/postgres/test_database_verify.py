@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable_streams.postgres import walks
+from durable_streams.postgres import verifying, walks
 from durable_streams.postgres.store import PostgresStore
+from durable_streams.postgres.urls import parse
+from durable_streams.postgres.verifying import Found, Kind
 from tests.postgres.moved import LONG, TALK, fill
+from tests.postgres.stores import nodes_of
 from tests.postgres.test_store_commands import environment, run
 from tests.store_contract.words import append, at, by, create, fork
 from tools.server_process import ROOT
@@ -108,28 +111,52 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
+async def found_in(url: str) -> list[Found]:
+    """The same, without a process."""
+    found: list[Found] = []
+    await verifying.verify(parse(url), found.append, lambda _: None)
+    return found
+
+
+@pytest.mark.parametrize("change", CHANGES)
 async def test_what_was_changed_is_found(database: Database, change: str) -> None:
-    sql, expected, (place, text, sound) = CHANGES[change]
-    run("init", database.url)
-    store = await PostgresStore.at(database.url)
-    await create(store, TALK)
-    for number in range(6):
-        producer = None if number % 2 else by(number // 2, epoch=3, name="ann")
-        await append(store, LONG + b"%d" % number, TALK, producer=producer)
-    await append(store, b"bob's", TALK)
-    await fork(store, at("forks/inside"), TALK, sub_offset=0)
-    status, (total,) = verify(database.url)
-    assert (status, total["state"], total["streams"]) == (0, "sound", 2)
-    database.cluster.primary.query(sql, database.name)
-    status, (*found, total) = verify(database.url)
-    assert status == expected
+    sql, status, (place, text, sound) = CHANGES[change]
+    async with nodes_of(database) as nodes:
+        store = await nodes.node()
+        await create(store, TALK)
+        for number in range(6):
+            producer = None if number % 2 else by(number // 2, epoch=3, name="ann")
+            await append(store, LONG + b"%d" % number, TALK, producer=producer)
+        await append(store, b"bob's", TALK)
+        await fork(store, at("forks/inside"), TALK)
+        assert await found_in(database.url) == []
+        session = await database.connect()
+        await session.execute(sql)
+        await session.close()
+        found = await found_in(database.url)
+    assert all(each.stream for each in found)
     stream = "forks/inside" if change.startswith("layers") else "chat/talk"
-    finding = next(each for each in found if each["stream"] == stream)
+    finding = next(each for each in found if each.stream == stream)
+    assert finding.kind is (Kind.DAMAGE if status == 1 else Kind.INCOMPLETE)
+    assert place in finding.place
+    assert text in finding.text
+    assert sound in finding.meaning + finding.text
+
+
+@pytest.mark.parametrize("change", ["a flipped byte", "a missing run"])
+async def test_the_exit_status_says_how_bad_it_is(database: Database, change: str) -> None:
+    sql, expected, (place, text, _) = CHANGES[change]
+    async with nodes_of(database) as nodes:
+        store = await nodes.node()
+        await create(store, TALK)
+        for number in range(4):
+            await append(store, LONG + b"%d" % number, TALK)
+        database.cluster.primary.query(sql, database.name)
+        status, (finding, total) = verify(database.url)
+    assert (status, total["state"]) == (expected, "damaged" if expected == 1 else "incomplete")
+    assert finding["stream"] == "chat/talk"
     assert place in finding["file"]
     assert text in finding["text"]
-    assert sound in finding["meaning"] + finding["text"]
-    assert all(each["stream"] for each in found)
-    await store.close()
 
 
 async def test_all_kinds_of_streams_are_sound_while_a_node_serves(database: Database) -> None:
