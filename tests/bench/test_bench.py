@@ -77,7 +77,7 @@ def test_every_workload_that_is_listed_is_of_a_kind_that_is_tested(entry: Any) -
 
 
 def load(program: Path, port: int, *groups: list[str]) -> list[Report]:
-    return Client(program, port).run(*groups, seconds=0.5, grace=0.5, settle=0.1)
+    return Client(program, port).run(*groups, patience=0.5, seconds=0.5, grace=0.5, settle=0.1)
 
 
 def filled(program: Path, port: int) -> list[Report]:

@@ -17,7 +17,6 @@
 #define EVENTS_AT_A_TIME 256
 #define REOPEN_AFTER_NS 20000000u /* a server that refuses is not asked in a tight loop */
 #define MAX_SETTLE_S 20.0 /* some servers tell a reader nothing before the first event */
-#define MAX_WARMUP_S 60.0
 #define MAX_BOUNDED_S 3600.0
 
 uint64_t clock_ns(void)
@@ -375,7 +374,7 @@ static bool advance(struct run *run)
         break;
     case WARMING:
         if (over
-            && (all_warm(run) || run->now_ns > run->phase_end_ns + (uint64_t)(MAX_WARMUP_S * 1e9)))
+            && (all_warm(run) || run->now_ns > run->phase_end_ns + (uint64_t)(run->patience_s * 1e9)))
             enter(run, MEASURING, run->seconds);
         break;
     case MEASURING:

@@ -96,7 +96,7 @@ struct run {
     int port;
     const char *prefix;
     const char *token; /* sent with every request, or NULL */
-    double settle_s, warmup_s, seconds, grace_s;
+    double settle_s, warmup_s, patience_s, seconds, grace_s;
     bool hold; /* until standard input ends, in the phase of settling */
     enum phase phase;
     uint64_t now_ns, phase_end_ns, measure_begin_ns, measure_end_ns;

@@ -49,6 +49,8 @@ static bool run_option(struct run *run, const char *name, const char *value)
         run->seconds = number(value);
     else if (strcmp(name, "--warmup") == 0)
         run->warmup_s = number(value);
+    else if (strcmp(name, "--patience") == 0)
+        run->patience_s = number(value);
     else if (strcmp(name, "--settle") == 0)
         run->settle_s = number(value);
     else if (strcmp(name, "--grace") == 0)
@@ -211,6 +213,7 @@ int main(int count, char **arguments)
     static struct run run = {
         .host = "127.0.0.1",
         .prefix = "/v1/stream",
+        .patience_s = 60,
         .seconds = 1,
         .grace_s = 30,
     };
