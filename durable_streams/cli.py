@@ -22,6 +22,7 @@ import argparse
 import signal
 import sys
 import traceback
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from durable_streams.model.errors import DataDirectoryError
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
 EXIT_NO_START: Final = 2
 EXIT_BUG: Final = 70
 """As ``sysexits.h`` has them, apart from what the verbs found out."""
+
+_OTHERS: Final = {
+    "durable_streams.shell.commands": VERBS,
+    "durable_streams.maintenance.commands": ("verify", "repair", "dump"),
+    "durable_streams.importing.commands": ("import",),
+    "durable_streams.access.commands": ("token", "signing-key", "sign-url"),
+    "durable_streams.process.config_commands": ("config",),
+}
+"""The verbs beside ``serve`` and ``store``, by the modules that they are imported from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,17 +98,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of the verb alone, if it is one that is run often: others are not imported."""
+    """The parser of one verb alone, which imports no other's modules; of all if it is none."""
     verb = arguments[0] if arguments else ""
-    if verb != "serve" and verb not in VERBS:
-        return make_parser()
+    modules = [module for module, verbs in _OTHERS.items() if verb in verbs]
     parser, add_parser = _empty_parser()
     if verb == "serve":
         _add_serve_to(add_parser)
+    elif verb == "store":
+        _add_store_to(add_parser)
+    elif modules:
+        import_module(modules[0]).add_to(add_parser)
     else:
-        from durable_streams.shell import commands as shell  # noqa: PLC0415 - see above
-
-        shell.add_to(add_parser)
+        return make_parser()
     return parser
 
 
@@ -119,19 +130,18 @@ def _add_serve_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     options.add_flags(serve)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of all verbs: each sets ``run`` to what it does."""
-    from durable_streams.access import commands as access  # noqa: PLC0415 - see above
-    from durable_streams.importing import commands as importing  # noqa: PLC0415
-    from durable_streams.maintenance import commands as maintenance  # noqa: PLC0415
-    from durable_streams.postgres import commands as postgres  # noqa: PLC0415
-    from durable_streams.process import config_commands  # noqa: PLC0415
-    from durable_streams.shell import commands as shell  # noqa: PLC0415
+def _add_store_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    from durable_streams.postgres import commands as postgres  # noqa: PLC0415 - see above
     from durable_streams.shell import moving  # noqa: PLC0415
 
+    moving.add_to(postgres.add_to(add_parser))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all verbs: each sets ``run`` to what it does."""
     parser, add_parser = _empty_parser()
     _add_serve_to(add_parser)
-    for others in (shell, maintenance, importing, access, config_commands):
-        others.add_to(add_parser)
-    moving.add_to(postgres.add_to(add_parser))
+    for module in _OTHERS:
+        import_module(module).add_to(add_parser)
+    _add_store_to(add_parser)
     return parser

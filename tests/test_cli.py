@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from durable_streams import cli
 from tools.server_process import ROOT, ServerProcess
 
 if TYPE_CHECKING:
+    import argparse
     from pathlib import Path
 
     from tests.conftest import StartServer
@@ -43,6 +45,21 @@ def request(method: str, url: str, body: bytes | None = None) -> tuple[int, byte
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
+
+
+def verbs_of(parser: argparse.ArgumentParser) -> set[str]:
+    (verbs,) = (action for action in parser._actions if action.dest == "command")
+    return set(verbs.choices or ())
+
+
+def test_every_verb_has_a_parser_without_most_others() -> None:
+    every = verbs_of(cli.make_parser())
+    for verb in every:
+        found = verbs_of(cli._parser_for([verb]))
+        assert verb in found
+        assert len(found) < len(every)
+    for none in ([], ["--help"], ["unknown"]):
+        assert verbs_of(cli._parser_for(none)) == every
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio", "auto"])
