@@ -35,6 +35,10 @@ PROGRAMS: Final = [
 REACHED_AS: Final = ("--allowed-host", "example.test")
 """Both caches pass on the host that clients ask for; the server has to know it."""
 
+LIVE_S: Final = 3600
+FOR_LONG: Final = ("--long-poll-timeout", str(LIVE_S), "--sse-lifetime", str(LIVE_S))
+"""No live read ends by itself while a test lasts, however busy the machine is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cached:
@@ -53,7 +57,7 @@ def cached(
 ) -> Iterator[Cached]:
     """Run each cache in turn, one for all tests: each has a stream of its own."""
     directory = tmp_path_factory.mktemp(request.param)
-    server = ServerProcess(directory / "data", *REACHED_AS, programs=programs)
+    server = ServerProcess(directory / "data", *REACHED_AS, *FOR_LONG, programs=programs)
     server.start()
     try:
         with running(request.param, directory / "cache", server.port) as port:

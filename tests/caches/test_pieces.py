@@ -37,7 +37,7 @@ async def test_a_piece_comes_from_the_cache_while_the_server_stands_still(
 
     os.kill(cached.server.pid, signal.SIGSTOP)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             second = await read_piece(another_reader, stream)
     finally:
         os.kill(cached.server.pid, signal.SIGCONT)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 AnyStreams: TypeAlias = Streams | RemoteStreams
 """What the contract is for."""
 
-QUICK: Final = Retries(first_s=0.01, longest_s=0.05, give_up_s=10)
+QUICK: Final = Retries(first_s=0.01, longest_s=0.05, give_up_s=60)
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ALL: Final = Held("all", (on("a"),))
 READ: Final = Held("read", (on("a", Scope.READ),))
-OFTEN: Final = Retries(first_s=0.01, longest_s=0.02, give_up_s=10)
+OFTEN: Final = Retries(first_s=0.01, longest_s=0.02, give_up_s=60)
 
 
 def url(server: Guarded) -> str:

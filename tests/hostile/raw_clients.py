@@ -23,7 +23,7 @@ def connect(server: ServerProcess, receive_buffer_bytes: int | None = None) -> s
     client = socket.socket()
     if receive_buffer_bytes is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    client.settimeout(10)
+    client.settimeout(60)
     client.connect(("127.0.0.1", server.port))
     return client
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable_streams.http import server as http_server
 from durable_streams.http.malformed import MAX_HEADERS
 from durable_streams.model.commands import Append, ProducerClaim
 from durable_streams.rules.producer_table import producer_bytes
@@ -382,7 +381,7 @@ async def test_stopping_does_not_wait_for_ever(serve: Serve) -> None:
         b"Content-Type: text/plain\r\nContent-Length: 3\r\n\r\n"
     )
     assert (await client.answer()).status == 100
-    async with asyncio.timeout(4 * http_server.LINGER_S):
+    async with asyncio.timeout(HttpSettings().body_timeout_s / 2):
         await server.stop()
     assert await client.ended()
 
