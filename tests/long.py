@@ -85,3 +85,33 @@ FIRST: Final = frozenset(
     }
 )
 """Files whose tests are whole suites of others: first in line, as all else goes on beside them."""
+
+LONGEST: Final = (
+    "simulation/test_simulation.py",
+    "deploy/test_proxies.py",
+    "hostile/test_hostile.py",
+    "deploy/test_booted.py",
+    "test_cancelled_verbs.py",
+    "simulation/test_simulated_nodes.py",
+    "test_documents.py",
+    "e2e/test_backups.py",
+    "bench/test_bench.py",
+    "process/test_tls_handshakes.py",
+    "e2e/test_access_javascript.py",
+    "e2e/test_forked_processes.py",
+    "process/test_tls.py",
+    "shell/test_verbs_on_streams.py",
+    "fuzz/test_fuzz_disk.py",
+    "e2e/test_failing_machine.py",
+    "deploy/test_distributions.py",
+    "test_cli.py",
+    "access/test_token_commands.py",
+    "process/test_config_commands.py",
+    "deploy/test_containers.py",
+    "e2e/test_memory.py",
+    "e2e/test_javascript_client.py",
+    "e2e/test_many_listed.py",
+    "bench/test_builds.py",
+    "test_forgotten.py",
+)
+"""Files of the whole as they are begun, the longest first: all else is shorter."""
