@@ -20,7 +20,12 @@ CONNECT_TIMEOUT_S: Final = 5.0
 """For each host: one of which nothing is heard does not take the time of the others."""
 
 
-FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+FAILURES: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # where the server has said goodbye, and its end is still to come
+    OSError,
+)
 """What statements and connections fail with."""
 
 

@@ -63,6 +63,7 @@ async def settle(
     lane.session.terminate()
     database.counted.unknown += 1
     found: tuple[int, list[int]] | None = None
+    told = ""
     while True:
         session: Session | None = None
         try:
@@ -78,11 +79,13 @@ async def settle(
             await session.fetch("commit")
             if await standbys.still_wait(mark, session):
                 return found
-            log.warning("what became of a write is not known yet: commits do not wait")
-            await asyncio.sleep(_AGAIN_S)
+            problem = "commits do not wait"
         except (NoDatabase, Refused, Unknown) as error:
-            log.warning("what became of a write is not known yet: %s", error)
-            await asyncio.sleep(_AGAIN_S)
+            problem = str(error)
         finally:
             if session is not None:
                 session.terminate()
+        if problem != told:  # it may last for hours, and is tried ten times a second
+            log.warning("what became of a write is not known yet: %s", problem)
+            told = problem
+        await asyncio.sleep(_AGAIN_S)

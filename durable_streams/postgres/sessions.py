@@ -170,7 +170,8 @@ class Session:
             if severity == "ERROR" or not was_sent:  # the driver has no way to say such a value
                 raise Refused(error.sqlstate or "", str(error)) from None
             raise Unknown(str(error)) from None
-        except (asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            # internal: the server has said goodbye, and the end of the connection is still to come
             raise Unknown(str(error)) from None
         if self._not_replicated:
             raise Unknown("a commit did not wait for the standbys")

@@ -2,8 +2,9 @@
 
 Each node is asked ``/readyz`` twice a second.  One that answers 200 gets its turn; while none does,
 all get theirs that answer, whose ``503`` tells clients when to come back.  One that does not answer
-loses its connections, so that nobody waits for a machine that is gone.  One that refuses a
-connection is passed over.  Bytes go through as they are: each connection stays with its node.
+loses its connections, so that nobody waits for a machine that is gone, and so does one that is not
+ready while another is.  One that refuses a connection is passed over.  Bytes go through as they
+are: each connection stays with its node.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ class Node:
         async with asyncio.timeout(_CONNECT_S):
             return await asyncio.open_connection(self._host, self._port)
 
-    async def watch(self) -> None:
-        """Ask it for ever."""
+    async def watch(self, nodes: list[Node]) -> None:
+        """Ask it for ever; ``nodes``: all there are."""
         while True:
             before, self.status = self.status, await self._ask()
             if before != self.status:
                 print(f"{self.place}: {self.status or 'no answer'}", flush=True)
-            if not self.status:
+            others_are_ready = self.status != 200 and any(node.status == 200 for node in nodes)
+            if not self.status or others_are_ready:
                 for writer in list(self.writers):
                     writer.transport.abort()
             await asyncio.sleep(_EVERY_S)
@@ -115,7 +117,7 @@ async def main(listen: str, places: list[str]) -> None:
     print(f"balancer: listening on http://{listen}", flush=True)
     async with server, asyncio.TaskGroup() as group:
         for node in nodes:
-            group.create_task(node.watch())
+            group.create_task(node.watch(nodes))
 
 
 if __name__ == "__main__":

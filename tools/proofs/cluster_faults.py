@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class Lasts(Enum):
-    """How long what was done stays so."""
+    """How long what was done stays so at least; also until writes go on, if they can."""
 
-    SHORT = "until writes go on, or some seconds"
+    SHORT = "some seconds"
+    CUT = "as long as networks stay cut"
     PAUSE = "as long as machines stand still"
     DOWN = "as long as the database is down"
 
@@ -158,13 +159,14 @@ FAULTS: Final = [
     Fault("postgres", "kill -9 of the primary's postgres", _kill_postgres, bound_s=10),
     Fault("etcd", "kill -9 of the etcd on the primary's machine", _kill_etcd),
     Fault("machine", "kill -9 of the primary's machine", _kill_machine, bound_s=30),
-    Fault("patroni", "kill -9 of the primary's Patroni alone", _kill_patroni),
+    Fault("patroni", "kill -9 of the primary's Patroni alone", _kill_patroni, Lasts.PAUSE),
     Fault("pause", "SIGSTOP of the primary's machine, then SIGCONT", _pause_machine, Lasts.PAUSE),
-    Fault("pause-node", "SIGSTOP of a node of ours, then SIGCONT", _pause_node),
+    Fault("pause-node", "SIGSTOP of a node of ours, then SIGCONT", _pause_node, Lasts.CUT),
     Fault(
         "cut-nodes",
         f"{_NET} our nodes and the primary cut",
         _between_nodes_and_primary(there=True, back=True),
+        Lasts.CUT,
         needs_own_network=True,
         stops_writes=True,
     ),
@@ -172,6 +174,7 @@ FAULTS: Final = [
         "cut-nodes-there",
         f"{_NET} our nodes and the primary cut, towards the primary",
         _between_nodes_and_primary(there=True, back=False),
+        Lasts.CUT,
         needs_own_network=True,
         stops_writes=True,
     ),
@@ -179,6 +182,7 @@ FAULTS: Final = [
         "cut-nodes-back",
         f"{_NET} our nodes and the primary cut, from the primary",
         _between_nodes_and_primary(there=False, back=True),
+        Lasts.CUT,
         needs_own_network=True,
         stops_writes=True,
     ),
@@ -186,30 +190,35 @@ FAULTS: Final = [
         "cut-one-node",
         f"{_NET} one of our nodes and all databases cut",
         _between_a_node_and_all,
+        Lasts.CUT,
         needs_own_network=True,
     ),
     Fault(
         "cut-primary",
         f"{_NET} the primary and the other machines cut",
         _between_primary_and_machines(there=True, back=True),
+        Lasts.CUT,
         needs_own_network=True,
     ),
     Fault(
         "cut-primary-there",
         f"{_NET} the primary and the other machines cut, from the primary",
         _between_primary_and_machines(there=True, back=False),
+        Lasts.CUT,
         needs_own_network=True,
     ),
     Fault(
         "cut-primary-back",
         f"{_NET} the primary and the other machines cut, towards the primary",
         _between_primary_and_machines(there=False, back=True),
+        Lasts.CUT,
         needs_own_network=True,
     ),
     Fault(
         "disk-full",
         "the primary's disk full",
         _fill_disk,
+        Lasts.CUT,
         needs_own_network=True,
         stops_writes=True,
     ),

@@ -124,7 +124,8 @@ class Proof:
 
     async def _stay_broken(self, fault: Fault, struck_s: float) -> None:
         least_s = {
-            Lasts.SHORT: self._options.broken_s if fault.stops_writes else _STAYS_S,
+            Lasts.SHORT: _STAYS_S,
+            Lasts.CUT: self._options.broken_s,
             Lasts.PAUSE: self._options.pause_s,
             Lasts.DOWN: self._options.down_s,
         }[fault.lasts]
@@ -259,7 +260,7 @@ def _options() -> argparse.Namespace:
     add("--producers", type=int, default=64)
     add("--readers", type=int, default=200)
     add("--pause-ms", type=float, default=500.0, help="mean pause of a producer between appends")
-    add("--broken-s", type=float, default=15.0, help="how long networks stay cut that stop writes")
+    add("--broken-s", type=float, default=15.0, help="how long networks stay cut")
     add("--pause-s", type=float, default=60.0, help="how long a machine stands still")
     add("--down-s", type=float, default=300.0, help="how long the whole database is down")
     add("--bounds", action="store_true", help="fail if an outage is longer than it should be")
