@@ -47,7 +47,6 @@ function panels(path, known, parents) {
     const { readers, segments, producers } = known;
     return [
         panel("The stream", facts([
-            ["Path", h("bdi", {}, visible(known.path))],
             ["Content type", known.content_type],
             ["Size", `${bytes(known.size_bytes)} (${count(known.size_bytes)} B)`],
             ["Created", known.created ? moment(known.created) : "not known"],

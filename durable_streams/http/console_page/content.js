@@ -43,7 +43,6 @@ export class Bytes {
 /** Messages of a body, one after the other: [record, bytes], for records that follow each other. */
 export async function* messages(response, records, isJson, keep = Infinity) {
     const bytes = new Bytes(response);
-    let isFirst = true;
     try {
         for (const record of records) {
             if (record.size === 0 && record.start === record.end) continue;
@@ -51,11 +50,10 @@ export async function* messages(response, records, isJson, keep = Infinity) {
             if (isJson && (await bytes.take(1)) === null) return;
             const taken = await bytes.take(record.size, keep);
             if (taken === null) return;
-            isFirst = false;
             yield [record, taken];
         }
     } finally {
-        if (!isFirst || records.length) await bytes.stop();
+        await bytes.stop();
     }
 }
 

@@ -8,10 +8,10 @@ import { fault } from "./parts.js";
  * Open a form in a dialog. `submit` is called with the dialog and may throw a fault, which is shown;
  * what it returns is given to `done` once the dialog is closed. `kind`: of its button.
  */
-export function form({ title, content, action, kind = "primary", submit, done, wide = false }) {
+export function form({ title, content, action, kind = "primary", submit, done }) {
     const trouble = h("div", {});
     const go = h("button", { type: "submit", class: `button ${kind}` }, action);
-    const dialog = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": "dialog-title" },
+    const dialog = h("dialog", { "aria-labelledby": "dialog-title" },
         h("form", {
             method: "dialog", novalidate: true,
             onsubmit: async (event) => {

@@ -117,12 +117,9 @@ export function choice(label, options, chosen, onchoose) {
     return group;
 }
 
-const live = () => document.getElementById("said");
-
-/** Tell who cannot see it what has happened; a moment later, so that it is noticed as new. */
+/** Tell who cannot see it what has happened. */
 export function say(text) {
-    const place = live();
-    if (place) place.textContent = text;
+    document.getElementById("said").textContent = text;
 }
 
 /** A short word at the edge of the page that goes away by itself. */

@@ -4,7 +4,7 @@
 import { read } from "./api.js";
 import { Fault, isAbort } from "./faults.js";
 import { pause } from "./parts.js";
-import { Records } from "./records.js";
+import { parse, Records } from "./records.js";
 
 const MOST_ROWS = 150_000;
 const MOST_FOLLOWED = 20_000;
@@ -150,7 +150,7 @@ export class Feed {
             await answer.body?.cancel();
             page = await this.#caughtUp(page, signal);
         }
-        this.#count(page.records);
+        this.#count(page);
         this.#add(page, MOST_FOLLOWED);
     }
 
@@ -165,12 +165,14 @@ export class Feed {
         }
         this.rows = [];
         this.hasEarlier = true;
-        return last;
+        return { ...last, skipped: between(this.next, first) / between(first, last.next) };
     }
 
-    #count(records) {
+    /** Count what came, with what was skipped: `skipped` is how many times as much as the records. */
+    #count({ records, skipped = 0 }) {
         const now = performance.now();
-        this.recent.push([now, records.length, records.reduce((sum, record) => sum + record.size, 0)]);
+        const size = records.reduce((sum, record) => sum + record.size, 0);
+        this.recent.push([now, records.length * (1 + skipped), size * (1 + skipped)]);
         while (this.recent[0][0] < now - 3000) this.recent.shift();
     }
 
@@ -181,4 +183,10 @@ export class Feed {
         const sum = (index) => late.reduce((total, entry) => total + entry[index], 0) / 3;
         return { messages: sum(1), bytes: sum(2) };
     }
+}
+
+/** Bytes from one offset to another, or from where its segment begins. */
+function between(one, other) {
+    const [[segment, from], [last, to]] = [parse(one), parse(other)];
+    return segment === last ? to - from : to;
 }

@@ -81,16 +81,6 @@ export function every(milliseconds, signal, work) {
     return turn();
 }
 
-/** Signals, each of which ends the one before; all end with `signal`. */
-export function turns(signal) {
-    let last = new AbortController();
-    return () => {
-        last.abort();
-        last = new AbortController();
-        return AbortSignal.any([signal, last.signal]);
-    };
-}
-
 /** Return after a time; throws as fetch does if the signal is aborted meanwhile. */
 export function pause(milliseconds, signal) {
     return new Promise((resolve, reject) => {

@@ -25,7 +25,6 @@ export class Records {
         this.begin = known.begin;
         this.size = known.size_bytes ?? 0;
         const { first, count, last_sizes: sizes } = known.segments;
-        this.segments = { first, count };
         this.sizes = new Map(sizes.map((size, index) => [first + count - sizes.length + index, size]));
     }
 

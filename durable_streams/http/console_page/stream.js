@@ -8,7 +8,7 @@ import { save, whole } from "./download.js";
 import { Fault, isAbort } from "./faults.js";
 import { bytes, duration } from "./format.js";
 import { Messages } from "./messages.js";
-import { empty, fault, loading, turns } from "./parts.js";
+import { empty, fault, loading } from "./parts.js";
 import { above } from "./paths.js";
 import { token } from "./records.js";
 import { note, to } from "./route.js";
@@ -32,9 +32,11 @@ export async function stream(place, { path, query }, signal) {
         const now = await details(path, signal).catch(() => null);
         if (now && !signal.aborted) drawBadges(badges, now);
     };
-    const turn = turns(signal);
+    let leaving = new AbortController();
     const draw = (name) => {
-        const inner = turn();
+        leaving.abort();
+        leaving = new AbortController();
+        const inner = AbortSignal.any([signal, leaving.signal]);
         shown.setAttribute("aria-labelledby", `tab-${name}`);
         if (name === "about" && known.isPartial) show(shown, empty("No details are told here", "The application that serves these streams tells no more of them than their messages."));
         else if (name === "about") about(show(shown), path, inner);

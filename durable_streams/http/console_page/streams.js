@@ -6,7 +6,7 @@ import { button, choice, h, icon, renew, show } from "./dom.js";
 import { Fault, isAbort } from "./faults.js";
 import { ago, bytes, clock, many } from "./format.js";
 import { children, foremost, pages, split } from "./listing.js";
-import { empty, every, fault, heading, loading, table, turns } from "./parts.js";
+import { empty, every, fault, heading, loading, table } from "./parts.js";
 import { go, note, to } from "./route.js";
 import { visible } from "./text.js";
 
@@ -17,16 +17,18 @@ const MOST_SORTED = 5000;
 const MOST_SHOWN = 200;
 
 export async function streams(place, { query }, signal) {
-    const state = { prefix: query.get("prefix") ?? "", view: query.get("view") ?? "list", sort: query.get("sort") ?? "path", after: query.get("after") ?? "" };
+    const state = Object.fromEntries(["prefix", "view", "sort", "after"].map((name) => [name, query.get(name) ?? ""]));
     const shown = h("div", { class: "streams" }, loading());
     const input = h("input", {
         type: "search", value: state.prefix, autocomplete: "off",
         "aria-label": "Paths that begin with", placeholder: "Paths that begin with…",
     });
-    const turn = turns(signal);
+    let drawing = new AbortController();
     const draw = async () => {
-        const inner = turn();
-        note({ prefix: state.prefix, view: state.view === "list" ? "" : state.view, sort: state.sort === "path" ? "" : state.sort, after: state.after });
+        drawing.abort();
+        drawing = new AbortController();
+        const inner = AbortSignal.any([signal, drawing.signal]);
+        note(state);
         const failed = (error) => {
             if (isAbort(error) || inner.aborted) return;
             const isUntold = error instanceof Fault && error.status === 400 && !state.prefix;
@@ -45,10 +47,10 @@ export async function streams(place, { query }, signal) {
         heading("Streams", mayWrite && button("New stream", () => createDialog(state.prefix.replace(/\/+$/, "")), { kind: "primary", symbol: "plus" })),
         h("div", { class: "bar" },
             h("form", { class: "with-icon wide", role: "search", onsubmit: (event) => event.preventDefault() }, icon("search"), input),
-            choice("View", [["list", "List"], ["tree", "Tree"]], state.view, (view) => anew({ view })),
+            choice("View", [["", "List"], ["tree", "Tree"]], state.view, (view) => anew({ view })),
             h("label", { class: "inline" }, "Sort by ",
-                h("select", { onchange: (event) => anew({ sort: event.target.value, view: "list" }) },
-                    [["path", "path"], ["write", "last write"], ["size", "size"]].map(([value, text]) =>
+                h("select", { onchange: (event) => anew({ sort: event.target.value, view: "" }) },
+                    [["", "path"], ["write", "last write"], ["size", "size"]].map(([value, text]) =>
                         h("option", { value, selected: value === state.sort }, text))))),
         shown);
     draw();
@@ -95,10 +97,11 @@ function inPages(state, signal, draw, failed) {
     let next = null;
     const again = async () => {
         const { after } = state;
-        const { value: page } = await pages(state.prefix, PAGE, signal, after).next();
+        const { value: page } = await pages(state.prefix, PAGE + 1, signal, after).next();
         if (signal.aborted || after !== state.after) return;
-        next = page.next;
-        draw(page.rows, `${many(page.rows.length, "stream")}${after ? ` behind ${visible(after)}` : ""}${next === null ? "." : ", and more."}`);
+        const rows = page.rows.slice(0, PAGE);
+        next = page.rows.length > PAGE ? rows.at(-1).path : null;
+        draw(rows, `${many(rows.length, "stream")}${after ? ` behind ${visible(after)}` : ""}${next === null ? "." : ", and more."}`);
         back.hidden = !after;
         on.hidden = next === null;
     };
