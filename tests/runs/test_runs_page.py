@@ -67,8 +67,9 @@ async def follow(session: aiohttp.ClientSession, server: AsgiServer) -> None:
     assert rest == [*found[1:], last]
     async with session.get(url, headers={"Last-Event-ID": last["id"]}) as response:
         assert response.status == 204
-    async with session.get(f"{server.base_url}/answers/none") as response:
-        assert response.status == 404
+    for ask in (session.get, session.delete):
+        async with ask(f"{server.base_url}/answers/none") as response:
+            assert response.status == 404
 
 
 async def stop(session: aiohttp.ClientSession, server: AsgiServer) -> None:
