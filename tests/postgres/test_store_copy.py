@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,14 +25,16 @@ from durable_streams.settings import Settings
 from durable_streams.transfers import InUse
 from tests.postgres.moved import fill, goes_on, seen
 from tests.postgres.test_store_commands import COMMAND, environment, run
-from tests.store_contract.words import at, create
+from tests.store_contract.words import at, create, fork
 from tools.postgres_cluster.processes import wait_until
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from durable_streams.filestore.files.disk import StrPath
+    from durable_streams.store import Store
     from durable_streams.transfers import Target
     from tests.postgres.conftest import Database
 
@@ -61,7 +64,13 @@ async def not_copied(source: object, target: object, status: int) -> str:
     return done.stderr
 
 
-async def filled(path: Path) -> Shown:
+async def a_few(store: Store) -> None:
+    """Where it does not matter which."""
+    await create(store, at("a"), b"one")
+    await create(store, at("chat/events"), b"one and two")
+
+
+async def filled(path: Path, fill: Callable[[Store], Awaitable[None]] = fill) -> Shown:
     store = await in_files(path)
     await fill(store)
     shown = await seen(store)
@@ -69,7 +78,7 @@ async def filled(path: Path) -> Shown:
     return shown
 
 
-def differing(one: Shown, other: Shown) -> list[object]:
+def differing(one: Shown, other: Shown) -> list[tuple[tuple[str, ...], str, Any, Any]]:
     """Which streams differ, and in what, short enough to be read."""
     assert one.keys() == other.keys()
     return [
@@ -110,6 +119,31 @@ async def test_a_database_goes_into_another_and_a_directory_too(
     store = await PostgresStore.at(other_database.url)
     assert differing(before, await seen(store)) == []
     await goes_on(store)
+    await store.close()
+
+
+async def test_a_second_one_of_a_stream_goes_along(tmp_path: Path, database: Database) -> None:
+    """Which somebody made by hand, as ``docs/backup.rst`` says: it has the id of the first."""
+    store = await in_files(tmp_path / "data")
+    await create(store, at("a/first"), b"one")
+    await fork(store, at("fork"), at("a/first"), body=b" of it")
+    await store.close()
+    streams = tmp_path / "data/streams"
+    shutil.copytree(streams / "a/first@", streams / "a/second@")
+    shutil.copytree(streams / "a/first@", streams / "b/third@")
+    shutil.rmtree(streams / "a/first@")
+    store = await in_files(tmp_path / "data")
+    before = await seen(store)
+    assert len(before) == 3
+    await store.close()
+    copied(tmp_path / "data", database.url)
+    copied(database.url, tmp_path / "back")
+    store = await in_files(tmp_path / "back")
+    after = await seen(store)
+    # Where the first one was, there is none: nobody knows its forks, nor where they were made.
+    told = {(path, name) for path, name, _, _ in differing(before, after)}
+    assert told <= {(at("a/second"), "forks"), (at("b/third"), "forks"), (at("fork"), "fork")}
+    assert [after[path]["content"][0] for path in sorted(after)] == [b"one", b"one", b"one of it"]
     await store.close()
 
 
@@ -157,7 +191,7 @@ async def test_what_cannot_be_copied_is_said_in_a_line(tmp_path: Path, database:
 
 
 async def test_nobody_serves_either_of_both(tmp_path: Path, database: Database) -> None:
-    await filled(tmp_path / "data")
+    await filled(tmp_path / "data", a_few)
     run("init", database.url)
     node = await PostgresStore.at(database.url)
     assert "nodes serve it" in await not_copied(tmp_path / "data", database.url, 9)
@@ -168,7 +202,7 @@ async def test_nobody_serves_either_of_both(tmp_path: Path, database: Database) 
 
 
 async def test_a_source_with_damage_is_not_copied(tmp_path: Path, database: Database) -> None:
-    await filled(tmp_path / "data")
+    await filled(tmp_path / "data", a_few)
     segment = next((tmp_path / "data/streams/chat/events@").glob("*.seg"))
     data = bytearray(segment.read_bytes())
     data[7] ^= 1
@@ -297,8 +331,8 @@ async def test_into_a_directory_it_goes_on_wherever_it_was_broken_off(
 async def test_what_was_broken_off_is_served_by_nobody_and_taken_for_nothing_else(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await filled(tmp_path / "data")
-    await filled(tmp_path / "other")
+    await filled(tmp_path / "data", a_few)
+    await filled(tmp_path / "other", a_few)
     names: list[str | Path] = [database.url, tmp_path / "copy"]
     for name in names:
         with monkeypatch.context() as patch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.filestore.files import names, whole_files
@@ -18,7 +19,7 @@ from durable_streams.filestore.format.checksum import crc32
 from durable_streams.filestore.format.index_lines import Appended as Line
 from durable_streams.filestore.format.index_lines import Opened, first_line, lines_behind
 from durable_streams.filestore.format.removed import BadRemoved, unpack
-from durable_streams.filestore.format.stored_path import unpack_path
+from durable_streams.filestore.format.stored_path import pack_path, unpack_path
 from durable_streams.model.offsets import Offset
 from durable_streams.model.tokens import parse_offset
 from durable_streams.rules.lifetime import deadline_ms
@@ -27,11 +28,11 @@ from durable_streams.transfers import Appended, Damaged, Moved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from durable_streams.filestore.files.directory import Layout
     from durable_streams.filestore.files.disk import Disk
     from durable_streams.filestore.files.stream_files import LoadedStream
+    from durable_streams.filestore.format.sidecar import Sidecar
     from durable_streams.model.paths import StreamPath
 
 _T = TypeVar("_T")
@@ -78,8 +79,9 @@ class DirectoryStreams:
         return await in_thread(self._head, self.layout.stream_directory(path))
 
     def _head(self, home: str) -> Moved | None:
-        loaded = self._load(home)
-        return None if loaded is None else self._moved(loaded)
+        path = self.layout.stream_path(Path(home))
+        loaded = None if path is None else self._load(home)
+        return None if path is None or loaded is None else self._moved(path, loaded)
 
     def _load(self, home: str) -> LoadedStream | None:
         try:
@@ -90,14 +92,14 @@ class DirectoryStreams:
             raise Damaged(f"{home}: {loaded.missing}: {_REPAIR}")
         return loaded
 
-    def _moved(self, loaded: LoadedStream) -> Moved:
+    def _moved(self, path: StreamPath, loaded: LoadedStream) -> Moved:
         sidecar, tail = loaded.sidecar, loaded.tail
         lifetime = sidecar.lifetime()
         used_ms = max(sidecar.last_use_ms, loaded.last_append_ms)
         fork = sidecar.fork
         return Moved(
-            sidecar.id,
-            unpack_path(sidecar.path),
+            _key(path, sidecar),
+            path,
             sidecar.content_type,
             lifetime,
             sidecar.requested.lifetime(),
@@ -116,16 +118,19 @@ class DirectoryStreams:
         )
 
     def _source_of(self, stored: str, stream_id: str) -> str | None:
-        """The id of a fork's source, if it is there."""
+        """The key of a fork's source, if it is there."""
         home = self.layout.home_of(stored)
         loaded = self._load(home)
-        return stream_id if loaded is not None and loaded.sidecar.id == stream_id else None
+        if loaded is None or loaded.sidecar.id != stream_id:
+            return None
+        return _key(unpack_path(stored), loaded.sidecar)
 
     async def appends(self, stream: Moved, behind: Offset) -> AsyncIterator[Sequence[Appended]]:
         """The appends of a stream."""
         home = self.layout.stream_directory(stream.path)
         loaded = await in_thread(self._load, home)
-        if loaded is None or loaded.sidecar.id != stream.key or loaded.tail.offset != stream.tail:
+        key = None if loaded is None else _key(stream.path, loaded.sidecar)
+        if loaded is None or key != stream.key or loaded.tail.offset != stream.tail:
             raise Damaged(f"{home}: it is not what it was a moment ago: somebody writes there")
         batches = _Reader(self.layout, home, loaded).batches(behind)
         while batch := await in_thread(partial(next, batches, None)):
@@ -144,6 +149,12 @@ class DirectoryStreams:
 
 
 _REPAIR: Final = "see durable-streams verify, and repair it first"
+
+
+def _key(path: StreamPath, sidecar: Sidecar) -> str:
+    """What a stream is called: its id, which a second one of it has that somebody made by hand."""
+    own = pack_path(path)
+    return sidecar.id if sidecar.path == own else f"{sidecar.id} {own}"
 
 
 def _unlisted(path: Path, error: OSError) -> None:
