@@ -33,6 +33,10 @@ class Occupied(TransferError):
     """The target has something that is not of this copy."""
 
 
+class Done(TransferError):
+    """The target is a whole copy already, from when the same was asked for before."""
+
+
 class InUse(TransferError):
     """Somebody serves the source or the target."""
 
@@ -97,6 +101,16 @@ class Moved(msgspec.Struct, frozen=True):
         return Offset(self.first_segment, 0)
 
 
+class Removed(msgspec.Struct, frozen=True):
+    """Where streams were removed lately, at which others have to begin above their segments.
+
+    ``paths``: from which segment on.  ``floor``: likewise at all other paths, as there were many.
+    """
+
+    floor: int
+    paths: Mapping[StreamPath, int]
+
+
 class Streams(Protocol):
     """All streams of a store, as they are read by a copy."""
 
@@ -112,8 +126,8 @@ class Streams(Protocol):
         Every checksum is compared that the store has of them; :class:`Damaged`.
         """
 
-    async def removed(self) -> Mapping[StreamPath, int]:
-        """Paths where a stream was removed lately: at which segment another one has to begin."""
+    async def removed(self) -> Removed:
+        """Where streams were removed lately."""
 
 
 class Source(Streams, Protocol):
@@ -159,8 +173,8 @@ class Target(Streams, Protocol):
     async def settle(self) -> None:
         """What was added is durable, and is read as it will be."""
 
-    async def finish(self, removed: Mapping[StreamPath, int]) -> None:
-        """The copy is whole, and may be served."""
+    async def finish(self, removed: Removed) -> str:
+        """The copy is whole, and may be served; what to tell the user about that, or nothing."""
 
     async def close(self) -> None:
         """Let go of it, finished or not."""

@@ -57,7 +57,8 @@ INTERNAL: Final = {
     *("Disconnected", "OutOfTime"),  # inside the client
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
     *("ContextProblem", "Differs", "NoSpool", "Unusable"),  # of its verbs on streams
-    *("Damaged", "InUse", "NotReached", "NotUsable", "Occupied", "TransferError"),  # of copies
+    *("Damaged", "Done", "InUse", "NotReached", "NotUsable", "Occupied"),  # of copies
+    "TransferError",  # which all of these are
     "Broken",  # of runs, inside the store on PostgreSQL
     "DatabaseProblem",  # as those are
     "_EncryptedError",  # of a private key, for the module ssl

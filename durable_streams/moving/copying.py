@@ -35,16 +35,22 @@ class Phase(Enum):
 class Differs(Damaged):
     """The copy is not what its source is."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"{text}: if the source was served between two tries, empty the target and copy again"
+        )
+
 
 @dataclass(slots=True)
 class Progress:
-    """How far it is; ``found``: streams that were there already."""
+    """How far it is; ``found``: streams that were there already; ``told``: at the end."""
 
     phase: Phase = Phase.COPYING
     streams: int = 0
     found: int = 0
     appends: int = 0
     data_bytes: int = 0
+    told: str = ""
 
     def count(self, appends: Sequence[Appended]) -> None:
         """Some more."""
@@ -64,7 +70,7 @@ async def copy(source: Source, target: Target, told: Callable[[Progress], None])
     await _compare_all(source, target, compared, told)
     compared.found = copying.progress.found
     await source.check_still()
-    await target.finish(await source.removed())
+    compared.told = await target.finish(await source.removed())
     return compared
 
 

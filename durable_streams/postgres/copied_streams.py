@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from durable_streams.model.commands import ForkRequest, Lifetime
+from durable_streams.model.errors import InvalidRequest
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import parse_path_text, path_text
 from durable_streams.postgres import versions
@@ -27,6 +30,7 @@ from durable_streams.transfers import (
     Moved,
     NotReached,
     NotUsable,
+    Removed,
     TransferError,
 )
 
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.urls import DatabaseUrl
     from durable_streams.postgres.walks import Step
+    from durable_streams.rules.producer_table import ProducerTable
 
 _AT_ONCE: Final = 100
 """Streams that are looked up with one question."""
@@ -112,6 +117,14 @@ class DatabaseStreams:
 
     async def _moved(self, records: list[asyncpg.Record]) -> list[Moved]:
         producers = await tables(self.fetch, [record["id"] for record in records])
+        try:
+            return self._told_of(records, producers)
+        except (msgspec.MsgspecError, TypeError, InvalidRequest) as error:
+            raise Damaged(f"{self.name}: a row of ds.streams cannot be read: {error}") from None
+
+    def _told_of(
+        self, records: list[asyncpg.Record], producers: Mapping[int, ProducerTable]
+    ) -> list[Moved]:
         return [
             Moved(
                 str(row.id),
@@ -160,10 +173,10 @@ class DatabaseStreams:
             segment, end = row.tail
             yield [Appended(segment, end, end, time_ms, row.closed_by, True, b"")]
 
-    async def removed(self) -> Mapping[StreamPath, int]:
-        """Paths where another stream has to begin above the segments of one that was there."""
+    async def removed(self) -> Removed:
+        """Where other streams have to begin above the segments of those that were there."""
         found = await self.fetch(_REMOVED)
-        return {parse_path_text(record["path"]): record["first"] for record in found}
+        return Removed(0, {parse_path_text(record["path"]): record["first"] for record in found})
 
     async def close(self) -> None:
         """End the session."""
@@ -211,7 +224,10 @@ class SourceDatabase(DatabaseStreams):
                 await session.run(_LOCK)
             except Refused as error:
                 raise InUse(f"{url}: somebody writes there: {error}") from None
-        except (Refused, Unknown) as error:
+        except Refused as error:
+            session.terminate()
+            raise TransferError(f"{url}: it refuses that: {error}") from None
+        except Unknown as error:
             session.terminate()
             raise NotReached(f"{url}: {error}") from None
         except BaseException:

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.model.commands import ForkRequest
-from durable_streams.model.errors import InvalidOffset, OffsetGone
+from durable_streams.model.errors import InvalidOffset, OffsetGone, StreamError
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
 from durable_streams.postgres import facts, versions
@@ -38,14 +38,21 @@ from durable_streams.postgres.rows import (
 from durable_streams.postgres.sessions import Refused, Session, Unknown
 from durable_streams.postgres.versions import Fit
 from durable_streams.settings import KIB, MIB
-from durable_streams.transfers import Damaged, NotReached, NotUsable, Occupied
+from durable_streams.transfers import (
+    Damaged,
+    Done,
+    InUse,
+    NotReached,
+    NotUsable,
+    Occupied,
+    TransferError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from durable_streams.model.paths import StreamPath
     from durable_streams.postgres.urls import DatabaseUrl
-    from durable_streams.transfers import Appended, Moved
+    from durable_streams.transfers import Appended, Moved, Removed
 
 RUN_BYTES: Final = 64 * KIB
 """Of appends that are put in one row, as rows of that size are read fastest."""
@@ -57,18 +64,20 @@ _ONE_AT_A_TIME: Final = "select pg_try_advisory_lock(7310579661349056102)"
 """For as long as its session lasts, there is no other copy; the number is any."""
 
 _BEGUN: Final = "select to_regclass('ds.copying') is not null"
+_ENDED: Final = "select to_regclass('ds.copied') is not null"
+_OF_SAME: Final = "select from ds.copied where source = $1"
 _WHOSE: Final = "select source, salt from ds.copying"
 _IS_USED: Final = "select exists(select from ds.streams) or exists(select from ds.runs)"
 _BEGIN: Final = f"""
 begin; {versions.ALONE};
-create table ds.copying (source text not null, salt text not null);
+drop table if exists ds.copied; create table ds.copying (source text not null, salt text not null);
 insert into ds.copying values ('{{source}}', '{{salt}}');
 insert into ds.versions (version, needs) values ({versions.COPYING}, {versions.COPYING});
 commit
 """  # noqa: S608 - of constants, and of what is checked to be digits and the like
 _END: Final = f"""
 begin; {versions.ALONE};
-drop table ds.copying; delete from ds.versions where version = {versions.COPYING};
+alter table ds.copying rename to copied; delete from ds.versions where version = {versions.COPYING};
 commit
 """  # noqa: S608 - of constants
 _ANALYSE: Final = "analyze ds.streams, ds.runs, ds.producers"
@@ -131,7 +140,10 @@ class TargetDatabase(DatabaseStreams):
         session = await open_session(Hosts(url))
         try:
             salt = await _begun(session, url, source)
-        except (Refused, Unknown) as error:
+        except Refused as error:
+            session.terminate()
+            raise TransferError(f"{url}: it refuses that: {error}") from None
+        except Unknown as error:
             session.terminate()
             raise NotReached(f"{url}: {error}") from None
         except BaseException:
@@ -158,6 +170,18 @@ class TargetDatabase(DatabaseStreams):
         appends: Callable[[Offset], AsyncIterator[Sequence[Appended]]],
     ) -> None:
         """Have a stream, whole."""
+        try:
+            await self._add(stream, appends)
+        except (StreamError, TransferError) as error:
+            if isinstance(error, NotReached | Damaged):
+                raise
+            raise Damaged(f"{path_text(stream.path)}: {error}") from None
+
+    async def _add(
+        self,
+        stream: Moved,
+        appends: Callable[[Offset], AsyncIterator[Sequence[Appended]]],
+    ) -> None:
         number = self._number(stream.key)
         layers, own, chain, size_bytes = await self._inherited(stream)
         writer = _Writer(self, number, own, chain)
@@ -224,9 +248,9 @@ class TargetDatabase(DatabaseStreams):
     async def settle(self) -> None:
         """All is committed."""
 
-    async def finish(self, removed: Mapping[StreamPath, int]) -> None:
+    async def finish(self, removed: Removed) -> str:
         """Let nodes serve it."""
-        places = [(path_text(path), first) for path, first in removed.items()]
+        places = [(path_text(path), first) for path, first in removed.paths.items()]
         numbers = [self._number(f"removed {path}") for path, _ in places]
         await self.fetch(
             _GRAVES, numbers, [path for path, _ in places], [first for _, first in places]
@@ -236,13 +260,23 @@ class TargetDatabase(DatabaseStreams):
             await self._session.run(_END)
         except (Refused, Unknown) as error:
             raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
+        return _WAIT if removed.floor else ""
+
+
+_WAIT: Final = (
+    "many streams were removed lately: wait for 7 minutes before nodes serve the copy, as caches "
+    "may have pieces of those, which new streams at their paths would be taken for"
+)
 
 
 async def _begun(session: Session, url: DatabaseUrl, source: str) -> str:
     """The salt of a copy that is begun, or goes on."""
     ((is_ours,),) = await session.fetch(_ONE_AT_A_TIME)
     if not is_ours:
-        raise Occupied(f"{url}: another copy into it is under way")
+        raise InUse(f"{url}: another copy into it is under way")
+    ((is_done,),) = await session.fetch(_ENDED)
+    if is_done and await session.fetch(_OF_SAME, source):
+        raise Done(f"{url} was copied before, and found the same")
     ((is_begun,),) = await session.fetch(_BEGUN)
     if is_begun:
         (row,) = await session.fetch(_WHOSE)

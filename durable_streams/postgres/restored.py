@@ -52,7 +52,10 @@ async def renumber(url: DatabaseUrl) -> int:
     No node serves the database: what one knows of streams is not what is there afterwards.
     """
     await facts.need_acknowledgements(url)
-    session = await open_session(Hosts(url))
+    try:
+        session = await open_session(Hosts(url))
+    except TransferError as error:
+        raise NoDatabase(str(error)) from None
     try:
         fit = (await versions.read(session.fetch)).fit()
         if fit is not Fit.FITS:

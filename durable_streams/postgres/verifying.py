@@ -1,7 +1,7 @@
 """Verify a database: every byte of every stream is read, and every checksum computed again.
 
-Streams are looked at as they are at one moment, a hundred together, while nodes go on serving; of
-a stream some runs are in memory at a time.  Of a fork its own runs are read, and that they continue
+Each stream is looked at as it is at one moment, while nodes go on serving; of a stream some runs
+are in memory at a time.  Of a fork its own runs are read, and that they continue
 its source where it was made: what it has of that is checked there.
 """
 
@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from durable_streams.model.offsets import Offset
+from durable_streams.model.paths import parse_path_text
 from durable_streams.postgres import versions
 from durable_streams.postgres.batches import tables
 from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.copied_streams import open_session
+from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import FIRST_CHAIN, row_of
 from durable_streams.postgres.sessions import Refused, Session, Unknown
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.versions import Fit
 from durable_streams.postgres.walks import Broken, Walk, chain_behind
 from durable_streams.rules.producers import IDLE_MS
+from durable_streams.transfers import NotReached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +43,10 @@ _NEXT: Final = f"select id from ds.streams where id > $1 order by id limit {_AT_
 
 _BEYOND: Final = """
 select segment, start from ds.runs where stream = $1 and (segment, start) >= ($2, $3) limit 1
+"""
+
+_BURIED: Final = """
+select g.stream from ds.graves g join ds.streams s on s.id = g.stream where not g.swept
 """
 
 _OWNERLESS: Final = """
@@ -77,7 +86,10 @@ async def verify(
     url: DatabaseUrl, report: Callable[[Found], None], progress: Callable[[Counts], None]
 ) -> Counts:
     """Look at everything; ``progress`` is called after each stream.  :class:`NoDatabase`."""
-    session = await Session.open(Hosts(url))
+    try:
+        session = await open_session(Hosts(url))
+    except NotReached as error:
+        raise NoDatabase(str(error)) from None
     try:
         version = await versions.read(session.fetch)
         if version.fit() is not Fit.FITS:
@@ -105,22 +117,28 @@ class _Verification:
     async def run(self) -> Counts:
         last: int | None = -1
         while last is not None:
-            await self._session.run("begin isolation level repeatable read read only")
             last = await self._some(last)
-            await self._session.run("commit")
         for record in await self._fetch(_OWNERLESS):
-            text = "they are of no stream, and of none that was removed"
-            self._report(Found(Kind.NOTE, f"ds.runs, stream {record['stream']}", text))
+            text = "they are of no stream, and of none that was removed: its row is lost"
+            self._report(Found(Kind.INCOMPLETE, f"ds.runs, stream {record['stream']}", text))
+        for record in await self._fetch(_BURIED):
+            text, meaning = "it is of a stream that is there", "nodes remove all of its bytes"
+            self._report(
+                Found(Kind.DAMAGE, f"ds.graves, stream {record['stream']}", text, "", meaning)
+            )
         return self._counts
 
     async def _some(self, last: int) -> int | None:
         """The streams behind a number; the last one's, None: there are no more."""
         numbers = [record["id"] for record in await self._fetch(_NEXT, last)]
-        producers = await tables(self._fetch, numbers)
-        for record in await self._fetch(ROWS, [], numbers, None):
-            await self._stream(record, producers[record["id"]].states)
-            self._counts.streams += 1
-            self._progress(self._counts)
+        for number in numbers:
+            await self._session.run("begin isolation level repeatable read read only")
+            producers = await tables(self._fetch, [number])
+            for record in await self._fetch(ROWS, [], [number], None):
+                await self._stream(record, producers[number].states)
+                self._counts.streams += 1
+                self._progress(self._counts)
+            await self._session.run("commit")
         return numbers[-1] if numbers else None
 
     async def _stream(self, record: asyncpg.Record, producers: Mapping[str, ProducerState]) -> None:
@@ -164,6 +182,8 @@ class _StreamCheck:
         self._own_bytes = 0
         self._chain = b""
         self._beyond = ""
+        self._inherited_bytes = 0
+        self._is_of_another = False
 
     async def run(self) -> None:
         row, fetch = self._row, self._fetch
@@ -175,6 +195,21 @@ class _StreamCheck:
         self._chain = walk.chain or FIRST_CHAIN
         for run in await fetch(_BEYOND, row.id, *row.tail):
             self._beyond = f"segment {run['segment']}, start {run['start']}"
+        if row.inherited and row.fork_of is not None:
+            await self._look_at_source(row, row.fork_of)
+
+    async def _look_at_source(self, row: Row, number: int) -> None:
+        """Whether a fork has what its source has up to there."""
+        (record,) = await self._fetch(ROWS, [], [number], None)
+        source = row_of(record)
+        reading = Reading(parse_path_text(record["path"]), source, RunCache(self._fetch))
+        shift = row.first_segment - source.first_segment
+        point = Offset(row.point.segment - shift, row.point.position)
+        self._is_of_another = reading.layers_up_to(point, shift) != row.inherited
+        if not self._is_of_another:
+            self._inherited_bytes = await reading.size_up_to(point)
+        else:
+            self._inherited_bytes = row.size_bytes - self._own_bytes
 
     def _take(self, steps: Sequence[Step]) -> None:
         self._counts.appends += len(steps)
@@ -197,8 +232,12 @@ class _StreamCheck:
             )
         if self._beyond:
             found.append((f"it has a run behind its tail ({self._beyond})", "writes to it fail"))
-        if not row.inherited and self._own_bytes != row.size_bytes:
-            found.append((f"it says {row.size_bytes} bytes, and has {self._own_bytes}", ""))
+        size_bytes = self._inherited_bytes + self._own_bytes
+        if size_bytes != row.size_bytes:
+            found.append((f"it says {row.size_bytes} bytes, and has {size_bytes}", ""))
+        if self._is_of_another:
+            text = "what it is a fork of has not the layers that it says"
+            found.append((text, "it has bytes of another stream, or some of it may be removed"))
         if row.closed_alone and row.closed_by is not None:
             claim = row.closed_by
             self._last[claim.id] = claim.epoch, claim.seq

@@ -109,7 +109,7 @@ class Walk:
         if run["before"] != self.chain:
             raise Broken(place, "it does not continue the checksum of what is before it", self.at)
         ends = run["ends"]
-        if not ends or ends[-1] - start != len(data) or sorted(ends) != ends:
+        if not ends or None in ends or ends[-1] - start != len(data) or sorted(ends) != ends:
             raise Broken(place, f"its ends are not those of its {len(data)} bytes", self.at)
         if len(run["times"]) != len(ends):
             raise Broken(place, "it has not as many times as appends", self.at)

@@ -19,7 +19,7 @@ from durable_streams.postgres.commands import INSTALL, DatabaseProblem, without_
 from durable_streams.postgres.urls import NoDatabaseUrl
 from durable_streams.program import PROGRAM, shown
 from durable_streams.shell.exit_status import Status
-from durable_streams.transfers import InUse, NotReached, NotUsable, Occupied, TransferError
+from durable_streams.transfers import Done, InUse, NotReached, NotUsable, Occupied, TransferError
 
 if TYPE_CHECKING:
     import argparse
@@ -61,6 +61,9 @@ def _run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return asyncio.run(_copy(options.source, options.target))
+    except Done as done:
+        sys.stdout.write(f"{shown(str(done))}: nothing was done\n")
+        return Status.DONE
     except TransferError as error:
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
         return _told(error, status)
@@ -88,12 +91,14 @@ async def _copy(source_name: str, target_name: str) -> int:
         f"{_count(done.data_bytes, 'byte')}: copied from {shown(source.name)} to "
         f"{shown(target.name)}, and found the same\n"
     )
+    if done.told:
+        sys.stderr.write(f"{PROGRAM}: {done.told}\n")
     return Status.DONE
 
 
 async def _source(name: str) -> Source:
     if not is_database(name):
-        return await SourceDirectory.open(Path(name))
+        return await SourceDirectory.open(_directory(name))
     url = without_secret(name)
     _need_driver()
     from durable_streams.postgres.copied_streams import SourceDatabase  # noqa: PLC0415 - an extra
@@ -103,12 +108,18 @@ async def _source(name: str) -> Source:
 
 async def _target(name: str, source: str) -> Target:
     if not is_database(name):
-        return await TargetDirectory.open(Path(name), source)
+        return await TargetDirectory.open(_directory(name), source)
     url = without_secret(name)
     _need_driver()
     from durable_streams.postgres.copy_target import TargetDatabase  # noqa: PLC0415 - an extra
 
     return await TargetDatabase.open(url, source)
+
+
+def _directory(name: str) -> Path:
+    if "://" in name:
+        raise NoDatabaseUrl("a name is neither of a directory nor a URL: write postgresql://…")
+    return Path(name)
 
 
 def _need_driver() -> None:

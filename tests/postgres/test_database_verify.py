@@ -189,14 +189,46 @@ async def test_a_fork_is_looked_at_where_it_was_made(database: Database) -> None
     assert any("a fork of nothing" in each.get("text", "") for each in verify(database.url)[1])
 
 
-async def test_runs_of_nobody_are_told_of(database: Database) -> None:
+async def test_a_lost_row_and_a_living_stream_s_grave_are_found(database: Database) -> None:
     run("init", database.url)
-    database.cluster.primary.query(
+    primary = database.cluster.primary
+    primary.query(
         "insert into ds.runs values (7, 0, 0, '{1}', '{1}', null, '', '', 'x')", database.name
     )
-    status, (note, total) = verify(database.url)
-    assert (status, total["state"]) == (0, "sound")
-    assert (note["level"], note["file"]) == ("note", "ds.runs, stream 7")
+    status, (finding, total) = verify(database.url)
+    assert (status, total["state"]) == (3, "incomplete")
+    assert (finding["level"], finding["file"]) == ("incomplete", "ds.runs, stream 7")
+    store = await PostgresStore.at(database.url)
+    await create(store, TALK, b"here")
+    await store.close()
+    primary.query(
+        "insert into ds.graves (stream, path, next_segment, removed_ms)"
+        " select id, path, 1, 0 from ds.streams",
+        database.name,
+    )
+    status, found = verify(database.url)
+    assert status == 1
+    assert any("ds.graves" in each.get("file", "") for each in found)
+
+
+async def test_a_fork_has_the_layers_of_its_source(database: Database) -> None:
+    async with nodes_of(database) as nodes:
+        store = await nodes.node()
+        for path in (at("first"), at("other")):
+            await create(store, path, b"0123456789")
+        await fork(store, at("middle"), at("first"), body=b"more")
+        await fork(store, at("last"), at("middle"), body=b"and more")
+        assert await found_in(database.url) == []
+        session = await database.connect()
+        await session.execute(
+            "update ds.streams set fork_of = (select id from ds.streams where path = 'other')"
+            " where path = 'middle'"
+        )
+        (finding,) = await found_in(database.url)
+        assert (finding.stream, finding.kind) == ("middle", Kind.DAMAGE)
+        await session.execute("update ds.streams set size_bytes = 3 where path = 'last'")
+        assert "it says 3 bytes, and has 22" in [each.text for each in await found_in(database.url)]
+        await session.close()
 
 
 async def test_a_large_stream_takes_little_memory(

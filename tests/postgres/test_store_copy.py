@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from durable_streams.filestore.files.disk import Disk
+from durable_streams.filestore.format.removed import Removed, pack
 from durable_streams.filestore.store import FileStore
 from durable_streams.filestore.transfer.source import SourceDirectory
 from durable_streams.filestore.transfer.target import TargetDirectory
 from durable_streams.model.errors import DataDirectoryError
+from durable_streams.model.offsets import Offset
 from durable_streams.moving.copying import copy
 from durable_streams.postgres.copied_streams import DatabaseStreams, SourceDatabase
 from durable_streams.postgres.copy_target import TargetDatabase
@@ -212,6 +215,46 @@ async def test_a_source_with_damage_is_not_copied(tmp_path: Path, database: Data
     data[7] ^= 1
     segment.write_bytes(data)
     copied(tmp_path / "data", database.url)
+
+
+async def test_a_source_with_a_stream_that_lost_its_sidecar_is_not_copied(tmp_path: Path) -> None:
+    await filled(tmp_path / "data", a_few)
+    (tmp_path / "data/streams/a@/meta.json").unlink()
+    done = run("copy", str(tmp_path / "data"), str(tmp_path / "copy"))
+    assert done.returncode == 1
+    assert "segments are there: see durable-streams verify" in done.stderr
+
+
+async def test_what_is_nearly_a_url_is_no_directory(tmp_path: Path) -> None:
+    await filled(tmp_path / "data", a_few)
+    said = await not_copied(tmp_path / "data", "Postgresql://user:secret@127.0.0.1/streams", 2)
+    assert "secret" not in said
+
+
+async def test_a_second_time_nothing_is_done(tmp_path: Path, database: Database) -> None:
+    """As who was not told of the end cannot know that it was the end."""
+    await filled(tmp_path / "data", a_few)
+    copied(tmp_path / "data", database.url)
+    assert copied(tmp_path / "data", database.url).endswith("found the same: nothing was done\n")
+    copied(tmp_path / "data", tmp_path / "copy")
+    identity = json.loads((tmp_path / "data/FORMAT.json").read_text())["id"]
+    (tmp_path / "copy/COPYING.json").write_text(json.dumps({"source": identity, "salt": "x"}))
+    assert copied(tmp_path / "data", tmp_path / "copy").endswith("nothing was done\n")
+    assert not (tmp_path / "copy/COPYING.json").exists()
+
+
+async def test_where_many_were_removed_all_begin_above_them(
+    tmp_path: Path, database: Database
+) -> None:
+    await filled(tmp_path / "data", a_few)
+    (tmp_path / "data/REMOVED.json").write_bytes(pack(Removed(9, {"gone": 4})))
+    copied(tmp_path / "data", tmp_path / "copy")
+    store = await in_files(tmp_path / "copy")
+    assert (await create(store, at("another"))).info.tail == Offset(9, 0)
+    await store.close()
+    done = run("copy", str(tmp_path / "data"), database.url)
+    assert done.returncode == 0
+    assert "wait for 7 minutes before nodes serve" in done.stderr
 
 
 async def test_a_source_that_is_written_to_meanwhile_is_no_copy(

@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.removed_file import NAME as REMOVED
 from durable_streams.filestore.files.segment_reader import SegmentReader
-from durable_streams.filestore.files.stream_files import DamagedFiles, load
+from durable_streams.filestore.files.stream_files import DamagedFiles, lacks_sidecar, load
 from durable_streams.filestore.format.checksum import crc32
 from durable_streams.filestore.format.index_lines import Appended as Line
 from durable_streams.filestore.format.index_lines import Opened, first_line, lines_behind
 from durable_streams.filestore.format.removed import BadRemoved, unpack
+from durable_streams.filestore.format.removed import Removed as RemovedFile
 from durable_streams.filestore.format.stored_path import pack_path, unpack_path
 from durable_streams.model.offsets import Offset
 from durable_streams.model.tokens import parse_offset
 from durable_streams.rules.lifetime import deadline_ms
 from durable_streams.settings import MIB
-from durable_streams.transfers import Appended, Damaged, Moved
+from durable_streams.transfers import Appended, Damaged, Moved, Removed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from durable_streams.filestore.files.directory import Layout
     from durable_streams.filestore.files.disk import Disk
@@ -88,6 +89,8 @@ class DirectoryStreams:
             loaded = load(self.layout.disk, home, verify=self._verify)
         except DamagedFiles as error:
             raise Damaged(f"{home}: {error}: {_REPAIR}") from None
+        if loaded is None and lacks_sidecar(self.layout.disk, home):
+            raise Damaged(f"{home}: {names.SIDECAR} is gone, segments are there: {_REPAIR}")
         if loaded is not None and loaded.missing:
             raise Damaged(f"{home}: {loaded.missing}: {_REPAIR}")
         return loaded
@@ -136,18 +139,19 @@ class DirectoryStreams:
         while batch := await in_thread(partial(next, batches, None)):
             yield batch
 
-    async def removed(self) -> Mapping[StreamPath, int]:
-        """Paths where another stream has to begin above the segments of one that was there."""
+    async def removed(self) -> Removed:
+        """Where other streams have to begin above the segments of those that were there."""
         path = self.layout.root / REMOVED
         data = await in_thread(whole_files.read_file, self.layout.disk, path)
-        if data is None:
-            return {}
         try:
-            return {unpack_path(stored): first for stored, first in unpack(data).paths.items()}
-        except BadRemoved:
-            return {}
+            found = NOTHING if data is None else unpack(data)
+        except BadRemoved as error:
+            raise Damaged(f"{path}: {error}: {_REPAIR}") from None
+        paths = {unpack_path(stored): first for stored, first in found.paths.items()}
+        return Removed(found.floor, paths)
 
 
+NOTHING: Final = RemovedFile()
 _REPAIR: Final = "see durable-streams verify, and repair it first"
 
 

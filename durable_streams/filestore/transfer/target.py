@@ -23,7 +23,7 @@ from durable_streams.filestore.files.format_file import read_format, write_forma
 from durable_streams.filestore.files.removed_file import save_removed
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.index import Tail, root_of
-from durable_streams.filestore.format.removed import Removed
+from durable_streams.filestore.format.removed import Removed as RemovedFile
 from durable_streams.filestore.format.sidecar import ForkOrigin, Sidecar, requested
 from durable_streams.filestore.format.stored_path import pack_path
 from durable_streams.filestore.transfer.reading import DirectoryStreams, in_thread
@@ -33,13 +33,13 @@ from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
 from durable_streams.rules import media_type
 from durable_streams.rules.json_borders import positions
-from durable_streams.transfers import Damaged, InUse, Occupied
+from durable_streams.transfers import Damaged, Done, InUse, Occupied
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from durable_streams.transfers import Appended, Moved
+    from durable_streams.transfers import Appended, Moved, Removed
 
 NAME: Final = "COPYING.json"
 
@@ -258,11 +258,12 @@ class TargetDirectory(DirectoryStreams):
         if not self._waiting:
             return
         disk, directory = self._disk, self._directory
+        for stream_id, stream in self._waiting.items():  # before the forks are there
+            if stream.source is not None and stream.fork is not None:
+                self._mark(stream, stream_id)
         disk.sync_file_system(directory.root_fd)
         for stream_id, stream in self._waiting.items():
             home = self.layout.stream_directory(stream.path)
-            if stream.source is not None and stream.fork is not None:
-                self._mark(stream, stream_id)
             parent = whole_files.parent_of(home)
             whole_files.make_directories(disk, parent, directory.root)
             disk.rename(directory.tmp / stream_id, home)
@@ -281,17 +282,18 @@ class TargetDirectory(DirectoryStreams):
         mark = pack_mark(stream_id, pack_path(stream.path))
         whole_files.write_file(self._disk, f"{marks}/{stream_id}", mark)
 
-    async def finish(self, removed: Mapping[tuple[str, ...], int]) -> None:
+    async def finish(self, removed: Removed) -> str:
         """Let a server open it."""
         await in_thread(self._finish, removed)
+        return ""
 
-    def _finish(self, removed: Mapping[tuple[str, ...], int]) -> None:
+    def _finish(self, removed: Removed) -> None:
         disk, root = self._disk, self._directory.root
         whole_files.remove_tree(disk, self._directory.tmp)
         disk.make_directory(self._directory.tmp)
-        if removed:
-            paths = {pack_path(path): first for path, first in removed.items()}
-            save_removed(self._directory, Removed(0, paths))
+        if removed.floor or removed.paths:
+            paths = {pack_path(path): first for path, first in removed.paths.items()}
+            save_removed(self._directory, RemovedFile(removed.floor, paths))
         disk.sync_file_system(self._directory.root_fd)
         write_format(disk, root, secrets.token_hex(8))
         disk.unlink(root / NAME)
@@ -307,6 +309,9 @@ def _check(disk: Disk, root: Path, source: str) -> Copying | None:
     try:
         data = whole_files.read_file(disk, root / NAME)
         if read_format(disk, root) is not None:
+            if data is not None and msgspec.json.decode(data, type=Copying).source == source:
+                disk.unlink(root / NAME)  # it ended between its last two steps
+                raise Done(f"{root} was copied before, and found the same")
             raise Occupied(
                 f"{root} is a data directory already: a copy is made in a directory that is empty "
                 "or not there"
