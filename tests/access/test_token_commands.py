@@ -17,6 +17,7 @@ from durable_streams.access.grants import Grant
 from durable_streams.access.signed_urls import SignedUrls
 from durable_streams.access.tokens import Tokens
 from durable_streams.wire.signed_query import signed_in
+from tests.command_line import run_here
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -219,6 +220,27 @@ def test_a_new_key_is_in_front_and_its_id_is_printed(keys: Path) -> None:
     first = done("signing-key", "new", "--signing-keys", keys).strip()
     second = done("signing-key", "new", DURABLE_STREAMS_SIGNING_KEYS=str(keys)).strip()
     assert [key.id for key in signing_keys.read_keys(keys).keys] == [second, first]
+
+
+def test_keys_of_a_file_are_listed_and_removed_but_for_the_last_one(keys: Path) -> None:
+    file = ("--signing-keys", str(keys))
+
+    def said(*arguments: str) -> tuple[int, str]:
+        ran = run_here("signing-key", *arguments, *file)
+        return ran.returncode, ran.stdout + ran.stderr
+
+    made = [said("new")[1].strip() for _ in range(3)]
+    keys.write_text(f"# ours\n{keys.read_text()}")
+    assert said("list") == (0, "".join(f"{each}\n" for each in reversed(made)))
+    assert said("remove", made[1]) == (0, "")
+    assert said("list") == (0, f"{made[2]}\n{made[0]}\n")
+    assert keys.read_text().startswith("# ours\n")
+    code, why = said("remove", made[1])
+    assert (code, f"has no key '{made[1]}'" in why) == (2, True)
+    assert said("remove", made[2]) == (0, "")
+    code, why = said("remove", made[0])
+    assert (code, "no other key" in why) == (2, True)
+    assert said("list") == (0, f"{made[0]}\n")
 
 
 @pytest.mark.parametrize("prefix", [[], ["--prefix"]])

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.postgres.sessions import until_gone, until_it_waits
 from tools.postgres_cluster import Proxy, Way
-from tools.postgres_cluster.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -87,9 +86,7 @@ class Scene:
         """Return when they do."""
         look = f"select count(*) from things where id = {number}"
         primary, name = self.cluster.primary, self.database.name
-        await asyncio.to_thread(
-            wait_until, lambda: primary.query(look, name) == "1", "the row is visible"
-        )
+        await asyncio.to_thread(primary.wait_until, look, "1", "the row is visible", name)
 
     async def times_stored(self, thing: int) -> int:
         """How many writes to a row there were."""

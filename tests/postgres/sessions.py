@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
-from tools.postgres_cluster.processes import wait_until
-
 if TYPE_CHECKING:
     import asyncpg
 
@@ -26,10 +24,10 @@ async def until_it_waits(
         f"select wait_event = '{event}' and clock_timestamp() - query_start > '{longer_than}'"
         f" from pg_stat_activity where pid = {pid}"
     )
-    await asyncio.to_thread(wait_until, lambda: node.query(look) == "t", f"a session in {event}")
+    await asyncio.to_thread(node.wait_until, look, "t", f"a session in {event}")
 
 
 async def until_gone(node: PostgresNode, pid: int) -> None:
     """Return when a session of the server is over."""
     look = f"select count(*) from pg_stat_activity where pid = {pid}"
-    await asyncio.to_thread(wait_until, lambda: node.query(look) == "0", "a session is over")
+    await asyncio.to_thread(node.wait_until, look, "0", "a session is over")

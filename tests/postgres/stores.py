@@ -97,7 +97,7 @@ class Nodes:
     async def until(self, question: str, answer: str, what: str) -> None:
         """Return when the database says so to the superuser."""
         primary, name = self.cluster.primary, self.database.name
-        await asyncio.to_thread(wait_until, lambda: primary.query(question, name) == answer, what)
+        await asyncio.to_thread(primary.wait_until, question, answer, what, name)
 
     async def until_commits_wait(self, number: int = 1) -> None:
         """Return when so many writes of streams, at least, wait for the standbys."""

@@ -33,6 +33,9 @@ async def begun(cluster: PostgresCluster) -> tuple[Database, Session]:
     database = Database(cluster, "postgres")
     session = await database.connect()
     await session.execute(TABLE)
+    for node in cluster.standbys:  # one of them has acknowledged it, which need not be the heir
+        there = "select to_regclass('things') is not null"
+        await asyncio.to_thread(node.wait_until, there, "t", f"{node.name} has the table")
     return database, session
 
 

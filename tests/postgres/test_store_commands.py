@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from durable_streams.postgres.versions import ALONE
+from tests import command_line
+from tests.command_line import Ran, run_here
 from tools.postgres_cluster.pgbouncer import PgBouncer
 from tools.postgres_cluster.processes import wait_until
 from tools.server_process import ROOT
@@ -28,16 +29,11 @@ SECRET: Final = "geh3im"
 ROLE: Final = "streamer"
 
 
-def environment(**variables: str) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PG", "DURABLE_STREAMS"))
-    }
-    return kept | variables
+environment: Final = command_line.environment
 
 
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **variables: str) -> Ran:
+    """As a process, and so anywhere."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -46,6 +42,14 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+    return _checked(Ran(done.returncode, done.stdout, done.stderr))
+
+
+def here(*arguments: str, **variables: str) -> Ran:
+    return _checked(run_here("store", *arguments, **variables))
+
+
+def _checked(done: Ran) -> Ran:
     assert SECRET not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -53,7 +57,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 def refused(*arguments: str, **variables: str) -> str:
     """What is said, in one line, where nothing was done."""
-    done = run(*arguments, **variables)
+    done = here(*arguments, **variables)
     assert done.returncode == 2, done
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
@@ -62,7 +66,7 @@ def refused(*arguments: str, **variables: str) -> str:
 
 def found(url: str, *arguments: str, **variables: str) -> tuple[int, list[str]]:
     """Exit status of ``check`` and all that it found but what is good."""
-    done = run("check", url, *arguments, **variables)
+    done = here("check", url, *arguments, **variables)
     assert done.stderr == ""
     lines = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
     return done.returncode, lines
@@ -81,21 +85,28 @@ def configured(cluster: PostgresCluster, **settings: str) -> Iterator[None]:
 
 def test_a_database_is_made_one_of_streams_and_found_good(database: Database) -> None:
     assert found(database.url) == (1, ["WRONG    it has no tables: run durable-streams store init"])
-    made = run("init", database.url)
+    made = here("init", database.url)
     assert (made.returncode, made.stdout) == (0, f"{database.url} has its tables now\n")
-    again = run("init", database.url)
+    again = here("init", database.url)
     assert again.returncode == 0
     assert again.stdout == f"{database.url} has its tables already: nothing was changed\n"
-    migrated = run("migrate", database.url)
+    migrated = here("migrate", database.url)
     assert migrated.returncode == 0
     assert "which is that of this program" in migrated.stdout
     assert found(database.url) == (0, [])
 
 
+def test_a_process_says_the_same_as_the_command_within_one(cluster: PostgresCluster) -> None:
+    nothing = cluster.primary.url("nothing")
+    assert run("check", nothing) == here("check", nothing)
+    where = {"DURABLE_STREAMS_STORE": nothing}
+    assert run("init", **where) == here("init", **where)
+
+
 def test_the_url_may_be_in_the_environment(database: Database) -> None:
     assert refused("init") == "which database? give its URL, or set DURABLE_STREAMS_STORE"
-    assert run("init", DURABLE_STREAMS_STORE=database.url).returncode == 0
-    assert run("check", DURABLE_STREAMS_STORE=database.url).returncode == 0
+    assert here("init", DURABLE_STREAMS_STORE=database.url).returncode == 0
+    assert here("check", DURABLE_STREAMS_STORE=database.url).returncode == 0
 
 
 def test_what_is_not_there_is_said_in_a_line(cluster: PostgresCluster) -> None:
@@ -113,7 +124,7 @@ def test_hosts_are_tried_in_turn_and_told_of(database: Database) -> None:
     ports = [cluster.standbys[0].port, cluster.primary.port]
     hosts = ",".join(f"127.0.0.1:{port}" for port in (*ports, 1))
     url = f"postgresql://postgres@{hosts}/{database.name}"
-    assert run("init", url).returncode == 0
+    assert here("init", url).returncode == 0
     status, lines = found(url)
     assert status == 0
     assert [line for line in lines if not line.startswith("warning  postgresql://")] == []
@@ -124,7 +135,7 @@ def test_a_host_that_says_nothing_does_not_keep_from_the_next_one(database: Data
     cluster = database.cluster
     cluster.links[0].hold()  # takes connections and answers nothing
     hosts = f"127.0.0.1:{cluster.links[0].port},127.0.0.1:{cluster.primary.port}"
-    assert run("init", f"postgresql://postgres@{hosts}/{database.name}").returncode == 0
+    assert here("init", f"postgresql://postgres@{hosts}/{database.name}").returncode == 0
 
 
 def test_two_primaries_are_wrong(own_cluster: PostgresCluster) -> None:
@@ -149,7 +160,7 @@ def test_two_primaries_are_wrong(own_cluster: PostgresCluster) -> None:
 def test_settings_that_lose_data_are_found(
     database: Database, settings: dict[str, str], said: str
 ) -> None:
-    run("init", database.url)
+    here("init", database.url)
     with configured(database.cluster, **settings):
         _, lines = found(database.url)
     assert [line for line in lines if said in line] == lines
@@ -157,7 +168,7 @@ def test_settings_that_lose_data_are_found(
 
 
 def test_one_without_synchronous_standbys_has_to_be_allowed(database: Database) -> None:
-    run("init", database.url)
+    here("init", database.url)
     with configured(database.cluster, synchronous_standby_names=""):
         status, (line,) = found(database.url)
         assert status == 1
@@ -168,7 +179,7 @@ def test_one_without_synchronous_standbys_has_to_be_allowed(database: Database) 
 
 
 def test_standbys_that_are_missing_or_stand_still_are_found(database: Database) -> None:
-    run("init", database.url)
+    here("init", database.url)
     for node in database.cluster.standbys:
         node.pause()
     status, (line,) = found(database.url)
@@ -178,7 +189,7 @@ def test_standbys_that_are_missing_or_stand_still_are_found(database: Database) 
 
 @pytest.mark.needs("pgbouncer")
 def test_a_pooler_that_shares_sessions_is_found(database: Database) -> None:
-    run("init", database.url)
+    here("init", database.url)
     with PgBouncer(database.cluster.primary, "transaction") as pooler:
         status, (line,) = found(pooler.url(database.name))
         assert status == 1
@@ -209,7 +220,7 @@ def test_a_full_disk_is_said_in_a_line(database: Database) -> None:
 
 
 def test_tables_of_another_version_are_told(database: Database) -> None:
-    run("init", database.url)
+    here("init", database.url)
     primary = database.cluster.primary
     primary.query("insert into ds.versions values (98, 1)", database.name)
     assert found(database.url) == (0, [])  # newer, and this program can work with them
@@ -239,11 +250,11 @@ def test_a_password_comes_from_the_environment_or_a_file_and_nowhere_else(
     try:
         assert "give the password by PGPASSWORD" in refused("init", url)
         assert "give the password by PGPASSWORD" in refused("init", url, PGPASSWORD="wrong")
-        assert run("init", url, PGPASSWORD=SECRET).returncode == 0
+        assert here("init", url, PGPASSWORD=SECRET).returncode == 0
         passwords = tmp_path / "passwords"
         passwords.write_text(f"127.0.0.1:*:*:{role}:{SECRET}\n")
         passwords.chmod(0o600)
-        assert run("migrate", url, PGPASSFILE=str(passwords)).returncode == 0
+        assert here("migrate", url, PGPASSFILE=str(passwords)).returncode == 0
         whole = url.replace(f"{role}@", f"{role}:{SECRET}@")
         assert "can see in the list of processes" in refused("check", whole)
         status, (line,) = found(url, PGPASSWORD=SECRET)
@@ -252,7 +263,7 @@ def test_a_password_comes_from_the_environment_or_a_file_and_nowhere_else(
             "warning  commits wait for ANY 1 (n2, n3), but streamer may not see which of them "
             "are there: grant pg_read_all_stats to streamer"
         )
-        by_variable = run("check", DURABLE_STREAMS_STORE=whole)
+        by_variable = here("check", DURABLE_STREAMS_STORE=whole)
         assert by_variable.returncode == 0
         assert f"takes writes at {url}\n" in by_variable.stdout
     finally:
@@ -266,7 +277,7 @@ def test_a_user_without_rights_is_told_which_ones(role: str, database: Database)
     assert "the user may not do that" in refused("init", url, **variables)
     _, lines = found(url, **variables)
     assert any("grant create on the database to streamer" in line for line in lines)
-    run("init", database.url)
+    here("init", database.url)
     status, lines = found(url, **variables)
     assert status == 1
     assert any("streamer may not use all tables" in line for line in lines)

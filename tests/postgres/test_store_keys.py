@@ -10,7 +10,8 @@ import aiohttp
 
 from durable_streams.postgres import versions
 from durable_streams.postgres.urls import parse
-from tests.access.test_token_commands import done, refused
+from tests.access.test_token_commands import done
+from tests.command_line import run_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,20 +20,34 @@ if TYPE_CHECKING:
     from tests.postgres.conftest import Database
 
 
+def here(*arguments: str, **variables: str) -> list[str]:
+    ran = run_here(*arguments, **variables)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
+def refused_here(*arguments: str) -> str:
+    ran = run_here(*arguments)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    return ran.stderr
+
+
 def test_the_commands_make_list_and_remove_keys_of_a_database(database: Database) -> None:
     asyncio.run(versions.initialise(parse(database.url)))
     store = ("--store", database.url)
-    done("token", "new", *store, "--scope", "read", "--prefix", "", "--id", "web")
+    here("token", "new", *store, "--scope", "read", "--prefix", "", "--id", "web")
     sign = ("sign-url", "http://host/v1/stream/s", "--token", "web", "--expires", "1h")
-    assert "there is no key" in refused(*sign, *store)
-    first = done("signing-key", "new", *store).strip()
-    second = done("signing-key", "new", DURABLE_STREAMS_STORE=database.url).strip()
-    assert done("signing-key", "list", *store).split() == [second, first]
-    assert f"signed=1.{second}.web." in done(*sign, *store)
-    assert "there is no key" in refused("signing-key", "remove", "other", *store)
-    done("signing-key", "remove", second, *store)
-    assert done("signing-key", "list", *store).split() == [first]
-    assert "give one of" in refused("signing-key", "new", *store, "--signing-keys", "keys.toml")
+    assert "there is no key" in refused_here(*sign, *store)
+    (first,) = here("signing-key", "new", *store)
+    (second,) = here("signing-key", "new", DURABLE_STREAMS_STORE=database.url)
+    assert here("signing-key", "list", *store) == [second, first]
+    assert f"signed=1.{second}.web." in here(*sign, *store)[0]
+    assert "there is no key" in refused_here("signing-key", "remove", "other", *store)
+    here("signing-key", "remove", second, *store)
+    assert here("signing-key", "list", *store) == [first]
+    assert f"signed=1.{first}.web." in here(*sign, *store)[0]
+    both = ("signing-key", "new", *store, "--signing-keys", "keys.toml")
+    assert "give one of" in refused_here(*both)
 
 
 async def test_nodes_take_urls_signed_anywhere_until_the_key_is_removed(

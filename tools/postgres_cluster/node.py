@@ -49,6 +49,16 @@ host replication all 127.0.0.1/32 trust
 """Who may come in: everybody of this machine, and members of the role ``guarded`` by password."""
 
 
+_UNTIL: Final = """
+set statement_timeout = '{within_s}s';
+do $until$ begin
+    while ({question})::text is distinct from '{answer}' loop
+        perform pg_sleep(0.002), pg_stat_clear_snapshot();
+    end loop;
+end $until$
+"""
+
+
 class PostgresNode:
     """A server in a data directory of its own, on a port that stays the same."""
 
@@ -187,6 +197,22 @@ class PostgresNode:
             ],
             self.sockets,
         ).removesuffix("\n")
+
+    def wait_until(
+        self, question: str, answer: str, what: str, database: str = SUPERUSER, within_s: int = 30
+    ) -> None:
+        """Return as soon as SQL gives this one value; the server looks again and again by itself.
+
+        :raises TimeoutError: it did not in time; names ``what``.
+        """
+        wanted = {"t": "true", "f": "false"}.get(answer, answer)
+        script = _UNTIL.format(question=question, answer=wanted, within_s=within_s)
+        try:
+            self.query(script, database)
+        except RuntimeError as error:
+            if "statement timeout" not in str(error):
+                raise
+            raise TimeoutError(f"not within {within_s} s: {what}") from None
 
     def configure(self, **settings: str) -> None:
         """Change settings that need no restart; returns when new sessions have them."""

@@ -81,7 +81,7 @@ class Idler:
     def __init__(self, world: World, path: StreamPath) -> None:
         self._world = world
         self._path = path
-        self._life = _Life(1)
+        self._life = _Life(world.random.randint(1, 4))
         self._numbers = 0
 
     async def live(self, steps: int) -> None:
@@ -114,7 +114,7 @@ class Idler:
 
     async def _make(self) -> None:
         before, node = self._life, self._world.node
-        ttl_s = before.ttl_ms // 1000 if before.maybe_ms else self._world.random.randint(1, 4)
+        ttl_s = before.ttl_ms // 1000
         made = _Life(ttl_s)
         sent_ms = self._world.now_ms()
         command = Create(self._path, TEXT, Lifetime(ttl_s), closed=False)
