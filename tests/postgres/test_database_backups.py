@@ -257,7 +257,12 @@ async def test_a_point_in_time_is_served_and_whoever_is_ahead_is_told(
     first = await node.head(at("later"))
     await load.end()
     tails = {path: (await node.head(path)).tail for path in most}
+    last = primary.query("select pg_walfile_name(pg_current_wal_lsn())")
     primary.query("select pg_switch_wal()")
+    archived_it = f"select last_archived_wal >= '{last}' from pg_stat_archiver"
+    await asyncio.to_thread(
+        wait_until, lambda: primary.query(archived_it) == "t", "all of it is archived"
+    )
     recovered = PostgresNode(primary.sockets, "n9")
     recovered.prepare(
         {
