@@ -60,12 +60,14 @@ select id from made
 """A stream, and the run that it begins with, if it has any."""
 
 _LOOK: Final = f"""
-select {statements.now("$3")} as now_ms,
-  (select coalesce(max(next_segment), 0) from ds.graves
-    where path = $1 and removed_ms > {statements.now("$3")} - $2) as above,
+select {statements.now("$2")} as now_ms,
+  (select coalesce(max(next_segment), 0) from ds.graves where path = $1) as above,
   (select id from ds.streams where path = $1) as there
 """  # noqa: S608 - of constants
-"""What time it is, where another stream may begin at a path, and whether one is there."""
+"""What time it is, where another stream may begin at a path, and whether one is there.
+
+All graves count that are left, however old they are by a clock that may be wrong.
+"""
 
 _SOURCE: Final = statements.LOCKED_ROWS.replace("for no key update of s", "for key share of s")
 
@@ -96,12 +98,10 @@ class Births:
         clock: Clock,
         clock_doubt: Doubt,
         limits: tuple[StreamLimit, ...],
-        remember_removed_s: float,
     ) -> None:
         self._clock = clock
         self._doubt = clock_doubt
         self._limits = limits
-        self._remember_ms = round(min(remember_removed_s * 1000, 2**53))
 
     async def create(
         self, transaction: Transaction, command: Create, body: bytes
@@ -109,7 +109,7 @@ class Births:
         """Whether the stream was made, and its row; raises what the create is refused with."""
         path = path_text(command.path)
         for _ in range(_TRIES):
-            (look,) = await transaction.fetch(_LOOK, path, self._remember_ms, self._clock.parameter)
+            (look,) = await transaction.fetch(_LOOK, path, self._clock.parameter)
             now_ms, found = look["now_ms"], []
             if look["there"] is not None:
                 found = await transaction.fetch(statements.ROWS, [path], [], self._clock.parameter)

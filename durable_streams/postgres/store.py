@@ -160,13 +160,12 @@ class PostgresStore:
     def _begin_writes(self, limits: Limits) -> None:
         database, standbys, tasks = self._database, self._standbys, self._tasks
         self._transactions = Transactions(database, standbys, tasks, STATEMENTS, self._counted)
-        doubt = Doubt(self.settings.reclaim_delay_s)
+        doubt = Doubt(self._clock, self.settings.reclaim_delay_s)
         limits_of_streams = parse_limits(self.settings.max_streams)
-        self._births = Births(self._clock, doubt, limits_of_streams, self.remember_removed_s)
+        self._births = Births(self._clock, doubt, limits_of_streams)
         self._sweeper = Sweeper(
             self._readers,
             self._transactions,
-            self._clock,
             doubt,
             self.settings,
             ended=self._following.buried,

@@ -3,7 +3,8 @@
 Each in steps, so that nothing is locked for long; several nodes may do it at once.  An expired
 stream is not there for anybody; how soon it is removed matters to the room it takes, and to the
 limits it counts for.  While the clock is in doubt (:mod:`.doubt`) nothing expired is removed, nor
-what was replaced at its path meanwhile: its grave is ``kept`` then.
+what was replaced at its path meanwhile: its grave is ``kept`` then.  Nor is anything forgotten that
+offsets of removed streams, or unknown outcomes, are told by.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.model.errors import StreamError
 from durable_streams.model.paths import parse_path_text
 from durable_streams.postgres.endings import bury
-from durable_streams.postgres.statements import HELD, now
+from durable_streams.postgres.statements import HELD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable_streams.postgres.database import Clock
     from durable_streams.postgres.doubt import Doubt
     from durable_streams.postgres.endings import Buried
     from durable_streams.postgres.readers import Readers
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 GRAVES_S: Final = 5.0
 """Between two searches for bytes of streams that are no more."""
+
+_ABSENT_S: Final = 24 * 3600.0
+"""After which a node that was not heard of is gone, and nobody learns what its last writes were."""
 
 _STEP: Final = 500
 """Runs, or producers, that are removed in one commit."""
@@ -49,25 +52,21 @@ _SWEPT: Final = "update ds.graves set swept = true where stream = $1"
 _RELEASE: Final = "update ds.graves set kept = null where kept is not null"
 """What was kept while the clock was in doubt is removed as everything is."""
 
-_FORGOTTEN: Final = f"""
-delete from ds.graves where swept and removed_ms < {now("$2")} - $1
-"""  # noqa: S608 - of constants
+_FORGOTTEN: Final = "delete from ds.graves where swept and removed_ms < $1"
 
 _LEFT_BEHIND: Final = """
 with gone as (
- delete from ds.nodes where seen < clock_timestamp() - interval '1 day' returning node)
+ delete from ds.nodes where seen < to_timestamp($1::float8) returning node)
 delete from ds.lanes where node in (select node from gone)
 """
 
 _EXPIRED: Final = f"""
 select s.id, s.path from ds.streams s
- where s.deadline_ms < {now("$2")} and not s.soft_deleted and s.id > $1
+ where s.deadline_ms < $2 and not s.soft_deleted and s.id > $1
    and not (s.ttl_s is not null and {HELD})
    and not exists(select from ds.streams f where f.fork_of = s.id)
  order by s.id limit 100
-"""  # noqa: S608 - of constants
-
-_NOW: Final = f"select {now('$1')} as now_ms"
+"""  # noqa: S608 - of a constant
 
 log = logging.getLogger("durable_streams.postgres")
 
@@ -79,7 +78,6 @@ class Sweeper:
         self,
         readers: Readers,
         transactions: Transactions,
-        clock: Clock,
         doubt: Doubt,
         settings: Settings,
         *,
@@ -88,7 +86,6 @@ class Sweeper:
     ) -> None:
         self._readers = readers
         self._transactions = transactions
-        self._clock = clock
         self._settings = settings
         self._ended = ended
         self._doubt = doubt
@@ -103,7 +100,7 @@ class Sweeper:
                 await self.sweep_graves()
                 if self._loop.time() >= next_s:
                     next_s = self._loop.time() + self._settings.reclaim_interval_s
-                    await self._readers.fetch(_LEFT_BEHIND)
+                    await self.remove_left_behind()
                     await self.remove_expired()
             except StreamError as error:
                 log.info("nothing is removed now: %s", error)
@@ -116,24 +113,42 @@ class Sweeper:
                 while await self._readers.do(partial(_step, table, number)):
                     pass
             await self._readers.fetch(_SWEPT, number)
-        remembered_ms = round(min(self._settings.remember_removed_s * 1000, 2**53))
-        await self._readers.fetch(_FORGOTTEN, remembered_ms, self._clock.parameter)
+        remembered_s = self._settings.remember_removed_s
+        now_ms = await self._doubt.believed_ms(self._readers.fetch, remembered_s)
+        if now_ms is not None:
+            remembered_ms = round(min(remembered_s * 1000, 2**53))
+            await self._readers.fetch(_FORGOTTEN, now_ms - remembered_ms)
+
+    async def remove_left_behind(self) -> None:
+        """Remove what nodes left that are not heard of any more."""
+        now_ms = await self._doubt.believed_ms(self._readers.fetch, _ABSENT_S)
+        if now_ms is not None:
+            await self._readers.fetch(_LEFT_BEHIND, now_ms / 1000 - _ABSENT_S)
 
     async def remove_expired(self) -> None:
         """Remove all that has expired, and that nobody needs, unless the clock is in doubt."""
-        if await self._doubt.is_there(self._readers.fetch):
+        now_ms = await self._readers.do(self._release)
+        if now_ms is None:
             return
-        await self._readers.fetch(_RELEASE)
         last = -1
-        while found := await self._readers.fetch(_EXPIRED, last, self._clock.parameter):
+        while found := await self._readers.fetch(_EXPIRED, last, now_ms):
             for record in found:
                 last = record["id"]
                 await self._remove(record["path"], last)
 
+    async def _release(self, session: Session) -> int | None:
+        """What time it is, if that is believed: then nothing is kept any more on that server."""
+        now_ms = await self._doubt.believed_ms(session.fetch)
+        if now_ms is not None:
+            await session.fetch(_RELEASE)
+        return now_ms
+
     async def _remove(self, path: str, number: int) -> None:
         async def work(transaction: Transaction) -> Buried | None:
-            (record,) = await transaction.fetch(_NOW, self._clock.parameter)
-            return await bury(transaction, number, record["now_ms"], only_expired=True)
+            now_ms = await self._doubt.believed_ms(transaction.fetch)  # of the server it is done at
+            if now_ms is None:
+                return None
+            return await bury(transaction, number, now_ms, only_expired=True)
 
         await self._transactions.run(parse_path_text(path), work, self._ended)
 

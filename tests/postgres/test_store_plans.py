@@ -54,7 +54,7 @@ STATEMENTS: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
     "a list": (inspections._PATHS, (b"a/7", b"a", b"b", 100)),
     "forks": (inspections._FORKS, (7, 100)),
     "a family": (endings._FAMILY, (7,)),
-    "where a stream may begin": (births._LOOK, ("a/7", 1000, None)),
+    "where a stream may begin": (births._LOOK, ("a/7", None)),
 }
 
 BIG: Final = ("streams", "runs", "producers", "graves", "lanes")

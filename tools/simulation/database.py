@@ -96,7 +96,6 @@ class Tables(LockedRows):
             sweeping._FORGOTTEN: self._none,
             sweeping._GRAVES: self._graves,
             sweeping._LEFT_BEHIND: self._none,
-            sweeping._NOW: self._clock,
             sweeping._RELEASE: self._release,
             doubt.SERVER: self._clock,
             sweeping._SWEPT: self._swept,
@@ -207,11 +206,11 @@ class Tables(LockedRows):
         ]
         return [{"size": max(ends, default=None)} for ends in sizes]
 
-    async def _look(self, transaction: Transaction, path: str, remember_ms: int, _: object) -> Rows:
+    async def _look(self, transaction: Transaction, path: str, _: object) -> Rows:
         above = [
             grave["next_segment"]
             for grave in self._all(transaction, "graves")
-            if grave["path"] == path and grave["removed_ms"] > self.now_ms() - remember_ms
+            if grave["path"] == path
         ]
         there = [row["id"] for row in self._all(transaction, "streams") if row["path"] == path]
         return [
@@ -511,4 +510,4 @@ class Tables(LockedRows):
 
     async def _clock(self, _: Transaction, __: object = None) -> Rows:
         now_ms = self.now_ms()
-        return [{"timeline": self.started, "at_s": now_ms / 1000, "now_ms": now_ms}]
+        return [{"server": self.started, "now_ms": now_ms}]
