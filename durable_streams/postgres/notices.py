@@ -12,8 +12,6 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
-
 from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.sessions import Refused, Unknown
 
@@ -104,8 +102,10 @@ class Notices:
                 self._listening = await self._database.connect()
                 await self._listening.listen(_CHANNEL, self._hear)
                 await self._listening.is_lost()
-            except (NoDatabase, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (NoDatabase, Refused, Unknown) as error:
                 log.info("not told what other nodes write: %s", error)
+                if self._listening is not None:
+                    self._listening.terminate()
                 await asyncio.sleep(_AGAIN_S)
 
     def _hear(self, text: str) -> None:

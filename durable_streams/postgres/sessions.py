@@ -183,7 +183,8 @@ class Session:
 
     async def listen(self, channel: str, heard: Callable[[str], None]) -> None:
         """Be told of what is said on a channel."""
-        await self._connection.add_listener(channel, lambda *about: heard(about[-1]))
+        told = self._connection.add_listener(channel, lambda *about: heard(about[-1]))
+        await self._steadily(told)
 
     def terminate(self) -> None:
         """Close the socket; what is under way there goes on."""

@@ -14,7 +14,7 @@ from durable_streams.postgres.sessions import Session, Unknown
 from durable_streams.postgres.urls import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.postgres.conftest import Database
 
@@ -51,8 +51,17 @@ async def a_way_that_hides_the_end(port: int) -> AsyncIterator[int]:
         await asyncio.gather(*filter(None, serving))
 
 
+USES: Final[dict[str, Callable[[Session], Awaitable[object]]]] = {
+    "a statement": lambda session: session.fetch("select 1"),
+    "several": lambda session: session.run("select 1; select 2"),
+    "a statement that is prepared": lambda session: session.prepare(["select 3"]),
+    "listening": lambda session: session.listen("a_channel", print),
+}
+
+
+@pytest.mark.parametrize("use", USES)
 async def test_a_session_that_was_told_of_the_end_is_lost_before_it_ends(
-    database: Database,
+    database: Database, use: str
 ) -> None:
     async with a_way_that_hides_the_end(database.cluster.primary.port) as port:
         url = f"postgresql://postgres@127.0.0.1:{port}/{database.name}"
@@ -65,5 +74,5 @@ async def test_a_session_that_was_told_of_the_end_is_lost_before_it_ends(
         other.terminate()
         await heard.wait()
         with pytest.raises(Unknown):
-            await session.fetch("select 1")
+            await USES[use](session)
         session.terminate()
