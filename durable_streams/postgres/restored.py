@@ -18,6 +18,7 @@ from durable_streams.postgres.copied_streams import need_no_nodes, open_session
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import layers_text, row_of
 from durable_streams.postgres.sessions import Refused, Session, Unknown
+from durable_streams.postgres.standbys import waited_for
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.versions import Fit
 from durable_streams.transfers import TransferError
@@ -70,7 +71,8 @@ async def renumber(url: DatabaseUrl) -> int:
             layers = [await _moved(session, record) for record in records]
             await session.fetch(_MOVE, [record["id"] for record in records], layers)
         await session.fetch(_GRAVES)
-        await session.run("commit")
+        async with waited_for(session):
+            await session.run("commit")
     except (Refused, Unknown) as error:
         raise NoDatabase(f"{url}: {error}") from None
     except TransferError as error:

@@ -11,6 +11,7 @@ one that committed: two primaries may be up at a time, and what one is told the 
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durable_streams.postgres.connecting import NoDatabase
@@ -18,6 +19,8 @@ from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.postgres.statements import BARRIER
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.tasks import Tasks
@@ -32,6 +35,19 @@ class _Said(NamedTuple):
     names: str
     loaded: object
     started: object
+
+
+@asynccontextmanager
+async def waited_for(session: Session) -> AsyncIterator[None]:
+    """For who is no node: ``Unknown`` at the end if what was committed here may be on no standby.
+
+    Where none was waited for before, none is asked of.
+    """
+    (before,) = await session.fetch(_ASK)
+    yield
+    (after,) = await session.fetch(_ASK)
+    if _Said(**before) != _Said(**after):
+        raise Unknown("commits may not have waited for standbys")
 
 
 class Standbys:

@@ -1,4 +1,4 @@
-"""Tokens of a database, for who is no node: the command line."""
+"""Tokens and keys of a database, for who is no node: the command line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from durable_streams.postgres.connecting import Hosts, NoDatabase
 from durable_streams.postgres.facts import need_acknowledgements
 from durable_streams.postgres.sessions import LOCK_TIMEOUT, Refused, Session, Unknown
+from durable_streams.postgres.standbys import waited_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,18 +19,22 @@ _T = TypeVar("_T")
 
 
 async def change_alone(url: DatabaseUrl, work: Callable[[Fetch], Awaitable[_T]]) -> _T:
-    """Do ``added`` or ``removed`` of ``token_rows``, or look at all; :class:`NoDatabase`."""
+    """Do ``added`` or ``removed`` of ``token_rows`` or ``key_rows``, or look at all.
+
+    :class:`NoDatabase` says that it was not done, or that nobody knows.
+    """
     await need_acknowledgements(url)
     session = await Session.open(Hosts(url), lock_timeout=LOCK_TIMEOUT)
     try:
-        await session.fetch("begin")
-        result = await work(session.fetch)
-        await session.fetch("commit")
+        async with waited_for(session):
+            await session.fetch("begin")
+            result = await work(session.fetch)
+            await session.fetch("commit")
     except Refused as error:
         raise NoDatabase(f"{url}: nothing was changed: {error}") from None
     except Unknown as error:
         raise NoDatabase(
-            f"{url}: whether it was done is not known ({error}): look at the list of tokens"
+            f"{url}: whether it was done is not known ({error}): look at the list"
         ) from None
     finally:
         session.terminate()

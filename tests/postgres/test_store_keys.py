@@ -7,15 +7,20 @@ import json
 from typing import TYPE_CHECKING
 
 import aiohttp
+import pytest
 
-from durable_streams.postgres import versions
+from durable_streams.postgres import key_rows, versions
+from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres.token_changes import change_alone
 from durable_streams.postgres.urls import parse
 from tests.access.test_token_commands import done
 from tests.command_line import run_here
+from tests.postgres.test_store_commands import configured
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from durable_streams.postgres.token_rows import Fetch
     from tests.conftest import StartServer
     from tests.postgres.conftest import Database
 
@@ -98,3 +103,21 @@ async def test_nodes_take_urls_signed_anywhere_until_the_key_is_removed(
         for url in urls:
             async with client.get(url) as answer:
                 assert answer.status == 401
+
+
+async def test_a_change_is_not_done_for_sure_where_commits_wait_for_none_meanwhile(
+    database: Database,
+) -> None:
+    url = parse(database.url)
+    await versions.initialise(url)
+    primary = database.cluster.primary
+
+    async def work(fetch: Fetch) -> None:
+        await key_rows.removed(fetch, "some", lambda _: None)
+        await asyncio.to_thread(primary.configure, synchronous_standby_names="")
+
+    with (
+        configured(database.cluster, synchronous_standby_names=database.cluster.quorum),
+        pytest.raises(NoDatabase, match=r"whether it was done is not known .*: look at the list"),
+    ):
+        await change_alone(url, work)
