@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tools.proofs.cluster_book import BYTES, JSON, Book, Faults, Following, Tails, digest, faults_of
+from tools.proofs.cluster_book import (
+    BYTES,
+    JSON,
+    Book,
+    Faults,
+    Following,
+    Tails,
+    digest,
+    faults_of,
+    record_of,
+)
 
-ALL = ["a 0 x", "b 0 x", "a 1 x", "b 1 x"]
+A0, A1, B0, B1 = [record_of(who, number) for who in "ab" for number in range(2)]
+ALL = [A0, B0, A1, B1]
 
 
 @pytest.fixture
@@ -18,9 +29,9 @@ def faults() -> Faults:
     ("records", "found"),
     [
         (ALL, (0, 0, 0)),
-        (["a 0 x", "a 1 x", "b 0 x"], (1, 0, 0)),
-        ([*ALL, "a 1 x"], (0, 1, 0)),
-        (["a 1 x", "b 0 x", "a 0 x", "b 1 x"], (0, 0, 1)),
+        ([A0, A1, B0], (1, 0, 0)),
+        ([*ALL, A1], (0, 1, 0)),
+        ([A1, B0, A0, B1], (0, 0, 1)),
     ],
     ids=["all", "one is lost", "one is there twice", "one came before another"],
 )
@@ -30,6 +41,22 @@ def test_what_a_stream_holds_is_compared_with_what_was_acknowledged(
     book = Book("s", BYTES, faults)
     book.compare(0, records, "somebody")
     assert faults_of(book, {"a": 2, "b": 2}) == found
+    assert not faults.texts
+
+
+@pytest.mark.parametrize(
+    "record",
+    [f"{A1[:-1]}!", f"a 1 {B1[4:]}", record_of("a", 2), record_of("c", 0), "x"],
+    ids=["a letter", "of another", "beyond what was sent", "of nobody", "no record at all"],
+)
+def test_what_was_not_sent_so_is_noticed_if_all_read_the_same(
+    record: str, faults: Faults, capsys: pytest.CaptureFixture[str]
+) -> None:
+    book = Book("s", BYTES, faults)
+    book.compare(0, [*ALL, record], "somebody")
+    assert faults_of(book, {"a": 2, "b": 2}) == (0, 0, 0)
+    assert "record 4 of s was never sent" in faults.texts[0]
+    assert faults.texts[0] in capsys.readouterr().out, "it is printed at once"
 
 
 @pytest.mark.parametrize("kind", [JSON, BYTES])

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import random
+import string
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -25,6 +27,13 @@ STALE_S: Final = 3.0
 BYTES: Final = "application/octet-stream"
 JSON: Final = "application/json"
 _MOST_FAULTS: Final = 100
+_FILLER: Final = "".join(random.Random(0).choices(string.ascii_letters, k=4_000))
+
+
+def record_of(producer: str, number: int) -> str:
+    """What a producer sends as this one of its records: the same each time, and unlike others."""
+    at = random.Random(f"{producer} {number}").randrange(len(_FILLER) - 200)
+    return f"{producer} {number} {_FILLER[at : at + 200]}"
 
 
 @dataclass(slots=True)
@@ -34,8 +43,10 @@ class Faults:
     texts: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
+        """Note it, and print it at once: nobody knows how this ends."""
         if len(self.texts) < _MOST_FAULTS:
             self.texts.append(f"{time.strftime('%H:%M:%S')} {text}")
+            print(f"BROKEN: {self.texts[-1]}", flush=True)
 
 
 class Book:
@@ -134,13 +145,22 @@ class Tails:
 def faults_of(book: Book, acknowledged: dict[str, int]) -> tuple[int, int, int]:
     """How many appends of a stream are lost, doubled, out of order.
 
-    ``acknowledged``: how many of each producer's; it sends one after the other, from 0 on.
+    ``acknowledged``: how many of each producer's; it sends one after the other, from 0 on.  A
+    record that is none of these, to the letter, is a fault of the book.
     """
     lost = doubled = disordered = 0
+    sent = {
+        record_of(producer, number): (producer, number)
+        for producer, count in acknowledged.items()
+        for number in range(count)
+    }
     found: dict[str, list[int]] = {producer: [] for producer in acknowledged}
-    for record in book.records:
-        producer, number, _ = record.split(" ", 2)
-        found[producer].append(int(number))
+    for at, record in enumerate(book.records):
+        if record not in sent:
+            book.faults.add(f"record {at} of {book.path} was never sent: {record[:60]!r}")
+            continue
+        producer, number = sent[record]
+        found[producer].append(number)
     for producer, count in acknowledged.items():
         numbers = found[producer]
         lost += len(set(range(count)) - set(numbers))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import string
 import subprocess
 import time
 from collections import Counter
@@ -21,10 +20,21 @@ import aiohttp
 
 from tools.node import COMPATIBILITY
 from tools.proofs.clients import Reader
-from tools.proofs.cluster_book import BYTES, JSON, Book, Faults, Following, Tails, digest, faults_of
+from tools.proofs.cluster_book import (
+    BYTES,
+    JSON,
+    Book,
+    Faults,
+    Following,
+    Tails,
+    digest,
+    faults_of,
+    record_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -38,7 +48,6 @@ _LOOK_S: Final = 1.0
 _AGAIN: Final = frozenset({502, 503, 504, 507})
 """What says that it may be asked again; 507: the database's disk is full."""
 
-_FILLER: Final = "".join(random.Random(0).choices(string.ascii_letters, k=4_000))
 _TROUBLE: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
@@ -112,12 +121,21 @@ def pause_s(headers: Mapping[str, str] | None) -> float:
 
 
 class Load:
-    """All of them, on streams that are new; ``url`` is the balancer's, ``nodes`` those behind."""
+    """All of them, on streams that are new; ``url`` is the balancer's, ``nodes`` those behind.
+
+    ``directory``: where programs work that it starts; whoever removes that ends them.
+    """
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, nodes: Sequence[tuple[str, str]], plan: Plan
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        nodes: Sequence[tuple[str, str]],
+        plan: Plan,
+        directory: Path,
     ) -> None:
         self._session = session
+        self._directory = directory
         self._url = url
         self._nodes = nodes
         self._plan = plan
@@ -133,6 +151,8 @@ class Load:
         self.acknowledged: dict[str, dict[str, int]] = {book.path: {} for book in self.books}
         self.following: list[Following] = []
         self.ending = asyncio.Event()
+        self.lost = self.doubled = self.disordered = 0
+        self.is_compared = False
         self.javascript: list[tuple[Book, dict[str, object]]] = []
 
     def url_of(self, path: str) -> str:
@@ -168,8 +188,6 @@ class Load:
         chance = random.Random(name)
         number = 0
         while not self.ending.is_set():
-            at = chance.randrange(len(_FILLER) - 200)
-            record = f"{name} {number} {_FILLER[at : at + 200]}"
             claim = {
                 "Content-Type": book.content_type,
                 "Producer-Id": name,
@@ -177,7 +195,7 @@ class Load:
                 "Producer-Seq": str(number),
             }
             self.waits.sent(name)
-            offset = await self._append(book, claim, book.body_of(record))
+            offset = await self._append(book, claim, book.body_of(record_of(name, number)))
             self.waits.answered(name)
             number += 1
             self.acknowledged[book.path][name] = number
@@ -226,7 +244,9 @@ class Load:
         books = [book for book in self.books if book.content_type == JSON]
         urls = [self.url_of(books[n % len(books)].path) for n in range(count)]
         process = await asyncio.create_subprocess_exec(
-            *("node", "follow_all.mjs", *urls), cwd=COMPATIBILITY, stdout=subprocess.PIPE
+            *("node", str(COMPATIBILITY / "follow_all.mjs"), *urls),
+            cwd=self._directory,
+            stdout=subprocess.PIPE,
         )
         try:
             printed, _ = await process.communicate()
@@ -263,9 +283,8 @@ class Load:
 
     # -- in the end ----------------------------------------------------------------------------
 
-    async def compare(self) -> tuple[int, int, int]:
-        """Read all of it from each node: how much is lost, doubled, out of order."""
-        totals = [0, 0, 0]
+    async def compare(self) -> None:
+        """Read all of it from each node; what is lost, doubled, out of order is counted."""
         for book in self.books:
             for name, url in self._nodes:
                 following = Following(book, f"{name} in the end")
@@ -274,12 +293,14 @@ class Load:
                 await reader.long_poll()
                 if following.count != len(book.records):
                     self.faults.add(f"{name}: {following.count} of {len(book.records)} records")
-            for n, count in enumerate(faults_of(book, self.acknowledged[book.path])):
-                totals[n] += count
+            lost, doubled, disordered = faults_of(book, self.acknowledged[book.path])
+            self.lost += lost
+            self.doubled += doubled
+            self.disordered += disordered
         for book, seen in self.javascript:
             if seen != {"count": len(book.records), "sha256": digest(book.records)}:
                 self.faults.add(f"a JavaScript reader of {book.path} saw {seen}")
         for following in self.following:
             if following.count != len(following.book.records):
                 self.faults.add(f"{following.who} read {following.count} records")
-        return totals[0], totals[1], totals[2]
+        self.is_compared = True

@@ -11,6 +11,7 @@ import asyncio
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,10 @@ _STAYS_S: Final = 3.0
 
 _GOES_ON_S: Final = 120.0
 """Within this, writes have to go on while something is broken that does not stop them."""
+
+_CREATE_S: Final = 60.0
+_RUN_DOWN_S: Final = 240.0
+"""Within this everything is closed and read to its end, after the last fault; and compared."""
 
 _CALM_S: Final = 2.0
 _LOOK_S: Final = 0.05
@@ -72,6 +77,10 @@ HEAD: Final = (
 )
 
 
+class Stuck(Exception):
+    """It makes no sense to go on."""
+
+
 class Proof:
     """One run: ``faults`` in turn, again and again until the time is over, each at least once."""
 
@@ -80,7 +89,6 @@ class Proof:
         self._load = load
         self._options = options
         self.rows: list[Row] = []
-        self._is_stuck = False
 
     async def run(self, faults: Sequence[Fault]) -> None:
         end = time.monotonic() + self._options.minutes * 60
@@ -93,8 +101,6 @@ class Proof:
                 row = await self._one(fault)
                 self.rows.append(row)
                 print(row, flush=True)
-                if self._is_stuck:
-                    return
             turn += 1
 
     async def _one(self, fault: Fault) -> Row:
@@ -109,7 +115,7 @@ class Proof:
         try:
             await asyncio.to_thread(self._cluster.wait_whole)
         except TimeoutError as error:
-            self._stuck(f"after {fault.name}: {error}")
+            raise Stuck(f"after {fault.name}: {error}") from None
         await self._goes_on()
         waits = self._load.waits
         answers = ", ".join(f"{count} {name}" for name, count in waits.answers.most_common(4))
@@ -140,14 +146,35 @@ class Proof:
         count = waits.acknowledged
         while waits.acknowledged == count or any(at < asked_s for at in waits.waiting.values()):
             if time.monotonic() > asked_s + _GOES_ON_S:
-                self._stuck(f"writes do not go on: {dict(waits.answers)}")
-                return
+                raise Stuck(
+                    f"writes do not go on: {len(waits.waiting)} wait, the first for"
+                    f" {asked_s - min(waits.waiting.values(), default=asked_s) + _GOES_ON_S:.0f} s;"
+                    f" {dict(waits.answers)}; {self._cluster.members()}"
+                )
             await asyncio.sleep(_LOOK_S)
 
-    def _stuck(self, why: str) -> None:
-        """It makes no sense to go on."""
-        self._load.faults.add(why)
-        self._is_stuck = True
+
+async def run_all(load: Load, proof: Proof, faults: Sequence[Fault]) -> None:
+    """Load and faults together, to the end of both; whatever ends that is a broken promise.
+
+    Each part has a limit: also a store that answers nobody any more ends as a failure.
+    """
+    try:
+        async with asyncio.timeout(_CREATE_S):
+            await load.create()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(load.run())
+            await proof.run(faults)
+            load.ending.set()
+            async with asyncio.timeout(_RUN_DOWN_S):
+                await running
+        async with asyncio.timeout(_RUN_DOWN_S):
+            await load.compare()
+    except* Stuck as stuck:
+        for one in stuck.exceptions:
+            load.faults.add(str(one))
+    except* Exception as errors:  # noqa: BLE001 - whatever it is, it is a failure of the run
+        load.faults.add("".join(traceback.format_exception(errors)))
 
 
 def page(rows: Sequence[Row], began: str) -> str:
@@ -193,25 +220,20 @@ async def prove(
     ) as session:
         session._retry_connection = False  # by itself it asks again, and nobody would know
         nodes = [(node.name, node.base_url) for node in cluster.nodes]
-        load = Load(session, cluster.url, nodes, plan)
-        await load.create()
+        directory = cluster.directory / "clients"
+        directory.mkdir()
+        load = Load(session, cluster.url, nodes, plan, directory)
         proof = Proof(cluster, load, options)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(load.run())
-            try:
-                await proof.run(faults)
-            finally:
-                load.ending.set()
-        lost, doubled, disordered = await load.compare()
+        await run_all(load, proof, faults)
     for node in cluster.nodes:
         if "Traceback" in node.log:
             load.faults.add(f"{node.name} wrote a traceback:\n{node.log[-3000:]}")
-    print("\n".join(load.faults.texts))
+    found = f"{load.lost} lost, {load.doubled} doubled, {load.disordered} out of order"
     print(
         f"{load.waits.acknowledged} appends acknowledged by {plan.producers} producers, read by"
         f" {plan.readers} readers, {plan.javascript} of them the JavaScript client;"
         f" {load.tails.looked} tails compared, the oldest {load.tails.stalest_s:.1f} s old\n"
-        f"{lost} lost, {doubled} doubled, {disordered} out of order,"
+        f"{found if load.is_compared else 'NOT COMPARED to the end'},"
         f" {len(load.faults.texts)} other promises broken",
         flush=True,
     )
@@ -219,22 +241,25 @@ async def prove(
         began = f"{time.strftime('%Y-%m-%d')}, {len(proof.rows)} faults, {plan.producers} producers"
         options.page.write_text(page(proof.rows, f"{began}, {plan.readers} readers"))
     over = sum(row.is_over for row in proof.rows) if options.bounds else 0
-    return lost + doubled + disordered + len(load.faults.texts) + over
+    return load.lost + load.doubled + load.disordered + len(load.faults.texts) + over
 
 
 def main() -> int:
     options = _options()
-    missing = problem()
-    if missing is not None:
-        print(f"nothing is proved: {missing}", file=sys.stderr)
-        return 2
     is_alone = not options.loopback and alone()
     chosen = [fault for fault in FAULTS if not options.faults or fault.name in options.faults]
     faults = [fault for fault in chosen if is_alone or not fault.needs_own_network]
     for fault in chosen:
         if fault not in faults:
             why = "--loopback" if options.loopback else namespaces_problem()
-            print(f"NOT DONE: {fault.name}, {fault.words}: {why}")
+            print(f"NOT DONE: {fault.name}, {fault.words}: {why}", flush=True)
+    if not faults or (options.faults and faults != chosen):
+        print("nothing is proved: not all that was asked for can be done", file=sys.stderr)
+        return 2
+    missing = problem()
+    if missing is not None:
+        print(f"nothing is proved: {missing}", file=sys.stderr)
+        return 2
     if node_problem():
         print(f"NOT DONE: the JavaScript client: {node_problem()}")
     if is_alone:  # in memory that ends with this process
@@ -244,9 +269,12 @@ def main() -> int:
     directory = Path("/dev/shm") if is_alone else in_memory()
     with FailoverCluster(network, directory, has_disks=is_alone) as cluster:
         print(f"up in {cluster.started_in_s:.1f} s: {cluster.store}", flush=True)
-        broken = asyncio.run(prove(cluster, faults, options))
-        if broken and options.keep:
-            subprocess.run(["cp", "-a", str(cluster.directory), str(options.keep)], check=False)
+        broken = 1
+        try:
+            broken = asyncio.run(prove(cluster, faults, options))
+        finally:
+            if broken and options.keep:
+                subprocess.run(["cp", "-a", str(cluster.directory), str(options.keep)], check=False)
     return 1 if broken else 0
 
 
