@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
 import pytest
 
 from tools.proofs.cluster_book import (
@@ -15,6 +18,8 @@ from tools.proofs.cluster_book import (
     faults_of,
     record_of,
 )
+from tools.proofs.cluster_faults import FAULTS, Fault, Trace
+from tools.proofs.cluster_load import Waits
 
 A0, A1, B0, B1 = [record_of(who, number) for who in "ab" for number in range(2)]
 ALL = [A0, B0, A1, B1]
@@ -85,6 +90,28 @@ def test_a_tail_that_goes_back_is_noticed_on_one_node_and_between_two(faults: Fa
     tails.see("one", "s", "4", sent_s=0.0)
     assert "other: the tail of s was inf s old" in faults.texts[0]
     assert "one: the tail of s went back from 5 to 4" in faults.texts[1]
+
+
+def test_how_far_a_reader_is_behind_is_since_the_first_that_it_has_not(faults: Faults) -> None:
+    tails = Tails(faults)
+    for offset in ("1", "2", "3"):
+        tails.told("s", offset)
+    first, second, third = (tails.missing_since("s", offset) for offset in ("-1", "1", "2"))
+    assert first <= second <= third < math.inf
+    assert tails.missing_since("s", "3") == math.inf, "it has everything"
+    waits = Waits()
+    waits.missed(math.inf)
+    assert waits.behind_s == 0
+    waits.missed(0.0)
+    assert waits.behind_s > 0
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_without_a_trace_did_not_strike(fault: Fault) -> None:
+    marks = dict.fromkeys(("leader", "node1", "db1 etcd", "db1 patroni", "db1 postgres"), "1")
+    assert not fault.struck(Trace(marks, marks, Counter({"200": 9, "204": 1}), 0.1, 3.0))
+    others = dict.fromkeys(marks, "2")
+    assert fault.struck(Trace(marks, others, Counter({"503": 1, "507": 1}), 2.9, 3.0))
 
 
 def test_a_checksum_is_of_records_and_where_they_end() -> None:

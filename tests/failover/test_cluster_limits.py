@@ -44,7 +44,7 @@ async def run(directory: Path) -> Load:
         load = Load(session, f"http://127.0.0.1:{free_port()}", [], PLAN, directory)
         options = argparse.Namespace(minutes=0, turns=1)
         proof = Proof(cast("FailoverCluster", Nobody()), load, options)
-        await run_all(load, proof, [Fault("any", "anything", strike)])
+        await run_all(load, proof, [Fault("any", "anything", strike, lambda _: True)])
         return load
 
 

@@ -180,6 +180,20 @@ class FailoverCluster:
         leader = self.leader()
         return [machine for machine in self.machines if machine is not leader]
 
+    def busiest(self) -> ServedNode:
+        """The node with most connections: what happens to another one may be seen by nobody."""
+        return max(self.nodes, key=lambda node: node.connections)
+
+    def marks(self) -> dict[str, str]:
+        """What faults change, while all is whole: who the primary is, and each process's id."""
+        marks = {node.name: str(node.pid) for node in self.nodes}
+        for member in self.members():
+            if member["role"] == "leader":
+                marks["leader"] = f"{member['name']} {member['timeline']}"
+        for machine in self.machines:
+            marks |= {f"{machine.name} {what}": str(pid) for what, pid in machine.pids.items()}
+        return marks
+
     @property
     def is_whole(self) -> bool:
         """Whether there are a primary, and standbys that it waits for on all other machines."""

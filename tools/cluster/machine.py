@@ -133,6 +133,12 @@ class Machine:
         return all(process.poll() is None for process in self._started.values())
 
     @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of ``etcd``, ``patroni`` and ``postgres``."""
+        started = {what: process.pid for what, process in self._started.items()}
+        return started | {"postgres": self.postmaster}
+
+    @property
     def postmaster(self) -> int:
         """The process id of PostgreSQL."""
         return int((self.directory / "data" / "postmaster.pid").read_text().splitlines()[0])

@@ -31,6 +31,7 @@ _APART: Final = "DS_IN_OWN_NAMESPACES"
 
 _OWN: Final = Path("/proc/self/ns/net")
 _BRIDGE: Final = "machines"
+_ESTABLISHED: Final = "01"
 _FILTER: Final = "6,40 0 0 12,21 0 3 2048,32 0 0 30,21 0 1 {target},6 0 0 2,6 0 0 4294967295"
 """In BPF: a packet of IPv4 (2048) to that address is dropped (2); all others are not judged."""
 
@@ -151,6 +152,14 @@ def _is_other(namespace: Path) -> bool:
 
 def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
+
+
+def connections_to(address: str, port: int) -> int:
+    """How many connections of TCP over IPv4 lead there from this process's network."""
+    number = int.from_bytes(socket.inet_aton(address), sys.byteorder)  # as the kernel prints it
+    wanted = [f"{number:08X}:{port:04X}", _ESTABLISHED]
+    rows = Path("/proc/net/tcp").read_text().splitlines()
+    return sum(row.split()[2:4] == wanted for row in rows)
 
 
 def namespaces_problem() -> str | None:

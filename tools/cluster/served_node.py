@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tools.cluster.network import connections_to
 from tools.postgres_cluster.processes import continue_all, kill_all, stop_all, wait_until
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ class ServedNode:
     def log(self) -> str:
         """What it wrote, in all its lives."""
         return (self.directory / "log").read_text(errors="replace")
+
+    @property
+    def connections(self) -> int:
+        """How many there are to it, most of them the balancer's."""
+        return connections_to(self.address, PORT)
 
     @property
     def pid(self) -> int:

@@ -7,9 +7,11 @@ over nodes: none may go back on a node, and none may be further back than anothe
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import json
+import math
 import random
 import string
 import time
@@ -125,6 +127,12 @@ class Tails:
         if not told or offset > told[-1][1]:
             told.append((time.monotonic(), offset))
             del told[:-2_000]
+
+    def missing_since(self, path: str, offset: str) -> float:
+        """When somebody was first told of more than what ends there; infinity for never."""
+        told = self._told.get(path, [])
+        at = bisect.bisect_right(told, offset, key=lambda one: one[1])
+        return told[at][0] if at < len(told) else math.inf
 
     def see(self, node: str, path: str, offset: str, sent_s: float) -> None:
         """A node answered a question that was sent then."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import subprocess
 import time
@@ -67,25 +68,33 @@ class Plan:
 class Waits:
     """Who waits for an answer, since when, and the longest that anybody did since :meth:`begin`.
 
-    ``silence_s``: the longest time in which nothing of anybody was acknowledged.
+    ``silence_s``: the longest time in which nothing of anybody was acknowledged; ``behind_s``: the
+    longest that a reader had not got something that was.  ``repeated``: how many appends in all
+    were stored already when they were sent again.
     """
 
     acknowledged: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
     silence_s: float = 0.0
+    behind_s: float = 0.0
+    repeated: int = 0
     waiting: dict[str, float] = field(default_factory=dict)
     _began_s: float = 0.0
     _last_s: float = 0.0
 
     def begin(self) -> None:
         """Count from now on."""
-        self.longest_s = self.silence_s = 0.0
+        self.longest_s = self.silence_s = self.behind_s = 0.0
         self.answers.clear()
         self._last_s = self._began_s = time.monotonic()
 
     def sent(self, producer: str) -> None:
         self.waiting[producer] = time.monotonic()
+
+    def missed(self, since_s: float) -> None:
+        """A reader has not got what was acknowledged then; infinity: everybody has everything."""
+        self.behind_s = max(self.behind_s, time.monotonic() - max(since_s, self._began_s))
 
     def answered(self, producer: str) -> None:
         now = time.monotonic()
@@ -143,6 +152,7 @@ class Load:
         self.tails = Tails(self.faults)
         self.waits = Waits()
         self.persistent = Persistent()
+        self.watched: Counter[str] = Counter()
         run = random.SystemRandom().randrange(10**9)
         kinds = [JSON, BYTES, BYTES, BYTES]
         self.books = [
@@ -219,6 +229,7 @@ class Load:
                 continue
             self.waits.answers[str(answer.status)] += 1
             if answer.status in {200, 204}:
+                self.waits.repeated += answer.status == 204 and "Producer-Seq" in headers
                 return answer.headers.get("Stream-Next-Offset")
             if answer.status not in _AGAIN:
                 self.faults.add(f"{headers} to {book.path}: {answer.status} {text[:200]}")
@@ -259,9 +270,26 @@ class Load:
         seen = json.loads(printed.splitlines()[-1])
         self.javascript = [(books[n % len(books)], one) for n, one in enumerate(seen)]
 
+    def furthest_behind(self) -> tuple[float, str]:
+        """Since when a reader has not got something acknowledged, and who; infinity for nobody."""
+        return min(
+            (
+                (self.tails.missing_since(one.book.path, one.offset), one.who)
+                for one in self.following
+            ),
+            default=(math.inf, ""),
+        )
+
     async def _watch(self) -> None:
-        """Ask each node for each tail, for ever."""
-        await asyncio.gather(*[self._watch_node(name, url) for name, url in self._nodes])
+        """Ask each node for each tail, and look how far readers are behind, for ever."""
+        asking = [self._watch_node(name, url) for name, url in self._nodes]
+        await asyncio.gather(self._watch_readers(), *asking)
+
+    async def _watch_readers(self) -> None:
+        while True:
+            since_s, _ = self.furthest_behind()
+            self.waits.missed(since_s)
+            await asyncio.sleep(_LOOK_S / 4)
 
     async def _watch_node(self, name: str, url: str) -> None:
         timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)
@@ -272,13 +300,14 @@ class Load:
                     async with self._session.head(
                         f"{url}{_PREFIX}/{book.path}", timeout=timeout
                     ) as answer:
+                        self.watched[str(answer.status)] += 1
                         if answer.status == 200:
                             offset = answer.headers["Stream-Next-Offset"]
                             self.tails.see(name, book.path, offset, sent_s)
                         elif answer.status not in _AGAIN:
                             self.faults.add(f"{name}: HEAD {book.path}: {answer.status}")
-                except _TROUBLE:
-                    pass
+                except _TROUBLE as error:
+                    self.watched[type(error).__name__] += 1
                 await asyncio.sleep(_LOOK_S / len(self.books))
 
     # -- in the end ----------------------------------------------------------------------------

@@ -22,10 +22,11 @@ from tools.cluster import FailoverCluster, Loopback, Namespaces, problem
 from tools.cluster.network import alone, namespaces_problem
 from tools.node import node_problem
 from tools.postgres_cluster import in_memory
-from tools.proofs.cluster_faults import FAULTS, Fault, Lasts
+from tools.proofs.cluster_faults import FAULTS, MOVED, Fault, Lasts, Trace
 from tools.proofs.cluster_load import Load, Plan
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Sequence
 
 _STAYS_S: Final = 3.0
@@ -33,6 +34,15 @@ _STAYS_S: Final = 3.0
 
 _GOES_ON_S: Final = 120.0
 """Within this, writes have to go on while something is broken that does not stop them."""
+
+_FOLLOWS_S: Final = 30.0
+"""Within this every reader has to have what was acknowledged, once all is whole again.
+
+Less than the time after which a reader asks anew by itself.
+"""
+
+_SOME: Final = 3
+"""After so many moves of the primary some append has to have been stored without an answer."""
 
 _CREATE_S: Final = 60.0
 _RUN_DOWN_S: Final = 240.0
@@ -47,13 +57,15 @@ class Row:
     """What became of one fault; times in seconds.
 
     ``waited_s``: the longest that one append waited for its answer; ``silence_s``: the longest time
-    in which no append of anybody was acknowledged; ``broken_s``: until it was mended, ``whole_s``:
+    in which no append of anybody was acknowledged; ``behind_s``: the longest that a reader had not
+    got something that was; ``broken_s``: until it was mended, ``whole_s``:
     from then on until all was as before.
     """
 
     fault: Fault
     waited_s: float
     silence_s: float
+    behind_s: float
     broken_s: float
     whole_s: float
     answers: str
@@ -63,7 +75,7 @@ class Row:
         over = f"; over {bound_s:g} s" if self.is_over else ""
         return (
             f"{self.fault.name:18} {self.waited_s:8.2f} {self.silence_s:8.2f}"
-            f" {self.broken_s:8.1f} {self.whole_s:7.1f}  {self.answers}{over}"
+            f" {self.behind_s:8.2f} {self.broken_s:8.1f} {self.whole_s:7.1f}  {self.answers}{over}"
         )
 
     @property
@@ -73,7 +85,8 @@ class Row:
 
 
 HEAD: Final = (
-    f"{'fault':18} {'outage':>8} {'silence':>8} {'broken':>8} {'whole':>7}  answers meanwhile"
+    f"{'fault':18} {'outage':>8} {'silence':>8} {'behind':>8} {'broken':>8} {'whole':>7}"
+    "  answers meanwhile"
 )
 
 
@@ -106,6 +119,8 @@ class Proof:
     async def _one(self, fault: Fault) -> Row:
         await self._goes_on()
         await asyncio.sleep(_CALM_S)
+        before = await asyncio.to_thread(self._cluster.marks)
+        refused = self._load.persistent.answers.copy()
         self._load.waits.begin()
         struck_s = time.monotonic()
         mend = await asyncio.to_thread(fault.strike, self._cluster)
@@ -117,12 +132,23 @@ class Proof:
         except TimeoutError as error:
             raise Stuck(f"after {fault.name}: {error}") from None
         await self._goes_on()
+        await self._readers_follow()
         waits = self._load.waits
+        trace = Trace(
+            before,
+            await asyncio.to_thread(self._cluster.marks),
+            waits.answers + (self._load.persistent.answers - refused),
+            waits.silence_s,
+            mended_s - struck_s,
+        )
+        if not fault.struck(trace):
+            self._load.faults.add(f"{fault.name} did not strike: {trace}")
         answers = ", ".join(f"{count} {name}" for name, count in waits.answers.most_common(4))
         return Row(
             fault,
             waits.longest_s,
             waits.silence_s,
+            waits.behind_s,
             mended_s - struck_s,
             time.monotonic() - mended_s,
             answers,
@@ -152,6 +178,22 @@ class Proof:
                     f" {dict(waits.answers)}; {self._cluster.members()}"
                 )
             await asyncio.sleep(_LOOK_S)
+
+    async def _readers_follow(self) -> None:
+        """Return when every reader has what was acknowledged by now."""
+        asked_s = time.monotonic()
+        while True:
+            since_s, who = self._load.furthest_behind()
+            if since_s > asked_s:
+                return
+            if time.monotonic() > asked_s + _FOLLOWS_S:
+                self._load.faults.add(f"{who} does not get what is acknowledged")
+                return
+            await asyncio.sleep(_LOOK_S)
+
+
+def _in_words(answers: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in answers.most_common(8)) or "nothing"
 
 
 async def run_all(load: Load, proof: Proof, faults: Sequence[Fault]) -> None:
@@ -225,6 +267,8 @@ async def prove(
         load = Load(session, cluster.url, nodes, plan, directory)
         proof = Proof(cluster, load, options)
         await run_all(load, proof, faults)
+    if sum(row.fault.struck is MOVED for row in proof.rows) >= _SOME and not load.waits.repeated:
+        load.faults.add("no append had been stored when it was sent again, so that was not tried")
     for node in cluster.nodes:
         if "Traceback" in node.log:
             load.faults.add(f"{node.name} wrote a traceback:\n{node.log[-3000:]}")
@@ -232,6 +276,9 @@ async def prove(
     print(
         f"{load.waits.acknowledged} appends acknowledged by {plan.producers} producers, read by"
         f" {plan.readers} readers, {plan.javascript} of them the JavaScript client;"
+        f" {load.waits.repeated} appends were stored already when they were sent again;"
+        f" readers were refused by {_in_words(load.persistent.answers)}; tails were asked for:"
+        f" {_in_words(load.watched)};"
         f" {load.tails.looked} tails compared, the oldest {load.tails.stalest_s:.1f} s old\n"
         f"{found if load.is_compared else 'NOT COMPARED to the end'},"
         f" {len(load.faults.texts)} other promises broken",
