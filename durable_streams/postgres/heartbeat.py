@@ -55,6 +55,11 @@ delete from ds.lanes where node = $1
 """
 """Nothing is left of a node that has no write under way."""
 
+_WAITS: Final = (
+    "the start waits: the database confirms no commit until enough of the standbys are there that "
+    "its synchronous_standby_names asks for"
+)
+
 log = logging.getLogger("durable_streams.postgres")
 
 
@@ -101,11 +106,17 @@ class Heartbeat:
         )
 
     async def start(self, tasks: Tasks) -> None:
-        """The first one, and all others; :class:`NoDatabase` if the first one fails."""
+        """The first one, and all others; :class:`NoDatabase` if the first one fails.
+
+        It waits for standbys as any commit does, and says so.
+        """
+        saying = asyncio.get_running_loop().call_later(MOST_S, log.warning, _WAITS)
         try:
             await self._beat()
         except (Refused, Unknown) as error:
             raise NoDatabase(f"the database takes no heartbeat: {error}") from None
+        finally:
+            saying.cancel()
         tasks.lasting("heartbeat", self._run())
         tasks.lasting("moves", self._watch())
 

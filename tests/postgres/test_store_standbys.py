@@ -75,6 +75,18 @@ async def test_a_program_that_ends_shows_nobody_what_no_standby_has(
     await nodes.until("select count(*) from ds.runs", "2", "it is stored after all")
 
 
+async def test_a_start_without_standbys_waits_and_says_so(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    await nodes.node()  # the tables are there
+    nodes.pause_standbys()
+    starting = nodes.begin(nodes.node())
+    await until(lambda: "the start waits" in caplog.text, "it says so")
+    assert not starting.done()
+    nodes.resume_standbys()
+    await starting
+
+
 async def test_what_is_released_by_a_change_of_the_names_is_not_acknowledged(
     own_nodes: Nodes,
 ) -> None:
