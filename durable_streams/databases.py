@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -11,12 +12,16 @@ if TYPE_CHECKING:
     from durable_streams.postgres.store import PostgresStore
     from durable_streams.settings import Settings
 
-_SCHEMES: Final = ("postgresql://", "postgres://")
+_NO_SERVER: Final = re.compile(r"(?!https?://)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def is_database(name: object) -> bool:
-    """Whether something names a database, and no data directory."""
-    return isinstance(name, str) and name.startswith(_SCHEMES)
+    """Whether something names a database, and neither a data directory nor a server.
+
+    Any URL but one of HTTP does: which of them can be read is said when it is opened.  None becomes
+    a directory, with the password in its name.
+    """
+    return isinstance(name, str) and _NO_SERVER.match(name) is not None
 
 
 def without_password(name: str) -> str:

@@ -98,7 +98,7 @@ async def _copy(source_name: str, target_name: str) -> int:
 
 async def _source(name: str) -> Source:
     if not is_database(name):
-        return await SourceDirectory.open(_directory(name))
+        return await SourceDirectory.open(Path(name))
     url = without_secret(name)
     _need_driver()
     from durable_streams.postgres.copied_streams import SourceDatabase  # noqa: PLC0415 - an extra
@@ -108,18 +108,12 @@ async def _source(name: str) -> Source:
 
 async def _target(name: str, source: str) -> Target:
     if not is_database(name):
-        return await TargetDirectory.open(_directory(name), source)
+        return await TargetDirectory.open(Path(name), source)
     url = without_secret(name)
     _need_driver()
     from durable_streams.postgres.copy_target import TargetDatabase  # noqa: PLC0415 - an extra
 
     return await TargetDatabase.open(url, source)
-
-
-def _directory(name: str) -> Path:
-    if "://" in name:
-        raise NoDatabaseUrl("a name is neither of a directory nor a URL: write postgresql://…")
-    return Path(name)
 
 
 def _need_driver() -> None:

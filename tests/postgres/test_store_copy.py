@@ -227,7 +227,7 @@ async def test_a_source_with_a_stream_that_lost_its_sidecar_is_not_copied(tmp_pa
 
 async def test_what_is_nearly_a_url_is_no_directory(tmp_path: Path) -> None:
     await filled(tmp_path / "data", a_few)
-    said = await not_copied(tmp_path / "data", "Postgresql://user:secret@127.0.0.1/streams", 2)
+    said = await not_copied(tmp_path / "data", "mysql://user:secret@127.0.0.1/streams", 2)
     assert "secret" not in said
 
 
