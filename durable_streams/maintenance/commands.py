@@ -54,7 +54,7 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     )
     command.add_argument(
         "directory",
-        help="a data directory, a copy of one, a stream's; or a database (postgresql://…)",
+        help="a data directory, a copy of one, a stream's; or a database (postgresql://...)",
     )
     command.add_argument("-v", "--verbose", action="store_true", help="tell of torn ends and notes")
     command.add_argument("--json", action="store_true", help="one line of JSON for each finding")

@@ -125,8 +125,11 @@ def test_an_option_that_one_server_lacks_is_passed_to_the_other_alone(tmp_path: 
 
 
 def bench(checkout: Path, out: Path, workloads: str) -> tuple[int, str, dict[str, Any]]:
-    """Run the command; return its exit status, what it printed and the results."""
-    options = ["--pairs", "1", "--seconds", "0.2", "--workloads", workloads, "--out", str(out)]
+    """Run the command; return its exit status, what it printed and the results.
+
+    A second is long enough for an event to arrive, wherever this is.
+    """
+    options = ["--pairs", "1", "--seconds", "1", "--workloads", workloads, "--out", str(out)]
     run = subprocess.run(
         [sys.executable, "-m", "tools.bench", "--pair", str(checkout), *options],
         cwd=ROOT,

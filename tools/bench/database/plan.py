@@ -122,7 +122,8 @@ class Plan:
                 alone = what is What.ALONE
                 self._tell(what, way, reports[0].p50_ms if alone else sum(r.rate for r in reports))
             if count == 1:
-                report = clients.read_small(64, self.sizes.seconds)
+                self._run += 1
+                report = clients.read_small(64, self.sizes.seconds, self._run)
                 self._tell(What.SMALL_READS, way, report.rate)
             self.errors += clients.errors
 

@@ -65,9 +65,9 @@ class Clients:
         ]
         return self._run(words, seconds)
 
-    def read_small(self, connections: int, seconds: float) -> Report:
+    def read_small(self, connections: int, seconds: float, run: int) -> Report:
         """Read streams of one short append."""
-        both = arguments(name="short", streams=connections, records=1)
+        both = arguments(name=f"short-{run}", streams=connections, records=1)
         self._run([[*group("fill", connections=_CREATING), *both]])
         return self._run([[*group("read", connections=connections), *both]], seconds)[0]
 
