@@ -30,7 +30,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
-from mcp.server.streamable_http import EventStore
+from mcp.server.streamable_http import GET_STREAM_KEY, EventStore
 from mcp_types import INVALID_REQUEST, CallToolResult, ErrorData, JSONRPCError, JSONRPCMessage
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from sse_starlette import EventSourceResponse
@@ -38,7 +38,7 @@ from sse_starlette import EventSourceResponse
 from durable_streams.runs.mcp_calls import BEGIN_S, Call, Result, is_answer, is_progress, pieces_of
 from durable_streams.runs.mcp_ids import EventId, parsed, unscoped
 from durable_streams.runs.mcp_replaying import Replaying
-from durable_streams.runs.mcp_resuming import in_one_piece, joined
+from durable_streams.runs.mcp_resuming import Connections, in_one_piece, joined, linger_s
 from durable_streams.runs.mcp_sessions import Session
 from durable_streams.runs.runs import Runs
 from durable_streams.runs.states import DEFAULT_LEASE_S
@@ -116,6 +116,7 @@ class DurableEvents(EventStore):
         self._polling = polling
         self._replaying = Replaying(streams, prefix, runs, begin_s)
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._connections = Connections()
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -335,7 +336,8 @@ class DurableEvents(EventStore):
     ) -> Callable[..., Awaitable[None]]:
         """What answers a client that resumes, and is who it says; ``head``: of the answer."""
         replayed = self._replaying.after(last, session)
-        events = in_one_piece(replayed) if self._polling else replayed
+        before = 0 if last.stream == GET_STREAM_KEY else self._connections.one_more(last)
+        events = in_one_piece(replayed, linger_s(before)) if self._polling else replayed
 
         async def told() -> AsyncGenerator[dict[str, str], None]:
             async with aclosing(events):

@@ -11,6 +11,7 @@ one that ends properly is counted from the beginning.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -19,23 +20,56 @@ if TYPE_CHECKING:
 
     from mcp.server.streamable_http import EventMessage
 
+    from durable_streams.runs.mcp_ids import EventId
+
 Send: TypeAlias = "Callable[[Any], Awaitable[None]]"
 
 _LINGER_S: Final = 0.1
-"""What a connection that has an event waits for more."""
+"""What the first connection that has an event waits for more."""
+
+_LONGEST_LINGER_S: Final = 30.0
+_DOUBLED_EVERY: Final = 30
+"""So many connections of one call wait twice as long as those before them."""
+
+_CALLS: Final = 10_000
 
 _MOST: Final = 1000
 """Events of one connection: they wait in memory until it ends."""
 
 
+def linger_s(before: int) -> float:
+    """What a connection waits for more events, of a call that had so many connections before.
+
+    The SDK's client awaits each next one within the last, all through the call, and fails at
+    Python's bound of recursion: after some 950.  So there must not be as many within hours.
+    """
+    doubled = min(before / _DOUBLED_EVERY, 10)  # which is beyond the longest
+    return min(_LONGEST_LINGER_S, _LINGER_S * 2**doubled)
+
+
+class Connections:
+    """How many connections the calls had that resume in this process; those it saw last."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def one_more(self, last: EventId) -> int:
+        """Count a connection; how many there were before it."""
+        before = self._seen.pop((last.name, last.stream), 0)
+        self._seen[last.name, last.stream] = before + 1
+        if len(self._seen) > _CALLS:
+            self._seen.popitem(last=False)
+        return before
+
+
 async def in_one_piece(
-    events: AsyncGenerator[EventMessage, None],
+    events: AsyncGenerator[EventMessage, None], linger_s: float = _LINGER_S
 ) -> AsyncGenerator[EventMessage, None]:
-    """The events that are there, after the first one came; then it ends."""
+    """The events that are there, and come within a time after the first one; then it ends."""
     step: asyncio.Future[EventMessage] = asyncio.ensure_future(anext(events))
     try:
         await asyncio.wait({step})
-        until = asyncio.get_running_loop().time() + _LINGER_S
+        until = asyncio.get_running_loop().time() + linger_s
         for _ in range(_MOST):
             if not step.done():
                 return
@@ -63,11 +97,12 @@ def joined(send: Send) -> Send:
     async def joining(message: Any) -> None:  # noqa: ANN401 - of ASGI
         if message["type"] == "http.response.body":
             body, more = message.get("body", b""), message.get("more_body", False)
-            if more and (held or not body.startswith(b":")):
+            if more and not body.startswith(b":"):
                 held.append(body)
                 return
-            message = message | {"body": b"".join([*held, body])}
-            held.clear()
+            if not more:
+                message = message | {"body": b"".join([*held, body])}
+                held.clear()
         await send(message)
 
     return joining
