@@ -23,21 +23,27 @@ session is gone, what is under way is answered with an error that says so; unles
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import logging
 from collections import OrderedDict
 from contextlib import AsyncExitStack, aclosing
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
 from mcp.server.streamable_http import GET_STREAM_KEY, EventStore
-from mcp_types import INVALID_REQUEST, CallToolResult, ErrorData, JSONRPCError, JSONRPCMessage
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from mcp_types import (
+    INTERNAL_ERROR,
+    CallToolResult,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCResponse,
+)
 from sse_starlette import EventSourceResponse
 
 from durable_streams.runs.mcp_calls import BEGIN_S, Call, Result, is_answer, is_progress, pieces_of
 from durable_streams.runs.mcp_ids import EventId, parsed, unscoped
 from durable_streams.runs.mcp_replaying import Replaying
+from durable_streams.runs.mcp_requests import LAST, SESSION, owner, refuse, unknown, values
 from durable_streams.runs.mcp_resuming import Connections, in_one_piece, joined, linger_s
 from durable_streams.runs.mcp_sessions import Session
 from durable_streams.runs.runs import Runs
@@ -54,11 +60,11 @@ if TYPE_CHECKING:
 _Anything: TypeAlias = Any
 """A message of ASGI, a value of JSON, or a coroutine."""
 
+_log: Final = logging.getLogger("durable_streams.runs")
+
 KEEP: Final = 1000
 TTL_S: Final = 60 * 60
 SESSIONS: Final = 10_000
-_HEADER: Final = b"mcp-session-id"
-_LAST: Final = b"last-event-id"
 
 
 class _Context(Protocol):
@@ -75,7 +81,9 @@ class _Context(Protocol):
 
 
 _current: ContextVar[Session | None] = ContextVar("durable_streams_mcp_session", default=None)
-_asked: ContextVar[list[EventId] | None] = ContextVar("durable_streams_mcp_asked", default=None)
+_asked: ContextVar[list[EventId | None] | None] = ContextVar(
+    "durable_streams_mcp_asked", default=None
+)
 
 
 class DurableEvents(EventStore):
@@ -137,7 +145,11 @@ class DurableEvents(EventStore):
     # For the SDK
 
     async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
-        """Store an event of the session whose request this is; durable on return."""
+        """Store an event of the session whose request this is; durable on return.
+
+        One that cannot be stored, as it is too large, say, or not allowed, is sent all the same to
+        who is connected: an error would end the SDK's task that sends, and the session be mute.
+        """
         session = _current.get()
         if session is None:
             raise RuntimeError("whose event is this? Serve the application that around() gives")
@@ -146,9 +158,32 @@ class DurableEvents(EventStore):
             if is_answer(message):
                 del session.calls[stream_id]
             return session.in_run(stream_id, call.place(message))
+        if message is None:  # an error refuses this request alone
+            return await self._stored(session, stream_id, None)
+        if session.is_over:  # its client is answered 404 from now on
+            return session.behind_all(stream_id)
+        try:
+            return await self._stored(session, stream_id, message)
+        except Exception:  # noqa: BLE001 - whatever it is
+            _log.exception("mcp: an event of session %s could not be stored", session.name)
+        if isinstance(message, JSONRPCResponse | JSONRPCError):
+            await self._answer_in_stead(session, stream_id, message.id)
+        return session.behind_all(stream_id)
+
+    async def _stored(self, session: Session, stream: str, message: JSONRPCMessage | None) -> str:
         dumped = message and message.model_dump_json(by_alias=True, exclude_unset=True)
-        id_: str = await self._whole(session.store(stream_id, (dumped or "null").encode()))
+        id_: str = await self._whole(session.store(stream, (dumped or "null").encode()))
         return id_
+
+    async def _answer_in_stead(self, session: Session, stream: str, id_: str | int | None) -> None:
+        """Who resumes is told that the answer was not kept; if that fails, the session is over."""
+        error = ErrorData(code=INTERNAL_ERROR, message="the answer could not be stored")
+        try:
+            await self._stored(session, stream, JSONRPCError(jsonrpc="2.0", id=id_, error=error))
+        except Exception:  # noqa: BLE001 - whatever it is
+            _log.exception("mcp: session %s ends, as its answers cannot be stored", session.name)
+            self._sessions.pop(session.id, None)
+            await self._whole(session.end())
 
     async def replay_events_after(
         self,
@@ -160,10 +195,11 @@ class DurableEvents(EventStore):
         So nothing else sends on this connection, nor has to wait for its end.
         """
         session, last, asked = _current.get(), parsed(last_event_id), _asked.get()
-        if session is not None and last is not None and last.name == session.name:
+        if session is not None:
             if asked is None:
                 raise RuntimeError("who asks for events? Serve the application around() gives")
-            asked.append(last)
+            is_own = last is not None and last.name == session.name
+            asked.append(last if is_own else None)
         return None
 
     # For tools
@@ -209,17 +245,17 @@ class DurableEvents(EventStore):
             if scope["type"] != "http":
                 await application(scope, receive, send)
                 return
-            ids = _values(scope, _HEADER)
+            ids = values(scope, SESSION)
             session = self._sessions.get(ids[0]) if ids else None
             if len(ids) > 1:  # of which the SDK would take another one than whoever is before it
-                await _refuse(send)
+                await refuse(send, "there must be one Mcp-Session-Id")
             elif not ids:
                 await self._opening(application, scope, receive, send)
             elif session is not None:
                 await self._using(session, application, (scope, receive, send))
             else:
                 _current.set(None)
-                answer = await self._elsewhere(ids[0], scope) or _unknown(application, scope)
+                answer = await self._elsewhere(ids[0], scope) or unknown(application, scope)
                 await answer(scope, receive, send)
 
         return wrapped
@@ -237,7 +273,7 @@ class DurableEvents(EventStore):
 
         async def noting(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                id_ = dict(message.get("headers", ())).get(_HEADER, b"").decode("latin-1")
+                id_ = dict(message.get("headers", ())).get(SESSION, b"").decode("latin-1")
                 if id_ and message["status"] < 400:
                     await self._whole(self._begin(id_, session, scope))
             await send(message)
@@ -267,7 +303,7 @@ class DurableEvents(EventStore):
         _current.set(session)
         session.requests += 1
         try:
-            if scope["method"] == "GET" and _values(scope, _LAST):
+            if scope["method"] == "GET" and values(scope, LAST):
                 await self._resuming(session, application, request)
             else:
                 await application(scope, receive, noting)
@@ -288,7 +324,7 @@ class DurableEvents(EventStore):
         So does that of ``fastmcp``, which would hold them back until all of them were there.
         """
         scope, receive, send = request
-        asked: list[EventId] = []
+        asked: list[EventId | None] = []
         _asked.set(asked)
         head: MutableMapping[str, Any] | None = None
 
@@ -304,10 +340,15 @@ class DurableEvents(EventStore):
 
         await application(scope, receive, holding)
         if asked and head is not None:
-            await self._replay(asked[0], session, head)(scope, receive, send)
+            if (last := asked[0]) is None:  # a client would take nothing for the end, and ask again
+                await refuse(send, "the Last-Event-ID is of no event of this session")
+            else:
+                await self._replay(last, session, head)(scope, receive, send)
 
     async def _begin(self, id_: str, session: Session, scope: _Anything) -> None:
-        await session.bind(_owner(id_, scope))
+        if session.is_over:  # nothing of it could be stored
+            return
+        await session.bind(owner(id_, scope))
         session.id = id_
         self._sessions[id_] = session
         while len(self._sessions) > self._most:
@@ -319,14 +360,16 @@ class DurableEvents(EventStore):
 
     async def _elsewhere(self, id_: str, scope: _Anything) -> Callable[..., Awaitable[None]] | None:
         """What answers a session of another process, or of one that is gone; None: nothing does."""
-        given = _values(scope, _LAST)
+        given = values(scope, LAST)
         last = parsed(given[0]) if given and scope["method"] == "GET" else None
-        if last is None or not await self._replaying.is_of(last, _owner(id_, scope)):
+        if last is None or not await self._replaying.is_of(last, owner(id_, scope)):
             return None
+        if last.stream == GET_STREAM_KEY and await self._replaying.is_read(last):
+            return None  # its client would come again for ever
         headers = [
             (b"content-type", b"text/event-stream"),
             (b"cache-control", b"no-cache, no-transform"),
-            (_HEADER, id_.encode()),
+            (SESSION, id_.encode()),
         ]
         head = {"type": "http.response.start", "status": 200, "headers": headers}
         return self._replay(last, None, head)
@@ -363,46 +406,8 @@ class DurableEvents(EventStore):
         return await asyncio.shield(task)
 
 
-def _values(scope: _Anything, name: bytes) -> list[str]:
-    """All values of a header."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
-
-
-async def _refuse(send: _Anything) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
-    await send({"type": "http.response.body", "body": b"there must be one Mcp-Session-Id\n"})
-
-
-def _unknown(
-    application: Callable[..., Awaitable[None]], scope: _Anything
-) -> Callable[..., Awaitable[None]]:
-    """What answers a session that has ended here, or was never known: as the SDK would, 404.
-
-    The SDK may know it yet, if it was ended as there were too many, and is told by a DELETE.
-    """
-    versions = _values(scope, b"mcp-protocol-version")
-    has_sessions = not versions or versions[0] in HANDSHAKE_PROTOCOL_VERSIONS
-    return _not_found if has_sessions and scope["method"] != "DELETE" else application
-
-
-async def _not_found(_scope: _Anything, _receive: _Anything, send: _Anything) -> None:
-    error = ErrorData(code=INVALID_REQUEST, message="Session not found")
-    body = JSONRPCError(jsonrpc="2.0", id=None, error=error)
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 404, "headers": headers})
-    dumped = body.model_dump_json(by_alias=True, exclude_unset=True)
-    await send({"type": "http.response.body", "body": dumped.encode()})
-
-
 def _token(meta: _Anything) -> str | int | None:
     """What the notifications of a request are to have, None if it wants none."""
     if isinstance(meta, dict):
         return meta.get("progress_token", meta.get("progressToken"))
     return getattr(meta, "progress_token", getattr(meta, "progressToken", None))
-
-
-def _owner(id_: str, scope: _Anything) -> str:
-    user = scope.get("user")
-    who = authorization_context(user) if isinstance(user, AuthenticatedUser) else None
-    return hashlib.sha256(repr((id_, who)).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from durable_streams.runs.runs import Runs
     from durable_streams.runs.store import AnyStreams
 
+_NUMBER: Final = re.compile("0|-?[1-9][0-9]{0,15}")
 _GONE: Final = "the process that carried this request is gone, or its events are kept no longer"
 
 
@@ -49,6 +51,24 @@ class Replaying:
             return False
         owners = [v["owner"] for v in found if isinstance(v, dict) and "owner" in v]
         return bool(owners) and secrets.compare_digest(str(owners[0]), owner)
+
+    async def is_read(self, last: EventId) -> bool:
+        """Whether nothing is behind an event of a session's own stream, nor will be."""
+        path, offset = self._path(last, last.part), last.offset
+        try:
+            while True:
+                found = await self._streams.read_json(path, offset)
+                if any(_event(value, last, last.part, "-1") for value in found.values):
+                    return False
+                if found.up_to_date:
+                    break
+                offset = found.next_offset
+            if not found.closed:
+                return False
+            await self._streams.get_metadata(self._path(last, last.part + 1))
+        except (StreamNotFound, StreamGone, OffsetGone, InvalidRequest):
+            return True
+        return False
 
     async def after(
         self, last: EventId, session: Session | None
@@ -89,12 +109,12 @@ class Replaying:
             except InvalidRequest:
                 return
             except (StreamNotFound, StreamGone, OffsetGone):
-                if session is None or part >= session.oldest:
+                if session is None or part >= session.current:
                     break
-                part = session.oldest - 1
+                part = max(part, session.oldest - 1)
             part, offset = part + 1, "-1"
         if last.stream != GET_STREAM_KEY:
-            yield EventMessage(_lost(last.stream))
+            yield EventMessage(_lost(_request(last.stream)))
 
     async def _call(self, last: EventId, session: Session | None) -> Call | None:
         """The call that an event is of: the part says it, or one that came later."""
@@ -110,7 +130,7 @@ class Replaying:
     ) -> AsyncGenerator[EventMessage, None]:
         """The events that a run is, behind the last one, if that is one of them."""
         if self._runs is None:
-            yield EventMessage(_lost(last.stream))
+            yield EventMessage(_lost(call.id))
             return
         try:
             offset = last.offset if last.is_of_run else "-1"
@@ -123,7 +143,7 @@ class Replaying:
                         yield EventMessage(call.progress(piece.value), id_.text)
             result = await result_of(self._runs, call.run)
         except (StreamNotFound, StreamGone, OffsetGone):
-            yield EventMessage(_lost(last.stream))
+            yield EventMessage(_lost(call.id))
         except InvalidRequest:
             return
         else:
@@ -135,7 +155,7 @@ class Replaying:
 
 
 async def _no_more(last: EventId) -> AsyncGenerator[EventMessage, None]:
-    yield EventMessage(_lost(last.stream))
+    yield EventMessage(_lost(_request(last.stream)))
 
 
 def _event(entry: Any, last: EventId, part: int, offset: str) -> EventMessage | None:  # noqa: ANN401
@@ -148,7 +168,11 @@ def _event(entry: Any, last: EventId, part: int, offset: str) -> EventMessage | 
     return EventMessage(message, EventId(last.name, part, last.stream, offset).text)
 
 
-def _lost(stream: str) -> JSONRPCError:
-    """The answer to a request that nobody answers any more; most clients count their requests."""
-    id_ = int(stream) if stream.isascii() and stream.isdecimal() else stream
+def _request(stream: str) -> str | int:
+    """The request of a stream: its id was a number if it reads as one, as most clients' are."""
+    return int(stream) if _NUMBER.fullmatch(stream) else stream
+
+
+def _lost(id_: str | int) -> JSONRPCError:
+    """The answer to a request that nobody answers any more."""
     return JSONRPCError(jsonrpc="2.0", id=id_, error=ErrorData(code=INTERNAL_ERROR, message=_GONE))

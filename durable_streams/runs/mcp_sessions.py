@@ -12,6 +12,7 @@ runs answer:
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from durable_streams.runs.store import AnyStreams
 
 
+_log: Final = logging.getLogger("durable_streams.runs")
+
+
 class Session:
     """The events of one session, which this process carries."""
 
@@ -40,6 +44,9 @@ class Session:
         self._part = 0
         self._path = ""
         self._seq = 0
+        self._last = (0, "-1")
+        self._open: set[int] = set()
+        self._begun: list[int] = []  # and not deleted
         self._owner = ""
         self._is_over = False
         self._turn = asyncio.Lock()
@@ -48,9 +55,19 @@ class Session:
         self.calls: Final[dict[str, Call]] = {}  # those under way that runs answer
 
     @property
+    def is_over(self) -> bool:
+        """Whether it was ended."""
+        return self._is_over
+
+    @property
     def oldest(self) -> int:
         """The part that its events begin in, those that are kept."""
         return max(0, self._part - 1)
+
+    @property
+    def current(self) -> int:
+        """The part that its next event is in, or one behind it."""
+        return self._part
 
     @property
     def parts(self) -> range:
@@ -66,7 +83,13 @@ class Session:
         async with self._turn:
             await self._make_room()
             entry = b'{"stream":%b,"message":%b}' % (json_of(stream), message)
-            return EventId(self.name, self._part, stream, await self._append(entry)).text
+            self._last = await self._append(entry)
+            return self.behind_all(stream)
+
+    def behind_all(self, stream: str) -> str:
+        """The id of an event that could not be stored: behind those of its stream that were."""
+        part, offset = self._last
+        return EventId(self.name, part, stream, offset).text
 
     async def begin_call(self, stream: str, call: Call) -> None:
         """Have it known that a run answers a request, before any event of it is told."""
@@ -90,29 +113,31 @@ class Session:
         """It is over: who follows it is told."""
         async with self._turn:
             self._is_over = True
-            for part in self.parts:
-                with suppress(StreamNotFound, StreamGone):
-                    await self._runs.release(self.part(part))
+            await self._leave(self._open)
 
     async def _make_room(self) -> None:
         if self._is_over:  # nobody would end the part that it began
             raise RuntimeError("the session is over, and keeps nothing more")
         if self._seq >= self._keep:
-            await self._cut()
+            await self._begin_part(self._part + 1)
 
-    async def _append(self, entry: bytes) -> str:
+    async def _append(self, entry: bytes) -> tuple[int, str]:
+        """The part that an entry is in, and the offset behind it."""
         while True:
             try:
                 if not self._path:
                     await self._begin_part(self._part)
-                return await self._append_one(entry)
+                return self._part, await self._append_one(entry)
             except (StreamClosed, StreamNotFound, StreamGone):
                 # It expired, or this process was silent for too long: the next part begins.
-                before, self._path, self._part = self._part, "", self._part + 1
+                self._path, self._part = "", self._part + 1
                 await self._begin_part(self._part)
-                await self._runs.release(self.part(before))
 
     async def _begin_part(self, part: int) -> None:
+        """Begin a part, then end those before it: who follows them goes on in this one.
+
+        If its head cannot be written it is none: the next try begins the one behind it.
+        """
         while True:
             try:
                 self._path = await self._runs.hold(self.part(part), JSON)
@@ -120,9 +145,20 @@ class Session:
             except StreamExists:  # it was begun, and then the store was out of order
                 part += 1
         self._part, self._seq = part, 0
+        self._open.add(part)
+        try:
+            await self._write_head()
+        except BaseException:
+            self._path = ""
+            raise
+        self._begun.append(part)
+        await self._leave(self._open - {part})
+        await self._forget(self._begun[:-2])
+
+    async def _write_head(self) -> None:
         if self._owner:
             await self._append_one(json_of({"owner": self._owner}))
-        for stream, call in self.calls.items():
+        for stream, call in list(self.calls.items()):  # which may end meanwhile
             await self._append_one(call.entry(stream))
 
     async def _append_one(self, entry: bytes) -> str:
@@ -135,10 +171,21 @@ class Session:
         self._seq += 1
         return result.next_offset
 
-    async def _cut(self) -> None:
-        """Begin the next part, and delete the one before the last."""
-        full = self._part
-        await self._begin_part(full + 1)  # first: who follows the full one goes on there
-        await self._runs.release(self.part(full))
-        if full > 0:
-            await self._runs.delete(self.part(full - 1))
+    async def _leave(self, parts: set[int]) -> None:
+        """End parts; what fails is no event's failure, and ``Runs`` ends them at last."""
+        for part in sorted(parts):
+            self._open.discard(part)
+            try:
+                with suppress(StreamNotFound, StreamGone):
+                    await self._runs.release(self.part(part))
+            except Exception:  # noqa: BLE001 - whatever it is
+                _log.exception("mcp: %s could not be ended yet", self.part(part))
+
+    async def _forget(self, parts: list[int]) -> None:
+        """Delete parts; those that cannot be are there until the next try, or expire."""
+        for part in parts:
+            try:
+                await self._runs.delete(self.part(part))
+                self._begun.remove(part)
+            except Exception:  # noqa: BLE001 - whatever it is
+                _log.exception("mcp: %s could not be deleted yet", self.part(part))

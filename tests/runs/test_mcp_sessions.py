@@ -6,19 +6,22 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mcp.server.streamable_http import GET_STREAM_KEY
 from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCResponse
 
 import durable_streams
 from durable_streams import Forbidden
 from durable_streams.runs.mcp import DurableEvents
+from durable_streams.runs.mcp_calls import Call
 from tests.runs.conftest import LEASE_S, Refusing
 from tests.runs.resumed import resumed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from mcp.server.streamable_http import EventMessage
+    from mcp_types import JSONRPCMessage
 
     from durable_streams import Streams
 
@@ -31,6 +34,7 @@ class Served:
         self.status = 200
         self.asked: list[str] = []
         self.ids: list[str] = []
+        self.message: JSONRPCMessage = progress()
         self.held = ""
         self.is_held, self.go_on = asyncio.Event(), asyncio.Event()
         self._application = events.around(self._answer)
@@ -43,7 +47,7 @@ class Served:
             return
         self.asked.append(id_.decode())
         if self.status < 400 and scope["method"] == "POST":
-            self.ids.append(await self.events.store_event("1", progress()))
+            self.ids.append(await self.events.store_event("1", self.message))
         if id_.decode() == self.held:
             self.is_held.set()
             await self.go_on.wait()
@@ -51,8 +55,8 @@ class Served:
         await send(head | {"headers": [(b"mcp-session-id", id_)]})
         await send({"type": "http.response.body", "body": b""})
 
-    async def ask(self, *ids: str, method: str = "POST") -> int:
-        """Make a request of these sessions; its status."""
+    async def ask(self, *ids: str, method: str = "POST", last: str = "") -> int:
+        """Make a request of these sessions; its status.  ``last``: the event it resumes behind."""
         told: list[int] = []
 
         async def send(message: Any) -> None:
@@ -60,6 +64,7 @@ class Served:
                 told.append(message["status"])
 
         headers = [(b"mcp-session-id", id_.encode()) for id_ in ids]
+        headers += [(b"last-event-id", last.encode())] if last else []
         scope = {"type": "http", "method": method, "headers": headers}
         await asyncio.ensure_future(self._application(scope, None, send))
         return told[0]
@@ -81,6 +86,21 @@ class Served:
 
 def progress() -> JSONRPCNotification:
     return JSONRPCNotification(jsonrpc="2.0", method="notifications/progress", params={})
+
+
+class Hooked:
+    """Streams that tell a test what is appended, before it is."""
+
+    def __init__(self, streams: Streams, hook: Callable[[bytes], Awaitable[None]]) -> None:
+        self._streams = streams
+        self._hook = hook
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._streams, verb)
+
+    async def append(self, path: str, data: bytes, **named: Any) -> Any:
+        await self._hook(data)
+        return await self._streams.append(path, data, **named)
 
 
 @pytest.fixture
@@ -212,3 +232,140 @@ async def test_a_session_goes_on_in_another_part_after_one_that_could_not_begin(
         stored = await session.store("1", answer.model_dump_json().encode())
         assert stored.split(".")[:2] == [session.name, "2"]
         assert (await served.replay(served.asked[0], served.ids[0]))[-1] == answer
+
+
+async def test_an_answer_amid_the_beginning_of_a_part_leaves_no_part_open(streams: Streams) -> None:
+    """Else who follows the part before would wait for ever."""
+    is_called, is_copied, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hook(data: bytes) -> None:
+        if b'"run":"r"' in data and is_called.is_set():
+            is_copied.set()
+            await go_on.wait()
+
+    async with DurableEvents(Hooked(streams, hook), keep=2) as events:
+        served = Served(events)
+        await served.ask()
+        session = events._sessions[served.asked[0]]
+        await session.begin_call("7", Call("r", 7, None))
+        is_called.set()
+        storing = asyncio.create_task(session.store("1", progress().model_dump_json().encode()))
+        await is_copied.wait()
+        del session.calls["7"]
+        go_on.set()
+        assert (await storing).split(".")[1] == "2"
+        name = f"mcp/{session.name}"
+        assert await paths_in(streams, session.name) == [(f"{name}/1", True), (f"{name}/2", False)]
+
+
+async def test_a_part_that_cannot_be_deleted_loses_no_event_and_is_deleted_later(
+    streams: Streams,
+) -> None:
+    refusing = Refusing(streams)
+    async with DurableEvents(refusing, keep=2) as events:
+        served = Served(events)
+        await served.ask()
+        session = events._sessions[served.asked[0]]
+        part = f"mcp/{session.name}/0"
+        refusing.refuse("delete", part, Forbidden("not yours"))
+        while session.current < 2:
+            await session.store("1", progress().model_dump_json().encode())
+        assert refusing.seen.is_set()
+        assert (part, True) in await paths_in(streams, session.name)
+        refusing.allow()
+        while session.current < 3:
+            await session.store("1", progress().model_dump_json().encode())
+        assert [path[-1] for path, _ in await paths_in(streams, session.name)] == ["2", "3"]
+
+
+async def test_an_answer_that_cannot_be_stored_is_replayed_as_an_error(streams: Streams) -> None:
+    """And is sent to who is connected; an error would end the SDK's task that sends."""
+
+    async def hook(data: bytes) -> None:
+        if b"huge" in data:
+            raise Forbidden("too large, say")
+
+    async with DurableEvents(Hooked(streams, hook)) as events:
+        served = Served(events)
+        await served.ask()
+        first = served.asked[0]
+        served.message = JSONRPCNotification(jsonrpc="2.0", method="huge")
+        assert await served.ask(first) == 200
+        served.message = JSONRPCResponse(jsonrpc="2.0", id=1, result={"text": "huge"})
+        assert await served.ask(first) == 200
+        (error,) = await served.replay(first, served.ids[1])
+        assert isinstance(error, JSONRPCError)
+        assert (error.id, error.error.message) == (1, "the answer could not be stored")
+        served.message = progress()
+        assert await served.ask(first) == 200
+
+
+async def test_a_session_whose_answers_cannot_be_stored_is_over(streams: Streams) -> None:
+    refusing = Refusing(streams)
+    async with DurableEvents(refusing, lease_s=LEASE_S) as events:
+        served = Served(events)
+        await served.ask()
+        first = served.asked[0]
+        refusing.refuse("append", f"mcp/{events._sessions[first].name}/", Forbidden("not yours"))
+        served.message = JSONRPCResponse(jsonrpc="2.0", id=1, result={})
+        assert await served.ask(first) == 200
+        assert await served.ask(first) == 404
+        refusing.allow()
+        (lost,) = await served.replay(first, served.ids[0])
+        assert isinstance(lost, JSONRPCError)
+
+
+async def test_an_answer_behind_a_part_that_expired_is_replayed(streams: Streams) -> None:
+    async with DurableEvents(streams) as events:
+        served = Served(events)
+        await served.ask()
+        session = events._sessions[served.asked[0]]
+        await streams.delete(f"mcp/{session.name}/0")
+        answer = JSONRPCResponse(jsonrpc="2.0", id=1, result={})
+        await session.store("1", answer.model_dump_json().encode())
+        assert await served.replay(served.asked[0], served.ids[0]) == [answer]
+
+
+@pytest.mark.parametrize(
+    ("stream", "id_"),
+    [("7", 7), ("-7", -7), ("007", "007"), ("a", "a"), ("9" * 5000, "9" * 5000)],
+)
+async def test_a_request_that_is_lost_is_told_by_its_id(
+    streams: Streams, stream: str, id_: str | int
+) -> None:
+    async with DurableEvents(streams) as events:
+        served = Served(events)
+        await served.ask()
+        last = f"{served.ids[0].split('.')[0]}.0r.{stream}.x"
+        (lost,) = await served.replay(served.asked[0], last)
+        assert isinstance(lost, JSONRPCError)
+        assert lost.id == id_
+
+
+async def test_who_resumes_behind_what_is_no_event_of_its_session_is_refused(
+    streams: Streams,
+) -> None:
+    """An answer of nothing would have the client come again and again."""
+    async with DurableEvents(streams) as events:
+        served = Served(events)
+        await served.ask()
+        await served.ask()
+        ann = served.asked[0]
+        assert await served.ask(ann, method="GET", last="no event") == 400
+        assert await served.ask(ann, method="GET", last=served.ids[1]) == 400
+
+
+async def test_the_stream_of_a_session_that_is_over_is_not_found_once_it_was_read(
+    streams: Streams,
+) -> None:
+    async with DurableEvents(streams) as events:
+        served = Served(events)
+        await served.ask()
+        ann = served.asked[0]
+        session = events._sessions[ann]
+        message = progress().model_dump_json().encode()
+        ids = [await session.store(GET_STREAM_KEY, message) for _ in range(2)]
+        await session.store("1", message)
+        await served.ask(ann, method="DELETE")
+        assert await served.replay(ann, ids[0]) == [progress()]
+        assert await served.ask(ann, method="GET", last=ids[1]) == 404
