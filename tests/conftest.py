@@ -169,8 +169,11 @@ def served_by() -> Path | None:
 
 
 @pytest.fixture
-def start_server(data_dir: Path, served_by: Path | None) -> Iterator[StartServer]:
-    """Start real servers; each is stopped at the end and its stderr looked through."""
+def start_server(data_dir: Path, served_by: Path | None, tmp_path: Path) -> Iterator[StartServer]:
+    """Start real servers; each is stopped at the end and its stderr looked through.
+
+    That is not kept beside the data directory, which may be on a disk that a test fills.
+    """
     servers: list[ServerProcess] = []
 
     directory = data_dir
@@ -179,7 +182,9 @@ def start_server(data_dir: Path, served_by: Path | None) -> Iterator[StartServer
         *options: str, data_dir: Path | None = None, open_files: int | None = None
     ) -> ServerProcess:
         place = data_dir or directory
-        server = ServerProcess(place, *options, open_files=open_files, programs=served_by)
+        server = ServerProcess(
+            place, *options, open_files=open_files, programs=served_by, log_dir=tmp_path
+        )
         servers.append(server)
         server.start()
         return server

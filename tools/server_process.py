@@ -33,10 +33,12 @@ class ServerProcess:
         prefix: str = "/v1/stream",
         open_files: int | None = None,
         programs: Path | None = None,
+        log_dir: Path | None = None,
     ) -> None:
         """``open_files``: the hard limit of its descriptors.
 
         ``programs``: where those of another installation are, to be served and verified with.
+        ``log_dir``: where its stderr is kept, if not beside the data directory.
         """
         self.data_dir = data_dir
         self.programs = programs
@@ -51,7 +53,7 @@ class ServerProcess:
         self.announcement = ""
         self._process: subprocess.Popen[str] | None = None
         self._highest_before = 0
-        self._log_path = data_dir.parent / f"{data_dir.name}.stderr"
+        self._log_path = (log_dir or data_dir.parent) / f"{data_dir.name}.stderr"
 
     @property
     def base_url(self) -> str:
@@ -168,10 +170,6 @@ class ServerProcess:
         """Let :meth:`peak_rss_bytes` count from now on."""
         self._highest_before = self.highest_rss_bytes()
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-    def open_files(self) -> list[str]:
-        """What the server's descriptors point to now."""
-        return [str(fd.readlink()) for fd in Path(f"/proc/{self.pid}/fd").iterdir()]
 
     def _status_kib(self, field: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
@@ -18,6 +17,7 @@ import pytest
 from durable_streams.access.small_files import FileProblem, edit_small, read_small
 from durable_streams.access.token_file import add_token, read_tokens
 from tests.access.known import OTHER, record, token
+from tools.descriptors import open_now
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -147,13 +147,7 @@ def test_whoever_waited_for_a_file_that_was_replaced_edits_the_new_one(path: Pat
 
 
 def _open_times(path: Path) -> int:
-    found = 0
-    for fd in Path("/proc/self/fd").iterdir():
-        try:
-            found += str(fd.readlink()) == str(path)
-        except OSError as error:
-            assert error.errno == errno.ENOENT
-    return found
+    return open_now().count(str(path))
 
 
 def test_a_lock_that_is_never_given_up_is_told(path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from durable_streams.descriptors import divide
 from durable_streams.process.serving import raise_descriptor_limit
 from durable_streams.settings import Settings
+from tools.descriptors import open_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,7 +77,7 @@ def test_a_server_with_few_descriptors_does_everything(start_server: StartServer
         client.expect_contents()
         with Client(server) as other:
             assert other.ask("GET", "s0")[0] == 200
-        assert len(server.open_files()) < LIMIT
+        assert len(open_now(server.pid)) < LIMIT
     server.restart()
     with Client(server) as client:
         client.expect_contents()
