@@ -89,7 +89,7 @@ def fill(filler: Path, leaving: int) -> None:
 
 @pytest.mark.parametrize("exhausted", ["bytes", "inodes"])
 def test_a_full_disk_is_507_reads_go_on_and_room_brings_writing_back(
-    start_server: StartServer, small_disk: Path, exhausted: str
+    small_disk: Path, start_server: StartServer, exhausted: str
 ) -> None:
     server = start_server(data_dir=small_disk / "data")
     first_streams(server)
@@ -115,7 +115,7 @@ def test_a_full_disk_is_507_reads_go_on_and_room_brings_writing_back(
 
 
 def test_a_killed_server_starts_on_a_disk_without_a_byte_left(
-    start_server: StartServer, small_disk: Path
+    small_disk: Path, start_server: StartServer
 ) -> None:
     server = start_server(data_dir=small_disk / "data")
     first_streams(server)
