@@ -56,7 +56,7 @@ class Following:
         clock: Clock,
         *,
         holds: Holds,
-        said: Callable[[int], None],
+        said: Callable[[int, Row | None], None],
         tasks: Tasks,
     ) -> None:
         self._streams = streams
@@ -75,7 +75,7 @@ class Following:
 
     def written(self, stream: Stream, before: Row, plan: Plan) -> None:
         """This node has moved a stream, of which it was told by nobody else."""
-        self._said(stream.number)
+        self._said(stream.number, plan.row)
         if not stream.audience:
             return
         stream.audience.wake()
@@ -98,7 +98,7 @@ class Following:
             self._ended(buried.kept, StreamGone)
 
     def _ended(self, number: int, reason: type[StreamNotFound | StreamGone]) -> None:
-        self._said(number)
+        self._said(number, None)
         stream = self._streams.numbered(number)
         if stream is not None:
             self._streams.end(number, reason(path_text(stream.path)))
@@ -112,11 +112,12 @@ class Following:
             if stream.audience.subscribers:
                 self.look(stream)
 
-    def heard(self, numbers: list[int]) -> None:
-        """Another node has moved these streams, or ended them."""
-        for number in numbers:
+    def heard(self, marks: dict[int, str]) -> None:
+        """Another node has moved these streams, or ended them; a quorum has what is marked."""
+        for number, mark in marks.items():
             stream = self._streams.numbered(number)
             if stream is not None:
+                stream.told = mark
                 stream.is_stale = True
                 stream.producers = None  # who writes to it looks first, and loses no race for it
                 if stream.audience:

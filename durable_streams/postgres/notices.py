@@ -2,6 +2,9 @@
 
 A notification that is part of a durable commit would make all of them wait for one another.  So
 they are sent afterwards, on a session of their own that waits for no standby.  They may be lost.
+
+Each says what a quorum has of the stream by then (:attr:`.Row.mark`): who reads just that shows it
+at once.  Whoever may connect may say anything, but only who has the bytes knows their checksum.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -20,18 +24,28 @@ if TYPE_CHECKING:
 
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.heartbeat import Heartbeat
+    from durable_streams.postgres.rows import Row
     from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.tasks import Tasks
+
+    Heard = Callable[[dict[int, str]], None]
 
 _CHANNEL: Final = "durable_streams"
 UNSYNCED: Final = "set synchronous_commit = off"
 NOTIFY: Final = "select pg_notify($1, $2)"
 
-_MOST: Final = 400
+_MOST: Final = 160
 """Streams in one notification, which has room for 8000 bytes."""
 
 _GATHERED_S: Final = 0.001
-"""For which what is said is gathered, as each notification takes a commit."""
+"""For which what is said is gathered at least, as each notification takes a commit."""
+
+_MOST_GATHERED_S: Final = 0.005
+_GATHERED: Final = 4
+"""For so many times as long as the last commit took is gathered, but not for longer than that.
+
+On a database with much to do, most of its time is for who waits for an acknowledgement.
+"""
 
 _AGAIN_S: Final = 1.0
 
@@ -44,23 +58,23 @@ class Notices:
     def __init__(self, database: Database, heartbeat: Heartbeat) -> None:
         self._database = database
         self._heartbeat = heartbeat
-        self._heard: Callable[[list[int]], None] = lambda _: None
+        self._heard: Heard = lambda _: None
         self._name = secrets.token_hex(4)
-        self._said: dict[int, None] = {}
+        self._said: dict[int, str] = {}
         self._news = asyncio.Event()
         self._sending: Session | None = None
         self._listening: Session | None = None
 
-    def start(self, heard: Callable[[list[int]], None], tasks: Tasks) -> None:
-        """Begin to send and to listen; ``heard``: told which streams to look at."""
+    def start(self, heard: Heard, tasks: Tasks) -> None:
+        """Begin to send and to listen; ``heard``: told what to look at, and the marks of that."""
         self._heard = heard
         tasks.lasting("sent notices", self._send_all())
         tasks.lasting("notices", self._listen_always())
 
-    def say(self, number: int) -> None:
-        """Tell all nodes to look at a stream, if there are others."""
+    def say(self, number: int, row: Row | None) -> None:
+        """Tell all nodes, if there are others, to look at a stream; without a row: it has ended."""
         if self._heartbeat.has_others:
-            self._said[number] = None
+            self._said[number] = "" if row is None else row.mark
             self._news.set()
 
     def terminate(self) -> None:
@@ -70,12 +84,15 @@ class Notices:
                 session.terminate()
 
     async def _send_all(self) -> None:
+        took_s = 0.0
         while True:
             await self._news.wait()
-            await asyncio.sleep(_GATHERED_S)
+            await asyncio.sleep(min(max(_GATHERED_S, _GATHERED * took_s), _MOST_GATHERED_S))
             self._news.clear()
+            begun_s = time.monotonic()
             try:
                 await self._send()
+                took_s = time.monotonic() - begun_s
             except (NoDatabase, Refused, Unknown) as error:
                 log.info("other nodes were not told what to look at: %s", error)
                 if self._sending is not None:
@@ -89,10 +106,10 @@ class Notices:
             self._sending = await self._database.connect()
             await self._sending.fetch(UNSYNCED)
         while self._said:
-            numbers = list(self._said)[:_MOST]
-            for number in numbers:
+            some = list(self._said.items())[:_MOST]
+            for number, _ in some:
                 del self._said[number]
-            text = ",".join([f"{number:x}" for number in numbers])
+            text = ",".join([f"{number:x}:{mark}" for number, mark in some])
             await self._sending.fetch(NOTIFY, _CHANNEL, f"{self._name}:{text}")
             self._database.counted.notices_sent += 1
 
@@ -109,8 +126,9 @@ class Notices:
                 await asyncio.sleep(_AGAIN_S)
 
     def _hear(self, text: str) -> None:
-        name, _, numbers = text.partition(":")
+        name, _, said = text.partition(":")
         if name != self._name:
             self._database.counted.notices_heard += 1
             with suppress(ValueError):  # whoever may connect may say anything
-                self._heard([int(number, 16) for number in numbers.split(",")])
+                pairs = [each.partition(":") for each in said.split(",")]
+                self._heard({int(number, 16): mark for number, _, mark in pairs})

@@ -247,7 +247,9 @@ class Rows:
         if row is None or row.soft_deleted or row.is_expired(row.now_ms):
             return False
         stream = self._streams.numbered(row.id)
-        return stream is not None and stream.row.version >= row.version
+        if stream is None:
+            return False
+        return stream.row.version >= row.version or stream.told == row.mark
 
     def _is_due(self, row: Row) -> bool:
         """Whether a use has to be written down."""

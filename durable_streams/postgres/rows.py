@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CHAIN_BYTES: Final = 16
 """Of a running checksum."""
 
+_MARKED_BYTES: Final = 8
+"""Of a running checksum that stand for it, where nobody looks for another content with the same."""
+
 FIRST_CHAIN: Final = bytes(CHAIN_BYTES)
 """Of what has no bytes yet."""
 
@@ -88,6 +91,11 @@ class Row(msgspec.Struct, frozen=True):
     def begin(self) -> Offset:
         """Where the stream begins."""
         return Offset(self.first_segment, 0)
+
+    @property
+    def mark(self) -> str:
+        """What tells all that the stream holds here from what it holds at any other version."""
+        return f"{self.version:x}.{self.closed:d}.{self.chain[:_MARKED_BYTES].hex()}"
 
     @property
     def inherited(self) -> tuple[Layer, ...]:

@@ -43,6 +43,7 @@ _SETTINGS: Final = {
     "application_name": "durable-streams",
     "client_min_messages": "notice",
     "default_transaction_isolation": "read committed",
+    "plan_cache_mode": "force_generic_plan",
     "default_transaction_read_only": "off",
     "statement_timeout": "0",
     "synchronous_commit": "on",
@@ -50,7 +51,7 @@ _SETTINGS: Final = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
 }
-
+"""A plan for the values of one batch serves no other, and takes longer than the batch."""
 
 _SET: Final = """
 select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s(name, value)

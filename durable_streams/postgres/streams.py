@@ -32,7 +32,8 @@ class Stream:
 
     ``producers``: as of ``row``; None: not looked up, or a batch has them.  ``ended``: why it is no
     more.  ``published``: up to where those who subscribed were told.  ``is_stale``: another node
-    has said that there is more than is known.  ``fresh``: a row that was read for the task beside
+    has said that there is more than is known; ``told``: the mark of what a quorum has of it, then.
+    ``fresh``: a row that was read for the task beside
     it, which may use it in the turn of the event loop in which it has it.
     """
 
@@ -52,6 +53,7 @@ class Stream:
         "published",
         "published_closed",
         "row",
+        "told",
     )
 
     def __init__(self, path: StreamPath, row: Row, deliveries: Deliveries) -> None:
@@ -67,6 +69,7 @@ class Stream:
         self.published: Offset = row.tail
         self.published_closed = row.closed
         self.is_stale = False
+        self.told = ""
         self.fresh: tuple[Row, object] | None = None
         self.ended: StreamError | None = None
 

@@ -9,7 +9,7 @@ import pytest
 
 from durable_streams.model.errors import DiskFull, StreamError, StreamNotFound
 from durable_streams.postgres.transactions import worker_of
-from tests.postgres.stores import Nodes, nodes_of
+from tests.postgres.stores import Nodes, nodes_of, until
 from tests.store_contract.words import ROOM, append, at, by, close, content, create
 from tools.postgres_cluster import Way
 
@@ -262,6 +262,10 @@ async def test_what_no_standby_has_is_not_shown(nodes: Nodes) -> None:
     await nodes.until_commits_wait()
     await nodes.end_waits()
     await nodes.until("select count(*) from ds.runs", "2", "it is visible")
+    (stream,) = other._streams.all()
+    forged = f"x:{stream.number:x}:{stream.row.version + 1:x}.0.{bytes(8).hex()}"
+    nodes.cluster.primary.query(f"notify durable_streams, '{forged}'", nodes.database.name)
+    await until(lambda: stream.is_stale, "it was heard")
     looking = nodes.begin(other.head(ROOM))
     await nodes.until_commits_wait(2)  # the fence, and the barrier of who looks
     assert not looking.done()

@@ -7,6 +7,7 @@ import itertools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from durable_streams.model.commands import Last, Lifetime, Since
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
     from durable_streams.model.results import StreamInfo
     from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.store import PostgresStore
     from tests.postgres.conftest import Database
 
@@ -132,7 +134,7 @@ async def test_a_source_is_kept_for_a_fork_of_another_node(pair: Pair) -> None:
 async def test_a_read_whose_stream_was_swept_meanwhile_finds_none(pair: Pair) -> None:
     one, two = pair
     await create(one, body=b"some")
-    two._following._said = lambda _: None
+    two._following._said = lambda *_: None
     opened = await one.open(ROOM)
     await two.delete(ROOM)
     await two._sweeper.sweep_graves()
@@ -149,7 +151,7 @@ async def test_whatever_looks_into_a_stream_that_was_swept_meanwhile_finds_none(
     await append(one, b"more")
     with await one.read(await one.open(ROOM), Start.BEGINNING) as chunk:
         row = one._streams.at(ROOM).row  # type: ignore[union-attr]
-        two._following._said = lambda _: None
+        two._following._said = lambda *_: None
         await two.delete(ROOM)
         await two._sweeper.sweep_graves()
         with pytest.raises(StreamNotFound):
@@ -259,6 +261,33 @@ async def test_who_hears_that_a_stream_was_moved_looks_before_it_writes(pair: Pa
     assert await content(one) == b"abc"
 
 
+async def test_what_a_notice_says_is_on_a_quorum_is_shown_without_waiting_for_one(
+    pair: Pair,
+) -> None:
+    one, two = pair
+    await until(lambda: one._heartbeat.has_others, "it knows that somebody listens")
+    await create(one)
+    await append(two, b"a")
+    (stream,) = [each for each in two._streams.all() if each.path == ROOM]
+    waited: list[Session] = []
+    barrier = two._standbys.barrier
+
+    async def counted(session: Session) -> None:
+        waited.append(session)
+        await barrier(session)
+
+    two._standbys.barrier = counted  # type: ignore[method-assign]
+    await append(one, b"b")
+    await until(lambda: stream.is_stale, "it was heard")
+    assert (await two.head(ROOM)).tail.position == 2
+    assert waited == []
+
+    stream.row = msgspec.structs.replace(stream.row, version=0)  # nothing is known of it but that
+    stream.told = stream.told[:-1]
+    assert (await two.head(ROOM)).tail.position == 2
+    assert len(waited) == 1
+
+
 async def test_the_same_append_sent_to_both_nodes_is_stored_once(pair: Pair) -> None:
     await create(pair[0])
     for seq in range(10):
@@ -338,7 +367,7 @@ async def test_what_no_notice_tells_is_found_all_the_same(pair: Pair) -> None:
     stream = await one.open(ROOM)
     await append(two, b"first")
     assert one._notices._listening is not None
-    two._following._said = lambda _: None
+    two._following._said = lambda *_: None
     tail = (await one.head(ROOM)).tail
     waiting = asyncio.create_task(one.wait(stream, tail, 600))
     await append(two, b"second")

@@ -19,6 +19,8 @@ from durable_streams.postgres import (
 )
 from durable_streams.postgres.batches import Statement
 from durable_streams.postgres.urls import parse
+from tests.postgres.stores import nodes_of
+from tests.store_contract.words import append, content, create
 
 if TYPE_CHECKING:
     from tests.postgres.conftest import Database
@@ -56,6 +58,11 @@ STATEMENTS: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
     "a family": (endings._FAMILY, (7,)),
     "where a stream may begin": (births._LOOK, ("a/7", None)),
 }
+
+PLANNED: Final = """
+select coalesce(sum(custom_plans), 0) as anew, count(*) as statements
+ from pg_prepared_statements where statement like '%ds.%'
+"""
 
 BIG: Final = ("streams", "runs", "producers", "graves", "lanes")
 
@@ -100,3 +107,15 @@ async def test_a_batch_finds_its_rows_by_an_index(database: Database, mode: str)
     arguments = tuple(Statement().arguments(Lane(), None))  # type: ignore[arg-type]
     lines = await plan(database, mode, statements.WRITE, arguments)
     assert reads_all(lines) == []
+
+
+async def test_no_statement_of_a_node_is_planned_anew_each_time(database: Database) -> None:
+    async with nodes_of(database) as nodes:
+        store = await nodes.node()
+        await create(store)
+        for number in range(20):
+            await append(store, b"%d;" % number)
+        assert await content(store)
+        planned = [await session.fetch(PLANNED) for session in store._database._sessions]
+    assert sum([row["anew"] for (row,) in planned]) == 0
+    assert sum([row["statements"] for (row,) in planned]) > 3
