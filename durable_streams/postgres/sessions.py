@@ -43,15 +43,19 @@ _SETTINGS: Final = {
     "application_name": "durable-streams",
     "client_min_messages": "notice",
     "default_transaction_isolation": "read committed",
-    "plan_cache_mode": "force_generic_plan",
     "default_transaction_read_only": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
     "statement_timeout": "0",
     "synchronous_commit": "on",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
 }
-"""A plan for the values of one batch serves no other, and takes longer than the batch."""
+"""A plan for the values of one batch serves no other, and takes longer than the batch.
+
+One that serves all may be made when there is nothing in the tables, and has to do when there is.
+"""
 
 _SET: Final = """
 select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s(name, value)
