@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tools.bench import client
+from tools.compiler import find_compiler
 from tools.node import running_in_ci
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def program() -> Path:
     """Compile the load client."""
-    if client.find_compiler() is None:
+    if find_compiler() is None:
         if running_in_ci():
             pytest.fail("There is no C compiler.", pytrace=False)
         pytest.skip("There is no C compiler: run scripts/setup bench.")

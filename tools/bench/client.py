@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tools.compiler import NotCompiled, compiled
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ SOURCES: Final = Path(__file__).resolve().parent / "load"
 WORK: Final = ROOT / ".bench"
 """Where everything lives that a run makes: on the file system of the project, not in memory."""
 
-FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 TIMEOUT_S: Final = 1800.0
 
 
@@ -29,34 +27,12 @@ class ClientFailed(Exception):
     """The load client could not be built or did not run to its end."""
 
 
-def find_compiler() -> str | None:
-    """The C compiler, if there is one."""
-    return os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-
-
 def build() -> Path:
     """Compile the client, unless that was done for these sources; return the program."""
-    compiler = find_compiler()
-    if compiler is None:
-        raise ClientFailed("there is no C compiler: run scripts/setup bench")
-    sources = sorted(SOURCES.glob("*.c"))
-    content = b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]")))
-    stamp = hashlib.sha256(content + " ".join((compiler, *FLAGS)).encode()).hexdigest()[:16]
-    program = WORK / "build" / f"load-{stamp}"
-    if program.exists():
-        return program
-    program.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = program.with_suffix(f".{os.getpid()}")
-    compiled = subprocess.run(
-        [compiler, *FLAGS, "-o", str(unfinished), *map(str, sources)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if compiled.returncode != 0:
-        raise ClientFailed(f"the load client does not compile:\n{compiled.stderr}")
-    unfinished.replace(program)
-    return program
+    try:
+        return compiled("load", SOURCES)
+    except NotCompiled as error:
+        raise ClientFailed(f"no load client: {error}") from None
 
 
 @dataclass(frozen=True)
