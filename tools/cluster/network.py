@@ -3,7 +3,7 @@
 On :class:`Loopback` each has an address in ``127.0.0.0/8``, and nothing can be cut.  With
 :class:`Namespaces` each is in a network namespace of its own, behind a bridge; then packets from
 one to another can be made to vanish, one way or both, as they do on a cable that is cut.  That
-takes root, and a process that is in a namespace of its own already: see :func:`alone`.
+takes a process that is in a namespace of its own already: see :func:`alone`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Namespaces:
         self, number: int, command: Sequence[str], *, as_postgres: bool, **options: Any
     ) -> subprocess.Popen[bytes]:
         ids: list[str] = []
-        if as_postgres:
+        if as_postgres and as_user():
             user = pwd.getpwnam(as_user()["user"])
             ids = [f"--setuid={user.pw_uid}", f"--setgid={user.pw_gid}"]
         return subprocess.Popen([*self._inside(number), *ids, *command], **options)
@@ -164,15 +164,17 @@ def connections_to(address: str, port: int) -> int:
 
 def namespaces_problem() -> str | None:
     """Why networks cannot be cut here; None if they can."""
-    if os.geteuid() != 0:
-        return "it takes root"
     missing = [name for name in ("unshare", "nsenter", "ip", "tc") if shutil.which(name) is None]
     if missing:
         return f"{' and '.join(missing)} not found"
-    tried = subprocess.run(
-        ["unshare", "--net", "--mount", "true"], check=False, capture_output=True
-    )
+    tried = subprocess.run([*_unshare(), "true"], check=False, capture_output=True)
     return tried.stderr.decode().strip() or None
+
+
+def _unshare() -> list[str]:
+    """What makes a network and mounts; who is not root may in a user namespace alone."""
+    users = [] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
+    return ["unshare", *users, "--net", "--mount", "--propagation", "private"]
 
 
 def alone() -> bool:
@@ -186,5 +188,5 @@ def alone() -> bool:
         return False
     sys.stdout.flush()
     os.environ[_APART] = "1"
-    unshare = ["unshare", "--net", "--mount", "--propagation", "private"]
+    unshare = _unshare()
     return os.execvp(unshare[0], [*unshare, sys.executable, *sys.orig_argv[1:]])
