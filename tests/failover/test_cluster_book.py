@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +21,12 @@ from tools.proofs.cluster_book import (
 )
 from tools.proofs.cluster_faults import FAULTS, Fault, Trace
 from tools.proofs.cluster_load import Waits
+from tools.proofs.prove_cluster import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tools.cluster import FailoverCluster
 
 A0, A1, B0, B1 = [record_of(who, number) for who in "ab" for number in range(2)]
 ALL = [A0, B0, A1, B1]
@@ -108,10 +115,28 @@ def test_how_far_a_reader_is_behind_is_since_the_first_that_it_has_not(faults: F
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_without_a_trace_did_not_strike(fault: Fault) -> None:
-    marks = dict.fromkeys(("leader", "node1", "db1 etcd", "db1 patroni", "db1 postgres"), "1")
+    names = ("leader", "clock", "node1", "db1 etcd", "db1 patroni", "db1 postgres")
+    marks = dict.fromkeys(names, "1")
     assert not fault.struck(Trace(marks, marks, Counter({"200": 9, "204": 1}), 0.1, 3.0))
     others = dict.fromkeys(marks, "2")
     assert fault.struck(Trace(marks, others, Counter({"503": 1, "507": 1}), 2.9, 3.0))
+
+
+@pytest.mark.parametrize("stops_writes", [False, True])
+def test_an_outage_is_too_long_from_when_writes_could_go_on(*, stops_writes: bool) -> None:
+    fault = Fault("any", "anything", _strikes, lambda _: True, stops_writes=stops_writes, bound_s=5)
+    broken_s = 20.0 if stops_writes else 0.0
+    row, over = (
+        Row(fault, broken_s + waited_s, 0.0, 0.0, 20.0, 1.0, "1 200") for waited_s in (5.0, 5.1)
+    )
+    assert not row.is_over
+    assert over.is_over
+    assert f"over 5 s{' after it was mended' * stops_writes}" in str(over)
+    assert "over" not in str(row)
+
+
+def _strikes(cluster: FailoverCluster) -> Callable[[], None]:
+    return cluster.network.mend
 
 
 def test_a_checksum_is_of_records_and_where_they_end() -> None:

@@ -50,8 +50,13 @@ def test_the_table_has_each_fault_that_is_proved() -> None:
 
 
 def test_the_table_is_written_by_the_proof_and_has_the_worst_of_each() -> None:
-    rows = [Row(FAULTS[0], waited_s, 0.1, 0.2, 3.0, 1.0, "7 200") for waited_s in (0.25, 9.75, 0.5)]
-    assert "     - 9.8\n     - 3\n     - 7 200\n" in page(rows, "2026-01-01")
+    rows = [
+        Row(FAULTS[0], waited_s, 0.1, behind_s, 3.0, 1.0, "7 200")
+        for waited_s, behind_s in ((0.25, 4.25), (9.75, 0.5))
+    ]
+    written = page(rows, "2026-01-01")
+    assert "- Outage\n     - Behind\n     - Broken for\n" in written
+    assert "     - 9.8\n     - 4.2\n     - 3\n     - 7 200\n" in written
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tools.cluster import patroni
+from tools.cluster.clocks import OURS, apart
 from tools.cluster.machine import Machine
 from tools.cluster.network import Loopback, Network
 from tools.cluster.served_node import ServedNode
-from tools.postgres_cluster.installed import beside_postgres, give, run
+from tools.postgres_cluster.installed import give
 from tools.postgres_cluster.ports import ReservedPort
 from tools.postgres_cluster.processes import kill_all, start_reaper
 
@@ -29,7 +30,8 @@ DATABASE: Final = "streams"
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _LOOK_S: Final = 0.1
 _DISK: Final = "1536m"
-"""Of a machine, where it has a disk of its own."""
+_WAL_DISK: Final = "512m"
+"""Of a machine, and of its write-ahead log, where they have disks of their own."""
 
 _WHOLE: Final = """
 select count(*) from pg_stat_replication
@@ -49,17 +51,21 @@ class FailoverCluster:
         directory: Path | None = None,
         *,
         has_disks: bool = False,
+        clocks_differ: bool = False,
         port: int | None = None,
     ) -> None:
         """``directory``: where to make one for it; None: where temporary files are.
 
-        ``has_disks``: each machine has a disk of its own, in memory, that can be filled.  That
+        ``has_disks``: each machine has two disks of its own, in memory, that can be filled.  That
         takes a process with mounts of its own (``network.alone``).
+        ``clocks_differ``: that of the first machine is a minute ahead, that of the first node a
+        minute behind (:mod:`.clocks`).
         ``port``: of the balancer, on 127.0.0.1; None: any.
         """
         self.network = network or Loopback()
         self._parent = directory
         self._has_disks = has_disks
+        self._clocks_differ = clocks_differ
         self._port = port
         self._stack = ExitStack()
         self.machines: list[Machine] = []
@@ -97,7 +103,11 @@ class FailoverCluster:
         stack.callback(kill_all, self.directory)
         give(self.directory)
         self.network.begin(self.directory, range(1, MACHINES + NODES + 1))
-        self.machines = [Machine(self.network, n, self.directory) for n in range(1, MACHINES + 1)]
+        ahead, behind = apart() if self._clocks_differ else (OURS, OURS)
+        self.machines = [
+            Machine(self.network, n, self.directory, ahead if n == 1 else OURS)
+            for n in range(1, MACHINES + 1)
+        ]
         for machine in self.machines:
             self._prepare(machine)
             machine.start()
@@ -105,7 +115,9 @@ class FailoverCluster:
         self.query(f"create database {DATABASE}", "postgres")
         self._run_verb("store", "init", self.store)
         self.nodes = [
-            ServedNode(self.network, MACHINES + n, f"node{n}", self.directory)
+            ServedNode(
+                self.network, MACHINES + n, f"node{n}", self.directory, behind if n == 1 else OURS
+            )
             for n in range(1, NODES + 1)
         ]
         for node in self.nodes:
@@ -116,10 +128,11 @@ class FailoverCluster:
         self.started_in_s = time.monotonic() - began
 
     def _prepare(self, machine: Machine) -> None:
-        machine.directory.mkdir()
-        if self._has_disks:
-            mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", machine.name]
-            subprocess.run([*mount, str(machine.directory)], check=True)
+        for directory, size in ((machine.directory, _DISK), (machine.wal_directory, _WAL_DISK)):
+            directory.mkdir()
+            if self._has_disks:
+                mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", machine.name]
+                subprocess.run([*mount, str(directory)], check=True)
         machine.prepare([one.address for one in self.machines])
 
     def _run_verb(self, *words: str) -> None:
@@ -190,9 +203,21 @@ class FailoverCluster:
         for member in self.members():
             if member["role"] == "leader":
                 marks["leader"] = f"{member['name']} {member['timeline']}"
+                marks["clock"] = f"{self.primary_ahead_s} s ahead"
         for machine in self.machines:
             marks |= {f"{machine.name} {what}": str(pid) for what, pid in machine.pids.items()}
         return marks
+
+    @property
+    def primary_ahead_s(self) -> int:
+        """How far the clock of the primary is ahead of ours, to ten seconds."""
+        theirs = float(self.query("select extract(epoch from clock_timestamp())", "postgres"))
+        return round((theirs - time.time()) / 10) * 10
+
+    def move_primary(self, successor: Machine) -> None:
+        """Make a machine's PostgreSQL the primary, as for the upkeep of the one that it is on."""
+        self.leader().hand_over(successor)
+        self.wait(lambda: self._leader_name() == successor.name, f"{successor.name} is primary")
 
     @property
     def is_whole(self) -> bool:
@@ -222,13 +247,4 @@ class FailoverCluster:
 
     def query(self, statement: str, database: str = DATABASE) -> str:
         """Run SQL as the superuser on the primary: the values, a line for each row."""
-        directory = self.leader().directory
-        return run(
-            [
-                *(beside_postgres("psql"), "--no-psqlrc", "--quiet", "--tuples-only"),
-                *("--no-align", "--set", "ON_ERROR_STOP=1", "--host", str(directory)),
-                *("--port", str(patroni.POSTGRES_PORT), "--user", patroni.SUPERUSER),
-                *("--dbname", database, "--command", statement),
-            ],
-            directory,
-        ).removesuffix("\n")
+        return self.leader().query(statement, database)

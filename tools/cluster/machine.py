@@ -9,12 +9,14 @@ import json
 import os
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any, Final
 
 from tools.cluster import patroni
-from tools.cluster.programs import ETCD, PATRONI
-from tools.postgres_cluster.installed import environment, give, program
+from tools.cluster.clocks import OURS, Clock
+from tools.cluster.programs import ETCD, patroni_command
+from tools.postgres_cluster.installed import beside_postgres, environment, give, program, run
 from tools.postgres_cluster.processes import (
     continue_all,
     kill_all,
@@ -31,29 +33,36 @@ if TYPE_CHECKING:
     from tools.cluster.network import Network
 
 _ANSWER_S: Final = 2.0
+_SWITCH_S: Final = 60.0
 
 
 class Machine:
     """One of those with a database; ``number`` is from 1 on, ``name`` what Patroni calls it."""
 
-    def __init__(self, network: Network, number: int, directory: Path) -> None:
-        """``directory``: of the cluster; the machine makes one of its own there."""
+    def __init__(self, network: Network, number: int, directory: Path, clock: Clock = OURS) -> None:
+        """``directory``: of the cluster; the machine makes one of its own there.
+
+        ``clock``: of its Patroni and PostgreSQL; etcd goes by ours.
+        """
         self._network = network
+        self.clock = clock
         self.number = number
         self.name = f"db{number}"
         self.directory = directory / self.name
+        self.wal_directory = self.directory / patroni.WAL
         self.address = network.address(number)
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
     def prepare(self, addresses: Sequence[str]) -> None:
-        """Make its directory, with the configuration; ``addresses``: of all machines, in order."""
+        """Configure it; its directories are there.  ``addresses``: of all machines, in order."""
         self._peers = ",".join(
             f"db{number}=http://{address}:{patroni.PEER_PORT}"
             for number, address in enumerate(addresses, 1)
         )
         text = patroni.configuration(self.name, self.address, self.directory, addresses)
         (self.directory / "patroni.yml").write_text(json.dumps(text, indent=1))  # YAML as well
-        give(self.directory)
+        for directory in (self.directory, self.wal_directory):
+            give(directory)
 
     # -- from start to end ---------------------------------------------------------------------
 
@@ -82,9 +91,10 @@ class Machine:
         )
 
     def start_patroni(self) -> None:
-        self._start("patroni", [str(PATRONI), str(self.directory / "patroni.yml")])
+        command = [*patroni_command(self.clock.ahead_s), str(self.directory / "patroni.yml")]
+        self._start("patroni", command, self.clock)
 
-    def _start(self, what: str, command: Sequence[str]) -> None:
+    def _start(self, what: str, command: Sequence[str], clock: Clock = OURS) -> None:
         before = self._started.get(what)
         if before is not None and before.poll() is None:
             return
@@ -94,7 +104,7 @@ class Machine:
                 command,
                 as_postgres=True,
                 cwd=self.directory,
-                env=environment(),
+                env={**environment(), **clock.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -154,6 +164,33 @@ class Machine:
         except (OSError, ValueError, KeyError):
             return []
         return members
+
+    def query(self, statement: str, database: str) -> str:
+        """Run SQL as the superuser on its PostgreSQL: the values, a line for each row.
+
+        :raises RuntimeError: it failed, or PostgreSQL is not there.
+        """
+        return run(
+            [
+                *(beside_postgres("psql"), "--no-psqlrc", "--quiet", "--tuples-only"),
+                *("--no-align", "--set", "ON_ERROR_STOP=1", "--host", str(self.directory)),
+                *("--port", str(patroni.POSTGRES_PORT), "--user", patroni.SUPERUSER),
+                *("--dbname", database, "--command", statement),
+            ],
+            self.directory,
+        ).removesuffix("\n")
+
+    def hand_over(self, successor: Machine) -> None:
+        """Have its Patroni make another machine's PostgreSQL the primary, instead of its own.
+
+        :raises OSError: it did not; where it answered, with what it said.
+        """
+        order = json.dumps({"leader": self.name, "candidate": successor.name}).encode()
+        url = f"http://{self.address}:{patroni.REST_PORT}/switchover"
+        try:
+            urllib.request.urlopen(url, order, timeout=_SWITCH_S).close()
+        except urllib.error.HTTPError as error:
+            raise OSError(f"{self.name}: {error.code} {error.read().decode()}") from None
 
     def log(self, what: str) -> str:
         """What ``etcd`` or ``patroni`` wrote, with PostgreSQL's lines in the latter."""

@@ -15,6 +15,8 @@ PEER_PORT: Final = 2380
 REST_PORT: Final = 8008
 POSTGRES_PORT: Final = 5432
 SUPERUSER: Final = "postgres"
+WAL: Final = "wal"
+"""Where PostgreSQL's write-ahead log is, in the directory of its machine."""
 
 REQUIRED: Final[dict[str, Any]] = {
     "synchronous_mode": "quorum",
@@ -50,6 +52,7 @@ def configuration(
     name: str, address: str, directory: Path, etcd_hosts: Sequence[str]
 ) -> dict[str, Any]:
     """Of one machine: ``etcd_hosts`` are the addresses of all."""
+    wal = {"waldir": str(directory / WAL / "pg_wal")}
     user = {"username": SUPERUSER}
     return {
         "scope": "streams",
@@ -65,13 +68,14 @@ def configuration(
                 **TIMES,
                 "postgresql": {"use_pg_rewind": True, "parameters": _PARAMETERS},
             },
-            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "no-sync", "data-checksums"],
+            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, wal, "no-sync", "data-checksums"],
         },
         "postgresql": {
             "listen": f"{address}:{POSTGRES_PORT}",
             "connect_address": f"{address}:{POSTGRES_PORT}",
             "data_dir": str(directory / "data"),
             "bin_dir": beside_postgres(""),
+            "basebackup": [wal],
             "pgpass": str(directory / "pgpass"),
             "authentication": {"superuser": user, "replication": user, "rewind": user},
             "pg_hba": [

@@ -14,6 +14,14 @@ from tools.postgres_cluster import installed
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 PATRONI: Final = _ROOT / ".venv-patroni" / "bin" / "patroni"
 ETCD: Final = "etcd"
+_AHEAD: Final = Path(__file__).resolve().parent / "patroni_ahead.py"
+
+
+def patroni_command(ahead_s: int) -> list[str]:
+    """What starts Patroni on a machine whose clock is so many seconds ahead of ours."""
+    if not ahead_s:
+        return [str(PATRONI)]
+    return [str(PATRONI.with_name("python")), "-I", str(_AHEAD), str(ahead_s)]
 
 
 def problem() -> str | None:

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tools.cluster.clocks import OURS, Clock
 from tools.cluster.network import connections_to
 from tools.postgres_cluster.processes import continue_all, kill_all, stop_all, wait_until
 
@@ -25,8 +26,11 @@ _ANSWER_S: Final = 2.0
 class ServedNode:
     """``number``: of its machine in the network; ``name``: ``node1``, or ``node2``."""
 
-    def __init__(self, network: Network, number: int, name: str, directory: Path) -> None:
+    def __init__(
+        self, network: Network, number: int, name: str, directory: Path, clock: Clock = OURS
+    ) -> None:
         self._network = network
+        self._clock = clock
         self.number = number
         self.name = name
         self.directory = directory / name
@@ -51,7 +55,7 @@ class ServedNode:
                 self._command,
                 as_postgres=False,
                 cwd=self.directory,
-                env=os.environ | {"PYTHONPATH": str(_ROOT)},
+                env={**os.environ, "PYTHONPATH": str(_ROOT), **self._clock.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

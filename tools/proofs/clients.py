@@ -27,6 +27,9 @@ T = TypeVar("T")
 NO_ANSWER: Final = frozenset({502, 504})
 """What a proxy says when the server gave no answer: nobody knows what became of the request."""
 
+AGAIN: Final = NO_ANSWER | {503, 507}
+"""What says that it may be asked again; 507: the disk is full, of the server or its database."""
+
 
 class Persistence(Protocol):
     """How a client gets over what happens to its server."""

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from tools.cluster import patroni
+
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tools.cluster import FailoverCluster, Machine
 
@@ -68,6 +71,10 @@ def _silent(trace: Trace) -> bool:
     return trace.silence_s > trace.broken_s / 2
 
 
+def _moved_to_another_clock(trace: Trace) -> bool:
+    return MOVED(trace) and trace.has_changed("clock")
+
+
 def _full(trace: Trace) -> bool:
     return trace.answers["507"] > 0
 
@@ -77,9 +84,12 @@ class Fault:
     """``strike`` returns what ``mend`` undoes; both block, and return as soon as it is done.
 
     ``struck``: whether there is a trace of it; without one, nothing was tried.
+    ``prepare``: what has to be so before, while all is whole.
     ``needs_own_network``: networks that can be cut, or a disk of its own that can be filled.
+    ``needs_clocks``: a machine whose clock differs.
     ``stops_writes``: maybe nothing can be acknowledged before it is mended.
-    ``bound_s``: how long an append should wait at most, on a machine that does nothing else.
+    ``bound_s``: how long an append should wait at most, on a machine that does nothing else; with
+    ``stops_writes`` that is after it was mended.
     """
 
     name: str
@@ -88,8 +98,10 @@ class Fault:
     struck: Callable[[Trace], bool]
     lasts: Lasts = Lasts.SHORT
     needs_own_network: bool = False
+    needs_clocks: bool = False
     stops_writes: bool = False
     bound_s: float | None = None
+    prepare: Callable[[FailoverCluster], None] = lambda _: None
 
 
 def _kill_node(cluster: FailoverCluster) -> Callable[[], None]:
@@ -174,21 +186,55 @@ def _between_primary_and_machines(*, there: bool, back: bool) -> Callable[..., C
     return strike
 
 
-def _fill_disk(cluster: FailoverCluster) -> Callable[[], None]:
-    leader = cluster.leader()
-    ballast = leader.directory / "ballast"
+def _fill(directory: Path) -> Path:
+    """Leave no byte on a disk; which file to remove to have it back."""
+    ballast = directory / "ballast"
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 20))
     with suppress(OSError), ballast.open("ab", buffering=0) as file:
         while True:
             file.write(bytes(512))
+    return ballast
+
+
+def _fill_disk(cluster: FailoverCluster) -> Callable[[], None]:
+    leader = cluster.leader()
+    ballast = _fill(leader.directory)
 
     def mend() -> None:
         ballast.unlink()
         leader.start()
 
     return mend
+
+
+def _fill_wal_disk(cluster: FailoverCluster) -> Callable[[], None]:
+    """As long as there are files that it can write over, it goes on: so it is told to use them."""
+    leader = cluster.leader()
+    ballast = _fill(leader.wal_directory)
+    with suppress(RuntimeError):  # it has ended
+        for _ in range(_MOST_SEGMENTS):
+            leader.query("select pg_switch_wal()", "postgres")
+
+    def mend() -> None:
+        ballast.unlink()
+        leader.start()
+
+    return mend
+
+
+def _leave_clock(cluster: FailoverCluster) -> None:
+    """Have the primary where the clock is right."""
+    if cluster.leader().clock.ahead_s:
+        cluster.move_primary(cluster.standbys()[0])
+        cluster.wait_whole()
+
+
+def _change_clock(cluster: FailoverCluster) -> Callable[[], None]:
+    (ahead,) = (machine for machine in cluster.machines if machine.clock.ahead_s)
+    cluster.move_primary(ahead)
+    return cluster.wait_whole
 
 
 def _kill_all_machines(cluster: FailoverCluster) -> Callable[[], None]:
@@ -203,6 +249,18 @@ def _kill_all_machines(cluster: FailoverCluster) -> Callable[[], None]:
     return mend
 
 
+_MOST_SEGMENTS: Final = 100
+"""More than PostgreSQL keeps of its log's files, of 16 MiB each, to be written over."""
+
+_MOVE_S: Final = 10.0
+"""For a promotion, and for nodes and clients to come to who was promoted."""
+
+_LEASE_S: Final = patroni.TIMES["ttl"] + _MOVE_S
+"""The same if nobody may be promoted before the lease of the last primary is over."""
+
+_NOTICED_S: Final = 3.0
+"""For the balancer to give up a node: it asks twice a second, and waits for a second."""
+
 _NET: Final = "the network between"
 
 FAULTS: Final = [
@@ -213,16 +271,32 @@ FAULTS: Final = [
         "kill -9 of the primary's postgres",
         _kill_postgres,
         _changed("postgres"),
-        bound_s=10,
+        bound_s=_MOVE_S,
     ),
-    Fault("etcd", "kill -9 of the etcd on the primary's machine", _kill_etcd, _changed("etcd")),
-    Fault("machine", "kill -9 of the primary's machine", _kill_machine, MOVED, bound_s=30),
+    Fault(
+        "clocks",
+        "switch-over to a machine whose clock is a minute ahead",
+        _change_clock,
+        _moved_to_another_clock,
+        needs_clocks=True,
+        bound_s=_MOVE_S,
+        prepare=_leave_clock,
+    ),
+    Fault(
+        "etcd",
+        "kill -9 of the etcd on the primary's machine",
+        _kill_etcd,
+        _changed("etcd"),
+        bound_s=1,
+    ),
+    Fault("machine", "kill -9 of the primary's machine", _kill_machine, MOVED, bound_s=_LEASE_S),
     Fault(
         "patroni",
         "kill -9 of the primary's Patroni alone",
         _kill_patroni,
         _changed("patroni"),
         Lasts.PAUSE,
+        bound_s=_MOVE_S,
     ),
     Fault(
         "pause",
@@ -230,9 +304,15 @@ FAULTS: Final = [
         _pause_machine,
         MOVED,
         Lasts.PAUSE,
+        bound_s=2 * patroni.TIMES["ttl"],
     ),
     Fault(
-        "pause-node", "SIGSTOP of a node of ours, then SIGCONT", _pause_node, _disturbed, Lasts.CUT
+        "pause-node",
+        "SIGSTOP of a node of ours, then SIGCONT",
+        _pause_node,
+        _disturbed,
+        Lasts.CUT,
+        bound_s=_NOTICED_S,
     ),
     Fault(
         "cut-nodes",
@@ -242,6 +322,7 @@ FAULTS: Final = [
         Lasts.CUT,
         needs_own_network=True,
         stops_writes=True,
+        bound_s=_MOVE_S,
     ),
     Fault(
         "cut-nodes-there",
@@ -251,6 +332,7 @@ FAULTS: Final = [
         Lasts.CUT,
         needs_own_network=True,
         stops_writes=True,
+        bound_s=_MOVE_S,
     ),
     Fault(
         "cut-nodes-back",
@@ -260,6 +342,7 @@ FAULTS: Final = [
         Lasts.CUT,
         needs_own_network=True,
         stops_writes=True,
+        bound_s=_MOVE_S,
     ),
     Fault(
         "cut-one-node",
@@ -268,6 +351,7 @@ FAULTS: Final = [
         _disturbed,
         Lasts.CUT,
         needs_own_network=True,
+        bound_s=_MOVE_S,
     ),
     Fault(
         "cut-primary",
@@ -276,6 +360,7 @@ FAULTS: Final = [
         MOVED,
         Lasts.CUT,
         needs_own_network=True,
+        bound_s=_LEASE_S,
     ),
     Fault(
         "cut-primary-there",
@@ -284,6 +369,7 @@ FAULTS: Final = [
         MOVED,
         Lasts.CUT,
         needs_own_network=True,
+        bound_s=_LEASE_S,
     ),
     Fault(
         "cut-primary-back",
@@ -292,15 +378,26 @@ FAULTS: Final = [
         MOVED,
         Lasts.CUT,
         needs_own_network=True,
+        bound_s=_LEASE_S,
     ),
     Fault(
         "disk-full",
-        "the primary's disk full",
+        "the primary's disk full, but for its write-ahead log's",
         _fill_disk,
         _full,
         Lasts.CUT,
         needs_own_network=True,
         stops_writes=True,
+        bound_s=_MOVE_S,
+    ),
+    Fault(
+        "wal-full",
+        "the disk of the primary's write-ahead log full",
+        _fill_wal_disk,
+        MOVED,
+        Lasts.CUT,
+        needs_own_network=True,
+        bound_s=_MOVE_S,
     ),
     Fault(
         "down",
@@ -309,5 +406,6 @@ FAULTS: Final = [
         _silent,
         Lasts.DOWN,
         stops_writes=True,
+        bound_s=_LEASE_S,
     ),
 ]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import aiohttp
 
 from tools.node import COMPATIBILITY
-from tools.proofs.clients import Reader
+from tools.proofs.clients import AGAIN, Reader
 from tools.proofs.cluster_book import (
     BYTES,
     JSON,
@@ -32,6 +32,7 @@ from tools.proofs.cluster_book import (
     faults_of,
     record_of,
 )
+from tools.proofs.cluster_lasting import Lasting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -46,9 +47,6 @@ _PATIENCE_S: Final = 15.0
 """How long a producer waits for an answer before it sends again, as clients with a timeout do."""
 
 _LOOK_S: Final = 1.0
-_AGAIN: Final = frozenset({502, 503, 504, 507})
-"""What says that it may be asked again; 507: the database's disk is full."""
-
 _TROUBLE: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
@@ -62,6 +60,8 @@ class Plan:
     """So many of the readers are the official client's, on streams of JSON."""
     streams: int = 16
     pause_s: float = 0.5
+    ttl_s: int = 600
+    """Of every fourth stream, and of those that are used in one way alone; it is never over."""
 
 
 @dataclass(slots=True)
@@ -158,6 +158,7 @@ class Load:
         self.books = [
             Book(f"prove/{run}/{n}", kinds[n % 4], self.faults) for n in range(plan.streams)
         ]
+        self.lasting = Lasting(session, self.persistent, self.url_of, f"prove/{run}", self.faults)
         self.acknowledged: dict[str, dict[str, int]] = {book.path: {} for book in self.books}
         self.following: list[Following] = []
         self.ending = asyncio.Event()
@@ -169,8 +170,11 @@ class Load:
         return f"{self._url}{_PREFIX}/{path}"
 
     async def create(self) -> None:
-        for book in self.books:
+        await self.lasting.create(self._plan.ttl_s)
+        for n, book in enumerate(self.books):
             headers = {"Content-Type": book.content_type}
+            if n % 4 == 1:
+                headers["Stream-TTL"] = str(self._plan.ttl_s)
 
             async def attempt(book: Book = book, headers: dict[str, str] = headers) -> None:
                 url = self.url_of(book.path)
@@ -183,12 +187,13 @@ class Load:
         """Until ``ending`` is set; then everything is closed, and read to its end."""
         async with asyncio.TaskGroup() as readers:
             self._begin_readers(readers)
-            watching = readers.create_task(self._watch())
+            watching = [readers.create_task(one) for one in (self._watch(), self.lasting.use())]
             async with asyncio.TaskGroup() as producers:
                 for n in range(self._plan.producers):
                     book = self.books[n % len(self.books)]
                     producers.create_task(self._produce(f"p{n}", book))
-            watching.cancel()
+            for one in watching:
+                one.cancel()
             for book in self.books:
                 await self._append(book, {"Stream-Closed": "true"}, b"")
 
@@ -231,7 +236,7 @@ class Load:
             if answer.status in {200, 204}:
                 self.waits.repeated += answer.status == 204 and "Producer-Seq" in headers
                 return answer.headers.get("Stream-Next-Offset")
-            if answer.status not in _AGAIN:
+            if answer.status not in AGAIN:
                 self.faults.add(f"{headers} to {book.path}: {answer.status} {text[:200]}")
                 if answer.status < 500:
                     return None
@@ -304,7 +309,7 @@ class Load:
                         if answer.status == 200:
                             offset = answer.headers["Stream-Next-Offset"]
                             self.tails.see(name, book.path, offset, sent_s)
-                        elif answer.status not in _AGAIN:
+                        elif answer.status not in AGAIN:
                             self.faults.add(f"{name}: HEAD {book.path}: {answer.status}")
                 except _TROUBLE as error:
                     self.watched[type(error).__name__] += 1
