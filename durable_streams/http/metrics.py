@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from durable_streams.measuring import PREFIX, SECONDS, Family, Kind, Tally, gauge, histogram
 from durable_streams.model.errors import (
     DatabaseDown,
+    DatabaseMigrated,
     DatabaseReadOnly,
     DatabaseUnconfirmed,
     DiskFull,
@@ -61,7 +62,7 @@ LOOK_S: Final = 0.1
 
 _HEADERS: Final = (("Content-Type", CONTENT_TYPE_PLAIN_0_0_4), ("Cache-Control", "no-store"))
 _REFUSALS: Final = (
-    *(DatabaseDown, DatabaseReadOnly, DatabaseUnconfirmed),
+    *(DatabaseDown, DatabaseMigrated, DatabaseReadOnly, DatabaseUnconfirmed),
     *(DiskFull, Draining, NotOpen, StorageFailed, Unavailable),
 )
 """Why no store may take writes."""

@@ -41,6 +41,7 @@ one is in the text form of ``model/paths``::
     │   ├── Draining              the server is shutting down
     │   │   └── NotOpen           … the data directory was closed
     │   ├── DatabaseDown          … which streams are in
+    │   ├── DatabaseMigrated      … has tables that this node may not use
     │   ├── DatabaseReadOnly      … takes no writes
     │   ├── DatabaseUnconfirmed   … has no standbys that confirm what it writes
     │   ├── WriteFailed           the system refused this one
@@ -345,6 +346,10 @@ class NotOpen(Draining):
 
 class DatabaseDown(Unavailable):
     """The database of the streams is not there, or refuses to do anything (503)."""
+
+
+class DatabaseMigrated(Unavailable):
+    """The database has tables of a version that this node may not use: another one may (503)."""
 
 
 class DatabaseReadOnly(Unavailable):

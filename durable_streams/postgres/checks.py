@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.postgres.facts import ACKNOWLEDGED_WITHIN_S
-from durable_streams.postgres.versions import Fit
+from durable_streams.postgres.versions import NEWER, VERSION, Fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,7 +200,9 @@ def _tables(facts: Facts) -> Iterator[Finding]:
     if facts.version is None:
         return
     fit = facts.version.fit()
-    if fit is Fit.FITS:
+    if facts.version.number > VERSION and fit is Fit.FITS:
+        yield _ok(NEWER.format(version=facts.version, known=VERSION))
+    elif fit is Fit.FITS:
         yield _ok(f"its tables are of version {facts.version.number}")
     else:
         yield _wrong(fit.value)

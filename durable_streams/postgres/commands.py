@@ -185,7 +185,14 @@ async def _migrate(_: argparse.Namespace, url: DatabaseUrl) -> int:
         sys.stdout.write(f"{url} is at version {number} now\n")
         sys.stdout.flush()
 
-    version = await versions.migrate(url, tell)
+    def stopping(oldest: int) -> None:
+        sys.stdout.write(
+            f"{url}: nodes that know no version from {oldest} on stop serving now; the tables are "
+            f"changed in {versions.OUT_S:g} s\n"
+        )
+        sys.stdout.flush()
+
+    version = await versions.migrate(url, tell, stopping=stopping)
     sys.stdout.write(f"{url} is at version {version.number}, which is that of this program\n")
     return 0
 

@@ -60,7 +60,7 @@ RUN_BYTES: Final = 64 * KIB
 _RUN_APPENDS: Final = 1000
 _STATEMENT_BYTES: Final = 4 * MIB
 
-_ONE_AT_A_TIME: Final = "select pg_try_advisory_lock(7310579661349056102)"
+_ONE_AT_A_TIME: Final = "select pg_try_advisory_lock(7310579661349056104)"
 """For as long as its session lasts, there is no other copy; the number is any."""
 
 _BEGUN: Final = "select to_regclass('ds.copying') is not null"

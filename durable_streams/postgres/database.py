@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 from durable_streams.model.errors import (
     DatabaseDown,
+    DatabaseMigrated,
     DatabaseReadOnly,
     DiskFull,
     InvalidRequest,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from durable_streams.postgres.counted import Counted
     from durable_streams.postgres.urls import DatabaseUrl
+    from durable_streams.postgres.versions import Fit
 
 AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 """Of statements that were in each other's way: serialization, deadlock, a lock not had in time."""
@@ -67,7 +69,7 @@ class Database:
     """Where sessions are opened.
 
     ``problem``: why none could be the last time; empty: it could.  ``is_read_only``: it is there.
-    ``node``: who opens them.
+    ``misfit``: why this program may not use its tables; None: it may.  ``node``: who opens them.
 
     Sessions may be left at a primary that was replaced, where their commits wait for ever.  So all
     are ended that lead to another server than the one that counts; who uses them opens new ones.
@@ -80,13 +82,28 @@ class Database:
         self.node = uuid.uuid4()
         self.problem = ""
         self.is_read_only = False
+        self.misfit: Fit | None = None
         self._sessions: WeakSet[Session] = WeakSet()
 
     def refusal(self) -> Unavailable | None:
         """Why nothing can be done there; None if it could be done the last time."""
         if not self.problem:
-            return None
+            return self.outdated()
         return unavailable(self.problem, DatabaseReadOnly if self.is_read_only else DatabaseDown)
+
+    def outdated(self) -> Unavailable | None:
+        """Why this program may not use its tables any more; None if it may."""
+        if self.misfit is None:
+            return None
+        return unavailable(f"{self.hosts.url}: {self.misfit.value}", DatabaseMigrated)
+
+    def judge(self, misfit: Fit | None) -> None:
+        """Somebody has looked whether this program may use its tables."""
+        if misfit is not None and misfit is not self.misfit:
+            log.error("nothing is served any more: %s: %s", self.hosts.url, misfit.value)
+        elif misfit is None and self.misfit is not None:
+            log.warning("the tables of the database fit again")
+        self.misfit = misfit
 
     async def leave(self, server: object) -> None:
         """Go on with another server than one that confirms nothing, if any other takes writes."""

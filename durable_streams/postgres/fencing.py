@@ -4,7 +4,8 @@ Each session that writes has a row in ``lanes``, made by a commit before its fir
 by nobody else.  Each of its writes first locks that row where its number is the one before, writes
 only if it got it, and leaves the new number, and which streams moved.  So whoever locks the row
 knows how far the session came, and whoever deletes it knows that it comes no further, however late
-its statements arrive: one that finds no row writes nothing.
+its statements arrive: one that finds no row writes nothing.  So a step of :mod:`.versions` that a
+node cannot bear ends its lanes; whether it may begin another one is asked behind that one's commit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Final
 
+from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.sessions import Refused, Session, Unknown
 from durable_streams.postgres.statements import BARRIER
@@ -42,10 +44,16 @@ class Lane:
 
     @classmethod
     async def begin(cls, session: Session, node: uuid.UUID) -> Lane:
-        """Make the row of a session of a node that was just opened; ``Unknown`` if that failed."""
+        """Make the row of a session of a node that was just opened.
+
+        ``Unknown`` if that failed; ``NoDatabase`` if the node may not write any more.
+        """
         lane = cls(session)
         try:
             await session.fetch(BEGIN_LANE, lane.id, node)
+            misfit = await versions.misfit(session.fetch)
+            if misfit is not None:
+                raise NoDatabase(misfit.value)
         except BaseException:  # nobody has it yet
             session.terminate()
             raise

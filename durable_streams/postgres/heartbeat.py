@@ -4,6 +4,9 @@ A primary that was deposed does not know it, and answers reads.  It cannot commi
 confirms.  So what was read is shown only if a heartbeat was committed that was sent at most so many
 seconds before, by a clock that goes on while the machine sleeps, and on the server that was read.
 
+Before each of them the version of the tables is looked at: a step may have been taken since that
+this program cannot bear (:mod:`.versions`).  Then nothing is shown any more, and no row is written.
+
 Where none is committed for as long, another server is looked for that takes writes, and all
 sessions are ended that lead elsewhere.  If that one confirms nothing either, the next is tried.
 Which one is right nobody has to know: none acknowledges anything but by its standbys.
@@ -18,11 +21,13 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from durable_streams.model.errors import DatabaseUnconfirmed
+from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.program import version
 
 if TYPE_CHECKING:
+    from durable_streams.model.errors import Unavailable
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.standbys import Standbys
@@ -96,10 +101,11 @@ class Heartbeat:
         if refusal is not None:
             raise refusal
 
-    def refusal(self, after_s: float = MOST_S) -> DatabaseUnconfirmed | None:
+    def refusal(self, after_s: float = MOST_S) -> Unavailable | None:
         """Why nothing can be told or written now, if the last good one is so long ago."""
-        if now_s() - self.sent_s <= after_s:
-            return None
+        outdated = self._database.outdated()
+        if outdated is not None or now_s() - self.sent_s <= after_s:
+            return outdated
         return DatabaseUnconfirmed(
             "the database has confirmed nothing for some seconds: too few standbys are there, or "
             "another server has taken over; try again"
@@ -138,10 +144,14 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         sent_s, mark = now_s(), self._standbys.mark
-        session = self._session
+        session, is_new = self._session, self._session is None
         if session is None:
             session = self._session = await self._database.connect()
             self._tried = session.server
+        self._database.judge(await versions.misfit(session.fetch))
+        if self._database.misfit is not None:
+            return
+        if is_new:
             await session.fetch(_BORN, self.node, socket.gethostname(), version())
         beat = await session.fetch(_BEAT, self.node)
         if beat:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import FAILURES, NoDatabase, explained
 from durable_streams.postgres.facts import shares_sessions
-from durable_streams.postgres.versions import Fit
+from durable_streams.postgres.versions import VERSION, Fit
 
 if TYPE_CHECKING:
     from durable_streams.postgres.connecting import Hosts
+
+log = logging.getLogger("durable_streams.postgres")
 
 
 async def need_fit(hosts: Hosts, *, allow_unreplicated: bool) -> None:
@@ -23,9 +26,12 @@ async def need_fit(hosts: Hosts, *, allow_unreplicated: bool) -> None:
                 f"{url}: a pooler in between shares sessions, transaction by transaction: connect "
                 "to the database itself, or have the pooler keep sessions"
             )
-        fit = (await versions.read(connection.fetch)).fit()
+        version = await versions.read(connection.fetch)
+        fit = version.fit()
         if fit is not Fit.FITS:
             raise NoDatabase(f"{url}: {fit.value}")
+        if version.number > VERSION:
+            log.warning("%s: %s", url, versions.NEWER.format(version=version, known=VERSION))
         names = await connection.fetchval("show synchronous_standby_names")
     except FAILURES as error:
         raise NoDatabase(explained(error, url)) from None

@@ -95,6 +95,9 @@ class Readers:
                     done.set_result(result)
 
     async def _once(self, at: int, work: Callable[[Session], Awaitable[_T]]) -> _T:
+        outdated = self._database.outdated()
+        if outdated is not None:
+            raise outdated
         for _ in range(2):  # a session that was lost while nobody used it is noticed by its use
             session = self._sessions[at]
             is_new = session is None

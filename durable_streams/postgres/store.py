@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from durable_streams.live import Deliveries
 from durable_streams.model.errors import (
+    DatabaseMigrated,
     DatabaseUnconfirmed,
     DataDirectoryError,
     Draining,
@@ -466,6 +467,7 @@ class PostgresStore:
         """Answer those who wait, while the database cannot do what they wait for.
 
         But for writes that were sent to it: what becomes of them is to be found out before.
+        Whoever follows a stream goes to another node if this one is too old.
         """
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -473,6 +475,8 @@ class PostgresStore:
             if trouble is not None:
                 for part in (self._appends, self._transactions, self._rows, self._readers):
                     part.refuse(trouble)
+            if isinstance(trouble, DatabaseMigrated):
+                self._end_waits(trouble)
 
     @property
     def numbers(self) -> StoreNumbers:
@@ -496,8 +500,11 @@ class PostgresStore:
         """Refuse new writes, end waits and subscriptions; what was accepted goes on."""
         if not self._draining:
             self._draining = True
-            for stream in self._streams.all():
-                stream.audience.drain(Draining())
+            self._end_waits(Draining())
+
+    def _end_waits(self, reason: StreamError) -> None:
+        for stream in self._streams.all():
+            stream.audience.drain(reason)
 
     async def close(self) -> None:
         """Drain, finish what was accepted, and let go of everything."""

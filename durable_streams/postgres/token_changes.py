@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import Hosts, NoDatabase
 from durable_streams.postgres.facts import need_acknowledgements
 from durable_streams.postgres.sessions import LOCK_TIMEOUT, Refused, Session, Unknown
@@ -27,6 +28,9 @@ async def change_alone(url: DatabaseUrl, work: Callable[[Fetch], Awaitable[_T]])
     session = await Session.open(Hosts(url), lock_timeout=LOCK_TIMEOUT)
     try:
         async with waited_for(session):
+            misfit = await versions.misfit(session.fetch)
+            if misfit is not None:
+                raise NoDatabase(f"{url}: {misfit.value}")
             await session.fetch("begin")
             result = await work(session.fetch)
             await session.fetch("commit")

@@ -4,13 +4,22 @@
 program that can work with the tables since, by the newest step that it knows.  So a database is
 migrated first, while nodes of the version before go on, and nodes are replaced afterwards, one by
 one.  A step that those cannot bear is parted in two: one that they can, and one a version later.
+
+Nodes that are older still may serve while a step is taken that they cannot bear.  They are told
+before: ``needs`` goes up by a commit of its own, each node sees it with its next heartbeat, and
+shows nothing more at the latest ``heartbeat.MOST_S`` later.  After ``OUT_S`` the step is taken, in
+one transaction with the end of all lanes (:mod:`.fencing`), without which nobody writes streams;
+and one that begins is looked at behind its commit.  What may come later still, from a node that
+stood still meanwhile, is what has no lane: renewals of TTLs, holds, and the sweep of graves.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -19,7 +28,7 @@ from durable_streams.postgres import schema
 from durable_streams.postgres.connecting import FAILURES, NoDatabase, connect, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from durable_streams.postgres.connecting import Connection
     from durable_streams.postgres.urls import DatabaseUrl
@@ -27,7 +36,6 @@ if TYPE_CHECKING:
     Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
 _TABLE: Final = """
-create schema if not exists ds;
 create table if not exists ds.versions (
     version integer primary key,
     needs integer not null,
@@ -40,6 +48,25 @@ ALONE: Final = "select pg_advisory_xact_lock(7310579661349056101)"
 
 _LOCK_TIMEOUT: Final = "2s"
 """A step that has to wait longer for a table lets nodes, who queue behind it, go first."""
+
+NEWEST: Final = "select version, needs from ds.versions order by version desc limit 1"
+
+OUT_S: Final = 5.0
+"""After which no older node shows anything: more than ``heartbeat.MOST_S``."""
+
+_NEED: Final = """
+update ds.versions set needs = $1
+ where needs < $1 and version = (select max(version) from ds.versions)
+"""
+
+_FENCE: Final = "lock table ds.lanes in share row exclusive mode; delete from ds.lanes"
+"""Behind all who write, or begin to; those who come behind it find no row, or what is needed."""
+
+_SET: Final = """
+set local lock_timeout = 0; set local statement_timeout = 0; set local synchronous_commit = on;
+set local idle_in_transaction_session_timeout = 0
+"""
+"""Whatever is set for the user or the database."""
 
 _TRIES: Final = 30
 _PAUSE_S: Final = 1.0
@@ -66,6 +93,12 @@ VERSION: Final = STEPS[-1].version
 
 COPYING: Final = 2**31 - 1
 """What a database has while all streams of another store are copied into it."""
+
+
+NEWER: Final = (
+    "its tables are of version {version.number}, and this program, which is of version {known}, "
+    "may serve them: replace it when there is time"
+)
 
 
 class Fit(Enum):
@@ -101,8 +134,18 @@ async def read(fetch: Fetch) -> Version:
     ((is_there,),) = await fetch("select to_regclass('ds.versions') is not null")
     if not is_there:
         return Version()
-    rows = await fetch("select version, needs from ds.versions order by version desc limit 1")
-    return Version(*rows[0]) if rows else Version()
+    return await _newest(fetch)
+
+
+async def _newest(fetch: Fetch) -> Version:
+    rows = await fetch(NEWEST)
+    return Version(rows[0]["version"], rows[0]["needs"]) if rows else Version()
+
+
+async def misfit(fetch: Fetch) -> Fit | None:
+    """Why this program cannot work with tables that are there; None if it can."""
+    fit = (await _newest(fetch)).fit()
+    return None if fit is Fit.FITS else fit
 
 
 async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:
@@ -115,10 +158,12 @@ async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:
                 f"{url}: its encoding is {encoding}: make one with createdb --encoding UTF8 "
                 "--template template0"
             )
-        async with connection.transaction():
+        async with _changing(connection):
             await connection.execute(ALONE)
             if (await read(connection.fetch)).number:
                 return False
+            if await connection.fetchval("select to_regnamespace('ds') is null"):
+                await connection.execute("create schema ds")
             await connection.execute(_TABLE)
             for step in steps:
                 await _take(connection, step)
@@ -130,10 +175,14 @@ async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:
 
 
 async def migrate(
-    url: DatabaseUrl, tell: Callable[[int], None], steps: Sequence[Step] = STEPS
+    url: DatabaseUrl,
+    tell: Callable[[int], None],
+    steps: Sequence[Step] = STEPS,
+    stopping: Callable[[int], None] = lambda _: None,
 ) -> Version:
     """Take the steps that a database has not; tells each, returns what it has then.
 
+    ``stopping``: told, before a step that some programs cannot bear, which is the oldest that can.
     :class:`NoDatabase`: there are no tables, or those of a newer program, or it is not to be had.
     """
     connection = await connect(url)
@@ -145,37 +194,50 @@ async def migrate(
                 return version
             if fit is not Fit.OLD:
                 raise NoDatabase(f"{url}: {fit.value}")
-            taken = await _next(connection, steps)
-            if taken is not None:
-                tell(taken)
+            before, step = steps[version.number - 1], steps[version.number]
+            sql = [step.sql]
+            if step.needs > before.needs:
+                stopping(step.needs)
+                await _alone(connection, version, partial(connection.execute, _NEED, step.needs))
+                await asyncio.sleep(OUT_S)
+                sql = [_FENCE, step.sql]
+            if await _alone(connection, version, partial(_take, connection, step, *sql)):
+                tell(step.version)
     except FAILURES as error:
         raise NoDatabase(explained(error, url)) from None
     finally:
         connection.terminate()
 
 
-async def _next(connection: Connection, steps: Sequence[Step]) -> int | None:
-    """Take one step; None if others have meanwhile."""
+@asynccontextmanager
+async def _changing(connection: Connection) -> AsyncIterator[None]:
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute(_SET)
+        yield
+
+
+async def _alone(
+    connection: Connection, version: Version, work: Callable[[], Awaitable[object]]
+) -> bool:
+    """Do something about a version; False if others have taken the next step meanwhile."""
     for left in reversed(range(_TRIES)):
         try:
-            async with connection.transaction():
-                await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
-                await connection.execute(ALONE)
-                at = (await read(connection.fetch)).number
-                for step in steps:
-                    if step.version > at:
-                        await _take(connection, step)
-                        return step.version
-                return None
+            async with _changing(connection):
+                await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'; {ALONE}")
+                if (await read(connection.fetch)).number != version.number:
+                    return False
+                await work()
+                return True
         except asyncpg.LockNotAvailableError:
             if not left:
                 raise
             await asyncio.sleep(_PAUSE_S)
-    return None
+    return False
 
 
-async def _take(connection: Connection, step: Step) -> None:
-    await connection.execute(step.sql)
+async def _take(connection: Connection, step: Step, *sql: str) -> None:
+    for script in sql or (step.sql,):
+        await connection.execute(script)
     await connection.execute(
         "insert into ds.versions (version, needs) values ($1, $2)", step.version, step.needs
     )

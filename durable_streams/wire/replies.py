@@ -102,6 +102,7 @@ STATUS: Final[dict[type[e.StreamError], int]] = {
     e.Draining: 503,
     e.NotOpen: 503,
     e.DatabaseDown: 503,
+    e.DatabaseMigrated: 503,
     e.DatabaseReadOnly: 503,
     e.DatabaseUnconfirmed: 503,
     e.WriteFailed: 503,

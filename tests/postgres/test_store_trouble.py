@@ -13,6 +13,7 @@ import pytest
 from durable_streams.measuring import PREFIX
 from durable_streams.model.errors import (
     DatabaseDown,
+    DatabaseMigrated,
     DatabaseReadOnly,
     DatabaseUnconfirmed,
     StreamError,
@@ -21,7 +22,7 @@ from durable_streams.model.errors import (
 from durable_streams.postgres import versions
 from durable_streams.postgres.urls import parse
 from tests.postgres.stores import Nodes, nodes_of, read, until
-from tests.store_contract.words import ROOM, append, at, create
+from tests.store_contract.words import ROOM, Listener, append, at, create
 from tests.test_metrics_page import METRIC_ROW
 from tools.server_process import ROOT
 
@@ -98,6 +99,34 @@ async def test_a_database_that_takes_no_writes_is_told_from_one_that_is_down(
     primary.query(f"alter database {name} allow_connections true")
     await until_good(store)
     await append(store, b"two")
+
+
+async def test_a_node_that_may_not_use_the_tables_any_more_says_so_and_lets_readers_go(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await nodes.node()
+    await create(store)
+    await append(store, b"one")
+    stream = await store.open(ROOM)
+    reader = Listener()
+    assert store.subscribe(stream, (await store.head(ROOM)).tail, reader)
+    nodes.cluster.primary.query(
+        f"insert into ds.versions values ({versions.VERSION + 1}, {versions.VERSION + 1})",
+        nodes.database.name,
+    )
+    await until_refused(store, DatabaseMigrated)
+    assert "nothing is served any more" in caplog.text
+    assert "install a newer durable-streams-server" in str(store.refusal())
+    assert type(await outcome(append(store, b"no"))) is DatabaseMigrated
+    assert type(await outcome(store.head(ROOM))) is DatabaseMigrated
+    await until(lambda: reader.reason is not None, "the reader is told")
+    assert type(reader.reason) is DatabaseMigrated
+    nodes.cluster.primary.query(
+        f"delete from ds.versions where version > {versions.VERSION}", nodes.database.name
+    )
+    await until_good(store)
+    await append(store, b"two")
+    assert await read(store) == b"onetwo"
 
 
 async def test_a_session_that_could_not_be_had_once_refuses_nobody_for_ever(nodes: Nodes) -> None:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from durable_streams.postgres.connecting import NoDatabase
+from durable_streams.postgres import heartbeat
+from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.fencing import Lane
+from durable_streams.postgres.sessions import Session
+from durable_streams.postgres.statements import ADVANCE
 from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import (
+    _FENCE,
+    OUT_S,
     STEPS,
     VERSION,
     Fit,
@@ -20,6 +29,7 @@ from durable_streams.postgres.versions import (
     read,
 )
 from tests.postgres.sessions import until_it_waits
+from tools.server_process import ROOT
 
 if TYPE_CHECKING:
     from tests.postgres.conftest import Database
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
 FIRST: Final = Step(1, 1, "create table ds.things (id int primary key)")
 SECOND: Final = Step(2, 1, "alter table ds.things add column name text")
 THIRD: Final = Step(3, 2, "alter table ds.things alter column name set not null")
+ADVISORY: Final = re.compile(r"advisory_(?:xact_)?lock\((\d+)")
 WRONG: Final = Step(2, 1, "alter table ds.things add column name text; select 1 / 0")
 
 
@@ -52,6 +63,20 @@ def test_every_step_can_be_borne_by_programs_of_the_version_before() -> None:
     assert all(step.needs < step.version for step in STEPS[1:])
     assert STEPS[0].needs == 1
     assert len(STEPS) == VERSION
+    needs = [step.needs for step in STEPS]
+    assert needs == sorted(needs)
+
+
+def test_each_advisory_lock_has_a_number_of_its_own() -> None:
+    """What has the same one waits for each other, without a reason."""
+    sources = (ROOT / "durable_streams").rglob("*.py")
+    numbers = [n for each in sources for n in ADVISORY.findall(each.read_text())]
+    assert len(numbers) > 3
+    assert len(numbers) == len(set(numbers))
+
+
+def test_who_is_told_to_stop_shows_nothing_any_more_when_the_step_is_taken() -> None:
+    assert heartbeat.MOST_S + heartbeat.EVERY_S < OUT_S
 
 
 async def version_of(database: Database) -> Version:
@@ -76,8 +101,9 @@ async def test_steps_are_taken_one_by_one_and_each_once(database: Database) -> N
     told: list[int] = []
     assert await migrate(url, told.append, (FIRST,)) == Version(1, 1)
     assert told == []
-    both = [migrate(url, told.append, (FIRST, SECOND, THIRD)) for _ in range(2)]
-    assert await asyncio.gather(*both) == [Version(3, 2)] * 2
+    steps = (FIRST, SECOND, replace(THIRD, needs=1))
+    both = [migrate(url, told.append, steps) for _ in range(2)]
+    assert await asyncio.gather(*both) == [Version(3, 1)] * 2
     assert sorted(told) == [2, 3]
 
 
@@ -119,6 +145,49 @@ async def test_a_step_lets_those_go_first_who_use_its_table(database: Database) 
     assert await steps == Version(2, 1)
     for session in (user, other):
         session.terminate()
+
+
+async def lane_of(database: Database) -> Lane:
+    return await Lane.begin(await Session.open(Hosts(parse(database.url))), uuid.uuid4())
+
+
+async def test_who_has_begun_to_write_or_begins_is_behind_a_step_that_it_cannot_bear(
+    database: Database,
+) -> None:
+    """Whatever its heartbeats say: nothing of it is written once the step is taken."""
+    await initialise(parse(database.url))
+    early = await lane_of(database)
+    step = await database.connect()
+    transaction = step.transaction()
+    await transaction.start()
+    await step.execute(_FENCE)
+    await step.execute("insert into ds.versions values ($1, $1)", VERSION + 1)
+    late = asyncio.ensure_future(lane_of(database))
+    waits = "select pid from pg_stat_activity where wait_event = 'relation' and query ~ 'ds.lanes'"
+    while not await asyncio.to_thread(database.cluster.primary.query, waits):
+        assert not late.done()
+    await transaction.commit()
+    with pytest.raises(NoDatabase, match="too new"):
+        await late
+    assert await early.session.run(ADVANCE.format(lane=early.id, number=1)) == "UPDATE 0"
+    early.session.terminate()
+    step.terminate()
+
+
+async def test_settings_of_a_user_do_not_get_in_the_way_of_steps(database: Database) -> None:
+    url, primary = parse(database.url), database.cluster.primary
+    for setting in (
+        "statement_timeout = '50ms'",
+        "synchronous_commit = off",
+        "default_transaction_isolation = serializable",
+    ):
+        primary.query(f"alter database {database.name} set {setting}")
+    seen = "create table ds.seen as select current_setting('synchronous_commit') as waits"
+    slow = Step(2, 1, f"select pg_sleep(0.2); {seen}")
+    await initialise(url, (FIRST,))
+    both = [migrate(url, lambda _: None, (FIRST, slow)) for _ in range(2)]
+    assert await asyncio.gather(*both) == [Version(2, 1)] * 2
+    assert primary.query("select waits from ds.seen", database.name) == "on"
 
 
 async def test_a_database_of_another_encoding_is_refused(database: Database) -> None:

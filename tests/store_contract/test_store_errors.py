@@ -123,6 +123,7 @@ OF_TROUBLE: Final = {
     e.WriteFailed,
     e.StorageFailed,
     e.DatabaseDown,
+    e.DatabaseMigrated,
     e.DatabaseReadOnly,
     e.DatabaseUnconfirmed,
     e.DiskFull,

@@ -26,6 +26,7 @@ from durable_streams.postgres import (
     standbys,
     statements,
     sweeping,
+    versions,
 )
 from tools.simulation.locked_rows import LockedRows, Mode, Transaction
 
@@ -92,6 +93,7 @@ class Tables(LockedRows):
             statements.RENEW: self._renew_all,
             statements.ROWS: self._of_streams,
             statements.WRITE: self._write,
+            versions.NEWEST: self._newest,
             sweeping._EXPIRED: self._expired,
             sweeping._FORGOTTEN: self._none,
             sweeping._GRAVES: self._graves,
@@ -344,6 +346,9 @@ class Tables(LockedRows):
     async def _beat(self, transaction: Transaction, node: object) -> Rows:
         transaction.changed["nodes", node] = {"node": node}
         return [{"has_others": True, "standbys": 2, "lag_s": 0.0, "sees_standbys": True}]
+
+    async def _newest(self, _: Transaction) -> Rows:
+        return [{"version": versions.VERSION, "needs": versions.STEPS[-1].needs}]
 
     async def _ask(self, _: Transaction) -> Rows:
         return [{"names": "ANY 1 (n2, n3)", "loaded": self.started, "started": self.started}]
