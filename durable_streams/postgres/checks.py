@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.postgres.facts import ACKNOWLEDGED_WITHIN_S
+from durable_streams.postgres.facts import ACKNOWLEDGED_WITHIN_S, NODE_SESSIONS
 from durable_streams.postgres.versions import NEWER, VERSION, Fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from durable_streams.postgres.facts import Facts
+    from durable_streams.postgres.facts import Facts, Rights
 
 OLDEST_MAJOR: Final = 15
 """Of PostgreSQL: older ones were never tried."""
@@ -158,8 +158,8 @@ def _standbys(facts: Facts, *, allow_unreplicated: bool) -> Iterator[Finding]:
             )
     elif facts.standbys is None:
         yield _warning(
-            f"commits wait for {names}, but {facts.user} may not see which of them are there: "
-            f"grant pg_read_all_stats to {facts.user}"
+            f"commits wait for {names}, but {facts.rights.user} may not see which of them are "
+            f"there: grant pg_read_all_stats to {facts.rights.user}"
         )
     elif facts.standbys < required:
         yield _wrong(
@@ -209,15 +209,31 @@ def _tables(facts: Facts) -> Iterator[Finding]:
 
 
 def _permissions(facts: Facts) -> Iterator[Finding]:
-    if facts.denied:
-        yield _wrong(
-            f"{facts.user} may not use all tables ({', '.join(facts.denied)}): grant usage on "
+    rights, version = facts.rights, facts.version
+    problems = what_is_denied(rights)
+    if not problems and version is not None and not version.number and not rights.may_create:
+        problems.append(
+            f"{rights.user} may not make the tables: grant create on the database to "
+            f"{rights.user}, or make a schema ds that {rights.user} owns"
+        )
+    yield from map(_wrong, problems)
+    if not problems:
+        yield _ok(f"{rights.user} may do what nodes do")
+
+
+def what_is_denied(rights: Rights) -> list[str]:
+    """What keeps a user's nodes from doing what they do, in lines."""
+    problems = []
+    if rights.denied:
+        problems.append(
+            f"{rights.user} may not use all tables ({', '.join(rights.denied)}): grant usage on "
             "schema ds, and select, insert, update, delete on all tables in it, or connect as "
             "their owner"
         )
-    elif facts.version is not None and not facts.version.number and not facts.may_create:
-        yield _wrong(
-            f"{facts.user} may not make a schema: grant create on the database to {facts.user}"
+    if rights.connections < NODE_SESSIONS:
+        problems.append(
+            f"{rights.user} may have {rights.connections} connections, and a node takes "
+            f"{NODE_SESSIONS}: raise the CONNECTION LIMIT of the user or the database, or "
+            "max_connections"
         )
-    else:
-        yield _ok(f"{facts.user} may do what nodes do")
+    return problems

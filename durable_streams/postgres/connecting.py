@@ -6,6 +6,7 @@ For nodes that serve streams there is more to a session.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -161,11 +162,15 @@ _NO_ANSWER: Final = (
 _EXPLAINED: Final[tuple[tuple[type[Exception], str], ...]] = (
     (asyncpg.InvalidCatalogNameError, "there is no such database: make it with createdb"),
     (
-        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidPasswordError,
         "the user is not let in: give the password by PGPASSWORD or in a file, PGPASSFILE",
     ),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "the user is not let in: look at the name, at pg_hba.conf, and at sslmode",
+    ),
     (asyncpg.CannotConnectNowError, "it is starting or stopping: try again in a moment"),
-    (asyncpg.TooManyConnectionsError, "it has no connection left: raise max_connections"),
+    (asyncpg.TooManyConnectionsError, "no connection is left: raise max_connections, or a limit"),
     (asyncpg.DiskFullError, "its disk is full: make room there"),
     (
         asyncpg.ReadOnlySQLTransactionError,
@@ -177,15 +182,30 @@ _EXPLAINED: Final[tuple[tuple[type[Exception], str], ...]] = (
     ),
     (asyncpg.PostgresConnectionError, "the connection was lost: look at the database's log"),
     (TimeoutError, _NO_ANSWER),
+    (
+        ssl.SSLError,
+        "its certificate is not taken: look at sslrootcert, sslmode and its name",
+    ),
+    (FileNotFoundError, "no socket of it is there, or no file that sslrootcert or sslcert names"),
     (OSError, "it is not reached: look at host and port, and whether it runs"),
     (asyncpg.ClientConfigurationError, "the URL, or a PG... variable, is not understood"),
     (ValueError, "the URL, or a PG... variable, is not understood"),
 )
 """The first that fits: what it means and what to do."""
 
+_OF_DRIVER: Final = {
+    "rejected SSL upgrade": "it speaks no TLS: have ssl = on there, or another sslmode",
+    "root certificate file": "sslmode wants a certificate to compare with: name its file by "
+    "sslrootcert",
+}
+"""What the driver says in words alone, and what that means."""
+
 
 def explained(error: Exception, url: DatabaseUrl) -> str:
     """What is wrong with a database, in a line, without any secret."""
+    for words, text in _OF_DRIVER.items():
+        if words in str(error) and not isinstance(error, asyncpg.PostgresError):
+            return f"{url}: {text}"
     for kind, text in _EXPLAINED:
         if isinstance(error, kind):
             return f"{url}: {text}{_said(error)}"

@@ -41,12 +41,29 @@ _SETTINGS: Final = (
     "synchronous_standby_names",
 )
 
-_ASK: Final = """
+NODE_SESSIONS: Final = 14
+"""What a node has at most: for its reads, its writes, its heartbeat, standbys, and news."""
+
+_STANDBYS: Final = """
 select
     (select count(*) from pg_stat_replication
      where state = 'streaming' and sync_state in ('sync', 'quorum', 'potential')) as standbys,
-    pg_has_role('pg_read_all_stats', 'usage') as sees_standbys,
-    has_database_privilege(current_database(), 'create') as may_create,
+    pg_has_role('pg_read_all_stats', 'usage') as sees_them
+"""
+
+_RIGHTS: Final = """
+with may as (
+    select rolname, case when not rolsuper then nullif(rolconnlimit, -1) end as of_user,
+        case when not rolsuper then nullif(datconnlimit, -1) end as of_database,
+        current_setting('max_connections')::int
+            - case when rolsuper then 0
+                else current_setting('superuser_reserved_connections')::int end as of_server
+    from pg_roles, pg_database
+    where rolname = current_user and datname = current_database())
+select rolname::text as "user", least(of_user, of_database, of_server) as connections,
+    case when to_regnamespace('ds') is null
+        then has_database_privilege(current_database(), 'create')
+        else has_schema_privilege(to_regnamespace('ds'), 'create') end as may_create,
     array(
         select relname::text from pg_class
         where relnamespace = to_regnamespace('ds') and relkind = 'r' and not (
@@ -55,7 +72,22 @@ select
             and has_table_privilege(oid, 'update') and has_table_privilege(oid, 'delete'))
         order by 1
     ) as denied
+from may
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a user may do.
+
+    ``connections``: how many, by all limits that are set.  ``may_create``: tables in the schema, or
+    that one.  ``denied``: tables that the user may not use.
+    """
+
+    user: str
+    connections: int
+    may_create: bool
+    denied: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +99,6 @@ class Facts:
     ``ahead_s``: how far the database's clock is ahead of ours, give or take ``asked_for_s``.
     ``acknowledged_ms``: how long a commit took; None: it was not done in time.
     ``standbys``: how many can acknowledge; None: the user may not see that.
-    ``denied``: tables that the user may not use.
     """
 
     shown: str
@@ -80,9 +111,14 @@ class Facts:
     asked_for_s: float
     acknowledged_ms: float | None
     standbys: int | None
-    user: str
-    may_create: bool
-    denied: tuple[str, ...]
+    rights: Rights
+
+
+async def rights_of(connection: Connection) -> Rights:
+    """What the user of a connection may do."""
+    row = await connection.fetchrow(_RIGHTS)
+    assert row is not None
+    return Rights(row["user"], row["connections"], row["may_create"], tuple(row["denied"]))
 
 
 async def gather(url: DatabaseUrl) -> Facts:
@@ -101,22 +137,21 @@ async def gather(url: DatabaseUrl) -> Facts:
 async def _ask(hosts: Hosts, connection: Connection, problems: list[str], primaries: int) -> Facts:
     shares = await shares_sessions(hosts, connection)
     ahead_s, asked_for_s = await _clock(connection)
-    row = await connection.fetchrow(_ASK)
+    row = await connection.fetchrow(_STANDBYS)
     assert row is not None
+    rights = await rights_of(connection)
     return Facts(
         shown=f"{hosts.url}",
         settings={name: await connection.fetchval(f"show {name}") for name in _SETTINGS},
-        version=None if "versions" in row["denied"] else await versions.read(connection.fetch),
+        version=None if "versions" in rights.denied else await versions.read(connection.fetch),
         problems_of_hosts=tuple(problems),
         primaries=primaries,
         shares_sessions=shares,
         ahead_s=ahead_s,
         asked_for_s=asked_for_s,
         acknowledged_ms=await _acknowledged_ms(connection),
-        standbys=row["standbys"] if row["sees_standbys"] else None,
-        user=await connection.fetchval("select current_user"),
-        may_create=row["may_create"],
-        denied=tuple(row["denied"]),
+        standbys=row["standbys"] if row["sees_them"] else None,
+        rights=rights,
     )
 
 

@@ -6,8 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from durable_streams.postgres import versions
+from durable_streams.postgres.checks import what_is_denied
 from durable_streams.postgres.connecting import FAILURES, NoDatabase, explained
-from durable_streams.postgres.facts import shares_sessions
+from durable_streams.postgres.facts import rights_of, shares_sessions
 from durable_streams.postgres.versions import VERSION, Fit
 
 if TYPE_CHECKING:
@@ -17,10 +18,12 @@ log = logging.getLogger("durable_streams.postgres")
 
 
 async def need_fit(hosts: Hosts, *, allow_unreplicated: bool) -> None:
-    """:class:`NoDatabase` if it may not: tables, standbys, or a pooler that shares sessions."""
+    """:class:`NoDatabase` if it may not: tables, rights, standbys, or a pooler between."""
     url = hosts.url
     connection = await hosts.connect()
     try:
+        for problem in what_is_denied(await rights_of(connection)):
+            raise NoDatabase(f"{url}: {problem}")
         if await shares_sessions(hosts, connection):
             raise NoDatabase(
                 f"{url}: a pooler in between shares sessions, transaction by transaction: connect "

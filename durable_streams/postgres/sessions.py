@@ -46,6 +46,7 @@ _SETTINGS: Final = {
     "default_transaction_read_only": "off",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
+    "idle_session_timeout": "0",
     "statement_timeout": "0",
     "synchronous_commit": "on",
     "tcp_keepalives_idle": "5",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from durable_streams.postgres.checks import Level, check, required_acknowledgements
-from durable_streams.postgres.facts import Facts
+from durable_streams.postgres.facts import NODE_SESSIONS, Facts, Rights
 from durable_streams.postgres.versions import VERSION, Version
 
 SETTINGS = {
@@ -32,14 +32,16 @@ GOOD = Facts(
     asked_for_s=0.0,
     acknowledged_ms=1.2,
     standbys=2,
-    user="ds",
-    may_create=False,
-    denied=(),
+    rights=Rights("ds", NODE_SESSIONS, may_create=False, denied=()),
 )
 
 
 def but(**settings: str) -> dict[str, Any]:
     return {"settings": SETTINGS | settings}
+
+
+def but_may(**rights: Any) -> dict[str, Any]:
+    return {"rights": replace(GOOD.rights, **rights)}
 
 
 def test_a_good_one_has_no_fault() -> None:
@@ -64,8 +66,9 @@ def test_a_good_one_has_no_fault() -> None:
         ({"primaries": 2}, "stop those that were deposed"),
         ({"version": Version()}, "store init"),
         ({"version": Version(VERSION + 5, VERSION + 1)}, "install a newer"),
-        ({"version": Version(), "may_create": False}, "grant create on the database to ds"),
-        ({"denied": ("streams", "versions"), "version": None}, "grant usage on schema ds"),
+        ({"version": Version()}, "grant create on the database to ds"),
+        (but_may(denied=("streams", "versions")) | {"version": None}, "grant usage on schema ds"),
+        (but_may(connections=NODE_SESSIONS - 1), "raise the CONNECTION LIMIT"),
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )
