@@ -4,14 +4,16 @@ The interface of a store makes streams anew: at this time, without the producers
 at offsets of its own.  A copy has all of that as it was, so each store has a way in and out beside
 its verbs: a ``Source``, which is read while nobody writes to it, and a ``Target``, which nobody
 serves before :meth:`Target.finish`.  A target can be broken off at any moment: what
-:meth:`Target.find` tells of is there whole, and whatever else was begun is begun again, or goes on.
+:meth:`Target.find` tells of is there whole, and whatever else was begun is begun again, goes on, or
+is removed by :meth:`Target.settle`.  The source may be served until it goes on: what changed there
+is dropped, and copied anew.
 
 Nothing here does I/O.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from durable_streams.rules.producers import ProducerState
 
 
+AGAIN: Final = "run it again: it goes on where it was"
+"""What most of these end with."""
+
+
 class TransferError(Exception):
     """A copy cannot go on; the text is one line for the user, and says what to do."""
 
@@ -34,7 +40,14 @@ class Occupied(TransferError):
 
 
 class Done(TransferError):
-    """The target is a whole copy already, from when the same was asked for before."""
+    """The target is a whole copy already, from when the same was asked for before.
+
+    ``state``: of its source then, as :meth:`Target.finish` was told.
+    """
+
+    def __init__(self, name: str, state: str) -> None:
+        super().__init__(f"{name} was copied before, and found the same")
+        self.state = state
 
 
 class InUse(TransferError):
@@ -47,6 +60,10 @@ class NotReached(TransferError):
 
 class NotUsable(TransferError):
     """A database is there, and has no tables that this program can work with."""
+
+
+class NotHeld(TransferError):
+    """The target cannot hold what some streams have."""
 
 
 class Damaged(TransferError):
@@ -142,6 +159,15 @@ class Source(Streams, Protocol):
     async def check_still(self) -> None:
         """Raise :class:`InUse` if somebody may have written to it since it was opened."""
 
+    async def left(self) -> str:
+        """What it has beside streams, and no copy has; nothing if that is nothing."""
+
+    async def retire(self, successor: str) -> str:
+        """Have nobody serve it from now on, durably; how that is taken back.
+
+        ``successor``: the name of what is served instead.
+        """
+
     async def close(self) -> None:
         """Let go of it."""
 
@@ -149,10 +175,16 @@ class Source(Streams, Protocol):
 class Target(Streams, Protocol):
     """A store that a copy is made in.
 
-    ``name``: for people.
+    ``name``: for people.  ``was_begun``: whether it may have something of an earlier try.
+    ``keeps_seen``: whether it tells of producers when they were seen, as its source does.
     """
 
     name: str
+    was_begun: bool
+    keeps_seen: bool
+
+    def refusal(self, stream: Moved) -> str:
+        """What a stream has that cannot be held, nothing if there is no such thing."""
 
     def key_of(self, key: str) -> str:
         """What the copy of an incarnation of the source is called."""
@@ -170,11 +202,17 @@ class Target(Streams, Protocol):
         ``appends``: the source's, that end behind an offset.
         """
 
-    async def settle(self) -> None:
-        """What was added is durable, and is read as it will be."""
+    async def drop(self, streams: Sequence[Moved]) -> None:
+        """Have some of its streams no more, and none that is a fork of them, directly or not."""
 
-    async def finish(self, removed: Removed) -> str:
-        """The copy is whole, and may be served; what to tell the user about that, or nothing."""
+    async def settle(self) -> None:
+        """What was added is durable, is read as it will be, and is all that is there."""
+
+    async def finish(self, removed: Removed, state: str) -> None:
+        """The copy is whole, and may be served.
+
+        ``state``: hexadecimal, of the source; who asks for the same again is told (:class:`Done`).
+        """
 
     async def close(self) -> None:
         """Let go of it, finished or not."""

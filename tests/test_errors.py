@@ -57,7 +57,7 @@ INTERNAL: Final = {
     *("Disconnected", "OutOfTime"),  # inside the client
     *("CannotListen", "NotDumpable", "OutputFailed", "StartError", "_Stop"),  # of the command line
     *("ContextProblem", "Differs", "NoSpool", "Unusable"),  # of its verbs on streams
-    *("Damaged", "Done", "InUse", "NotReached", "NotUsable", "Occupied"),  # of copies
+    *("Damaged", "Done", "InUse", "NotHeld", "NotReached", "NotUsable", "Occupied"),  # of copies
     "TransferError",  # which all of these are
     "Broken",  # of runs, inside the store on PostgreSQL
     "DatabaseProblem",  # as those are

@@ -10,6 +10,7 @@ from durable_streams.descriptors import share
 from durable_streams.filestore.files.directory import FULL, DataDirectory
 from durable_streams.filestore.files.journal import Journal, SyncFailed
 from durable_streams.filestore.files.recovery import Recovery, recover
+from durable_streams.filestore.files.retired_file import check_not_retired
 from durable_streams.filestore.runtime import forgotten
 from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.settings import Durability
@@ -42,10 +43,11 @@ def open_files(
 def open_free_files(
     disk: Disk, data_dir: Path, settings: Settings, *, was_there: bool = False
 ) -> Opened:
-    """The same of what nobody has open."""
+    """The same of what nobody has open, unless its streams are served elsewhere."""
     begin_s = time.monotonic()
     directory = DataDirectory.open(disk, data_dir, was_there=was_there)
     try:
+        check_not_retired(directory)
         in_sync = settings.durability is Durability.FSYNC
         recovery = recover(
             directory,

@@ -1,7 +1,9 @@
 """All streams of a store, copied into another one and compared; then it may be served.
 
-Forks come behind what they are forks of.  What is in the target is not copied again, so a copy that
-was broken off goes on; all of it is compared in the end, whenever it was copied: what is known of
+First all streams are looked at, and none is copied if the target cannot hold one of them.  Forks
+come behind what they are forks of.  What is in the target is not copied again, so a copy that was
+broken off goes on; but for streams that are not what they were when they were copied, as somebody
+served the source meanwhile.  All is compared in the end, whenever it was copied: what is known of
 each stream, and a checksum over its appends, with their bytes, places, times and producers.
 """
 
@@ -17,17 +19,19 @@ import msgspec
 
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
-from durable_streams.transfers import Damaged
+from durable_streams.transfers import Damaged, NotHeld, Occupied
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from durable_streams.transfers import Appended, Moved, Source, Streams, Target
+    from durable_streams.rules.producers import ProducerState
+    from durable_streams.transfers import Appended, Done, Moved, Source, Streams, Target
 
 
 class Phase(Enum):
     """What is being done."""
 
+    LOOKING = "looked at"
     COPYING = "copied"
     COMPARING = "compared"
 
@@ -36,21 +40,25 @@ class Differs(Damaged):
     """The copy is not what its source is."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(
-            f"{text}: if the source was served between two tries, empty the target and copy again"
-        )
+        super().__init__(f"{text}: empty the target and copy again")
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far it is; ``found``: streams that were there already; ``told``: at the end."""
+    """How far it is, in streams ``of`` so many, 0 if that is not known yet.
 
-    phase: Phase = Phase.COPYING
+    ``found``: those that were there already.  At the end: ``left``: what was not copied,
+    ``retired``: how to have the source served again.
+    """
+
+    phase: Phase
+    of: int = 0
     streams: int = 0
     found: int = 0
     appends: int = 0
     data_bytes: int = 0
-    told: str = ""
+    left: str = ""
+    retired: str = ""
 
     def count(self, appends: Sequence[Appended]) -> None:
         """Some more."""
@@ -58,30 +66,118 @@ class Progress:
         self.data_bytes += sum([len(append.data) for append in appends])
 
 
-async def copy(source: Source, target: Target, told: Callable[[Progress], None]) -> Progress:
+async def copy(
+    source: Source,
+    target: Target,
+    told: Callable[[Progress], None],
+    *,
+    retires: bool = False,
+) -> Progress:
     """Copy all, compare all, and let the target be served; what was compared.
 
-    Raises what ``transfers`` has, and :class:`Differs`.
+    ``retires``: nobody can serve the source from then on.  Raises what ``transfers`` has, and
+    :class:`Differs`.
     """
-    copying = _Copying(source, target, told)
+    number, state = await _look(source, target, told)
+    if target.was_begun:
+        await _drop_changed(source, target)
+    copying = _Copying(source, target, number, told)
     await copying.run()
     await target.settle()
-    compared = Progress(Phase.COMPARING)
+    compared = Progress(Phase.COMPARING, number)
     await _compare_all(source, target, compared, told)
     compared.found = copying.progress.found
+    compared.left = await source.left()
+    if retires:  # before anybody can serve the target
+        compared.retired = await source.retire(target.name)
     await source.check_still()
-    compared.told = await target.finish(await source.removed())
+    await target.finish(await source.removed(), state)
     return compared
+
+
+_NAMED: Final = 3
+"""Of streams that cannot be copied; of the others only how many there are."""
+
+
+async def check_same(source: Source, done: Done) -> None:
+    """:class:`Occupied` if the source of a copy that is done was written to since."""
+    state = _State()
+    async for streams in source.all():
+        for stream in streams:
+            state.take(stream)
+    if state.text != done.state:
+        raise Occupied(f"{done}, and {source.name} has changed since: empty it, and copy again")
+
+
+async def _look(
+    source: Source, target: Target, told: Callable[[Progress], None]
+) -> tuple[int, str]:
+    """How many streams there are, and their state.
+
+    :class:`NotHeld` if the target cannot hold some of them.
+    """
+    progress, state, refused, named = Progress(Phase.LOOKING), _State(), 0, list[str]()
+    async for streams in source.all():
+        for stream in streams:
+            state.take(stream)
+            if refusal := target.refusal(stream):
+                refused += 1
+                if refused <= _NAMED:
+                    named.append(f"{path_text(stream.path)} ({refusal})")
+        progress.streams += len(streams)
+        told(progress)
+    if refused:
+        others = f", and {refused - _NAMED} others" if refused > _NAMED else ""
+        raise NotHeld(
+            f"{target.name} cannot hold {', '.join(named)}{others}: nothing was copied; write what "
+            "they hold to new streams, and remove them"
+        )
+    return progress.streams, state.text
+
+
+class _State:
+    """What is known of all streams of a store, in whatever order they come."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def take(self, stream: Moved) -> None:
+        """One more."""
+        digest = blake2b(_encode(stream), digest_size=_STATE_BYTES).digest()
+        self._sum += int.from_bytes(digest)
+
+    @property
+    def text(self) -> str:
+        """Of all so far, in hexadecimal."""
+        return f"{self._sum % (1 << 8 * _STATE_BYTES):x}"
+
+
+_STATE_BYTES: Final = 16
+_encode: Final = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+async def _drop_changed(source: Source, target: Target) -> None:
+    """Have nothing in the target that is not as it is in the source now, bytes aside."""
+    async for streams in target.all():
+        changed: list[Moved] = []
+        for there in streams:
+            stream = await source.at(there.path)
+            if stream is None or _differences(target, stream, there):
+                changed.append(there)
+        if changed:
+            await target.drop(changed)
 
 
 class _Copying:
     """The first part."""
 
-    def __init__(self, source: Source, target: Target, told: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, source: Source, target: Target, number: int, told: Callable[[Progress], None]
+    ) -> None:
         self._source = source
         self._target = target
         self._told = told
-        self.progress = Progress()
+        self.progress = Progress(Phase.COPYING, number)
 
     async def run(self) -> None:
         """Have all in the target that is in the source."""
@@ -132,7 +228,9 @@ async def _compare_all(
             there = await target.at(stream.path)
             if there is None:
                 raise Differs(f"{path_text(stream.path)} is not in the copy")
-            _compare(target, stream, there)
+            if wrong := _differences(target, stream, there):
+                text = f"{path_text(stream.path)} differs from its copy in: {', '.join(wrong)}"
+                raise Differs(text)
             await _compare_appends(source, target, stream, there, progress)
             progress.streams += 1
             told(progress)
@@ -149,8 +247,8 @@ _SAME: Final = (
 )
 
 
-def _compare(target: Target, stream: Moved, there: Moved) -> None:
-    """:class:`Differs` unless what is known of a stream is what is known of its copy."""
+def _differences(target: Target, stream: Moved, there: Moved) -> list[str]:
+    """In what that is known of it a stream is not what its copy is."""
     wrong = [name for name in _SAME if getattr(stream, name) != getattr(there, name)]
     if there.key != target.key_of(stream.key):
         wrong.append("key")
@@ -159,14 +257,15 @@ def _compare(target: Target, stream: Moved, there: Moved) -> None:
         wrong.append("source")
     if source is not None and there.point not in {stream.point, there.begin}:
         wrong.append("point")
-    known, copied = (
-        {name: (state.epoch, state.seq) for name, state in each.producers.items()}
-        for each in (stream, there)
-    )
-    if known != copied:
+    if _producers(target, stream) != _producers(target, there):
         wrong.append("producers")
-    if wrong:
-        raise Differs(f"{path_text(stream.path)} differs from its copy in: {', '.join(wrong)}")
+    return wrong
+
+
+def _producers(target: Target, stream: Moved) -> Mapping[str, ProducerState]:
+    if target.keeps_seen:
+        return stream.producers
+    return {name: state._replace(time_ms=0) for name, state in stream.producers.items()}
 
 
 async def _compare_appends(

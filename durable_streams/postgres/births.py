@@ -29,6 +29,7 @@ from durable_streams.postgres.rows import (
     row_of,
     sort_key,
 )
+from durable_streams.postgres.schema import EVERYWHERE
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.creates import fork_lifetime, matches
 from durable_streams.rules.lifetime import deadline_ms
@@ -61,7 +62,8 @@ select id from made
 
 _LOOK: Final = f"""
 select {statements.now("$2")} as now_ms,
-  (select coalesce(max(next_segment), 0) from ds.graves where path = $1) as above,
+  (select coalesce(max(next_segment), 0) from ds.graves where path in ($1, '{EVERYWHERE}'))
+    as above,
   (select id from ds.streams where path = $1) as there
 """  # noqa: S608 - of constants
 """What time it is, where another stream may begin at a path, and whether one is there.

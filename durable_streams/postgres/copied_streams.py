@@ -18,12 +18,15 @@ from durable_streams.model.paths import parse_path_text, path_text
 from durable_streams.postgres import versions
 from durable_streams.postgres.batches import tables
 from durable_streams.postgres.connecting import Hosts, NoDatabase
-from durable_streams.postgres.rows import row_of
+from durable_streams.postgres.rows import row_of, sort_key
+from durable_streams.postgres.schema import EVERYWHERE
 from durable_streams.postgres.sessions import Refused, Session, Unknown
+from durable_streams.postgres.standbys import waited_for
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.versions import Fit
 from durable_streams.postgres.walks import Broken, Walk
 from durable_streams.transfers import (
+    AGAIN,
     Appended,
     Damaged,
     InUse,
@@ -48,9 +51,15 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 100
 """Streams that are looked up with one question."""
 
-_NEXT: Final = f"select id from ds.streams where id > $1 order by id limit {_AT_ONCE}"  # noqa: S608
+_NEXT: Final = f"""
+select id, sort_key from ds.streams where id > $1 order by id limit {_AT_ONCE}
+"""  # noqa: S608 - of a constant
 
 _REMOVED: Final = "select path, max(next_segment) as first from ds.graves group by path"
+
+_SECRETS: Final = """
+select (select count(*) from ds.tokens) as tokens, (select count(*) from ds.signing_keys) as keys
+"""
 
 _NODES: Final = """
 select node, name, beats from ds.nodes where seen > clock_timestamp() - interval '10 s'
@@ -78,8 +87,6 @@ select (pg_control_system()).system_identifier::text || '/'
  clock_timestamp() as now
 """
 
-AGAIN: Final = "run it again: it goes on where it was"
-
 
 class DatabaseStreams:
     """What a copy reads of a database, in a session."""
@@ -101,9 +108,14 @@ class DatabaseStreams:
         """Every stream."""
         last = -1
         while found := await self.fetch(_NEXT, last):
-            numbers = [record["id"] for record in found]
-            last = numbers[-1]
-            yield await self._moved(await self.fetch(ROWS, [], numbers, None))
+            keys = {record["id"]: record["sort_key"] for record in found}
+            last = max(keys)
+            streams = await self._moved(await self.fetch(ROWS, [], [*keys], None))
+            for stream in streams:
+                if keys[int(stream.key)] != sort_key(stream.path):
+                    path = path_text(stream.path)
+                    raise Damaged(f"{self.name}: {path}: its sort_key is not that of its path")
+            yield streams
 
     async def at(self, path: StreamPath) -> Moved | None:
         """The stream at a path."""
@@ -157,17 +169,28 @@ class DatabaseStreams:
         if row is None or str(row.id) != stream.key or row.tail != stream.tail:
             raise Damaged(f"{self.name}: {path_text(stream.path)} changes: somebody writes there")
         layers, walk = (*row.inherited, *row.own), Walk(self.fetch, row.begin)
-        if row.inherited and behind >= row.point:
+        is_whole = not row.inherited or behind < row.point
+        if not is_whole:
             layers, walk = row.own, Walk(self.fetch, row.point, None)
+        size_bytes, written_ms = 0, None
         try:
             for layer in layers:
                 async for steps in walk.over(layer):
+                    size_bytes += sum([len(step.data) for step in steps])
+                    if layer.stream == row.id:
+                        written_ms = steps[-1].time_ms
                     if batch := [_told(row, step) for step in steps if _ends(step) > behind]:
                         yield batch
         except Broken as error:
             raise Damaged(f"{self.name}: {path_text(stream.path)}: {error}") from None
         if walk.chain not in {None, row.chain}:
             raise Damaged(f"{self.name}: {path_text(stream.path)}: its runs are not all there")
+        if is_whole and size_bytes != row.size_bytes:
+            said = f"it says {row.size_bytes} bytes, and has {size_bytes}"
+            raise Damaged(f"{self.name}: {path_text(stream.path)}: {said}")
+        if not row.closed_alone and written_ms != row.last_write_ms:
+            said = "it was not written last when it says"
+            raise Damaged(f"{self.name}: {path_text(stream.path)}: {said}")
         if row.closed_alone:
             time_ms = row.created_ms if row.last_write_ms is None else row.last_write_ms
             segment, end = row.tail
@@ -175,8 +198,9 @@ class DatabaseStreams:
 
     async def removed(self) -> Removed:
         """Where other streams have to begin above the segments of those that were there."""
-        found = await self.fetch(_REMOVED)
-        return Removed(0, {parse_path_text(record["path"]): record["first"] for record in found})
+        found = {record["path"]: record["first"] for record in await self.fetch(_REMOVED)}
+        floor = found.pop(EVERYWHERE, 0)
+        return Removed(floor, {parse_path_text(path): first for path, first in found.items()})
 
     async def close(self) -> None:
         """End the session."""
@@ -215,7 +239,7 @@ class SourceDatabase(DatabaseStreams):
         hosts = Hosts(url)
         session = await open_session(hosts)
         try:
-            fit = (await versions.read(session.fetch)).fit()
+            fit = versions.of_streams(await versions.read(session.fetch))
             if fit is not Fit.FITS:
                 raise NotUsable(f"{url}: {fit.value}")
             (row,) = await session.fetch(_IDENTITY)
@@ -246,6 +270,26 @@ class SourceDatabase(DatabaseStreams):
             session.terminate()
         if names:
             raise InUse(f"{self.name}: a node was started meanwhile ({', '.join(names)}): stop it")
+
+    async def left(self) -> str:
+        """How many tokens and keys it has."""
+        ((tokens, keys),) = await self.fetch(_SECRETS)
+        found = [(tokens, "token", ""), (keys, "key", " of signed URLs")]
+        return " and ".join(
+            [f"{number} {what}{'s'[: number != 1]}{of}" for number, what, of in found if number]
+        )
+
+    async def retire(self, _: str) -> str:
+        """Have no node serve it any more; how that is taken back."""
+        session = await open_session(Hosts(self._url))
+        try:
+            async with waited_for(session):
+                await session.run(versions.RETIRE)
+        except (Refused, Unknown) as error:
+            raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
+        finally:
+            session.terminate()
+        return f"somebody runs psql with: {versions.REINSTATE}"
 
 
 async def open_session(hosts: Hosts) -> Session:

@@ -2,7 +2,8 @@
 
 ``ds.versions`` has a version that no program knows until then, and ``ds.copying`` of which source
 the copy is.  A stream's runs come first, some at a time, then its row, which nobody sees before:
-so a stream with a row is there whole, and one without goes on behind its last run.
+so a stream with a row is there whole, and one without goes on behind its last run, unless its runs
+are not those of its source any more.  In the end no run is left that is of no stream.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.model.commands import ForkRequest
-from durable_streams.model.errors import InvalidOffset, OffsetGone, StreamError
+from durable_streams.model.errors import InvalidOffset, InvalidRequest, OffsetGone, StreamError
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
-from durable_streams.postgres import facts, versions
+from durable_streams.postgres import facts, texts, versions
 from durable_streams.postgres.connecting import Hosts, NoDatabase
 from durable_streams.postgres.copied_streams import (
-    AGAIN,
     DatabaseStreams,
     need_no_nodes,
     open_session,
@@ -35,10 +35,13 @@ from durable_streams.postgres.rows import (
     requested_text,
     sort_key,
 )
+from durable_streams.postgres.schema import EVERYWHERE
 from durable_streams.postgres.sessions import Refused, Session, Unknown
 from durable_streams.postgres.versions import Fit
+from durable_streams.postgres.walks import is_same
 from durable_streams.settings import KIB, MIB
 from durable_streams.transfers import (
+    AGAIN,
     Damaged,
     Done,
     InUse,
@@ -65,31 +68,59 @@ _ONE_AT_A_TIME: Final = "select pg_try_advisory_lock(7310579661349056104)"
 
 _BEGUN: Final = "select to_regclass('ds.copying') is not null"
 _ENDED: Final = "select to_regclass('ds.copied') is not null"
-_OF_SAME: Final = "select from ds.copied where source = $1"
+_OF_SAME: Final = "select state from ds.copied where source = $1"
 _WHOSE: Final = "select source, salt from ds.copying"
 _IS_USED: Final = "select exists(select from ds.streams) or exists(select from ds.runs)"
 _BEGIN: Final = f"""
 begin; {versions.ALONE};
-drop table if exists ds.copied; create table ds.copying (source text not null, salt text not null);
-insert into ds.copying values ('{{source}}', '{{salt}}');
+drop table if exists ds.copied;
+create table ds.copying (source text not null, salt text not null, state text not null);
+insert into ds.copying values ('{{source}}', '{{salt}}', '');
 insert into ds.versions (version, needs) values ({versions.COPYING}, {versions.COPYING});
 commit
 """  # noqa: S608 - of constants, and of what is checked to be digits and the like
 _END: Final = f"""
 begin; {versions.ALONE};
-alter table ds.copying rename to copied; delete from ds.versions where version = {versions.COPYING};
+update ds.copying set state = '{{state}}'; alter table ds.copying rename to copied;
+delete from ds.versions where version = {versions.COPYING};
 commit
-"""  # noqa: S608 - of constants
+"""  # noqa: S608 - of constants, and of hexadecimal digits
 _ANALYSE: Final = "analyze ds.streams, ds.runs, ds.producers"
 
 _GRAVES: Final = """
 insert into ds.graves (stream, path, next_segment, removed_ms, swept)
  select stream, path, first, (extract(epoch from clock_timestamp()) * 1000)::bigint, true
   from unnest($1::bigint[], $2::text[], $3::bigint[]) as t(stream, path, first)
- on conflict (stream) do nothing
+ on conflict (stream) do update set next_segment = excluded.next_segment
 """
 
 _THERE: Final = "select id from ds.streams where id = any($1::bigint[])"
+
+_FIRST: Final = """
+select segment, start, before from ds.runs where stream = $1 order by segment, start limit 1
+"""
+
+_REMOVE: Final = "delete from ds.runs where stream = $1"
+
+_DROP: Final = """
+with recursive gone as (
+ select unnest($1::bigint[]) as id
+ union select s.id from ds.streams s join gone g on s.fork_of = g.id),
+forgotten as (delete from ds.producers where stream in (select id from gone))
+delete from ds.streams where id in (select id from gone)
+"""
+"""Streams and their forks; their runs stay, as most such streams have only grown."""
+
+_OWNERLESS: Final = """
+with recursive owner as (
+ (select stream from ds.runs order by stream limit 1)
+ union all
+ select (select r.stream from ds.runs r where r.stream > o.stream order by r.stream limit 1)
+  from owner o where o.stream is not null)
+select stream from owner
+ where stream is not null and not exists(select from ds.streams s where s.id = owner.stream)
+"""
+"""Runs of what was begun, and is not in the source any more: one look for each stream."""
 
 _LAST: Final = """
 select segment, ends[cardinality(ends)] as position, chain, times[cardinality(times)] as time_ms
@@ -123,9 +154,12 @@ insert into ds.producers (stream, producer, epoch, seq, seen_ms)
 class TargetDatabase(DatabaseStreams):
     """One; use :meth:`open`, and :meth:`close` it."""
 
-    def __init__(self, session: Session, url: DatabaseUrl, salt: str) -> None:
+    keeps_seen = True
+
+    def __init__(self, session: Session, url: DatabaseUrl, salt: str, *, was_begun: bool) -> None:
         super().__init__(session, url)
         self._salt = salt
+        self.was_begun = was_begun
         self._runs = RunCache(self.fetch)
 
     @classmethod
@@ -139,7 +173,7 @@ class TargetDatabase(DatabaseStreams):
             raise NotReached(str(error)) from None
         session = await open_session(Hosts(url))
         try:
-            salt = await _begun(session, url, source)
+            salt, was_begun = await _begun(session, url, source)
         except Refused as error:
             session.terminate()
             raise TransferError(f"{url}: it refuses that: {error}") from None
@@ -149,7 +183,7 @@ class TargetDatabase(DatabaseStreams):
         except BaseException:
             session.terminate()
             raise
-        return cls(session, url, salt)
+        return cls(session, url, salt, was_begun=was_begun)
 
     def key_of(self, key: str) -> str:
         """What the copy of an incarnation is called: its number here."""
@@ -158,6 +192,14 @@ class TargetDatabase(DatabaseStreams):
     def _number(self, key: str) -> int:
         digest = blake2b(f"{self._salt} {key}".encode(), digest_size=8).digest()
         return int.from_bytes(digest) >> 1
+
+    def refusal(self, stream: Moved) -> str:
+        """What is no text in PostgreSQL."""
+        try:
+            texts.check_moved(stream)
+        except InvalidRequest as error:
+            return str(error)
+        return ""
 
     async def find(self, streams: Sequence[Moved]) -> set[str]:
         """Those that are there whole."""
@@ -185,7 +227,7 @@ class TargetDatabase(DatabaseStreams):
         number = self._number(stream.key)
         layers, own, chain, size_bytes = await self._inherited(stream)
         writer = _Writer(self, number, own, chain)
-        await writer.resume()
+        await writer.resume(stream.tail)
         async for batch in appends(writer.at):
             await writer.put(batch)
         await writer.flush()
@@ -245,38 +287,41 @@ class TargetDatabase(DatabaseStreams):
         size_bytes = await reading.size_up_to(point)
         return reading.layers_up_to(point, shift), stream.point, chain, size_bytes
 
-    async def settle(self) -> None:
-        """All is committed."""
+    async def drop(self, streams: Sequence[Moved]) -> None:
+        """Have some no more, nor their forks."""
+        await self.fetch(_DROP, [int(stream.key) for stream in streams])
 
-    async def finish(self, removed: Removed) -> str:
+    async def settle(self) -> None:
+        """All is committed; what was begun, and is of no stream now, is removed."""
+        if self.was_begun:
+            for record in await self.fetch(_OWNERLESS):
+                await self.fetch(_REMOVE, record["stream"])
+
+    async def finish(self, removed: Removed, state: str) -> None:
         """Let nodes serve it."""
         places = [(path_text(path), first) for path, first in removed.paths.items()]
+        if removed.floor:
+            places.append((EVERYWHERE, removed.floor))
         numbers = [self._number(f"removed {path}") for path, _ in places]
         await self.fetch(
             _GRAVES, numbers, [path for path, _ in places], [first for _, first in places]
         )
         await self.fetch(_ANALYSE)
         try:
-            await self._session.run(_END)
+            await self._session.run(_END.format(state=state))
         except (Refused, Unknown) as error:
             raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
-        return _WAIT if removed.floor else ""
 
 
-_WAIT: Final = (
-    "many streams were removed lately: wait for 7 minutes before nodes serve the copy, as caches "
-    "may have pieces of those, which new streams at their paths would be taken for"
-)
-
-
-async def _begun(session: Session, url: DatabaseUrl, source: str) -> str:
-    """The salt of a copy that is begun, or goes on."""
+async def _begun(session: Session, url: DatabaseUrl, source: str) -> tuple[str, bool]:
+    """The salt of a copy that is begun, or goes on, and whether it does."""
     ((is_ours,),) = await session.fetch(_ONE_AT_A_TIME)
     if not is_ours:
         raise InUse(f"{url}: another copy into it is under way")
     ((is_done,),) = await session.fetch(_ENDED)
-    if is_done and await session.fetch(_OF_SAME, source):
-        raise Done(f"{url} was copied before, and found the same")
+    if is_done:
+        for row in await session.fetch(_OF_SAME, source):
+            raise Done(str(url), row["state"])
     ((is_begun,),) = await session.fetch(_BEGUN)
     if is_begun:
         (row,) = await session.fetch(_WHOSE)
@@ -285,7 +330,7 @@ async def _begun(session: Session, url: DatabaseUrl, source: str) -> str:
                 f"{url} has a copy of something else that was not ended: end that, or empty it "
                 "(drop schema ds cascade), or give another database"
             )
-        return str(row["salt"])
+        return str(row["salt"]), True
     fit = (await versions.read(session.fetch)).fit()
     if fit is not Fit.FITS:
         raise NotUsable(f"{url}: {fit.value}")
@@ -299,7 +344,7 @@ async def _begun(session: Session, url: DatabaseUrl, source: str) -> str:
     salt = secrets.token_hex(8)
     await session.run(_BEGIN.format(source=source, salt=salt))
     await need_no_nodes(session, url)  # nor did one begin a moment before
-    return salt
+    return salt, False
 
 
 class _Writer:
@@ -317,11 +362,16 @@ class _Writer:
         self._size = 0
         self._bytes = 0
 
-    async def resume(self) -> None:
-        """Go on behind the last run that is there."""
-        for last in await self._target.fetch(_LAST, self._number):
-            self.at = Offset(last["segment"], last["position"])
-            self.chain, self.last_ms = last["chain"], last["time_ms"]
+    async def resume(self, tail: Offset) -> None:
+        """Go on behind the last run that is there; without any that the stream has not any more."""
+        for first in await self._target.fetch(_FIRST, self._number):
+            (last,) = await self._target.fetch(_LAST, self._number)
+            end = Offset(last["segment"], last["position"])
+            begin = Offset(first["segment"], first["start"])
+            if is_same(self.at, begin) and first["before"] == self.chain and end <= tail:
+                self.at, self.chain, self.last_ms = end, last["chain"], last["time_ms"]
+            else:
+                await self._target.fetch(_REMOVE, self._number)
 
     async def put(self, batch: Sequence[Appended]) -> None:
         """Some more appends."""

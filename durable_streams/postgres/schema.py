@@ -11,8 +11,8 @@
 ``producers`` the newest claim of each, and when it was seen.
 ``lanes``     how far each session that writes has come, see :mod:`.fencing`.
 ``graves``    streams that ended: their runs are to be removed, and until when another one at the
-              path has to begin above them.  ``kept``: the row of one that expired by a clock in
-              doubt, whose runs are not removed yet.
+              path (where that is empty, at any) has to begin above them.  ``kept``: the row of one
+              that expired by a clock in doubt, whose runs are not removed yet.
 ``holds``     streams that somebody follows, on which node, and until when that counts.
 ``nodes``     who is there; a row is written every second.
 ``tokens``    those that all nodes know: ``digest`` of the text, and what it may do as JSON.
@@ -112,6 +112,9 @@ create table ds.tokens (
 );
 """
 """In a schema that is there, and empty."""
+
+EVERYWHERE: Final = ""
+"""The path of a grave that counts at every path: of a copy whose source had too many to tell."""
 
 KEEP: Final = """
 alter table ds.graves add column kept jsonb;

@@ -14,6 +14,7 @@ from durable_streams.model.errors import InvalidRequest
 if TYPE_CHECKING:
     from durable_streams.model.commands import Append, Create
     from durable_streams.model.paths import StreamPath
+    from durable_streams.transfers import Moved
 
 
 def check_append(command: Append) -> None:
@@ -32,6 +33,16 @@ def check_create(command: Create) -> None:
     _check("Stream-Expires-At", command.lifetime.expires_at)
     if command.fork is not None:
         check_path(command.fork.source)
+
+
+def check_moved(stream: Moved) -> None:
+    """The same for a stream of another store."""
+    check_path(stream.path)
+    _check("Content-Type", stream.content_type)
+    _check("Stream-Expires-At", stream.lifetime.expires_at)
+    _check("Stream-Seq", stream.stream_seq)
+    for name in stream.producers:
+        _check("Producer-Id", name)
 
 
 def check_path(path: StreamPath) -> None:

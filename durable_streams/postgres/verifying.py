@@ -19,7 +19,7 @@ from durable_streams.postgres.batches import tables
 from durable_streams.postgres.connecting import Hosts, NoDatabase
 from durable_streams.postgres.copied_streams import open_session
 from durable_streams.postgres.reading import Reading, RunCache
-from durable_streams.postgres.rows import FIRST_CHAIN, row_of
+from durable_streams.postgres.rows import FIRST_CHAIN, row_of, sort_key
 from durable_streams.postgres.sessions import Refused, Session, Unknown
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.versions import Fit
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 100
 
-_NEXT: Final = f"select id from ds.streams where id > $1 order by id limit {_AT_ONCE}"  # noqa: S608
+_NEXT: Final = f"""
+select id, sort_key from ds.streams where id > $1 order by id limit {_AT_ONCE}
+"""  # noqa: S608 - of a constant
 
 _BEYOND: Final = """
 select segment, start from ds.runs where stream = $1 and (segment, start) >= ($2, $3) limit 1
@@ -92,8 +94,9 @@ async def verify(
         raise NoDatabase(str(error)) from None
     try:
         version = await versions.read(session.fetch)
-        if version.fit() is not Fit.FITS:
-            raise NoDatabase(f"{url}: {version.fit().value}")
+        fit = versions.of_streams(version)
+        if fit is not Fit.FITS:
+            raise NoDatabase(f"{url}: {fit.value}")
         return await _Verification(session, report, progress).run()
     except (Refused, Unknown) as error:
         raise NoDatabase(f"{url}: {error}") from None
@@ -130,16 +133,20 @@ class _Verification:
 
     async def _some(self, last: int) -> int | None:
         """The streams behind a number; the last one's, None: there are no more."""
-        numbers = [record["id"] for record in await self._fetch(_NEXT, last)]
-        for number in numbers:
+        keys = {record["id"]: record["sort_key"] for record in await self._fetch(_NEXT, last)}
+        for number, key in keys.items():
             await self._session.run("begin isolation level repeatable read read only")
             producers = await tables(self._fetch, [number])
             for record in await self._fetch(ROWS, [], [number], None):
+                if key != sort_key(parse_path_text(record["path"])):
+                    text, meaning = "its sort_key is not that of its path", "lists are wrong"
+                    place = f"ds.streams, id {number}"
+                    self._report(Found(Kind.DAMAGE, place, text, record["path"], meaning))
                 await self._stream(record, producers[number].states)
                 self._counts.streams += 1
                 self._progress(self._counts)
             await self._session.run("commit")
-        return numbers[-1] if numbers else None
+        return max(keys) if keys else None
 
     async def _stream(self, record: asyncpg.Record, producers: Mapping[str, ProducerState]) -> None:
         number, stream = record["id"], record["path"]

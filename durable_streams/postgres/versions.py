@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -49,7 +49,7 @@ ALONE: Final = "select pg_advisory_xact_lock(7310579661349056101)"
 _LOCK_TIMEOUT: Final = "2s"
 """A step that has to wait longer for a table lets nodes, who queue behind it, go first."""
 
-NEWEST: Final = "select version, needs from ds.versions order by version desc limit 1"
+NEWEST: Final = "select version, needs from ds.versions order by version desc limit 2"
 
 OUT_S: Final = 5.0
 """After which no older node shows anything: more than ``heartbeat.MOST_S``."""
@@ -95,6 +95,19 @@ COPYING: Final = 2**31 - 1
 """What a database has while all streams of another store are copied into it."""
 
 
+RETIRED: Final = COPYING - 1
+"""What it has when all its streams were copied, and are served elsewhere."""
+
+REINSTATE: Final = f"delete from ds.versions where version = {RETIRED}"  # noqa: S608 - a constant
+"""What takes that back, by hand."""
+
+RETIRE: Final = f"""
+begin; {ALONE};
+insert into ds.versions (version, needs) values ({RETIRED}, {RETIRED}) on conflict do nothing;
+commit
+"""  # noqa: S608 - of constants
+"""A script that has no node serve a database any more."""
+
 NEWER: Final = (
     "its tables are of version {version.number}, and this program, which is of version {known}, "
     "may serve them: replace it when there is time"
@@ -108,20 +121,27 @@ class Fit(Enum):
     OLD = "its tables are of an older version: run durable-streams store migrate"
     FITS = "its tables fit"
     NEW = "its tables are of a version that is too new: install a newer durable-streams-server"
+    RETIRED = (
+        "it is retired: its streams were copied to another store, which is to be served instead; "
+        f"to serve this one again, run psql with: {REINSTATE}"
+    )
     COPYING = "a copy into it was begun and has not ended: run durable-streams store copy again"
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a database has; ``number`` 0: nothing."""
+    """What a database has; ``number`` 0: nothing.  ``retired``: its streams are elsewhere."""
 
     number: int = 0
     needs: int = 0
+    retired: bool = False
 
     def fit(self, known: int = VERSION) -> Fit:
         """Whether a program that knows all steps up to ``known`` can work with it."""
         if not self.number:
             return Fit.EMPTY
+        if self.retired:
+            return Fit.RETIRED
         if self.needs == COPYING:
             return Fit.COPYING
         if self.needs > known:
@@ -139,13 +159,22 @@ async def read(fetch: Fetch) -> Version:
 
 async def _newest(fetch: Fetch) -> Version:
     rows = await fetch(NEWEST)
-    return Version(rows[0]["version"], rows[0]["needs"]) if rows else Version()
+    if not rows:
+        return Version()
+    is_retired = rows[0]["version"] == RETIRED
+    row = rows[-1] if is_retired else rows[0]
+    return Version(row["version"], row["needs"], retired=is_retired)
 
 
 async def misfit(fetch: Fetch) -> Fit | None:
     """Why this program cannot work with tables that are there; None if it can."""
     fit = (await _newest(fetch)).fit()
     return None if fit is Fit.FITS else fit
+
+
+def of_streams(version: Version) -> Fit:
+    """The same for who only reads what is there, retired or not."""
+    return replace(version, retired=False).fit()
 
 
 async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:

@@ -89,7 +89,7 @@ class Walk:
                 first = Offset(run["segment"], run["start"] + 1)
             if not runs:
                 break
-        if not _is_same(self.at, layer.end):
+        if not is_same(self.at, layer.end):
             raise Broken(
                 _place(stream, self.at.segment - layer.shift, self.at.position),
                 f"it is not there, and the stream goes on to {layer.end.token}",
@@ -101,7 +101,7 @@ class Walk:
         segment, start, data = run["segment"] + layer.shift, run["start"], run["data"]
         place = _place(layer.stream, run["segment"], start)
         begin = Offset(segment, start)
-        if not _is_same(self.at, begin):
+        if not is_same(self.at, begin):
             text = f"those before it end at {self.at.token}"
             raise Broken(place, text, self.at, is_missing=True)
         if self.chain is None:
@@ -143,7 +143,7 @@ def _cut(steps: list[Step], cut: int, chain: bytes) -> list[Step]:
     return kept
 
 
-def _is_same(at: Offset, other: Offset) -> bool:
+def is_same(at: Offset, other: Offset) -> bool:
     """Whether two offsets are one position: the end of a segment, and the beginning of the next."""
     return at == other or (at.segment + 1 == other.segment and other.position == 0)
 

@@ -8,13 +8,13 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from durable_streams.databases import is_database
 from durable_streams.filestore.transfer.source import SourceDirectory
 from durable_streams.filestore.transfer.target import TargetDirectory
 from durable_streams.model.errors import DataDirectoryError
-from durable_streams.moving.copying import Progress, copy
+from durable_streams.moving.copying import Progress, check_same, copy
 from durable_streams.postgres.commands import INSTALL, DatabaseProblem, without_secret
 from durable_streams.postgres.urls import NoDatabaseUrl
 from durable_streams.program import PROGRAM, shown
@@ -27,13 +27,18 @@ if TYPE_CHECKING:
 
     from durable_streams.transfers import Source, Target
 
-_REDRAW_S: Final = 0.2
+REDRAW_S: Final = 0.2
+"""Between two drawings on a terminal."""
+
+LINE_S: Final = 30.0
+"""Between two lines elsewhere."""
 
 _ABOUT: Final = """\
 Copy all streams of a data directory, or of a database, into a new one of either kind: with their
 offsets, producers, times, forks and ends, so that clients go on with what they have. Neither may be
 served meanwhile. All is compared in the end. If it is broken off, run it again: it goes on where it
-was."""
+was, and what changed in the source is copied anew. Tokens, and keys of signed URLs, are not
+copied."""
 
 _STATUS: Final[tuple[tuple[type[TransferError], Status], ...]] = (
     (Occupied, Status.CONFLICT),
@@ -52,6 +57,11 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     where = "a data directory, or postgresql://user@host1,host2/database without a password"
     command.add_argument("source", metavar="SOURCE", help=where)
     command.add_argument("target", metavar="TARGET", help="likewise, without any streams")
+    command.add_argument(
+        "--retire",
+        action="store_true",
+        help="have nobody serve SOURCE afterwards, until a mark is taken away by hand",
+    )
     command.set_defaults(run=_run)
 
 
@@ -60,7 +70,7 @@ def _run(options: argparse.Namespace) -> int:
     # cancel may be a commit that waits for a standby.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        return asyncio.run(_copy(options.source, options.target))
+        return asyncio.run(_copy(options.source, options.target, retires=options.retire))
     except Done as done:
         sys.stdout.write(f"{shown(str(done))}: nothing was done\n")
         return Status.DONE
@@ -73,27 +83,54 @@ def _run(options: argparse.Namespace) -> int:
         return _told(error, Status.REFUSED)
 
 
-async def _copy(source_name: str, target_name: str) -> int:
+async def _copy(source_name: str, target_name: str, *, retires: bool) -> int:
     source = await _source(source_name)
     try:
-        target = await _target(target_name, source.identity)
+        target = await _target_of(source, target_name, retires=retires)
+        shown_here = Shown(sys.stderr, time.monotonic, is_terminal=sys.stderr.isatty())
         try:
-            progress = _Shown()
-            done = await copy(source, target, progress)
-            progress.clear()
+            done = await copy(source, target, shown_here, retires=retires)
         finally:
+            shown_here.clear()
             await target.close()
     finally:
         await source.close()
+    _say(done, source, target)
+    return Status.DONE
+
+
+def _say(done: Progress, source: Source, target: Target) -> None:
     found = f", {done.found} of them there before" if done.found else ""
     sys.stdout.write(
         f"{_count(done.streams, 'stream')}{found}, {_count(done.appends, 'append')}, "
         f"{_count(done.data_bytes, 'byte')}: copied from {shown(source.name)} to "
         f"{shown(target.name)}, and found the same\n"
     )
-    if done.told:
-        sys.stderr.write(f"{PROGRAM}: {done.told}\n")
-    return Status.DONE
+    if done.left:
+        sys.stdout.write(
+            f"not copied: {done.left}, which are to be made anew in {shown(target.name)}\n"
+        )
+    if done.retired:
+        _say_retired(source, done.retired)
+    else:
+        sys.stdout.write(
+            f"{shown(source.name)} may still be served, and would go its own way: see to it that "
+            "nobody starts that, or copy with --retire\n"
+        )
+
+
+def _say_retired(source: Source, taken_back: str) -> None:
+    sys.stdout.write(f"{shown(source.name)} is served by nobody now, until {shown(taken_back)}\n")
+
+
+async def _target_of(source: Source, name: str, *, retires: bool) -> Target:
+    try:
+        return await _target(name, source.identity)
+    except Done as done:
+        await check_same(source, done)
+        if retires:
+            _say_retired(source, await source.retire(name))
+        raise
 
 
 async def _source(name: str) -> Source:
@@ -130,22 +167,38 @@ def _told(error: Exception, status: Status) -> int:
     return status
 
 
-class _Shown:
-    """One line on a terminal, drawn anew now and then."""
+class Shown:
+    """How far it is: one line on a terminal, drawn anew; elsewhere a line now and then.
 
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._drawn_s = 0.0
+    ``clock``: in seconds, from any moment on.
+    """
+
+    def __init__(self, to: TextIO, clock: Callable[[], float], *, is_terminal: bool) -> None:
+        self._to = to
+        self._clock = clock
+        self._is_terminal = is_terminal
+        self._told_s = clock()
+        self._is_drawn = False
 
     def __call__(self, progress: Progress) -> None:
-        now_s = time.monotonic()
-        if self._is_shown and now_s - self._drawn_s > _REDRAW_S:
-            self._drawn_s = now_s
-            text = f"{progress.phase.value}: {_count(progress.streams, 'stream')}"
-            sys.stderr.write(f"\r\x1b[K{text}, {progress.data_bytes / 1e6:.1f} MB")
-            sys.stderr.flush()
+        """It is so far."""
+        now_s = self._clock()
+        if now_s - self._told_s < (REDRAW_S if self._is_terminal else LINE_S):
+            return
+        self._told_s = now_s
+        text = f"{progress.phase.value}: {_count(progress.streams, 'stream')}"
+        if progress.of:
+            text += f" of {progress.of}"
+        if progress.data_bytes:
+            text += f", {progress.data_bytes / 1e6:.1f} MB"
+        if self._is_terminal:
+            self._is_drawn = True
+            self._to.write(f"\r\x1b[K{text}")
+        else:
+            self._to.write(f"{PROGRAM}: {text}\n")
+        self._to.flush()
 
     def clear(self) -> None:
         """Make room for other lines."""
-        if self._drawn_s:
-            sys.stderr.write("\r\x1b[K")
+        if self._is_drawn:
+            self._to.write("\r\x1b[K")

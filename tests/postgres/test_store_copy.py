@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import signal
 import subprocess
@@ -28,7 +27,7 @@ from durable_streams.settings import Settings
 from durable_streams.transfers import InUse
 from tests.postgres.moved import fill, goes_on, seen
 from tests.postgres.test_store_commands import COMMAND, environment, run
-from tests.store_contract.words import at, create, fork
+from tests.store_contract.words import append, at, create, fork
 from tools.postgres_cluster.processes import wait_until
 from tools.server_process import ROOT
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from durable_streams.filestore.files.disk import StrPath
     from durable_streams.store import Store
-    from durable_streams.transfers import Target
+    from durable_streams.transfers import Source, Target
     from tests.postgres.conftest import Database
 
 Shown = dict[tuple[str, ...], Any]
@@ -51,9 +50,9 @@ async def in_files(path: Path) -> FileStore:
     return await FileStore.at(path, SHORT)
 
 
-def copied(source: object, target: object) -> str:
+def copied(source: object, target: object, *options: str) -> str:
     """What is said of a copy that succeeded."""
-    done = run("copy", str(source), str(target))
+    done = run("copy", str(source), str(target), *options)
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
 
@@ -95,7 +94,7 @@ def differing(one: Shown, other: Shown) -> list[tuple[tuple[str, ...], str, Any,
 async def test_everything_goes_into_a_database_and_back(tmp_path: Path, database: Database) -> None:
     before = await filled(tmp_path / "data")
     said = copied(tmp_path / "data", database.url)
-    assert said.endswith("and found the same\n")
+    assert "and found the same\n" in said
     store = await PostgresStore.at(database.url)
     assert differing(before, await seen(store)) == []
     await store.close()
@@ -236,25 +235,45 @@ async def test_a_second_time_nothing_is_done(tmp_path: Path, database: Database)
     await filled(tmp_path / "data", a_few)
     copied(tmp_path / "data", database.url)
     assert copied(tmp_path / "data", database.url).endswith("found the same: nothing was done\n")
-    copied(tmp_path / "data", tmp_path / "copy")
-    identity = json.loads((tmp_path / "data/FORMAT.json").read_text())["id"]
-    (tmp_path / "copy/COPYING.json").write_text(json.dumps({"source": identity, "salt": "x"}))
+    store = await in_files(tmp_path / "data")
+    await append(store, b", and more", at("a"))
+    await store.close()
+    said = await not_copied(tmp_path / "data", database.url, 5)
+    assert "has changed since: empty it, and copy again" in said
+
+
+async def test_a_directory_that_was_broken_off_at_its_last_step_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(tmp_path / "data", a_few)
+
+    class CrashesAtTheEnd(Disk):
+        def unlink(self, path: StrPath) -> None:
+            if str(path).endswith("COPYING.json"):
+                raise Crashed
+            super().unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("durable_streams.filestore.transfer.target.Disk", CrashesAtTheEnd)
+        with pytest.raises(Crashed):
+            await once(tmp_path / "data", tmp_path / "copy")
     assert copied(tmp_path / "data", tmp_path / "copy").endswith("nothing was done\n")
     assert not (tmp_path / "copy/COPYING.json").exists()
 
 
 async def test_where_many_were_removed_all_begin_above_them(
-    tmp_path: Path, database: Database
+    tmp_path: Path, database: Database, other_database: Database
 ) -> None:
     await filled(tmp_path / "data", a_few)
-    (tmp_path / "data/REMOVED.json").write_bytes(pack(Removed(9, {"gone": 4})))
-    copied(tmp_path / "data", tmp_path / "copy")
-    store = await in_files(tmp_path / "copy")
-    assert (await create(store, at("another"))).info.tail == Offset(9, 0)
-    await store.close()
-    done = run("copy", str(tmp_path / "data"), database.url)
-    assert done.returncode == 0
-    assert "wait for 7 minutes before nodes serve" in done.stderr
+    (tmp_path / "data/REMOVED.json").write_bytes(pack(Removed(9, {"gone": 4, "far": 12})))
+    copied(tmp_path / "data", database.url)
+    copied(database.url, other_database.url)
+    copied(other_database.url, tmp_path / "copy")
+    for name in (database.url, other_database.url, tmp_path / "copy"):
+        store = await opened(name)
+        begins = [(await create(store, at(path))).info.tail for path in ("another", "gone", "far")]
+        assert begins == [Offset(9, 0), Offset(9, 0), Offset(12, 0)]
+        await store.close()
 
 
 async def test_a_source_that_is_written_to_meanwhile_is_no_copy(
@@ -294,8 +313,12 @@ class Budget:
             raise Crashed
 
 
-async def once(data: Path, name: str | Path) -> None:
-    source = await SourceDirectory.open(data)
+async def once(data: str | Path, name: str | Path) -> None:
+    source: Source
+    if isinstance(data, str):
+        source = await SourceDatabase.open(parse(data))
+    else:
+        source = await SourceDirectory.open(data)
     target: Target
     try:
         if isinstance(name, str):

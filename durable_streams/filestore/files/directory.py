@@ -11,6 +11,7 @@
     UNSYNCED      there while a server runs, or did not end properly, that acknowledges unsynced
                   writes: streams are verified when they are opened
     REMOVED.json  paths that were removed a moment ago, see ``format.removed``; no copy needs it
+    RETIRED.json  the streams are served elsewhere, see ``retired_file``
     RESERVE       4 MiB of nothing, given up on a full disk, so that a deletion or a start has room;
                   not there, and not needed, where there was no room for it
     aside/        bytes that recovery or a first write took out of the way; never read again
@@ -175,6 +176,20 @@ class DataDirectory(Layout):
                 f"the data directory {root} was there while we waited for it, and is gone; start "
                 "again when it is back, or to begin a new one"
             )
+        directory = cls.locked(disk, root)
+        try:
+            directory.begin()
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    @classmethod
+    def locked(cls, disk: Disk, root: Path) -> DataDirectory:
+        """Make a directory, if it is not there, and lock it; ``BlockingIOError`` if it is locked.
+
+        Its name is durable then, and whatever is in it was not looked at.
+        """
         made = whole_files.make_directories(disk, root, root.anchor)
         with no_fork:  # before anything that costs, as whoever waits for the lock tries often
             lock_fd = disk.open_write(root / "LOCK")
@@ -187,20 +202,28 @@ class DataDirectory(Layout):
         try:
             directory._lock_itself()
             _keep_names(disk, root, {str(root.parent), *made})
-            if check_format(disk, root):  # who had the lock a moment ago may have begun it
-                directory._raise_format()
-            else:
-                # An earlier first start may have made some directories, and not synced them.
-                _sync_file_system_of(disk, root)
-                write_format(disk, root, secrets.token_hex(8))
-            directory.make_missing()
-            directory._check_volumes()
-            holder.sign(disk, lock_fd)
-            directory._warn_of_remote()
         except BaseException:
             directory.close()
             raise
         return directory
+
+    def begin(self) -> None:
+        """Have it be of our format, whether it was before or has yet to be begun, and whole."""
+        disk, root = self.disk, self.root
+        if check_format(disk, root):  # who had the lock a moment ago may have begun it
+            self._raise_format()
+        else:
+            # An earlier first start may have made some directories, and not synced them.
+            _sync_file_system_of(disk, root)
+            write_format(disk, root, secrets.token_hex(8))
+        self.furnish()
+        self._warn_of_remote()
+
+    def furnish(self) -> None:
+        """Have all directories in it, and who has it in LOCK; refuse what cannot be renamed."""
+        self._make_missing()
+        self._check_volumes()
+        holder.sign(self.disk, self._lock_fd)
 
     def _lock_itself(self) -> None:
         """Lock the directory as well, where the file system can."""
@@ -230,7 +253,7 @@ class DataDirectory(Layout):
             FORMAT,
         )
 
-    def make_missing(self) -> None:
+    def _make_missing(self) -> None:
         """Have all directories in it, durably."""
         for path in (self.streams, self.journal, self.tmp, self.trash, self.aside):
             if not self.disk.is_directory(path):

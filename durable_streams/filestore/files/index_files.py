@@ -17,17 +17,21 @@ from durable_streams.filestore.format.index import CHAIN_BYTES, Tail
 from durable_streams.filestore.format.index_lines import (
     Appended,
     Opened,
+    Torn,
     first_line,
     lines_behind,
     stated_ends,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from durable_streams.filestore.files.disk import Disk, StrPath
     from durable_streams.filestore.format.index import Line, Opening
     from durable_streams.filestore.format.index_lines import FurtherLine
 
 _READ_BYTES: Final = 4096
+PIECE_BYTES: Final = 1 << 20  # of an index that is read to its end
 _KEPT_BYTES: Final = 512  # of the ends of one segment beside the ends
 _CHAIN_TEXT: Final = 64  # bytes at the end of a line that hold its chain field
 
@@ -50,6 +54,37 @@ def text_at(disk: Disk, path: StrPath, position: int = 0) -> tuple[bytes, bool]:
             if b"\n" in text:
                 return text, False
             size *= 8
+    finally:
+        disk.close(fd)
+
+
+def each_line_behind(
+    disk: Disk, path: StrPath, end: Tail, piece_bytes: int = PIECE_BYTES
+) -> Iterator[FurtherLine]:
+    """All lines of an index behind a place, lazily: a piece of it is in memory at a time."""
+    row = 2
+    try:
+        fd = disk.open_read(path)
+    except FileNotFoundError:
+        return
+    try:
+        size = piece_bytes
+        while True:
+            text = disk.pread(fd, size, end.index_position)
+            is_all = len(text) < size
+            size = piece_bytes
+            for found in lines_behind(text, end, row):
+                if isinstance(found, Torn) and not is_all:
+                    if found.text == text:  # no line of ours is as long; where does it end?
+                        size = len(text) * 8
+                    break  # its end is in the next piece
+                yield found
+                if not isinstance(found, Appended):
+                    return
+                end = Tail(end.segment, found.line.end, found.index_position, found.chain)
+                row = found.row + 1
+            if is_all:
+                return
     finally:
         disk.close(fd)
 

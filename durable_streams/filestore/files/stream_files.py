@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from durable_streams.filestore.files import names, whole_files
 from durable_streams.filestore.files.fork_marks import is_forked
-from durable_streams.filestore.files.index_files import chain_at, text_at, time_before
+from durable_streams.filestore.files.index_files import (
+    chain_at,
+    each_line_behind,
+    text_at,
+    time_before,
+)
 from durable_streams.filestore.files.missing import files_of, what_is_missing
 from durable_streams.filestore.files.segment_reader import SegmentReader
 from durable_streams.filestore.files.segments import UNSEALED, Segments, beginning_at
@@ -266,8 +271,10 @@ def _follow_lines(
     """
     stream_id, number = loaded.sidecar.id, end.segment
     name = names.index_file(number, stream_id)
-    text = index.text if index.is_all else whole_files.read_file(disk, f"{directory}/{name}") or b""
-    lines = lines_behind(text[end.index_position :], end.tail)
+    if index.is_all:
+        lines = lines_behind(index.text[end.index_position :], end.tail)
+    else:
+        lines = each_line_behind(disk, f"{directory}/{name}", end.tail)
     segment = f"{directory}/{names.segment_file(number, stream_id)}"
     if verify:
         with SegmentReader(disk, segment) as reader:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from durable_streams.filestore.files import names, whole_files
+from durable_streams.filestore.files.index_files import each_line_behind, text_at
 from durable_streams.filestore.files.removed_file import NAME as REMOVED
 from durable_streams.filestore.files.segment_reader import SegmentReader
 from durable_streams.filestore.files.stream_files import DamagedFiles, lacks_sidecar, load
 from durable_streams.filestore.format.checksum import crc32
 from durable_streams.filestore.format.index_lines import Appended as Line
-from durable_streams.filestore.format.index_lines import Opened, first_line, lines_behind
+from durable_streams.filestore.format.index_lines import Opened, first_line
 from durable_streams.filestore.format.removed import BadRemoved, unpack
 from durable_streams.filestore.format.removed import Removed as RemovedFile
 from durable_streams.filestore.format.stored_path import pack_path, unpack_path
@@ -210,13 +211,13 @@ class _Segment:
 
     def appends(self, chain: bytes, behind: Offset) -> Iterator[Appended]:
         """Those that end behind an offset, in what continues a running checksum."""
-        text = whole_files.read_file(self._disk, self._index) or b""
+        text, _ = text_at(self._disk, self._index)
         first = first_line(text, chain)
         if not isinstance(first, Opened):
             raise Damaged(f"{self._index}: line 1 does not continue the stream: {_REPAIR}")
         chain, position = first.chain, 0
         with SegmentReader(self._disk, self._file) as reader:
-            for found in lines_behind(text[first.index_position :], first.tail):
+            for found in each_line_behind(self._disk, self._index, first.tail):
                 if chain == self._chain or not isinstance(found, Line):
                     break
                 line, chain, position = found.line, found.chain, found.line.end

@@ -12,6 +12,8 @@ from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.format_file import check_format, read_format
 from durable_streams.filestore.files.journal import SyncFailed
 from durable_streams.filestore.files.recovery import recover
+from durable_streams.filestore.files.retired_file import NAME as RETIRED
+from durable_streams.filestore.files.retired_file import retire
 from durable_streams.filestore.transfer.reading import DirectoryStreams, in_thread
 from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.transfers import Damaged, InUse
@@ -68,6 +70,15 @@ class SourceDirectory(DirectoryStreams):
         """It is locked, and where it was."""
         if not await in_thread(self._directory.is_there):
             raise InUse(f"{self.name} is not where it was: it was moved, or removed")
+
+    async def left(self) -> str:
+        """Nothing: tokens and keys are in files elsewhere, which nodes read as servers do."""
+        return ""
+
+    async def retire(self, successor: str) -> str:
+        """Have no server open it any more; how that is taken back."""
+        await in_thread(retire, self._directory, successor)
+        return f"{self._directory.root / RETIRED} is removed"
 
     async def close(self) -> None:
         """Let others have it."""

@@ -8,9 +8,10 @@ renamed into its place when it is durable, several at a time: so what is in its 
 from __future__ import annotations
 
 import secrets
+import sys
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -18,8 +19,9 @@ from durable_streams.filestore.files import holder, names, whole_files
 from durable_streams.filestore.files.directory import DataDirectory, absolute
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.fork_files import ForkPlan, build
-from durable_streams.filestore.files.fork_marks import pack_mark
+from durable_streams.filestore.files.fork_marks import pack_mark, remove_mark
 from durable_streams.filestore.files.format_file import read_format, write_format
+from durable_streams.filestore.files.living_forks import living_forks
 from durable_streams.filestore.files.removed_file import save_removed
 from durable_streams.filestore.format import sidecar as sidecar_format
 from durable_streams.filestore.format.index import Tail, root_of
@@ -33,38 +35,54 @@ from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
 from durable_streams.rules import media_type
 from durable_streams.rules.json_borders import positions
-from durable_streams.transfers import Damaged, Done, InUse, Occupied
+from durable_streams.transfers import AGAIN, Damaged, Done, InUse, Occupied, TransferError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from durable_streams.model.paths import StreamPath
     from durable_streams.transfers import Appended, Moved, Removed
+
+_T = TypeVar("_T")
 
 NAME: Final = "COPYING.json"
 
 _SYNCED_AT_ONCE: Final = 256
 """Streams that are synced and put in their places together."""
 
+_ALL: Final = sys.maxsize - 1
+"""Marks of forks: each is a file, and all are looked at."""
+
 _HELD_AT_ONCE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Copying(msgspec.Struct):
-    """What ``COPYING.json`` says: the source's identity, and what ids are drawn from."""
+    """What ``COPYING.json`` says: the source's identity, and what ids are drawn from.
+
+    ``state``: of the source, once the copy is whole.
+    """
 
     source: str
     salt: str
+    state: str = ""
 
 
 class TargetDirectory(DirectoryStreams):
-    """One; use :meth:`open`, and :meth:`close` it."""
+    """One; use :meth:`open`, and :meth:`close` it.
 
-    def __init__(self, directory: DataDirectory, salt: str) -> None:
+    Of a producer it tells the time of its last append, and a database when that was decided.
+    """
+
+    keeps_seen = False
+
+    def __init__(self, directory: DataDirectory, copying: Copying, *, was_begun: bool) -> None:
         super().__init__(directory)
+        self.was_begun = was_begun
         self.name = str(directory.root)
         self._directory = directory
         self._disk = directory.disk
-        self._salt = salt
+        self._copying = copying
         self._waiting: dict[str, Moved] = {}
         self._waiting_bytes = 0
 
@@ -76,32 +94,28 @@ class TargetDirectory(DirectoryStreams):
     @classmethod
     def _open(cls, path: Path, source: str) -> TargetDirectory:
         disk, root = Disk(), absolute(path)
-        copying = _check(disk, root, source)
-        for parent in whole_files.make_directories(disk, root, root.anchor):
-            disk.sync_directory(parent)
-        lock_fd = disk.open_write(root / "LOCK")
+        _check(disk, root, source)
         try:
-            disk.lock(lock_fd)
-            directory = DataDirectory(disk, root, lock_fd)
+            directory = DataDirectory.locked(disk, root)
         except BlockingIOError:
-            disk.close(lock_fd)
             raise InUse(str(holder.in_use(disk, root))) from None
-        except BaseException:
-            disk.close(lock_fd)
-            raise
         try:
-            copying = _check(disk, root, source) or _begin(disk, root, source)
+            begun = _check(disk, root, source)
+            copying = begun or _begin(disk, root, source)
             whole_files.remove_tree(disk, directory.tmp)
-            directory.make_missing()
-            holder.sign(disk, lock_fd)
+            directory.furnish()
         except BaseException:
             directory.close()
             raise
-        return cls(directory, copying.salt)
+        return cls(directory, copying, was_begun=begun is not None)
 
     def key_of(self, key: str) -> str:
         """What the copy of an incarnation is called: its id here."""
-        return blake2b(f"{self._salt} {key}".encode(), digest_size=12).hexdigest()
+        return blake2b(f"{self._copying.salt} {key}".encode(), digest_size=12).hexdigest()
+
+    def refusal(self, _: Moved) -> str:
+        """Files hold whatever a stream has."""
+        return ""
 
     async def find(self, streams: Sequence[Moved]) -> set[str]:
         """Those that are there whole."""
@@ -131,13 +145,13 @@ class TargetDirectory(DirectoryStreams):
         held: Sequence[Appended] = ()
         async for batch in appends(behind):
             if held:
-                await in_thread(files.put, held)
+                await self._written(files.put, held)
                 self._waiting_bytes += sum([len(each.data) for each in held])
             held = batch
         if held:  # what is known of the last one is known of the stream
-            await in_thread(partial(files.put, held, last_seq=stream.stream_seq))
+            await self._written(partial(files.put, held, last_seq=stream.stream_seq))
         if stream.tail > files.tail.offset:  # a fork that begins where its source begins a segment
-            await in_thread(files.reach, stream.tail.segment)
+            await self._written(files.reach, stream.tail.segment)
         self._waiting[self.key_of(stream.key)] = stream
         if len(self._waiting) >= _SYNCED_AT_ONCE or self._waiting_bytes >= _HELD_AT_ONCE_BYTES:
             await self.settle()
@@ -161,11 +175,11 @@ class TargetDirectory(DirectoryStreams):
                 Tail(stream.first_segment, 0, 0, bytes.fromhex(sidecar.root)),
                 stream.begin,
             )
-            await in_thread(self._make, home, sidecar)
+            await self._written(self._make, home, sidecar)
         else:
             last = await self._shortened(stream, appends)
             plan = await in_thread(self._plan, stream, sidecar, source, last)
-            tail, behind = await in_thread(build, self._directory, plan), stream.point
+            tail, behind = await self._written(build, self._directory, plan), stream.point
         files = StreamFiles(
             self._disk,
             home,
@@ -250,9 +264,41 @@ class TargetDirectory(DirectoryStreams):
             point = Offset(before, size.size_bytes)
         return ForkPlan(stream.fork.source, source.key, sidecar, point, last, source.first_segment)
 
+    async def _written(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Write something in a thread; :class:`TransferError` if that cannot be."""
+        try:
+            return await in_thread(work, *arguments)
+        except OSError as error:
+            raise TransferError(
+                f"{self.name} cannot be written: {error}: mend that, and {AGAIN}"
+            ) from error
+
+    async def drop(self, streams: Sequence[Moved]) -> None:
+        """Have some no more, nor their forks."""
+        await self._written(self._drop, streams)
+
+    def _drop(self, streams: Sequence[Moved]) -> None:
+        """Forks first: one without its source is taken for changed if this is broken off."""
+        doomed: dict[StreamPath, Sidecar] = {}
+        waiting = [stream.path for stream in streams]
+        while waiting:
+            path = waiting.pop()
+            loaded = None if path in doomed else self._load(self.layout.stream_directory(path))
+            if loaded is not None:
+                doomed[path] = loaded.sidecar
+                forks, _ = living_forks(self._directory, loaded.sidecar, path, _ALL)
+                waiting.extend(forks)
+        for path, sidecar in reversed(doomed.items()):
+            home = self.layout.stream_directory(path)
+            if sidecar.fork is not None:
+                source = self.layout.home_of(sidecar.fork.source)
+                remove_mark(self._disk, source, sidecar.fork.source_id, sidecar.id)
+            self._disk.rename(home, self._directory.tmp / sidecar.id)
+            whole_files.remove_tree(self._disk, self._directory.tmp / sidecar.id)
+
     async def settle(self) -> None:
         """Put what was written in its place, durable."""
-        await in_thread(self._settle)
+        await self._written(self._settle)
 
     def _settle(self) -> None:
         if not self._waiting:
@@ -282,18 +328,18 @@ class TargetDirectory(DirectoryStreams):
         mark = pack_mark(stream_id, pack_path(stream.path))
         whole_files.write_file(self._disk, f"{marks}/{stream_id}", mark)
 
-    async def finish(self, removed: Removed) -> str:
+    async def finish(self, removed: Removed, state: str) -> None:
         """Let a server open it."""
-        await in_thread(self._finish, removed)
-        return ""
+        await self._written(self._finish, removed, state)
 
-    def _finish(self, removed: Removed) -> None:
+    def _finish(self, removed: Removed, state: str) -> None:
         disk, root = self._disk, self._directory.root
         whole_files.remove_tree(disk, self._directory.tmp)
         disk.make_directory(self._directory.tmp)
         if removed.floor or removed.paths:
             paths = {pack_path(path): first for path, first in removed.paths.items()}
             save_removed(self._directory, RemovedFile(removed.floor, paths))
+        _write(disk, root, msgspec.structs.replace(self._copying, state=state))
         disk.sync_file_system(self._directory.root_fd)
         write_format(disk, root, secrets.token_hex(8))
         disk.unlink(root / NAME)
@@ -309,9 +355,10 @@ def _check(disk: Disk, root: Path, source: str) -> Copying | None:
     try:
         data = whole_files.read_file(disk, root / NAME)
         if read_format(disk, root) is not None:
-            if data is not None and msgspec.json.decode(data, type=Copying).source == source:
+            copying = None if data is None else msgspec.json.decode(data, type=Copying)
+            if copying is not None and copying.source == source:
                 disk.unlink(root / NAME)  # it ended between its last two steps
-                raise Done(f"{root} was copied before, and found the same")
+                raise Done(str(root), copying.state)
             raise Occupied(
                 f"{root} is a data directory already: a copy is made in a directory that is empty "
                 "or not there"
@@ -337,7 +384,12 @@ def _check(disk: Disk, root: Path, source: str) -> Copying | None:
 
 def _begin(disk: Disk, root: Path, source: str) -> Copying:
     copying = Copying(source, secrets.token_hex(8))
+    _write(disk, root, copying)
+    return copying
+
+
+def _write(disk: Disk, root: Path, copying: Copying) -> None:
+    """Have ``COPYING.json`` say so, durably."""
     whole_files.write_file(disk, root / f".{NAME}", msgspec.json.encode(copying), sync=True)
     disk.rename(root / f".{NAME}", root / NAME)
     disk.sync_directory(root)
-    return copying
