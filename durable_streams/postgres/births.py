@@ -23,6 +23,7 @@ from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import (
     FIRST_CHAIN,
     Row,
+    keys_below,
     layers_text,
     requested,
     requested_text,
@@ -75,7 +76,7 @@ _SOURCE: Final = statements.LOCKED_ROWS.replace("for no key update of s", "for k
 
 _COUNT: Final = """
 select count(*) as number from (select from ds.streams
- where $1 = '' or path = $1 or (path >= $1 || '/' and path < $1 || '0') limit $2) as found
+ where sort_key >= $1 and sort_key < $2 limit $3) as found
 """
 
 _ONE_BY_ONE: Final = "select pg_advisory_xact_lock(hashtextextended('ds.streams:' || $1, 0))"
@@ -216,7 +217,8 @@ class Births:
         for count in counts.at(path):
             prefix = path_text(count.limit.prefix) if count.limit.prefix else ""
             await transaction.fetch(_ONE_BY_ONE, prefix)
-            (record,) = await transaction.fetch(_COUNT, prefix, count.limit.most)
+            below = keys_below(count.limit.prefix)
+            (record,) = await transaction.fetch(_COUNT, *below, count.limit.most)
             count.number = record["number"]
         counts.take(path)
 

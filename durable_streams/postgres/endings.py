@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 _FAMILY: Final = f"""
 with recursive up as (
  select id, fork_of from ds.streams where id = $1
- union all select s.id, s.fork_of from ds.streams s join up on s.id = up.fork_of)
+ union all select s.id, s.fork_of from up,
+  lateral (select id, fork_of from ds.streams where id = up.fork_of offset 0) as s)
 select s.id, s.path, s.fork_of, s.version, s.segment, s.position, s.soft_deleted, s.deadline_ms,
   s.ttl_s is not null and {HELD} as held
- from ds.streams s where s.id in (select id from up) order by s.id for update of s
+ from ds.streams s where s.id = any(array(select id from up)) order by s.id for update of s
 """  # noqa: S608 - of a constant
 
 _FORKS: Final = """

@@ -16,7 +16,7 @@ from durable_streams.model.results import ForkedFrom, NodeSeen, StreamPage, Stre
 from durable_streams.postgres.batches import tables
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.records import RecordReader
-from durable_streams.postgres.rows import row_of, sort_key
+from durable_streams.postgres.rows import keys_below, row_of, sort_key
 from durable_streams.postgres.statements import ROWS
 from durable_streams.rules.json_marks import Marks
 from durable_streams.rules.last_producers import last_producers
@@ -45,8 +45,7 @@ _MARKS_BYTES: Final = MIB
 
 _PATHS: Final = """
 select path from ds.streams
- where sort_key > $1 and sort_key >= $2 and ($3::bytea is null or sort_key < $3)
- order by sort_key limit $4
+ where sort_key > $1 and sort_key >= $2 and sort_key < $3 order by sort_key limit $4
 """
 
 _FORKS: Final = """
@@ -99,8 +98,7 @@ class Inspections:
         most: int,
     ) -> tuple[list[StreamPath], StreamPath | None]:
         """The next paths that may be listed, and up to where was looked; None: to the end."""
-        first = sort_key(prefix)
-        end = first + b"\x01" if prefix else None
+        first, end = keys_below(prefix)
         chosen: list[StreamPath] = []
         looked_at = 0
         while not most or looked_at < most:

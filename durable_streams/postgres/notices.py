@@ -4,7 +4,7 @@ A notification that is part of a durable commit would make all of them wait for 
 they are sent afterwards, on a session of their own that waits for no standby.  They may be lost.
 
 Each says what a quorum has of the stream by then (:attr:`.Row.mark`): who reads just that shows it
-at once.  Whoever may connect may say anything, but only who has the bytes knows their checksum.
+at once.  Whoever may connect may say anything, and hear it: a mark is known to who has the bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _CHANNEL: Final = "durable_streams"
 UNSYNCED: Final = "set synchronous_commit = off"
 NOTIFY: Final = "select pg_notify($1, $2)"
 
-_MOST: Final = 160
+_MARK_CHARACTERS: Final = 16
+
+_MOST: Final = 200
 """Streams in one notification, which has room for 8000 bytes."""
 
 _GATHERED_S: Final = 0.001
@@ -55,12 +57,17 @@ log = logging.getLogger("durable_streams.postgres")
 class Notices:
     """Sends what is said here, and listens to what others say."""
 
-    def __init__(self, database: Database, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, database: Database, heartbeat: Heartbeat, *, are_replicated: bool = True
+    ) -> None:
+        """``are_replicated``: what is said here has been acknowledged by standbys."""
         self._database = database
+        self._are_replicated = are_replicated
         self._heartbeat = heartbeat
         self._heard: Heard = lambda _: None
         self._name = secrets.token_hex(4)
         self._said: dict[int, str] = {}
+        self._took_s = 0.0
         self._news = asyncio.Event()
         self._sending: Session | None = None
         self._listening: Session | None = None
@@ -74,7 +81,7 @@ class Notices:
     def say(self, number: int, row: Row | None) -> None:
         """Tell all nodes, if there are others, to look at a stream; without a row: it has ended."""
         if self._heartbeat.has_others:
-            self._said[number] = "" if row is None else row.mark
+            self._said[number] = row.mark if row is not None and self._are_replicated else ""
             self._news.set()
 
     def terminate(self) -> None:
@@ -84,15 +91,12 @@ class Notices:
                 session.terminate()
 
     async def _send_all(self) -> None:
-        took_s = 0.0
         while True:
             await self._news.wait()
-            await asyncio.sleep(min(max(_GATHERED_S, _GATHERED * took_s), _MOST_GATHERED_S))
+            await asyncio.sleep(min(max(_GATHERED_S, _GATHERED * self._took_s), _MOST_GATHERED_S))
             self._news.clear()
-            begun_s = time.monotonic()
             try:
                 await self._send()
-                took_s = time.monotonic() - begun_s
             except (NoDatabase, Refused, Unknown) as error:
                 log.info("other nodes were not told what to look at: %s", error)
                 if self._sending is not None:
@@ -105,12 +109,12 @@ class Notices:
         if self._sending is None:
             self._sending = await self._database.connect()
             await self._sending.fetch(UNSYNCED)
-        while self._said:
-            some = list(self._said.items())[:_MOST]
-            for number, _ in some:
-                del self._said[number]
-            text = ",".join([f"{number:x}:{mark}" for number, mark in some])
+        said, self._said = [*self._said.items()], {}
+        for at in range(0, len(said), _MOST):
+            text = ",".join([f"{number:x}:{mark}" for number, mark in said[at : at + _MOST]])
+            begun_s = time.monotonic()
             await self._sending.fetch(NOTIFY, _CHANNEL, f"{self._name}:{text}")
+            self._took_s = time.monotonic() - begun_s
             self._database.counted.notices_sent += 1
 
     async def _listen_always(self) -> None:
@@ -131,4 +135,4 @@ class Notices:
             self._database.counted.notices_heard += 1
             with suppress(ValueError):  # whoever may connect may say anything
                 pairs = [each.partition(":") for each in said.split(",")]
-                self._heard({int(number, 16): mark for number, _, mark in pairs})
+                self._heard({int(number, 16): mark[:_MARK_CHARACTERS] for number, _, mark in pairs})

@@ -252,7 +252,7 @@ class Rows:
         stream = self._streams.numbered(row.id)
         if stream is None:
             return False
-        return stream.row.version >= row.version or stream.told == row.mark
+        return stream.row.version >= row.version or (stream.told != "" and stream.told == row.mark)
 
     def _is_due(self, row: Row) -> bool:
         """Whether a use has to be written down."""

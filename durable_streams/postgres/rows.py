@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 CHAIN_BYTES: Final = 16
 """Of a running checksum."""
 
-_MARKED_BYTES: Final = 8
-"""Of a running checksum that stand for it, where nobody looks for another content with the same."""
+_MARK_BYTES: Final = 8
 
 FIRST_CHAIN: Final = bytes(CHAIN_BYTES)
 """Of what has no bytes yet."""
@@ -94,8 +94,14 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """What tells all that the stream holds here from what it holds at any other version."""
-        return f"{self.version:x}.{self.closed:d}.{self.chain[:_MARKED_BYTES].hex()}"
+        """What tells what the stream holds from all else that it may hold; empty: nothing does.
+
+        Only who has its bytes knows it, and who knows one knows no other.
+        """
+        if self.chain == FIRST_CHAIN:
+            return ""
+        said = f"{self.version}.{self.tail.token}.{self.closed:d}".encode()
+        return blake2b(said, digest_size=_MARK_BYTES, key=self.chain).hexdigest()
 
     @property
     def inherited(self) -> tuple[Layer, ...]:
@@ -168,6 +174,12 @@ def row_of(record: asyncpg.Record) -> Row:
 def sort_key(path: StreamPath) -> bytes:
     """What sorts as paths do; of what is below a path it is the beginning, and a NUL."""
     return "\0".join(path).encode()
+
+
+def keys_below(prefix: StreamPath) -> tuple[bytes, bytes]:
+    """From which key on a path and all below it sort, and which one is behind them."""
+    first = sort_key(prefix)
+    return first, first + b"\x01" if prefix else b"\xff"
 
 
 def requested(command: Create) -> Requested:

@@ -47,6 +47,7 @@ _SETTINGS: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "idle_session_timeout": "0",
+    "jit": "off",
     "statement_timeout": "0",
     "synchronous_commit": "on",
     "tcp_keepalives_idle": "5",
@@ -56,6 +57,7 @@ _SETTINGS: Final = {
 """A plan for the values of one batch serves no other, and takes longer than the batch.
 
 One that serves all may be made when there is nothing in the tables, and has to do when there is.
+``jit``: what has no index would be compiled each time, as its cost is said to be without end.
 """
 
 _SET: Final = """

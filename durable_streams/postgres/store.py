@@ -134,7 +134,9 @@ class PostgresStore:
             database=database,
             tasks=tasks,
         )
-        self._notices = Notices(database, heartbeat)
+        self._notices = Notices(
+            database, heartbeat, are_replicated=not self.settings.store_allow_unreplicated
+        )
         self._following = Following(
             self._streams,
             self._rows,
