@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import urllib.error
@@ -70,6 +71,13 @@ class Machine:
         """Start whatever does not run: etcd, and Patroni, which starts PostgreSQL."""
         self.start_etcd()
         self.start_patroni()
+
+    def start_anew(self) -> None:
+        """Start it without what its PostgreSQL has: Patroni takes a copy of the primary's."""
+        self.kill()
+        for directory in (self.directory / "data", self.wal_directory / "pg_wal"):
+            shutil.rmtree(directory)
+        self.start()
 
     def start_etcd(self) -> None:
         ours, peer = (

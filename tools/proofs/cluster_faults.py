@@ -210,7 +210,10 @@ def _fill_disk(cluster: FailoverCluster) -> Callable[[], None]:
 
 
 def _fill_wal_disk(cluster: FailoverCluster) -> Callable[[], None]:
-    """As long as there are files that it can write over, it goes on: so it is told to use them."""
+    """As long as there are files that it can write over, it goes on: so it is told to use them.
+
+    What makes a standby of it, ``pg_rewind``, needs room as well, and fails half way then: a copy is taken.
+    """
     leader = cluster.leader()
     ballast = _fill(leader.wal_directory)
     with suppress(RuntimeError):  # it has ended
@@ -219,7 +222,7 @@ def _fill_wal_disk(cluster: FailoverCluster) -> Callable[[], None]:
 
     def mend() -> None:
         ballast.unlink()
-        leader.start()
+        leader.start_anew()
 
     return mend
 
