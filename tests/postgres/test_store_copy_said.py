@@ -63,6 +63,8 @@ async def test_a_directory_that_is_retired_is_not_served(
     before = await filled(data, a_few)
     said = copied(data, database.url, "--retire").splitlines()[-1]
     assert said == f"{data} is served by nobody now, until {data}/RETIRED.json is removed"
+    with pytest.raises(DataDirectoryError, match="is retired"):
+        await in_files(data)
     command = [sys.executable, "-m", "durable_streams", "serve", "--data-dir", str(data)]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
@@ -70,8 +72,6 @@ async def test_a_directory_that_is_retired_is_not_served(
     assert done.returncode == 2
     assert f"its streams were copied to {database.url}" in done.stderr
     assert f"to serve this one again, remove {data}/RETIRED.json" in done.stderr
-    with pytest.raises(DataDirectoryError, match="is retired"):
-        await in_files(data)
     assert verified(data) == 0
     copied(data, tmp_path / "another")  # as nobody writes there
     (data / "RETIRED.json").write_bytes(b"\xff")
