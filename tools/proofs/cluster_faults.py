@@ -212,7 +212,8 @@ def _fill_disk(cluster: FailoverCluster) -> Callable[[], None]:
 def _fill_wal_disk(cluster: FailoverCluster) -> Callable[[], None]:
     """As long as there are files that it can write over, it goes on: so it is told to use them.
 
-    What makes a standby of it, ``pg_rewind``, needs room as well, and fails half way then: a copy is taken.
+    What makes a standby of it, ``pg_rewind``, needs room as well: it may have failed half way, so
+    that the machine takes a new copy once there is room.
     """
     leader = cluster.leader()
     ballast = _fill(leader.wal_directory)
