@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from durable_streams.model.paths import StreamPath
     from tests.conftest import StartServer
     from tests.postgres.conftest import Database
 
@@ -230,6 +231,16 @@ async def test_settings_of_the_user_change_nothing_of_what_a_node_does(tenant: D
     assert run_verb("verify", url_of(tenant)).endswith(": sound")
 
 
+async def filled(url: str) -> dict[StreamPath, Any]:
+    """All that is shown of streams of every kind, made in a database at one time."""
+    store = await PostgresStore.at(url, now_ms=lambda: 1_790_000_000_000)
+    try:
+        await fill(store)
+        return await seen(store)
+    finally:
+        await store.close()
+
+
 @pytest.mark.parametrize(
     "collation",
     [
@@ -243,22 +254,14 @@ async def test_streams_are_the_same_whatever_order_a_database_has_texts_in(
 ) -> None:
     primary, name = database.cluster.primary, f"{database.name}_ordered"
     primary.query(f"create database {name} encoding UTF8 template template0 {collation}")
-    made_ms = 1_790_000_000_000
     try:
         url = primary.url(name)
-        run("init", database.url)
-        run("init", url)
+        for each in (database.url, url):
+            run("init", each)
         assert good(run("check", url).stdout)
-        one = await PostgresStore.at(database.url, now_ms=lambda: made_ms)
-        other = await PostgresStore.at(url, now_ms=lambda: made_ms)
-        try:
-            for store in (one, other):
-                await fill(store)
-            assert list(await seen(one)) == list(await seen(other))
-            assert await seen(one) == await seen(other)
-        finally:
-            await one.close()
-            await other.close()
+        one, other = await filled(database.url), await filled(url)
+        assert list(one) == list(other)
+        assert one == other
         assert run_verb("verify", url).endswith(": sound")
     finally:
         primary.query(f"drop database {name} with (force)")
@@ -319,13 +322,13 @@ def test_a_server_that_wants_tls_is_told_from_one_whose_certificate_is_not_taken
             (url("verify-full"), "name its file by sslrootcert"),
             (url("verify-full", tmp_path / "none.crt"), "no file that sslrootcert or sslcert name"),
         ):
-            for line in (refused("check", wrong, **password), not_served(wrong, **password)):
+            for line in (run("check", wrong, **password).stderr, not_served(wrong, **password)):
                 assert said in line, wrong
         without = {"HOME": str(tmp_path)}
-        assert "PGPASSWORD" in refused("check", url("require"), **without)
+        assert "PGPASSWORD" in run("check", url("require"), **without).stderr
         good = url("verify-full", certificate)
-        assert here("init", good, **password).returncode == 0
-        assert here("check", good, "--store-allow-unreplicated", **password).returncode == 0
+        assert run("init", good, **password).returncode == 0
+        assert run("check", good, "--store-allow-unreplicated", **password).returncode == 0
         server = start_server("--store", good, "--store-allow-unreplicated")
         assert asked(server.url("s")) == b"hello"
         server.stop()
@@ -337,5 +340,5 @@ def test_a_server_without_tls_is_told_so(tmp_path: Path) -> None:
             url = cluster.primary.url(
                 "streams", "postgres", sslmode=mode, sslrootcert=str(certificate)
             )
-            for line in (refused("check", url), not_served(url)):
+            for line in (run("check", url).stderr, not_served(url)):
                 assert "it speaks no TLS: have ssl = on there, or another sslmode" in line

@@ -60,15 +60,18 @@ async def test_streams_of_version_1_are_the_same_after_its_migration_and_go_on(
     migrated = run("migrate", restored.url)
     assert migrated.returncode == 0, migrated
     await versions.initialise(parse(other_database.url))
-    old = await PostgresStore.at(restored.url, now_ms=lambda: MADE_MS)
     new = await PostgresStore.at(other_database.url, now_ms=lambda: MADE_MS)
     try:
         await fill(new)
-        assert await seen(old) == await seen(new)
+        shown = await seen(new)
+    finally:
+        await new.close()
+    old = await PostgresStore.at(restored.url, now_ms=lambda: MADE_MS)
+    try:
+        assert await seen(old) == shown
         await goes_on(old)
     finally:
         await old.close()
-        await new.close()
     assert run_verb("verify", restored.url).endswith(": sound")
     assert "reader" in run_verb("token", "list", "--store", restored.url)
 
