@@ -20,7 +20,7 @@ from durable_streams.postgres.batches import tables
 from durable_streams.postgres.connecting import Hosts, NoDatabase
 from durable_streams.postgres.rows import row_of, sort_key
 from durable_streams.postgres.schema import EVERYWHERE
-from durable_streams.postgres.sessions import Refused, Session, Unknown
+from durable_streams.postgres.sessions import COMMAND, NODE, Refused, Session, Unknown
 from durable_streams.postgres.standbys import waited_for
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.versions import Fit
@@ -65,10 +65,10 @@ _NODES: Final = """
 select node, name, beats from ds.nodes where seen > clock_timestamp() - interval '10 s'
 """
 
-_SESSIONS: Final = """
+_SESSIONS: Final = f"""
 select count(*) from pg_stat_activity where datname = current_database()
- and application_name = 'durable-streams' and pid <> pg_backend_pid()
-"""
+ and application_name = '{NODE}' and pid <> pg_backend_pid()
+"""  # noqa: S608 - of a constant
 """Of nodes, also of one that stands still; those of other users may not be seen."""
 
 _BEATS_S: Final = 3.0
@@ -295,15 +295,9 @@ class SourceDatabase(DatabaseStreams):
 async def open_session(hosts: Hosts) -> Session:
     """One for whoever copies or verifies, which is none of a node; :class:`NotReached`."""
     try:
-        session = await Session.open(hosts)
-        try:
-            await session.run("set application_name = 'durable-streams store'")
-        except BaseException:
-            session.terminate()
-            raise
-    except (NoDatabase, Refused, Unknown) as error:
+        return await Session.open(hosts, name=COMMAND)
+    except NoDatabase as error:
         raise NotReached(str(error)) from None
-    return session
 
 
 async def need_no_nodes(session: Session, url: DatabaseUrl) -> None:

@@ -37,6 +37,8 @@ from durable_streams.postgres.rows import (
 )
 from durable_streams.postgres.schema import EVERYWHERE
 from durable_streams.postgres.sessions import Refused, Session, Unknown
+from durable_streams.postgres.standbys import are_waited_for, waited_for
+from durable_streams.postgres.statements import BARRIER
 from durable_streams.postgres.versions import Fit
 from durable_streams.postgres.walks import is_same
 from durable_streams.settings import KIB, MIB
@@ -156,10 +158,20 @@ class TargetDatabase(DatabaseStreams):
 
     keeps_seen = True
 
-    def __init__(self, session: Session, url: DatabaseUrl, salt: str, *, was_begun: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        url: DatabaseUrl,
+        salt: str,
+        *,
+        was_begun: bool,
+        has_standbys: bool,
+    ) -> None:
+        """``has_standbys``: commits waited for some when it was opened."""
         super().__init__(session, url)
         self._salt = salt
         self.was_begun = was_begun
+        self._has_standbys = has_standbys
         self._runs = RunCache(self.fetch)
 
     @classmethod
@@ -173,6 +185,7 @@ class TargetDatabase(DatabaseStreams):
             raise NotReached(str(error)) from None
         session = await open_session(Hosts(url))
         try:
+            has_standbys = await are_waited_for(session)
             salt, was_begun = await _begun(session, url, source)
         except Refused as error:
             session.terminate()
@@ -183,7 +196,7 @@ class TargetDatabase(DatabaseStreams):
         except BaseException:
             session.terminate()
             raise
-        return cls(session, url, salt, was_begun=was_begun)
+        return cls(session, url, salt, was_begun=was_begun, has_standbys=has_standbys)
 
     def key_of(self, key: str) -> str:
         """What the copy of an incarnation is called: its number here."""
@@ -307,10 +320,15 @@ class TargetDatabase(DatabaseStreams):
             _GRAVES, numbers, [path for path, _ in places], [first for _, first in places]
         )
         await self.fetch(_ANALYSE)
-        try:
-            await self._session.run(_END.format(state=state))
-        except (Refused, Unknown) as error:
+        try:  # all that was committed before is on a standby that has this
+            async with waited_for(self._session, as_before=self._has_standbys):
+                await self._session.run(_END.format(state=state))
+        except Refused as error:
             raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
+        except Unknown as error:
+            raise NotReached(
+                f"{self.name}: whether the copy is whole there is not known ({error}): {AGAIN}"
+            ) from None
 
 
 async def _begun(session: Session, url: DatabaseUrl, source: str) -> tuple[str, bool]:
@@ -321,6 +339,8 @@ async def _begun(session: Session, url: DatabaseUrl, source: str) -> tuple[str, 
     ((is_done,),) = await session.fetch(_ENDED)
     if is_done:
         for row in await session.fetch(_OF_SAME, source):
+            async with waited_for(session):
+                await session.fetch(BARRIER)
             raise Done(str(url), row["state"])
     ((is_begun,),) = await session.fetch(_BEGUN)
     if is_begun:

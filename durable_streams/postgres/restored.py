@@ -73,8 +73,12 @@ async def renumber(url: DatabaseUrl) -> int:
         await session.fetch(_GRAVES)
         async with waited_for(session):
             await session.run("commit")
-    except (Refused, Unknown) as error:
-        raise NoDatabase(f"{url}: {error}") from None
+    except Refused as error:
+        raise NoDatabase(f"{url}: nothing was changed: {error}") from None
+    except Unknown as error:
+        raise NoDatabase(
+            f"{url}: whether it was done is not known ({error}): run it again, which does no harm"
+        ) from None
     except TransferError as error:
         raise NoDatabase(str(error)) from None
     finally:

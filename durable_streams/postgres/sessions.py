@@ -39,8 +39,11 @@ LOCK_TIMEOUT: Final = "2s"
 _NOT_REPLICATED: Final = "SyncRepWaitForLSN"
 """The function of the server whose notices say that a commit did not wait for the standbys."""
 
+NODE: Final = "durable-streams"
+COMMAND: Final = "durable-streams store"
+"""What sessions are called that are a node's, and those of a command, which is none."""
+
 _SETTINGS: Final = {
-    "application_name": "durable-streams",
     "client_min_messages": "notice",
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
@@ -99,14 +102,15 @@ class Session:
         connection.add_log_listener(self._noticed)
 
     @classmethod
-    async def open(cls, hosts: Hosts, *, lock_timeout: str = "0") -> Session:
+    async def open(cls, hosts: Hosts, *, lock_timeout: str = "0", name: str = NODE) -> Session:
         """Connect to the primary, and see to it that the session is as it has to be.
 
         ``lock_timeout``: of transactions with several statements, also for their idle time.
-        Raises :class:`NoDatabase`.
+        ``name``: whose it is.  Raises :class:`NoDatabase`.
         """
         session = cls(await hosts.connect(_MOST_PREPARED))
         settings = _SETTINGS | {
+            "application_name": name,
             "lock_timeout": lock_timeout,
             "idle_in_transaction_session_timeout": lock_timeout,
         }
@@ -176,7 +180,7 @@ class Session:
             severity = getattr(error, "severity_en", None)
             was_sent = severity is not None or not isinstance(error, asyncpg.DataError)
             if severity == "ERROR" or not was_sent:  # the driver has no way to say such a value
-                raise Refused(error.sqlstate or "", str(error)) from None
+                raise Refused(error.sqlstate or "", str(error)) from error
             raise Unknown(str(error)) from None
         except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
             # internal: the server has said goodbye, and the end of the connection is still to come

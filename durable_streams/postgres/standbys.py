@@ -37,16 +37,25 @@ class _Said(NamedTuple):
     started: object
 
 
+async def are_waited_for(session: Session) -> bool:
+    """Whether commits wait for standbys now, for who is no node."""
+    (now,) = await session.fetch(_ASK)
+    return bool(now["names"])
+
+
 @asynccontextmanager
-async def waited_for(session: Session) -> AsyncIterator[None]:
+async def waited_for(session: Session, *, as_before: bool = False) -> AsyncIterator[None]:
     """For who is no node: ``Unknown`` at the end if what was committed here may be on no standby.
 
-    Where none was waited for before, none is asked of.
+    Where none is waited for all the time, none is asked of, unless there were some ``as_before``.
     """
     (before,) = await session.fetch(_ASK)
     yield
-    (after,) = await session.fetch(_ASK)
-    if _Said(**before) != _Said(**after):
+    try:
+        (after,) = await session.fetch(_ASK)
+    except Refused as error:  # the commit was not
+        raise Unknown(str(error)) from None
+    if _Said(**before) != _Said(**after) or (as_before and not after["names"]):
         raise Unknown("commits may not have waited for standbys")
 
 
@@ -58,7 +67,7 @@ class Standbys:
 
     def __init__(self, database: Database, tasks: Tasks, *, allow_unreplicated: bool) -> None:
         self._database = database
-        self._allow_unreplicated = allow_unreplicated
+        self.allow_unreplicated = allow_unreplicated
         self._session: Session | None = None
         self._said: _Said | None = None
         self.mark = 0
@@ -68,7 +77,7 @@ class Standbys:
 
     async def still_wait(self, mark: int, session: Session) -> bool:
         """Whether what a session has committed since ``mark`` did wait for standbys."""
-        if self._allow_unreplicated:
+        if self.allow_unreplicated:
             return True
         asked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._asking.append((session.server, asked))
@@ -85,7 +94,7 @@ class Standbys:
     @property
     def problem(self) -> str:
         """Why nothing that is committed can be relied on; empty if it can."""
-        if self._allow_unreplicated or self._said is None or self._said.names:
+        if self.allow_unreplicated or self._said is None or self._said.names:
             return ""
         return "commits of the database wait for no standby"
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import Hosts, NoDatabase
 from durable_streams.postgres.facts import need_acknowledgements
-from durable_streams.postgres.sessions import LOCK_TIMEOUT, Refused, Session, Unknown
+from durable_streams.postgres.sessions import (
+    COMMAND,
+    LOCK_TIMEOUT,
+    Refused,
+    Session,
+    Unknown,
+)
 from durable_streams.postgres.standbys import waited_for
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ async def change_alone(url: DatabaseUrl, work: Callable[[Fetch], Awaitable[_T]])
     :class:`NoDatabase` says that it was not done, or that nobody knows.
     """
     await need_acknowledgements(url)
-    session = await Session.open(Hosts(url), lock_timeout=LOCK_TIMEOUT)
+    session = await Session.open(Hosts(url), lock_timeout=LOCK_TIMEOUT, name=COMMAND)
     try:
         async with waited_for(session):
             misfit = await versions.misfit(session.fetch)

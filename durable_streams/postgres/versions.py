@@ -22,15 +22,17 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
-
 from durable_streams.postgres import schema
-from durable_streams.postgres.connecting import FAILURES, NoDatabase, connect, explained
+from durable_streams.postgres.connecting import Hosts, NoDatabase, explained
+from durable_streams.postgres.sessions import COMMAND, Refused, Session, Unknown
+from durable_streams.postgres.standbys import waited_for
+from durable_streams.postgres.statements import BARRIER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from durable_streams.postgres.connecting import Connection
+    import asyncpg
+
     from durable_streams.postgres.urls import DatabaseUrl
 
     Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
@@ -62,11 +64,8 @@ update ds.versions set needs = $1
 _FENCE: Final = "lock table ds.lanes in share row exclusive mode; delete from ds.lanes"
 """Behind all who write, or begin to; those who come behind it find no row, or what is needed."""
 
-_SET: Final = """
-set local lock_timeout = 0; set local statement_timeout = 0; set local synchronous_commit = on;
-set local idle_in_transaction_session_timeout = 0
-"""
-"""Whatever is set for the user or the database."""
+_TIMED_OUT: Final = "55P03"
+"""The code of a lock that was not had in time."""
 
 _TRIES: Final = 30
 _PAUSE_S: Final = 1.0
@@ -178,28 +177,26 @@ def of_streams(version: Version) -> Fit:
 
 
 async def initialise(url: DatabaseUrl, steps: Sequence[Step] = STEPS) -> bool:
-    """Make the tables; False if they are there already.  :class:`NoDatabase`."""
-    connection = await connect(url)
-    try:
-        encoding = await connection.fetchval("show server_encoding")
+    """Make the tables; False if they are there already.  It may be repeated.
+
+    :class:`NoDatabase` says that it was not done, or that nobody knows.
+    """
+    async with _session(url) as session:
+        ((encoding,),) = await session.fetch("show server_encoding")
         if encoding != "UTF8":
             raise NoDatabase(
                 f"{url}: its encoding is {encoding}: make one with createdb --encoding UTF8 "
                 "--template template0"
             )
-        async with _changing(connection):
-            await connection.execute(ALONE)
-            if (await read(connection.fetch)).number:
+        async with _changing(session):
+            if (await read(session.fetch)).number:
                 return False
-            if await connection.fetchval("select to_regnamespace('ds') is null"):
-                await connection.execute("create schema ds")
-            await connection.execute(_TABLE)
+            ((is_there,),) = await session.fetch("select to_regnamespace('ds') is not null")
+            if not is_there:
+                await session.run("create schema ds")
+            await session.run(_TABLE)
             for step in steps:
-                await _take(connection, step)
-    except FAILURES as error:
-        raise NoDatabase(explained(error, url)) from None
-    finally:
-        connection.terminate()
+                await _take(session, step)
     return True
 
 
@@ -212,14 +209,16 @@ async def migrate(
     """Take the steps that a database has not; tells each, returns what it has then.
 
     ``stopping``: told, before a step that some programs cannot bear, which is the oldest that can.
-    :class:`NoDatabase`: there are no tables, or those of a newer program, or it is not to be had.
+    It may be repeated.  :class:`NoDatabase`: there are no tables, or those of a newer program, or
+    it is not to be had, or nobody knows whether a step was taken.
     """
-    connection = await connect(url)
-    try:
+    async with _session(url) as session:
         while True:
-            version = await read(connection.fetch)
+            version = await read(session.fetch)
             fit = version.fit(steps[-1].version)
             if fit is Fit.FITS:
+                async with waited_for(session):
+                    await session.fetch(BARRIER)
                 return version
             if fit is not Fit.OLD:
                 raise NoDatabase(f"{url}: {fit.value}")
@@ -227,46 +226,67 @@ async def migrate(
             sql = [step.sql]
             if step.needs > before.needs:
                 stopping(step.needs)
-                await _alone(connection, version, partial(connection.execute, _NEED, step.needs))
+                await _alone(session, version, partial(session.fetch, _NEED, step.needs))
                 await asyncio.sleep(OUT_S)
                 sql = [_FENCE, step.sql]
-            if await _alone(connection, version, partial(_take, connection, step, *sql)):
+            if await _alone(session, version, partial(_take, session, step, *sql)):
                 tell(step.version)
-    except FAILURES as error:
-        raise NoDatabase(explained(error, url)) from None
-    finally:
-        connection.terminate()
 
 
 @asynccontextmanager
-async def _changing(connection: Connection) -> AsyncIterator[None]:
-    async with connection.transaction(isolation="read_committed"):
-        await connection.execute(_SET)
-        yield
+async def _session(url: DatabaseUrl) -> AsyncIterator[Session]:
+    """One whose problems are lines for the user: :class:`NoDatabase`."""
+    session = await Session.open(Hosts(url), name=COMMAND)
+    try:
+        yield session
+    except Refused as error:
+        cause = error.__cause__
+        problem = explained(cause if isinstance(cause, Exception) else error, url)
+        raise NoDatabase(problem) from None
+    except Unknown as error:
+        raise NoDatabase(
+            f"{url}: whether it was done is not known ({error}): run it again, which does no harm"
+        ) from None
+    finally:
+        session.terminate()
 
 
-async def _alone(
-    connection: Connection, version: Version, work: Callable[[], Awaitable[object]]
-) -> bool:
+@asynccontextmanager
+async def _changing(session: Session, lock_timeout: str = "0") -> AsyncIterator[None]:
+    """A transaction in which nobody else changes versions; it ends with a barrier.
+
+    So standbys have what it wrote, and what it found.
+    """
+    async with waited_for(session):
+        try:
+            await session.run(f"begin; set local lock_timeout = '{lock_timeout}'; {ALONE}")
+            yield
+            await session.fetch(BARRIER)
+            await session.run("commit")
+        except Refused:
+            await session.run("rollback")
+            raise
+
+
+async def _alone(session: Session, version: Version, work: Callable[[], Awaitable[object]]) -> bool:
     """Do something about a version; False if others have taken the next step meanwhile."""
     for left in reversed(range(_TRIES)):
         try:
-            async with _changing(connection):
-                await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'; {ALONE}")
-                if (await read(connection.fetch)).number != version.number:
+            async with _changing(session, _LOCK_TIMEOUT):
+                if (await read(session.fetch)).number != version.number:
                     return False
                 await work()
                 return True
-        except asyncpg.LockNotAvailableError:
-            if not left:
+        except Refused as error:
+            if error.code != _TIMED_OUT or not left:
                 raise
             await asyncio.sleep(_PAUSE_S)
     return False
 
 
-async def _take(connection: Connection, step: Step, *sql: str) -> None:
+async def _take(session: Session, step: Step, *sql: str) -> None:
     for script in sql or (step.sql,):
-        await connection.execute(script)
-    await connection.execute(
+        await session.run(script)
+    await session.fetch(
         "insert into ds.versions (version, needs) values ($1, $2)", step.version, step.needs
     )

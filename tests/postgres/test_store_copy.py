@@ -19,14 +19,17 @@ from durable_streams.filestore.transfer.target import TargetDirectory
 from durable_streams.model.errors import DataDirectoryError
 from durable_streams.model.offsets import Offset
 from durable_streams.moving.copying import copy
-from durable_streams.postgres.copied_streams import DatabaseStreams, SourceDatabase
-from durable_streams.postgres.copy_target import TargetDatabase
+from durable_streams.postgres.connecting import Hosts
+from durable_streams.postgres.copied_streams import DatabaseStreams, SourceDatabase, open_session
+from durable_streams.postgres.copy_target import TargetDatabase, _begun
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
+from durable_streams.postgres.versions import ALONE
 from durable_streams.settings import Settings
-from durable_streams.transfers import InUse
+from durable_streams.transfers import Done, InUse, NotReached
 from tests.postgres.moved import fill, goes_on, seen
-from tests.postgres.test_store_commands import COMMAND, environment, run
+from tests.postgres.stores import until
+from tests.postgres.test_store_commands import COMMAND, configured, environment, run
 from tests.store_contract.words import append, at, create, fork
 from tools.postgres_cluster.processes import wait_until
 from tools.server_process import ROOT
@@ -292,6 +295,75 @@ async def test_a_source_that_is_written_to_meanwhile_is_no_copy(
     await target.close()
     await late.close()
     assert "COPYING.json" in {path.name for path in (tmp_path / "back").iterdir()}
+
+
+# -- not known to be whole ------------------------------------------------------------------
+
+
+async def begun(data: Path, url: str) -> tuple[SourceDirectory, TargetDatabase]:
+    source = await SourceDirectory.open(data)
+    return source, await TargetDatabase.open(parse(url), source.identity)
+
+
+async def test_a_copy_is_not_whole_for_sure_where_its_last_commit_waited_for_none(
+    tmp_path: Path, database: Database
+) -> None:
+    await filled(tmp_path / "data", a_few)
+    source, target = await begun(tmp_path / "data", database.url)
+    cluster, primary = database.cluster, database.cluster.primary
+    other = await database.connect()
+    await other.execute(f"begin; {ALONE}")
+    waits = "select count(*) from pg_stat_activity where wait_event = '{}'"
+    with configured(cluster, synchronous_standby_names=cluster.quorum):
+        copying = asyncio.ensure_future(copy(source, target, lambda _: None))
+        await until(lambda: primary.query(waits.format("advisory")) == "1", "it is at its end")
+        for node in cluster.standbys:
+            node.pause()
+        await other.execute("rollback")
+        await until(lambda: primary.query(waits.format("SyncRep")) == "1", "its commit waits")
+        await asyncio.to_thread(primary.configure, synchronous_standby_names="")
+        with pytest.raises(NotReached, match=r"whether the copy is whole .* not known .* again"):
+            await copying
+    cluster.mend()
+    other.terminate()
+    await source.close()
+    await target.close()
+    assert copied(tmp_path / "data", database.url).endswith("found the same: nothing was done\n")
+
+
+async def test_a_copy_is_not_whole_for_sure_where_commits_wait_for_none_any_more(
+    tmp_path: Path, database: Database
+) -> None:
+    await filled(tmp_path / "data", a_few)
+    source, target = await begun(tmp_path / "data", database.url)
+    cluster = database.cluster
+    with configured(cluster, synchronous_standby_names=cluster.quorum):
+        cluster.primary.configure(synchronous_standby_names="")
+        with pytest.raises(NotReached, match="not known"):
+            await copy(source, target, lambda _: None)
+    await source.close()
+    await target.close()
+
+
+async def test_a_copy_is_not_said_to_be_there_before_a_standby_has_it(
+    tmp_path: Path, database: Database
+) -> None:
+    await filled(tmp_path / "data", a_few)
+    copied(tmp_path / "data", database.url)
+    source = await SourceDirectory.open(tmp_path / "data")
+    session = await open_session(Hosts(parse(database.url)))
+    cluster = database.cluster
+    for node in cluster.standbys:
+        node.pause()
+    again = asyncio.ensure_future(_begun(session, parse(database.url), source.identity))
+    waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
+    await until(lambda: again.done() or cluster.primary.query(waits) == "1", "it waits")
+    assert not again.done()
+    cluster.mend()
+    with pytest.raises(Done):
+        await again
+    session.terminate()
+    await source.close()
 
 
 # -- broken off ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import re
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -29,6 +29,8 @@ from durable_streams.postgres.versions import (
     read,
 )
 from tests.postgres.sessions import until_it_waits
+from tests.postgres.stores import until
+from tests.postgres.test_store_commands import configured
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
@@ -199,6 +201,62 @@ async def test_a_database_of_another_encoding_is_refused(database: Database) -> 
             await initialise(parse(primary.url(name)))
     finally:
         primary.query(f"drop database {name} with (force)")
+
+
+async def a_commit_that_waits(database: Database, work: asyncio.Future[Any]) -> None:
+    primary = database.cluster.primary
+    waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
+    await until(lambda: work.done() or primary.query(waits) == "1", "its commit waits")
+    assert not work.done()
+
+
+@pytest.mark.parametrize("verb", ["init", "migrate"])
+async def test_it_is_not_done_for_sure_where_commits_wait_for_none_meanwhile(
+    database: Database, verb: str
+) -> None:
+    url, cluster, told = parse(database.url), database.cluster, list[int]()
+    if verb == "migrate":
+        await initialise(url, (FIRST,))
+
+    async def work() -> object:
+        if verb == "init":
+            return await initialise(url)
+        return await migrate(url, told.append, (FIRST, SECOND))
+
+    with configured(cluster, synchronous_standby_names=cluster.quorum):
+        for node in cluster.standbys:
+            node.pause()
+        done = asyncio.ensure_future(work())
+        await a_commit_that_waits(database, done)
+        await asyncio.to_thread(cluster.primary.configure, synchronous_standby_names="")
+        with pytest.raises(NoDatabase, match=r"whether it was done is not known .*: run it again"):
+            await done
+        assert told == []
+    cluster.mend()
+    assert await work() == (False if verb == "init" else Version(2, 1))
+
+
+@pytest.mark.parametrize("verb", ["init", "migrate"])
+async def test_what_is_there_already_is_not_said_to_be_before_a_standby_has_it(
+    database: Database, verb: str
+) -> None:
+    """As when somebody, or something, has ended the wait of whoever made it."""
+    url, cluster = parse(database.url), database.cluster
+    for node in cluster.standbys:
+        node.pause()
+    made = asyncio.ensure_future(initialise(url))
+    await a_commit_that_waits(database, made)
+    cluster.primary.query(
+        "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'"
+    )
+    with pytest.raises(NoDatabase, match=r"whether it was done is not known"):
+        await made
+    again = asyncio.ensure_future(
+        initialise(url) if verb == "init" else migrate(url, lambda _: None)
+    )
+    await a_commit_that_waits(database, again)
+    cluster.mend()
+    assert await again == (False if verb == "init" else Version(VERSION, STEPS[-1].needs))
 
 
 async def test_nothing_is_answered_before_a_standby_has_the_tables(database: Database) -> None:
