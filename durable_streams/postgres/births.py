@@ -31,6 +31,7 @@ from durable_streams.postgres.rows import (
     sort_key,
 )
 from durable_streams.postgres.schema import EVERYWHERE
+from durable_streams.postgres.sessions import Refused
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.creates import fork_lifetime, matches
 from durable_streams.rules.lifetime import deadline_ms
@@ -72,6 +73,8 @@ select {statements.now("$2")} as now_ms,
 All graves count that are left, however old they are by a clock that may be wrong.
 """
 
+_ABOVE: Final = "select coalesce(max(next_segment), 0) as above from ds.graves where path = $1"
+
 _SOURCE: Final = statements.LOCKED_ROWS.replace("for no key update of s", "for key share of s")
 
 _COUNT: Final = """
@@ -82,7 +85,7 @@ select count(*) as number from (select from ds.streams
 _ONE_BY_ONE: Final = "select pg_advisory_xact_lock(hashtextextended('ds.streams:' || $1, 0))"
 
 STATEMENTS: Final = (
-    *(_LOOK, _NEW, _SOURCE, _COUNT, _ONE_BY_ONE, _RUNS, _SIZES),
+    *(_LOOK, _NEW, _ABOVE, _SOURCE, _COUNT, _ONE_BY_ONE, _RUNS, _SIZES),
     *endings.STATEMENTS,
     *token_rows.STATEMENTS,
     doubt.SERVER,
@@ -131,8 +134,19 @@ class Births:
                 continue
             made = await self._make(transaction, command, body, now_ms, look["above"])
             if made is not None:
+                await self._check_above(transaction, path, look["above"])
                 return True, made
         raise Unavailable("others make and remove the stream all the time: try again")
+
+    @staticmethod
+    async def _check_above(transaction: Transaction, path: str, above: int) -> None:
+        """Have all done again if others have made and removed a stream since that was looked up.
+
+        None can any more, as this one is there; nor was the statement that made it sure to see it.
+        """
+        (now,) = await transaction.fetch(_ABOVE, path)
+        if now["above"] > above:
+            raise Refused("40001", "a stream was removed there meanwhile")
 
     async def _make(
         self, transaction: Transaction, command: Create, body: bytes, now_ms: int, first: int

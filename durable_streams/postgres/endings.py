@@ -38,8 +38,13 @@ _GRAVE: Final = """
 insert into ds.graves (stream, path, next_segment, removed_ms, kept)
  select s.id, s.path, $2, $3, case when $4::boolean then to_jsonb(s) end
   from ds.streams s where s.id = $1
+ on conflict (stream) do update set path = excluded.path, next_segment = excluded.next_segment,
+  removed_ms = excluded.removed_ms, kept = excluded.kept, swept = false
 """
-"""What is kept of a stream, beside its bytes: its row, so that it can be had again by hand."""
+"""What is kept of a stream, beside its bytes: its row, so that it can be had again by hand.
+
+Where a hand has made one before, the stream could not end otherwise.
+"""
 
 _REMOVE: Final = "delete from ds.streams where id = $1 and version = $2 returning id"
 

@@ -39,7 +39,11 @@ _ABSENT_S: Final = 24 * 3600.0
 _STEP: Final = 500
 """Runs, or producers, that are removed in one commit."""
 
-_GRAVES: Final = "select stream from ds.graves where not swept and kept is null limit 100"
+_GRAVES: Final = """
+select g.stream from ds.graves g where not g.swept and g.kept is null
+ and not exists(select from ds.streams s where s.id = g.stream) limit 100
+"""
+"""Those of streams that are no more: nobody but a hand makes others, and nothing is lost by it."""
 
 _SWEEP: Final = """
 with part as (select ctid from ds.{table} where stream = $1 limit $2),
@@ -47,7 +51,12 @@ removed as (delete from ds.{table} where ctid in (select ctid from part) returni
 select count(*) as number from removed
 """
 
-_SWEPT: Final = "update ds.graves set swept = true where stream = $1"
+_SWEPT: Final = """
+update ds.graves set swept = true where stream = $1
+ and not exists(select from ds.runs where stream = $1)
+ and not exists(select from ds.producers where stream = $1)
+"""
+"""Nothing is left on the server that this is told to, whichever the steps before were done on."""
 
 _RELEASE: Final = "update ds.graves set kept = null where kept is not null"
 """What was kept while the clock was in doubt is removed as everything is."""

@@ -125,10 +125,8 @@ class _Verification:
             text = "they are of no stream, and of none that was removed: its row is lost"
             self._report(Found(Kind.INCOMPLETE, f"ds.runs, stream {record['stream']}", text))
         for record in await self._fetch(_BURIED):
-            text, meaning = "it is of a stream that is there", "nodes remove all of its bytes"
-            self._report(
-                Found(Kind.DAMAGE, f"ds.graves, stream {record['stream']}", text, "", meaning)
-            )
+            text = "it is of a stream that is there, of which nodes remove nothing meanwhile"
+            self._report(Found(Kind.DAMAGE, f"ds.graves, stream {record['stream']}", text))
         return self._counts
 
     async def _some(self, last: int) -> int | None:

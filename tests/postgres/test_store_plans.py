@@ -59,6 +59,7 @@ STATEMENTS: Final = {
     "how many forks": endings._FORKS,
     "a family": endings._FAMILY,
     "where a stream may begin": births._LOOK,
+    "where a stream begins": births._ABOVE,
     "how many there are below a path": births._COUNT,
 }
 

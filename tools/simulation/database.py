@@ -64,6 +64,7 @@ class Tables(LockedRows):
 
     def _statements(self) -> dict[str, Callable[..., Awaitable[Rows]]]:
         return {
+            births._ABOVE: self._above,
             births._LOOK: self._look,
             births._NEW: self._new,
             births._SOURCE: self._source,
@@ -208,17 +209,21 @@ class Tables(LockedRows):
         ]
         return [{"size": max(ends, default=None)} for ends in sizes]
 
-    async def _look(self, transaction: Transaction, path: str, _: object) -> Rows:
+    async def _above(self, transaction: Transaction, path: str) -> Rows:
         above = [
             grave["next_segment"]
             for grave in self._all(transaction, "graves")
             if grave["path"] == path
         ]
+        return [{"above": max(above, default=0)}]
+
+    async def _look(self, transaction: Transaction, path: str, _: object) -> Rows:
+        (found,) = await self._above(transaction, path)
         there = [row["id"] for row in self._all(transaction, "streams") if row["path"] == path]
         return [
             {
                 "now_ms": self.now_ms(),
-                "above": max(above, default=0),
+                "above": found["above"],
                 "there": there[0] if there else None,
             }
         ]
@@ -300,7 +305,13 @@ class Tables(LockedRows):
 
     async def _graves(self, transaction: Transaction) -> Rows:
         graves = self._all(transaction, "graves")
-        return [grave for grave in graves if not grave["swept"] and not grave["kept"]]
+        return [
+            grave
+            for grave in graves
+            if not grave["swept"]
+            and not grave["kept"]
+            and self._row(transaction, ("streams", grave["stream"])) is None
+        ]
 
     async def _release(self, transaction: Transaction) -> Rows:
         for grave in self._all(transaction, "graves"):
@@ -313,7 +324,8 @@ class Tables(LockedRows):
 
     async def _swept(self, transaction: Transaction, number: int) -> Rows:
         grave = await self._lock(transaction, ("graves", number))
-        if grave is not None:
+        left = [key for key in self.rows if key[0] in {"runs", "producers"} and key[1] == number]
+        if grave is not None and not left:
             transaction.changed["graves", number] = grave | {"swept": True}
         return []
 
