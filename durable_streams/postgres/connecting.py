@@ -6,11 +6,15 @@ For nodes that serve streams there is more to a session.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
+
+from durable_streams.postgres.urls import together
 
 if TYPE_CHECKING:
     from durable_streams.postgres.urls import DatabaseUrl
@@ -66,21 +70,26 @@ class Hosts:
 
         ``statements``: how many it keeps prepared; 0 where a pooler in between may share sessions.
         """
-        problems: list[NoDatabase] = []
-        failed: list[DatabaseUrl] = []
+        problems: dict[DatabaseUrl, NoDatabase] = {}
         for host in list(self._in_order):
             try:
                 connection = await _connect_to_primary(host, statements)
             except NoDatabase as error:
-                problems.append(error)
-                failed.append(host)
+                problems[host] = error
             else:
-                self._in_order.sort(key=lambda one: one in failed)
+                self._in_order.sort(key=lambda one: one in problems)
                 return connection
         raise NoDatabase(
-            "; ".join(dict.fromkeys(map(str, problems))),
-            is_read_only=any(problem.is_read_only for problem in problems),
+            self._told(problems),
+            is_read_only=any(problem.is_read_only for problem in problems.values()),
         )
+
+    def _told(self, problems: dict[DatabaseUrl, NoDatabase]) -> str:
+        """What is wrong with all hosts, in their order: each thing once."""
+        alike: dict[str, list[DatabaseUrl]] = {}
+        for host in self.url.each_host():
+            alike.setdefault(f"{problems[host]}".removeprefix(f"{host}"), []).append(host)
+        return "; ".join([f"{together(hosts)}{problem}" for problem, hosts in alike.items()])
 
     async def choose_other(self, than: object) -> object:
         """Try first, from now on, another server than one that has fallen silent; None: no other.
@@ -212,8 +221,14 @@ def explained(error: Exception, url: DatabaseUrl) -> str:
     return f"{url}: {' '.join(str(error).split()) or type(error).__name__}"
 
 
+_OF_OTHERS: Final = (socket.gaierror, ssl.SSLError)
+"""Whose numbers are not those of the system."""
+
+
 def _said(error: Exception) -> str:
     """In brackets, what the server or the system says itself; not the driver, who quotes URLs."""
-    is_theirs = isinstance(error, asyncpg.PostgresError | OSError)
-    text = " ".join(str(error).split()) if is_theirs else ""
+    text = str(error) if isinstance(error, asyncpg.PostgresError | OSError) else ""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, _OF_OTHERS):
+        text = os.strerror(error.errno)  # without the address, which the URL has
+    text = " ".join(text.split())
     return f" ({text})" if text else ""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCHEMES: Final = frozenset({"postgresql", "postgres"})
 SECRET: Final = frozenset({"password", "sslpassword"})
@@ -39,6 +42,16 @@ class DatabaseUrl:
             parse(urlunsplit(parts._replace(netloc=f"{login}{at}{host}")))
             for host in hosts.split(",")
         ]
+
+
+def together(hosts: Sequence[DatabaseUrl]) -> DatabaseUrl:
+    """One for some hosts of the same database, as :meth:`DatabaseUrl.each_host` gave them."""
+    if len(hosts) == 1:
+        return hosts[0]
+    parts = [urlsplit(host.text) for host in hosts]
+    login, at, _ = parts[0].netloc.rpartition("@")
+    names = ",".join([part.netloc.rpartition("@")[2] for part in parts])
+    return parse(urlunsplit(parts[0]._replace(netloc=f"{login}{at}{names}")))
 
 
 def parse(text: str) -> DatabaseUrl:

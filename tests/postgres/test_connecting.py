@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.postgres.conftest import Database
+    from tools.postgres_cluster import PostgresCluster
 
 
 @pytest.fixture
@@ -56,6 +57,25 @@ async def test_all_are_asked_again_when_that_one_is_gone(
     session = await hosts.connect()
     assert await session.fetchval("select not pg_is_in_recovery()")
     session.terminate()
+
+
+async def test_what_is_wrong_with_several_hosts_is_said_once(cluster: PostgresCluster) -> None:
+    dead = [f"127.0.0.1:{port}" for port in (1, 2, 3)]
+    url = f"postgresql://postgres@{','.join(dead)}/postgres"
+    not_reached = ": it is not reached: look at host and port, and whether it runs"
+    with pytest.raises(NoDatabase) as caught:
+        await Hosts(parse(url)).connect()
+    assert str(caught.value) == f"{url}{not_reached} (Connection refused)"
+
+    standbys = [f"127.0.0.1:{node.port}" for node in cluster.standbys]
+    hosts = ",".join([standbys[0], dead[0], standbys[1]])
+    with pytest.raises(NoDatabase) as caught:
+        await Hosts(parse(f"postgresql://postgres:secret@{hosts}/postgres")).connect()
+    assert str(caught.value) == (
+        f"postgresql://postgres@{','.join(standbys)}/postgres takes no writes: it is a "
+        "standby, or default_transaction_read_only is on; name the primary, or all hosts; "
+        f"postgresql://postgres@{dead[0]}/postgres{not_reached} (Connection refused)"
+    )
 
 
 @pytest.mark.parametrize(
