@@ -212,16 +212,21 @@ class PostgresStore:
             await need_fit(database.hosts, allow_unreplicated=settings.store_allow_unreplicated)
             await standbys.look()
             await heartbeat.start(tasks)
-        except NoDatabase as error:
-            raise DataDirectoryError(str(error)) from None
-        return cls(
-            database,
-            heartbeat,
-            standbys,
-            tasks,
-            settings=settings,
-            producers_bytes=producers_bytes,
-        )
+            return cls(
+                database,
+                heartbeat,
+                standbys,
+                tasks,
+                settings=settings,
+                producers_bytes=producers_bytes,
+            )
+        except BaseException as error:  # cancelled as well: nothing of it is left
+            heartbeat.terminate()
+            standbys.terminate()
+            await tasks.stop()
+            if isinstance(error, NoDatabase):
+                raise DataDirectoryError(str(error)) from None
+            raise
 
     recovery = "streams in a database"
 

@@ -194,7 +194,11 @@ class Transactions:
     async def _begin_lane(self, at: int) -> Lane:
         try:
             session = await self._database.connect_for_transactions()
-            await session.prepare(self._statements)
+            try:
+                await session.prepare((*self._statements, "commit", "rollback"))
+            except BaseException:  # nobody has it yet
+                session.terminate()
+                raise
             lane = self._lanes[at] = await Lane.begin(session, self._database.node)
         except (NoDatabase, Refused, Unknown) as error:
             raise self._database.refusal() or unavailable(str(error)) from None

@@ -14,8 +14,10 @@ from aiohttp import ClientSession, web
 import durable_streams
 from durable_streams import DataDirectoryError, Settings
 from durable_streams.postgres import versions
+from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from tests.http.asgi_driving import ask
+from tests.postgres.stores import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -116,6 +118,36 @@ async def test_commits_that_wait_for_nobody_are_refused_unless_told_otherwise(
     finally:
         primary.configure(synchronous_standby_names=database.cluster.quorum)
         database.cluster.wait_for_standbys()
+
+
+def of_a_node() -> list[str]:
+    """The tasks of nodes in this loop."""
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    return [name for name in names if name.startswith("durable-streams")]
+
+
+async def test_nothing_is_left_of_a_start_that_fails(database: Database) -> None:
+    with pytest.raises(DataDirectoryError):
+        await PostgresStore.at(database.url)
+    assert of_a_node() == []
+
+
+async def test_nothing_is_left_of_a_start_that_nobody_waits_for_any_more(
+    url: str, database: Database
+) -> None:
+    cluster = database.cluster
+    for node in cluster.standbys:
+        node.pause()
+    starting = asyncio.ensure_future(PostgresStore.at(url))
+    waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
+    await until(lambda: cluster.primary.query(waits) == "1", "its first heartbeat waits")
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert of_a_node() == []
+    cluster.mend()
+    sessions = "select count(*) from pg_stat_activity where application_name = 'durable-streams'"
+    await until(lambda: cluster.primary.query(sessions) == "0", "its sessions are ended")
 
 
 def test_a_password_among_the_flags_is_refused() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.model.errors import DataDirectoryError, Unavailable
+from durable_streams.postgres.births import STATEMENTS
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import initialise
@@ -28,6 +29,19 @@ async def use(url: str) -> None:
     finally:
         await one.close()
         await other.close()
+
+
+async def test_all_that_a_transaction_sends_is_prepared_before_it_begins(
+    database: Database,
+) -> None:
+    await initialise(parse(database.url))
+    store = await PostgresStore.at(database.url)
+    try:
+        lane = await store._transactions._begin_lane(0)
+        found = await lane.session.fetch("select statement from pg_prepared_statements")
+        assert {"commit", "rollback", *STATEMENTS} <= {record["statement"] for record in found}
+    finally:
+        await store.close()
 
 
 @pytest.mark.needs("pgbouncer")
@@ -53,6 +67,7 @@ async def test_a_pooler_that_shares_sessions_is_refused(
         await PostgresStore.at(pooler.url(database.name))
 
 
+@pytest.mark.usefixtures("soon_given_up")
 async def test_a_host_that_says_nothing_does_not_keep_a_node_from_the_next(
     database: Database,
 ) -> None:
@@ -83,22 +98,25 @@ async def test_a_database_that_takes_no_writes_is_refused(database: Database) ->
         await PostgresStore.at(database.url)
 
 
-async def test_sessions_that_cannot_write_are_ended(database: Database) -> None:
+@pytest.mark.parametrize(("table", "column"), [("lanes", "node"), ("graves", "next_segment")])
+async def test_sessions_that_cannot_write_are_ended(
+    database: Database, table: str, column: str
+) -> None:
     """Each write that is refused at its beginning would leave one otherwise."""
     await initialise(parse(database.url))
     primary = database.cluster.primary
     store = await PostgresStore.at(database.url)
     try:
-        primary.query("alter table ds.lanes rename column node to another", database.name)
+        primary.query(f"alter table ds.{table} rename column {column} to another", database.name)
         for number in range(5):
             with pytest.raises(Unavailable):
                 await driving.put(store, f"chat/{number}")
         count = (
-            "select count(*) from pg_stat_activity where query ~ '^insert into ds.lanes'"
-            f" and datname = '{database.name}'"
+            "select count(*) from pg_stat_activity where query ~ '^(insert into ds.lanes|"
+            rf"\s*select coalesce)' and datname = '{database.name}'"
         )
         wait_until(lambda: primary.query(count) == "0", "no session is left")
-        primary.query("alter table ds.lanes rename column another to node", database.name)
+        primary.query(f"alter table ds.{table} rename column another to {column}", database.name)
         await driving.put(store, "chat/room-1")
     finally:
         await store.close()
