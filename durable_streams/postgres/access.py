@@ -39,8 +39,8 @@ class Access:
         check_path(path)
         if self.closed:
             raise NotOpen
+        known = self._streams.at(path)  # not one that is made while the row is read
         row = await self._rows.at(path, uses=uses)
-        known = self._streams.at(path)
         if known is not None and (row is None or known.number != row.id):
             self._streams.end(known.number, StreamNotFound(path_text(path)))
         problem = why_unusable(path, row, row.now_ms if row else 0)

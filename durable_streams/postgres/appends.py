@@ -202,8 +202,8 @@ class Appends:
                 continue
             self.settle(line, plan, row)
             stream = self.streams.numbered(row.id)
-            if stream is not None and stream.row is plan.row:
-                stream.producers = producers
+            if stream is not None and stream.row is plan.row and producers is not None:
+                self.streams.remember(stream, producers)
 
     async def _locked(self, transaction: Transaction, lines: list[Line]) -> list[_Decided]:
         fetch, lane, clock = transaction.fetch, transaction.lane, self.database.clock

@@ -130,7 +130,7 @@ class Batch:
             self._settled(line, plan, row)
             stream = self._streams.numbered(row.id)
             if stream is not None and stream.row is plan.row:
-                stream.producers = producers
+                self._streams.remember(stream, producers)
         return lost
 
 

@@ -44,7 +44,10 @@ select start, ends, before, chain, data from ds.runs
 """The runs from the one on that has position $3, up to position $4."""
 
 _RUN_BYTES: Final = 512
-"""What a run takes in memory beside its data."""
+"""What a run takes in memory beside its data and the ends of its appends."""
+
+_END_BYTES: Final = 40
+"""What each of those takes: a number, and a place in a list."""
 
 _ENDS: Final = RUNS.replace(", before, chain, data", "")
 
@@ -101,7 +104,9 @@ class RunCache:
 
 
 def _size_of(records: list[asyncpg.Record]) -> int:
-    return sum([len(record["data"]) + _RUN_BYTES for record in records])
+    return sum(
+        [len(record["data"]) + len(record["ends"]) * _END_BYTES + _RUN_BYTES for record in records]
+    )
 
 
 class Piece(msgspec.Struct):

@@ -15,6 +15,7 @@ import msgspec
 from durable_streams.live import Audience, Deliveries
 from durable_streams.model.results import StreamInfo
 from durable_streams.rules import media_type
+from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
     from durable_streams.model.errors import StreamError
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 MOST_KNOWN: Final = 20_000
 """Streams without readers that are remembered, some 2 KiB each."""
+
+MOST_PRODUCERS_BYTES: Final = 32 * MIB
+"""Of the producers of all streams that are remembered, as their limits count them: in memory they
+take some times of that."""
+
+_TABLE_BYTES: Final = 512
+"""That each stream with producers counts for beside these."""
 
 
 class Stream:
@@ -112,11 +120,14 @@ class Stream:
 class Streams:
     """Those that are known, by path and by number.
 
-    ``most_known``: of those that nobody reads.
+    ``most_known``: of those that nobody reads.  ``most_producers_bytes``: of the producers of all.
     """
 
     def __init__(self, deliveries: Deliveries, most_known: int = MOST_KNOWN) -> None:
         self.most_known = most_known
+        self.most_producers_bytes = MOST_PRODUCERS_BYTES
+        self._producers_bytes = 0
+        self._producers_of: OrderedDict[int, int] = OrderedDict()
         self._deliveries = deliveries
         self._at: OrderedDict[StreamPath, Stream] = OrderedDict()
         self._all: WeakValueDictionary[int, Stream] = WeakValueDictionary()
@@ -150,6 +161,21 @@ class Streams:
             if len(self._at) > self.most_known:
                 self._at.popitem(last=False)
         return stream
+
+    def remember(self, stream: Stream, producers: ProducerTable) -> None:
+        """The producers as of the row that is known; those go that were used longest ago."""
+        stream.producers = producers
+        if not producers.states:
+            return
+        sizes, size = self._producers_of, producers.size_bytes + _TABLE_BYTES
+        self._producers_bytes += size - sizes.pop(stream.number, 0)
+        sizes[stream.number] = size
+        while self._producers_bytes > self.most_producers_bytes:
+            number, size = sizes.popitem(last=False)
+            self._producers_bytes -= size
+            other = self._all.get(number)
+            if other is not None:
+                other.producers = None
 
     def forget(self, path: StreamPath) -> None:
         """Look again the next time."""

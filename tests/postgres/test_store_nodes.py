@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pytest
 
 from durable_streams.model.commands import Last, Lifetime, Since
 from durable_streams.model.errors import (
+    OffsetGone,
     ProducerGap,
     StreamClosed,
     StreamGone,
@@ -177,6 +178,74 @@ def _row_before(store: PostgresStore, row: Row) -> Any:
         return stream, row
 
     return found
+
+
+async def test_who_finds_no_stream_ends_none_that_is_made_meanwhile(nodes: Nodes) -> None:
+    store = await nodes.node()
+    at_path, made = store._rows.at, list[Stream]()
+
+    async def then_it_is_made(path: StreamPath, *, uses: bool = False) -> Row | None:
+        row = await at_path(path, uses=uses)
+        store._rows.at = at_path  # type: ignore[method-assign]
+        await create(store, body=b"here")
+        made.append(await store.open(ROOM))
+        return row
+
+    store._rows.at = then_it_is_made  # type: ignore[method-assign]
+    with pytest.raises(StreamNotFound):
+        await store.head(ROOM)
+    assert await content(store) == b"here"
+    assert made[0].ended is None
+
+
+HELD_UP: Final = """
+create function wait() returns trigger language plpgsql as $$ begin
+ perform pg_advisory_xact_lock(1);
+ return new;
+end $$;
+create trigger waits before insert on ds.streams for each row when (new.content_type = 'text/late')
+ execute function wait();
+select pg_advisory_lock(1);
+"""
+
+
+async def test_a_stream_begins_above_one_that_was_made_and_removed_while_it_was_made(
+    pair: Pair, nodes: Nodes
+) -> None:
+    one, two = pair
+    gate = await nodes.database.connect()
+    await gate.execute(HELD_UP)
+    making = nodes.begin(create(one, body=b"another", content_type="text/late"))
+    waits = "select count(*) from pg_stat_activity where wait_event = 'advisory'"
+    await nodes.until(waits, "1", "it is about to be made")
+    await create(two)
+    tail = (await append(two, b"some")).tail
+    await two.delete(ROOM)
+    gate.terminate()
+    assert (await making).created
+    with pytest.raises(OffsetGone):
+        await content(two, start=tail)
+    assert await content(two) == b"another"
+
+
+async def test_the_producers_of_many_streams_take_a_bounded_room_and_are_known_all_the_same(
+    nodes: Nodes,
+) -> None:
+    store = await nodes.node()
+    store._streams.most_producers_bytes = 5000
+    paths = [at(f"many/{number}") for number in range(12)]
+    for path in paths:
+        await create(store, path)
+        for name in ("a" * 500, "b" * 500):
+            await append(store, b"0", path, producer=by(0, name=name))
+    for path in paths:
+        for name in ("a" * 500, "b" * 500):
+            assert (await append(store, b"0", path, producer=by(0, name=name))).duplicate
+            assert (await append(store, b"1", path, producer=by(1, name=name))).wrote_data
+    known = [stream.producers for path in paths if (stream := store._streams.at(path))]
+    assert len(known) == len(paths)
+    sizes = [producers.size_bytes for producers in known if producers is not None]
+    assert 0 < sum(sizes) <= 5000
 
 
 # -- at once -------------------------------------------------------------------------------

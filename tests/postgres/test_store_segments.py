@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable_streams.model.commands import Create, ForkRequest, Last, Since
 from durable_streams.model.details import StreamDetails
 from durable_streams.model.offsets import ZERO, Offset, Start
+from durable_streams.postgres.reading import CACHE_BYTES, RunCache
 from durable_streams.settings import MIB
 from tests.driving import append, put
 from tests.postgres.stores import nodes_of
@@ -57,3 +59,17 @@ async def test_records_and_sizes_go_across_segments_and_forks(database: Database
                 assert since.records == [each for each in records if each.time_ms >= record.time_ms]
             later = await store.records((path,), Since(records[-1].time_ms + 1), 100)
             assert (later.records, later.next) == ([], tail)
+
+
+async def test_runs_of_tiny_appends_take_no_more_memory_than_others() -> None:
+    """Where each append ends takes many times of what a byte does."""
+
+    async def fetch(*_: object) -> list[Any]:
+        return [{"data": bytes(1000), "ends": [1_000_000 + at for at in range(1000)]}]
+
+    cache = RunCache(fetch)
+    for segment in range(1500):
+        await cache.runs(1, segment, 0, 1000)
+    kept = [each["ends"] for (each,) in cache._found.values()]
+    assert kept
+    assert sum([sys.getsizeof(ends) + sum(map(sys.getsizeof, ends)) for ends in kept]) < CACHE_BYTES
