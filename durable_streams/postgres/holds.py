@@ -52,7 +52,13 @@ update ds.streams s set deadline_ms = greatest(s.deadline_ms, l.left_ms + s.ttl_
  from live l where l.id = s.id
 """
 
-_FORGET: Final = "delete from ds.holds where until < clock_timestamp() - interval '1 minute'"
+_FORGET: Final = """
+with old as (
+ select stream, node from ds.holds where until < clock_timestamp() - interval '1 minute'
+  for update skip locked)
+delete from ds.holds h using old o where h.stream = o.stream and h.node = o.node
+"""
+"""Not what a node that stood still renews just now: each would wait for the other."""
 
 
 class Holds:
@@ -66,6 +72,7 @@ class Holds:
         self._came: dict[int, tuple[int, float]] = {}
         self._left: dict[int, int] = {}
         self._renewed_s = 0.0
+        self._one_by_one = asyncio.Lock()
 
     def come(self, stream: Stream) -> None:
         """A reader follows a stream."""
@@ -93,26 +100,39 @@ class Holds:
         return bool(self._held) and self._loop.time() - self._renewed_s > RENEW_S
 
     async def write(self, session: Session) -> None:
-        """Write down who came and who left."""
-        came, self._came = self._came, {}
-        left, self._left = self._left, {}
-        prompt_s = self._loop.time() - _PROMPT_S
-        try:
-            if came:
-                since = [ms if at_s > prompt_s else None for ms, at_s in came.values()]
-                await session.fetch(_HOLD, self._node, list(came), since, self._clock.parameter)
-            if left:
-                await session.fetch(_LET_GO, self._node, list(left), list(left.values()))
-        except BaseException:
-            self._came = {number: at for number, at in came.items() if number in self._held}
-            self._left = {**left, **self._left}
-            raise
+        """Write down who came and who left, behind whoever does that already.
+
+        Two at once, on two sessions, might give up what has just been taken again.
+        """
+        async with self._one_by_one:
+            came, self._came = self._came, {}
+            left, self._left = self._left, {}
+            prompt_s = self._loop.time() - _PROMPT_S
+            try:
+                if came:
+                    since = [ms if at_s > prompt_s else None for ms, at_s in came.values()]
+                    await session.fetch(_HOLD, self._node, list(came), since, self._clock.parameter)
+                if left:
+                    await session.fetch(_LET_GO, self._node, list(left), list(left.values()))
+            except BaseException:
+                self._not_written(came, left)
+                raise
+
+    def _not_written(self, came: dict[int, tuple[int, float]], left: dict[int, int]) -> None:
+        """Have it written the next time, but for what is not so any more."""
+        self._came = {
+            number: at for number, at in came.items() if number in self._held
+        } | self._came
+        self._left = {
+            number: at for number, at in left.items() if number not in self._held
+        } | self._left
 
     async def renew(self, session: Session) -> None:
         """Renew the leases of all that are followed."""
-        numbers = list(self._held)
-        self._renewed_s = self._loop.time()
-        await session.fetch(
-            _HOLD, self._node, numbers, [None] * len(numbers), self._clock.parameter
-        )
+        async with self._one_by_one:
+            numbers = list(self._held)
+            self._renewed_s = self._loop.time()
+            await session.fetch(
+                _HOLD, self._node, numbers, [None] * len(numbers), self._clock.parameter
+            )
         await session.fetch(_FORGET)

@@ -18,7 +18,7 @@ import msgspec
 from durable_streams.model.errors import NotOpen
 from durable_streams.model.paths import path_text
 from durable_streams.postgres.connecting import NoDatabase
-from durable_streams.postgres.database import failure, unavailable
+from durable_streams.postgres.database import AGAIN, failure, unavailable
 from durable_streams.postgres.rows import row_of
 from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.postgres.statements import RENEW, ROWS
@@ -98,7 +98,7 @@ class Readers:
         outdated = self._database.outdated()
         if outdated is not None:
             raise outdated
-        for _ in range(2):  # a session that was lost while nobody used it is noticed by its use
+        for is_last in (False, True):  # one that was lost unused is noticed by its use
             session = self._sessions[at]
             is_new = session is None
             try:
@@ -111,6 +111,8 @@ class Readers:
             except NoDatabase as error:
                 raise self._database.refusal() or unavailable(str(error)) from None
             except Refused as error:
+                if error.code in AGAIN and not is_last:
+                    continue
                 raise failure(error) from None
             except Unknown as error:
                 assert session is not None
@@ -218,11 +220,14 @@ class Rows:
     async def _read(self, taken: list[_Asked], session: Session) -> None:
         paths = {path_text(asked.path): asked.path for asked in taken if asked.path is not None}
         numbers = {asked.number for asked in taken if asked.number is not None}
+        known = self._versions(taken)
         if self._holds.is_due:
             await self._holds.write(session)
         records = await session.fetch(ROWS, list(paths), list(numbers), self._clock.parameter)
         at: dict[str, Row] = {record["path"]: row_of(record) for record in records}
         by_number = {row.id: row for row in at.values()}
+        if any(row.version < known.get(row.id, 0) for row in by_number.values()):
+            raise Unknown("the session leads to a server that another one has replaced")
         found = [
             at.get(path_text(asked.path))
             if asked.path is not None
@@ -244,6 +249,21 @@ class Rows:
                 self._clock.learn(row.now_ms)
             if not asked.done.done():
                 asked.done.set_result(_renewed(row, renewed))
+
+    def _versions(self, taken: list[_Asked]) -> dict[int, int]:
+        """Those that are known of what is asked for: no primary has earlier ones, as a quorum had.
+
+        Where commits wait for nobody, a fail-over may take back what is known.
+        """
+        if self._standbys.allow_unreplicated:
+            return {}
+        streams = [
+            self._streams.numbered(asked.number or 0)
+            if asked.path is None
+            else self._streams.at(asked.path)
+            for asked in taken
+        ]
+        return {stream.number: stream.row.version for stream in streams if stream is not None}
 
     def _is_known(self, row: Row | None) -> bool:
         """Whether a quorum has it: else what it says may be undone."""

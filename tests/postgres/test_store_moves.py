@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from durable_streams.model.errors import Unavailable
 from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import Hosts
+from durable_streams.postgres.readers import SESSIONS
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from tests.postgres.sessions import until_it_waits
@@ -139,6 +141,42 @@ async def test_a_node_follows_an_address_that_leads_to_another_primary_now(
         address.close()
 
 
+async def test_a_node_that_has_written_to_the_new_primary_shows_nothing_of_the_old_one(
+    own_cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where sessions that write were lost, and those that read, and its heartbeat's, were not."""
+    old = own_cluster.primary
+    await versions.initialise(parse(old.url()))
+    address = Proxy(old.port)
+    try:
+        async with opened(f"postgresql://postgres@127.0.0.1:{address.port}/postgres") as store:
+            await create(store)
+            await append(store, b"one")
+            for _ in range(2 * SESSIONS):  # each of them reads once
+                await store.head(ROOM)
+            heir = await take_over(own_cluster)
+            address.lead_to(heir.port)
+            await lose_lanes(store)
+            with monkeypatch.context() as patch:  # all of this is within three seconds
+                patch.setattr(store._heartbeat, "refusal", lambda *_: None)
+                patch.setattr(store._heartbeat, "_moved_s", inf)
+                await append(store, b"two")
+                heads = [store.head(ROOM) for _ in range(20)]
+                found = await asyncio.gather(*heads, return_exceptions=True)
+                assert {type(each) for each in found} == {Unavailable}
+            assert await read(store) == b"onetwo"
+    finally:
+        address.close()
+
+
+async def lose_lanes(store: PostgresStore) -> None:
+    for lane in [each._lane for each in store._appends._lanes] + store._transactions._lanes:
+        if lane is not None:
+            lane.session.terminate()
+    store._standbys.terminate()
+
+
+@pytest.mark.usefixtures("soon_given_up")
 async def test_standbys_that_are_gone_move_nobody(own_cluster: PostgresCluster) -> None:
     primary = own_cluster.primary
     await versions.initialise(parse(primary.url()))
