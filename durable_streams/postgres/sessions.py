@@ -77,6 +77,10 @@ _MOST_PREPARED: Final = 100
 """Statements; there are some forty."""
 
 
+_OF_CONNECTIONS: Final = "08"
+"""What codes begin with that poolers use, too, when they lose the server: that refuses nothing."""
+
+
 class Refused(Exception):
     """The database refused a statement, and nothing of it was done; ``code`` is its SQLSTATE."""
 
@@ -179,8 +183,10 @@ class Session:
         except asyncpg.PostgresError as error:
             severity = getattr(error, "severity_en", None)
             was_sent = severity is not None or not isinstance(error, asyncpg.DataError)
-            if severity == "ERROR" or not was_sent:  # the driver has no way to say such a value
-                raise Refused(error.sqlstate or "", str(error)) from error
+            code = error.sqlstate or ""
+            was_refused = severity == "ERROR" and not code.startswith(_OF_CONNECTIONS)
+            if was_refused or not was_sent:  # the driver has no way to say such a value
+                raise Refused(code, str(error)) from error
             raise Unknown(str(error)) from None
         except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
             # internal: the server has said goodbye, and the end of the connection is still to come

@@ -76,3 +76,13 @@ async def test_a_session_that_was_told_of_the_end_is_lost_before_it_ends(
         with pytest.raises(Unknown):
             await USES[use](session)
         session.terminate()
+
+
+async def test_an_error_of_a_connection_says_nothing_of_what_was_sent(database: Database) -> None:
+    """As a pooler says it that has lost the server meanwhile."""
+    session = await Session.open(Hosts(parse(database.url)))
+    try:
+        with pytest.raises(Unknown, match="lost"):
+            await session.run("do $$ begin raise 'lost' using errcode = '08006'; end $$")
+    finally:
+        session.terminate()
