@@ -21,9 +21,9 @@ from durable_streams.postgres.connecting import Hosts, NoDatabase
 from durable_streams.postgres.rows import row_of, sort_key
 from durable_streams.postgres.schema import EVERYWHERE
 from durable_streams.postgres.sessions import COMMAND, NODE, Refused, Session, Unknown
-from durable_streams.postgres.standbys import waited_for
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.versions import Fit
+from durable_streams.postgres.waits import waited_for
 from durable_streams.postgres.walks import Broken, Walk
 from durable_streams.transfers import (
     AGAIN,

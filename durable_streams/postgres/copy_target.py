@@ -37,9 +37,9 @@ from durable_streams.postgres.rows import (
 )
 from durable_streams.postgres.schema import EVERYWHERE
 from durable_streams.postgres.sessions import Refused, Session, Unknown
-from durable_streams.postgres.standbys import are_waited_for, waited_for
 from durable_streams.postgres.statements import BARRIER
 from durable_streams.postgres.versions import Fit
+from durable_streams.postgres.waits import are_waited_for, waited_for
 from durable_streams.postgres.walks import is_same
 from durable_streams.settings import KIB, MIB
 from durable_streams.transfers import (

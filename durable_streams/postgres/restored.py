@@ -18,9 +18,9 @@ from durable_streams.postgres.copied_streams import need_no_nodes, open_session
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import layers_text, row_of
 from durable_streams.postgres.sessions import Refused, Session, Unknown
-from durable_streams.postgres.standbys import waited_for
 from durable_streams.postgres.statements import ROWS
 from durable_streams.postgres.versions import Fit
+from durable_streams.postgres.waits import waited_for
 from durable_streams.transfers import TransferError
 
 if TYPE_CHECKING:

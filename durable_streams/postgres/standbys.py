@@ -11,52 +11,17 @@ one that committed: two primaries may be up at a time, and what one is told the 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.postgres.statements import BARRIER
+from durable_streams.postgres.waits import ASK, Said
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.tasks import Tasks
-
-_ASK: Final = """
-select current_setting('synchronous_standby_names') as names, pg_conf_load_time() as loaded,
- pg_postmaster_start_time() as started
-"""
-
-
-class _Said(NamedTuple):
-    names: str
-    loaded: object
-    started: object
-
-
-async def are_waited_for(session: Session) -> bool:
-    """Whether commits wait for standbys now, for who is no node."""
-    (now,) = await session.fetch(_ASK)
-    return bool(now["names"])
-
-
-@asynccontextmanager
-async def waited_for(session: Session, *, as_before: bool = False) -> AsyncIterator[None]:
-    """For who is no node: ``Unknown`` at the end if what was committed here may be on no standby.
-
-    Where none is waited for all the time, none is asked of, unless there were some ``as_before``.
-    """
-    (before,) = await session.fetch(_ASK)
-    yield
-    try:
-        (after,) = await session.fetch(_ASK)
-    except Refused as error:  # the commit was not
-        raise Unknown(str(error)) from None
-    if _Said(**before) != _Said(**after) or (as_before and not after["names"]):
-        raise Unknown("commits may not have waited for standbys")
 
 
 class Standbys:
@@ -69,7 +34,7 @@ class Standbys:
         self._database = database
         self.allow_unreplicated = allow_unreplicated
         self._session: Session | None = None
-        self._said: _Said | None = None
+        self._said: Said | None = None
         self.mark = 0
         self._asking: list[tuple[object, asyncio.Future[bool]]] = []
         self._news = asyncio.Event()
@@ -123,13 +88,13 @@ class Standbys:
         try:
             if self._session is None:
                 self._session = await self._database.connect()
-            (row,) = await self._session.fetch(_ASK)
+            (row,) = await self._session.fetch(ASK)
         except (NoDatabase, Refused, Unknown):
             self.terminate()
             self._said = None
             self.mark += 1
             return False
-        self._said = _Said(row["names"], row["loaded"], row["started"])
+        self._said = Said(row["names"], row["loaded"], row["started"])
         if self._said != before:
             self.mark += 1
         return bool(self._said.names)

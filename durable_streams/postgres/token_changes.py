@@ -14,7 +14,7 @@ from durable_streams.postgres.sessions import (
     Session,
     Unknown,
 )
-from durable_streams.postgres.standbys import waited_for
+from durable_streams.postgres.waits import waited_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.postgres import schema
 from durable_streams.postgres.connecting import Hosts, NoDatabase, explained
 from durable_streams.postgres.sessions import COMMAND, Refused, Session, Unknown
-from durable_streams.postgres.standbys import waited_for
 from durable_streams.postgres.statements import BARRIER
+from durable_streams.postgres.waits import waited_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -23,10 +23,10 @@ from durable_streams.postgres import (
     holds,
     notices,
     reading,
-    standbys,
     statements,
     sweeping,
     versions,
+    waits,
 )
 from tools.simulation.locked_rows import LockedRows, Mode, Transaction
 
@@ -87,7 +87,7 @@ class Tables(LockedRows):
             notices.UNSYNCED: self._none,
             reading.RUNS: self._runs,
             reading.SIZES: self._sizes,
-            standbys._ASK: self._ask,
+            waits.ASK: self._ask,
             statements.BARRIER: self._barrier,
             statements.LOCKED_ROWS: self._locked_rows,
             statements.PRODUCERS: self._producers,
