@@ -1,4 +1,7 @@
-"""``durable-streams store copy``: all streams into another store, as they were."""
+"""``durable-streams store copy``: all streams into another store, as they were.
+
+It is long because every way in which a copy ends is tried.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Two nodes on one database: what one does the other knows, and neither answers from memory."""
+"""Two nodes on one database: what one does the other knows, and neither answers from memory.
+
+It is long because all of it is about the same two nodes.
+"""
 
 from __future__ import annotations
 
