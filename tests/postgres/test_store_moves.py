@@ -176,7 +176,6 @@ async def lose_lanes(store: PostgresStore) -> None:
     store._standbys.terminate()
 
 
-@pytest.mark.usefixtures("soon_given_up")
 async def test_standbys_that_are_gone_move_nobody(own_cluster: PostgresCluster) -> None:
     primary = own_cluster.primary
     await versions.initialise(parse(primary.url()))

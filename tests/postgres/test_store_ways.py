@@ -67,7 +67,6 @@ async def test_a_pooler_that_shares_sessions_is_refused(
         await PostgresStore.at(pooler.url(database.name))
 
 
-@pytest.mark.usefixtures("soon_given_up")
 async def test_a_host_that_says_nothing_does_not_keep_a_node_from_the_next(
     database: Database,
 ) -> None:
