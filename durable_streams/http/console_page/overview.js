@@ -73,7 +73,7 @@ function health(now) {
 
 const WHY = {
     database_down: "The database does not answer.",
-    database_migrated: "The database was migrated to tables that this node may not use: install a newer version.",
+    database_migrated: "The database was migrated: install a version that knows its tables.",
     database_read_only: "The database takes no writes: it is a standby.",
     database_unconfirmed: "Too few standbys of the database confirm commits.",
     disk_full: "The disk is full: delete streams, or make room.",
