@@ -25,8 +25,8 @@ from tools.inside import (
     all_in_files,
     catalog,
     close_read_files,
+    forgotten,
     loaded,
-    paths_loaded,
 )
 
 if TYPE_CHECKING:
@@ -87,15 +87,13 @@ async def streams(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Any:
     assert [record.getMessage() for record in told if record.name == "asyncio"] == []
 
 
-async def forgotten(streams: Streams, path: str) -> None:
+async def read_again(streams: Streams, path: str) -> None:
     """What was used is read from the disk the next time."""
     engine = file_store(streams)
     await all_in_files(engine)
     await streams.get_metadata("other")
     close_read_files(engine)
-    while path in paths_loaded(engine):  # a thread that wrote to it may hold it a moment longer
-        gc.collect()
-        await asyncio.sleep(0)
+    await forgotten(engine, path)
 
 
 async def works(streams: Streams, path: str) -> None:
@@ -145,7 +143,7 @@ async def test_an_append_is_there_whole_or_not_at_all(
     async def attempt(path: str) -> Coroutine[Any, Any, Any]:
         await streams.create(path, content_type=content_type, data=b"1")
         if cold:
-            await forgotten(streams, path)
+            await read_again(streams, path)
         return write(streams, path)
 
     before = b"1," if content_type == JSON else b"1"
@@ -175,7 +173,7 @@ async def test_a_cancelled_place_in_the_line_of_writers_is_free(
     for at in range(1, 20):
         path = f"s{at}"
         await streams.create(path)
-        await forgotten(streams, path)
+        await read_again(streams, path)
         before, is_held_up = tasks(), True
         first = asyncio.create_task(streams.append(path, b"1"))
         work = asyncio.create_task(cut_off(streams.append(path, b"2"), at, when))
@@ -212,7 +210,7 @@ async def test_a_stream_is_made_whole_or_not_at_all(
 async def test_a_fork_is_made_whole_or_not_at_all(streams: Streams, when: When) -> None:
     async def attempt(path: str) -> Coroutine[Any, Any, Any]:
         await streams.create(path, content_type=JSON, data=b"[1, 2, 3]")
-        await forgotten(streams, path)
+        await read_again(streams, path)
         return streams.fork(f"{path}/fork", path, offset="0000000000000000_0000000000000002")
 
     for path, acknowledged in await walk(streams, when, attempt):
@@ -228,7 +226,7 @@ async def test_a_fork_is_made_whole_or_not_at_all(streams: Streams, when: When) 
 async def test_a_stream_is_deleted_or_there_whole(streams: Streams, when: When) -> None:
     async def attempt(path: str) -> Coroutine[Any, Any, Any]:
         await streams.create(path, data=b"1")
-        await forgotten(streams, path)
+        await read_again(streams, path)
         return streams.delete(path)
 
     for path, acknowledged in await walk(streams, when, attempt):
@@ -244,7 +242,7 @@ async def test_a_reader_holds_nothing(streams: Streams, name: str, when: When) -
         await streams.create(path)
         for _ in range(20):
             await streams.append(path, b"x" * 10_000)
-        await forgotten(streams, path)
+        await read_again(streams, path)
         return READS[name](streams, path)
 
     for path, _ in await walk(streams, when, attempt):
@@ -261,7 +259,7 @@ async def test_who_waits_for_news_and_is_cancelled_when_they_come(
         for at in range(1, 10):
             path = f"s{at}"
             await streams.create(path)
-            await forgotten(streams, path)
+            await read_again(streams, path)
             before = tasks()
             cut = asyncio.create_task(cut_off(verb(streams, path), at, when))
             while not cut.done() and "waiters" not in await audience(streams, path):

@@ -9,6 +9,7 @@ forty tests.
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING
 
 from durable_streams.model.paths import parse_path_text, path_text
@@ -226,6 +227,13 @@ def loaded(engine: FileStore, path: str | StreamPath) -> Stream | None:
 def paths_loaded(engine: FileStore) -> list[str]:
     """Of the streams that are known without looking at the disk."""
     return [path_text(stream.path) for stream in engine._core.catalog.streams()]
+
+
+async def forgotten(engine: FileStore, path: str | StreamPath) -> None:
+    """Return when nobody holds a stream that the cache has dropped; a thread may for a moment."""
+    while path_text(of(path)) in paths_loaded(engine):
+        gc.collect()
+        await asyncio.sleep(0)
 
 
 async def unload(engine: FileStore, path: str | StreamPath) -> None:

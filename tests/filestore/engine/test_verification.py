@@ -20,7 +20,7 @@ from durable_streams.settings import Durability, Settings
 from tests.copying import copy_live
 from tests.driving import append, content, directory
 from tools import inside
-from tools.inside import in_files
+from tools.inside import forgotten, in_files
 
 BYTES = "application/octet-stream"
 UNSYNCED = Settings(durability=Durability.INTERVAL, sync_interval_s=3600)
@@ -87,6 +87,7 @@ async def test_what_was_written_since_a_stream_was_verified_is_never_cut(data: P
         await in_files(engine, path)
     await content(engine, "a")  # the others have left the cache
     for path in ("far/away", "new"):
+        await forgotten(engine, path)
         flip(data, path)
         before = next(directory(data, path).glob("*.idx")).read_bytes()
         with pytest.raises(StreamDamaged):
