@@ -11,9 +11,11 @@ from durable_streams.filestore.files.directory import DataDirectory, absolute
 from durable_streams.filestore.files.disk import Disk
 from durable_streams.filestore.files.format_file import check_format, read_format
 from durable_streams.filestore.files.journal import SyncFailed
-from durable_streams.filestore.files.recovery import recover
+from durable_streams.filestore.files.journal_survey import survey
+from durable_streams.filestore.files.recovery import Recovery, recover
 from durable_streams.filestore.files.retired_file import NAME as RETIRED
 from durable_streams.filestore.files.retired_file import retire
+from durable_streams.filestore.format.stored_path import stored_text
 from durable_streams.filestore.transfer.reading import DirectoryStreams, in_thread
 from durable_streams.model.errors import DataDirectoryError, DataDirectoryInUse
 from durable_streams.transfers import Damaged, InUse
@@ -51,18 +53,15 @@ class SourceDirectory(DirectoryStreams):
         except DataDirectoryInUse as error:
             raise InUse(str(error)) from None
         try:
-            recovery = recover(directory, _FILES)
+            recovery = _recovered(directory)
             found = read_format(disk, root)
-        except (OSError, SyncFailed) as error:
-            raise DataDirectoryError(
-                f"the journal of {root} cannot be recovered: {error}"
-            ) from error
-        except BaseException:
+        except BaseException as error:
             directory.close()
+            if isinstance(error, OSError | SyncFailed):
+                raise DataDirectoryError(
+                    f"the journal of {root} cannot be recovered: {error}"
+                ) from error
             raise
-        if recovery.kept or recovery.damage:
-            directory.close()
-            raise Damaged(f"{root}: {recovery}: see durable-streams verify, and repair it first")
         assert found is not None
         return cls(directory, found.id, verify=recovery.unsynced)
 
@@ -83,3 +82,26 @@ class SourceDirectory(DirectoryStreams):
     async def close(self) -> None:
         """Let others have it."""
         await in_thread(self._directory.close)
+
+
+def _recovered(directory: DataDirectory) -> Recovery:
+    """Bring the files up to the journal; :class:`Damaged` if that cannot be done with all of it.
+
+    The journal stays as it was then.  Recovery would move one that is damaged out of the way, and
+    whoever comes next would not know that there was more.
+    """
+    root, damage = directory.root, survey(directory).content.damage
+    if damage:
+        others = f", and {len(damage) - 1} more places" if len(damage) > 1 else ""
+        raise Damaged(
+            f"{root}: its journal is damaged, and may have acknowledged writes that are nowhere "
+            f"else: {damage[0]}{others}: nothing was copied, nor changed; durable-streams repair "
+            "--apply goes on without them, and keeps the journal in aside/"
+        )
+    recovery = recover(directory, _FILES)
+    for (path, _), kept in recovery.kept.items():
+        raise Damaged(
+            f"{root}: stream {stored_text(path)}: {kept.reason}: its last writes are in the "
+            "journal only: mend that, and copy again"
+        )
+    return recovery
