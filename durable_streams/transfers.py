@@ -42,11 +42,12 @@ class Occupied(TransferError):
 class Done(TransferError):
     """The target is a whole copy already, from when the same was asked for before.
 
-    ``state``: of its source then, as :meth:`Target.finish` was told.
+    ``name``: the target's.  ``state``: of its source then, as :meth:`Target.finish` was told.
     """
 
     def __init__(self, name: str, state: str) -> None:
         super().__init__(f"{name} was copied before, and found the same")
+        self.name = name
         self.state = state
 
 
@@ -150,11 +151,13 @@ class Streams(Protocol):
 class Source(Streams, Protocol):
     """A store that is copied.
 
-    ``name``: for people.  ``identity``: by which it is known again.
+    ``name``: for people.  ``identity``: by which it is known again.  ``by_hand``: what has nobody
+    serve it any more, done by somebody.
     """
 
     name: str
     identity: str
+    by_hand: str
 
     async def check_still(self) -> None:
         """Raise :class:`InUse` if somebody may have written to it since it was opened."""

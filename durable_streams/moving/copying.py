@@ -106,7 +106,12 @@ async def check_same(source: Source, done: Done) -> None:
         for stream in streams:
             state.take(stream)
     if state.text != done.state:
-        raise Occupied(f"{done}, and {source.name} has changed since: empty it, and copy again")
+        raise Occupied(
+            f"{source.name} has changed since it was copied to {done.name}, which may have been "
+            f"written to as well. If {done.name} is what is served, do not copy again, and have "
+            f"nobody serve {source.name}: {source.by_hand}. If it is not, empty it, which loses "
+            "all that was written to it since, and copy again"
+        )
 
 
 async def _look(

@@ -227,6 +227,8 @@ def _told(row: Row, step: Step) -> Appended:
 class SourceDatabase(DatabaseStreams):
     """A database that is copied; use :meth:`open`, and :meth:`close` it."""
 
+    by_hand = f"run psql with: {versions.RETIRE_BY_HAND}"
+
     def __init__(self, session: Session, url: DatabaseUrl, identity: str, began: object) -> None:
         super().__init__(session, url)
         self.identity = identity

@@ -100,11 +100,12 @@ RETIRED: Final = COPYING - 1
 REINSTATE: Final = f"delete from ds.versions where version = {RETIRED}"  # noqa: S608 - a constant
 """What takes that back, by hand."""
 
-RETIRE: Final = f"""
-begin; {ALONE};
-insert into ds.versions (version, needs) values ({RETIRED}, {RETIRED}) on conflict do nothing;
-commit
-"""  # noqa: S608 - of constants
+RETIRE_BY_HAND: Final = (
+    f"insert into ds.versions (version, needs) values ({RETIRED}, {RETIRED}) on conflict do nothing"  # noqa: S608 - of constants
+)
+"""What has no node serve a database any more."""
+
+RETIRE: Final = f"begin; {ALONE}; {RETIRE_BY_HAND}; commit"
 """A script that has no node serve a database any more."""
 
 NEWER: Final = (

@@ -6,6 +6,7 @@ import asyncio
 import io
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -31,14 +32,13 @@ from tests.postgres.test_store_copy import (
     in_files,
     not_copied,
     once,
+    opened,
     verified,
 )
 from tests.store_contract.words import append, at, by, create
 from tools.server_process import ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from durable_streams.transfers import Removed
     from tests.postgres.conftest import Database
 
@@ -127,6 +127,35 @@ async def test_a_copy_that_is_done_has_its_source_retired_later(
     assert said[0].endswith(f"until {data}/RETIRED.json is removed")
     assert said[1].endswith("nothing was done")
     assert (data / "RETIRED.json").exists()
+
+
+async def test_how_a_source_that_changed_since_is_retired_without_copying_is_said(
+    tmp_path: Path, database: Database, other_database: Database
+) -> None:
+    """Emptying the target, to copy again, would lose what nodes acknowledged since."""
+    data = tmp_path / "data"
+    await filled(data, a_few)
+    copied(data, database.url)
+    copied(database.url, other_database.url)
+    for name in (data, database.url):
+        store = await opened(name)
+        await append(store, b", and more", at("a"))
+        await store.close()
+    said = await not_copied(data, database.url, 5, "--retire")
+    assert f"to {database.url}, which may have been written to as well" in said
+    assert f"If {database.url} is what is served, do not copy again" in said
+    assert "empty it, which loses all that was written to it since, and copy again" in said
+    Path(by_hand(said, "make an empty file ")).touch()
+    said = await not_copied(database.url, other_database.url, 5, "--retire")
+    database.cluster.primary.query(by_hand(said, "run psql with: "), database.name)
+    for name in (data, database.url):
+        with pytest.raises(DataDirectoryError, match="is retired"):
+            await opened(name)
+
+
+def by_hand(said: str, what: str) -> str:
+    """What somebody is told to do."""
+    return said.partition(what)[2].partition(". If it is not,")[0]
 
 
 # -- what is not copied --------------------------------------------------------------------

@@ -33,6 +33,7 @@ class SourceDirectory(DirectoryStreams):
         super().__init__(directory, verify=verify)
         self.name = str(directory.root)
         self.identity = identity
+        self.by_hand = f"make an empty file {directory.root / RETIRED}"
         self._directory = directory
 
     @classmethod
