@@ -71,10 +71,14 @@ class Appends:
         transactions: Transactions,
         limits: Limits,
         written: Callable[[Stream, Row, Plan], None],
+        contended: Callable[[int], None],
         counted: Counted,
         tasks: Tasks,
     ) -> None:
-        """``written``: told of each stream that moved, before those who wrote are."""
+        """``written``: told of each stream that moved, before those who wrote are.
+
+        ``contended``: told the number of each that other nodes may write to as well.
+        """
         self.counted = counted
         self.database = database
         self.standbys = standbys
@@ -82,6 +86,7 @@ class Appends:
         self.transactions = transactions
         self.limits = limits
         self.written = written
+        self._contended = contended
         self.waiting_bytes = 0
         self._lines: dict[StreamPath, Line] = {}
         self._lanes = [_BatchLane(self, tasks) for _ in range(LANES)]
@@ -201,6 +206,7 @@ class Appends:
                 line.settle(plan)
                 continue
             self.settle(line, plan, row)
+            self._contended(row.id)
             stream = self.streams.numbered(row.id)
             if stream is not None and stream.row is plan.row and producers is not None:
                 self.streams.remember(stream, producers)

@@ -19,12 +19,11 @@ from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.settings import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from durable_streams.postgres.database import Clock
     from durable_streams.postgres.decisions import Plan
     from durable_streams.postgres.endings import Buried
     from durable_streams.postgres.holds import Holds
+    from durable_streams.postgres.notices import Notices
     from durable_streams.postgres.readers import Readers, Rows
     from durable_streams.postgres.rows import Row
     from durable_streams.postgres.streams import Stream, Streams
@@ -45,7 +44,7 @@ log = logging.getLogger("durable_streams.postgres")
 
 
 class Following:
-    """Tells the live readers of a node; ``said``: called with what other nodes should look at."""
+    """Tells the live readers of a node, and other nodes, by ``notices``, what to look at."""
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class Following:
         clock: Clock,
         *,
         holds: Holds,
-        said: Callable[[int, Row | None], None],
+        notices: Notices,
         tasks: Tasks,
     ) -> None:
         self._streams = streams
@@ -65,7 +64,7 @@ class Following:
         self._runs = runs
         self._clock = clock
         self._holds = holds
-        self._said = said
+        self._notices = notices
         self._tasks = tasks
         self._looking: set[int] = set()
         self._again: set[int] = set()
@@ -75,7 +74,7 @@ class Following:
 
     def written(self, stream: Stream, before: Row, plan: Plan) -> None:
         """This node has moved a stream, of which it was told by nobody else."""
-        self._said(stream.number, plan.row)
+        self._notices.say(stream.number, plan.row)
         if not stream.audience:
             return
         stream.audience.wake()
@@ -98,7 +97,7 @@ class Following:
             self._ended(buried.kept, StreamGone)
 
     def _ended(self, number: int, reason: type[StreamNotFound | StreamGone]) -> None:
-        self._said(number, None)
+        self._notices.say(number, None)
         stream = self._streams.numbered(number)
         if stream is not None:
             self._streams.end(number, reason(path_text(stream.path)))
@@ -117,15 +116,24 @@ class Following:
         for number, mark in marks.items():
             stream = self._streams.numbered(number)
             if stream is not None:
+                if stream.producers is not None:
+                    self._notices.ask(number)  # both nodes write to it
                 stream.told = mark
                 stream.is_stale = True
                 stream.producers = None  # who writes to it looks first, and loses no race for it
                 if stream.audience:
                     self.look(stream)
 
+    def asked(self, numbers: list[int]) -> None:
+        """Another node wants to be told of these streams, and may have missed something."""
+        for number in numbers:
+            if self._streams.numbered(number) is not None:
+                self._notices.say(number, None)
+
     def came(self, stream: Stream) -> None:
         """Somebody waits for what comes to a stream from now on."""
         self._streams.live[stream.number] = stream
+        self._notices.ask(stream.number)
         if stream.is_stale:
             self.look(stream)
 
@@ -231,6 +239,7 @@ class Following:
 
     async def _poll(self) -> None:
         live = dict(self._streams.live)
+        self._notices.ask(*live)
         try:
             records = await self._readers.fetch(_VERSIONS, list(live))
         except StreamError as error:

@@ -144,7 +144,7 @@ class PostgresStore:
             self._runs,
             self._clock,
             holds=self._holds,
-            said=self._notices.say,
+            notices=self._notices,
             tasks=tasks,
         )
         self._access = Access(self._streams, self._rows, self._following, self._clock)
@@ -155,7 +155,7 @@ class PostgresStore:
         self._begin_writes(Limits(producers_bytes, settings.max_producers))
         shared = self._readers, standbys, self._transactions
         self.tokens, self.signing_keys = shared_tokens(*shared), shared_keys(*shared)
-        self._notices.start(self._following.heard, tasks)
+        self._notices.start(self._following.heard, self._following.asked, tasks)
         tasks.lasting("refusals", self._refuse())
         self._draining = False
         self._closing: asyncio.Task[None] | None = None
@@ -181,6 +181,7 @@ class PostgresStore:
             transactions=self._transactions,
             limits=limits,
             written=self._following.written,
+            contended=self._notices.ask,
             counted=self._counted,
             tasks=tasks,
         )

@@ -11,13 +11,15 @@ from durable_streams.postgres import versions
 from durable_streams.postgres.connecting import Hosts
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
-from tests.store_contract.words import content
+from tests.store_contract.words import ROOM, content
 from tools.postgres_cluster import Proxy
 from tools.postgres_cluster.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from durable_streams.model.paths import StreamPath
+    from durable_streams.postgres.streams import Stream
     from durable_streams.settings import Settings
     from tests.postgres.conftest import Database
     from tools.postgres_cluster import PostgresCluster
@@ -35,6 +37,22 @@ async def read(store: PostgresStore) -> bytes:
             return await content(store)
         except Unavailable:
             await until(lambda: store._heartbeat.refusal() is None, "it is confirmed")
+
+
+def known(store: PostgresStore, path: StreamPath = ROOM) -> Stream:
+    """The stream at a path, which the node knows."""
+    (stream,) = [each for each in store._streams.all() if each.path == path]
+    return stream
+
+
+def knows_all_interest(store: PostgresStore) -> None:
+    """It has heard for long enough what others ask for, and tells of nothing else."""
+    store._notices._interest._all_known_s = 0.0
+
+
+def is_asked_for(store: PostgresStore, number: int) -> bool:
+    """Whether another node has asked it to tell of a stream."""
+    return store._notices._interest._wanted.has(number)
 
 
 class Nodes:

@@ -27,7 +27,7 @@ from durable_streams.model.results import Appended
 from durable_streams.postgres.appends import LANES
 from durable_streams.postgres.streams import Stream
 from durable_streams.postgres.transactions import WORKERS
-from tests.postgres.stores import Nodes, nodes_of, until
+from tests.postgres.stores import Nodes, is_asked_for, known, nodes_of, until
 from tests.store_contract.words import (
     FORK,
     ROOM,
@@ -63,6 +63,15 @@ async def nodes(database: Database) -> AsyncIterator[Nodes]:
 @pytest.fixture
 async def pair(nodes: Nodes) -> tuple[PostgresStore, PostgresStore]:
     return await nodes.node(), await nodes.node()
+
+
+async def told(one: PostgresStore, two: PostgresStore) -> None:
+    """Have one tell the other of the stream."""
+    number = known(one).number
+    for node in (one, two):
+        await until(lambda node=node: node._heartbeat.has_others, "it knows of the other")
+    two._notices.ask(number)
+    await until(lambda: is_asked_for(one, number), "it was asked to")
 
 
 # -- what a node remembers -----------------------------------------------------------------
@@ -138,7 +147,7 @@ async def test_a_source_is_kept_for_a_fork_of_another_node(pair: Pair) -> None:
 async def test_a_read_whose_stream_was_swept_meanwhile_finds_none(pair: Pair) -> None:
     one, two = pair
     await create(one, body=b"some")
-    two._following._said = lambda *_: None
+    two._notices.say = lambda *_: None  # type: ignore[method-assign]
     opened = await one.open(ROOM)
     await two.delete(ROOM)
     await two._sweeper.sweep_graves()
@@ -155,7 +164,7 @@ async def test_whatever_looks_into_a_stream_that_was_swept_meanwhile_finds_none(
     await append(one, b"more")
     with await one.read(await one.open(ROOM), Start.BEGINNING) as chunk:
         row = one._streams.at(ROOM).row  # type: ignore[union-attr]
-        two._following._said = lambda *_: None
+        two._notices.say = lambda *_: None  # type: ignore[method-assign]
         await two.delete(ROOM)
         await two._sweeper.sweep_graves()
         with pytest.raises(StreamNotFound):
@@ -320,10 +329,10 @@ async def test_a_stream_of_many_that_lose_may_be_gone_or_closed(pair: Pair) -> N
 
 async def test_who_hears_that_a_stream_was_moved_looks_before_it_writes(pair: Pair) -> None:
     one, two = pair
-    await until(lambda: one._heartbeat.has_others, "it knows that somebody listens")
     await create(one)
+    await told(one, two)
     await append(two, b"a")
-    (stream,) = [each for each in two._streams.all() if each.path == ROOM]
+    stream = known(two)
     await append(one, b"b")
     await until(lambda: stream.producers is None, "it was heard")
 
@@ -337,10 +346,10 @@ async def test_what_a_notice_says_is_on_a_quorum_is_shown_without_waiting_for_on
     pair: Pair,
 ) -> None:
     one, two = pair
-    await until(lambda: one._heartbeat.has_others, "it knows that somebody listens")
     await create(one)
+    await told(one, two)
     await append(two, b"a")
-    (stream,) = [each for each in two._streams.all() if each.path == ROOM]
+    stream = known(two)
     waited: list[Session] = []
     barrier = two._standbys.barrier
 
@@ -439,7 +448,7 @@ async def test_what_no_notice_tells_is_found_all_the_same(pair: Pair) -> None:
     stream = await one.open(ROOM)
     await append(two, b"first")
     assert one._notices._listening is not None
-    two._following._said = lambda *_: None
+    two._notices.say = lambda *_: None  # type: ignore[method-assign]
     tail = (await one.head(ROOM)).tail
     waiting = asyncio.create_task(one.wait(stream, tail, 600))
     await append(two, b"second")

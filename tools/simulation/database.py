@@ -10,6 +10,7 @@ It is long because it has all statements of nodes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -369,8 +370,8 @@ class Tables(LockedRows):
         transaction.changed["messages", object()] = None
         return [{}]
 
-    async def _notify(self, _: Transaction, __: str, text: str) -> Rows:
-        for hear in self.heard:
+    async def _notify(self, _: Transaction, __: str, texts: list[str]) -> Rows:
+        for hear, text in itertools.product(self.heard, texts):
             asyncio.get_running_loop().call_later(self._random.uniform(0, 0.05), hear, text)
         return []
 
