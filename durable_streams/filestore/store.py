@@ -4,8 +4,6 @@ Each write is admitted, decided in one step without ``await``, submitted, and an
 durable.  An answer that depends on a decision still on its way (a duplicate, a conflict with it)
 waits until that is durable as well: no crash can make it untrue.  Cancelling a caller cancels
 only its wait: what was sent on its way goes on, what was not never will.
-
-It is long because it has all verbs, which others carry out.
 """
 
 from __future__ import annotations
@@ -84,7 +82,7 @@ class FileStore:
 
     def __init__(self, core: Core, recovery: Recovery) -> None:
         self.settings = core.settings
-        self._most_bytes = core.settings.max_append_bytes
+        self.max_append_bytes = core.settings.max_append_bytes
         self.remember_removed_s = core.settings.remember_removed_s
         self.root = core.directory.root
         self.recovery = str(recovery)
@@ -178,7 +176,7 @@ class FileStore:
     def append_now(self, command: Append, body: bytes) -> AppendOperation | Decided | None:
         """Decide about an append; None if that takes a wait, and :meth:`append` has to be used."""
         check_syntax(command, bool(body))
-        if type(body) is not bytes or len(body) > self._most_bytes:
+        if type(body) is not bytes or len(body) > self.max_append_bytes:
             self._check_body(body)
         core, appends = self._core, self._appends
         stream = core.catalog.ready(command.path)
@@ -198,11 +196,6 @@ class FileStore:
         self._access.check(stream)
         await self._errands.do(self._endings.end(stream))
 
-    @property
-    def max_append_bytes(self) -> int:
-        """The largest body that is taken."""
-        return self._most_bytes
-
     async def nodes(self) -> list[NodeSeen]:
         """None: a data directory has one server."""
         return []
@@ -214,8 +207,8 @@ class FileStore:
     def _check_body(self, body: bytes) -> None:
         if type(body) is not bytes:  # what is shared or can be changed would harm all writers
             raise TypeError(f"a body must be bytes, not {type(body).__name__}")
-        if len(body) > self._most_bytes:
-            raise PayloadTooLarge(self._most_bytes)
+        if len(body) > self.max_append_bytes:
+            raise PayloadTooLarge(self.max_append_bytes)
 
     # -- reads -----------------------------------------------------------------------------
 

@@ -3,8 +3,6 @@
 Nothing here is answered from what the node remembers: a write is confirmed by the statement that
 compares and sets, everything else by a row that was read after the request came.  Cancelling a
 caller cancels only its wait.
-
-It is long because it has all verbs, which others carry out.
 """
 
 from __future__ import annotations
@@ -14,11 +12,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from durable_streams.live import Deliveries
 from durable_streams.model.errors import (
     DatabaseMigrated,
     DatabaseUnconfirmed,
-    DataDirectoryError,
     Draining,
     InvalidJson,
     NotOpen,
@@ -28,33 +24,15 @@ from durable_streams.model.errors import (
     StreamError,
 )
 from durable_streams.model.results import Chunk, Created
-from durable_streams.model.stream_limits import parse_limits
-from durable_streams.postgres.access import Access, own
-from durable_streams.postgres.appends import Appends
-from durable_streams.postgres.births import STATEMENTS, Births
-from durable_streams.postgres.connecting import NoDatabase
-from durable_streams.postgres.counted import Counted
-from durable_streams.postgres.database import Clock, Database, unavailable
-from durable_streams.postgres.decisions import Limits
-from durable_streams.postgres.doubt import Doubt
+from durable_streams.postgres.access import own
+from durable_streams.postgres.database import Clock, unavailable
 from durable_streams.postgres.endings import delete
-from durable_streams.postgres.following import Following
-from durable_streams.postgres.heartbeat import GONE, Heartbeat, now_s
-from durable_streams.postgres.holds import Holds
-from durable_streams.postgres.inspections import Inspections
-from durable_streams.postgres.notices import Notices
-from durable_streams.postgres.opening import need_fit
-from durable_streams.postgres.readers import Readers, Rows
-from durable_streams.postgres.reading import Reading, RunCache
+from durable_streams.postgres.heartbeat import GONE, now_s
+from durable_streams.postgres.parts import connected
+from durable_streams.postgres.reading import Reading
 from durable_streams.postgres.shared_rows import shared_keys, shared_tokens
-from durable_streams.postgres.standbys import Standbys
-from durable_streams.postgres.streams import Stream, Streams
-from durable_streams.postgres.sweeping import Sweeper
-from durable_streams.postgres.tasks import Tasks
 from durable_streams.postgres.texts import check_append, check_create, check_path
 from durable_streams.postgres.tickets import Writing
-from durable_streams.postgres.transactions import Transactions
-from durable_streams.postgres.urls import NoDatabaseUrl, parse
 from durable_streams.rules import json_mode, media_type
 from durable_streams.rules.appends import check_syntax
 from durable_streams.settings import MIB, Settings
@@ -76,7 +54,9 @@ if TYPE_CHECKING:
         StreamRef,
         Subscriber,
     )
+    from durable_streams.postgres.parts import Parts
     from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.streams import Stream
     from durable_streams.postgres.transactions import Transaction
 
 LARGE_BODY: Final = 64 * 1024
@@ -100,91 +80,24 @@ MOST_WAITING_BYTES: Final = 64 * MIB
 class PostgresStore:
     """Streams in a database; use :meth:`at` and :meth:`close`."""
 
-    def __init__(
-        self,
-        database: Database,
-        heartbeat: Heartbeat,
-        standbys: Standbys,
-        tasks: Tasks,
-        *,
-        settings: Settings,
-        producers_bytes: int,
-    ) -> None:
-        self.settings = settings
+    def __init__(self, parts: Parts) -> None:
+        settings = self.settings = parts.settings
         self.max_append_bytes = settings.max_append_bytes
         self.remember_removed_s = settings.remember_removed_s
         self._max_read_bytes = settings.max_read_bytes
-        self._database = database
-        self._clock = database.clock
-        self._heartbeat = heartbeat
-        self._standbys = standbys
-        self._tasks = tasks
-        self._loop = asyncio.get_running_loop()
-        self._deliveries = Deliveries(self._loop)
-        self._streams = Streams(self._deliveries)
-        self._readers = Readers(database, heartbeat, tasks)
-        self._runs = RunCache(self._readers.fetch)
-        self._holds = Holds(database.node, self._clock)
-        self._rows = Rows(
-            self._readers,
-            heartbeat=heartbeat,
-            standbys=standbys,
-            streams=self._streams,
-            holds=self._holds,
-            database=database,
-            tasks=tasks,
-        )
-        self._notices = Notices(
-            database, heartbeat, are_replicated=not self.settings.store_allow_unreplicated
-        )
-        self._following = Following(
-            self._streams,
-            self._rows,
-            self._readers,
-            self._runs,
-            self._clock,
-            holds=self._holds,
-            notices=self._notices,
-            tasks=tasks,
-        )
-        self._access = Access(self._streams, self._rows, self._following, self._clock)
-        self._inspections = Inspections(
-            self._access, self._readers, self._runs, standbys, self._clock
-        )
-        self._counted = database.counted
-        self._begin_writes(Limits(producers_bytes, settings.max_producers))
-        shared = self._readers, standbys, self._transactions
+        self._parts = parts
+        self._database, self._clock = parts.database, parts.database.clock
+        self._counted = parts.database.counted
+        self._heartbeat, self._standbys, self._tasks = parts.heartbeat, parts.standbys, parts.tasks
+        self._streams, self._holds, self._runs = parts.streams, parts.holds, parts.runs
+        self._following, self._access = parts.following, parts.access
+        self._inspections = parts.inspections
+        self._appends, self._transactions = parts.appends, parts.transactions
+        shared = parts.readers, parts.standbys, parts.transactions
         self.tokens, self.signing_keys = shared_tokens(*shared), shared_keys(*shared)
-        self._notices.start(self._following.heard, self._following.asked, tasks)
-        tasks.lasting("refusals", self._refuse())
         self._draining = False
         self._closing: asyncio.Task[None] | None = None
-
-    def _begin_writes(self, limits: Limits) -> None:
-        database, standbys, tasks = self._database, self._standbys, self._tasks
-        self._transactions = Transactions(database, standbys, tasks, STATEMENTS, self._counted)
-        doubt = Doubt(self._clock, self.settings.reclaim_delay_s)
-        limits_of_streams = parse_limits(self.settings.max_streams)
-        self._births = Births(self._clock, doubt, limits_of_streams)
-        self._sweeper = Sweeper(
-            self._readers,
-            self._transactions,
-            doubt,
-            self.settings,
-            ended=self._following.buried,
-            tasks=tasks,
-        )
-        self._appends = Appends(
-            database,
-            standbys,
-            streams=self._streams,
-            transactions=self._transactions,
-            limits=limits,
-            written=self._following.written,
-            contended=self._notices.ask,
-            counted=self._counted,
-            tasks=tasks,
-        )
+        self._tasks.lasting("refusals", self._refuse())
 
     @classmethod
     async def at(
@@ -201,33 +114,7 @@ class PostgresStore:
         take, which only tests have otherwise.
         """
         settings = settings or Settings()
-        try:
-            where = parse(url)
-        except NoDatabaseUrl as error:
-            raise DataDirectoryError(str(error)) from None
-        database = Database(where, Clock(now_ms), Counted())
-        tasks = Tasks()
-        standbys = Standbys(database, tasks, allow_unreplicated=settings.store_allow_unreplicated)
-        heartbeat = Heartbeat(database, standbys)
-        try:
-            await need_fit(database.hosts, allow_unreplicated=settings.store_allow_unreplicated)
-            await standbys.look()
-            await heartbeat.start(tasks)
-            return cls(
-                database,
-                heartbeat,
-                standbys,
-                tasks,
-                settings=settings,
-                producers_bytes=producers_bytes,
-            )
-        except BaseException as error:  # cancelled as well: nothing of it is left
-            heartbeat.terminate()
-            standbys.terminate()
-            await tasks.stop()
-            if isinstance(error, NoDatabase):
-                raise DataDirectoryError(str(error)) from None
-            raise
+        return cls(await connected(url, settings, Clock(now_ms), producers_bytes))
 
     recovery = "streams in a database"
 
@@ -248,7 +135,7 @@ class PostgresStore:
         self._check_write(body)
 
         async def work(transaction: Transaction) -> tuple[bool, Row]:
-            return await self._births.create(transaction, command, body)
+            return await self._parts.births.create(transaction, command, body)
 
         def made(result: tuple[bool, Row]) -> None:
             self._streams.learn(command.path, result[1])
@@ -481,8 +368,7 @@ class PostgresStore:
             await asyncio.sleep(_LOOK_S)
             trouble = self._trouble()
             if trouble is not None:
-                for part in (self._appends, self._transactions, self._rows, self._readers):
-                    part.refuse(trouble)
+                self._parts.refuse(trouble)
             if isinstance(trouble, DatabaseMigrated):
                 self._end_waits(trouble)
 
@@ -522,7 +408,7 @@ class PostgresStore:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        await self._deliveries.finished()
+        await self._parts.deliveries.finished()
         try:
             async with asyncio.timeout(_FINISHED_S):
                 await self._appends.finished()
@@ -533,18 +419,9 @@ class PostgresStore:
             self._transactions.give_up(unknown)
         self._access.closed = True
         with suppress(StreamError, TimeoutError):
-            leaving = self._readers.do(lambda each: each.fetch(GONE, self._database.node))
+            leaving = self._parts.readers.do(lambda each: each.fetch(GONE, self._database.node))
             await asyncio.wait_for(leaving, _LEAVING_S)
-        for part in (
-            self._heartbeat,
-            self._standbys,
-            self._notices,
-            self._appends,
-            self._transactions,
-            self._readers,
-            self._rows,
-        ):
-            part.terminate()
+        self._parts.terminate()
         await self._tasks.stop()
 
 

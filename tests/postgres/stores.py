@@ -47,12 +47,12 @@ def known(store: PostgresStore, path: StreamPath = ROOM) -> Stream:
 
 def knows_all_interest(store: PostgresStore) -> None:
     """It has heard for long enough what others ask for, and tells of nothing else."""
-    store._notices._interest._all_known_s = 0.0
+    store._parts.notices._interest._all_known_s = 0.0
 
 
 def is_asked_for(store: PostgresStore, number: int) -> bool:
     """Whether another node has asked it to tell of a stream."""
-    return store._notices._interest._wanted.has(number)
+    return store._parts.notices._interest._wanted.has(number)
 
 
 class Nodes:
@@ -85,8 +85,12 @@ class Nodes:
         store._database.hosts = Hosts(parse(self.database.url))
         lanes = [lane._lane for lane in store._appends._lanes] + store._transactions._lanes
         sessions = [lane.session for lane in lanes if lane is not None]
-        others = [*store._readers._sessions, store._heartbeat._session]
-        others += [store._notices._sending, store._notices._listening, store._standbys._session]
+        others = [*store._parts.readers._sessions, store._heartbeat._session]
+        others += [
+            store._parts.notices._sending,
+            store._parts.notices._listening,
+            store._standbys._session,
+        ]
         for session in (*sessions, *[other for other in others if other is not None]):
             session.terminate()
 

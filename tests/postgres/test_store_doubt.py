@@ -56,8 +56,8 @@ async def test_what_a_put_replaces_while_the_clock_is_in_doubt_can_be_had_again_
 ) -> None:
     store, _ = await replaced(nodes, 3600)
     try:
-        await store._sweeper.sweep_graves()
-        await store._sweeper.remove_expired()
+        await store._parts.sweeper.sweep_graves()
+        await store._parts.sweeper.remove_expired()
         await nodes.until(RUNS, "3", "the old ones are there")
         assert await content(store) == b"new"
 
@@ -70,7 +70,7 @@ async def test_what_a_put_replaces_while_the_clock_is_in_doubt_can_be_had_again_
         assert await content(store) == b"onetwo"
         assert (await append(store, b"two", producer=by(1))).duplicate
         await append(store, b"three", producer=by(2), content_type=TEXT)
-        await store._sweeper.sweep_graves()
+        await store._parts.sweeper.sweep_graves()
         assert await content(store) == b"onetwothree"
     finally:
         await store.close()
@@ -79,9 +79,9 @@ async def test_what_a_put_replaces_while_the_clock_is_in_doubt_can_be_had_again_
 async def test_what_a_put_replaces_is_removed_once_the_clock_is_believed(nodes: Nodes) -> None:
     store, _ = await replaced(nodes, 3600)
     try:
-        store._sweeper._doubt._since_s -= 3600
-        await store._sweeper.remove_expired()
-        await store._sweeper.sweep_graves()
+        store._parts.sweeper._doubt._since_s -= 3600
+        await store._parts.sweeper.remove_expired()
+        await store._parts.sweeper.sweep_graves()
         await nodes.until(RUNS, "1", "the old ones are removed")
         assert await content(store) == b"new"
     finally:
@@ -93,7 +93,7 @@ async def test_what_a_put_replaces_is_removed_soon_where_the_clock_is_believed(
 ) -> None:
     store, _ = await replaced(nodes, 0)
     try:
-        await store._sweeper.sweep_graves()
+        await store._parts.sweeper.sweep_graves()
         await nodes.until(RUNS, "1", "the old ones are removed")
     finally:
         await store.close()
@@ -106,12 +106,12 @@ async def test_what_expired_is_there_after_the_first_look_however_late_that_one_
     store = await PostgresStore.at(nodes.database.url, Settings(), now_ms=clock)
     try:
         await create(store, lifetime=Lifetime(60))
-        store._sweeper._doubt._since_s -= 3605
+        store._parts.sweeper._doubt._since_s -= 3605
         clock.passes(2 * DAY_S)
-        await store._sweeper.remove_expired()
+        await store._parts.sweeper.remove_expired()
         await nodes.until(STREAMS, "1", "it can be had again")
-        store._sweeper._doubt._since_s -= 3600
-        await store._sweeper.remove_expired()
+        store._parts.sweeper._doubt._since_s -= 3600
+        await store._parts.sweeper.remove_expired()
         await nodes.until(STREAMS, "0", "it is removed")
     finally:
         await store.close()
@@ -122,12 +122,12 @@ async def test_a_search_for_graves_looks_at_the_clock(nodes: Nodes) -> None:
     store = await PostgresStore.at(nodes.database.url, Settings(), now_ms=clock)
     try:
         await create(store, lifetime=Lifetime(60))
-        await store._sweeper.sweep_graves()
-        store._sweeper._doubt._since_s -= 3605
+        await store._parts.sweeper.sweep_graves()
+        store._parts.sweeper._doubt._since_s -= 3605
         clock.passes(2 * DAY_S)
-        await store._sweeper.sweep_graves()
-        store._sweeper._doubt._since_s -= 3600
-        await store._sweeper.remove_expired()
+        await store._parts.sweeper.sweep_graves()
+        store._parts.sweeper._doubt._since_s -= 3600
+        await store._parts.sweeper.remove_expired()
         await nodes.until(STREAMS, "0", "it went an hour after that search")
     finally:
         await store.close()
@@ -143,9 +143,9 @@ async def test_offsets_of_a_removed_stream_lead_nowhere_though_the_clock_jumps(
         await create(store)
         old = (await append(store, b"one")).tail
         await store.delete(ROOM)
-        await store._sweeper.sweep_graves()
+        await store._parts.sweeper.sweep_graves()
         clock.passes(DAY_S)
-        await store._sweeper.sweep_graves()
+        await store._parts.sweeper.sweep_graves()
         if is_mended:
             clock.passes(-DAY_S)
         await create(store, body=b"two")
@@ -162,13 +162,13 @@ async def test_where_a_removed_stream_ended_is_forgotten_in_time(nodes: Nodes) -
     try:
         await create(store, body=b"one")
         await store.delete(ROOM)
-        await store._sweeper.sweep_graves()
+        await store._parts.sweeper.sweep_graves()
         remembered_s = store.remember_removed_s
         for after_s, left in ((remembered_s - 1, "1"), (2, "0")):
             clock.passes(after_s)
-            store._sweeper._doubt._since_s -= after_s
-            store._sweeper._doubt._ahead_s += after_s
-            await store._sweeper.sweep_graves()
+            store._parts.sweeper._doubt._since_s -= after_s
+            store._parts.sweeper._doubt._ahead_s += after_s
+            await store._parts.sweeper.sweep_graves()
             await nodes.until("select count(*) from ds.graves", left, f"{left} left")
     finally:
         await store.close()
@@ -189,11 +189,11 @@ async def test_what_tells_of_unknown_outcomes_is_there_for_a_day_whatever_the_cl
     )
     left = primary.query(LEFT, name)
     assert left != kept
-    store._sweeper._doubt._since_s -= DAY_S
-    await store._sweeper.remove_left_behind()
+    store._parts.sweeper._doubt._since_s -= DAY_S
+    await store._parts.sweeper.remove_left_behind()
     assert primary.query(LEFT, name) == left
-    store._sweeper._doubt._since_s -= DAY_S
-    await store._sweeper.remove_left_behind()
+    store._parts.sweeper._doubt._since_s -= DAY_S
+    await store._parts.sweeper.remove_left_behind()
     assert primary.query(LEFT, name) == kept
 
 

@@ -104,7 +104,7 @@ async def test_what_is_forgotten_of_old_leases_waits_for_nobody_who_renews_one(
     try:
         await renewing.execute(OLD)
         await renewing.execute("begin; select from ds.holds where stream = 1 for update")
-        forgetting = nodes.begin(store._readers.fetch(holds._FORGET))
+        forgetting = nodes.begin(store._parts.readers.fetch(holds._FORGET))
         waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         primary = nodes.cluster.primary
         await until(lambda: forgetting.done() or primary.query(waits) == "1", "done, or it waits")
@@ -122,5 +122,5 @@ async def test_a_read_that_was_in_another_s_way_is_done_again(nodes: Nodes) -> N
         " return currval('tries'); end $$",
         nodes.database.name,
     )
-    ((tries,),) = await store._readers.fetch("select once()")
+    ((tries,),) = await store._parts.readers.fetch("select once()")
     assert tries == 2

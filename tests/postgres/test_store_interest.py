@@ -31,7 +31,7 @@ async def pair(database: Database) -> AsyncIterator[Pair]:
         for node in made:
             node._following._poll = never  # type: ignore[method-assign]
             await until(lambda node=node: node._heartbeat.has_others, "it knows of the other")
-            await until(lambda node=node: node._notices._listening, "it listens")
+            await until(lambda node=node: node._parts.notices._listening, "it listens")
             knows_all_interest(node)
         yield made
 
@@ -41,8 +41,8 @@ async def test_nothing_is_said_of_what_nobody_else_needs(pair: Pair) -> None:
     await create(one)
     for number in range(10):
         await append(one, b"%d" % number)
-    assert not one._notices._said
-    assert not one._notices._asking
+    assert not one._parts.notices._said
+    assert not one._parts.notices._asking
     assert not one._counted.notices_sent
 
 
@@ -56,7 +56,7 @@ async def test_who_follows_is_told_of_that_and_nothing_else(pair: Pair) -> None:
     await append(one, b"x")
     assert await waiting
     await append(one, b"x", OTHER)
-    assert known(one, OTHER).number not in one._notices._said
+    assert known(one, OTHER).number not in one._parts.notices._said
 
 
 async def test_what_came_before_it_was_heard_that_somebody_follows_is_told_then(
@@ -65,13 +65,13 @@ async def test_what_came_before_it_was_heard_that_somebody_follows_is_told_then(
     one, two = pair
     tail = (await create(one)).info.tail
     stream = await two.open(ROOM)
-    two._notices._interest.due([stream.number])  # so it takes itself to have asked
+    two._parts.notices._interest.due([stream.number])  # so it takes itself to have asked
     waiting = asyncio.create_task(two.wait(stream, tail, 600))
     await until(lambda: stream.is_live, "it waits")
     await append(one, b"x")
-    assert not one._notices._said, "nobody wants to know"
-    two._notices._interest.unsaid()
-    two._notices.ask(stream.number)
+    assert not one._parts.notices._said, "nobody wants to know"
+    two._parts.notices._interest.unsaid()
+    two._parts.notices.ask(stream.number)
     assert await waiting
 
 
@@ -87,12 +87,12 @@ async def test_who_lost_a_race_for_a_stream_is_told_from_then_on(pair: Pair) -> 
     await until(lambda: is_asked_for(one, number), "it was asked to")
 
     for _ in range(3):
-        two._notices._interest.unsaid()  # as if some seconds had passed
-        one._notices._interest._wanted.forget()
-        one._notices._hear(f"{'?' * 8}?{number:x}")
+        two._parts.notices._interest.unsaid()  # as if some seconds had passed
+        one._parts.notices._interest._wanted.forget()
+        one._parts.notices._hear(f"{'?' * 8}?{number:x}")
         await append(one, b"d")
         await until(lambda: known(two).producers is None, "it was heard")
-        assert number in two._notices._interest._asked._came_s, "and asked for again"
+        assert number in two._parts.notices._interest._asked._came_s, "and asked for again"
         await append(two, b"e")
 
     assert two._counted.conflicts == 1

@@ -70,7 +70,7 @@ async def told(one: PostgresStore, two: PostgresStore) -> None:
     number = known(one).number
     for node in (one, two):
         await until(lambda node=node: node._heartbeat.has_others, "it knows of the other")
-    two._notices.ask(number)
+    two._parts.notices.ask(number)
     await until(lambda: is_asked_for(one, number), "it was asked to")
 
 
@@ -147,10 +147,10 @@ async def test_a_source_is_kept_for_a_fork_of_another_node(pair: Pair) -> None:
 async def test_a_read_whose_stream_was_swept_meanwhile_finds_none(pair: Pair) -> None:
     one, two = pair
     await create(one, body=b"some")
-    two._notices.say = lambda *_: None  # type: ignore[method-assign]
+    two._parts.notices.say = lambda *_: None  # type: ignore[method-assign]
     opened = await one.open(ROOM)
     await two.delete(ROOM)
-    await two._sweeper.sweep_graves()
+    await two._parts.sweeper.sweep_graves()
     opened.fresh = opened.row, asyncio.current_task()  # it read the row before the delete
     with pytest.raises(StreamNotFound):
         await one.read(opened, Start.BEGINNING)
@@ -164,9 +164,9 @@ async def test_whatever_looks_into_a_stream_that_was_swept_meanwhile_finds_none(
     await append(one, b"more")
     with await one.read(await one.open(ROOM), Start.BEGINNING) as chunk:
         row = one._streams.at(ROOM).row  # type: ignore[union-attr]
-        two._notices.say = lambda *_: None  # type: ignore[method-assign]
+        two._parts.notices.say = lambda *_: None  # type: ignore[method-assign]
         await two.delete(ROOM)
-        await two._sweeper.sweep_graves()
+        await two._parts.sweeper.sweep_graves()
         with pytest.raises(StreamNotFound):
             await one.sizes(chunk)
         for place in (Start.BEGINNING, Last(1), Since(0)):
@@ -186,7 +186,7 @@ def _row_before(store: PostgresStore, row: Row) -> Any:
 
     async def found(path: StreamPath, *, uses: bool = False) -> tuple[Stream, Row]:
         assert not uses
-        stream = Stream(path, row, store._deliveries)
+        stream = Stream(path, row, store._parts.deliveries)
         return stream, row
 
     return found
@@ -194,16 +194,16 @@ def _row_before(store: PostgresStore, row: Row) -> Any:
 
 async def test_who_finds_no_stream_ends_none_that_is_made_meanwhile(nodes: Nodes) -> None:
     store = await nodes.node()
-    at_path, made = store._rows.at, list[Stream]()
+    at_path, made = store._parts.rows.at, list[Stream]()
 
     async def then_it_is_made(path: StreamPath, *, uses: bool = False) -> Row | None:
         row = await at_path(path, uses=uses)
-        store._rows.at = at_path  # type: ignore[method-assign]
+        store._parts.rows.at = at_path  # type: ignore[method-assign]
         await create(store, body=b"here")
         made.append(await store.open(ROOM))
         return row
 
-    store._rows.at = then_it_is_made  # type: ignore[method-assign]
+    store._parts.rows.at = then_it_is_made  # type: ignore[method-assign]
     with pytest.raises(StreamNotFound):
         await store.head(ROOM)
     assert await content(store) == b"here"
@@ -288,7 +288,7 @@ async def test_writers_of_both_nodes_lose_nothing_double_nothing_and_keep_their_
 async def test_races_that_are_lost_together_are_decided_again_together(pair: Pair) -> None:
     """As behind a balancer, where each stream was moved by the other node since."""
     one, two = pair
-    two._notices._heard = lambda _: None  # so it does not know better
+    two._parts.notices._heard = lambda _: None  # so it does not know better
     paths = [("many", str(number)) for number in range(24)]
     for path in paths:
         await create(one, path)
@@ -306,7 +306,7 @@ async def test_races_that_are_lost_together_are_decided_again_together(pair: Pai
 
 async def test_a_stream_of_many_that_lose_may_be_gone_or_closed(pair: Pair) -> None:
     one, two = pair
-    two._notices._heard = lambda _: None
+    two._parts.notices._heard = lambda _: None
     paths = [("many", str(number)) for number in range(12)]
     for path in paths:
         await create(one, path)
@@ -447,8 +447,8 @@ async def test_what_no_notice_tells_is_found_all_the_same(pair: Pair) -> None:
     tail = (await create(one)).info.tail
     stream = await one.open(ROOM)
     await append(two, b"first")
-    assert one._notices._listening is not None
-    two._notices.say = lambda *_: None  # type: ignore[method-assign]
+    assert one._parts.notices._listening is not None
+    two._parts.notices.say = lambda *_: None  # type: ignore[method-assign]
     tail = (await one.head(ROOM)).tail
     waiting = asyncio.create_task(one.wait(stream, tail, 600))
     await append(two, b"second")

@@ -35,7 +35,7 @@ async def test_the_grave_of_a_stream_that_is_there_takes_nothing_of_it(nodes: No
     await append(store, b"two", producer=by(0))
     nodes.cluster.primary.query(BY_HAND, nodes.database.name)
 
-    await store._sweeper.sweep_graves()
+    await store._parts.sweeper.sweep_graves()
 
     assert await content(store) == b"onetwo"
     other = await nodes.node()
@@ -52,7 +52,7 @@ async def test_a_stream_that_has_a_grave_already_can_end_all_the_same(nodes: Nod
 
     with pytest.raises(StreamNotFound):
         await store.head(ROOM)
-    await store._sweeper.sweep_graves()
+    await store._parts.sweeper.sweep_graves()
     await nodes.until(RUNS, "0", "its bytes are removed")
     assert (await create(store)).info.tail.segment == 1
 
@@ -66,9 +66,9 @@ async def test_a_grave_counts_as_swept_where_nothing_is_left_and_nowhere_else(
     number = (await store.open(ROOM)).number
     await store.delete(ROOM)
 
-    await store._readers.fetch(sweeping._SWEPT, number)
+    await store._parts.readers.fetch(sweeping._SWEPT, number)
     await nodes.until(UNSWEPT, "1", "there are bytes")
 
-    await store._sweeper.sweep_graves()
+    await store._parts.sweeper.sweep_graves()
     await nodes.until(UNSWEPT, "0", "all is removed")
     await nodes.until(RUNS, "0", "all is removed")

@@ -18,6 +18,7 @@ from durable_streams.model.errors import StreamError, StreamNotFound, Unavailabl
 from durable_streams.model.offsets import Start
 from durable_streams.postgres.counted import Counted
 from durable_streams.postgres.heartbeat import Heartbeat
+from durable_streams.postgres.parts import Parts
 from durable_streams.postgres.standbys import Standbys
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.tasks import Tasks
@@ -69,11 +70,8 @@ class Node:
                 await tasks.stop()
                 await asyncio.sleep(0.05)
                 continue
-            return cls(
-                PostgresStore(
-                    database, beats, standbys, tasks, settings=_SETTINGS, producers_bytes=MIB
-                )
-            )
+            parts = Parts(database, beats, standbys, tasks, settings=_SETTINGS, producers_bytes=MIB)
+            return cls(PostgresStore(parts))
 
     async def ask(self, work: Awaitable[Any]) -> Any:
         """What it answers; :class:`Killed`."""
