@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,16 +24,21 @@ async def never() -> None:
     """In the place of looking every second, without which only what is said is known."""
 
 
+async def knows_all(node: PostgresStore) -> None:
+    """It knows that there are others, and what they ask for; and nothing but what it is told."""
+    node._following._poll = never  # type: ignore[method-assign]
+    await until(lambda: node._heartbeat.has_others, "it knows of the other")
+    await until(lambda: node._parts.notices._interest._all_known_s < inf, "it listens")
+    knows_all_interest(node)
+
+
 @pytest.fixture
 async def pair(database: Database) -> AsyncIterator[Pair]:
     """Two that know of each other, and what each asks for, and are told or know nothing."""
     async with nodes_of(database) as nodes:
         made = await nodes.node(), await nodes.node()
         for node in made:
-            node._following._poll = never  # type: ignore[method-assign]
-            await until(lambda node=node: node._heartbeat.has_others, "it knows of the other")
-            await until(lambda node=node: node._parts.notices._listening, "it listens")
-            knows_all_interest(node)
+            await knows_all(node)
         yield made
 
 

@@ -68,8 +68,8 @@ async def pair(nodes: Nodes) -> tuple[PostgresStore, PostgresStore]:
 async def told(one: PostgresStore, two: PostgresStore) -> None:
     """Have one tell the other of the stream."""
     number = known(one).number
-    for node in (one, two):
-        await until(lambda node=node: node._heartbeat.has_others, "it knows of the other")
+    await until(lambda: one._heartbeat.has_others, "it knows of the other")
+    await until(lambda: two._heartbeat.has_others, "it knows of the other")
     two._parts.notices.ask(number)
     await until(lambda: is_asked_for(one, number), "it was asked to")
 
