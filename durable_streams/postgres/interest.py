@@ -19,7 +19,7 @@ ASKED_S: Final = 3.0
 KEPT_S: Final = 10.0
 """For which it is told of it."""
 
-_ALL_ASKED_S: Final = 2.0 + ASKED_S
+ALL_ASKED_S: Final = 2.0 + ASKED_S
 """In which all nodes have asked again, also one that has to find out first that it has others."""
 
 
@@ -34,7 +34,7 @@ class Interest:
 
     def listens(self) -> None:
         """What others ask for is heard from now on."""
-        self._all_known_s = self._now_s() + _ALL_ASKED_S
+        self._all_known_s = self._now_s() + ALL_ASKED_S
 
     def is_deaf(self) -> None:
         """It is not heard any more."""

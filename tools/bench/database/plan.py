@@ -7,6 +7,7 @@ rounds repeat all that is compared, so that what changes on the machine meanwhil
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ import asyncpg
 
 from durable_streams.filestore.store import FileStore
 from durable_streams.postgres import versions
+from durable_streams.postgres.interest import ALL_ASKED_S
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from durable_streams.settings import MIB, Settings
@@ -114,6 +116,8 @@ class Plan:
         directory = self.directory / f"{way.name}-{number}"
         with nodes(count, where, directory) as servers:
             clients = Clients(self.program, servers)
+            if count > 1:  # until then they tell each other of all that they write
+                time.sleep(ALL_ASKED_S)
             for what, load in self._loads.items():
                 if what is What.ALONE and count > 1:
                     continue
