@@ -9,6 +9,7 @@ each stream, and a checksum over its appends, with their bytes, places, times an
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -19,10 +20,10 @@ import msgspec
 
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
-from durable_streams.transfers import Damaged, NotHeld, Occupied
+from durable_streams.transfers import Damaged, NotHeld, Occupied, TransferError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from durable_streams.rules.producers import ProducerState
     from durable_streams.transfers import Appended, Done, Moved, Source, Streams, Target
@@ -89,10 +90,37 @@ async def copy(
     compared.found = copying.progress.found
     compared.left = await source.left()
     if retires:  # before anybody can serve the target
-        compared.retired = await source.retire(target.name)
-    await source.check_still()
-    await target.finish(await source.removed(), state)
+        compared.retired = await retire(source, target.name)
+    else:
+        await source.check_still()
+    with _telling_of(source, compared.retired):
+        await target.finish(await source.removed(), state)
     return compared
+
+
+async def retire(source: Source, successor: str) -> str:
+    """Have nobody serve a source of which all is copied; how that is taken back.
+
+    ``successor``: the name of what is served instead.  Raises :class:`InUse` if somebody may have
+    written to it, which says so if it is retired by then.
+    """
+    await source.check_still()
+    taken_back = await source.retire(successor)
+    with _telling_of(source, taken_back):
+        await source.check_still()  # nor was a node started a moment before the mark
+    return taken_back
+
+
+@contextmanager
+def _telling_of(source: Source, retired: str) -> Iterator[None]:
+    """Whatever goes wrong says that nobody serves the source, if it is ``retired`` already."""
+    try:
+        yield
+    except TransferError as error:
+        if not retired:
+            raise
+        told = f"{error}; nobody serves {source.name} by now, until {retired}"
+        raise type(error)(told) from error
 
 
 _NAMED: Final = 3

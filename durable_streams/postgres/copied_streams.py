@@ -2,6 +2,8 @@
 
 A database is copied while no node serves it.  That is looked up at the beginning and at the end,
 and in between a lock keeps everybody from writing to its streams; what is read is of one moment.
+A primary that was replaced and left running takes all of that: so it has to acknowledge a commit,
+then and then again, and nothing that it has not was acknowledged elsewhere.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from durable_streams.model.paths import parse_path_text, path_text
 from durable_streams.postgres import versions
 from durable_streams.postgres.batches import tables
 from durable_streams.postgres.connecting import Hosts, NoDatabase
+from durable_streams.postgres.facts import ACKNOWLEDGED_WITHIN_S
 from durable_streams.postgres.rows import row_of, sort_key
 from durable_streams.postgres.schema import EVERYWHERE
 from durable_streams.postgres.sessions import COMMAND, NODE, Refused, Session, Unknown
-from durable_streams.postgres.statements import ROWS
+from durable_streams.postgres.statements import BARRIER, ROWS
 from durable_streams.postgres.versions import Fit
 from durable_streams.postgres.waits import waited_for
 from durable_streams.postgres.walks import Broken, Walk
@@ -237,7 +240,10 @@ class SourceDatabase(DatabaseStreams):
 
     @classmethod
     async def open(cls, url: DatabaseUrl) -> SourceDatabase:
-        """Look that no node serves it, and keep others from writing; :class:`InUse`."""
+        """Look that no node serves it, and keep others from writing.
+
+        :class:`InUse`; :class:`NotReached` also if it acknowledges no commit.
+        """
         hosts = Hosts(url)
         session = await open_session(hosts)
         try:
@@ -246,6 +252,7 @@ class SourceDatabase(DatabaseStreams):
                 raise NotUsable(f"{url}: {fit.value}")
             (row,) = await session.fetch(_IDENTITY)
             await need_no_nodes(session, url)
+            await _need_acknowledgement(session, url)
             try:
                 await session.run(_LOCK)
             except Refused as error:
@@ -262,9 +269,13 @@ class SourceDatabase(DatabaseStreams):
         return cls(session, url, row["identity"], row["now"])
 
     async def check_still(self) -> None:
-        """Raise :class:`InUse` if a node was started meanwhile."""
-        session = await open_session(Hosts(self._url))
+        """Raise :class:`InUse` if a node was started meanwhile.
+
+        :class:`NotReached` if another server is the primary, or may be.
+        """
+        session = await self._beside()
         try:
+            await _need_acknowledgement(session, self._url)
             ((names,),) = await session.fetch(_SINCE, self._began)
         except (Refused, Unknown) as error:
             raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
@@ -272,6 +283,14 @@ class SourceDatabase(DatabaseStreams):
             session.terminate()
         if names:
             raise InUse(f"{self.name}: a node was started meanwhile ({', '.join(names)}): stop it")
+
+    async def _beside(self) -> Session:
+        """Another session of the server that is copied."""
+        session = await open_session(Hosts(self._url))
+        if session.server != self._session.server:
+            session.terminate()
+            raise NotReached(f"{self.name}: another server takes writes by now: {AGAIN}")
+        return session
 
     async def left(self) -> str:
         """How many tokens and keys it has."""
@@ -283,15 +302,21 @@ class SourceDatabase(DatabaseStreams):
 
     async def retire(self, _: str) -> str:
         """Have no node serve it any more; how that is taken back."""
-        session = await open_session(Hosts(self._url))
+        taken_back = f"somebody runs psql with: {versions.REINSTATE}"
+        session = await self._beside()
         try:
             async with waited_for(session):
                 await session.run(versions.RETIRE)
-        except (Refused, Unknown) as error:
-            raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
+        except Refused as error:
+            raise TransferError(f"{self.name}: it cannot be retired: {error}") from None
+        except Unknown as error:
+            raise NotReached(
+                f"{self.name}: whether it is retired is not known ({error}): {AGAIN}; if it is, "
+                f"nobody serves it until {taken_back}"
+            ) from None
         finally:
             session.terminate()
-        return f"somebody runs psql with: {versions.REINSTATE}"
+        return taken_back
 
 
 async def open_session(hosts: Hosts) -> Session:
@@ -300,6 +325,18 @@ async def open_session(hosts: Hosts) -> Session:
         return await Session.open(hosts, name=COMMAND)
     except NoDatabase as error:
         raise NotReached(str(error)) from None
+
+
+async def _need_acknowledgement(session: Session, url: DatabaseUrl) -> None:
+    """:class:`NotReached` if a commit of a session waits, which is of no use afterwards."""
+    try:
+        async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+            await session.fetch(BARRIER)
+    except TimeoutError:
+        raise NotReached(
+            f"{url}: no commit is acknowledged there now: if another server was promoted, name "
+            "that one alone, as it has more; else see to it that the standbys run and are connected"
+        ) from None
 
 
 async def need_no_nodes(session: Session, url: DatabaseUrl) -> None:

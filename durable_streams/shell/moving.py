@@ -14,7 +14,7 @@ from durable_streams.databases import is_database
 from durable_streams.filestore.transfer.source import SourceDirectory
 from durable_streams.filestore.transfer.target import TargetDirectory
 from durable_streams.model.errors import DataDirectoryError
-from durable_streams.moving.copying import Progress, check_same, copy
+from durable_streams.moving.copying import Progress, check_same, copy, retire
 from durable_streams.postgres.commands import INSTALL, DatabaseProblem, without_secret
 from durable_streams.postgres.urls import NoDatabaseUrl
 from durable_streams.program import PROGRAM, shown
@@ -129,7 +129,7 @@ async def _target_of(source: Source, name: str, *, retires: bool) -> Target:
     except Done as done:
         await check_same(source, done)
         if retires:
-            _say_retired(source, await source.retire(name))
+            _say_retired(source, await retire(source, name))
         raise
 
 
