@@ -1,14 +1,13 @@
 """A database that a copy is made in, which no node serves before it is whole.
 
-``ds.versions`` has a version that no program knows until then, and ``ds.copying`` of which source
-the copy is.  A stream's runs come first, some at a time, then its row, which nobody sees before:
-so a stream with a row is there whole, and one without goes on behind its last run, unless its runs
-are not those of its source any more.  In the end no run is left that is of no stream.
+Until then it has the marks of :mod:`.copy_marks`.  A stream's runs come first, some at a time, then
+its row, which nobody sees before: so a stream with a row is there whole, and one without goes on
+behind its last run, unless its runs are not those of its source any more.  In the end no run is
+left that is of no stream.
 """
 
 from __future__ import annotations
 
-import secrets
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,13 +15,9 @@ from durable_streams.model.commands import ForkRequest
 from durable_streams.model.errors import InvalidOffset, InvalidRequest, OffsetGone, StreamError
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
-from durable_streams.postgres import facts, texts, versions
+from durable_streams.postgres import copy_marks, facts, texts, versions
 from durable_streams.postgres.connecting import Hosts, NoDatabase
-from durable_streams.postgres.copied_streams import (
-    DatabaseStreams,
-    need_no_nodes,
-    open_session,
-)
+from durable_streams.postgres.copied_streams import DatabaseStreams, open_session
 from durable_streams.postgres.decisions import chained
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import (
@@ -37,19 +32,13 @@ from durable_streams.postgres.rows import (
 )
 from durable_streams.postgres.schema import EVERYWHERE
 from durable_streams.postgres.sessions import Refused, Session, Unknown
-from durable_streams.postgres.statements import BARRIER
-from durable_streams.postgres.versions import Fit
 from durable_streams.postgres.waits import are_waited_for, waited_for
 from durable_streams.postgres.walks import is_same
 from durable_streams.settings import KIB, MIB
 from durable_streams.transfers import (
     AGAIN,
     Damaged,
-    Done,
-    InUse,
     NotReached,
-    NotUsable,
-    Occupied,
     TransferError,
 )
 
@@ -65,28 +54,6 @@ RUN_BYTES: Final = 64 * KIB
 _RUN_APPENDS: Final = 1000
 _STATEMENT_BYTES: Final = 4 * MIB
 
-_ONE_AT_A_TIME: Final = "select pg_try_advisory_lock(7310579661349056104)"
-"""For as long as its session lasts, there is no other copy; the number is any."""
-
-_BEGUN: Final = "select to_regclass('ds.copying') is not null"
-_ENDED: Final = "select to_regclass('ds.copied') is not null"
-_OF_SAME: Final = "select state from ds.copied where source = $1"
-_WHOSE: Final = "select source, salt from ds.copying"
-_IS_USED: Final = "select exists(select from ds.streams) or exists(select from ds.runs)"
-_BEGIN: Final = f"""
-begin; {versions.ALONE};
-drop table if exists ds.copied;
-create table ds.copying (source text not null, salt text not null, state text not null);
-insert into ds.copying values ('{{source}}', '{{salt}}', '');
-insert into ds.versions (version, needs) values ({versions.COPYING}, {versions.COPYING});
-commit
-"""  # noqa: S608 - of constants, and of what is checked to be digits and the like
-_END: Final = f"""
-begin; {versions.ALONE};
-update ds.copying set state = '{{state}}'; alter table ds.copying rename to copied;
-delete from ds.versions where version = {versions.COPYING};
-commit
-"""  # noqa: S608 - of constants, and of hexadecimal digits
 _ANALYSE: Final = "analyze ds.streams, ds.runs, ds.producers"
 
 _GRAVES: Final = """
@@ -186,7 +153,7 @@ class TargetDatabase(DatabaseStreams):
         session = await open_session(Hosts(url))
         try:
             has_standbys = await are_waited_for(session)
-            salt, was_begun = await _begun(session, url, source)
+            salt, was_begun = await copy_marks.begin(session, url, source)
         except Refused as error:
             session.terminate()
             raise TransferError(f"{url}: it refuses that: {error}") from None
@@ -322,49 +289,13 @@ class TargetDatabase(DatabaseStreams):
         await self.fetch(_ANALYSE)
         try:  # all that was committed before is on a standby that has this
             async with waited_for(self._session, as_before=self._has_standbys):
-                await self._session.run(_END.format(state=state))
+                await self._session.run(copy_marks.END.format(state=state))
         except Refused as error:
             raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
         except Unknown as error:
             raise NotReached(
                 f"{self.name}: whether the copy is whole there is not known ({error}): {AGAIN}"
             ) from None
-
-
-async def _begun(session: Session, url: DatabaseUrl, source: str) -> tuple[str, bool]:
-    """The salt of a copy that is begun, or goes on, and whether it does."""
-    ((is_ours,),) = await session.fetch(_ONE_AT_A_TIME)
-    if not is_ours:
-        raise InUse(f"{url}: another copy into it is under way")
-    ((is_done,),) = await session.fetch(_ENDED)
-    if is_done:
-        for row in await session.fetch(_OF_SAME, source):
-            async with waited_for(session):
-                await session.fetch(BARRIER)
-            raise Done(str(url), row["state"])
-    ((is_begun,),) = await session.fetch(_BEGUN)
-    if is_begun:
-        (row,) = await session.fetch(_WHOSE)
-        if row["source"] != source:
-            raise Occupied(
-                f"{url} has a copy of something else that was not ended: end that, or empty it "
-                "(drop schema ds cascade), or give another database"
-            )
-        return str(row["salt"]), True
-    fit = (await versions.read(session.fetch)).fit()
-    if fit is not Fit.FITS:
-        raise NotUsable(f"{url}: {fit.value}")
-    ((is_used,),) = await session.fetch(_IS_USED)
-    if is_used:
-        raise Occupied(
-            f"{url} has streams already: a copy is made in a database without any: make one with "
-            "createdb, or empty this one (drop schema ds cascade)"
-        )
-    await need_no_nodes(session, url)
-    salt = secrets.token_hex(8)
-    await session.run(_BEGIN.format(source=source, salt=salt))
-    await need_no_nodes(session, url)  # nor did one begin a moment before
-    return salt, False
 
 
 class _Writer:

@@ -61,7 +61,7 @@ update ds.versions set needs = $1
  where needs < $1 and version = (select max(version) from ds.versions)
 """
 
-_FENCE: Final = "lock table ds.lanes in share row exclusive mode; delete from ds.lanes"
+FENCE: Final = "lock table ds.lanes in share row exclusive mode; delete from ds.lanes"
 """Behind all who write, or begin to; those who come behind it find no row, or what is needed."""
 
 _TIMED_OUT: Final = "55P03"
@@ -229,7 +229,7 @@ async def migrate(
                 stopping(step.needs)
                 await _alone(session, version, partial(session.fetch, _NEED, step.needs))
                 await asyncio.sleep(OUT_S)
-                sql = [_FENCE, step.sql]
+                sql = [FENCE, step.sql]
             if await _alone(session, version, partial(_take, session, step, *sql)):
                 tell(step.version)
 

@@ -22,9 +22,10 @@ from durable_streams.filestore.transfer.target import TargetDirectory
 from durable_streams.model.errors import DataDirectoryError
 from durable_streams.model.offsets import Offset
 from durable_streams.moving.copying import copy
+from durable_streams.postgres import copy_marks
 from durable_streams.postgres.connecting import Hosts
 from durable_streams.postgres.copied_streams import DatabaseStreams, SourceDatabase, open_session
-from durable_streams.postgres.copy_target import TargetDatabase, _begun
+from durable_streams.postgres.copy_target import TargetDatabase
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import ALONE
@@ -359,7 +360,7 @@ async def test_a_copy_is_not_said_to_be_there_before_a_standby_has_it(
     cluster = database.cluster
     for node in cluster.standbys:
         node.pause()
-    again = asyncio.ensure_future(_begun(session, parse(database.url), source.identity))
+    again = asyncio.ensure_future(copy_marks.begin(session, parse(database.url), source.identity))
     waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
     await until(lambda: again.done() or cluster.primary.query(waits) == "1", "it waits")
     assert not again.done()

@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from durable_streams.filestore.transfer.target import TargetDirectory
+from durable_streams.model.errors import Unavailable
 from durable_streams.moving.copying import check_same, copy
-from durable_streams.postgres.copied_streams import SourceDatabase
+from durable_streams.postgres.copied_streams import SourceDatabase, need_no_nodes
+from durable_streams.postgres.copy_target import TargetDatabase
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import REINSTATE, RETIRED
 from durable_streams.shell.moving import _copy
-from durable_streams.transfers import InUse
+from durable_streams.transfers import InUse, Occupied
 from tests.postgres.test_store_commands import run
-from tests.postgres.test_store_copy import a_few, copied
-from tests.store_contract.words import at, create
+from tests.postgres.test_store_copy import a_few, copied, filled, once
+from tests.store_contract.words import at, content, create
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from durable_streams.postgres.sessions import Session
+    from durable_streams.postgres.urls import DatabaseUrl
     from durable_streams.transfers import Done, Source
     from tests.postgres.conftest import Database
 
@@ -93,3 +97,47 @@ async def test_a_source_of_a_copy_that_is_done_is_not_retired_while_it_is_served
     assert not is_retired(database)
     await create(late[0], at("new"), b"it is served")
     await late[0].close()
+
+
+# -- a target ------------------------------------------------------------------------------
+
+
+async def test_a_stream_that_somebody_makes_in_the_target_and_leaves_is_not_copied_over(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(tmp_path / "data", a_few)
+    run("init", database.url)
+
+    async def a_moment_later(session: Session, url: DatabaseUrl) -> None:
+        await need_no_nodes(session, url)
+        node = await PostgresStore.at(database.url)
+        await create(node, at("theirs"), b"acknowledged")
+        await node.close()
+
+    monkeypatch.setattr("durable_streams.postgres.copy_marks.need_no_nodes", a_moment_later)
+    with pytest.raises(Occupied, match="has streams already"):
+        await once(tmp_path / "data", database.url)
+    node = await PostgresStore.at(database.url)
+    assert await content(node, at("theirs")) == b"acknowledged"
+    await node.close()
+
+
+async def test_who_could_write_before_writes_nothing_into_a_target_that_is_begun(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even in the second in which it has not heard of the copy."""
+    run("init", database.url)
+    node = await PostgresStore.at(database.url)
+    await create(node, at("a"))
+    await node.delete(at("a"))
+
+    async def sees_none(_: Session, __: DatabaseUrl) -> None:
+        pass
+
+    monkeypatch.setattr("durable_streams.postgres.copy_marks.need_no_nodes", sees_none)
+    target = await TargetDatabase.open(parse(database.url), "1/2")
+    with pytest.raises(Unavailable):
+        await create(node, at("a"), b"one")  # by the same worker, which has a lane
+    assert database.cluster.primary.query("select count(*) from ds.streams", database.name) == "0"
+    await target.close()
+    await node.close()

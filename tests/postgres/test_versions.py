@@ -17,7 +17,7 @@ from durable_streams.postgres.sessions import Session
 from durable_streams.postgres.statements import ADVANCE
 from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import (
-    _FENCE,
+    FENCE,
     OUT_S,
     STEPS,
     VERSION,
@@ -162,7 +162,7 @@ async def test_who_has_begun_to_write_or_begins_is_behind_a_step_that_it_cannot_
     step = await database.connect()
     transaction = step.transaction()
     await transaction.start()
-    await step.execute(_FENCE)
+    await step.execute(FENCE)
     await step.execute("insert into ds.versions values ($1, $1)", VERSION + 1)
     late = asyncio.ensure_future(lane_of(database))
     waits = "select pid from pg_stat_activity where wait_event = 'relation' and query ~ 'ds.lanes'"
