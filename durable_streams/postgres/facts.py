@@ -66,7 +66,8 @@ select rolname::text as "user", least(of_user, of_database, of_server) as connec
         else has_schema_privilege(to_regnamespace('ds'), 'create') end as may_create,
     array(
         select relname::text from pg_class
-        where relnamespace = to_regnamespace('ds') and relkind = 'r' and not (
+        where relnamespace = to_regnamespace('ds') and relkind = 'r'
+            and relname not in ('copying', 'copied') and not (
             has_schema_privilege(relnamespace, 'usage')
             and has_table_privilege(oid, 'select') and has_table_privilege(oid, 'insert')
             and has_table_privilege(oid, 'update') and has_table_privilege(oid, 'delete'))
@@ -74,6 +75,7 @@ select rolname::text as "user", least(of_user, of_database, of_server) as connec
     ) as denied
 from may
 """
+"""No node looks at ``ds.copying`` and ``ds.copied``, which are of who made a copy there."""
 
 
 @dataclass(frozen=True, slots=True)

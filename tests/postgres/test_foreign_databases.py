@@ -128,6 +128,18 @@ def test_who_owns_no_tables_serves_them_if_all_rights_are_granted_and_not_before
     assert "must be owner of table graves" in refused("migrate", url)
 
 
+def test_who_owns_no_tables_serves_what_their_owner_has_copied_there(
+    tenant: Database, start_server: StartServer, tmp_path: Path
+) -> None:
+    here("init", tenant.url)
+    as_owner(tenant, SEES, *USES)
+    data, url = str(tmp_path / "files"), url_of(tenant)
+    run_verb("create", "--data-dir", data, "copied")
+    assert here("copy", data, tenant.url).returncode == 0
+    assert found(url) == (0, [])
+    assert asked(start_server("--store", url).url("s")) == b"hello"
+
+
 def asked(url: str) -> bytes:
     """What a stream that is made at this moment says."""
     create = urllib.request.Request(url, data=b"hello", method="PUT")
