@@ -93,6 +93,7 @@ class Moved(msgspec.Struct, frozen=True):
     asked for.  ``fork``: likewise; ``source``: the key of what it is a fork of, None if that is
     not there any more; ``point``: up to where it has that content, as its own offset.
     ``deadline_ms``: when it ends, if nobody uses it.  ``soft_deleted``: there for its forks alone.
+    ``chain``: the running checksum at its tail, which each store computes in its own way.
     """
 
     key: str
@@ -108,6 +109,7 @@ class Moved(msgspec.Struct, frozen=True):
     soft_deleted: bool
     first_segment: int
     tail: Offset
+    chain: bytes
     closed: bool
     closed_by: ProducerClaim | None
     stream_seq: str | None

@@ -157,6 +157,7 @@ class DatabaseStreams:
                 row.soft_deleted,
                 row.first_segment,
                 row.tail,
+                row.chain,
                 row.closed,
                 row.closed_by,
                 row.stream_seq,

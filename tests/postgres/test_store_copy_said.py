@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,26 @@ async def test_how_a_source_that_changed_since_is_retired_without_copying_is_sai
     for name in (data, database.url):
         with pytest.raises(DataDirectoryError, match="is retired"):
             await opened(name)
+
+
+async def test_a_source_with_other_bytes_of_the_same_length_has_changed_since(
+    tmp_path: Path, database: Database
+) -> None:
+    """An earlier backup of it was put back, and served: it is not retired for the copy."""
+    data = tmp_path / "data"
+    await filled(data, a_few)
+    await asyncio.to_thread(shutil.copytree, data, tmp_path / "backup")
+    for other in (b", copied", b", other."):
+        store = await in_files(data)
+        await append(store, other, at("a"))
+        await store.close()
+        if other == b", copied":
+            copied(data, database.url)
+            shutil.rmtree(data)
+            (tmp_path / "backup").rename(data)
+    said = await not_copied(data, database.url, 5, "--retire")
+    assert "has changed since it was copied" in said
+    assert not (data / "RETIRED.json").exists()
 
 
 def by_hand(said: str, what: str) -> str:

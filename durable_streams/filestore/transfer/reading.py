@@ -115,6 +115,7 @@ class DirectoryStreams:
             sidecar.soft_deleted,
             sidecar.first,
             tail.offset,
+            tail.chain,
             tail.closed,
             tail.closed_by,
             tail.stream_seq,
