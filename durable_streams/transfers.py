@@ -68,7 +68,14 @@ class NotHeld(TransferError):
 
 
 class Damaged(TransferError):
-    """A store has a stream whose bytes, or what is said of them, are not what they were."""
+    """A store has a stream whose bytes, or what is said of them, are not what they were.
+
+    ``text``: without the ``advice`` for whoever has such a store, if there is any.
+    """
+
+    def __init__(self, text: str, advice: str = "") -> None:
+        super().__init__(f"{text}: {advice}" if advice else text)
+        self.text = text
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from durable_streams.transfers import Appended, Done, Moved, Source, Streams, Target
 
 
+_T = TypeVar("_T")
+
+
 class Phase(Enum):
     """What is being done."""
 
@@ -41,7 +44,7 @@ class Differs(Damaged):
     """The copy is not what its source is."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"{text}: empty the target and copy again")
+        super().__init__(text, "empty the target and copy again")
 
 
 @dataclass(slots=True)
@@ -191,7 +194,7 @@ _encode: Final = msgspec.msgpack.Encoder(order="deterministic").encode
 
 async def _drop_changed(source: Source, target: Target) -> None:
     """Have nothing in the target that is not as it is in the source now, bytes aside."""
-    async for streams in target.all():
+    async for streams in _read(target.all()):
         changed: list[Moved] = []
         for there in streams:
             stream = await source.at(there.path)
@@ -258,7 +261,8 @@ async def _compare_all(
 ) -> None:
     async for streams in source.all():
         for stream in streams:
-            there = await target.at(stream.path)
+            with _its_fault():
+                there = await target.at(stream.path)
             if there is None:
                 raise Differs(f"{path_text(stream.path)} is not in the copy")
             if wrong := _differences(target, stream, there):
@@ -268,7 +272,7 @@ async def _compare_all(
             progress.streams += 1
             told(progress)
     count = 0
-    async for streams in target.all():
+    async for streams in _read(target.all()):
         count += len(streams)
     if count != progress.streams:
         raise Differs(f"the copy has {count} streams, and its source {progress.streams}")
@@ -309,13 +313,29 @@ async def _compare_appends(
         ours.take(batch)
         progress.count(batch)
     theirs = _Checksum(stream.point)
-    async for batch in target.appends(there, _BEFORE_ALL):
+    async for batch in _read(target.appends(there, _BEFORE_ALL)):
         theirs.take(batch)
     if ours.digest() != theirs.digest():
         raise Differs(f"{path_text(stream.path)} differs from its copy in its appends")
 
 
 _BEFORE_ALL: Final = Offset(-1, 0)
+
+
+async def _read(batches: AsyncIterator[_T]) -> AsyncIterator[_T]:
+    """What a target has, some at a time."""
+    with _its_fault():
+        async for batch in batches:
+            yield batch
+
+
+@contextmanager
+def _its_fault() -> Iterator[None]:
+    """What is damaged in the target is copied again, not repaired."""
+    try:
+        yield
+    except Damaged as error:
+        raise Differs(error.text) from None
 
 
 class _Checksum:

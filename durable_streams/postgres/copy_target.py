@@ -207,7 +207,7 @@ class TargetDatabase(DatabaseStreams):
         number = self._number(stream.key)
         layers, own, chain, size_bytes = await self._inherited(stream)
         writer = _Writer(self, number, own, chain)
-        await writer.resume(stream.tail)
+        await writer.resume(stream.tail, appends)
         async for batch in appends(writer.at):
             await writer.put(batch)
         await writer.flush()
@@ -298,6 +298,15 @@ class TargetDatabase(DatabaseStreams):
             ) from None
 
 
+async def _is_end(
+    appends: Callable[[Offset], AsyncIterator[Sequence[Appended]]], at: Offset
+) -> bool:
+    """Whether an append ends there; a source that was put back may have others than it had."""
+    async for batch in appends(Offset(at.segment, at.position - 1)):
+        return Offset(batch[0].segment, batch[0].end) == at
+    return False
+
+
 class _Writer:
     """The runs of one stream; ``at``, ``chain``: where they end; ``last_ms``: its last write."""
 
@@ -313,13 +322,18 @@ class _Writer:
         self._size = 0
         self._bytes = 0
 
-    async def resume(self, tail: Offset) -> None:
+    async def resume(
+        self,
+        tail: Offset,
+        appends: Callable[[Offset], AsyncIterator[Sequence[Appended]]],
+    ) -> None:
         """Go on behind the last run that is there; without any that the stream has not any more."""
         for first in await self._target.fetch(_FIRST, self._number):
             (last,) = await self._target.fetch(_LAST, self._number)
             end = Offset(last["segment"], last["position"])
             begin = Offset(first["segment"], first["start"])
-            if is_same(self.at, begin) and first["before"] == self.chain and end <= tail:
+            is_of_it = is_same(self.at, begin) and first["before"] == self.chain and end <= tail
+            if is_of_it and await _is_end(appends, end):
                 self.at, self.chain, self.last_ms = end, last["chain"], last["time_ms"]
             else:
                 await self._target.fetch(_REMOVE, self._number)

@@ -218,6 +218,15 @@ async def test_into_a_directory_whatever_happens_at_any_step(
     assert verified(tmp_path / "copy") == 0
 
 
+fetch = DatabaseStreams.fetch
+
+
+async def crashes_before_rows(self: DatabaseStreams, sql: str, *given: object) -> list[Any]:
+    if "insert into ds.streams" in sql:
+        raise Crashed
+    return await fetch(self, sql, *given)
+
+
 async def test_runs_of_a_stream_that_was_begun_and_is_gone_do_not_stay(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,13 +234,6 @@ async def test_runs_of_a_stream_that_was_begun_and_is_gone_do_not_stay(
     await create(store, at("stays"), b"one")
     await create(store, at("begun"), b"two")
     await store.close()
-    fetch = DatabaseStreams.fetch
-
-    async def crashes_before_rows(self: DatabaseStreams, sql: str, *given: object) -> list[Any]:
-        if "insert into ds.streams" in sql:
-            raise Crashed
-        return await fetch(self, sql, *given)
-
     with monkeypatch.context() as patch:
         patch.setattr(DatabaseStreams, "fetch", crashes_before_rows)
         with pytest.raises(Crashed):
@@ -269,6 +271,31 @@ async def test_a_source_that_lost_what_was_copied_has_none_of_it_in_the_copy(
         assert verified(name) == 0
         await changed(data, went_on)
     assert database.cluster.primary.query(OWNERLESS, database.name) == "0"
+
+
+async def test_runs_that_end_where_no_append_of_the_source_does_do_not_stay(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier backup of it was put back, and served, after the copy was broken off."""
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    await changed(data, lambda store: create(store, at("s"), b"0" * 100))
+    shutil.copytree(data, backup)
+    await changed(data, lambda store: append(store, b"1" * 10, at("s")))
+    with monkeypatch.context() as patch:
+        patch.setattr(DatabaseStreams, "fetch", crashes_before_rows)
+        with pytest.raises(Crashed):
+            await once(data, database.url)
+    shutil.rmtree(data)
+    backup.rename(data)
+
+    async def otherwise(store: Store) -> None:
+        for size in (5, 10, 5):
+            await append(store, b"2" * size, at("s"))
+
+    after = await changed(data, otherwise)
+    copied(data, database.url)
+    assert differing(after, await shown_by(database.url)) == []
+    assert verified(database.url) == 0
 
 
 async def test_a_process_is_killed_again_and_again_and_the_copy_goes_on(

@@ -285,6 +285,33 @@ async def found_wrong(
         await once(tmp_path / "data", database.url)
 
 
+async def test_what_is_damaged_in_a_target_is_to_be_copied_again_and_not_repaired(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, into_files, into_rows = tmp_path / "data", TargetDirectory.settle, TargetDatabase.settle
+    await filled(data, a_few)
+
+    async def flips(self: TargetDirectory) -> None:
+        await into_files(self)
+        await asyncio.to_thread(flip)
+
+    def flip() -> None:
+        (segment,) = (tmp_path / "copy/streams/a@").glob("*.seg")
+        segment.write_bytes(b"0ne")
+
+    async def changes(self: TargetDatabase) -> None:
+        await into_rows(self)
+        await self.fetch(r"update ds.runs set data = '\x00' || substring(data from 2)")
+
+    monkeypatch.setattr(TargetDirectory, "settle", flips)
+    monkeypatch.setattr(TargetDatabase, "settle", changes)
+    for name in (tmp_path / "copy", database.url):
+        with pytest.raises(Damaged) as raised:
+            await once(data, name)
+        assert str(raised.value).endswith(": empty the target and copy again")
+        assert "repair" not in str(raised.value)
+
+
 async def test_verify_finds_a_path_that_is_sorted_elsewhere(
     tmp_path: Path, database: Database
 ) -> None:

@@ -89,11 +89,11 @@ class DirectoryStreams:
         try:
             loaded = load(self.layout.disk, home, verify=self._verify)
         except DamagedFiles as error:
-            raise Damaged(f"{home}: {error}: {_REPAIR}") from None
+            raise Damaged(f"{home}: {error}", _REPAIR) from None
         if loaded is None and lacks_sidecar(self.layout.disk, home):
-            raise Damaged(f"{home}: {names.SIDECAR} is gone, segments are there: {_REPAIR}")
+            raise Damaged(f"{home}: {names.SIDECAR} is gone, segments are there", _REPAIR)
         if loaded is not None and loaded.missing:
-            raise Damaged(f"{home}: {loaded.missing}: {_REPAIR}")
+            raise Damaged(f"{home}: {loaded.missing}", _REPAIR)
         return loaded
 
     def _moved(self, path: StreamPath, loaded: LoadedStream) -> Moved:
@@ -148,7 +148,7 @@ class DirectoryStreams:
         try:
             found = NOTHING if data is None else unpack(data)
         except BadRemoved as error:
-            raise Damaged(f"{path}: {error}: {_REPAIR}") from None
+            raise Damaged(f"{path}: {error}", _REPAIR) from None
         paths = {unpack_path(stored): first for stored, first in found.paths.items()}
         return Removed(found.floor, paths)
 
@@ -215,7 +215,7 @@ class _Segment:
         text, _ = text_at(self._disk, self._index)
         first = first_line(text, chain)
         if not isinstance(first, Opened):
-            raise Damaged(f"{self._index}: line 1 does not continue the stream: {_REPAIR}")
+            raise Damaged(f"{self._index}: line 1 does not continue the stream", _REPAIR)
         chain, position = first.chain, 0
         with SegmentReader(self._disk, self._file) as reader:
             for found in each_line_behind(self._disk, self._index, first.tail):
@@ -234,11 +234,11 @@ class _Segment:
                         self._bytes(reader, found),
                     )
         if position != self._size or chain != self._chain:
-            raise Damaged(f"{self._index}: its lines end at byte {position}: {_REPAIR}")
+            raise Damaged(f"{self._index}: its lines end at byte {position}", _REPAIR)
 
     def _bytes(self, reader: SegmentReader, found: Line) -> bytes:
         data = reader.bytes_of(found)
         if f"{crc32(data):08x}" != found.line.crc32 or len(data) != found.line.end - found.begin:
             place = f"bytes {found.begin} to {found.line.end}"
-            raise Damaged(f"{self._file}: {place} are not what they were: {_REPAIR}")
+            raise Damaged(f"{self._file}: {place} are not what they were", _REPAIR)
         return data
