@@ -141,14 +141,14 @@ class Statement:
         self._input: list[tuple[Any, ...]] = []
         self._known: list[tuple[Any, ...]] = []
         self._forgotten: list[tuple[int, str]] = []
-        self._checked: list[tuple[int, int]] = []
+        self._checked: list[tuple[int, int, bytes]] = []
         self._used: list[int] = []
 
     def add(self, plan: Plan, row: Row) -> None:
         """Write what was decided on a row; or see to it that this is the row, if that is all."""
         number = row.id
         if not plan.writes:
-            self._checked.append((number, row.version))
+            self._checked.append((number, row.version, row.chain))
             if plan.used:
                 self._used.append(number)
             return
@@ -186,7 +186,7 @@ class Statement:
             *columns,
             *_columns(self._known, 5),
             *_columns(self._forgotten, 2),
-            *_columns(self._checked, 2),
+            *_columns(self._checked, 3),
             self._used,
             closed_alone,
         )

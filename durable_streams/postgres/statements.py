@@ -67,13 +67,13 @@ mine as (
 input as (
  select * from unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[],
    $9::text[], $10::text[], $11::bytea[], $12::bigint[], $13::text[], $14::text[], $15::bytea[],
-   $16::bytea[], $27::boolean[])
+   $16::bytea[], $28::boolean[])
   as t(id, version, segment, position, closed, closed_by, stream_seq, chain, start, ends, claims,
    before, data, closed_alone)),
 locked as (
  select s.id from ds.streams s join input i on s.id = i.id
-  where exists(select from mine) and s.version = i.version and not s.soft_deleted
-    and ({_ALIVE})
+  where exists(select from mine) and s.version = i.version and s.chain = i.before
+    and not s.soft_deleted and ({_ALIVE})
   order by s.id for no key update of s skip locked),
 moved as (
  update ds.streams s set version = s.version + 1, segment = i.segment, position = i.position,
@@ -101,13 +101,13 @@ known as (
    set epoch = excluded.epoch, seq = excluded.seq, seen_ms = excluded.seen_ms),
 confirmed as (
  select s.id from ds.streams s
-   join unnest($24::bigint[], $25::bigint[]) as k(id, version)
-    on s.id = k.id and s.version = k.version
+   join unnest($24::bigint[], $25::bigint[], $26::bytea[]) as k(id, version, chain)
+    on s.id = k.id and s.version = k.version and s.chain = k.chain
   where exists(select from mine)
     and ({_ALIVE})),
 used as (
  select s.id from ds.streams s join confirmed c on c.id = s.id
-  where s.id = any($26::bigint[]) and s.ttl_s is not null
+  where s.id = any($27::bigint[]) and s.ttl_s is not null
   order by s.id for no key update of s skip locked),
 renewed as (
  update ds.streams s set deadline_ms = (select now_ms from clock) + s.ttl_s * 1000
@@ -121,8 +121,9 @@ select exists(select from mine) as is_mine, array(select id from moved) as moved
 """Compare and set: many streams, one commit, which is a barrier as well.
 
 It locks the lane's row first, and writes nothing if that is not where it should be (``fencing``);
-then the rows whose version is the one decided on.  Gives the ids that moved, and of those that were
-only looked at the ids that have the version that was looked at.
+then the rows whose version is the one decided on, with the same bytes: a fail-over that lost
+commits has others at that version.  Gives the ids that moved, and of those that were only looked at
+the ids that are as they were then.
 """
 
 ADVANCE: Final = """

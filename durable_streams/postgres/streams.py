@@ -1,7 +1,8 @@
 """What a node knows of streams: caches, which nothing relies on but what is compared and set.
 
 A known row is one that a quorum of the database's nodes has.  So where a read finds the same
-version there is nothing to wait for, and a known row never goes back.
+version there is nothing to wait for, and a known row never goes back: but for a fail-over that lost
+commits, after which other bytes may have the same version.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Stream:
         known = self.row
         if row.version < known.version:
             return
-        if row.version > known.version:
+        if row.version > known.version or row.chain != known.chain:
             self.producers = None
         elif (row.deadline_ms or 0) < (known.deadline_ms or 0):
             row = msgspec.structs.replace(row, deadline_ms=known.deadline_ms)

@@ -379,8 +379,8 @@ class Tables(LockedRows):
         self, transaction: Transaction, lane: object, number: int, _: object, *columns: Any
     ) -> Rows:
         *inputs, closed_alone = *columns[:13], columns[-1]
-        known, forgotten, checked = columns[13:18], columns[18:20], columns[20:22]
-        used = columns[22]
+        known, forgotten, checked = columns[13:18], columns[18:20], columns[20:23]
+        used = columns[23]
         before = dict(self.rows) | transaction.changed  # what the statement sees
         key = ("lanes", str(lane))
         mine = await self._lock(transaction, key)
@@ -406,9 +406,9 @@ class Tables(LockedRows):
                 }
         confirmed = [
             stream
-            for stream, version in zip(*checked, strict=True)
+            for stream, version, chain in zip(*checked, strict=True)
             if (row := before.get(("streams", stream))) is not None
-            and row["version"] == version
+            and (row["version"], row["chain"]) == (version, chain)
             and self._is_alive(transaction, row, now_ms)
         ]
         for stream in sorted({*used} & {*confirmed}):
@@ -424,9 +424,9 @@ class Tables(LockedRows):
         if self._is_barred(transaction, key, Mode.NO_KEY_UPDATE):
             return False
         row = self._row(transaction, key)
-        if row is None or row["version"] != version or row["soft_deleted"]:
+        if row is None or (row["version"], row["chain"]) != (version, before):
             return False
-        if not self._is_alive(transaction, row, now_ms):
+        if row["soft_deleted"] or not self._is_alive(transaction, row, now_ms):
             return False
         self._take(transaction, key, Mode.NO_KEY_UPDATE)
         deadline_ms, ttl_s = row["deadline_ms"], row["ttl_s"]
