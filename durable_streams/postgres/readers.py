@@ -125,8 +125,10 @@ class Readers:
         raise unavailable("the database does not answer")
 
     def refuse(self, error: StreamError) -> None:
-        """Tell all who wait for something to be read."""
+        """Tell all who wait for something to be read; nothing is kept of what was not begun."""
         _refuse(self._waiting, error)
+        while not self._work.empty():  # it may be long until a session is free again
+            self._work.get_nowait()
 
     def terminate(self) -> None:
         """Close the sessions; who waits for one is told."""
@@ -192,8 +194,9 @@ class Rows:
         return await asked.done
 
     def refuse(self, error: StreamError) -> None:
-        """Tell all who wait for a row."""
+        """Tell all who wait for a row; nothing is kept of what was not begun."""
         _refuse(self._waiting, error)
+        self._asked.clear()
 
     def terminate(self) -> None:
         """Tell all who wait that nothing is read any more."""

@@ -17,9 +17,10 @@ from durable_streams.model.errors import (
     DatabaseReadOnly,
     DatabaseUnconfirmed,
     StreamError,
+    StreamNotFound,
     Unavailable,
 )
-from durable_streams.postgres import versions
+from durable_streams.postgres import readers, versions
 from durable_streams.postgres.urls import parse
 from tests.postgres.stores import Nodes, nodes_of, read, until
 from tests.store_contract.words import ROOM, Listener, append, at, create
@@ -78,6 +79,29 @@ async def test_without_standbys_whoever_waits_is_told_and_what_was_sent_is_store
     await until_good(store)
     assert (await made) is None
     assert await read(store) == b"onetwo"
+
+
+async def test_reads_that_were_refused_are_not_kept_until_the_standbys_are_there(
+    nodes: Nodes,
+) -> None:
+    """All that read wait for a standby, which may take hours, and more is asked for meanwhile."""
+    store = await nodes.node()
+    nodes.pause_standbys()
+    begun = [
+        nodes.begin(outcome(store._parts.readers.do(store._standbys.barrier)))
+        for _ in range(readers.SESSIONS)
+    ]
+    await nodes.until_commits_wait(readers.SESSIONS)
+    asked = [nodes.begin(outcome(store._parts.readers.fetch("select 1"))) for _ in range(3)]
+    asked += [nodes.begin(outcome(store.head(ROOM))) for _ in range(3)]
+    await until(lambda: store._parts.readers._work.qsize() > 3, "they wait for their turn")
+    for each in (*begun, *asked):
+        assert type(await each) is DatabaseUnconfirmed
+    assert store._parts.readers._work.empty()
+    assert not store._parts.rows._asked
+    nodes.resume_standbys()
+    await until(lambda: store._heartbeat.refusal() is None, "it is confirmed")
+    assert type(await outcome(store.head(ROOM))) is StreamNotFound
 
 
 async def test_a_database_that_takes_no_writes_is_told_from_one_that_is_down(
