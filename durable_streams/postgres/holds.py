@@ -2,7 +2,8 @@
 
 A hold is a lease of some seconds by the database's clock, which a node renews while it has readers.
 It is taken before anything else is read after a reader came, and given up, with the TTL beginning
-anew, after the last one left.
+anew, after the last one left.  A node that stood still may find that a stream has ended meanwhile,
+and been said to be gone: that one stays so, and its readers are told.
 """
 
 from __future__ import annotations
@@ -38,19 +39,23 @@ used as (
 insert into ds.holds (stream, node, until)
  select id, $1::uuid, clock_timestamp() + interval '5 s' from live
  on conflict (stream, node) do update set until = excluded.until
+ returning stream
 """  # noqa: S608 - of constants
 
-_LET_GO: Final = """
+_LET_GO: Final = f"""
 with gone as (
  select * from unnest($2::bigint[], $3::bigint[]) as g(stream, left_ms)),
 unheld as (
  delete from ds.holds h using gone g where h.stream = g.stream and h.node = $1::uuid),
 live as (
  select s.id, g.left_ms from ds.streams s join gone g on g.stream = s.id
-  where s.ttl_s is not null and not s.soft_deleted order by s.id for no key update of s)
+  where s.ttl_s is not null and not s.soft_deleted
+    and (s.deadline_ms > {now("$4")} or {HELD})
+  order by s.id for no key update of s)
 update ds.streams s set deadline_ms = greatest(s.deadline_ms, l.left_ms + s.ttl_s * 1000)
  from live l where l.id = s.id
-"""
+"""  # noqa: S608 - of constants
+"""Only of what lives, maybe by the lease that ends here: what all have said is gone stays so."""
 
 _FORGET: Final = """
 with old as (
@@ -111,9 +116,10 @@ class Holds:
             try:
                 if came:
                     since = [ms if at_s > prompt_s else None for ms, at_s in came.values()]
-                    await session.fetch(_HOLD, self._node, list(came), since, self._clock.parameter)
+                    await self._hold(session, list(came), since)
                 if left:
-                    await session.fetch(_LET_GO, self._node, list(left), list(left.values()))
+                    left_ms, now_ms = list(left.values()), self._clock.parameter
+                    await session.fetch(_LET_GO, self._node, list(left), left_ms, now_ms)
             except BaseException:
                 self._not_written(came, left)
                 raise
@@ -132,7 +138,12 @@ class Holds:
         async with self._one_by_one:
             numbers = list(self._held)
             self._renewed_s = self._loop.time()
-            await session.fetch(
-                _HOLD, self._node, numbers, [None] * len(numbers), self._clock.parameter
-            )
+            await self._hold(session, numbers, [None] * len(numbers))
         await session.fetch(_FORGET)
+
+    async def _hold(self, session: Session, numbers: list[int], since: list[int | None]) -> None:
+        held = await session.fetch(_HOLD, self._node, numbers, since, self._clock.parameter)
+        for number in {*numbers} - {record["stream"] for record in held}:
+            stream = self._held.get(number)
+            if stream is not None:  # it has ended, as the next look at it tells its readers
+                stream.is_stale = True

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from durable_streams.model.commands import Lifetime
+from durable_streams.model.errors import StreamNotFound
 from durable_streams.postgres import holds
 from durable_streams.postgres.sessions import Unknown
 from tests.postgres.stores import Nodes, nodes_of, until
-from tests.store_contract.words import ROOM, create
+from tests.store_contract.words import ROOM, Listener, create
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,6 +24,8 @@ HELD: Final = "select count(*) from ds.holds"
 OLD: Final = """
 insert into ds.holds select n, gen_random_uuid(), '2000-01-01' from generate_series(1, 2) as n
 """
+
+ENDS: Final = "with lapsed as (delete from ds.holds) update ds.streams set deadline_ms = 1"
 
 
 @pytest.fixture
@@ -94,6 +97,42 @@ async def test_what_could_not_be_written_down_is_written_the_next_time_as_it_is_
 
     assert nodes.cluster.primary.query(HELD, nodes.database.name) == "1"
     held.leave(stream)
+
+
+async def test_what_ended_while_its_node_stood_still_does_not_come_back_when_its_reader_leaves(
+    nodes: Nodes,
+) -> None:
+    store = await nodes.node()
+    await create(store, lifetime=Lifetime(ttl_s=600))
+    stream = await store.open(ROOM)
+    held = holds.Holds(store._database.node, store._clock)
+    session = await store._database.connect()
+    held.come(stream)
+    await held.write(session)
+    nodes.cluster.primary.query(ENDS, nodes.database.name)
+    with pytest.raises(StreamNotFound):
+        await store.head(ROOM)
+    held.leave(stream)
+    await held.write(session)
+    with pytest.raises(StreamNotFound):
+        await store.head(ROOM)
+
+
+async def test_who_follows_what_ended_while_its_node_stood_still_is_told(nodes: Nodes) -> None:
+    store = await nodes.node()
+    tail = (await create(store, lifetime=Lifetime(ttl_s=600))).info.tail
+    stream = await store.open(ROOM)
+    reader = Listener()
+
+    def told() -> bool:  # a renewal that was under way may have had it live on
+        nodes.cluster.primary.query(ENDS, nodes.database.name)
+        return reader.reason is not None
+
+    with store.following(stream):
+        assert store.subscribe(stream, tail, reader)
+        await nodes.until(HELD, "1", "it is held")
+        await until(told, "the reader is told")
+    assert type(reader.reason) is StreamNotFound
 
 
 async def test_what_is_forgotten_of_old_leases_waits_for_nobody_who_renews_one(

@@ -490,6 +490,7 @@ class Tables(LockedRows):
         since: list[int | None],
         _: object,
     ) -> Rows:
+        held: Rows = []
         for number, since_ms in sorted(zip(numbers, since, strict=True)):
             row = await self._lock(transaction, ("streams", number))
             if row is None or row["ttl_s"] is None or row["soft_deleted"]:
@@ -502,15 +503,22 @@ class Tables(LockedRows):
                 transaction.changed["streams", number] = changed
             hold = {"stream": number, "node": node, "until": now_ms + _HELD_MS}
             transaction.changed["holds", number, node] = hold
-        return []
+            held.append({"stream": number})
+        return held
 
     async def _let_go(
-        self, transaction: Transaction, node: object, numbers: list[int], left: list[int]
+        self,
+        transaction: Transaction,
+        node: object,
+        numbers: list[int],
+        left: list[int],
+        _: object,
     ) -> Rows:
         for number, left_ms in sorted(zip(numbers, left, strict=True)):
-            transaction.changed["holds", number, node] = None
             row = await self._lock(transaction, ("streams", number))
-            if row is not None and row["ttl_s"] is not None and not row["soft_deleted"]:
+            is_alive = row is not None and self._is_alive(transaction, row)
+            transaction.changed["holds", number, node] = None
+            if row is not None and is_alive and row["ttl_s"] and not row["soft_deleted"]:
                 deadline_ms = max(row["deadline_ms"], left_ms + row["ttl_s"] * 1000)
                 changed = row | {"deadline_ms": deadline_ms}
                 transaction.changed["streams", number] = changed
