@@ -189,11 +189,13 @@ class Target(Streams, Protocol):
 
     ``name``: for people.  ``was_begun``: whether it may have something of an earlier try.
     ``keeps_seen``: whether it tells of producers when they were seen, as its source does.
+    ``given_up``: when it is no target any more, as something was done by hand; behind "until".
     """
 
     name: str
     was_begun: bool
     keeps_seen: bool
+    given_up: str
 
     def refusal(self, stream: Moved) -> str:
         """What a stream has that cannot be held, nothing if there is no such thing."""

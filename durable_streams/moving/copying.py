@@ -166,7 +166,8 @@ async def _look(
         others = f", and {refused - _NAMED} others" if refused > _NAMED else ""
         raise NotHeld(
             f"{target.name} cannot hold {', '.join(named)}{others}: nothing was copied; write what "
-            "they hold to new streams, and remove them"
+            "they hold to new streams, remove them, and run it again: nobody serves "
+            f"{target.name} until that is done, or {target.given_up}"
         )
     return progress.streams, state.text
 

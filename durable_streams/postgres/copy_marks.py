@@ -39,6 +39,14 @@ insert into ds.copying values ('{{source}}', '{{salt}}', '');
 insert into ds.versions (version, needs) values ({versions.COPYING}, {versions.COPYING});
 commit
 """  # noqa: S608 - of constants, and of what is checked to be digits and the like
+TAKEN_BACK: Final = (
+    f"drop table ds.copying; delete from ds.versions where version = {versions.COPYING}"  # noqa: S608 - a constant
+)
+"""What undoes that by hand, where nothing was copied yet."""
+
+EMPTIED: Final = "drop schema ds cascade"
+"""And where something was."""
+
 END: Final = f"""
 begin; {versions.ALONE};
 update ds.copying set state = '{{state}}'; alter table ds.copying rename to copied;
@@ -69,7 +77,7 @@ async def begin(session: Session, url: DatabaseUrl, source: str) -> tuple[str, b
         if row["source"] != source:
             raise Occupied(
                 f"{url} has a copy of something else that was not ended: end that, or empty it "
-                "(drop schema ds cascade), or give another database"
+                f"({EMPTIED}), or give another database"
             )
         return str(row["salt"]), True
     fit = (await versions.read(session.fetch)).fit()
@@ -97,5 +105,5 @@ async def _need_no_streams(session: Session, url: DatabaseUrl) -> None:
     if is_used:
         raise Occupied(
             f"{url} has streams already: a copy is made in a database without any: make one with "
-            "createdb, or empty this one (drop schema ds cascade)"
+            f"createdb, or empty this one ({EMPTIED})"
         )

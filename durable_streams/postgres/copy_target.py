@@ -138,6 +138,8 @@ class TargetDatabase(DatabaseStreams):
         super().__init__(session, url)
         self._salt = salt
         self.was_begun = was_begun
+        undone = copy_marks.EMPTIED if was_begun else copy_marks.TAKEN_BACK
+        self.given_up = f"somebody runs psql with: {undone}"
         self._has_standbys = has_standbys
         self._runs = RunCache(self.fetch)
 

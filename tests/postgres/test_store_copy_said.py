@@ -214,7 +214,12 @@ async def test_a_text_that_a_database_cannot_hold_is_told_before_anything_is_cop
     assert "zzz/producer (Producer-Id must not hold a NUL: 'a\\x00b')" in said
     assert "zzz/sequence (Stream-Seq must not hold a NUL: 'a\\x00b')" in said
     assert "and 3 others: nothing was copied; write what they hold to new streams" in said
-    assert database.cluster.primary.query("select count(*) from ds.runs", database.name) == "0"
+    primary = database.cluster.primary
+    assert primary.query("select count(*) from ds.runs", database.name) == "0"
+    again = await not_copied(data, database.url, 1)
+    assert again.endswith("or somebody runs psql with: drop schema ds cascade\n")
+    primary.query(said.partition("runs psql with: ")[2], database.name)
+    await (await PostgresStore.at(database.url)).close()
     copied(data, tmp_path / "copy")
     copy = await in_files(tmp_path / "copy")
     assert differing(before, await seen(copy)) == []

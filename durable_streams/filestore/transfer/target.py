@@ -75,6 +75,7 @@ class TargetDirectory(DirectoryStreams):
     """
 
     keeps_seen = False
+    given_up = "it is removed"
 
     def __init__(self, directory: DataDirectory, copying: Copying, *, was_begun: bool) -> None:
         super().__init__(directory)
