@@ -141,6 +141,13 @@ class Holds:
             await self._hold(session, numbers, [None] * len(numbers))
         await session.fetch(_FORGET)
 
+    async def end(self, session: Session) -> None:
+        """Give up all, as if their readers left now, and write down who has left."""
+        self._left |= dict.fromkeys(self._held, self._clock.now_ms())
+        self._held.clear()
+        self._came.clear()
+        await self.write(session)
+
     async def _hold(self, session: Session, numbers: list[int], since: list[int | None]) -> None:
         held = await session.fetch(_HOLD, self._node, numbers, since, self._clock.parameter)
         for number in {*numbers} - {record["stream"] for record in held}:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from durable_streams.postgres.parts import Parts
     from durable_streams.postgres.rows import Row
+    from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.streams import Stream
     from durable_streams.postgres.transactions import Transaction
 
@@ -419,10 +420,13 @@ class PostgresStore:
             self._transactions.give_up(unknown)
         self._access.closed = True
         with suppress(StreamError, TimeoutError):
-            leaving = self._parts.readers.do(lambda each: each.fetch(GONE, self._database.node))
-            await asyncio.wait_for(leaving, _LEAVING_S)
+            await asyncio.wait_for(self._parts.readers.do(self._leave), _LEAVING_S)
         self._parts.terminate()
         await self._tasks.stop()
+
+    async def _leave(self, session: Session) -> None:
+        await self._holds.end(session)
+        await session.fetch(GONE, self._database.node)
 
 
 def _try_parse(body: bytes) -> bytes | StreamError:

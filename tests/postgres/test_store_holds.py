@@ -26,6 +26,11 @@ insert into ds.holds select n, gen_random_uuid(), '2000-01-01' from generate_ser
 """
 
 ENDS: Final = "with lapsed as (delete from ds.holds) update ds.streams set deadline_ms = 1"
+USED_LONG_AGO: Final = "update ds.streams set deadline_ms = deadline_ms - 290000"
+LEFT_S: Final = """
+select round((deadline_ms / 1000 - extract(epoch from clock_timestamp())) / 100) * 100
+ from ds.streams
+"""
 
 
 @pytest.fixture
@@ -133,6 +138,25 @@ async def test_who_follows_what_ended_while_its_node_stood_still_is_told(nodes: 
         await nodes.until(HELD, "1", "it is held")
         await until(told, "the reader is told")
     assert type(reader.reason) is StreamNotFound
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["has left", "is there"])
+async def test_a_node_that_is_stopped_has_the_ttl_begin_anew_of_what_its_readers_followed(
+    nodes: Nodes, *, is_there: bool
+) -> None:
+    store = await nodes.node()
+    await create(store, lifetime=Lifetime(ttl_s=600))
+    stream = await store.open(ROOM)
+    following = store.following(stream)
+    following.__enter__()
+    await nodes.until(HELD, "1", "it is held")
+    nodes.cluster.primary.query(USED_LONG_AGO, nodes.database.name)
+    if not is_there:
+        following.__exit__(None, None, None)
+    await store.close()
+    assert nodes.cluster.primary.query(f"{HELD}; {LEFT_S}", nodes.database.name) == "0\n600"
+    if is_there:
+        following.__exit__(None, None, None)
 
 
 async def test_what_is_forgotten_of_old_leases_waits_for_nobody_who_renews_one(

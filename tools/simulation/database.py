@@ -351,7 +351,7 @@ class Tables(LockedRows):
 
     async def _gone(self, transaction: Transaction, node: object) -> Rows:
         for key, row in [*self.rows.items()]:
-            if key[0] == "lanes" and row["node"] == node:
+            if key[0] in {"lanes", "holds"} and row["node"] == node:
                 await self._lock(transaction, key)
                 transaction.changed[key] = None
         return []
