@@ -79,6 +79,8 @@ _BEATS_S: Final = 3.0
 
 _SINCE: Final = "select array(select distinct name from ds.nodes where seen > $1)"
 
+NOW: Final = "select clock_timestamp() as now"
+
 _LOCK: Final = """
 begin isolation level repeatable read read only; set local lock_timeout = '2s';
 lock table ds.streams, ds.runs, ds.producers in share mode
@@ -277,13 +279,11 @@ class SourceDatabase(DatabaseStreams):
         session = await self._beside()
         try:
             await _need_acknowledgement(session, self._url)
-            ((names,),) = await session.fetch(_SINCE, self._began)
+            await need_no_node_since(session, self._url, self._began)
         except (Refused, Unknown) as error:
             raise NotReached(f"{self.name}: {error}: {AGAIN}") from None
         finally:
             session.terminate()
-        if names:
-            raise InUse(f"{self.name}: a node was started meanwhile ({', '.join(names)}): stop it")
 
     async def _beside(self) -> Session:
         """Another session of the server that is copied."""
@@ -328,16 +328,22 @@ async def open_session(hosts: Hosts) -> Session:
         raise NotReached(str(error)) from None
 
 
-async def _need_acknowledgement(session: Session, url: DatabaseUrl) -> None:
-    """:class:`NotReached` if a commit of a session waits, which is of no use afterwards."""
+async def is_acknowledging(session: Session) -> bool:
+    """Whether a commit of a session is acknowledged; if not, it is of no use afterwards."""
     try:
         async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
             await session.fetch(BARRIER)
     except TimeoutError:
+        return False
+    return True
+
+
+async def _need_acknowledgement(session: Session, url: DatabaseUrl) -> None:
+    if not await is_acknowledging(session):
         raise NotReached(
             f"{url}: no commit is acknowledged there now: if another server was promoted, name "
             "that one alone, as it has more; else see to it that the standbys run and are connected"
-        ) from None
+        )
 
 
 async def need_no_nodes(session: Session, url: DatabaseUrl) -> None:
@@ -355,3 +361,10 @@ async def need_no_nodes(session: Session, url: DatabaseUrl) -> None:
     if there or sessions:
         names = ", ".join(sorted({each["name"] for each in there})) or "by their sessions"
         raise InUse(f"{url}: nodes serve it ({names}): stop them")
+
+
+async def need_no_node_since(session: Session, url: DatabaseUrl, moment: object) -> None:
+    """:class:`InUse` if a node had a heartbeat since, by the clock of the database."""
+    ((names,),) = await session.fetch(_SINCE, moment)
+    if names:
+        raise InUse(f"{url}: a node was started meanwhile ({', '.join(names)}): stop it")

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Final
 from durable_streams.model.paths import parse_path_text
 from durable_streams.postgres import facts, versions
 from durable_streams.postgres.connecting import Hosts, NoDatabase
-from durable_streams.postgres.copied_streams import need_no_nodes, open_session
+from durable_streams.postgres.copied_streams import (
+    NOW,
+    need_no_node_since,
+    need_no_nodes,
+    open_session,
+)
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import layers_text, row_of
 from durable_streams.postgres.sessions import Refused, Session, Unknown
@@ -61,8 +66,10 @@ async def renumber(url: DatabaseUrl) -> int:
         fit = (await versions.read(session.fetch)).fit()
         if fit is not Fit.FITS:
             raise NoDatabase(f"{url}: {fit.value}")
+        ((now,),) = await session.fetch(NOW)
         await need_no_nodes(session, url)
         await session.run("begin; lock table ds.nodes, ds.streams, ds.graves in exclusive mode")
+        await need_no_node_since(session, url, now)  # one that comes later waits, and knows nothing
         count, last = 0, -1
         while numbers := [record["id"] for record in await session.fetch(_NEXT, last)]:
             last = numbers[-1]

@@ -17,7 +17,7 @@ from durable_streams.model.paths import parse_path_text
 from durable_streams.postgres import versions
 from durable_streams.postgres.batches import tables
 from durable_streams.postgres.connecting import Hosts, NoDatabase
-from durable_streams.postgres.copied_streams import open_session
+from durable_streams.postgres.copied_streams import is_acknowledging, open_session
 from durable_streams.postgres.reading import Reading, RunCache
 from durable_streams.postgres.rows import FIRST_CHAIN, row_of, sort_key
 from durable_streams.postgres.sessions import Refused, Session, Unknown
@@ -97,11 +97,16 @@ async def verify(
         fit = versions.of_streams(version)
         if fit is not Fit.FITS:
             raise NoDatabase(f"{url}: {fit.value}")
-        return await _Verification(session, report, progress).run()
+        counts = await _Verification(session, report, progress).run()
+        if not await is_acknowledging(session):
+            text = "no commit is acknowledged now"
+            meaning = "standbys are away, or another server was promoted, and has more"
+            report(Found(Kind.NOTE, "ds.streams", text, meaning=meaning))
     except (Refused, Unknown) as error:
         raise NoDatabase(f"{url}: {error}") from None
     finally:
         session.terminate()
+    return counts
 
 
 class _Verification:

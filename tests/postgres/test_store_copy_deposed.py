@@ -14,6 +14,7 @@ from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import RETIRED
 from durable_streams.transfers import NotReached
+from tests.postgres.test_database_verify import verify
 from tests.postgres.test_hazard_deposed import cut_off
 from tests.postgres.test_store_commands import run
 from tests.postgres.test_store_copy import a_few, copied, in_files, not_copied
@@ -53,6 +54,9 @@ async def test_one_that_was_replaced_before_is_not_copied(
     await heir.close()
     said = await not_copied(url_of(old, new), tmp_path / "copy", 8)
     assert "no commit is acknowledged there now: if another server was promoted, name" in said
+    status, (note, last) = await asyncio.to_thread(verify, url_of(old, new))
+    assert (status, note["level"], last["state"]) == (0, "note", "sound")
+    assert "another server was promoted, and has more" in note["meaning"]
     copied(new.url(), tmp_path / "copy")
     store = await in_files(tmp_path / "copy")
     assert await content(store, at("a")) == b"one, and more"

@@ -1,4 +1,4 @@
-"""``store copy`` of databases that nodes begin to serve meanwhile."""
+"""``store copy`` and ``restored`` of databases that nodes begin to serve meanwhile."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from durable_streams.filestore.transfer.target import TargetDirectory
 from durable_streams.model.errors import Unavailable
 from durable_streams.moving.copying import check_same, copy
+from durable_streams.postgres.connecting import NoDatabase
 from durable_streams.postgres.copied_streams import SourceDatabase, need_no_nodes
 from durable_streams.postgres.copy_target import TargetDatabase
+from durable_streams.postgres.restored import renumber
 from durable_streams.postgres.store import PostgresStore
 from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import REINSTATE, RETIRED
@@ -96,6 +98,26 @@ async def test_a_source_of_a_copy_that_is_done_is_not_retired_while_it_is_served
         await _copy(database.url, other_database.url, retires=True)
     assert not is_retired(database)
     await create(late[0], at("new"), b"it is served")
+    await late[0].close()
+
+
+# -- numbers of its own --------------------------------------------------------------------
+
+
+async def test_segments_get_no_other_numbers_under_a_node_that_has_just_started(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served(database)
+    late = list[PostgresStore]()
+
+    async def a_moment_later(session: Session, url: DatabaseUrl) -> None:
+        await need_no_nodes(session, url)
+        late.append(await PostgresStore.at(database.url))
+
+    monkeypatch.setattr("durable_streams.postgres.restored.need_no_nodes", a_moment_later)
+    with pytest.raises(NoDatabase, match="a node was started meanwhile"):
+        await renumber(parse(database.url))
+    assert (await late[0].head(at("a"))).tail.segment == 0
     await late[0].close()
 
 
