@@ -46,9 +46,15 @@ select g.stream from ds.graves g where not g.swept and g.kept is null
 """Those of streams that are no more: nobody but a hand makes others, and nothing is lost by it."""
 
 _SWEEP: Final = """
-with part as (select ctid from ds.{table} where stream = $1 limit $2),
+with part as (
+ select ctid from ds.{table} where stream = $1
+  and exists(select from ds.graves where stream = $1 and kept is null)
+  and not exists(select from ds.streams where id = $1) limit $2),
 removed as (delete from ds.{table} where ctid in (select ctid from part) returning 1)
 select count(*) as number from removed
+"""
+"""Whether the stream has ended is asked here again: this may be done on another server than the
+one where its grave was found, and the end of the stream was lost with that one.
 """
 
 _SWEPT: Final = """

@@ -17,6 +17,7 @@ from durable_streams.postgres import (
     records,
     sessions,
     statements,
+    sweeping,
     versions,
 )
 from durable_streams.postgres.urls import parse
@@ -58,6 +59,8 @@ STATEMENTS: Final = {
     "forks": inspections._FORKS,
     "how many forks": endings._FORKS,
     "a family": endings._FAMILY,
+    "bytes of what has ended": sweeping._SWEEP.format(table="runs"),
+    "producers of what has ended": sweeping._SWEEP.format(table="producers"),
     "where a stream may begin": births._LOOK,
     "where a stream begins": births._ABOVE,
     "how many there are below a path": births._COUNT,

@@ -331,6 +331,9 @@ class Tables(LockedRows):
         return []
 
     async def _sweep(self, transaction: Transaction, table: str, number: int, most: int) -> Rows:
+        grave = self._row(transaction, ("graves", number))
+        if grave is None or grave["kept"] or self._row(transaction, ("streams", number)):
+            return [{"number": 0}]
         keys = [key for key in self.rows if key[0] == table and key[1] == number][:most]
         transaction.changed |= dict.fromkeys(keys)
         return [{"number": len(keys)}]
