@@ -98,8 +98,9 @@ class Moved(msgspec.Struct, frozen=True):
 
     ``key``: what its store calls this incarnation.  ``requested``: the lifetime that the create
     asked for.  ``fork``: likewise; ``source``: the key of what it is a fork of, None if that is
-    not there any more; ``point``: up to where it has that content, as its own offset.
-    ``deadline_ms``: when it ends, if nobody uses it.  ``soft_deleted``: there for its forks alone.
+    not there any more; ``point``: up to where it has that content, as its own offset, which is its
+    beginning if the source has lost that.  ``deadline_ms``: when it ends, if nobody uses it.
+    ``soft_deleted``: there for its forks alone.
     ``chain``: the running checksum at its tail, which each store computes in its own way.
     """
 

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_streams.model.commands import ForkRequest
-from durable_streams.model.errors import InvalidOffset, InvalidRequest, OffsetGone, StreamError
+from durable_streams.model.errors import InvalidRequest, StreamError
 from durable_streams.model.offsets import Offset
 from durable_streams.model.paths import path_text
 from durable_streams.postgres import copy_marks, facts, texts, versions
@@ -251,21 +251,15 @@ class TargetDatabase(DatabaseStreams):
 
     async def _inherited(self, stream: Moved) -> tuple[tuple[Layer, ...], Offset, bytes, int]:
         """What a stream has of its source: layers, where its own begins, checksum, bytes."""
-        nothing = (), stream.begin, FIRST_CHAIN, 0
-        if stream.source is None or stream.fork is None:
-            return nothing
+        if stream.source is None or stream.fork is None or stream.point == stream.begin:
+            return (), stream.begin, FIRST_CHAIN, 0
         source = await self.row_at(stream.fork.source)
         if source is None or source.id != self._number(stream.source):
             raise Damaged(f"{self.name}: {path_text(stream.path)}: its source is not there")
         shift = stream.first_segment - source.first_segment
         point = Offset(stream.point.segment - shift, stream.point.position)
         reading = Reading(stream.fork.source, source, self._runs)
-        try:
-            _, chain = await reading.cut(ForkRequest(stream.fork.source, point))
-        except (InvalidOffset, OffsetGone):
-            return nothing  # a source that was repaired may be shorter: the fork has its own bytes
-        if point == source.begin:
-            return nothing
+        _, chain = await reading.cut(ForkRequest(stream.fork.source, point))
         size_bytes = await reading.size_up_to(point)
         return reading.layers_up_to(point, shift), stream.point, chain, size_bytes
 

@@ -22,6 +22,7 @@ from durable_streams.filestore.format.index_lines import Opened, first_line
 from durable_streams.filestore.format.removed import BadRemoved, unpack
 from durable_streams.filestore.format.removed import Removed as RemovedFile
 from durable_streams.filestore.format.stored_path import pack_path, unpack_path
+from durable_streams.filestore.transfer.sharing import Files, is_shared
 from durable_streams.model.offsets import Offset
 from durable_streams.model.tokens import parse_offset
 from durable_streams.rules.lifetime import deadline_ms
@@ -83,7 +84,7 @@ class DirectoryStreams:
     def _head(self, home: str) -> Moved | None:
         path = self.layout.stream_path(Path(home))
         loaded = None if path is None else self._load(home)
-        return None if path is None or loaded is None else self._moved(path, loaded)
+        return None if path is None or loaded is None else self._moved(path, home, loaded)
 
     def _load(self, home: str) -> LoadedStream | None:
         try:
@@ -96,11 +97,12 @@ class DirectoryStreams:
             raise Damaged(f"{home}: {loaded.missing}", _REPAIR)
         return loaded
 
-    def _moved(self, path: StreamPath, loaded: LoadedStream) -> Moved:
+    def _moved(self, path: StreamPath, home: str, loaded: LoadedStream) -> Moved:
         sidecar, tail = loaded.sidecar, loaded.tail
         lifetime = sidecar.lifetime()
         used_ms = max(sidecar.last_use_ms, loaded.last_append_ms)
         fork = sidecar.fork
+        source, point = self._origin(home, loaded)
         return Moved(
             _key(path, sidecar),
             path,
@@ -108,8 +110,8 @@ class DirectoryStreams:
             lifetime,
             sidecar.requested.lifetime(),
             None if fork is None else fork.request(),
-            None if fork is None else self._source_of(fork.source, fork.source_id),
-            Offset(sidecar.first, 0) if fork is None else parse_offset(fork.point),
+            source,
+            point,
             sidecar.created_ms,
             deadline_ms(lifetime, used_ms),
             sidecar.soft_deleted,
@@ -122,13 +124,20 @@ class DirectoryStreams:
             loaded.producers,
         )
 
-    def _source_of(self, stored: str, stream_id: str) -> str | None:
-        """The key of a fork's source, if it is there."""
-        home = self.layout.home_of(stored)
-        loaded = self._load(home)
-        if loaded is None or loaded.sidecar.id != stream_id:
-            return None
-        return _key(unpack_path(stored), loaded.sidecar)
+    def _origin(self, home: str, loaded: LoadedStream) -> tuple[str | None, Offset]:
+        """The key of a fork's source, if it is there, and up to where the fork has its content."""
+        fork, begin = loaded.sidecar.fork, Offset(loaded.sidecar.first, 0)
+        if fork is None:
+            return None, begin
+        point, disk = parse_offset(fork.point), self.layout.disk
+        source_home = self.layout.home_of(fork.source)
+        source = self._load(source_home)
+        if source is None or source.sidecar.id != fork.source_id:
+            return None, point
+        ours, theirs = Files(disk, home, loaded), Files(disk, source_home, source)
+        if point > begin and not is_shared(ours, theirs, point):
+            point = begin
+        return _key(unpack_path(fork.source), source.sidecar), point
 
     async def appends(self, stream: Moved, behind: Offset) -> AsyncIterator[Sequence[Appended]]:
         """The appends of a stream."""
