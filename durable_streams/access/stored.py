@@ -1,6 +1,7 @@
 """What is kept in a database for all nodes, as one of them knows it: looked at twice a second.
 
-Where it cannot be read, what was last good goes on counting, and ``problem`` says why.
+Where it cannot be read, what was last good goes on counting, and ``problem`` says why.  A node that
+was cut off from the database looks before it serves anything again.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from durable_streams.access.followed_file import INTERVAL_S, in_thread
 from durable_streams.access.small_files import FileProblem
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row")
 _T = TypeVar("_T")
 
+Read: TypeAlias = "Callable[[object], Awaitable[tuple[object, list[_Row]] | None]]"
+"""What :meth:`Shared.read` is."""
+
 logger = logging.getLogger("durable_streams")
 
 
@@ -30,6 +34,9 @@ class Shared(Protocol[_Row]):
 
     async def read(self, known: object) -> tuple[object, list[_Row]] | None:
         """All rows, with what to call their state; None if that is the one ``known``."""
+
+    def look_first(self, look: Callable[[Read[_Row]], Awaitable[None]]) -> None:
+        """Have that done, by its own ``read``, before a node that was cut off shows anything."""
 
     async def change(
         self, work: Callable[[Fetch], Awaitable[None]], done: Callable[[None], None]
@@ -62,7 +69,8 @@ class Stored(Generic[_Row, _T]):
     async def begin(self, rows: Shared[_Row]) -> None:
         """Read them for the first time; raises why that cannot be."""
         self._rows = rows
-        await self._look()
+        await self._look(rows.read)
+        rows.look_first(self._look_first)
 
     @asynccontextmanager
     async def running(self, changed: Callable[[], None]) -> AsyncIterator[None]:
@@ -95,23 +103,28 @@ class Stored(Generic[_Row, _T]):
             raise refused[0]
         self._changes += 1
         with suppress(StreamError, FileProblem):  # it is durable: what follows looks again
-            await self._look()
+            await self._look(self._rows.read)
 
     async def _follow(self) -> None:
+        assert self._rows is not None
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await self._look()
+                await self._look(self._rows.read)
             except (StreamError, FileProblem) as error:
                 self._fail(f"{error}")
             except Exception as error:
                 self._fail(f"they cannot be used because of a bug: {type(error).__name__}")
                 logger.exception("bug: a look at the %s in the database failed", self.name)
 
-    async def _look(self) -> None:
-        assert self._rows is not None
+    async def _look_first(self, read: Read[_Row]) -> None:
+        self._changes += 1  # a look that is under way may be at what was there before
+        with suppress(FileProblem):  # the next look says so
+            await self._look(read)
+
+    async def _look(self, read: Read[_Row]) -> None:
         changes = self._changes
-        found = await self._rows.read(self._state)
+        found = await read(self._state)
         if found is not None:
             state, rows = found
             value = await in_thread(lambda: self._meaning(rows))

@@ -10,6 +10,9 @@ this program cannot bear (:mod:`.versions`).  Then nothing is shown any more, an
 Where none is committed for as long, another server is looked for that takes writes, and all
 sessions are ended that lead elsewhere.  If that one confirms nothing either, the next is tried.
 Which one is right nobody has to know: none acknowledges anything but by its standbys.
+
+Behind the first good one after such a time, and before anything is shown, those look at the
+database who go on by what they know while it is away.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from durable_streams.postgres.sessions import Refused, Unknown
 from durable_streams.program import version
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from durable_streams.model.errors import Unavailable
     from durable_streams.postgres.database import Database
     from durable_streams.postgres.sessions import Session
@@ -76,7 +81,8 @@ def now_s() -> float:
 class Heartbeat:
     """A node's, whose name among others is ``node``; ``sent_s``: when the last good one was.
 
-    ``has_others``: whether there were other nodes then, in the last seconds.
+    ``has_others``: whether there were other nodes then, in the last seconds.  ``first_looks``: done
+    before anything is shown again where nothing was for a time; a heartbeat fails as they do.
     """
 
     def __init__(self, database: Database, standbys: Standbys) -> None:
@@ -89,6 +95,7 @@ class Heartbeat:
         self._session: Session | None = None
         self.sent_s = -MOST_S
         self.has_others = True
+        self.first_looks: list[Callable[[Session], Awaitable[None]]] = []
 
     def check(self, session: Session) -> None:
         """Raise ``Unavailable`` if what was just read may be of a primary that was deposed.
@@ -163,6 +170,9 @@ class Heartbeat:
             await session.fetch(_BORN, self.node, socket.gethostname(), version())
         if not await self._standbys.still_wait(mark, session):
             raise Unknown("commits may not have waited for standbys")
+        if self.refusal() is not None:
+            for look in self.first_looks:
+                await look(session)
         self._server, self.sent_s = session.server, sent_s
         self._database.confirmed(session.server)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from durable_streams.postgres import key_rows, token_rows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from durable_streams.postgres.heartbeat import Heartbeat
     from durable_streams.postgres.key_rows import KeyRow
     from durable_streams.postgres.readers import Readers
     from durable_streams.postgres.sessions import Session
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 _Row = TypeVar("_Row")
 _T = TypeVar("_T")
+
+Read: TypeAlias = "Callable[[object], Awaitable[tuple[object, list[_Row]] | None]]"
+"""What :meth:`SharedRows.read` is."""
 
 _PLACE: Final = ("tokens",)
 """Of all changes, so that those of a node follow each other."""
@@ -31,6 +36,8 @@ class SharedRows(Generic[_Row]):
         state: str,
         every: Callable[[Any], Awaitable[list[_Row]]],
         readers: Readers,
+        *,
+        heartbeat: Heartbeat,
         standbys: Standbys,
         transactions: Transactions,
     ) -> None:
@@ -38,21 +45,29 @@ class SharedRows(Generic[_Row]):
         self._state = state
         self._every = every
         self._readers = readers
+        self._heartbeat = heartbeat
         self._standbys = standbys
         self._transactions = transactions
 
     async def read(self, known: object) -> tuple[object, list[_Row]] | None:
         """All rows, with what to call their state; None if that is the one ``known``."""
+        return await self._readers.do(partial(self._read, known))
 
-        async def work(session: Session) -> tuple[object, list[_Row]] | None:
-            ((number, state),) = await session.fetch(self._state)
-            if (number, state) == known:
-                return None
-            rows = await self._every(session.fetch)
-            await self._standbys.barrier(session)
-            return (number, state), rows
+    def look_first(self, look: Callable[[Read[_Row]], Awaitable[None]]) -> None:
+        """Have that done, by its own ``read``, before a node that was cut off shows anything."""
 
-        return await self._readers.do(work)
+        async def looked(session: Session) -> None:
+            await look(lambda known: self._read(known, session))
+
+        self._heartbeat.first_looks.append(looked)
+
+    async def _read(self, known: object, session: Session) -> tuple[object, list[_Row]] | None:
+        ((number, state),) = await session.fetch(self._state)
+        if (number, state) == known:
+            return None
+        rows = await self._every(session.fetch)
+        await self._standbys.barrier(session)
+        return (number, state), rows
 
     async def change(
         self, work: Callable[[Fetch], Awaitable[_T]], done: Callable[[_T], None]
@@ -66,14 +81,28 @@ class SharedRows(Generic[_Row]):
 
 
 def shared_tokens(
-    readers: Readers, standbys: Standbys, transactions: Transactions
+    readers: Readers, heartbeat: Heartbeat, standbys: Standbys, transactions: Transactions
 ) -> SharedRows[TokenRow]:
     """The tokens."""
-    return SharedRows(token_rows.STATE, token_rows.every, readers, standbys, transactions)
+    return SharedRows(
+        token_rows.STATE,
+        token_rows.every,
+        readers,
+        heartbeat=heartbeat,
+        standbys=standbys,
+        transactions=transactions,
+    )
 
 
 def shared_keys(
-    readers: Readers, standbys: Standbys, transactions: Transactions
+    readers: Readers, heartbeat: Heartbeat, standbys: Standbys, transactions: Transactions
 ) -> SharedRows[KeyRow]:
     """The keys of signed URLs."""
-    return SharedRows(key_rows.STATE, key_rows.every, readers, standbys, transactions)
+    return SharedRows(
+        key_rows.STATE,
+        key_rows.every,
+        readers,
+        heartbeat=heartbeat,
+        standbys=standbys,
+        transactions=transactions,
+    )

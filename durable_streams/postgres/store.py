@@ -94,7 +94,7 @@ class PostgresStore:
         self._following, self._access = parts.following, parts.access
         self._inspections = parts.inspections
         self._appends, self._transactions = parts.appends, parts.transactions
-        shared = parts.readers, parts.standbys, parts.transactions
+        shared = parts.readers, parts.heartbeat, parts.standbys, parts.transactions
         self.tokens, self.signing_keys = shared_tokens(*shared), shared_keys(*shared)
         self._draining = False
         self._closing: asyncio.Task[None] | None = None

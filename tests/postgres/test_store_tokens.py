@@ -13,7 +13,7 @@ from durable_streams.access.grants import Grant, Kind, Pattern, Scope
 from durable_streams.access.token_file import NoSuchToken, TokenExists
 from durable_streams.access.token_sources import StoredTokens
 from durable_streams.access.tokens import Tokens, Wanted, made
-from durable_streams.postgres import versions
+from durable_streams.postgres import heartbeat, versions
 from durable_streams.postgres.urls import parse
 from tests.access.test_token_commands import done, refused
 from tests.postgres.stores import Nodes, nodes_of, until
@@ -91,6 +91,23 @@ async def test_tokens_count_as_they_were_while_the_database_is_not_there(nodes: 
         assert known.principal(text) == token.principal
         nodes.cluster.primary.resume()
         await until(lambda: not known.problem, "it is read again")
+
+
+async def test_a_token_that_was_revoked_meanwhile_counts_no_more_when_a_node_is_not_cut_off(
+    nodes: Nodes,
+) -> None:
+    """Though it has not looked by itself yet."""
+    (one, _), store = await known_at(nodes), await nodes.node()
+    token, text = made(ALL)
+    await one.add(token, quiet_of, quiet)
+    stored = StoredTokens()
+    await stored.begin(store.tokens)
+    known = Tokens(stored)
+    assert known.principal(text) == token.principal
+    await one.remove(token.id, quiet_of, quiet)
+    store._heartbeat.sent_s -= heartbeat.MOST_S  # as if none had been good since
+    await until(lambda: store._heartbeat.refusal() is None, "it is not cut off any more")
+    assert known.principal(text) is None
 
 
 async def test_a_bug_in_a_transaction_takes_nothing_of_it_along_with_the_next(
