@@ -80,8 +80,9 @@ async def settle(
             await session.fetch("begin")
             rows = await session.fetch(LOOK_AT_LANE, lane.id)
             if rows:
-                found = (rows[0]["batch"], rows[0]["won"])
                 await session.fetch(END_LANE, lane.id)
+                # Before, it is undone where the session is lost, and the write may still come.
+                found = (rows[0]["batch"], rows[0]["won"])
             else:  # an earlier try of ours has deleted it; its commit is waited for
                 await session.fetch(BARRIER)
             await session.fetch("commit")

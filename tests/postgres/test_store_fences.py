@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from durable_streams.model.errors import DiskFull, StreamError, StreamNotFound
+from durable_streams.postgres.fencing import END_LANE, Lane, settle
 from durable_streams.postgres.transactions import worker_of
 from tests.postgres.stores import Nodes, nodes_of, until
 from tests.store_contract.words import ROOM, append, at, by, close, content, create
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from durable_streams.model.results import Appended
+    from durable_streams.postgres.sessions import Session
     from durable_streams.postgres.store import PostgresStore
     from tests.postgres.conftest import Database
 
@@ -142,6 +144,36 @@ async def test_a_delete_that_arrives_late_takes_nothing_along(nodes: Nodes, step
     await create(other, body=b"new")
     await arrives(nodes)
     assert await content(other) == b"new"
+
+
+COMES_AND_IS_ENDED: Final = "update ds.lanes set batch = 1; delete from ds.lanes"
+
+
+async def test_what_a_fence_has_seen_and_not_committed_is_no_answer(nodes: Nodes) -> None:
+    """The write comes behind it, and then somebody ends the lane, as a step of versions does."""
+    store = await nodes.node()
+    database, connect = store._database, store._database.connect
+    lane = await Lane.begin(await connect(), database.node)
+    lost: list[Session] = []
+
+    async def connects() -> Session:
+        session = await connect()
+        fetch = session.fetch
+
+        async def fails_once(sql: str, *arguments: object) -> list[Any]:
+            if sql == END_LANE and not lost:
+                lost.append(session)
+                session.terminate()
+                query = nodes.cluster.primary.query
+                await asyncio.to_thread(query, COMES_AND_IS_ENDED, nodes.database.name)
+            return await fetch(sql, *arguments)
+
+        session.fetch = fails_once  # type: ignore[method-assign]
+        return session
+
+    database.connect = connects  # type: ignore[method-assign]
+    assert await settle(database, store._standbys, lane) is None
+    assert lost
 
 
 # -- what was decided again, under a lock --------------------------------------------------
