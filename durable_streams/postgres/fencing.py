@@ -77,6 +77,7 @@ async def settle(
         try:
             mark = standbys.mark
             session = await database.connect()
+            await session.prepare((LOOK_AT_LANE, END_LANE, BARRIER, "commit"))
             await session.fetch("begin")
             rows = await session.fetch(LOOK_AT_LANE, lane.id)
             if rows:

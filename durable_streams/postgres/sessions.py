@@ -109,14 +109,14 @@ class Session:
     async def open(cls, hosts: Hosts, *, lock_timeout: str = "0", name: str = NODE) -> Session:
         """Connect to the primary, and see to it that the session is as it has to be.
 
-        ``lock_timeout``: of transactions with several statements, also for their idle time.
-        ``name``: whose it is.  Raises :class:`NoDatabase`.
+        ``lock_timeout``: of transactions with several statements, also for their idle time, which
+        is short in any case where ``name``, whose it is, is a node.  Raises :class:`NoDatabase`.
         """
         session = cls(await hosts.connect(_MOST_PREPARED))
         settings = _SETTINGS | {
             "application_name": name,
             "lock_timeout": lock_timeout,
-            "idle_in_transaction_session_timeout": lock_timeout,
+            "idle_in_transaction_session_timeout": LOCK_TIMEOUT if name == NODE else lock_timeout,
         }
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):

@@ -6,11 +6,12 @@ migrated first, while nodes of the version before go on, and nodes are replaced 
 one.  A step that those cannot bear is parted in two: one that they can, and one a version later.
 
 Nodes that are older still may serve while a step is taken that they cannot bear.  They are told
-before: ``needs`` goes up by a commit of its own, each node sees it with its next heartbeat, and
-shows nothing more at the latest ``heartbeat.MOST_S`` later.  After ``OUT_S`` the step is taken, in
-one transaction with the end of all lanes (:mod:`.fencing`), without which nobody writes streams;
-and one that begins is looked at behind its commit.  What may come later still, from a node that
-stood still meanwhile, is what has no lane: renewals of TTLs, holds, and the sweep of graves.
+before, once the step was tried and taken back: ``needs`` goes up by a commit of its own, each node
+sees it with its next heartbeat, and shows nothing more at the latest ``heartbeat.MOST_S`` later.
+After ``OUT_S`` the step is taken, in one transaction with the end of all lanes (:mod:`.fencing`),
+without which nobody writes streams; and one that begins is looked at behind its commit.  What may
+come later still, from a node that stood still meanwhile, is what has no lane: renewals of TTLs,
+holds, and the sweep of graves.
 """
 
 from __future__ import annotations
@@ -66,6 +67,17 @@ FENCE: Final = "lock table ds.lanes in share row exclusive mode; delete from ds.
 
 _TIMED_OUT: Final = "55P03"
 """The code of a lock that was not had in time."""
+
+_IN_THE_WAY: Final = """
+select a.pid, a.application_name as name, coalesce(a.state, 'not to be seen') as state
+ from pg_stat_activity a
+ where a.pid <> pg_backend_pid() and a.datname = current_database()
+   and coalesce(a.xact_start < clock_timestamp() - interval '2 s', true)
+   and exists(select from pg_locks l join pg_class c on c.oid = l.relation
+    where l.pid = a.pid and l.granted and c.relnamespace = to_regnamespace('ds'))
+ order by a.xact_start limit 5
+"""
+"""Who has held a table for as long as a step waits, the oldest first."""
 
 _TRIES: Final = 30
 _PAUSE_S: Final = 1.0
@@ -206,10 +218,13 @@ async def migrate(
     tell: Callable[[int], None],
     steps: Sequence[Step] = STEPS,
     stopping: Callable[[int], None] = lambda _: None,
+    *,
+    tries: int = _TRIES,
 ) -> Version:
     """Take the steps that a database has not; tells each, returns what it has then.
 
     ``stopping``: told, before a step that some programs cannot bear, which is the oldest that can.
+    ``tries``: to lock what a step needs, each for some seconds.
     It may be repeated.  :class:`NoDatabase`: there are no tables, or those of a newer program, or
     it is not to be had, or nobody knows whether a step was taken.
     """
@@ -225,13 +240,19 @@ async def migrate(
                 raise NoDatabase(f"{url}: {fit.value}")
             before, step = steps[version.number - 1], steps[version.number]
             sql = [step.sql]
-            if step.needs > before.needs:
-                stopping(step.needs)
-                await _alone(session, version, partial(session.fetch, _NEED, step.needs))
-                await asyncio.sleep(OUT_S)
-                sql = [FENCE, step.sql]
-            if await _alone(session, version, partial(_take, session, step, *sql)):
-                tell(step.version)
+            try:
+                if step.needs > before.needs:
+                    sql = [FENCE, step.sql]
+                    await _alone(session, version, partial(_try, session, *sql), tries)
+                    stopping(step.needs)
+                    await _alone(session, version, partial(session.fetch, _NEED, step.needs), tries)
+                    await asyncio.sleep(OUT_S)
+                if await _alone(session, version, partial(_take, session, step, *sql), tries):
+                    tell(step.version)
+            except Refused as error:
+                if error.code != _TIMED_OUT:
+                    raise
+                raise NoDatabase(f"{url}: {await _in_the_way(session, before)}") from None
 
 
 @asynccontextmanager
@@ -269,9 +290,11 @@ async def _changing(session: Session, lock_timeout: str = "0") -> AsyncIterator[
             raise
 
 
-async def _alone(session: Session, version: Version, work: Callable[[], Awaitable[object]]) -> bool:
+async def _alone(
+    session: Session, version: Version, work: Callable[[], Awaitable[object]], tries: int
+) -> bool:
     """Do something about a version; False if others have taken the next step meanwhile."""
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(tries)):
         try:
             async with _changing(session, _LOCK_TIMEOUT):
                 if (await read(session.fetch)).number != version.number:
@@ -283,6 +306,26 @@ async def _alone(session: Session, version: Version, work: Callable[[], Awaitabl
                 raise
             await asyncio.sleep(_PAUSE_S)
     return False
+
+
+async def _try(session: Session, *sql: str) -> None:
+    """See that a step can be taken, while nobody has been stopped for it, and take it back."""
+    await session.run("savepoint untried")
+    for script in sql:
+        await session.run(script)
+    await session.run("rollback to savepoint untried")
+
+
+async def _in_the_way(session: Session, before: Step) -> str:
+    """Why the step after another one was not taken, which had to wait for tables."""
+    rows = await session.fetch(_IN_THE_WAY)
+    who = ", ".join(f"process {row['pid']} ({row['name']}, {row['state']})" for row in rows)
+    is_told = (await _newest(session.fetch)).needs > before.needs
+    then = "nobody serves until it is" if is_told else "nodes go on as they are"
+    return (
+        f"step {before.version + 1} was not taken, as others hold tables: {who or 'not seen'}; "
+        f"end them (pg_terminate_backend) and run it again: {then}"
+    )
 
 
 async def _take(session: Session, step: Step, *sql: str) -> None:

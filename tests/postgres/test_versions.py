@@ -149,6 +149,46 @@ async def test_a_step_lets_those_go_first_who_use_its_table(database: Database) 
         session.terminate()
 
 
+async def test_who_holds_a_table_is_named_before_anybody_is_stopped_for_a_step(
+    database: Database,
+) -> None:
+    url = parse(database.url)
+    await initialise(url)
+    step = Step(VERSION + 1, VERSION, "alter table ds.streams add column more text")
+    stopped: list[int] = []
+
+    async def migrated() -> Version:
+        return await migrate(url, lambda _: None, (*STEPS, step), stopped.append, tries=1)
+
+    user = await database.connect(settings={"application_name": "backup"})
+    transaction = user.transaction()
+    await transaction.start()
+    await user.execute("select from ds.streams")
+    named = rf"process {user.get_server_pid()} \(backup, idle in transaction\)"
+    with pytest.raises(NoDatabase, match=rf"{named}.*nodes go on as they are"):
+        await migrated()
+    assert stopped == []
+    assert await version_of(database) == Version(VERSION, STEPS[-1].needs)
+    await transaction.rollback()
+
+    late = asyncio.ensure_future(migrated())
+    await until(lambda: late.done() or stopped, "nodes are told")
+    await user.execute("begin; select from ds.streams")
+    with pytest.raises(NoDatabase, match=rf"{named}.*nobody serves until it is"):
+        await late
+    await user.execute("rollback")
+    assert await migrated() == Version(VERSION + 1, VERSION)
+    user.terminate()
+
+
+async def test_no_node_holds_a_lane_for_long_that_stands_still_while_it_looks_at_it(
+    database: Database,
+) -> None:
+    session = await Session.open(Hosts(parse(database.url)))
+    await session.run("create table things (id int); begin; lock table things")
+    await session.is_lost()
+
+
 async def lane_of(database: Database) -> Lane:
     return await Lane.begin(await Session.open(Hosts(parse(database.url))), uuid.uuid4())
 
