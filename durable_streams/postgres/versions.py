@@ -117,8 +117,13 @@ RETIRE_BY_HAND: Final = (
 )
 """What has no node serve a database any more."""
 
-RETIRE: Final = f"begin; {ALONE}; {RETIRE_BY_HAND}; commit"
-"""A script that has no node serve a database any more."""
+RETIRE: Final = (
+    f"begin; {ALONE}; set local lock_timeout = '{_LOCK_TIMEOUT}'; {FENCE}; {RETIRE_BY_HAND}; commit"
+)
+"""A script that has no node serve a database any more, nor write what it had taken before.
+
+It does not wait for long, as whoever copies has locks that a write may wait for.
+"""
 
 NEWER: Final = (
     "its tables are of version {version.number}, and this program, which is of version {known}, "

@@ -19,6 +19,7 @@ from durable_streams.postgres.urls import parse
 from durable_streams.postgres.versions import (
     FENCE,
     OUT_S,
+    RETIRE,
     STEPS,
     VERSION,
     Fit,
@@ -214,6 +215,21 @@ async def test_who_has_begun_to_write_or_begins_is_behind_a_step_that_it_cannot_
     assert await early.session.run(ADVANCE.format(lane=early.id, number=1)) == "UPDATE 0"
     early.session.terminate()
     step.terminate()
+
+
+async def test_who_has_begun_to_write_does_not_go_on_where_a_database_is_retired(
+    database: Database,
+) -> None:
+    """A node that stood still meanwhile, which nobody saw."""
+    await initialise(parse(database.url))
+    early = await lane_of(database)
+    session = await database.connect()
+    await session.execute(RETIRE)
+    assert await early.session.run(ADVANCE.format(lane=early.id, number=1)) == "UPDATE 0"
+    with pytest.raises(NoDatabase, match="retired"):
+        await lane_of(database)
+    early.session.terminate()
+    session.terminate()
 
 
 async def test_settings_of_a_user_do_not_get_in_the_way_of_steps(database: Database) -> None:
