@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from durable_streams.model.errors import DiskFull, StreamError, StreamNotFound
+from durable_streams.postgres import notices
 from durable_streams.postgres.fencing import END_LANE, Lane, settle
 from durable_streams.postgres.transactions import worker_of
 from tests.postgres.stores import Nodes, nodes_of, until
@@ -295,7 +296,7 @@ async def test_what_no_standby_has_is_not_shown(nodes: Nodes) -> None:
     await nodes.end_waits()
     await nodes.until("select count(*) from ds.runs", "2", "it is visible")
     (stream,) = other._streams.all()
-    forged = f"x:{stream.number:x}:{bytes(8).hex()}"
+    forged = f"{'x' * notices._NAME_CHARACTERS}:{stream.number:x}:{bytes(8).hex()}"
     nodes.cluster.primary.query(f"notify durable_streams, '{forged}'", nodes.database.name)
     await until(lambda: stream.is_stale, "it was heard")
     looking = nodes.begin(other.head(ROOM))
