@@ -65,8 +65,8 @@ update ds.versions set needs = $1
 FENCE: Final = "lock table ds.lanes in share row exclusive mode; delete from ds.lanes"
 """Behind all who write, or begin to; those who come behind it find no row, or what is needed."""
 
-_TIMED_OUT: Final = "55P03"
-"""The code of a lock that was not had in time."""
+_NO_LOCK: Final = frozenset({"55P03", "40P01"})
+"""Codes of a lock that was not had: in time, or as a write waits for one that the step has."""
 
 _IN_THE_WAY: Final = """
 select a.pid, a.application_name as name, coalesce(a.state, 'not to be seen') as state
@@ -255,7 +255,7 @@ async def migrate(
                 if await _alone(session, version, partial(_take, session, step, *sql), tries):
                     tell(step.version)
             except Refused as error:
-                if error.code != _TIMED_OUT:
+                if error.code not in _NO_LOCK:
                     raise
                 raise NoDatabase(f"{url}: {await _in_the_way(session, before)}") from None
 
@@ -307,7 +307,7 @@ async def _alone(
                 await work()
                 return True
         except Refused as error:
-            if error.code != _TIMED_OUT or not left:
+            if error.code not in _NO_LOCK or not left:
                 raise
             await asyncio.sleep(_PAUSE_S)
     return False

@@ -182,6 +182,27 @@ async def test_who_holds_a_table_is_named_before_anybody_is_stopped_for_a_step(
     user.terminate()
 
 
+async def test_a_step_that_a_write_and_it_wait_for_each_other_in_is_tried_again(
+    database: Database,
+) -> None:
+    """As of nodes with much to do: some have locked a stream when the step has all lanes."""
+    url = parse(database.url)
+    await initialise(url)
+    step = Step(VERSION + 1, VERSION, "alter table ds.streams add column more text")
+    writer = await database.connect(settings={"deadlock_timeout": "1min"})  # the step is to notice
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute("lock table ds.streams in row exclusive mode")
+    migrating = asyncio.ensure_future(migrate(url, lambda _: None, (*STEPS, step)))
+    waits = "select count(*) from pg_locks where not granted and mode = 'AccessExclusiveLock'"
+    while not await writer.fetchval(waits):
+        await asyncio.sleep(0)
+    await writer.execute("delete from ds.lanes")  # goes on when the step has given way
+    await transaction.commit()
+    assert await migrating == Version(VERSION + 1, VERSION)
+    writer.terminate()
+
+
 async def test_no_node_holds_a_lane_for_long_that_stands_still_while_it_looks_at_it(
     database: Database,
 ) -> None:
