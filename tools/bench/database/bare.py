@@ -8,6 +8,7 @@ write.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
     from durable_streams.model.paths import StreamPath
 
 _CHAIN: Final = bytes(16)
-_ROWS: Final = "select id, path, version, segment, position from ds.streams"
+_ROWS: Final = "select id, path, version, chain, segment, position from ds.streams"
 
 
 class _Row:
-    __slots__ = ("id", "is_busy", "position", "segment", "version", "waiting")
+    __slots__ = ("chain", "id", "is_busy", "position", "segment", "version", "waiting")
 
     def __init__(self, record: asyncpg.Record) -> None:
         self.id = record["id"]
         self.version = record["version"]
+        self.chain = record["chain"]
         self.segment = record["segment"]
         self.position = record["position"]
         self.waiting: list[tuple[bytes, str | None, int, asyncio.Future[None]]] = []
@@ -99,15 +101,21 @@ class Bare:
             row.waiting = []
             _add(columns, known, row, waiting)
         *others, closed_alone = columns
-        nothing: list[list[Any]] = [[] for _ in range(5)]
-        (result,) = await lane.session.fetch(
-            WRITE, lane.id, lane.number, None, *others, *known, *nothing, closed_alone
-        )
+        nothing: list[list[Any]] = [[] for _ in range(6)]
+        try:
+            (result,) = await lane.session.fetch(
+                WRITE, lane.id, lane.number, None, *others, *known, *nothing, closed_alone
+            )
+            if len(result["moved"]) != len(rows):
+                raise RuntimeError("somebody else writes to the streams that are measured")
+        except Exception as error:
+            for *_, done in itertools.chain(*taken):
+                done.set_exception(error)
+            raise
         lane.number += 1
-        if len(result["moved"]) != len(rows):
-            raise RuntimeError("somebody else writes to the streams that are measured")
         for row, waiting in zip(rows, taken, strict=True):
             row.version += 1
+            row.chain = _CHAIN
             for *_, done in waiting:
                 if not done.done():
                     done.set_result(None)
@@ -132,7 +140,7 @@ def _add(
     data = b"".join([each[0] for each in waiting])
     values = (
         *(row.id, row.version, row.segment, row.position, False, None, None, _CHAIN, start),
-        *("{" + ",".join(map(str, ends)) + "}", None, _CHAIN, data, False),
+        *("{" + ",".join(map(str, ends)) + "}", None, row.chain, data, False),
     )
     for column, value in zip(columns, values, strict=True):
         column.append(value)
