@@ -43,7 +43,12 @@ write(10)
 """
 
 
+NOT_HOW_LONG: Final = "import logging; logging.getLogger('asyncio').setLevel(logging.ERROR)"
+"""In development mode the loop warns of what took a tenth of a second, as anything may."""
+
+
 def run(program: str, data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = f"{NOT_HOW_LONG}\n{program}"
     return subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", program, str(data_dir), *arguments],
         cwd=ROOT,
